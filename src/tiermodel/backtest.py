@@ -1,0 +1,175 @@
+"""Play the past again: at each test date train on what was known, predict, and compare with what happened and with baselines.
+
+Training outcomes end at or before the test date. Every model is judged on the same customers; differences come with paired
+bootstrap intervals over customers. Nothing is chosen on the test dates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tiermodel.backtest_tiers import tier_results
+from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES, Test
+from tiermodel.config import Project
+from tiermodel.errors import DataError
+from tiermodel.features.outcome import outcome_span
+from tiermodel.features.panel import KEYS, build_panel
+from tiermodel.models.churn import at_risk
+from tiermodel.models.folds import matrix
+from tiermodel.models.metrics import auc, churn_metrics, ece_null_band, gini, log_loss, paired_bootstrap, value_metrics
+from tiermodel.tables.contract import Transactions, open_transactions
+from tiermodel.tables.output import write_json, write_table
+from tiermodel.train import Say, fit_bundle, panel_dates
+
+__all__ = ["Backtest", "backtest", "test_dates"]
+
+Floats = NDArray[np.float64]
+_OURS = "tiermodel"
+_DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 100, 5_000_000
+_COMPARED: Mapping[str, Mapping[str, Callable[[Floats, Floats], float]]] = {
+    "churn": {"log_loss": log_loss, "auc": auc},
+    "value": {"gini": gini, "mae": lambda a, p: float(np.mean(np.abs(a - p)))},
+}
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """Hold the results in the shape of DESIGN 8.4, and every model's prediction for every customer and date."""
+
+    results: dict[str, Any]
+    predictions: pd.DataFrame
+
+    def losses(self) -> list[str]:
+        """Say where a baseline is better than the model beyond chance, in words."""
+        lower_is_better = {"log_loss", "mae"}
+        return [
+            f"{c['target']} {c['metric']} on {c['as_of']}: {c['against']} is better by {abs(c['difference']):.4f} "
+            f"[{c['low']:.4f}, {c['high']:.4f}]"
+            for c in self.results["comparisons"]
+            if c["low"] is not None and (c["low"] > 0 if c["metric"] in lower_is_better else c["high"] < 0)
+        ]
+
+
+def test_dates(project: Project, transactions: Transactions) -> tuple[date, ...]:
+    """Give the project's test dates, or the last ones whose outcome is fully observed, `panel.every_days` apart.
+
+    Raises `DataError` where a date's outcome window ends after the data.
+    """
+    last = transactions.last_day + timedelta(1 - outcome_span(project.outcome))
+    if project.backtest.dates is None:
+        every = timedelta(project.panel.every_days)
+        earliest = transactions.first_day + timedelta(outcome_span(project.outcome) + min(project.panel.every_days, project.outcome.horizon_days))
+        dates = tuple(d for k in reversed(range(project.backtest.folds)) if (d := last - every * k) >= earliest)
+        if not dates:
+            raise DataError(
+                f"a backtest needs {2 * outcome_span(project.outcome)} days and more of history; the data runs from "
+                f"{transactions.first_day} to {transactions.last_day}: shorten outcome.horizon_days"
+            )
+        return dates
+    late = [str(d) for d in project.backtest.dates if d > last]
+    if late:
+        raise DataError(f"backtest.dates: the outcome after {', '.join(late)} is not fully observed; the last possible date is {last}")
+    return project.backtest.dates
+
+
+def backtest(
+    project: Project, *, out: str | Path | None = None, predictions: str | Path | None = None, say: Say = lambda _: None
+) -> Backtest:
+    """Backtest churn, value and tiers at every test date; write the results (JSON) and the predictions (parquet or CSV) if asked."""
+    say("reading transactions")
+    transactions = open_transactions(project)
+    dates = test_dates(project, transactions)
+    every, span = timedelta(project.panel.every_days), timedelta(outcome_span(project.outcome))
+    needed = set().union(*(panel_dates(project, day, transactions.first_day) for day in dates))
+    needed |= {day + span for day in dates} | {day - every for day in dates} | {day - 2 * every for day in dates}
+    say(f"building {len(needed)} snapshots")
+    panel = build_panel(project, sorted(needed), with_outcome=True, transactions=transactions)
+    results: dict[str, Any] = {
+        "project": project.name,
+        "horizon_days": project.outcome.horizon_days,
+        "gap_days": project.outcome.gap_days,
+        "value_measure": project.value.measure,
+        "dates": [str(day) for day in dates],
+        "churn": [],
+        "value": [],
+        "tiers": [],
+        "comparisons": [],
+    }
+    frames = []
+    for day in dates:
+        say(f"{day}: training")
+        frames.append(_one_date(project, panel, day, transactions.columns, results, say))
+    done = Backtest(_plain(results), pd.concat(frames, ignore_index=True))
+    if out is not None:
+        write_json(done.results, Path(out))
+    if predictions is not None:
+        write_table(pa.Table.from_pandas(done.predictions, preserve_index=False), Path(predictions))
+    return done
+
+
+def _one_date(
+    project: Project, panel: pd.DataFrame, day: date, columns: frozenset[str], results: dict[str, Any], say: Say
+) -> pd.DataFrame:
+    """Train as of one date, predict its customers, add the figures to `results`, give the predictions."""
+    now = pd.Timestamp(day)
+    span = pd.Timedelta(days=outcome_span(project.outcome))
+    wanted = {pd.Timestamp(d) for d in panel_dates(project, day, panel["as_of"].min().date())}
+    bundle, _ = fit_bundle(project, panel[panel["as_of"].isin(wanted)], day, columns)
+    customers = panel[(panel["as_of"] == now) & panel["days_since_last"].notna()].reset_index(drop=True)
+    past = panel[panel["as_of"].isin(wanted) & (panel["as_of"] + span <= now) & panel["days_since_last"].notna()]
+    hidden = customers.assign(outcome_orders=np.nan, outcome_value=np.nan)  # baselines must not see what they predict
+    say(f"{day}: baselines and intervals")
+    frame = customers[list(KEYS)].copy()
+    frame["churned"], frame["value"] = (customers["outcome_orders"] == 0).astype(float), customers["outcome_value"]
+    risk = Test(project, at_risk(project, past), at_risk(project, hidden))
+    rows = risk.now.index
+    churn = {_OURS: bundle.churn.predict(matrix(risk.now, list(bundle.names)))}
+    churn |= {name: baseline(risk) for name, baseline in CHURN_BASELINES.items()}
+    everyone = Test(project, past, hidden)
+    value = {_OURS: bundle.value.predict(matrix(hidden, list(bundle.names)))}
+    value |= {name: baseline(everyone) for name, baseline in VALUE_BASELINES.items()}
+    churned = frame["churned"].to_numpy()[rows]
+    for name, p in churn.items():
+        results["churn"].append({"model": name, "as_of": str(day), **churn_metrics(churned, p), "ece_by_chance": ece_null_band(p[:50_000])})
+        frame.loc[rows, f"churn_{name}"] = p
+    for name, p in value.items():
+        results["value"].append({"model": name, "as_of": str(day), "n": len(p), **value_metrics(frame["value"].to_numpy(), p)})
+        frame[f"value_{name}"] = p
+    results["tiers"] += tier_results(project, panel, day, bundle)
+    results["comparisons"] += [*_compare(project, "churn", day, churned, churn), *_compare(project, "value", day, frame["value"].to_numpy(), value)]
+    return frame
+
+
+def _compare(project: Project, target: str, day: date, actual: Floats, predicted: Mapping[str, Floats]) -> Iterator[dict[str, Any]]:
+    """Compare the model with each baseline: metric(model) - metric(baseline), with a 95 % interval."""
+    draws = int(np.clip(_DRAWN_ROWS / max(len(actual), 1), _DRAWS_AT_LEAST, _DRAWS_AT_MOST))
+    for against, other in predicted.items():
+        if against == _OURS:
+            continue
+        for metric, function in _COMPARED[target].items():
+            difference, low, high = paired_bootstrap(function, actual, predicted[_OURS], other, draws=draws, seed=project.seed)
+            yield {
+                "target": target, "metric": metric, "against": against, "as_of": str(day),
+                "difference": difference, "low": low, "high": high, "draws": draws,
+            }  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy numbers into Python's and what is not a number into null."""
+    if isinstance(value, Mapping):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,117 @@
+"""What a user would pick instead, trained on the same rows at the same date: printed beside the model in every backtest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import lightgbm as lgb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tiermodel.config import Project
+from tiermodel.errors import DataError
+from tiermodel.features.panel import feature_names
+from tiermodel.models.btyd import BGNBD, MBGNBD, GammaGamma
+from tiermodel.models.folds import matrix
+from tiermodel.models.linear import fit_logistic
+
+__all__ = ["CHURN_BASELINES", "VALUE_BASELINES", "Test"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Test:
+    """Hold what a baseline may see: past snapshots with their outcomes, and the customers at the test date, without theirs."""
+
+    project: Project
+    train: pd.DataFrame
+    now: pd.DataFrame
+
+    @property
+    def horizon(self) -> float:
+        """Give the length of the outcome window in days."""
+        return float(self.project.outcome.horizon_days)
+
+    @property
+    def churned(self) -> NDArray[np.bool_]:
+        """Tell which training rows churned."""
+        return (self.train["outcome_orders"] == 0).to_numpy()
+
+
+def _rate(test: Test) -> Floats:
+    return np.full(len(test.now), test.churned.mean())
+
+
+def _logistic_rfm(test: Test) -> Floats:
+    longest = max(test.project.features.windows_days)
+    names = ["days_since_last", f"order_count_{longest}d", f"net_amount_{longest}d", "days_since_first"]
+    return _expit(fit_logistic(matrix(test.train, names), test.churned).decision(matrix(test.now, names)))
+
+
+def _expit(z: Floats) -> Floats:
+    return 1 / (1 + np.exp(-z))
+
+
+def _history(frame: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
+    """Give repeat purchase days, days from first to last purchase, and days from first purchase to the date."""
+    age = frame["days_since_first"].to_numpy(dtype=np.float64)
+    recency = age - frame["days_since_last"].to_numpy(dtype=np.float64)
+    return frame["purchase_days_total"].to_numpy(dtype=np.float64) - 1, recency, age
+
+
+def _mbg_nbd(test: Test) -> Floats:
+    """Fit on all that the customers at the date did before it; needs no outcome."""
+    history = _history(test.now)
+    return MBGNBD.fit(*history).p_zero(test.horizon, *history)
+
+
+def _lightgbm_default(test: Test) -> Floats:
+    names = feature_names(test.train)
+    data = lgb.Dataset(matrix(test.train, names), test.churned.astype(float))
+    return _booster({"objective": "binary"}, data, matrix(test.now, names))
+
+
+def _booster(target: Mapping[str, object], data: lgb.Dataset, x: Floats) -> Floats:
+    booster = lgb.train({**target, "verbosity": -1, "deterministic": True, "force_row_wise": True, "num_threads": 2}, data, 100)
+    return np.asarray(booster.predict(x))
+
+
+def _naive_rate(test: Test) -> Floats:
+    """Carry on the spend of the shortest window that is at least twice the horizon (else of the longest one)."""
+    windows = test.project.features.windows_days
+    window = next((w for w in windows if w >= 2 * test.horizon), windows[-1])
+    seen = np.minimum(test.now["days_since_first"].to_numpy(dtype=np.float64), window)
+    return test.now[f"net_amount_{window}d"].to_numpy(dtype=np.float64) / np.maximum(seen, 1.0) * test.horizon
+
+
+def _bg_nbd_gamma_gamma(test: Test) -> Floats:
+    history = _history(test.now)
+    frequency = history[0]
+    mean = (test.now["net_amount_total"] / test.now["purchase_days_total"]).to_numpy(dtype=np.float64)
+    expected = BGNBD.fit(*history).expected_purchases(test.horizon, *history)
+    try:
+        return expected * GammaGamma.fit(frequency, mean).expected_value(frequency, mean)
+    except DataError:  # nobody bought twice: the mean of everybody's purchases is what is left
+        return expected * float(np.mean(mean))
+
+
+def _lightgbm_tweedie_default(test: Test) -> Floats:
+    names = feature_names(test.train)
+    data = lgb.Dataset(matrix(test.train, names), np.maximum(test.train["outcome_value"].to_numpy(dtype=np.float64), 0.0))
+    return _booster({"objective": "tweedie"}, data, matrix(test.now, names))
+
+
+CHURN_BASELINES: Mapping[str, Callable[[Test], Floats]] = {
+    "rate": _rate,
+    "logistic_rfm": _logistic_rfm,
+    "mbg_nbd": _mbg_nbd,
+    "lightgbm_default": _lightgbm_default,
+}
+VALUE_BASELINES: Mapping[str, Callable[[Test], Floats]] = {
+    "naive_rate": _naive_rate,
+    "bg_nbd_gamma_gamma": _bg_nbd_gamma_gamma,
+    "lightgbm_tweedie_default": _lightgbm_tweedie_default,
+}

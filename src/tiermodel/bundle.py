@@ -1,0 +1,209 @@
+"""Keep everything a score depends on in one folder: JSON and LightGBM text, hashed; loading it runs no foreign code.
+
+The hash of every file is checked before any parser sees a byte: LightGBM's text parser crashes on damaged files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tiermodel.config import Project
+from tiermodel.errors import ModelError
+from tiermodel.features.catalogue import Feature, expand
+from tiermodel.features.peers import Peers
+from tiermodel.models.boosted import Boosted
+from tiermodel.models.churn import ChurnModel
+from tiermodel.models.linear import Linear
+from tiermodel.models.tier import TierModel
+from tiermodel.models.value import ValueModel
+from tiermodel.tables.output import writing_folder
+from tiermodel.tiers.assign import FittedScheme
+
+__all__ = ["FORMAT", "Bundle", "load_bundle", "save_bundle"]
+
+FORMAT = 1
+_JSON, _MANIFEST, _CARD = "bundle.json", "manifest.json", "card.md"
+_LARGEST = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Hold the fitted parts. `settings` are the project's features, outcome, panel and language; `facts` where the model comes from."""
+
+    name: str
+    settings: dict[str, Any]
+    columns: tuple[str, ...]
+    names: tuple[str, ...]
+    scheme: FittedScheme
+    churn: ChurnModel
+    value: ValueModel
+    tier: TierModel
+    segments: dict[str, Any]
+    peers: Peers
+    typical_rhythm: float
+    facts: dict[str, Any]
+
+    @property
+    def language(self) -> str:
+        """Give the language of names and reasons."""
+        return str(self.settings["language"])
+
+    @cached_property
+    def features(self) -> dict[str, Feature]:
+        """Give the catalogue entries of the inputs, by name."""
+        features = self.settings["features"]
+        return {f.name: f for f in expand(features["groups"], features["windows_days"], self.columns)}
+
+    @cached_property
+    def scheme_version(self) -> str:
+        """Give a short hash of the frozen scheme."""
+        return f"{self.scheme.scheme.code}-{_digest(_dump(self.scheme.to_dict()))[:8]}"
+
+    @cached_property
+    def version(self) -> str:
+        """Give a short hash of the whole bundle: the same data, project and seed give the same."""
+        return f"{self.name}-{_digest(self._files()[_MANIFEST])[:12]}"
+
+    def _files(self) -> dict[str, bytes]:
+        texts = {"churn.txt": self.churn.boosted.text, "value.txt": self.value.boosted.text}
+        texts |= {f"tier_{k}.txt": b.text for k, b in enumerate(self.tier.boosted) if b is not None}
+        data = {
+            "format": FORMAT,
+            "name": self.name,
+            "settings": self.settings,
+            "columns": self.columns,
+            "features": self.names,
+            "scheme": self.scheme.to_dict(),
+            "churn": {"linear": self.churn.linear.to_dict(), "blend": self.churn.blend},
+            "value": {k: v for k, v in vars(self.value).items() if k not in {"names", "linear", "boosted"}}
+            | {"linear": self.value.linear.to_dict()},
+            "tier": {"share_above": self.tier.share_above, "mass": self.tier.mass},
+            "segments": self.segments,
+            "peers": vars(self.peers),
+            "typical_rhythm": self.typical_rhythm,
+            "facts": self.facts,
+        }
+        files = {name: text.encode() for name, text in texts.items()}
+        files |= {_JSON: _dump(data), _CARD: _card(self).encode()}
+        manifest = {"format": FORMAT, "files": {name: _digest(files[name]) for name in sorted(files)}}
+        return {**files, _MANIFEST: _dump(manifest)}
+
+
+def save_bundle(bundle: Bundle, folder: str | Path) -> Path:
+    """Write the bundle to a folder, whole or not at all, replacing an earlier bundle there."""
+    target = Path(folder)
+    with writing_folder(target) as temporary:
+        for name, content in bundle._files().items():  # noqa: SLF001
+            (temporary / name).write_bytes(content)
+    return target
+
+
+def load_bundle(folder: str | Path) -> Bundle:
+    """Read a bundle after checking the hash of every file. Raises `ModelError` naming the file that is missing, extra or changed."""
+    files = _checked_files(Path(folder))
+    try:
+        return _read(json.loads(files[_JSON]), files)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{folder}: {_JSON} does not have the shape of format {FORMAT}: {error!r}; train it again") from error
+
+
+def _checked_files(folder: Path) -> dict[str, bytes]:
+    if not (folder / _MANIFEST).is_file():
+        raise ModelError(f"{folder}: there is no {_MANIFEST}, so this is no bundle; give a folder that `tiermodel train --out` wrote")
+    manifest_bytes = _bytes(folder / _MANIFEST)
+    try:
+        manifest = json.loads(manifest_bytes)
+        wanted = dict(manifest["files"])
+        found_format = manifest["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder / _MANIFEST}: not a manifest ({error!r}); copy the bundle again") from None
+    if found_format != FORMAT:
+        raise ModelError(f"{folder}: bundle format {found_format!r}, this version reads {FORMAT}; train it again with `tiermodel train`")
+    present = {p.name for p in folder.iterdir()} - {_MANIFEST}
+    if present != set(wanted):
+        missing, extra = sorted(set(wanted) - present), sorted(present - set(wanted))
+        raise ModelError(f"{folder}: files missing {missing}, files not in the manifest {extra}; copy the bundle again")
+    files = {name: _bytes(folder / name) for name in sorted(wanted)}
+    changed = [name for name, content in files.items() if _digest(content) != wanted[name]]
+    if changed:
+        raise ModelError(f"{folder}: {', '.join(changed)} changed since training (SHA-256 differs); copy the bundle again")
+    return files
+
+
+def _bytes(path: Path) -> bytes:
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST:
+        raise ModelError(f"{path}: not a plain file of at most {_LARGEST >> 20} MB; copy the bundle again")
+    return path.read_bytes()
+
+
+def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
+    names = tuple(data["features"])
+
+    def trees(file: str) -> Boosted:
+        return Boosted(names, files[file].decode())
+
+    churn, value, tier = dict(data["churn"]), dict(data["value"]), data["tier"]
+    shares = tuple(tier["share_above"])
+    boosted = tuple(trees(f"tier_{k}.txt") if f"tier_{k}.txt" in files else None for k in range(len(shares)))
+    value |= {"linear": Linear(**value["linear"]), "levels": tuple(value["levels"])}
+    return Bundle(
+        name=data["name"],
+        settings=data["settings"],
+        columns=tuple(data["columns"]),
+        names=names,
+        scheme=FittedScheme.from_dict(data["scheme"]),
+        churn=ChurnModel(names, Linear(**churn["linear"]), trees("churn.txt"), tuple(churn["blend"])),
+        value=ValueModel(names=names, boosted=trees("value.txt"), **value),
+        tier=TierModel(names, boosted, shares, tier["mass"]),
+        segments=data["segments"],
+        peers=Peers(**data["peers"]),
+        typical_rhythm=data["typical_rhythm"],
+        facts=data["facts"],
+    )
+
+
+def _dump(data: Any) -> bytes:
+    """Write JSON the same way every time; what is not a number becomes null."""
+    return (json.dumps(_plain(data), ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {str(key): _plain(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_plain(value) for value in data]
+    if isinstance(data, float) and not math.isfinite(data):
+        return None
+    return data
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _card(bundle: Bundle) -> str:
+    facts, scheme = bundle.facts, bundle.scheme.scheme
+    lines = [
+        f"# {bundle.name}",
+        "",
+        f"Tiers ({scheme.name_en}, {scheme.name_zh}), churn risk and expected value over {bundle.settings['outcome']['horizon_days']} days.",
+        "",
+        *(f"- {key}: {value}" for key, value in sorted(facts.items()) if not isinstance(value, dict)),
+        "",
+        "## Rules",
+        "",
+        *(f"- {line}" for line in bundle.scheme.rules(bundle.features, bundle.language)),
+        "",
+        "## Out of time, on later snapshots than the members were trained on",
+        "",
+        *(f"- {target}: " + ", ".join(f"{k} {v:.4g}" for k, v in sorted(numbers.items())) for target, numbers in sorted(facts["later"].items())),
+        "",
+    ]
+    return "\n".join(lines)

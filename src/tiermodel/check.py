@@ -1,0 +1,344 @@
+"""Say whether the transactions are good enough to grade customers by, and how long a churn horizon they suggest."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Literal
+
+from tiermodel.config import Project
+from tiermodel.tables.contract import Accounting, Transactions, open_transactions
+from tiermodel.tables.rules import RULES
+
+__all__ = ["FLOOR", "CheckReport", "Finding", "HorizonAdvice", "check", "suggest_horizon"]
+
+Level = Literal["ok", "warn", "refuse"]
+
+# Below these, grading is refused. Vendors publish 100 to 1,000 customers and twice the outcome window or 180 days.
+FLOOR = {"buyers": 100, "repeat_buyers": 50, "horizons_of_history": 2}
+_LIMITS = {
+    "one_order_share": 0.8,
+    "order_counts": 3,
+    "gini": 0.05,
+    "largest_customer_share": 0.2,
+    "default_date_share": 0.01,
+    "thin_end_days": 3,
+    "silent_days": 31,
+}
+_QUANTILES = (0.5, 0.75, 0.9, 0.95)
+_ORDERS = "check_orders"
+
+_WORDS: dict[str, tuple[str, str]] = {
+    "buyers": (
+        "{buyers:,} buying customers; at least {floor} are needed",
+        "购买客户 {buyers:,} 个，至少需要 {floor} 个",
+    ),
+    "repeat_buyers": (
+        "{repeat_buyers:,} customers bought twice or more; at least {floor} are needed to learn who returns",
+        "重复购买客户 {repeat_buyers:,} 个，至少需要 {floor} 个才能学习谁会再来",
+    ),
+    "history": (
+        "{span_days:,} days of history; at least {needed} are needed (twice the {horizon}-day outcome, plus the gap)",
+        "历史 {span_days:,} 天，至少需要 {needed} 天（{horizon} 天表现期的两倍加间隔期）",
+    ),
+    "windows": (
+        "windows longer than the {span_days} days of history see all of it: {windows}",
+        "以下窗口长于 {span_days} 天的历史，只能看到全部历史：{windows}",
+    ),
+    "one_order_share": (
+        "{one_order_share:.0%} of the customers bought once: RFM suits repeat purchases (limit {limit:.0%})",
+        "{one_order_share:.0%} 的客户只买过一次：RFM 适用于重复购买（界限 {limit:.0%}）",
+    ),
+    "order_counts": (
+        "the number of orders takes {order_counts} different values: frequency separates nobody below {limit}",
+        "订单数只有 {order_counts} 个不同的值：少于 {limit} 个时频率无法区分客户",
+    ),
+    "value_differs": (
+        "the top 20 % of customers bring {top_share:.0%} of the purchases (Gini {gini:.2f})",
+        "前 20% 的客户贡献 {top_share:.0%} 的购买额（基尼系数 {gini:.2f}）",
+    ),
+    "amounts_constant": ("all amounts are the same", "所有金额都相同"),
+    "largest_customer_share": (
+        "one customer holds {largest_customer_share:.0%} of the rows: a till, a test or a collective account?",
+        "一个客户占 {largest_customer_share:.0%} 的行：是收银台、测试还是共用账号？",
+    ),
+    "returns": ("{return_share:.1%} of the rows are returns", "退货占 {return_share:.1%} 的行"),
+    "default_date": (
+        "{default_date_share:.1%} of the rows are dated 1970-01-01: a default, not a date (TM2064)",
+        "{default_date_share:.1%} 的行日期为 1970-01-01：是默认值而非日期 (TM2064)",
+    ),
+    "thin_end": (
+        "the last {thin_end_days} days hold hardly any rows: is the extract complete?",
+        "最后 {thin_end_days} 天几乎没有数据：抽取是否完整？",
+    ),
+    "silent_days": (
+        "no row at all for {silent_days} days in a row: is a part missing?",
+        "连续 {silent_days} 天没有任何数据：是否缺了一部分？",
+    ),
+    "leading_zeros": (
+        "{leading_zero_pairs} customer ids differ only in leading zeros, as 00123 and 123; they stay apart (TM2001)",
+        "{leading_zero_pairs} 组客户编号只差前导零，如 00123 与 123；按不同客户处理 (TM2001)",
+    ),
+    "duplicates": ("{duplicates:,} rows repeat another row exactly", "{duplicates:,} 行与其他行完全重复"),
+    "rule": ("{count:,} rows: {rule} ({code}): {remedy}", "{count:,} 行：{rule}（{code}）：{remedy}"),
+    "note": ("{note}", "{note}"),
+    "horizon": (
+        "returns: 90 % within {q90} days, 95 % in {q95}, {share:.0%} in {horizon}; suggested horizon: {suggested}",
+        "90% 的回购发生在 {q90} 天内，95% 在 {q95} 天内；当前表现期 {horizon} 天覆盖 {share:.0%}；建议 {suggested} 天",
+    ),
+}
+_MARKS: dict[str, dict[Level, str]] = {
+    "en": {"ok": "ok    ", "warn": "warn  ", "refuse": "REFUSE"},
+    "zh": {"ok": "通过", "warn": "注意", "refuse": "拒绝"},
+}
+_SUMMARY = {
+    "en": "{customers:,} customers, {orders:,} orders, {first_day} to {last_day}\n"
+    "rows: {read:,} read = {used:,} used + {deduplicated:,} deduplicated + {quarantined:,} quarantined "
+    "+ {filtered:,} filtered",
+    "zh": "客户 {customers:,} 个，订单 {orders:,} 笔，{first_day} 至 {last_day}\n"
+    "行数：读入 {read:,} = 使用 {used:,} + 去重 {deduplicated:,} + 隔离 {quarantined:,} + 过滤 {filtered:,}",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Hold one judgement: how grave, which code, and the figures it rests on."""
+
+    level: Level
+    code: str
+    values: dict[str, Any]
+
+    def text(self, language: str = "en") -> str:
+        """Return the judgement in words.
+
+        >>> Finding("warn", "returns", {"return_share": 0.25}).text("zh")
+        '退货占 25.0% 的行'
+        """
+        return _WORDS[self.code][language == "zh"].format(**self.values)
+
+
+@dataclass(frozen=True)
+class HorizonAdvice:
+    """Hold the days between purchase days of the same customer, and the churn horizon they suggest.
+
+    `quantiles` gives the days within which that share of the returns happened; `share_within` is the share that the
+    configured horizon catches. Returns after the end of the data are not seen, so long gaps are undercounted.
+    """
+
+    gaps: int
+    quantiles: dict[float, int]
+    horizon_days: int
+    share_within: float
+    suggested_days: int
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Hold the account of the rows, the facts measured on the good ones, and what follows from them."""
+
+    accounting: Accounting
+    facts: dict[str, Any]
+    findings: tuple[Finding, ...]
+    horizon: HorizonAdvice | None
+
+    @property
+    def refused(self) -> bool:
+        """Tell whether any finding refuses the data."""
+        return any(finding.level == "refuse" for finding in self.findings)
+
+    def to_text(self, language: str = "en") -> str:
+        """Return the report in English or Chinese (zh), gravest findings first."""
+        order: list[Level] = ["refuse", "warn", "ok"]
+        marks = _MARKS[language]
+        lines = [_SUMMARY[language].format(**self.facts, **vars(self.accounting))]
+        ranked = sorted(self.findings, key=lambda finding: order.index(finding.level))
+        return "\n".join(lines + [f"{marks[finding.level]}  {finding.text(language)}" for finding in ranked])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values that JSON can hold."""
+        findings = [
+            {"level": item.level, "code": item.code, "text": item.text(), "text_zh": item.text("zh")}
+            for item in self.findings
+        ]
+        horizon = {**vars(self.horizon), "quantiles": _named(self.horizon)} if self.horizon else None
+        account = vars(self.accounting) | {"warnings": list(self.accounting.warnings)}
+        return {
+            "refused": self.refused,
+            "accounting": account,
+            "facts": self.facts,
+            "findings": findings,
+            "horizon": horizon,
+        }
+
+
+def check(project: Project) -> CheckReport:
+    """Measure the project's transactions and judge whether customers can be graded by them.
+
+    Raises what `open_transactions` raises for data that cannot be read at all.
+    """
+    transactions = open_transactions(project)
+    facts = _facts(transactions)
+    account = transactions.account.with_stream(
+        deduplicated=facts["duplicates"], out_of_window=0, used=facts["rows"] - facts["duplicates"]
+    )
+    account.check()
+    advice = suggest_horizon(transactions, project.outcome.horizon_days)
+    findings = (
+        *_suitability(project, facts),
+        *_quality(facts),
+        *(Finding("warn", "rule", _rule(name, count)) for name, count in account.rules.items()),
+        *(Finding("warn", "note", {"note": note}) for note in account.warnings),
+        *([_horizon_finding(advice)] if advice else []),
+    )
+    return CheckReport(account, facts, findings, advice)
+
+
+def suggest_horizon(transactions: Transactions, horizon_days: int = 90) -> HorizonAdvice | None:
+    """Return how soon customers return, and the horizon within which 90 % of the returns fall, in whole weeks.
+
+    The suggestion is at most a third of the history. None where nobody returned.
+    """
+    histogram = transactions.connection.execute(
+        "SELECT gap, count(*) FROM (SELECT day - lag(day) OVER (PARTITION BY customer_id ORDER BY day) AS gap FROM "
+        f"(SELECT DISTINCT customer_id, day FROM ({transactions.rows_sql}) WHERE amount > 0)) "
+        "WHERE gap IS NOT NULL GROUP BY gap ORDER BY gap"
+    ).fetchall()
+    if not histogram:
+        return None
+    days = [gap for gap, _ in histogram]
+    seen = list(accumulate(count for _, count in histogram))
+    quantiles = {share: days[bisect_left(seen, share * seen[-1])] for share in _QUANTILES}
+    within = sum(count for gap, count in histogram if gap <= horizon_days) / seen[-1]
+    span = (transactions.last_day - transactions.first_day).days + 1
+    suggested = max(7, min(-(-quantiles[0.9] // 7) * 7, span // 3))
+    return HorizonAdvice(seen[-1], quantiles, horizon_days, within, suggested)
+
+
+def _facts(transactions: Transactions) -> dict[str, Any]:
+    connection, rows = transactions.connection, transactions.rows_sql
+    distinct = f"SELECT DISTINCT * FROM ({rows})" if "row_key" in rows else rows
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {_ORDERS} AS SELECT customer_id, order_key, min(day) AS day, count(*) AS lines, "
+        "sum(amount) FILTER (WHERE amount > 0) AS bought, sum(amount) AS net, count_if(amount < 0) AS returned, "
+        f"min(amount) AS least, max(amount) AS most, count_if(day = 0) AS undated FROM ({distinct}) GROUP BY ALL"
+    )
+    facts = _record(
+        transactions,
+        "SELECT sum(lines)::BIGINT AS used, count(DISTINCT customer_id) AS customers, "
+        "count_if(bought > 0) AS orders, sum(returned) / sum(lines) AS return_share, "
+        f"min(least) = max(most) AS amounts_constant, sum(undated) / sum(lines) AS default_date_share FROM {_ORDERS}",
+    )
+    facts |= _record(
+        transactions,
+        "SELECT count_if(orders > 0) AS buyers, count_if(orders > 1) AS repeat_buyers, "
+        "coalesce(count_if(orders = 1) / nullif(count_if(orders > 0), 0), 0) AS one_order_share, "
+        "count(DISTINCT orders) FILTER (WHERE orders > 0) AS order_counts, "
+        "max(lines) / sum(lines) AS largest_customer_share FROM (SELECT count_if(bought > 0) AS orders, "
+        f"sum(lines) AS lines FROM {_ORDERS} GROUP BY customer_id)",
+    )
+    good = transactions.account.read - transactions.account.quarantined - transactions.account.filtered
+    facts |= {"rows": good, "duplicates": good - facts.pop("used")}
+    facts |= _concentration(transactions) | _calendar(transactions) | _zeros(transactions)
+    connection.execute(f"DROP TABLE {_ORDERS}")
+    return facts
+
+
+def _record(transactions: Transactions, sql: str) -> dict[str, Any]:
+    cursor = transactions.connection.execute(sql)
+    names = [column[0] for column in cursor.description or ()]
+    return dict(zip(names, cursor.fetchall()[0], strict=True))
+
+
+def _concentration(transactions: Transactions) -> dict[str, Any]:
+    """Return the share of purchases (before returns) of the top fifth of the buyers, and the Gini coefficient."""
+    found = _record(
+        transactions,
+        "SELECT coalesce(sum(bought) FILTER (WHERE place > n - ceil(n / 5)) / sum(bought), 0) AS top_share, "
+        "coalesce(2 * sum(place::HUGEINT * bought) / (max(n) * sum(bought)) - (max(n) + 1) / max(n), 0) AS gini "
+        "FROM (SELECT sum(bought) AS bought, row_number() OVER (ORDER BY sum(bought), customer_id) AS place, "
+        f"count(*) OVER () AS n FROM {_ORDERS} WHERE bought > 0 GROUP BY customer_id)",
+    )
+    return {name: round(float(value), 6) for name, value in found.items()}
+
+
+def _calendar(transactions: Transactions) -> dict[str, Any]:
+    """Return the span, the longest silence, and the days at the end with under a tenth of the median day's rows."""
+    found = _record(
+        transactions,
+        "WITH days AS (SELECT day, count(*) AS n FROM "
+        f"({transactions.rows_sql}) GROUP BY day), "
+        "gaps AS (SELECT day - lag(day) OVER (ORDER BY day) - 1 AS gap FROM days) "
+        "SELECT coalesce((SELECT max(gap) FROM gaps), 0) AS silent_days, "
+        "max(day) - max(day) FILTER (WHERE n >= 0.1 * (SELECT median(n) FROM days)) AS thin_end_days FROM days",
+    )
+    span = (transactions.last_day - transactions.first_day).days + 1
+    edges = {"first_day": transactions.first_day.isoformat(), "last_day": transactions.last_day.isoformat()}
+    return found | edges | {"span_days": span}
+
+
+def _zeros(transactions: Transactions) -> dict[str, Any]:
+    kind = transactions.connection.execute(f"DESCRIBE SELECT customer_id FROM {_ORDERS}").fetchall()[0][1]
+    if kind != "VARCHAR":
+        return {"leading_zero_pairs": 0}
+    return _record(
+        transactions,
+        "SELECT count(*) AS leading_zero_pairs FROM (SELECT ltrim(customer_id, '0') AS bare FROM "
+        f"{_ORDERS} GROUP BY bare HAVING count(DISTINCT customer_id) > 1)",
+    )
+
+
+def _suitability(project: Project, facts: dict[str, Any]) -> Iterator[Finding]:
+    """Judge preconditions: enough customers, repeat purchases, values that differ, enough history (S23, S57)."""
+    horizon = project.outcome.horizon_days
+    needed = FLOOR["horizons_of_history"] * horizon + project.outcome.gap_days
+    for name in ("buyers", "repeat_buyers"):
+        enough = facts[name] >= FLOOR[name]
+        yield Finding("ok" if enough else "refuse", name, {name: facts[name], "floor": FLOOR[name]})
+    history = {"span_days": facts["span_days"], "needed": needed, "horizon": horizon}
+    yield Finding("ok" if facts["span_days"] >= needed else "refuse", "history", history)
+    long = [str(days) for days in project.features.windows_days if days > facts["span_days"]]
+    if long:
+        yield Finding("warn", "windows", {"span_days": facts["span_days"], "windows": ", ".join(long)})
+    for name, bad in (
+        ("one_order_share", facts["one_order_share"] > _LIMITS["one_order_share"]),
+        ("order_counts", facts["order_counts"] < _LIMITS["order_counts"]),
+    ):
+        yield Finding("warn" if bad else "ok", name, {name: facts[name], "limit": _LIMITS[name]})
+    values = {"top_share": facts["top_share"], "gini": facts["gini"]}
+    yield Finding("ok" if facts["gini"] > _LIMITS["gini"] else "warn", "value_differs", values)
+
+
+def _quality(facts: dict[str, Any]) -> Iterator[Finding]:
+    """Name what looks wrong in the rows themselves (S61)."""
+    yield Finding("ok", "returns", facts)
+    for code, bad in (
+        ("amounts_constant", facts["amounts_constant"]),
+        ("largest_customer_share", facts["largest_customer_share"] > _LIMITS["largest_customer_share"]),
+        ("default_date", facts["default_date_share"] > _LIMITS["default_date_share"]),
+        ("thin_end", facts["thin_end_days"] >= _LIMITS["thin_end_days"]),
+        ("silent_days", facts["silent_days"] > _LIMITS["silent_days"]),
+        ("leading_zeros", facts["leading_zero_pairs"] > 0),
+        ("duplicates", facts["duplicates"] > 0),
+    ):
+        if bad:
+            yield Finding("warn", code, facts)
+
+
+def _rule(name: str, count: int) -> dict[str, Any]:
+    return {"count": count, "rule": name, "code": RULES[name].code, "remedy": RULES[name].remedy}
+
+
+def _horizon_finding(advice: HorizonAdvice) -> Finding:
+    values: dict[str, float] = {
+        "q90": advice.quantiles[0.9],
+        "q95": advice.quantiles[0.95],
+        "horizon": advice.horizon_days,
+    }
+    values |= {"share": advice.share_within, "suggested": advice.suggested_days}
+    return Finding("ok", "horizon", values)
+
+
+def _named(advice: HorizonAdvice) -> dict[str, int]:
+    return {f"{share:.0%}": days for share, days in advice.quantiles.items()}

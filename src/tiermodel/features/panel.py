@@ -1,0 +1,192 @@
+"""Build snapshots and panels: every customer as known at one or several dates, and what followed if asked."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TypeVar
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tiermodel.config import Project
+from tiermodel.engines.duckdb import rows_from, sorted_rows
+from tiermodel.errors import DataError, ProjectError
+from tiermodel.features.catalogue import Feature, Known, expand, requests_of
+from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_columns, outcome_requests
+from tiermodel.features.stream import UNSORTED, Chunk, Plan, walk, whole_customers
+from tiermodel.tables.contract import Accounting, Transactions, open_transactions
+
+__all__ = [
+    "KEYS",
+    "Snapshots",
+    "Tally",
+    "build_panel",
+    "feature_names",
+    "parse_dates",
+    "snapshot_batches",
+    "snapshot_dates",
+]
+
+KEYS = ("customer_id", "as_of")
+WORKERS = 2
+EPOCH = date(1970, 1, 1)
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def parse_dates(text: str, transactions: Transactions) -> tuple[date, ...]:
+    """Read dates separated by commas; `latest` is the day after the last row, never today."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        found = {transactions.last_day + timedelta(1) if p == "latest" else date.fromisoformat(p) for p in parts}
+    except ValueError as error:
+        raise ProjectError(
+            f"--as-of {text!r}: {error}; write dates as 2017-11-30, separated by commas, or `latest`"
+        ) from None
+    if not found:
+        raise ProjectError("--as-of is empty; write a date such as 2017-11-30, or `latest`")
+    return tuple(sorted(found))
+
+
+def snapshot_dates(project: Project, last: date, first_row: date) -> tuple[date, ...]:
+    """List up to `panel.snapshots` dates, `panel.every_days` apart, up to `last`, each with some history before it."""
+    every = timedelta(project.panel.every_days)
+    dates = [last - every * step for step in range(project.panel.snapshots)]
+    return tuple(sorted(d for d in dates if d - first_row >= min(every, timedelta(project.outcome.horizon_days))))
+
+
+@dataclass
+class Tally:
+    """Count what the walk did with its rows."""
+
+    used: int = 0
+    duplicates: int = 0
+    account: Accounting | None = None
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """Turn customer-sorted row batches into snapshot batches: one row per customer and date, sorted by both.
+
+    `with_outcome` adds what followed, for dates whose outcome window lies fully before `data_end`.
+    """
+
+    project: Project
+    columns: frozenset[str]
+    dates: tuple[date, ...]
+    with_outcome: bool = False
+    data_end: date = date.min
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """List the features of the project that its columns allow."""
+        return expand(self.project.features.groups, self.project.features.windows_days, self.columns)
+
+    @property
+    def plan(self) -> Plan:
+        """Fix dates and sums; a feature that asks for a day at or after its date fails here."""
+        asked = requests_of(self.features)
+        future = [r for r in asked if r.end > 0 or (r.start or -1) >= 0]
+        if future:
+            raise ValueError(f"features may not look past their date: {future[:3]}")
+        if self.with_outcome:
+            asked += outcome_requests(self.project.outcome, self.project.value.measure)
+        if not self.dates:
+            raise ProjectError("there is no date to build a snapshot for; give one or more, such as 2017-11-30")
+        return Plan(tuple((d - EPOCH).days for d in sorted(set(self.dates))), asked)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Give the columns: the key, every feature, and the outcome if asked, all float64 but the key."""
+        numbers = [*(f.name for f in self.features), *(OUTCOME_COLUMNS if self.with_outcome else ())]
+        return pa.schema([("customer_id", pa.string()), ("as_of", pa.date32()), *((n, pa.float64()) for n in numbers)])
+
+    def __call__(self, batches: Iterable[pa.RecordBatch], tally: Tally | None = None) -> Iterator[pa.RecordBatch]:
+        """Walk the stream, a table of whole customers on each of two threads at a time, results in order."""
+        plan, features, schema = self.plan, self.features, self.schema
+        data_end = (self.data_end - EPOCH).days
+
+        def one(table: pa.Table) -> tuple[Chunk, pa.RecordBatch]:
+            chunk = walk(table, plan)
+            known = Known(chunk.as_of, chunk.rhythm, dict(zip(plan.requests, chunk.sums, strict=True)))
+            numbers = [f.compute(known) for f in features]
+            if self.with_outcome:
+                numbers += outcome_columns(chunk, self.project.outcome, data_end)
+            ids = pc.cast(chunk.customers, pa.string()).take(pa.array(chunk.customer))
+            arrays = [ids, pa.array(chunk.as_of).cast(pa.date32()), *(pa.array(n) for n in numbers)]
+            return chunk, pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+        last = None
+        for chunk, batch in _in_order(one, whole_customers(batches)):
+            ids = chunk.customers
+            if last is not None and not pc.less(last, ids[0]).as_py():
+                raise DataError(UNSORTED)
+            last = ids[-1]
+            if tally is not None:
+                tally.used += chunk.rows_used
+                tally.duplicates += chunk.rows_duplicate
+            yield batch
+
+
+def _in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Map on threads (the walk and NumPy let go of the interpreter lock), a few items ahead, results in order."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > WORKERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def snapshot_batches(
+    transactions: Transactions, snapshots: Snapshots, tally: Tally | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Sort, stream and walk the transactions; at the end every row read must be accounted for."""
+    tally = Tally() if tally is None else tally
+    before = snapshots.plan.end
+    yield from snapshots(sorted_rows(transactions, before), tally)
+    account = transactions.account.with_stream(
+        deduplicated=tally.duplicates, out_of_window=rows_from(transactions, before), used=tally.used
+    )
+    account.check()
+    tally.account = account
+
+
+def build_panel(
+    project: Project,
+    dates: Sequence[date],
+    *,
+    with_outcome: bool = False,
+    known_until: date | None = None,
+    transactions: Transactions | None = None,
+    tally: Tally | None = None,
+) -> pd.DataFrame:
+    """Give one row per customer and date, sorted by both: the keys, every feature, and the outcome if asked.
+
+    A customer is in a snapshot from the first row before the date on. `as_of` is a datetime, all else float64. Outcomes
+    not fully observed by the end of the data, or by `known_until`, are NaN. Raises `DataError` where no customer has a
+    row before any date.
+    """
+    rows = open_transactions(project) if transactions is None else transactions
+    data_end = min(rows.last_day + timedelta(1), known_until or date.max)
+    snapshots = Snapshots(project, rows.columns, tuple(dates), with_outcome, data_end)
+    table = pa.Table.from_batches(snapshot_batches(rows, snapshots, tally), schema=snapshots.schema)
+    if table.num_rows == 0:
+        raise DataError(
+            f"no customer has a row before {max(dates)}: the data runs from {rows.first_day} to {rows.last_day}; "
+            "choose a later date"
+        )
+    panel: pd.DataFrame = table.to_pandas(date_as_object=False, split_blocks=True, self_destruct=True)
+    return panel
+
+
+def feature_names(frame: pd.DataFrame) -> list[str]:
+    """List the features of a panel, in its order."""
+    return [name for name in frame.columns if name not in {*KEYS, *OUTCOME_COLUMNS}]

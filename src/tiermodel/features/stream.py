@@ -1,0 +1,333 @@
+"""Walk every customer's history once and note, at any number of dates, the sums and the rhythm known by then.
+
+The pass takes customer-sorted Arrow batches and gives snapshot batches; an engine only has to sort and stream. All that
+is summed within a day is a whole number, so neither batch size nor the order of a day's rows can change a bit of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tiermodel.errors import DataError
+from tiermodel.features.measures import MEASURES, MONEY, UNKNOWN, Rows
+
+__all__ = ["RHYTHM", "UNSORTED", "Chunk", "Plan", "Request", "walk", "whole_customers"]
+
+RHYTHM = (
+    "first_day",
+    "last_day",
+    "gap_last",
+    "gap_max",
+    "gap_square_sum",
+    "amount_last_day",
+    "amount_peak_day",
+    "amount_peak_block",
+    "active_blocks",
+    "orders_decayed_30d",
+    "orders_decayed_90d",
+    "amount_decayed_90d",
+)
+"""What the walk knows of a customer at a date besides sums: days since 1970-01-01 of the first and last purchase; the
+last and the largest gap between purchase days, and the sum of their squares; the net amount of the last and of the best
+purchase day and of the best 30-day block since the first purchase (among blocks with a row); the number of blocks with
+a purchase; sums that halve every 30 (90) days."""
+
+UNSORTED = "the row stream is not sorted by customer and day: the engine broke its promise; report this bug"
+
+NEVER = np.iinfo(np.int32).min
+_LARGEST_SUM = 9.0e18
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Ask for the sum of a measure over the days [as_of + start, as_of + end); no start means from the first row on."""
+
+    measure: str
+    start: int | None
+    end: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Fix, before the walk, at which dates (days since 1970-01-01, ascending) which sums are noted."""
+
+    as_of: tuple[int, ...]
+    requests: tuple[Request, ...]
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Name the measures that are asked for, each once."""
+        return tuple(dict.fromkeys(request.measure for request in self.requests))
+
+    @property
+    def end(self) -> int:
+        """Give the first day that no date and no request looks at."""
+        return max((day + max(0, *(r.end for r in self.requests), 0)) for day in self.as_of)
+
+    def boundaries(self) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Lay out the days at which cumulated sums are noted, and where among them each date and request has its."""
+        shape = len(self.requests), len(self.as_of)
+        opened = np.array([[NEVER if r.start is None else day + r.start for day in self.as_of] for r in self.requests])
+        closed = np.array([[day + r.end for day in self.as_of] for r in self.requests])
+        days = np.unique(np.concatenate([[NEVER], self.as_of, opened.ravel(), closed.ravel()])).astype(np.int32)
+        at, *index = (np.searchsorted(days, x) for x in (self.as_of, opened, closed))
+        return days, at, index[0].reshape(shape), index[1].reshape(shape)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Hold what the walk noted for whole customers: one row per customer and date at which the customer was known.
+
+    `sums` (requests, rows) and `rhythm` (`RHYTHM`, rows) are float64, amounts in currency units; `customer` indexes
+    `customers`, `as_of` holds days.
+    """
+
+    customers: pa.Array
+    customer: NDArray[np.int64]
+    as_of: NDArray[np.int32]
+    sums: NDArray[np.float64]
+    rhythm: NDArray[np.float64]
+    rows_used: int
+    rows_duplicate: int
+
+
+def whole_customers(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Regroup customer-sorted batches into tables that never split a customer; a customer's tail waits for its end."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        if batch.num_rows == 0:
+            continue
+        key = batch.column("customer_id")
+        if held and held[-1].column("customer_id")[-1] != key[0]:
+            yield pa.Table.from_batches(held)
+            held = []
+        others = np.flatnonzero(np.asarray(pc.not_equal(key, key[-1])))
+        start = int(others[-1]) + 1 if others.size else 0  # where the batch's last customer begins
+        if start == 0:
+            held.append(batch)
+            continue
+        yield pa.Table.from_batches([*held, batch.slice(0, start)])
+        held = [batch.slice(start)]
+    if held:
+        yield pa.Table.from_batches(held)
+
+
+def _read_rows(table: pa.Table) -> tuple[pa.Array, NDArray[np.int64], Rows, int]:
+    """Measure a table of whole customers: the customers, each one's first row, the rows kept, the number dropped."""
+    table = table.combine_chunks()
+    key = table.column("customer_id").chunk(0)
+    new = np.empty(len(key), dtype=np.bool_)
+    new[0] = True
+    new[1:] = np.asarray(pc.not_equal(key[1:], key[:-1]))
+    day = _ints(table, "day")
+    customers = key.filter(pa.array(new))
+    if np.any((day[1:] < day[:-1]) & ~new[1:]) or pc.any(pc.greater_equal(customers[:-1], customers[1:])).as_py():
+        raise DataError(UNSORTED)
+    duplicates = 0
+    if "row_key" in table.column_names:
+        same = _repeats(table, new)
+        duplicates = int(np.count_nonzero(same))
+        if duplicates:
+            kept = ~same
+            table, new = table.filter(pa.array(kept)).combine_chunks(), new[kept]
+    starts = np.append(np.flatnonzero(new), len(new)).astype(np.int64)
+    return customers, starts, _measured(table, starts), duplicates
+
+
+def _repeats(table: pa.Table, new: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Mark rows equal to the row before: the sort ends with the hash of the whole row, so equal rows are neighbours."""
+    same = ~new
+    for name in ("day", "order_key", "row_key"):
+        values = _ints(table, name)
+        same[1:] &= values[1:] == values[:-1]
+    return same
+
+
+def _ints(table: pa.Table, name: str) -> NDArray[Any]:
+    values: NDArray[Any] = table.column(name).chunk(0).to_numpy()  # copies nothing, and so refuses missing values
+    return values
+
+
+def _measured(table: pa.Table, starts: NDArray[np.int64]) -> Rows:
+    day, amount, order = _ints(table, "day"), _ints(table, "amount"), _ints(table, "order_key")
+    purchase = amount >= 0
+    columns = set(table.column_names)
+    absent = np.zeros(0, dtype=np.int64)
+    product = _ints(table, "product_key") if "product_key" in columns else absent
+    category = _ints(table, "category_key") if "category_key" in columns else absent
+    known = product != UNKNOWN
+    return Rows(
+        day=day,
+        amount=amount,
+        purchase=purchase,
+        first_order=_first_events(starts, order, purchase),
+        first_return=_first_events(starts, order, ~purchase),
+        first_day=_first_events(starts, day.astype(np.int64), purchase),
+        first_product=_first_events(starts, product, purchase & known) if product.size else known,
+        first_category=_first_events(starts, category, purchase & (category != UNKNOWN)) if category.size else known,
+        known_product=known,
+        **{name: _ints(table, name) if name in columns else absent for name in ("quantity", "cost", "discount")},
+    )
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _first_events(starts: Any, key: Any, eligible: Any) -> Any:
+    """Mark, for every customer, the first eligible row of each distinct key: distinct counts become sums."""
+    widest = 1
+    for c in range(len(starts) - 1):
+        widest = max(widest, starts[c + 1] - starts[c])
+    size = 2
+    while size < 2 * widest:
+        size *= 2
+    slots = np.empty(size, dtype=np.int64)
+    owner = np.full(size, -1, dtype=np.int64)
+    first = np.zeros(len(key), dtype=np.bool_)
+    for c in range(len(starts) - 1):
+        mask = 2
+        while mask < 2 * (starts[c + 1] - starts[c]):
+            mask *= 2
+        mask -= 1
+        for i in range(starts[c], starts[c + 1]):
+            if not eligible[i]:
+                continue
+            slot = np.int64((np.uint64(key[i]) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(33)) & mask
+            while owner[slot] == c and slots[slot] != key[i]:
+                slot = (slot + 1) & mask
+            if owner[slot] != c:
+                owner[slot] = c
+                slots[slot] = key[i]
+                first[i] = True
+    return first
+
+
+def walk(table: pa.Table, plan: Plan) -> Chunk:
+    """Note every sum of the plan and the rhythm, for every customer and date at which the customer had a row before.
+
+    Raises `DataError` where a customer's amounts could add up beyond what 64 bits hold.
+    """
+    customers, starts, rows, duplicates = _read_rows(table)
+    matrix = np.empty((len(rows.day), len(plan.measures)), dtype=np.int64)
+    for column, name in enumerate(plan.measures):
+        matrix[:, column] = MEASURES[name].expression(rows)
+    _refuse_overflow(matrix, starts, customers)
+    days, at, opened, closed = plan.boundaries()
+    as_of = np.array(plan.as_of, dtype=np.int32)
+    known = len(as_of) - np.searchsorted(as_of, rows.day[starts[:-1]], side="right")
+    offsets = np.append(0, np.cumsum(known)).astype(np.int64)
+    which = np.array([plan.measures.index(r.measure) for r in plan.requests], dtype=np.int64)
+    scale = np.array([MONEY if MEASURES[r.measure].unit == "amount" else 1 for r in plan.requests], dtype=np.float64)
+    sums = np.empty((len(plan.requests), offsets[-1]))
+    rhythm = np.empty((len(RHYTHM), offsets[-1]), dtype=np.float64)
+    history = (starts, rows.day, rows.amount, rows.first_order, rows.first_day, matrix)
+    _walk(history, (days, at, opened, closed, which, scale), offsets, sums, rhythm)
+    customer = np.repeat(np.arange(len(customers)), known)
+    dates = as_of[np.arange(offsets[-1]) - np.repeat(offsets[1:], known) + len(as_of)]
+    used = int(np.count_nonzero(rows.day < plan.end))
+    return Chunk(customers, customer, dates, sums, rhythm, used, duplicates)
+
+
+def _refuse_overflow(matrix: NDArray[np.int64], starts: NDArray[np.int64], customers: pa.Array) -> None:
+    largest = max(abs(int(matrix.max(initial=0))), abs(int(matrix.min(initial=0))))
+    if largest * int(np.diff(starts).max()) < _LARGEST_SUM:
+        return
+    reach = np.add.reduceat(np.abs(matrix.astype(np.float64)), starts[:-1], axis=0).max(axis=1)
+    worst = int(reach.argmax())
+    if reach[worst] >= _LARGEST_SUM:
+        raise DataError(
+            f"customer {customers[worst].as_py()!r}: amounts add up to {reach[worst] / MONEY:.3g}, more than 64 bits "
+            "hold; check the amount expression, or give amounts in a larger unit"
+        )
+
+
+@numba.njit(nogil=True, cache=True)
+def _walk(history, plan, offsets, sums, rhythm):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, C901, PLR0912, PLR0915
+    """Fill sums and rhythm, one customer after the other, one day after the other.
+
+    Within a day only whole numbers are added, so the order of the day's rows is irrelevant to the last bit.
+    """
+    starts, day, amount, first_order, first_day, matrix = history
+    days, at, opened, closed, which, scale = plan
+    n_measures, n_dates = matrix.shape[1], len(at)
+    noted = np.empty((n_measures, len(days)), dtype=np.int64)
+    total = np.empty(n_measures, dtype=np.int64)
+    rate_30, rate_90 = -math.log(2.0) / 30.0, -math.log(2.0) / 90.0
+    for c in range(len(starts) - 1):
+        row, end = starts[c], starts[c + 1]
+        date0 = offsets[c + 1] - n_dates  # the customer's row of date 0; dates before the first row have none
+        total[:] = 0
+        bought = False
+        first = last = fold = day[row]
+        gap = gap_max = gap_squares = last_amount = peak_day = 0
+        block = block_amount = peak_block = active = 0
+        active_block = -1
+        block_seen = False
+        orders_30 = orders_90 = amount_90 = 0.0
+        date = 0
+        for b in range(len(days)):
+            while row < end and day[row] < days[b]:
+                today = day[row]
+                day_amount = day_orders = 0
+                purchased = False
+                while row < end and day[row] == today:
+                    for m in range(n_measures):
+                        total[m] += matrix[row, m]
+                    day_amount += amount[row]
+                    if first_order[row]:
+                        day_orders += 1
+                    if first_day[row]:
+                        purchased = True
+                    row += 1
+                if purchased:
+                    if bought:
+                        gap = today - last
+                        gap_max = max(gap_max, gap)
+                        gap_squares += gap * gap
+                        peak_day = max(peak_day, day_amount)
+                    else:
+                        first, bought, peak_day = today, True, day_amount
+                    last, last_amount = today, day_amount
+                if bought:
+                    if (today - first) // 30 != block:
+                        peak_block = max(peak_block, block_amount) if block_seen else block_amount
+                        block, block_amount, block_seen = (today - first) // 30, 0, True
+                    block_amount += day_amount
+                    if purchased and active_block != block:
+                        active_block = block
+                        active += 1
+                orders_30 = orders_30 * math.exp(rate_30 * (today - fold)) + day_orders
+                orders_90 = orders_90 * math.exp(rate_90 * (today - fold)) + day_orders
+                amount_90 = amount_90 * math.exp(rate_90 * (today - fold)) + day_amount
+                fold = today
+            for m in range(n_measures):
+                noted[m, b] = total[m]
+            if date < n_dates and at[date] == b:
+                r = date0 + date
+                if r >= offsets[c]:
+                    since = days[b] - fold
+                    rhythm[0, r] = first if bought else np.nan
+                    rhythm[1, r] = last if bought else np.nan
+                    rhythm[2, r] = gap if gap_max > 0 else np.nan
+                    rhythm[3, r] = gap_max if gap_max > 0 else np.nan
+                    rhythm[4, r] = gap_squares
+                    rhythm[5, r] = last_amount / MONEY if bought else np.nan
+                    rhythm[6, r] = peak_day / MONEY if bought else np.nan
+                    best = max(peak_block, block_amount) if block_seen else block_amount
+                    rhythm[7, r] = best / MONEY if bought else np.nan
+                    rhythm[8, r] = active
+                    rhythm[9, r] = orders_30 * math.exp(rate_30 * since)
+                    rhythm[10, r] = orders_90 * math.exp(rate_90 * since)
+                    rhythm[11, r] = amount_90 * math.exp(rate_90 * since) / MONEY
+                date += 1
+        for k in range(len(which)):
+            m = which[k]
+            for date in range(offsets[c] - date0, n_dates):
+                sums[k, date0 + date] = (noted[m, closed[k, date]] - noted[m, opened[k, date]]) / scale[k]

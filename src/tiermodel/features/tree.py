@@ -1,0 +1,54 @@
+"""Small decision trees as plain lists: thresholds rounded to what people read, evaluated here in double precision."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+__all__ = ["freeze", "leaf_of", "round_readable"]
+
+
+def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, list[Any]], NDArray[np.int64]]:
+    """Keep the tree as plain lists, thresholds as round as they can be without emptying a leaf; give each row's leaf too."""
+    for digits in range(3, 17):
+        inner = tree.feature >= 0
+        frozen = {
+            "feature": [names[f] if f >= 0 else None for f in tree.feature],
+            "threshold": [round_readable(float(t), digits) if i else None for t, i in zip(tree.threshold, inner, strict=True)],
+            "left": tree.children_left.tolist(),
+            "right": tree.children_right.tolist(),
+            "missing_left": [bool(m) for m in tree.missing_go_to_left],
+        }
+        leaf = leaf_of(frozen, frame)
+        if len(np.unique(leaf)) == np.count_nonzero(~inner):
+            return frozen, leaf
+    raise AssertionError("a tree grown on these rows has an empty leaf at full precision")
+
+
+def leaf_of(tree: dict[str, list[Any]], frame: pd.DataFrame) -> NDArray[np.int64]:
+    """Send every row down the tree: left where x <= threshold, a missing value where the tree sends it; count leaves in order."""
+    node = np.zeros(len(frame), dtype=np.int64)
+    for n, name in enumerate(tree["feature"]):  # children come after their parent
+        if name is None:
+            continue
+        here = np.flatnonzero(node == n)
+        x = frame[name].to_numpy(dtype=np.float64)[here]
+        left = np.where(np.isnan(x), tree["missing_left"][n], x <= tree["threshold"][n])
+        node[here] = np.where(left, tree["left"][n], tree["right"][n])
+    position = np.cumsum([name is None for name in tree["feature"]]) - 1
+    return position[node]
+
+
+def round_readable(value: float, digits: int = 3) -> float:
+    """Round to a few significant digits, so that a frozen threshold is the number that people read.
+
+    >>> round_readable(1234.567), round_readable(0.012345)
+    (1230.0, 0.0123)
+    """
+    if value == 0 or not math.isfinite(value):
+        return value
+    return round(value, digits - 1 - math.floor(math.log10(abs(value))))

@@ -1,0 +1,317 @@
+"""Buy-till-you-die models: BG/NBD and MBG/NBD for purchases, Gamma-Gamma for the amount of a purchase.
+
+A customer is `frequency` (purchase days after the first), `recency` (last minus first purchase) and `age` (`as_of`
+minus first purchase), the last two in one unit of time: days in this project. While alive a customer buys at a Poisson
+rate λ ~ Gamma(r, α) and after a purchase leaves for ever with probability p ~ Beta(a, b). BG/NBD (Fader, Hardie and
+Lee 2005) lets a customer leave after repeat purchases only, so a one-order customer is alive with certainty; MBG/NBD
+(Batislam, Denizel and Filiztekin 2007) adds the first purchase. That one chance to leave is all they differ in.
+
+Fits are maximum likelihood with analytic gradients over distinct (frequency, recency, age) cells, in log-parameters,
+time and amount in units of their mean. Two devices keep a fit finite where the data say nothing about a parameter (only
+one-order customers, identical amounts): log-parameters stay within ±9, and a normal prior on them, of standard
+deviation 100 and so too weak to matter where the data speak, breaks ties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+from scipy.special import digamma, expit, gammaln
+
+from tiermodel.errors import DataError
+
+__all__ = ["BGNBD", "MBGNBD", "GammaGamma"]
+
+Array = NDArray[np.float64]
+Loss = Callable[[Array], tuple[float, Array]]
+
+LOG_BOUND = 9.0
+PRIOR_SD = 100.0
+LEAST_Q = 1.1
+NODES = 24
+
+
+@dataclass(frozen=True)
+class BGNBD:
+    """Predict purchases of customers who leave after repeat purchases only; `alpha` is in the data's unit of time.
+
+    >>> published = BGNBD(r=0.243, alpha=4.414, a=0.793, b=2.426)  # CDNOW, weeks
+    >>> published.expected_purchases(39, frequency=2, recency=30.43, age=38.86).round(3).tolist()
+    [1.226]
+    """
+
+    r: float
+    alpha: float
+    a: float
+    b: float
+    first_can_be_last: ClassVar[bool] = False
+
+    @classmethod
+    def fit(cls, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Self:
+        """Fit the parameters; raise DataError for rows that are no history."""
+        return cls(*_fit_purchases(_cells(*_history(frequency, recency, age), cls.first_can_be_last)))
+
+    def p_alive(self, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
+        """Return each customer's probability of not having left by the end of `age`."""
+        return _p_alive(self, *_history(frequency, recency, age))
+
+    def p_zero(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
+        """Return each customer's probability of no purchase in the next `horizon`.
+
+        Exact: a customer leaves only at a purchase, so whoever is alive stays alive until the next one and p plays no
+        part. Given alive, λ is Gamma(r + frequency, α + age), so P(none | alive) = E[exp(-λ horizon)]
+        = ((α + age) / (α + age + horizon)) ** (r + frequency), and P(none) = 1 - p_alive (1 - P(none | alive)).
+        """
+        return _p_zero(self, horizon, *_history(frequency, recency, age))
+
+    def expected_purchases(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
+        """Return each customer's expected number of purchases in the next `horizon`.
+
+        Given alive, λ and p, it is (1 - exp(-λ p horizon)) / p. The mean over λ is closed; that over the posterior
+        p ~ Beta(a, b + chances to leave) is a Gauss-Jacobi sum, which unlike the published 2F1 form neither overflows
+        nor breaks down at a = 1. It agrees with that form to six digits for horizons up to ten times α + age.
+        """
+        return _expected_purchases(self, horizon, *_history(frequency, recency, age))
+
+
+@dataclass(frozen=True)
+class MBGNBD:
+    """Predict purchases of customers who may leave after any purchase, the first included; otherwise as `BGNBD`.
+
+    >>> model = MBGNBD(r=0.525, alpha=6.183, a=0.891, b=1.614)  # CDNOW, weeks
+    >>> bool(model.p_alive(frequency=0, recency=0, age=38)[0] < 0.5)
+    True
+    """
+
+    r: float
+    alpha: float
+    a: float
+    b: float
+    first_can_be_last: ClassVar[bool] = True
+
+    @classmethod
+    def fit(cls, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Self:
+        """Fit the parameters; raise DataError for rows that are no history."""
+        return cls(*_fit_purchases(_cells(*_history(frequency, recency, age), cls.first_can_be_last)))
+
+    def p_alive(self, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
+        """Return each customer's probability of not having left by the end of `age`."""
+        return _p_alive(self, *_history(frequency, recency, age))
+
+    def p_zero(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
+        """Return each customer's probability of no purchase in the next `horizon`, derived as in `BGNBD`."""
+        return _p_zero(self, horizon, *_history(frequency, recency, age))
+
+    def expected_purchases(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
+        """Return each customer's expected number of purchases in the next `horizon`, computed as in `BGNBD`."""
+        return _expected_purchases(self, horizon, *_history(frequency, recency, age))
+
+
+@dataclass(frozen=True)
+class GammaGamma:
+    """Predict a customer's mean amount a purchase, shrunk towards that of all customers (Fader and Hardie 2013).
+
+    Amounts are Gamma(p, ν) with ν ~ Gamma(q, v) among customers, independent of how often they buy; `v` is in the
+    currency. `fit` keeps q at 1.1 or above, since the mean of all customers, p v / (q - 1), needs q > 1.
+
+    >>> published = GammaGamma(p=6.25, q=3.74, v=15.44)  # CDNOW, dollars
+    >>> published.expected_value(frequency=[0, 1], mean_value=[0, 50]).round(1).tolist()
+    [35.2, 45.5]
+    """
+
+    p: float
+    q: float
+    v: float
+
+    @classmethod
+    def fit(cls, frequency: ArrayLike, mean_value: ArrayLike) -> Self:
+        """Fit on the customers with frequency and mean value above zero; raise DataError if there is none."""
+        x, m = _columns(frequency=frequency, mean_value=mean_value)
+        used = (x > 0) & (m > 0)
+        if not used.any():
+            raise DataError(
+                f"none of {len(x)} customers has a repeat purchase of positive value; Gamma-Gamma needs one"
+            )
+        order = np.lexsort((m[used], x[used]))  # one order of summation, whatever the order of rows
+        x, m = x[used][order], m[used][order]
+        unit = float(m.mean())
+        bounds = [(-LOG_BOUND, LOG_BOUND), (np.log(LEAST_Q), LOG_BOUND), (-LOG_BOUND, LOG_BOUND)]
+        p, q, v = _minimise(lambda theta: _amount_loss(theta, x, x * m / unit), np.log([2.0, 3.0, 1.0]), bounds, len(x))
+        return cls(p, q, v * unit)
+
+    def expected_value(self, frequency: ArrayLike, mean_value: ArrayLike) -> Array:
+        """Return each expected mean amount; at frequency 0 that of all customers, and `mean_value` may be anything."""
+        x, m = np.broadcast_arrays(np.atleast_1d(np.asarray(frequency, dtype=np.float64)), mean_value)
+        spent = x * np.where(x > 0, m, 0.0)
+        return np.asarray(self.p * (self.v + spent) / (self.p * x + self.q - 1))
+
+
+def _columns(**columns: ArrayLike) -> tuple[Array, ...]:
+    arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(values, dtype=np.float64)) for values in columns.values()))
+    for name, values in zip(columns, arrays, strict=True):
+        if not np.isfinite(values).all():
+            at = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise DataError(f"{name}: row {at} is {values[at]}; drop or fill such rows first")
+    return tuple(arrays)
+
+
+def _history(frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> tuple[Array, Array, Array]:
+    x, recent, old = _columns(frequency=frequency, recency=recency, age=age)
+    wrong = (x < 0) | (recent < 0) | (recent > old) | ((x == 0) & (recent > 0))
+    if wrong.any():
+        at = int(np.flatnonzero(wrong)[0])
+        raise DataError(
+            f"row {at}: frequency {x[at]:g}, recency {recent[at]:g}, age {old[at]:g} is no history; "
+            "0 <= recency <= age must hold, and recency is 0 without a repeat purchase"
+        )
+    return x, recent, old
+
+
+class _Cells(NamedTuple):
+    """Distinct histories and their share of customers; `level` points into the distinct frequencies."""
+
+    frequency: Array
+    chances: Array
+    level: NDArray[np.intp]
+    recency: Array
+    age: Array
+    share: Array
+    unit: float
+    customers: int
+
+
+def _cells(frequency: Array, recency: Array, age: Array, first_can_be_last: bool) -> _Cells:
+    if not len(frequency):
+        raise DataError("no customers; a purchase model needs at least one")
+    order = np.lexsort((age, recency, frequency))
+    rows = np.column_stack([frequency, recency, age])[order]
+    first = np.flatnonzero(np.r_[True, (rows[1:] != rows[:-1]).any(axis=1)])
+    levels, level = np.unique(rows[first, 0], return_inverse=True)
+    unit = float(rows[:, 2].mean()) or 1.0
+    share = np.diff(np.r_[first, len(rows)]) / len(rows)
+    recent, old = rows[first, 1] / unit, rows[first, 2] / unit
+    return _Cells(levels, levels + first_can_be_last, level, recent, old, share, unit, len(rows))
+
+
+def _fit_purchases(cells: _Cells) -> tuple[float, float, float, float]:
+    bounds = [(-LOG_BOUND, LOG_BOUND)] * 4
+    r, alpha, a, b = _minimise(lambda theta: _purchase_loss(theta, cells), np.zeros(4), bounds, cells.customers)
+    return r, alpha * cells.unit, a, b
+
+
+def _minimise(loss: Loss, start: Array, bounds: list[tuple[float, float]], customers: int) -> list[float]:
+    precision = 1 / (PRIOR_SD**2 * customers)
+
+    def with_prior(theta: Array) -> tuple[float, Array]:
+        value, gradient = loss(theta)
+        return value + precision * float(np.sum(theta**2)) / 2, gradient + precision * theta
+
+    options = {"ftol": 1e-13, "gtol": 1e-7, "maxiter": 500}
+    result = minimize(with_prior, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return [float(value) for value in np.exp(result.x)]
+
+
+def _purchase_loss(theta: Array, cells: _Cells) -> tuple[float, Array]:
+    """Return the mean negative log-likelihood and its gradient by log(r, α, a, b).
+
+    L = B(a, b + n) / B(a, b) Γ(r + x) / Γ(r) α^r (α + age)^-(r + x) (1 + odds), where n counts the chances to leave and
+    odds = a / (b + n - 1) ((α + age) / (α + recency))^(r + x), 0 if n = 0, are those of having left.
+    """
+    r, alpha, a, b = np.exp(theta)
+    x, n, level, recency, age, share = cells[:6]
+    log_age, log_recency = np.log(alpha + age), np.log(alpha + recency)
+    elapsed = log_age - log_recency
+    rate = (r + x)[level]
+    log_odds = _log_hazard(a, b, n)[level] + rate * elapsed
+    small = np.exp(-np.abs(log_odds))
+    left = np.where(log_odds > 0, 1.0, small) / (1 + small)
+    level_share = np.bincount(level, weights=share)
+    left_share = np.bincount(level, weights=share * left)
+    by_level = gammaln(r + x) + gammaln(b + n) - gammaln(a + b + n)
+    shared = r * theta[1] + gammaln(a + b) - gammaln(r) - gammaln(b)
+    by_cell = np.maximum(log_odds, 0) + np.log1p(small) - rate * log_age
+    mean = shared + np.sum(level_share * by_level) + np.sum(share * by_cell)
+
+    total = digamma(a + b) - digamma(a + b + n)
+    gradient = np.array(
+        [
+            np.sum(level_share * digamma(r + x)) - digamma(r) + theta[1] + np.sum(share * (left * elapsed - log_age)),
+            r / alpha - np.sum(share * rate * ((1 - left) / (alpha + age) + left / (alpha + recency))),
+            np.sum(level_share * total) + np.sum(left_share) / a,
+            np.sum(level_share * (total + digamma(b + n) - digamma(b)) - left_share / np.where(n > 0, b + n - 1, 1.0)),
+        ]
+    )
+    return -float(mean), -gradient * np.exp(theta)
+
+
+def _amount_loss(theta: Array, frequency: Array, spent: Array) -> tuple[float, Array]:
+    """Return the mean negative log-likelihood but for a constant, and its gradient by log(p, q, v)."""
+    p, q, v = np.exp(theta)
+    shape = p * frequency
+    log_spent, log_sum = np.log(spent), np.log(spent + v)
+    by_customer = gammaln(shape + q) - gammaln(shape) + shape * log_spent - (shape + q) * log_sum
+    mean = np.mean(by_customer) - gammaln(q) + q * theta[2]
+    both = digamma(shape + q)
+    gradient = np.array(
+        [
+            np.mean(frequency * (both - digamma(shape) + log_spent - log_sum)),
+            np.mean(both - log_sum) - digamma(q) + theta[2],
+            q / v - np.mean((shape + q) / (spent + v)),
+        ]
+    )
+    return -float(mean), -gradient * np.exp(theta)
+
+
+def _log_hazard(a: float, b: float, chances: Array) -> Array:
+    """Return log(a / (b + n - 1)), and -inf for customers who had no chance to leave."""
+    return np.where(chances > 0, np.log(a) - np.log(np.where(chances > 0, b + chances - 1, 1.0)), -np.inf)
+
+
+def _p_alive(model: BGNBD | MBGNBD, frequency: Array, recency: Array, age: Array) -> Array:
+    elapsed = np.log(model.alpha + age) - np.log(model.alpha + recency)
+    hazard = _log_hazard(model.a, model.b, frequency + model.first_can_be_last)
+    return np.asarray(expit(-hazard - (model.r + frequency) * elapsed))
+
+
+def _p_zero(model: BGNBD | MBGNBD, horizon: float, frequency: Array, recency: Array, age: Array) -> Array:
+    _check_horizon(horizon)
+    buys = -np.expm1(-(model.r + frequency) * np.log1p(horizon / (model.alpha + age)))
+    return 1 - _p_alive(model, frequency, recency, age) * buys
+
+
+def _expected_purchases(model: BGNBD | MBGNBD, horizon: float, frequency: Array, recency: Array, age: Array) -> Array:
+    _check_horizon(horizon)
+    chances, level = np.unique(frequency + model.first_can_be_last, return_inverse=True)
+    rate, ahead = model.r + frequency, horizon / (model.alpha + age)
+    if_alive = np.zeros(len(frequency))
+    for nodes, weights in zip(*_beta_quadrature(model.a, model.b + chances), strict=True):
+        p = nodes[level]
+        if_alive += weights[level] * -np.expm1(-rate * np.log1p(p * ahead)) / p
+    return _p_alive(model, frequency, recency, age) * if_alive
+
+
+def _check_horizon(horizon: float) -> None:
+    if not 0 <= horizon < np.inf:
+        raise DataError(f"horizon: {horizon} is not a length of time; give a number from 0 up, in the unit of age")
+
+
+def _beta_quadrature(a: float, b: Array) -> tuple[Array, Array]:
+    """Return nodes and weights, each (NODES, len(b)), of the mean over Beta(a, b) (Golub and Welsch 1969)."""
+    k = np.arange(1, NODES)[:, None]
+    s = a + b - 2
+    matrix = np.zeros((len(b), NODES, NODES))
+    on, below = np.arange(NODES), np.arange(1, NODES)
+    matrix[:, 0, 0] = a / (a + b)
+    matrix[:, on[1:], on[1:]] = ((1 + (a - b) * s / ((2 * k + s) * (2 * k + s + 2))) / 2).T
+    tail = k[1:]
+    square = tail * (tail + b - 1) * (tail + a - 1) * (tail + s)
+    square /= (2 * tail + s) ** 2 * (2 * tail + s + 1) * (2 * tail + s - 1)
+    matrix[:, 1, 0] = np.sqrt(a * b / (a + b + 1)) / (a + b)
+    matrix[:, below[1:], below[:-1]] = np.sqrt(square).T
+    nodes, vectors = np.linalg.eigh(matrix)
+    return np.clip(nodes, 1e-100, 1).T, (vectors[:, 0, :] ** 2).T

@@ -1,0 +1,115 @@
+"""Churn risk: the calibrated probability of no purchase in the outcome window.
+
+A logistic regression and LightGBM are blended on the log-odds scale. The weights of the blend, its calibration and the number of
+trees are fitted on later snapshots than those the members were trained on, never on training rows; then the members are trained
+again on everything. Classes are never reweighted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from tiermodel.config import Project
+from tiermodel.errors import DataError
+from tiermodel.features.outcome import outcome_span
+from tiermodel.features.panel import KEYS, feature_names
+from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted
+from tiermodel.models.folds import matrix, rolling_folds
+from tiermodel.models.linear import Linear, fit_logistic
+
+__all__ = ["ChurnModel", "at_risk", "fit_churn"]
+
+Floats = NDArray[np.float64]
+FEWEST_PER_CLASS = 20
+_PRIOR = np.array([0.0, 0.3, 0.7])  # intercept, weight of the logistic, weight of the trees
+_PRIOR_ROWS = 50.0
+_EDGE = 1e-6
+
+
+def at_risk(project: Project, frame: pd.DataFrame) -> pd.DataFrame:
+    """Keep who can churn: customers with a purchase, within `churn.active_days` where it is set."""
+    since = frame["days_since_last"]
+    return frame[since.notna() if project.churn.active_days is None else since <= project.churn.active_days]
+
+
+@dataclass(frozen=True)
+class ChurnModel:
+    """Hold the two members and the blend: intercept, weight of the logistic, weight of the trees."""
+
+    names: tuple[str, ...]
+    linear: Linear
+    boosted: Boosted
+    blend: tuple[float, float, float]
+
+    def predict(self, x: Floats) -> Floats:
+        """Give each row's probability of no purchase; `x` has the columns `names`, in that order."""
+        return _blend(np.array(self.blend), self.linear.decision(x), self.boosted.predict(x))
+
+
+def _log_odds(p: Floats) -> Floats:
+    return logit(np.clip(p, _EDGE, 1 - _EDGE))
+
+
+def _blend(weights: Floats, linear: Floats, boosted: Floats) -> Floats:
+    return np.clip(expit(weights[0] + weights[1] * linear + weights[2] * _log_odds(boosted)), _EDGE, 1 - _EDGE)
+
+
+def fit_churn(project: Project, panel: pd.DataFrame) -> tuple[ChurnModel, pd.DataFrame]:
+    """Fit on a panel with observed outcomes, sorted by key; also give the out-of-time predictions the blend was fitted on.
+
+    The second frame has the keys, `actual` (1 = churned) and `predicted`; it is empty where no snapshot is late enough, and then
+    the prior blend stands uncalibrated. Raises `DataError` with fewer than 20 customers of either kind.
+    """
+    rows = at_risk(project, panel)
+    rows = rows[rows["outcome_orders"].notna()].reset_index(drop=True)
+    names = feature_names(rows)
+    churned = (rows["outcome_orders"] == 0).to_numpy()
+    fewest = int(min(churned.sum(), (~churned).sum()))
+    if fewest < FEWEST_PER_CLASS:
+        raise DataError(
+            f"churn: only {int(churned.sum())} of {len(rows)} customer snapshots churned; at least {FEWEST_PER_CLASS} that did and "
+            f"{FEWEST_PER_CLASS} that did not are needed: change outcome.horizon_days or bring more history"
+        )
+    x = matrix(rows, names)
+    linear, stages, tested = [], [], []
+    for train, test in rolling_folds(rows["as_of"], outcome_span(project.outcome)):
+        if min(churned[train].sum(), (~churned[train]).sum()) < FEWEST_PER_CLASS:
+            continue
+        linear.append(fit_logistic(x[train], churned[train]).decision(x[test]))
+        grown = fit_boosted(x[train], churned[train].astype(float), names, ROUNDS[-1], project.seed, objective="binary")
+        stages.append(np.array([grown.predict(x[test], rounds) for rounds in ROUNDS]))
+        tested.append(test)
+    weights, rounds, later = _PRIOR, ROUNDS[3], rows.iloc[:0].assign(actual=0.0, predicted=0.0)
+    if tested:
+        test = np.concatenate(tested)
+        actual, z, trees = churned[test], np.concatenate(linear), np.hstack(stages)
+        rounds_at = int(np.argmin([_loss(_PRIOR, z, p, actual) for p in trees]))
+        rounds = ROUNDS[rounds_at]
+        weights = _fit_blend(z, trees[rounds_at], actual)
+        later = rows.iloc[test].assign(actual=actual.astype(float), predicted=_blend(weights, z, trees[rounds_at]))
+    final = fit_boosted(x, churned.astype(float), names, rounds, project.seed, objective="binary")
+    model = ChurnModel(tuple(names), fit_logistic(x, churned), final, (float(weights[0]), float(weights[1]), float(weights[2])))
+    return model, later[[*KEYS, "actual", "predicted"]].reset_index(drop=True)
+
+
+def _loss(weights: Floats, linear: Floats, boosted: Floats, actual: NDArray[np.bool_]) -> float:
+    p = _blend(weights, linear, boosted)
+    return float(-np.mean(np.log(np.where(actual, p, 1 - p))))
+
+
+def _fit_blend(linear: Floats, boosted: Floats, actual: NDArray[np.bool_]) -> Floats:
+    """Minimise the log loss over non-negative weights, held near the prior as by a few dozen rows."""
+    pull = _PRIOR_ROWS / len(actual)
+    found = minimize(
+        lambda w: _loss(w, linear, boosted, actual) + pull * float(np.sum((w - _PRIOR) ** 2)),
+        _PRIOR,
+        method="L-BFGS-B",
+        bounds=[(-5, 5), (0, 3), (0, 3)],
+    )
+    return np.asarray(found.x)

@@ -1,0 +1,124 @@
+"""The tier a customer will be in one outcome window from now: ordinal LightGBM, with contiguous conformal sets.
+
+A cumulative-link ensemble (Frank and Hall 2001): one model per threshold for P(tier above k), made monotone afterwards. Sets are the
+smallest runs of neighbouring tiers around the likeliest that held the true tier of 90 % of later customers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tiermodel.config import Project
+from tiermodel.features.outcome import outcome_span
+from tiermodel.features.panel import KEYS, feature_names
+from tiermodel.models.boosted import Boosted, fit_boosted
+from tiermodel.models.folds import matrix, rolling_folds
+
+__all__ = ["TierModel", "fit_tier", "future_levels"]
+
+Floats = NDArray[np.float64]
+ROUNDS = 200
+COVERAGE = 0.90
+
+
+@dataclass(frozen=True)
+class TierModel:
+    """Hold one model per threshold (None where training saw one side only, with that side's share) and the mass of a 90 % set."""
+
+    names: tuple[str, ...]
+    boosted: tuple[Boosted | None, ...]
+    share_above: tuple[float, ...]
+    mass: float
+
+    def predict(self, x: Floats) -> Floats:
+        """Give P(tier one outcome window later) for every row and level, shape (rows, levels); rows sum to one."""
+        above = np.column_stack([
+            np.full(len(x), share) if model is None else model.predict(x)
+            for model, share in zip(self.boosted, self.share_above, strict=True)
+        ])  # fmt: skip
+        return _probabilities(above)
+
+    def sets(self, probabilities: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Give the lowest and highest level of each row's contiguous 90 % set."""
+        low = high = probabilities.argmax(axis=1)
+        rows = np.arange(len(probabilities))
+        mass = probabilities[rows, low]
+        for _ in range(probabilities.shape[1] - 1):
+            low, high, mass = _grow(probabilities, low, high, mass, mass < self.mass)
+        return low, high
+
+
+def _probabilities(above: Floats) -> Floats:
+    """Turn P(above k), made falling in k, into one probability per level."""
+    falling = np.minimum.accumulate(np.clip(above, 0.0, 1.0), axis=1)
+    edges = np.hstack([np.ones((len(above), 1)), falling, np.zeros((len(above), 1))])
+    return edges[:, :-1] - edges[:, 1:]
+
+
+def _grow(p: Floats, low: NDArray[np.int64], high: NDArray[np.int64], mass: Floats, wanted: NDArray[np.bool_]):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    """Widen the wanted runs by the likelier neighbour."""
+    rows, last = np.arange(len(p)), p.shape[1] - 1
+    below = np.where(low > 0, p[rows, np.maximum(low - 1, 0)], -1.0)
+    above = np.where(high < last, p[rows, np.minimum(high + 1, last)], -1.0)
+    up = wanted & (above >= below) & (high < last)
+    down = wanted & ~up & (low > 0)
+    return low - down, high + up, mass + np.where(up, above, 0.0) + np.where(down, below, 0.0)
+
+
+def _mass_needed(p: Floats, level: NDArray[np.int64]) -> Floats:
+    """Give the mass of each row's run at the moment before it takes in the true level: a set of more mass than that holds it."""
+    low = high = p.argmax(axis=1)
+    mass = p[np.arange(len(p)), low]
+    needed = np.zeros(len(p))
+    for _ in range(p.shape[1] - 1):
+        outside = (level < low) | (level > high)
+        needed = np.where(outside, mass, needed)
+        low, high, mass = _grow(p, low, high, mass, outside)
+    return needed
+
+
+def future_levels(frame: pd.DataFrame, level: NDArray[np.int64], span_days: int) -> Floats:
+    """Look up every row's level `span_days` later in the same frame; NaN where that snapshot is not there."""
+    keyed = pd.DataFrame({"customer_id": frame["customer_id"], "as_of": frame["as_of"], "level": level.astype(float)})
+    later = keyed.assign(as_of=keyed["as_of"] - pd.Timedelta(days=span_days))
+    merged = keyed[["customer_id", "as_of"]].merge(later, on=["customer_id", "as_of"], how="left")
+    return merged["level"].to_numpy(dtype=np.float64)
+
+
+def fit_tier(project: Project, panel: pd.DataFrame, future: Floats, levels: int) -> tuple[TierModel, pd.DataFrame]:
+    """Fit on a panel sorted by key and each row's level one outcome window later (NaN: unknown); also give out-of-time levels.
+
+    The second frame has the keys, `actual` and `predicted` (the expected level, rounded).
+    """
+    known = ~np.isnan(future)
+    rows = panel[known].reset_index(drop=True)
+    level = future[known].astype(np.int64)
+    names = feature_names(rows)
+    x = matrix(rows, names)
+    later, needed = [], []
+    for train, test in rolling_folds(rows["as_of"], outcome_span(project.outcome), most=1):
+        p = _fit(x[train], level[train], names, levels, project.seed).predict(x[test])
+        needed.append(_mass_needed(p, level[test]))
+        best = np.rint(p @ np.arange(levels))
+        later.append(rows.iloc[test].assign(actual=level[test], predicted=best)[[*KEYS, "actual", "predicted"]])
+    model = _fit(x, level, names, levels, project.seed)
+    mass = 0.95
+    if needed:
+        all_needed = np.concatenate(needed)
+        reach = min(1.0, COVERAGE * (1 + 1 / len(all_needed)))
+        mass = float(np.nextafter(np.quantile(all_needed, reach, method="inverted_cdf"), 2.0))
+    empty = pd.DataFrame({"customer_id": [], "as_of": [], "actual": [], "predicted": []})
+    return TierModel(model.names, model.boosted, model.share_above, mass), later[0] if later else empty
+
+
+def _fit(x: Floats, level: NDArray[np.int64], names: list[str], levels: int, seed: int) -> TierModel:
+    shares = tuple(float(np.mean(level > k)) for k in range(levels - 1))
+    boosted = tuple(
+        fit_boosted(x, (level > k).astype(float), names, ROUNDS, seed, objective="binary", learning_rate=0.05) if 0 < s < 1 else None
+        for k, s in enumerate(shares)
+    )
+    return TierModel(tuple(names), boosted, shares, 1.0)

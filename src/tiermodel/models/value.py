@@ -1,0 +1,126 @@
+"""Expected value in the outcome window, with an interval.
+
+Purchase amounts are zero-heavy and heavy-tailed: a Tweedie LightGBM and a ridge on square roots are blended. The blend, its level
+and the interval come from later snapshots than the members were trained on. Returns count: the level is that of net value, so a
+forecast of all customers adds up, and intervals reach below zero where customers did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tiermodel.config import Project
+from tiermodel.errors import DataError
+from tiermodel.features.outcome import outcome_span
+from tiermodel.features.panel import KEYS, feature_names
+from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted
+from tiermodel.models.folds import matrix, rolling_folds
+from tiermodel.models.linear import Linear, fit_ridge
+
+__all__ = ["ValueModel", "fit_value"]
+
+Floats = NDArray[np.float64]
+COVERAGE = 0.90
+FEWEST = 50
+_BANDS = 10
+_TWEEDIE = {"objective": "tweedie", "tweedie_variance_power": 1.2}
+_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class ValueModel:
+    """Hold the two members, the trees' weight, both members' level, and the interval by band of the prediction."""
+
+    names: tuple[str, ...]
+    linear: Linear
+    boosted: Boosted
+    weight: float
+    levels: tuple[float, float]
+    band_edges: list[float]
+    band_low: list[float]
+    band_high: list[float]
+
+    def predict(self, x: Floats) -> Floats:
+        """Give each row's expected value in currency units; `x` has the columns `names`, in that order."""
+        return _mix(self.weight, self.levels, self.linear.decision(x), self.boosted.predict(x))
+
+    def interval(self, predicted: Floats) -> tuple[Floats, Floats]:
+        """Give the bounds that held 90 % of later outcomes with predictions of this size."""
+        band = np.searchsorted(np.array(self.band_edges), predicted, side="right")
+        spread = predicted + self._floor
+        return predicted + np.array(self.band_low)[band] * spread, predicted + np.array(self.band_high)[band] * spread
+
+    @property
+    def _floor(self) -> float:
+        return _floor(self.band_edges)
+
+
+def _floor(edges: list[float]) -> float:
+    """Give the size below which intervals stop shrinking: a tenth of the middle prediction, never zero."""
+    return max(edges[len(edges) // 2] / 10, 1e-6) if edges else 1.0
+
+
+def _mix(weight: float, levels: tuple[float, float], root: Floats, boosted: Floats) -> Floats:
+    return weight * levels[1] * boosted + (1 - weight) * levels[0] * np.maximum(root, 0.0) ** 2
+
+
+def fit_value(project: Project, panel: pd.DataFrame) -> tuple[ValueModel, pd.DataFrame]:
+    """Fit on a panel with observed outcomes, sorted by key; also give the out-of-time predictions used to set blend and level.
+
+    Raises `DataError` where fewer than 50 customer snapshots have an outcome, or none is positive.
+    """
+    rows = panel[panel["days_since_last"].notna() & panel["outcome_value"].notna()].reset_index(drop=True)
+    names = feature_names(rows)
+    actual = rows["outcome_value"].to_numpy(dtype=np.float64)
+    if np.count_nonzero(actual > 0) < FEWEST:
+        raise DataError(f"value: {np.count_nonzero(actual > 0)} customer snapshots bought in their outcome window; {FEWEST} are needed")
+    x, positive = matrix(rows, names), np.maximum(actual, 0.0)
+    roots, stages, tested = [], [], []
+    for train, test in rolling_folds(rows["as_of"], outcome_span(project.outcome)):
+        if np.count_nonzero(positive[train]) < FEWEST:
+            continue
+        roots.append(fit_ridge(x[train], np.sqrt(positive[train])).decision(x[test]))
+        grown = fit_boosted(x[train], positive[train], names, ROUNDS[-1], project.seed, **_TWEEDIE)
+        stages.append(np.array([grown.predict(x[test], r) for r in ROUNDS]))
+        tested.append(test)
+    linear = fit_ridge(x, np.sqrt(positive))
+    if not tested:  # no snapshot is late enough: the level and the interval come from the training rows, and the card says so
+        grown = fit_boosted(x, positive, names, ROUNDS[3], project.seed, **_TWEEDIE)
+        roots, stages, tested = [linear.decision(x)], [np.tile(grown.predict(x), (len(ROUNDS), 1))], [np.arange(len(rows))]
+        later_rows = 0
+    else:
+        later_rows = sum(map(len, tested))
+    test, root, trees = np.concatenate(tested), np.concatenate(roots), np.hstack(stages)
+    wanted = actual[test]
+    rounds_at = int(np.argmin([np.abs(_level(p, wanted) * p - wanted).mean() for p in trees]))
+    boosted = trees[rounds_at]
+    levels = (_level(np.maximum(root, 0.0) ** 2, wanted), _level(boosted, wanted))
+    weight = min(_WEIGHTS, key=lambda w: float(np.abs(_mix(w, levels, root, boosted) - wanted).mean()))
+    predicted = _mix(weight, levels, root, boosted)
+    final = fit_boosted(x, positive, names, ROUNDS[rounds_at], project.seed, **_TWEEDIE)
+    model = ValueModel(tuple(names), linear, final, weight, levels, *_bands(predicted, wanted))
+    later = rows.iloc[test].assign(actual=wanted, predicted=predicted)[[*KEYS, "actual", "predicted"]]
+    return model, later.iloc[: later_rows or 0].reset_index(drop=True)
+
+
+def _level(predicted: Floats, actual: Floats) -> float:
+    """Give the factor that makes the predictions add up to what happened, returns included; never negative."""
+    return float(max(actual.sum(), 0.0) / max(predicted.sum(), 1e-9))
+
+
+def _bands(predicted: Floats, actual: Floats) -> tuple[list[float], list[float], list[float]]:
+    """Take, in each tenth of the predictions, the quantiles of the relative error (split conformal by band)."""
+    edges = np.unique(np.quantile(predicted, np.arange(1, _BANDS) / _BANDS)).tolist()
+    band = np.searchsorted(np.array(edges), predicted, side="right")
+    error = (actual - predicted) / (predicted + _floor(edges))
+    low, high = [], []
+    for b in range(len(edges) + 1):
+        inside = error[band == b] if np.any(band == b) else error
+        reach = min(1.0, COVERAGE / 2 + 0.5 + 1 / len(inside))
+        low.append(float(np.quantile(inside, 1 - reach, method="inverted_cdf")))
+        high.append(float(np.quantile(inside, reach, method="inverted_cdf")))
+    return edges, low, high

@@ -1,0 +1,188 @@
+"""Score customers with a bundle: snapshots in, score table out, batch by batch, with nothing but the bundle's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tiermodel.bundle import Bundle, load_bundle
+from tiermodel.config import Project
+from tiermodel.errors import DataError, ModelError
+from tiermodel.features.panel import KEYS, Snapshots, Tally, snapshot_batches
+from tiermodel.models.folds import matrix
+from tiermodel.tables.contract import Accounting, open_transactions
+from tiermodel.tables.output import write_table
+from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages
+from tiermodel.tiers.segments import assign_segments
+
+__all__ = ["Scored", "predict", "score", "score_schema"]
+
+RISK_BANDS = {"low": "低", "medium": "中", "high": "高"}
+_RISK_EDGES = (0.2, 0.5)
+_MOVEMENTS = {"down": "降级", "same": "不变", "up": "升级", "new": "新客户"}
+_DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Say how a scoring run went: the account of the rows read, and the number of customers by tier code."""
+
+    account: Accounting
+    customers: int
+    tiers: dict[str, int]
+
+
+def score(project: Project, model: Bundle | str | Path, as_of: date, out: str | Path) -> Scored:
+    """Write one row for every customer with a row before `as_of`, old and new, in the columns of `score_schema`.
+
+    `out` ends in .parquet or .csv. The features are the bundle's, whatever the project file says now. Raises `ModelError` where
+    the project does not map a column that the bundle was trained with, `DataError` where no customer is known at `as_of`.
+    """
+    bundle = model if isinstance(model, Bundle) else load_bundle(model)
+    transactions = open_transactions(project)
+    missing = sorted(set(bundle.columns) - transactions.columns)
+    if missing:
+        raise ModelError(f"the bundle {bundle.version} needs data.transactions.columns {missing}, which the project does not map")
+    told = Project.model_validate({**project.model_dump(), "features": bundle.settings["features"]})
+    every = timedelta(bundle.settings["panel"]["every_days"])
+    snapshots = Snapshots(told, frozenset(bundle.columns), (as_of - every, as_of))
+    tally, counts = Tally(), dict.fromkeys(bundle.scheme.scheme.codes, 0)
+    schema = score_schema(bundle)
+
+    def scored() -> Iterator[pa.RecordBatch]:
+        for batch in snapshot_batches(transactions, snapshots, tally):
+            frame = batch.to_pandas(date_as_object=False)
+            now = frame["as_of"] == pd.Timestamp(as_of)
+            table = predict(bundle, frame[now].reset_index(drop=True), frame[~now].reset_index(drop=True))
+            for code, n in table["tier_code"].value_counts().items():
+                counts[str(code)] += int(n)
+            yield pa.RecordBatch.from_pandas(table, schema=schema, preserve_index=False)
+        if not sum(counts.values()):
+            raise DataError(f"no customer has a row before {as_of}: the data runs from {transactions.first_day} to {transactions.last_day}")
+
+    write_table(scored(), Path(out), schema)
+    assert tally.account is not None  # noqa: S101  # the stream ran to its end
+    return Scored(tally.account, sum(counts.values()), counts)
+
+
+def score_schema(bundle: Bundle) -> pa.Schema:
+    """Give the columns of the score table, DESIGN 8.3, with one probability for every level of the bundle's scheme."""
+    words = pa.string()
+    return pa.schema([
+        ("customer_id", pa.string()), ("as_of", pa.date32()),
+        ("tier", pa.int64()), ("tier_code", words), ("tier_name", words),
+        *((f"p_{code}", pa.float64()) for code in bundle.scheme.scheme.codes),
+        ("tier_set", words), ("model_tier", pa.int64()), ("previous_tier", pa.float64()), ("movement", words),
+        ("segment", words), ("lifecycle_stage", words), ("loyalty_stage", words),
+        ("churn_risk", pa.float64()), ("risk_band", words),
+        ("expected_value", pa.float64()), ("expected_value_low", pa.float64()), ("expected_value_high", pa.float64()),
+        ("potential", pa.float64()), ("upgrade_potential", pa.float64()),
+        ("reason_1", words), ("reason_2", words), ("reason_3", words),
+        ("policy", words), ("scheme_version", words), ("model_version", words),
+    ])  # fmt: skip
+
+
+def predict(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Score snapshot rows: the columns of `score_schema`, one row for each row given, in the same order.
+
+    `frame` has the bundle's features by name, in any order; extra columns are ignored, and without `customer_id` and `as_of` the
+    index stands for the customer. `previous` holds the same customers' earlier snapshot, from which the previous tier is told.
+    Raises `ModelError` where a feature is missing, `DataError` where one is not a number or infinite.
+    """
+    frame = _checked(bundle, frame)
+    x = matrix(frame, list(bundle.names))
+    levels = bundle.scheme.scheme
+    tier, rule = bundle.scheme.assign(frame)
+    bought = frame["days_since_last"].notna().to_numpy()
+    before = _previous(bundle, frame, previous)
+    probabilities = bundle.tier.predict(x)
+    low_tier, high_tier = bundle.tier.sets(probabilities)
+    value = bundle.value.predict(x)
+    value_low, value_high = bundle.value.interval(value)
+    churn = np.where(bought, bundle.churn.predict(x), np.nan)  # who never bought cannot churn
+    lifecycle, loyalty = ladder_stages(frame, bundle.typical_rhythm)
+    reasons = bundle.scheme.reasons(bundle.features, bundle.language)
+    moved = np.where(np.isnan(before), 3, np.sign(tier - np.nan_to_num(before)) + 1).astype(np.int64)
+    width = len(levels.codes)
+    sets = [levels.codes[i] if i == j else f"{levels.codes[i]}..{levels.codes[j]}" for i in range(width) for j in range(width)]
+    zh = bundle.language == "zh"
+    return pd.DataFrame({
+        "customer_id": frame["customer_id"],
+        "as_of": frame["as_of"],
+        "tier": tier,
+        "tier_code": _words(tier, levels.codes),
+        "tier_name": _words(tier, levels.names(bundle.language)),
+        **{f"p_{code}": np.round(probabilities[:, k], _DECIMALS) for k, code in enumerate(levels.codes)},
+        "tier_set": _words(low_tier * width + high_tier, sets),
+        "model_tier": tier,
+        "previous_tier": before,
+        "movement": _words(moved, _names(_MOVEMENTS, zh)),
+        "segment": _words(assign_segments(bundle.segments, frame), [f"segment_{k + 1}" for k in range(len(bundle.segments["centres"]))]),
+        "lifecycle_stage": _words(lifecycle, _names(LIFECYCLE, zh)),
+        "loyalty_stage": _words(loyalty, _names(LOYALTY, zh)),
+        "churn_risk": np.round(churn, _DECIMALS),
+        "risk_band": _words(np.where(bought, np.searchsorted(_RISK_EDGES, churn, side="right"), -1), _names(RISK_BANDS, zh)),
+        "expected_value": np.round(value, 4),
+        "expected_value_low": np.round(value_low, 4),
+        "expected_value_high": np.round(value_high, 4),
+        "potential": np.round(bundle.peers.headroom(frame), 4),
+        "upgrade_potential": np.round(_above(probabilities, tier), _DECIMALS),
+        **{f"reason_{k + 1}": _words(rule % len(reasons), reasons[:, k]) for k in range(reasons.shape[1])},
+        "policy": _words(tier, [level.policy for level in levels.levels]),
+        "scheme_version": _words(np.zeros(len(frame), dtype=np.int64), [bundle.scheme_version]),
+        "model_version": _words(np.zeros(len(frame), dtype=np.int64), [bundle.version]),
+    })  # fmt: skip
+
+
+def _checked(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
+    missing = [name for name in bundle.names if name not in frame.columns]
+    if missing:
+        raise ModelError(
+            f"{len(missing)} of the {len(bundle.names)} features of {bundle.version} are missing: {missing[:5]}; "
+            "build them with `tiermodel features`, in a project with the same windows and columns"
+        )
+    if "customer_id" not in frame.columns:
+        frame = frame.assign(customer_id=frame.index.astype(str))
+    if "as_of" not in frame.columns:
+        frame = frame.assign(as_of=pd.NaT)
+    frame = frame[[*KEYS, *bundle.names]].reset_index(drop=True)
+    for name in bundle.names:
+        try:
+            values = frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        except (TypeError, ValueError):
+            raise DataError(f"feature {name!r} is not a number in every row: first values {frame[name].head(3).tolist()}") from None
+        bad = np.flatnonzero(np.isinf(values))
+        if bad.size:
+            raise DataError(f"feature {name!r} is infinite in {bad.size} rows, first at position {bad[0]}: build it again")
+    return frame
+
+
+def _previous(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None) -> NDArray[np.float64]:
+    if previous is None or previous.empty:
+        return np.full(len(frame), np.nan)
+    earlier = pd.Series(bundle.scheme.assign(previous)[0].astype(float), index=previous["customer_id"])
+    return earlier.reindex(frame["customer_id"]).to_numpy()
+
+
+def _above(probabilities: NDArray[np.float64], tier: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Give P(a higher tier one outcome window later than the present one)."""
+    return (probabilities * (np.arange(probabilities.shape[1]) > tier[:, None])).sum(axis=1)
+
+
+def _names(words: Mapping[str, str], zh: bool) -> list[str]:
+    return list(words.values() if zh else words)
+
+
+def _words(index: NDArray[np.int64], words: Any) -> pd.Categorical:
+    """Give each row its word without building a string per row; -1 is missing. Equal words become one category."""
+    distinct = list(dict.fromkeys(words))
+    position = np.array([distinct.index(word) for word in words], dtype=np.int64)
+    return pd.Categorical.from_codes(np.where(index < 0, -1, position[index]), categories=distinct)

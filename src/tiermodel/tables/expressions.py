@@ -1,0 +1,170 @@
+"""Turn a mapping of the project file into SQL: a column, or one checked scalar expression over the columns."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from tiermodel.errors import ProjectError
+from tiermodel.tables.sources import Source, quoted
+
+__all__ = ["Expression", "bind"]
+
+_BEFORE = "SELECT ("
+_ARITHMETIC = {"+", "-", "*", "/", "//", "%"}
+
+
+@dataclass(frozen=True)
+class Expression:
+    """Hold one mapped value: its SQL over the source view, its DuckDB type, and the text it came from."""
+
+    sql: str
+    type: str
+    text: str
+
+
+def bind(connection: duckdb.DuckDBPyConnection, source: Source, key: str, text: str) -> Expression:
+    """Return the SQL of one mapping value; raise ProjectError where it is not one scalar over the source's columns.
+
+    In a CSV every column is text, so a column in arithmetic or compared with a number is read as a number.
+    A row on which an expression fails yields NULL.
+    """
+    if text in source.columns:
+        return Expression(quoted(text), source.columns[text], text)
+    tree = _parsed(connection, source, key, text)
+    nodes = list(_nodes(tree))
+    _refuse_unknown(source, key, text, nodes)
+    _refuse_unrepeatable(connection, key, text, nodes)
+    sql = _with_numbers(nodes, text) if source.is_text else text
+    # Aggregates, windows and unnest do not bind inside WHERE, so only a scalar passes.
+    try:
+        connection.execute(f"EXPLAIN SELECT 1 FROM {source.view} WHERE (TRY({sql}\n)) IS NULL")
+        rows = connection.execute(f"DESCRIBE SELECT TRY({sql}\n) FROM {source.view}").fetchall()
+    except duckdb.Error as error:
+        raise _problem(key, text, str(error).split("\n", 1)[0]) from error
+    return Expression(f"TRY({sql}\n)", rows[0][1], text)
+
+
+def _problem(key: str, text: str, what: str) -> ProjectError:
+    return ProjectError(f"{key}: {text!r} is neither a column nor an SQL expression over the columns: {what}")
+
+
+def _parsed(connection: duckdb.DuckDBPyConnection, source: Source, key: str, text: str) -> Any:
+    rows = connection.execute("SELECT json_serialize_sql(?)", [f"{_BEFORE}{text}\n) FROM {source.view}"]).fetchall()
+    parsed = json.loads(rows[0][0])
+    if parsed["error"]:
+        looks_like_name = re.fullmatch(r"[\w\s.-]+", text)
+        raise (looks_like_name and _nearest(source, key, text, text)) or _problem(key, text, parsed["error_message"])
+    node = parsed["statements"][0]["node"]
+    extra = ("modifiers", "where_clause", "group_expressions", "having", "sample", "qualify")
+    if (
+        len(parsed["statements"]) != 1
+        or node["type"] != "SELECT_NODE"
+        or len(node["select_list"]) != 1
+        or node["from_table"].get("table_name") != source.view
+        or any(node[part] for part in extra)
+    ):
+        raise _problem(key, text, "give one expression only")
+    return parsed
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        yield tree
+    for child in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _nodes(child)
+
+
+def _refuse_unknown(source: Source, key: str, text: str, nodes: list[dict[str, Any]]) -> None:
+    known = {name.casefold() for name in source.columns}
+    for node in nodes:
+        if node.get("class") in {"SUBQUERY", "STAR", "WINDOW"}:
+            raise _problem(key, text, f"a {node['class'].lower()} is not allowed; give one value per row")
+        if node.get("class") == "COLUMN_REF" and len(node["column_names"]) == 1:
+            name = node["column_names"][0]
+            if name.casefold() not in known and not _is_keyword(name):
+                raise _nearest(source, key, text, name) or _problem(
+                    key, text, f"there is no column {name!r}. Columns: {', '.join(source.columns)}"
+                )
+
+
+def _is_keyword(name: str) -> bool:
+    return name.casefold() in {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
+
+
+def _nearest(source: Source, key: str, text: str, name: str) -> ProjectError | None:
+    folded = {column.casefold(): column for column in source.columns}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    if not near:
+        return None
+    return ProjectError(
+        f"TM1307 {key}: {text!r}: there is no column {name!r}; did you mean {folded[near[0]]!r}? "
+        f"Columns: {', '.join(source.columns)}"
+    )
+
+
+def _refuse_unrepeatable(
+    connection: duckdb.DuckDBPyConnection, key: str, text: str, nodes: list[dict[str, Any]]
+) -> None:
+    """Refuse the clock, chance and settings: the same rows must give the same values."""
+    names = [str(node["function_name"]).casefold() for node in nodes if node.get("class") == "FUNCTION"]
+    unstable = {
+        name
+        for (name,) in connection.execute(
+            "SELECT DISTINCT function_name FROM duckdb_functions() "
+            "WHERE stability <> 'CONSISTENT' AND list_contains(?, function_name)",
+            [names],
+        ).fetchall()
+    }
+    unstable |= {
+        node["column_names"][0]
+        for node in nodes
+        if node.get("class") == "COLUMN_REF" and _is_keyword(node["column_names"][0])
+    }
+    if unstable:
+        raise _problem(key, text, f"{min(unstable)} does not give the same value on every run")
+
+
+def _with_numbers(nodes: list[dict[str, Any]], text: str) -> str:
+    """Cast the columns that an expression over text columns uses as numbers to DOUBLE."""
+    raw = text.encode()
+    places = {place for node in nodes for place in _number_columns(node)}
+    for start, length in sorted(places, reverse=True):
+        at = start - len(_BEFORE)
+        raw = raw[:at] + b"TRY_CAST(" + raw[at : at + length] + b" AS DOUBLE)" + raw[at + length :]
+    return raw.decode()
+
+
+def _number_columns(node: dict[str, Any]) -> list[tuple[int, int]]:
+    """Return where in the text the operands of this node stand that are columns and must be numbers."""
+    arithmetic = _is_arithmetic(node)
+    operands: list[dict[str, Any]] = []
+    if arithmetic:
+        operands = [argument["expression"] for argument in node["arguments"]]
+    elif node.get("class") == "COMPARISON":
+        operands = [node["left"], node["right"]]
+    elif node.get("class") == "BETWEEN":
+        operands = [node["input"], node["lower"], node["upper"]]
+    columns = [operand for operand in operands if operand["class"] == "COLUMN_REF"]
+    others = [operand for operand in operands if operand["class"] != "COLUMN_REF"]
+    if not all(map(_is_number, others)) or not (others or arithmetic):
+        return []
+    return [(column["query_location"], column["query_location_length"]) for column in columns]
+
+
+def _is_arithmetic(node: dict[str, Any]) -> bool:
+    return node.get("class") == "FUNCTION" and node["function_name"] in _ARITHMETIC
+
+
+def _is_number(node: dict[str, Any]) -> bool:
+    if node["class"] == "CONSTANT":
+        return node.get("literal", {}).get("kind") in {"INTEGER", "NUMERIC"}
+    if node["class"] == "CAST":
+        return str(node["type_expr"].get("type_name", "")).casefold() in {"double", "decimal", "bigint", "integer"}
+    return _is_arithmetic(node)

@@ -1,0 +1,189 @@
+"""Write results beside their final name and rename them over it: whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import glob
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from tiermodel.errors import OutputBusyError, OutputError, ProjectError
+
+__all__ = ["defused", "write_json", "write_table", "writing", "writing_folder"]
+
+_FAULTS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EFBIG),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, and put the file in place when the block ends well.
+
+    Raises OutputBusyError while another run writes the same path, OutputError for a full disk or missing permission.
+    """
+    with _locked(path), _disk_faults(path):
+        temporary = _temporary(path)
+        try:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync(path.parent)
+
+
+@contextmanager
+def writing_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `path`, and put it in the place of `path` when the block ends well."""
+    with _locked(path), _disk_faults(path):
+        temporary, old = _temporary(path), _temporary(path)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in sorted(temporary.rglob("*")):
+                _sync(file)
+            if path.exists():
+                path.replace(old)
+            temporary.replace(path)
+        finally:
+            if old.exists() and not path.exists():
+                old.replace(path)
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+        _sync(path.parent)
+
+
+def write_table(table: pa.Table | Iterable[pa.RecordBatch], path: Path, schema: pa.Schema | None = None) -> None:
+    """Write rows as Parquet (page checksums) or CSV (formula-like text made harmless), by the ending of `path`.
+
+    Batches need `schema`. Raises ProjectError for any other ending.
+    """
+    ending = path.suffix.lower()
+    if ending not in {".parquet", ".csv"}:
+        raise ProjectError(f"{path}: results are written as .parquet or .csv; give one of these endings")
+    batches: Iterable[pa.RecordBatch] = table.to_batches() if isinstance(table, pa.Table) else table
+    schema = table.schema if isinstance(table, pa.Table) else schema
+    if schema is None:
+        raise TypeError("batches need a schema")
+    with writing(path) as temporary:
+        if ending == ".parquet":
+            _write_parquet(batches, temporary, schema)
+        else:
+            _write_csv(batches, temporary, schema)
+
+
+def _write_parquet(batches: Iterable[pa.RecordBatch], path: Path, schema: pa.Schema) -> None:
+    # On float64 features snappy writes a third faster than zstd at level 1, for a fifth more bytes.
+    texts = [item.name for item in schema if _is_text(item.type)]
+    with pq.ParquetWriter(path, schema, compression="snappy", use_dictionary=texts, write_page_checksum=True) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def _write_csv(batches: Iterable[pa.RecordBatch], path: Path, schema: pa.Schema) -> None:
+    with pa.csv.CSVWriter(path, schema) as writer:
+        for batch in batches:
+            columns = [_defused_column(column) if _is_text(column.type) else column for column in batch.columns]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _defused_column(column: pa.Array) -> pa.Array:
+    dangerous = pc.match_substring_regex(column, f"^[{re.escape(''.join(_FORMULA))}]")
+    quote, nothing = pa.scalar("'", column.type), pa.scalar("", column.type)
+    return pc.if_else(dangerous, pc.binary_join_element_wise(quote, column, nothing), column)
+
+
+def defused(cell: str) -> str:
+    """Return text that no spreadsheet takes for a formula.
+
+    >>> defused("=1+1"), defused("A-1")
+    ("'=1+1", 'A-1')
+    """
+    return "'" + cell if cell.startswith(_FORMULA) else cell
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write a value as indented UTF-8 JSON with keys in their order; NaN and infinity are refused."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+    with writing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of `path`, and clear what killed runs left beside it."""
+    lock = path.with_name(f".{path.name}.lock")
+    with _disk_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = _acquire(lock, path)
+        for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            _remove(stale)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _acquire(lock: Path, path: Path) -> int:
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise OutputBusyError(f"{path} is being written by another run: wait, or give another name") from None
+        # The run before may have removed the file between our opening and locking it.
+        if lock.exists() and lock.stat().st_ino == os.fstat(handle).st_ino:
+            return handle
+        os.close(handle)
+
+
+@contextmanager
+def _disk_faults(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FAULTS:
+            raise
+        raise OutputError(f"{path} cannot be written: {os.strerror(error.errno or 0)}") from error
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Schemes as data, frozen at fit, and the levels they assign."""

@@ -1,0 +1,97 @@
+"""Fit a scheme once, freeze it, and assign levels with it: one customer as the batch, ties alike, every level with its reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tiermodel.errors import ProjectError
+from tiermodel.features.catalogue import Feature
+from tiermodel.tiers import learned, rfm, share
+from tiermodel.tiers.conditions import number
+from tiermodel.tiers.scheme import LearnedScheme, RfmScheme, ShareScheme, parse_scheme
+
+__all__ = ["FittedScheme", "fit_scheme"]
+
+_KINDS: Mapping[str, Any] = {"share": share, "rfm": rfm, "learned": learned}
+REASONS = 3
+
+
+@dataclass(frozen=True)
+class FittedScheme:
+    """A scheme with its cut points or rules frozen. `state` holds plain lists and numbers only, and goes into JSON as it is."""
+
+    scheme: ShareScheme | RfmScheme | LearnedScheme
+    state: dict[str, Any]
+
+    def assign(self, frame: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Give each row's level (0 lowest) and the index of the rule that decided, -1 where nothing was bought yet."""
+        bought = frame["days_since_last"].notna().to_numpy()
+        codes = self.scheme.codes
+        level_of = np.array([codes.index(code) for code in self.scheme.bought_levels])
+        level, rule = _KINDS[self.scheme.kind].assign(self.scheme, self.state, frame)
+        return np.where(bought, level_of[level], self.scheme.no_purchase_level), np.where(bought, rule, -1)
+
+    def reasons(self, features: Mapping[str, Feature], language: str) -> NDArray[Any]:
+        """Write up to three reasons for every rule, shape (rules + 1, 3); the last row is for customers without a purchase."""
+        rows = [[c.text(features, language) for c in rule] for rule in _KINDS[self.scheme.kind].conditions(self.scheme, self.state)]
+        rows.append(["尚无购买" if language == "zh" else "no purchase yet"])
+        # the last conditions of a path are the ones that set the customer apart from the nearest other level
+        return np.array([(row[-REASONS:] + [""] * REASONS)[:REASONS] for row in rows], dtype=object)
+
+    def rules(self, features: Mapping[str, Feature], language: str) -> list[str]:
+        """Write every rule as one line: the level, its conditions and, for learned rules, support, purity and value."""
+        kind = _KINDS[self.scheme.kind]
+        names = self.scheme.names(language)
+        codes = self.scheme.codes
+        lines = []
+        for i, rule in enumerate(kind.conditions(self.scheme, self.state)):
+            code = self.scheme.bought_levels[self._level_of_rule(i)]
+            words = (" 且 " if language == "zh" else " and ").join(c.text(features, language) for c in rule)
+            lines.append((codes.index(code), f"{names[codes.index(code)]} ({code}): {words}{self._facts(i, language)}"))
+        return [line for _, line in sorted(lines, key=lambda pair: -pair[0])]
+
+    def _level_of_rule(self, rule: int) -> int:
+        if self.scheme.kind == "share":
+            return rule
+        if self.scheme.kind == "rfm":
+            return int(rfm.levels_of_rules(self.scheme)[rule])
+        return int(self.state["level"][rule])
+
+    def _facts(self, rule: int, language: str) -> str:
+        if self.scheme.kind != "learned":
+            return ""
+        fact = self.state["leaves"][rule]
+        words = ("占比", "纯度", "后续价值") if language == "zh" else ("support", "purity", "value that followed")
+        return f"  [{words[0]} {fact['support']:.1%}, {words[1]} {fact['purity']:.0%}, {words[2]} {number(fact['value_mean'])}]"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give scheme and state as plain data."""
+        return {"scheme": self.scheme.model_dump(mode="json"), "state": self.state}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> FittedScheme:
+        """Read what `to_dict` gave."""
+        return cls(parse_scheme(data["scheme"], "bundle", (1,)), dict(data["state"]))
+
+
+def fit_scheme(
+    scheme: ShareScheme | RfmScheme | LearnedScheme, snapshot: pd.DataFrame, history: pd.DataFrame, seed: int
+) -> FittedScheme:
+    """Freeze a scheme: cut points on the latest snapshot, learned rules on past snapshots whose outcome is observed.
+
+    Both frames are panels sorted by customer and date. Raises `ProjectError` where the scheme names a feature that is not there.
+    """
+    for score in [scheme] if isinstance(scheme, ShareScheme) else [scheme.r, scheme.f, scheme.m] if isinstance(scheme, RfmScheme) else []:
+        if score.feature not in snapshot.columns:
+            raise ProjectError(f"scheme {scheme.code}: feature {score.feature!r} is not built; there are {', '.join(snapshot.columns[2:])}")
+    bought = snapshot[snapshot["days_since_last"].notna()]
+    if isinstance(scheme, LearnedScheme):
+        followed = history[history["days_since_last"].notna() & history["outcome_value"].notna()]
+        return FittedScheme(scheme, learned.fit(scheme, followed, seed))
+    return FittedScheme(scheme, _KINDS[scheme.kind].fit(scheme, bought))

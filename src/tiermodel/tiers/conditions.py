@@ -1,0 +1,45 @@
+"""Say conditions on features in words, Chinese or English."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tiermodel.features.catalogue import Feature
+
+__all__ = ["Condition", "number"]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Bound one feature: `low` < x <= `high` (`closed_low`: `low` <= x < `high`); `missing` says that no value passes too."""
+
+    feature: str
+    low: float = -math.inf
+    high: float = math.inf
+    missing: bool = False
+    closed_low: bool = False
+
+    def text(self, features: Mapping[str, Feature], language: str) -> str:
+        """Write the condition as a person reads it."""
+        entry = features.get(self.feature)
+        name = self.feature if entry is None else (entry.zh if language == "zh" else entry.en)
+        above, below = ("≥", "<") if self.closed_low else (">", "≤")
+        bounds = [f"{above} {number(self.low)}"] * (self.low > -math.inf) + [f"{below} {number(self.high)}"] * (self.high < math.inf)
+        words = (" 且 " if language == "zh" else " and ").join(bounds)
+        if not words:
+            only, anything = ("无", "任意") if language == "zh" else ("missing", "anything")
+            words = only if self.missing else anything
+        elif self.missing:
+            words += " 或无" if language == "zh" else " or missing"
+        return f"{name} {words}"
+
+
+def number(value: float) -> str:
+    """Print a number without noise.
+
+    >>> number(1234.5), number(0.25), number(3.0)
+    ('1,234.5', '0.25', '3')
+    """
+    return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.0f}"

@@ -1,0 +1,161 @@
+"""Fit everything a score depends on, from rows before one date only, and bundle it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiermodel.bundle import Bundle, save_bundle
+from tiermodel.config import Project, project_digest
+from tiermodel.errors import DataError
+from tiermodel.features.outcome import outcome_span
+from tiermodel.features.panel import Tally, build_panel, feature_names, snapshot_dates
+from tiermodel.features.peers import fit_peers
+from tiermodel.models.churn import fit_churn
+from tiermodel.models.metrics import churn_metrics, quadratic_weighted_kappa, value_metrics
+from tiermodel.models.tier import fit_tier, future_levels
+from tiermodel.models.value import fit_value
+from tiermodel.tables.contract import Accounting, open_transactions
+from tiermodel.tiers.assign import fit_scheme
+from tiermodel.tiers.ladders import typical_rhythm
+from tiermodel.tiers.scheme import load_scheme
+from tiermodel.tiers.segments import fit_segments
+
+__all__ = ["SEGMENTS", "Trained", "fit_bundle", "train", "training_dates"]
+
+SEGMENTS = 5
+_PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Hold a trained bundle, the account of the rows read, and the out-of-time predictions that set its blend, by target."""
+
+    bundle: Bundle
+    account: Accounting
+    later: dict[str, pd.DataFrame]
+
+
+def training_dates(project: Project, as_of: date, first_day: date) -> tuple[date, ...]:
+    """List the snapshot dates whose outcome is fully observed before `as_of`. Raises `DataError` where there is none."""
+    span = timedelta(outcome_span(project.outcome))
+    dates = snapshot_dates(project, as_of - span, first_day)
+    if not dates:
+        raise DataError(
+            f"training as of {as_of} needs a snapshot at least {span.days} days earlier with some history before it, but the data "
+            f"starts on {first_day}: choose a later date, or a shorter outcome.horizon_days"
+        )
+    return dates
+
+
+def panel_dates(project: Project, as_of: date, first_day: date) -> set[date]:
+    """List every date that fitting as of one date needs: training dates, where their customers ended up, and the date itself."""
+    span = timedelta(outcome_span(project.outcome))
+    dates = training_dates(project, as_of, first_day)
+    return {*dates, *(d + span for d in dates), as_of}
+
+
+def train(
+    project: Project, as_of: date | None = None, *, out: str | Path | None = None, say: Say = lambda _: None
+) -> Trained:
+    """Train on rows before `as_of` (the day after the last row where it is not given), and write the bundle to `out`."""
+    say("reading transactions")
+    transactions = open_transactions(project)
+    now = transactions.last_day + timedelta(1) if as_of is None else as_of
+    say(f"building snapshots up to {now}")
+    tally = Tally()
+    dates = sorted(panel_dates(project, now, transactions.first_day))
+    panel = build_panel(project, dates, with_outcome=True, known_until=now, transactions=transactions, tally=tally)
+    bundle, later = fit_bundle(project, panel, now, transactions.columns, say)
+    if out is not None:
+        save_bundle(bundle, out)
+    assert tally.account is not None  # noqa: S101  # the stream ran to its end
+    return Trained(bundle, tally.account, later)
+
+
+def fit_bundle(
+    project: Project, panel: pd.DataFrame, as_of: date, columns: Iterable[str], say: Say = lambda _: None
+) -> tuple[Bundle, dict[str, pd.DataFrame]]:
+    """Fit scheme, models and references on a panel, using only what is known at `as_of`; rows sorted by customer and date.
+
+    Rows dated after `as_of` are left aside, and so are outcomes that end after it.
+    """
+    span = outcome_span(project.outcome)
+    now = pd.Timestamp(as_of)
+    panel = panel[panel["as_of"] <= now].reset_index(drop=True)
+    unknown = panel["as_of"] + pd.Timedelta(days=span) > now
+    panel.loc[unknown, ["outcome_orders", "outcome_value"]] = np.nan
+    snapshot = panel[panel["as_of"] == now]
+    history = panel[~unknown]
+    say("fitting the scheme")
+    scheme = fit_scheme(load_scheme(project), snapshot, history, project.seed)
+    level, _ = scheme.assign(panel)
+    say("fitting churn risk")
+    churn, churn_later = fit_churn(project, history)
+    say("fitting value")
+    value, value_later = fit_value(project, history)
+    say("fitting the future tier")
+    future = future_levels(panel, level, span)[~unknown.to_numpy()]
+    tier, tier_later = fit_tier(project, history, future, len(scheme.scheme.levels))
+    buyers = snapshot[snapshot["days_since_last"].notna()]
+    later = {"churn": churn_later, "value": value_later, "tier": tier_later}
+    bundle = Bundle(
+        name=project.name,
+        settings=project.model_dump(mode="json", include={"language", "currency", "timezone", "features", "outcome", "panel", "churn", "value"}),
+        columns=tuple(sorted(columns)),
+        names=tuple(feature_names(panel)),
+        scheme=scheme,
+        churn=churn,
+        value=value,
+        tier=tier,
+        segments=fit_segments(buyers, min(SEGMENTS, len(buyers)), project.seed),
+        peers=fit_peers(buyers, f"net_amount_{max(project.features.windows_days)}d", project.seed),
+        typical_rhythm=typical_rhythm(buyers),
+        facts=_facts(project, history, snapshot, as_of, later),
+    )
+    return bundle, later
+
+
+def _facts(
+    project: Project, history: pd.DataFrame, snapshot: pd.DataFrame, as_of: date, later: dict[str, pd.DataFrame]
+) -> dict[str, Any]:
+    """Note what the bundle was made from and how it did on later snapshots; no clock, no path, no customer."""
+    dates = sorted(history["as_of"].dt.date.unique())
+    churn, value, tier = later["churn"], later["value"], later["tier"]
+    measured: dict[str, dict[str, float]] = {}
+    if len(churn):
+        measured["churn"] = churn_metrics(churn["actual"].to_numpy(), churn["predicted"].to_numpy())
+    if len(value):
+        measured["value"] = value_metrics(value["actual"].to_numpy(), value["predicted"].to_numpy())
+    if len(tier):
+        actual, predicted = (tier[c].to_numpy().astype(np.int64) for c in ("actual", "predicted"))
+        measured["tier"] = {"n": len(tier), "qwk": quadratic_weighted_kappa(actual, predicted, int(max(actual.max(), predicted.max())) + 1)}
+    return {
+        "as_of": str(as_of),
+        "first_snapshot": str(dates[0]),
+        "last_snapshot": str(dates[-1]),
+        "snapshots": len(dates),
+        "customers": len(snapshot),
+        "training_rows": len(history),
+        "project_digest": project_digest(project),
+        "panel_digest": _panel_digest(history, snapshot),
+        "seed": project.seed,
+        "versions": {name: version(name) for name in _PACKAGES},
+        "later": measured,
+    }
+
+
+def _panel_digest(*frames: pd.DataFrame) -> str:
+    digest = hashlib.sha256()
+    for frame in frames:
+        digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    return digest.hexdigest()

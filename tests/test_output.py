@@ -1,0 +1,157 @@
+"""Hold the writers to: whole or not at all, one writer at a time, nothing a spreadsheet would run."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tiermodel.errors import OutputBusyError, OutputError, ProjectError
+from tiermodel.tables.output import write_json, write_table, writing, writing_folder
+
+TABLE = pa.table({"customer_id": ["=1+1", "B", None], "value": [1.5, None, 3.0]})
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def fail_after_writing(path: Path, name: str) -> None:
+    with writing_folder(path) if name else writing(path) as temporary:
+        (temporary / name).write_text("half")
+        raise RuntimeError
+
+
+def test_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text("old")
+    with pytest.raises(RuntimeError):
+        fail_after_writing(path, "")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["scores.csv"]
+
+
+def test_second_writer_is_refused_while_the_first_writes(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    with writing(path) as temporary:
+        temporary.write_text("first")
+        with pytest.raises(OutputBusyError, match="another run") as refusal, writing(path):
+            pass
+    assert refusal.value.exit_code == 6
+    assert path.read_text() == "first"
+    with writing(path) as temporary:
+        temporary.write_text("second")
+    assert path.read_text() == "second"
+
+
+def run(code: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_killed_run_leaves_nothing_under_the_name_and_the_next_run_cleans_up(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    code = """
+        import sys, time
+        from pathlib import Path
+        from tiermodel.tables.output import writing
+        with writing(Path(sys.argv[1])) as temporary:
+            temporary.write_text("half")
+            print("ready", flush=True)
+            time.sleep(60)
+    """
+    with run(code, str(path)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGKILL)
+    assert not path.exists()
+    assert any(name.endswith(".tmp") for name in names(tmp_path))
+    with writing(path) as temporary:
+        temporary.write_text("whole")
+    assert names(tmp_path) == ["scores.csv"]
+
+
+def test_full_disk_is_an_output_error_without_a_partial_file(tmp_path: Path) -> None:
+    code = """
+        import resource, sys
+        from pathlib import Path
+        import pyarrow as pa
+        from tiermodel.errors import OutputError
+        from tiermodel.tables.output import write_table
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        try:
+            write_table(pa.table({"x": [i * 0.1 for i in range(100_000)]}), Path(sys.argv[1]))
+        except OutputError as error:
+            print(error.exit_code)
+    """
+    with run(code, str(tmp_path / "scores.parquet")) as process:
+        out, err = process.communicate()
+    assert (out, err) == ("7\n", "")
+    assert names(tmp_path) == []
+
+
+def test_path_through_a_file_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"), writing(tmp_path / "file" / "scores.csv"):
+        pass
+
+
+def test_folder_is_swapped_whole(tmp_path: Path) -> None:
+    path = tmp_path / "bundle"
+    for text in ("one", "two"):
+        with writing_folder(path) as temporary:
+            (temporary / text).write_text(text)
+    assert names(path) == ["two"]
+    with pytest.raises(RuntimeError):
+        fail_after_writing(path, "three")
+    assert names(path) == ["two"]
+    assert names(tmp_path) == ["bundle"]
+
+
+def test_parquet_keeps_values_types_and_page_checksums(tmp_path: Path) -> None:
+    path = tmp_path / "scores.parquet"
+    write_table(TABLE, path)
+    assert pq.read_table(path).equals(TABLE)
+    whole = path.read_bytes()
+    write_table(TABLE.to_batches(), path, TABLE.schema)
+    assert path.read_bytes() == whole
+
+    big = pa.table({"x": pa.array(range(20_000), pa.int64())})
+    write_table(big, path)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 3] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(OSError, match=r"CRC|checksum|Corrupt"):
+        pq.read_table(path, page_checksum_verification=True)
+
+
+def test_csv_escapes_formulas_and_keeps_missing_apart_from_text(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    write_table(TABLE, path)
+    assert path.read_text() == '"customer_id","value"\n"\'=1+1",1.5\n"B",\n,3\n'
+
+
+def test_other_endings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match=r"\.xlsx: results are written as \.parquet or \.csv"):
+        write_table(TABLE, tmp_path / "scores.xlsx")
+
+
+def test_json_keeps_chinese_and_refuses_nan(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    write_json({"等级": 1}, path)
+    assert path.read_text(encoding="utf-8") == '{\n  "等级": 1\n}\n'
+    assert json.loads(path.read_text(encoding="utf-8")) == {"等级": 1}
+    with pytest.raises(ValueError, match="Out of range"):
+        write_json({"x": float("nan")}, path)
+    assert names(tmp_path) == ["report.json"]

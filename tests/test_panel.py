@@ -1,0 +1,217 @@
+"""Snapshots and panels end to end: from files, and the outcome that followed."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from histories import (
+    COLUMNS,
+    FIRST_DAY,
+    Row,
+    all_rows,
+    as_batches,
+    as_dates,
+    make_project,
+    make_row,
+    random_histories,
+    same_bits,
+    small_histories,
+    snapshot,
+)
+from oracle import outcome_of
+from tiermodel.config import Project
+from tiermodel.errors import DataError, ProjectError
+from tiermodel.features.outcome import OUTCOME_COLUMNS
+from tiermodel.features.panel import EPOCH, Snapshots, Tally, build_panel, parse_dates, snapshot_dates
+from tiermodel.tables.contract import open_transactions
+
+HISTORIES = random_histories(seed=23, customers=40)
+END = max(row["day"] for row in all_rows(HISTORIES)) + 1
+DAYS = (FIRST_DAY + 60, FIRST_DAY + 300, END - 90, END - 89, END)
+
+
+def with_outcome(histories: dict[str, list[Row]], days: tuple[int, ...], project: Project, end: int) -> pd.DataFrame:
+    snapshots = Snapshots(project, COLUMNS, as_dates(days), with_outcome=True, data_end=as_dates([end])[0])
+    table = pa.Table.from_batches(snapshots(as_batches(all_rows(histories))), schema=snapshots.schema)
+    panel: pd.DataFrame = table.to_pandas(date_as_object=True)
+    return panel
+
+
+def check_outcome(histories: dict[str, list[Row]], days: tuple[int, ...], project: Project, end: int) -> pd.DataFrame:
+    panel = with_outcome(histories, days, project, end)
+    span, measure = project.outcome, project.value.measure
+    for row in panel.to_dict("records"):
+        day = (row["as_of"] - EPOCH).days
+        wanted = outcome_of(histories[row["customer_id"]], day, span.gap_days, span.horizon_days, end, measure)
+        np.testing.assert_array_equal([row[name] for name in OUTCOME_COLUMNS], wanted)
+    return panel
+
+
+# the outcome
+
+
+@pytest.mark.parametrize("measure", ["amount", "margin"])
+@pytest.mark.parametrize("gap", [0, 7])
+def test_outcome_equals_the_oracle(gap: int, measure: str) -> None:
+    project = make_project(outcome={"horizon_days": 90, "gap_days": gap}, value={"measure": measure})
+    panel = check_outcome(HISTORIES, DAYS, project, END)
+    assert panel["outcome_orders"].nunique() > 5
+
+
+@settings(max_examples=30, deadline=None)
+@given(small_histories(), st.integers(1, 60), st.integers(1, 30), st.integers(0, 9))
+def test_outcome_equals_the_oracle_on_small_histories(
+    histories: dict[str, list[Row]], day: int, horizon: int, gap: int
+) -> None:
+    project = make_project(outcome={"horizon_days": horizon, "gap_days": gap})
+    check_outcome(histories, (FIRST_DAY + day, FIRST_DAY + day + 9), project, FIRST_DAY + 71)
+
+
+def test_a_window_not_fully_observed_is_no_outcome() -> None:
+    panel = with_outcome(HISTORIES, DAYS, make_project(), END)
+    known = panel.set_index("as_of")[list(OUTCOME_COLUMNS)].notna().groupby("as_of").mean()
+    assert known.to_numpy().tolist() == [[1, 1], [1, 1], [1, 1], [0, 0], [0, 0]]
+
+
+def test_outcome_sees_its_window_only() -> None:
+    project = make_project(outcome={"horizon_days": 10, "gap_days": 3})
+    rows = [make_row("a", day, 10_000 * (1 + day), order=day) for day in range(100)]
+    panel = with_outcome({"a": rows}, (50,), project, 100)
+    assert panel["outcome_orders"].tolist() == [10]
+    assert panel["outcome_value"].tolist() == [sum(range(54, 64))]
+    inside = [row for row in rows if row["day"] == 0 or 53 <= row["day"] < 63]
+    again = with_outcome({"a": inside}, (50,), project, 100)
+    assert again[list(OUTCOME_COLUMNS)].equals(panel[list(OUTCOME_COLUMNS)])
+
+
+def test_asking_for_the_outcome_changes_no_feature() -> None:
+    panel = with_outcome(HISTORIES, DAYS, make_project(), END)
+    alone = snapshot(as_batches(all_rows(HISTORIES)), DAYS).to_pandas(date_as_object=True)
+    pd.testing.assert_frame_equal(panel.drop(columns=list(OUTCOME_COLUMNS)), alone, check_exact=True)
+
+
+# dates
+
+
+def test_a_date_given_twice_is_one_date() -> None:
+    batches = as_batches(all_rows(HISTORIES))
+    assert same_bits(snapshot(batches, [DAYS[1], DAYS[0], DAYS[1]]), snapshot(batches, DAYS[:2]))
+
+
+def test_no_date_is_refused() -> None:
+    with pytest.raises(ProjectError, match="no date"):
+        snapshot(as_batches(all_rows(HISTORIES)), [])
+
+
+def test_snapshot_dates_end_at_the_last_and_have_history() -> None:
+    project = make_project(panel={"every_days": 30, "snapshots": 4}, outcome={"horizon_days": 90})
+    last = date(2020, 7, 1)
+    assert snapshot_dates(project, last, date(2019, 1, 1)) == tuple(last - timedelta(30 * n) for n in (3, 2, 1, 0))
+    assert snapshot_dates(project, last, last - timedelta(60)) == (last - timedelta(30), last)
+    assert snapshot_dates(project, last, last - timedelta(29)) == ()
+
+
+# files
+
+
+def as_file_rows(histories: dict[str, list[Row]]) -> pd.DataFrame:
+    """Write histories as a shop would: decimal amounts, timestamps within the day, rows in no order."""
+    rows = pd.DataFrame(all_rows(histories))
+    seconds = rows["row_key"] % 86_400
+    names = {"order_key": "order_id", "product_key": "product_id", "category_key": "category"}
+    rows = rows.rename(columns=names).assign(
+        time=pd.to_datetime(rows["day"] * 86_400 + seconds, unit="s"),
+        **{name: rows[name] / 10_000 for name in ("amount", "cost", "discount")},
+        product_id=rows["product_key"].map(lambda key: None if pd.isna(key) else f"商品{key:.0f}"),
+        category=rows["category_key"].astype("Int64"),
+    )
+    return rows.drop(columns=["day", "row_key"]).sample(frac=1, random_state=4)
+
+
+def file_project(path: Path, **sections: object) -> Project:
+    columns = {name: name for name in COLUMNS}
+    return make_project(data={"transactions": {"path": str(path), "columns": columns}}, **sections)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    path = tmp_path_factory.mktemp("shop") / "rows.parquet"
+    as_file_rows(HISTORIES).to_parquet(path)
+    return file_project(path)
+
+
+def test_panel_from_files_equals_the_stream(shop: Project) -> None:
+    tally = Tally()
+    panel = build_panel(shop, as_dates(DAYS), with_outcome=True, tally=tally)
+    stream = with_outcome(HISTORIES, DAYS, shop, END)
+    assert panel["as_of"].dtype.kind == "M"
+    stream["as_of"] = pd.to_datetime(stream["as_of"]).astype(panel["as_of"].dtype)
+    pd.testing.assert_frame_equal(panel, stream, check_exact=True)
+    repeats = len(all_rows(HISTORIES)) - len({(r["customer_id"], r["row_key"]) for r in all_rows(HISTORIES)})
+    assert tally.account is not None
+    assert tally.account.read == len(all_rows(HISTORIES))
+    assert (tally.duplicates, tally.account.deduplicated) == (repeats, repeats)
+    assert repeats > 0
+
+
+def test_number_ids_give_the_same_panel(shop: Project, tmp_path: Path) -> None:
+    rows = as_file_rows(HISTORIES)
+    rows.assign(customer_id=rows["customer_id"].str[2:].astype(int)).to_parquet(tmp_path / "rows.parquet")
+    numbers = build_panel(file_project(tmp_path / "rows.parquet"), as_dates(DAYS))
+    texts = build_panel(shop, as_dates(DAYS))
+    assert numbers["customer_id"].tolist() == [str(int(name[2:])) for name in texts["customer_id"]]
+    pd.testing.assert_frame_equal(numbers.iloc[:, 1:], texts.iloc[:, 1:], check_exact=True)
+
+
+def test_files_and_row_order_change_nothing(shop: Project, tmp_path: Path) -> None:
+    rows = as_file_rows(HISTORIES).sample(frac=1, random_state=5)
+    for n in range(3):
+        rows.iloc[n::3].to_parquet(tmp_path / f"part{n}.parquet", row_group_size=50)
+    pd.testing.assert_frame_equal(
+        build_panel(file_project(tmp_path / "*.parquet"), as_dates(DAYS)),
+        build_panel(shop, as_dates(DAYS)),
+        check_exact=True,
+    )
+
+
+def test_duplicates_may_be_kept(tmp_path: Path) -> None:
+    row = {"customer_id": "a", "time": datetime(2020, 1, 1), "amount": 2.5, "order_id": 1}  # noqa: DTZ001 wall time
+    pq.write_table(pa.Table.from_pylist([row] * 3), tmp_path / "rows.parquet")
+    transactions = {"path": str(tmp_path / "rows.parquet"), "columns": {name: name for name in row}}
+    for choice, spent in (("drop", 2.5), ("keep", 7.5)):
+        project = make_project(data={"transactions": {**transactions, "duplicates": choice}})
+        panel = build_panel(project, [date(2020, 2, 1)])
+        assert panel[["net_amount_total", "order_count_total"]].to_numpy().tolist() == [[spent, 1]]
+
+
+def test_dates_before_all_rows_are_refused(shop: Project) -> None:
+    with pytest.raises(DataError, match=r"no customer has a row before 1999-01-01.*choose a later date"):
+        build_panel(shop, [date(1999, 1, 1)])
+
+
+def test_parse_dates(shop: Project) -> None:
+    rows = open_transactions(shop)
+    after = rows.last_day + timedelta(1)
+    assert parse_dates("latest", rows) == (after,)
+    assert parse_dates(" 2017-01-05,2016-12-31 ,2017-01-05", rows) == (date(2016, 12, 31), date(2017, 1, 5))
+    for wrong in ("yesterday", "2017-02-30", "", ","):
+        with pytest.raises(ProjectError, match="2017-11-30"):
+            parse_dates(wrong, rows)
+
+
+def test_everything_is_a_number_but_the_key(shop: Project) -> None:
+    panel = build_panel(shop, as_dates(DAYS[:2]))
+    assert list(panel.columns[:2]) == ["customer_id", "as_of"]
+    assert {str(kind) for kind in panel.dtypes[2:]} == {"float64"}
+    assert not np.isinf(panel.iloc[:, 2:].to_numpy()).any()
+    ordered = panel.sort_values(["customer_id", "as_of"], kind="stable")
+    assert ordered.index.equals(panel.index)

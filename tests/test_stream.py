@@ -1,0 +1,214 @@
+"""The walk: exact whatever the batches, the order within a day, the other dates and the future are."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from histories import (
+    FIRST_DAY,
+    LAST_DAY,
+    Row,
+    all_rows,
+    as_batches,
+    make_row,
+    random_histories,
+    same_bits,
+    small_histories,
+    snapshot,
+    sorted_table,
+)
+from tiermodel.errors import DataError
+from tiermodel.features.measures import MEASURES
+from tiermodel.features.stream import RHYTHM, Chunk, Plan, Request, walk, whole_customers
+
+ROWS = all_rows(random_histories(seed=5, customers=40))
+DAYS = (FIRST_DAY + 40, FIRST_DAY + 200, FIRST_DAY + 230, LAST_DAY + 10)
+COUNT = Request("order_count", None, 0)
+SPENT = Request("net_amount", None, 0)
+
+
+def read(chunk: Chunk, name: str) -> list[float]:
+    values: list[float] = chunk.rhythm[RHYTHM.index(name)].tolist()
+    return values
+
+
+# regrouping of batches
+
+
+@settings(max_examples=50, deadline=None)
+@given(small_histories(), st.lists(st.integers(1, 9), min_size=1, max_size=4))
+def test_whole_customers_splits_none_and_loses_no_row(histories: dict[str, list[Row]], sizes: list[int]) -> None:
+    batches = as_batches(all_rows(histories), sizes)
+    tables = list(whole_customers(batches))
+    assert pa.concat_tables(tables).equals(pa.Table.from_batches(batches))
+    seen = [set(table["customer_id"].to_pylist()) for table in tables]
+    assert sum(map(len, seen)) == len(histories)
+
+
+def test_whole_customers_holds_one_customer_back_and_no_more() -> None:
+    rows = [make_row(f"c{n}", day, 1, day) for n in range(4) for day in range(6)]
+    assert [t.num_rows for t in whole_customers(as_batches(rows, [1]))] == [6, 6, 6, 6]
+    assert [t.num_rows for t in whole_customers(as_batches(rows, [3]))] == [6, 6, 6, 6]
+    assert [t.num_rows for t in whole_customers(as_batches(rows, [100]))] == [18, 6]
+
+
+def test_whole_customers_skips_empty_batches() -> None:
+    batch = as_batches(ROWS, [10_000])[0]
+    assert list(whole_customers([])) == []
+    assert list(whole_customers([batch.slice(0, 0)])) == []
+    assert pa.concat_tables(whole_customers([batch.slice(0, 0), batch, batch.slice(0, 0)])).num_rows == len(ROWS)
+
+
+# bits
+
+
+@pytest.mark.parametrize("sizes", [[1], [2, 3], [17], [500, 1], [10_000]])
+def test_batch_sizes_change_no_bit(sizes: list[int]) -> None:
+    assert same_bits(snapshot(as_batches(ROWS, sizes), DAYS), snapshot(as_batches(ROWS), DAYS))
+
+
+def test_row_order_within_a_day_changes_no_bit() -> None:
+    table = sorted_table(ROWS).drop_columns("row_key").to_pandas()
+    shuffled = table.sample(frac=1, random_state=1).sort_values(["customer_id", "day"], kind="stable")
+    assert not shuffled.reset_index(drop=True).equals(table)
+    one, other = (pa.Table.from_pandas(t, preserve_index=False).to_batches() for t in (table, shuffled))
+    assert same_bits(snapshot(one, DAYS), snapshot(other, DAYS))
+
+
+def test_several_dates_in_one_pass_equal_each_date_alone() -> None:
+    together = snapshot(as_batches(ROWS), DAYS)
+    alone = pa.concat_tables(snapshot(as_batches(ROWS), [day]) for day in DAYS)
+    keys = [("customer_id", "ascending"), ("as_of", "ascending")]
+    assert same_bits(together, alone.sort_by(keys))
+
+
+@settings(max_examples=30, deadline=None)
+@given(small_histories(), st.integers(1, 70))
+def test_rows_after_the_dates_change_no_bit(histories: dict[str, list[Row]], day: int) -> None:
+    rows = all_rows(histories)
+    known = [row for row in rows if row["day"] < FIRST_DAY + day]
+    assert same_bits(snapshot(as_batches(rows), [FIRST_DAY + day]), snapshot(as_batches(known), [FIRST_DAY + day]))
+
+
+def test_numbers_and_texts_as_ids_give_the_same_figures() -> None:
+    numbered = [row | {"customer_id": int(row["customer_id"][2:]) - 20} for row in ROWS]
+    one, other = snapshot(as_batches(numbered), DAYS), snapshot(as_batches(ROWS), DAYS)
+    assert one["customer_id"].to_pylist() == [str(int(i[2:]) - 20) for i in other["customer_id"].to_pylist()]
+    assert same_bits(one.drop_columns("customer_id"), other.drop_columns("customer_id"))
+
+
+# what is counted
+
+
+def test_dates_before_the_first_row_have_no_snapshot() -> None:
+    rows = [make_row("a", 100, 10_000, 1), make_row("b", 110, 20_000, 1)]
+    chunk = walk(sorted_table(rows), Plan((100, 101, 111), (SPENT,)))
+    assert chunk.as_of.tolist() == [101, 111, 111]
+    assert chunk.customer.tolist() == [0, 0, 1]
+    assert chunk.sums.tolist() == [[1, 1, 2]]
+    assert chunk.customers.to_pylist() == ["a", "b"]
+
+
+def test_windows_take_their_first_day_and_leave_their_last() -> None:
+    rows = [make_row("a", day, 1, day) for day in range(10)]
+    requests = (Request("order_count", -3, 0), Request("order_count", -6, -3), Request("order_count", 0, 2), COUNT)
+    assert walk(sorted_table(rows), Plan((8,), requests)).sums[:, 0].tolist() == [3, 3, 2, 8]
+
+
+def test_an_order_over_several_days_counts_on_its_first() -> None:
+    rows = [make_row("a", day, 100, 7) for day in (1, 5, 9)]
+    plan = Plan((5, 20), (Request("order_count", -4, 0), Request("purchase_days", -15, 0)))
+    assert walk(sorted_table(rows), plan).sums.tolist() == [[1, 0], [1, 2]]
+
+
+def test_equal_rows_count_once_and_are_tallied() -> None:
+    row, other = make_row("a", 3, 500, 1), make_row("a", 3, 700, 1)
+    chunk = walk(sorted_table([row, other, row, row, make_row("b", 3, 500, 1)]), Plan((9,), (SPENT,)))
+    assert chunk.sums.tolist() == [[0.12, 0.05]]
+    assert (chunk.rows_used, chunk.rows_duplicate) == (3, 2)
+
+
+def test_without_row_keys_equal_rows_are_kept() -> None:
+    table = sorted_table([make_row("a", 3, 500, 1)] * 3).drop_columns("row_key")
+    chunk = walk(table, Plan((9,), (SPENT, COUNT)))
+    assert chunk.sums.tolist() == [[0.15], [1]]
+    assert (chunk.rows_used, chunk.rows_duplicate) == (3, 0)
+
+
+def test_rows_that_no_date_looks_at_are_not_used() -> None:
+    table = sorted_table([make_row("a", day, 1, day) for day in range(10)])
+    assert walk(table, Plan((4,), (COUNT,))).rows_used == 4
+    plan = Plan((2, 4), (COUNT, Request("order_count", 1, 3)))
+    assert (plan.end, walk(table, plan).rows_used) == (7, 7)
+
+
+def test_a_best_block_may_be_a_loss() -> None:
+    rows = [make_row("a", 0, 100, 1), make_row("a", 1, -300, 2), make_row("a", 40, -50, 3)]
+    chunk = walk(sorted_table(rows), Plan((10, 50), (COUNT,)))
+    assert read(chunk, "amount_peak_block") == [-0.02, -0.005]
+    assert read(chunk, "active_blocks") == [1, 1]
+
+
+def test_rhythm_is_empty_without_a_purchase() -> None:
+    chunk = walk(sorted_table([make_row("a", 0, -100, 1)]), Plan((30,), (COUNT,)))
+    zero = {"gap_square_sum", "active_blocks", "orders_decayed_30d", "orders_decayed_90d"}
+    values = {name: read(chunk, name)[0] for name in RHYTHM}
+    assert {name for name, value in values.items() if value == 0} == zero
+    assert {name for name, value in values.items() if np.isnan(value)} == set(RHYTHM) - zero - {"amount_decayed_90d"}
+    assert values["amount_decayed_90d"] == pytest.approx(-0.01 * 0.5 ** (1 / 3), rel=1e-15)
+
+
+def test_a_customer_of_many_rows_and_batches() -> None:
+    draw = random.Random(2)  # noqa: S311 test data
+    n = 300_000
+    day = np.sort(np.array([draw.randrange(1_000) for _ in range(n)], np.int32))
+    order = np.arange(n, dtype=np.int64) // 3 * (1 << 33)  # keys that differ in their high bits only
+    columns = {"customer_id": pa.array(["whale"] * n), "day": day, "amount": np.full(n, 25), "order_key": order}
+    table = pa.table({**columns, "product_key": np.arange(n) % 1_000})
+    requests = (COUNT, SPENT, Request("new_product_count", None, 0), Request("purchase_days", None, 0))
+    (whole,) = whole_customers(table.to_batches(max_chunksize=10_000))
+    chunk = walk(whole, Plan((2_000,), requests))
+    assert chunk.sums[:, 0].tolist() == [n // 3, n * 0.0025, 1_000, 1_000]
+
+
+# refusals
+
+
+def test_overflow_is_refused_and_names_the_customer() -> None:
+    rows = [make_row("ok", day, 5, day) for day in range(5)] + [make_row("rich", day, 2**61, day) for day in range(5)]
+    with pytest.raises(DataError, match=r"customer 'rich': amounts add up to 1\.15e\+15.*larger unit"):
+        walk(sorted_table(rows), Plan((9,), (SPENT,)))
+    losses = [row | {"amount": -row["amount"]} for row in rows]
+    with pytest.raises(DataError, match="customer 'rich'"):
+        walk(sorted_table(losses), Plan((9,), (SPENT,)))
+
+
+def test_large_amounts_of_different_customers_are_fine() -> None:
+    rows = [make_row(f"c{n}", 1, 2**61, 1) for n in range(9)]
+    assert walk(sorted_table(rows), Plan((9,), (SPENT,))).sums.tolist() == [[2**61 / 10_000] * 9]
+
+
+@pytest.mark.parametrize("step", [3, 1_000])
+def test_a_stream_not_sorted_by_customer_is_refused(step: int) -> None:
+    batches = as_batches(ROWS, [step])
+    with pytest.raises(DataError, match="not sorted by customer"):
+        snapshot([*batches[5:], *batches[:5]] if len(batches) > 5 else batches * 2, DAYS)
+
+
+def test_a_customer_not_sorted_by_day_is_refused() -> None:
+    table = sorted_table([make_row("a", day, 1, 1) for day in range(5)] + [make_row("b", 0, 1, 1)])
+    with pytest.raises(DataError, match="not sorted by customer and day"):
+        walk(table.take([0, 1, 3, 2, 4, 5]), Plan((9,), (COUNT,)))
+
+
+def test_plan_lists_each_measure_once() -> None:
+    plan = Plan((10, 20), (COUNT, SPENT, Request("order_count", -5, 0)))
+    assert plan.measures == ("order_count", "net_amount")
+    assert plan.end == 20
+    assert set(plan.measures) <= set(MEASURES)
