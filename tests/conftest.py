@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+
+from tiermodel.config import Project
+from tiermodel.models import boosted
+from tiermodel.train import Trained, train
+from worlds import small_project, small_world
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -15,3 +21,21 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"real data is not at {SHARED}")
     return SHARED
+
+
+class TrainedWorld(NamedTuple):
+    """A small world's project, what training it gave, and the folder of its bundle."""
+
+    project: Project
+    trained: Trained
+    bundle: Path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedWorld:
+    """Train once on a small world; the tests that share it must not change its files."""
+    folder = tmp_path_factory.mktemp("world")
+    project = small_project(small_world(folder / "transactions.parquet"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(boosted, "_THREADS", 1)  # the same trees, and no waiting for a second core that is busy
+        return TrainedWorld(project, train(project, out=folder / "bundle"), folder / "bundle")

@@ -120,7 +120,7 @@ def small_histories(largest: int = 20_000_000) -> st.SearchStrategy[dict[str, li
 
 def sorted_table(rows: Iterable[Row]) -> pa.Table:
     """Sort rows as an engine does and lay them out as the columns it streams."""
-    ordered = sorted(rows, key=lambda r: (r["customer_id"], r["day"], r["order_key"], r["row_key"]))
+    ordered = sorted(rows, key=lambda r: (r["customer_id"], r["day"], r["row_key"]))
     types = {"customer_id": pa.string() if not ordered or isinstance(ordered[0]["customer_id"], str) else pa.int64()}
     types |= {"day": pa.int32()}
     names = ("customer_id", "day", "amount", "order_key", "product_key", "category_key", "cost", "discount", "row_key")

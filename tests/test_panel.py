@@ -163,6 +163,14 @@ def test_panel_from_files_equals_the_stream(shop: Project) -> None:
     assert repeats > 0
 
 
+def test_what_is_not_known_yet_is_no_outcome(shop: Project) -> None:
+    before = as_dates([DAYS[1] + 90])[0]
+    known = build_panel(shop, as_dates(DAYS[1:3]), with_outcome=True, known_until=before)
+    late = build_panel(shop, as_dates(DAYS[1:3]), with_outcome=True, known_until=before - timedelta(1))
+    assert known["outcome_orders"].notna().groupby(known["as_of"]).mean().tolist() == [1, 0]
+    assert late["outcome_orders"].isna().all()
+
+
 def test_number_ids_give_the_same_panel(shop: Project, tmp_path: Path) -> None:
     rows = as_file_rows(HISTORIES)
     rows.assign(customer_id=rows["customer_id"].str[2:].astype(int)).to_parquet(tmp_path / "rows.parquet")

@@ -1,4 +1,4 @@
-"""Hold the readers and the contract to: every row accounted for, nothing changed silently, faults named with their place."""
+"""Hold readers and contract to: every row accounted for, nothing changed silently, faults named with their place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -162,17 +161,12 @@ def test_csv_changes_nothing_and_names_line_and_rule_of_every_bad_record(tmp_pat
         b"R,0x1F,2024-01-31,",
     ]
     found = opened(tmp_path, b"".join(lines))
-    assert [(row["customer_id"], row["amount"]) for row in rows(found)] == [
-        ("00123", 15_000),
-        ("1e5", 50_000),
-        ("=1+1", 10),
-        ("NA", 5_000),
-    ] or sorted((row["customer_id"], row["amount"]) for row in rows(found)) == [
-        ("00123", 15_000),
-        ("1e5", 50_000),
-        ("=1+1", 10),
-        ("NA", 5_000),
-    ]
+    assert {row["customer_id"]: row["amount"] for row in rows(found)} == {
+        "00123": 15_000,
+        "1e5": 50_000,
+        "=1+1": 10,
+        "NA": 5_000,
+    }
     assert {line: rule for _, line, rule, *_ in found.bad_rows()} == {
         8: "time_unparsable",
         9: "amount_not_finite",
@@ -205,12 +199,9 @@ def test_csv_changes_nothing_and_names_line_and_rule_of_every_bad_record(tmp_pat
     assert len(written) == 20
     assert all(row["remedy"] and row["code"].startswith("TM") for row in written)
     assert max(len(row["value"]) for row in written) <= 201
-    assert {"row": "19", "rule": "time_numeric", "column": "when", "value": "45322"}.items() <= written[
-        9
-    ].items() or any(
-        {"row": "19", "rule": "time_numeric", "column": "when", "value": "45322"}.items() <= row.items()
-        for row in written
-    )
+    place = {row["row"]: (row["rule"], row["column"], row["value"]) for row in written}
+    assert place["19"] == ("time_numeric", "when", "45322")
+    assert place["12"] == ("field_missing", "", "F,2")
 
 
 @pytest.mark.parametrize(
@@ -234,8 +225,8 @@ def test_csv_changes_nothing_and_names_line_and_rule_of_every_bad_record(tmp_pat
         ("a.csv", HEADER + GOOD + b'"B,1,2024-01-31\n' + GOOD * 3, DataError, "TM1302 .* line 3: a quote opens"),
         ("a.csv", b"id,amount,Amount\n", DataError, "TM1306 .* Amount, amount twice"),
         ("a.csv", b"id,,amount\n", DataError, "TM1306 .* column 2"),
-        ("a.csv", b"cust_id,amount,when\n" + GOOD, ProjectError, "TM1307 .*did you mean 'cust_id'"),
-        ("a.csv", b"id,revenue,when\n" + GOOD, ProjectError, "columns.amount: .*no column 'amount'.*id, revenue, when"),
+        ("a.csv", b"ids,amount,when\n" + GOOD, ProjectError, "TM1307 .*customer_id: .*did you mean 'ids'"),
+        ("a.csv", b"id,revenue,when\n" + GOOD, ProjectError, "TM1307 .*no column 'amount'. Columns: id, rev"),
         ("a.csv", HEADER + GOOD * 99 + b"1.23457E+11,1,2024-01-31\n", DataError, "TM2003"),
         ("a.csv", HEADER + b"A,1,1706659200\nA,1,1706659200000\n", DataError, "No row is good(.|\n)*TM2063"),
         ("a.csv", HEADER + GOOD * 9 + b"A,x,2024-01-31\n", TooManyBadRowsError, "10.0%(.|\n)*row 11: amount = 'x'"),
@@ -317,7 +308,7 @@ def test_a_flipped_bit_is_found_where_pages_have_checksums(tmp_path: Path) -> No
     content = bytearray(path.read_bytes())
     content[50_000] ^= 4
     path.write_bytes(content)
-    with pytest.raises(DataError, match="TM1102 .* column 'id' is damaged"):
+    with pytest.raises(DataError, match=r"TM1102 .* column 'id' is damaged"):
         open_transactions(project(path))
 
 
@@ -370,29 +361,17 @@ def test_missing_quantity_counts_as_zero_and_missing_cost_does_not(tmp_path: Pat
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.decimals(-(10**6), 10**6, places=6), min_size=1, max_size=20))
-def test_amounts_round_half_away_from_zero_exactly(amounts: list[Decimal]) -> None:
+@given(amounts=st.lists(st.decimals(-(10**6), 10**6, places=6), min_size=1, max_size=20), as_text=st.booleans())
+def test_amounts_round_half_away_from_zero_exactly(
+    tmp_path_factory: pytest.TempPathFactory, amounts: list[Decimal], as_text: bool
+) -> None:
+    path = tmp_path_factory.mktemp("amounts") / "rows.parquet"
+    texts, numbers = pa.array([format(amount, "f") for amount in amounts]), pa.array(amounts, pa.decimal128(20, 6))
+    times = [date(2024, 1, 1)] * len(amounts)
+    table = {"id": range(len(amounts)), "when": times, "amount": texts if as_text else numbers}
+    pq.write_table(pa.table(table), path)
     expected = [int((amount * 10_000).quantize(Decimal(1), ROUND_HALF_UP)) for amount in amounts]
-    connection = duckdb.connect()
-    folder = connection.execute("SELECT 1").fetchall()
-    assert folder
-    tables = {
-        "text": pa.array([format(amount, "f") for amount in amounts]),
-        "decimal": pa.array(amounts, pa.decimal128(20, 6)),
-    }
-    for values in tables.values():
-        assert _amounts(values) == expected
-
-
-def _amounts(values: pa.Array) -> list[int]:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        n = len(values)
-        table = pa.table({"id": range(n), "when": [date(2024, 1, 1)] * n, "amount": values})
-        pq.write_table(table, f"{folder}/rows.parquet")
-        found = open_transactions(project(f"{folder}/rows.parquet"))
-        return [row["amount"] for row in rows(found)]
+    assert [row["amount"] for row in rows(open_transactions(project(path)))] == expected
 
 
 def test_codes_are_stable_and_every_rule_has_a_remedy() -> None:
@@ -423,6 +402,6 @@ def test_online_retail_ids_are_whole_numbers(shared_data: Path) -> None:
     found = open_transactions(project(path, columns, where='"Customer ID" is not null', timezone="Europe/London"))
     assert (found.account.read, found.account.filtered) == (525_461, 107_927)
     customers, first = found.connection.execute(
-        f"SELECT count(DISTINCT customer_id), any_value(customer_id) FILTER (WHERE customer_id = 13085) FROM ({found.rows_sql})"
+        f"SELECT count(DISTINCT customer_id), min(customer_id) FILTER (customer_id = 13085) FROM ({found.rows_sql})"
     ).fetchall()[0]
     assert (customers, first) == (4_383, 13_085)

@@ -1,7 +1,7 @@
-"""Play the past again: at each test date train on what was known, predict, and compare with what happened and with baselines.
+"""Play the past again: train on what was known at each test date, predict, and compare with what happened.
 
-Training outcomes end at or before the test date. Every model is judged on the same customers; differences come with paired
-bootstrap intervals over customers. Nothing is chosen on the test dates.
+Training outcomes end at or before the test date. Every model is judged on the same customers; differences come with
+paired bootstrap intervals over customers. Nothing is chosen on the test dates.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from tiermodel.errors import DataError
 from tiermodel.features.outcome import outcome_span
 from tiermodel.features.panel import KEYS, build_panel
 from tiermodel.models.churn import at_risk
-from tiermodel.models.folds import matrix
 from tiermodel.models.metrics import auc, churn_metrics, ece_null_band, gini, log_loss, paired_bootstrap, value_metrics
 from tiermodel.tables.contract import Transactions, open_transactions
 from tiermodel.tables.output import write_json, write_table
@@ -68,7 +67,9 @@ def test_dates(project: Project, transactions: Transactions) -> tuple[date, ...]
     last = transactions.last_day + timedelta(1 - outcome_span(project.outcome))
     if project.backtest.dates is None:
         every = timedelta(project.panel.every_days)
-        earliest = transactions.first_day + timedelta(outcome_span(project.outcome) + min(project.panel.every_days, project.outcome.horizon_days))
+        earliest = transactions.first_day + timedelta(
+            outcome_span(project.outcome) + min(project.panel.every_days, project.outcome.horizon_days)
+        )
         dates = tuple(d for k in reversed(range(project.backtest.folds)) if (d := last - every * k) >= earliest)
         if not dates:
             raise DataError(
@@ -78,14 +79,16 @@ def test_dates(project: Project, transactions: Transactions) -> tuple[date, ...]
         return dates
     late = [str(d) for d in project.backtest.dates if d > last]
     if late:
-        raise DataError(f"backtest.dates: the outcome after {', '.join(late)} is not fully observed; the last possible date is {last}")
+        raise DataError(
+            f"backtest.dates: the outcome after {', '.join(late)} is not fully observed; the last date is {last}"
+        )
     return project.backtest.dates
 
 
 def backtest(
     project: Project, *, out: str | Path | None = None, predictions: str | Path | None = None, say: Say = lambda _: None
 ) -> Backtest:
-    """Backtest churn, value and tiers at every test date; write the results (JSON) and the predictions (parquet or CSV) if asked."""
+    """Backtest churn, value and tiers at every test date; write results and predictions if asked."""
     say("reading transactions")
     transactions = open_transactions(project)
     dates = test_dates(project, transactions)
@@ -131,33 +134,44 @@ def _one_date(
     say(f"{day}: baselines and intervals")
     frame = customers[list(KEYS)].copy()
     frame["churned"], frame["value"] = (customers["outcome_orders"] == 0).astype(float), customers["outcome_value"]
-    risk = Test(project, at_risk(project, past), at_risk(project, hidden))
+    risk = Test(project, past[at_risk(project, past)], hidden[at_risk(project, hidden)])
     rows = risk.now.index
-    churn = {_OURS: bundle.churn.predict(matrix(risk.now, list(bundle.names)))}
+    churn = {_OURS: bundle.churn.predict(bundle.inputs.matrix(risk.now))}
     churn |= {name: baseline(risk) for name, baseline in CHURN_BASELINES.items()}
     everyone = Test(project, past, hidden)
-    value = {_OURS: bundle.value.predict(matrix(hidden, list(bundle.names)))}
+    value = {_OURS: bundle.value.predict(bundle.inputs.matrix(hidden))}
     value |= {name: baseline(everyone) for name, baseline in VALUE_BASELINES.items()}
     churned = frame["churned"].to_numpy()[rows]
     for name, p in churn.items():
-        results["churn"].append({"model": name, "as_of": str(day), **churn_metrics(churned, p), "ece_by_chance": ece_null_band(p[:50_000])})
+        results["churn"].append(
+            {"model": name, "as_of": str(day), **churn_metrics(churned, p), "ece_by_chance": ece_null_band(p[:50_000])}
+        )
         frame.loc[rows, f"churn_{name}"] = p
     for name, p in value.items():
-        results["value"].append({"model": name, "as_of": str(day), "n": len(p), **value_metrics(frame["value"].to_numpy(), p)})
+        results["value"].append(
+            {"model": name, "as_of": str(day), "n": len(p), **value_metrics(frame["value"].to_numpy(), p)}
+        )
         frame[f"value_{name}"] = p
     results["tiers"] += tier_results(project, panel, day, bundle)
-    results["comparisons"] += [*_compare(project, "churn", day, churned, churn), *_compare(project, "value", day, frame["value"].to_numpy(), value)]
+    results["comparisons"] += [
+        *_compare(project, "churn", day, churned, churn),
+        *_compare(project, "value", day, frame["value"].to_numpy(), value),
+    ]
     return frame
 
 
-def _compare(project: Project, target: str, day: date, actual: Floats, predicted: Mapping[str, Floats]) -> Iterator[dict[str, Any]]:
+def _compare(
+    project: Project, target: str, day: date, actual: Floats, predicted: Mapping[str, Floats]
+) -> Iterator[dict[str, Any]]:
     """Compare the model with each baseline: metric(model) - metric(baseline), with a 95 % interval."""
     draws = int(np.clip(_DRAWN_ROWS / max(len(actual), 1), _DRAWS_AT_LEAST, _DRAWS_AT_MOST))
     for against, other in predicted.items():
         if against == _OURS:
             continue
         for metric, function in _COMPARED[target].items():
-            difference, low, high = paired_bootstrap(function, actual, predicted[_OURS], other, draws=draws, seed=project.seed)
+            difference, low, high = paired_bootstrap(
+                function, actual, predicted[_OURS], other, draws=draws, seed=project.seed
+            )
             yield {
                 "target": target, "metric": metric, "against": against, "as_of": str(day),
                 "difference": difference, "low": low, "high": high, "draws": draws,

@@ -1,4 +1,4 @@
-"""Judge schemes on later data: the value their top levels captured, whether value rises with the level, and how much they move."""
+"""Judge schemes on later data: the value that their top levels captured, its order, and how much they move."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from numpy.typing import NDArray
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.features.outcome import outcome_span
-from tiermodel.models.folds import matrix
 from tiermodel.models.metrics import gini, quadratic_weighted_kappa
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
-from tiermodel.tiers.scheme import load_scheme, preset_names
+from tiermodel.tiers.scheme import load_preset, preset_names
 
 __all__ = ["tier_results"]
 
 
 def tier_results(project: Project, panel: pd.DataFrame, day: date, bundle: Bundle) -> Iterator[dict[str, Any]]:
-    """Give one row of figures for the project's scheme and for every other preset, all fitted on what was known at the date."""
+    """Give figures for the project's scheme and every other preset, all fitted on what was known at the date."""
     now, span = pd.Timestamp(day), pd.Timedelta(days=outcome_span(project.outcome))
     known = panel[panel["as_of"] <= now]
     snapshot = known[known["as_of"] == now]
     history = known[known["as_of"] + span <= now]
     yield _figures(project, panel, day, bundle.scheme) | {"ours": True} | _forecast(project, panel, day, bundle)
     for name in preset_names():
-        scheme = load_scheme(project.model_copy(update={"tiers": project.tiers.model_copy(update={"scheme": name})}))
+        scheme = load_preset(name, project.features.windows_days)
         if scheme.code != bundle.scheme.scheme.code:
             yield _figures(project, panel, day, fit_scheme(scheme, snapshot, history, project.seed)) | {"ours": False}
 
@@ -67,7 +66,7 @@ def _forecast(project: Project, panel: pd.DataFrame, day: date, bundle: Bundle) 
     """Judge the model of the future tier against "same tier as now"."""
     now = pd.Timestamp(day)
     snapshot = panel[panel["as_of"] == now].reset_index(drop=True)
-    p = bundle.tier.predict(matrix(snapshot, list(bundle.names)))
+    p = bundle.tier.predict(bundle.inputs.matrix(snapshot))
     later = _levels_at(panel, bundle.scheme, now + timedelta(outcome_span(project.outcome)), snapshot["customer_id"])
     low, high = bundle.tier.sets(p)
     known = ~np.isnan(later)
@@ -81,7 +80,9 @@ def _forecast(project: Project, panel: pd.DataFrame, day: date, bundle: Bundle) 
     }
 
 
-def _levels_at(panel: pd.DataFrame, fitted: FittedScheme, when: pd.Timestamp, customers: pd.Series) -> NDArray[np.float64]:
+def _levels_at(
+    panel: pd.DataFrame, fitted: FittedScheme, when: pd.Timestamp, customers: pd.Series
+) -> NDArray[np.float64]:
     """Give the customers' levels at another date; NaN where they, or the date, are not in the panel."""
     frame = panel[panel["as_of"] == when]
     if frame.empty:

@@ -1,4 +1,4 @@
-"""What a user would pick instead, trained on the same rows at the same date: printed beside the model in every backtest."""
+"""What a user would pick instead, trained on the same rows at the same date, beside the model in every backtest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tiermodel.config import Project
 from tiermodel.errors import DataError
 from tiermodel.features.panel import feature_names
 from tiermodel.models.btyd import BGNBD, MBGNBD, GammaGamma
-from tiermodel.models.folds import matrix
+from tiermodel.models.inputs import history, mean_purchase
 from tiermodel.models.linear import fit_logistic
 
 __all__ = ["CHURN_BASELINES", "VALUE_BASELINES", "Test"]
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Test:
-    """Hold what a baseline may see: past snapshots with their outcomes, and the customers at the test date, without theirs."""
+    """Hold what a baseline may see: past snapshots with outcomes, and the customers at the test date without theirs."""
 
     project: Project
     train: pd.DataFrame
@@ -41,6 +41,10 @@ class Test:
         return (self.train["outcome_orders"] == 0).to_numpy()
 
 
+def _columns(frame: pd.DataFrame, names: list[str]) -> Floats:
+    return frame[names].to_numpy(dtype=np.float64)
+
+
 def _rate(test: Test) -> Floats:
     return np.full(len(test.now), test.churned.mean())
 
@@ -48,34 +52,29 @@ def _rate(test: Test) -> Floats:
 def _logistic_rfm(test: Test) -> Floats:
     longest = max(test.project.features.windows_days)
     names = ["days_since_last", f"order_count_{longest}d", f"net_amount_{longest}d", "days_since_first"]
-    return _expit(fit_logistic(matrix(test.train, names), test.churned).decision(matrix(test.now, names)))
+    return _expit(fit_logistic(_columns(test.train, names), test.churned).decision(_columns(test.now, names)))
 
 
 def _expit(z: Floats) -> Floats:
     return 1 / (1 + np.exp(-z))
 
 
-def _history(frame: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
-    """Give repeat purchase days, days from first to last purchase, and days from first purchase to the date."""
-    age = frame["days_since_first"].to_numpy(dtype=np.float64)
-    recency = age - frame["days_since_last"].to_numpy(dtype=np.float64)
-    return frame["purchase_days_total"].to_numpy(dtype=np.float64) - 1, recency, age
-
-
 def _mbg_nbd(test: Test) -> Floats:
     """Fit on all that the customers at the date did before it; needs no outcome."""
-    history = _history(test.now)
-    return MBGNBD.fit(*history).p_zero(test.horizon, *history)
+    past = history(test.now)
+    return MBGNBD.fit(*past).p_zero(test.horizon, *past)
 
 
 def _lightgbm_default(test: Test) -> Floats:
     names = feature_names(test.train)
-    data = lgb.Dataset(matrix(test.train, names), test.churned.astype(float))
-    return _booster({"objective": "binary"}, data, matrix(test.now, names))
+    data = lgb.Dataset(_columns(test.train, names), test.churned.astype(float))
+    return _booster({"objective": "binary"}, data, _columns(test.now, names))
 
 
 def _booster(target: Mapping[str, object], data: lgb.Dataset, x: Floats) -> Floats:
-    booster = lgb.train({**target, "verbosity": -1, "deterministic": True, "force_row_wise": True, "num_threads": 2}, data, 100)
+    booster = lgb.train(
+        {**target, "verbosity": -1, "deterministic": True, "force_row_wise": True, "num_threads": 1}, data, 100
+    )
     return np.asarray(booster.predict(x))
 
 
@@ -88,20 +87,20 @@ def _naive_rate(test: Test) -> Floats:
 
 
 def _bg_nbd_gamma_gamma(test: Test) -> Floats:
-    history = _history(test.now)
-    frequency = history[0]
-    mean = (test.now["net_amount_total"] / test.now["purchase_days_total"]).to_numpy(dtype=np.float64)
-    expected = BGNBD.fit(*history).expected_purchases(test.horizon, *history)
+    past, mean = history(test.now), mean_purchase(test.now)
+    expected = BGNBD.fit(*past).expected_purchases(test.horizon, *past)
     try:
-        return expected * GammaGamma.fit(frequency, mean).expected_value(frequency, mean)
+        return expected * GammaGamma.fit(past[0], mean).expected_value(past[0], mean)
     except DataError:  # nobody bought twice: the mean of everybody's purchases is what is left
         return expected * float(np.mean(mean))
 
 
 def _lightgbm_tweedie_default(test: Test) -> Floats:
     names = feature_names(test.train)
-    data = lgb.Dataset(matrix(test.train, names), np.maximum(test.train["outcome_value"].to_numpy(dtype=np.float64), 0.0))
-    return _booster({"objective": "tweedie"}, data, matrix(test.now, names))
+    data = lgb.Dataset(
+        _columns(test.train, names), np.maximum(test.train["outcome_value"].to_numpy(dtype=np.float64), 0.0)
+    )
+    return _booster({"objective": "tweedie"}, data, _columns(test.now, names))
 
 
 CHURN_BASELINES: Mapping[str, Callable[[Test], Floats]] = {

@@ -14,12 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tiermodel.config import Project
 from tiermodel.errors import ModelError
 from tiermodel.features.catalogue import Feature, expand
 from tiermodel.features.peers import Peers
 from tiermodel.models.boosted import Boosted
 from tiermodel.models.churn import ChurnModel
+from tiermodel.models.inputs import Inputs
 from tiermodel.models.linear import Linear
 from tiermodel.models.tier import TierModel
 from tiermodel.models.value import ValueModel
@@ -35,12 +35,12 @@ _LARGEST = 512 * 2**20
 
 @dataclass(frozen=True)
 class Bundle:
-    """Hold the fitted parts. `settings` are the project's features, outcome, panel and language; `facts` where the model comes from."""
+    """Hold the fitted parts; `settings` are those of the project, `facts` say where the model comes from."""
 
     name: str
     settings: dict[str, Any]
     columns: tuple[str, ...]
-    names: tuple[str, ...]
+    inputs: Inputs
     scheme: FittedScheme
     churn: ChurnModel
     value: ValueModel
@@ -79,7 +79,8 @@ class Bundle:
             "name": self.name,
             "settings": self.settings,
             "columns": self.columns,
-            "features": self.names,
+            "features": self.inputs.names,
+            "inputs": self.inputs.to_dict(),
             "scheme": self.scheme.to_dict(),
             "churn": {"linear": self.churn.linear.to_dict(), "blend": self.churn.blend},
             "value": {k: v for k, v in vars(self.value).items() if k not in {"names", "linear", "boosted"}}
@@ -106,17 +107,21 @@ def save_bundle(bundle: Bundle, folder: str | Path) -> Path:
 
 
 def load_bundle(folder: str | Path) -> Bundle:
-    """Read a bundle after checking the hash of every file. Raises `ModelError` naming the file that is missing, extra or changed."""
+    """Read a bundle after checking every file's hash; `ModelError` names the file that is missing, extra or changed."""
     files = _checked_files(Path(folder))
     try:
         return _read(json.loads(files[_JSON]), files)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder}: {_JSON} does not have the shape of format {FORMAT}: {error!r}; train it again") from error
+        raise ModelError(
+            f"{folder}: {_JSON} does not have the shape of format {FORMAT}: {error!r}; train it again"
+        ) from error
 
 
 def _checked_files(folder: Path) -> dict[str, bytes]:
     if not (folder / _MANIFEST).is_file():
-        raise ModelError(f"{folder}: there is no {_MANIFEST}, so this is no bundle; give a folder that `tiermodel train --out` wrote")
+        raise ModelError(
+            f"{folder}: there is no {_MANIFEST}, so this is no bundle; give a folder that `tiermodel train --out` wrote"
+        )
     manifest_bytes = _bytes(folder / _MANIFEST)
     try:
         manifest = json.loads(manifest_bytes)
@@ -125,7 +130,9 @@ def _checked_files(folder: Path) -> dict[str, bytes]:
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder / _MANIFEST}: not a manifest ({error!r}); copy the bundle again") from None
     if found_format != FORMAT:
-        raise ModelError(f"{folder}: bundle format {found_format!r}, this version reads {FORMAT}; train it again with `tiermodel train`")
+        raise ModelError(
+            f"{folder}: bundle format {found_format!r}, this version reads {FORMAT}; run `tiermodel train` again"
+        )
     present = {p.name for p in folder.iterdir()} - {_MANIFEST}
     if present != set(wanted):
         missing, extra = sorted(set(wanted) - present), sorted(present - set(wanted))
@@ -133,7 +140,9 @@ def _checked_files(folder: Path) -> dict[str, bytes]:
     files = {name: _bytes(folder / name) for name in sorted(wanted)}
     changed = [name for name, content in files.items() if _digest(content) != wanted[name]]
     if changed:
-        raise ModelError(f"{folder}: {', '.join(changed)} changed since training (SHA-256 differs); copy the bundle again")
+        raise ModelError(
+            f"{folder}: {', '.join(changed)} changed since training (SHA-256 differs); copy the bundle again"
+        )
     return files
 
 
@@ -144,7 +153,8 @@ def _bytes(path: Path) -> bytes:
 
 
 def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
-    names = tuple(data["features"])
+    inputs = Inputs.from_dict(tuple(data["features"]), data["inputs"])
+    names = tuple(inputs.all_names)
 
     def trees(file: str) -> Boosted:
         return Boosted(names, files[file].decode())
@@ -157,7 +167,7 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
         name=data["name"],
         settings=data["settings"],
         columns=tuple(data["columns"]),
-        names=names,
+        inputs=inputs,
         scheme=FittedScheme.from_dict(data["scheme"]),
         churn=ChurnModel(names, Linear(**churn["linear"]), trees("churn.txt"), tuple(churn["blend"])),
         value=ValueModel(names=names, boosted=trees("value.txt"), **value),
@@ -189,11 +199,11 @@ def _digest(content: bytes) -> str:
 
 
 def _card(bundle: Bundle) -> str:
-    facts, scheme = bundle.facts, bundle.scheme.scheme
+    facts, scheme, horizon = bundle.facts, bundle.scheme.scheme, bundle.settings["outcome"]["horizon_days"]
     lines = [
         f"# {bundle.name}",
         "",
-        f"Tiers ({scheme.name_en}, {scheme.name_zh}), churn risk and expected value over {bundle.settings['outcome']['horizon_days']} days.",
+        f"Tiers ({scheme.name_en}, {scheme.name_zh}), churn risk and expected value over {horizon} days.",
         "",
         *(f"- {key}: {value}" for key, value in sorted(facts.items()) if not isinstance(value, dict)),
         "",
@@ -203,7 +213,10 @@ def _card(bundle: Bundle) -> str:
         "",
         "## Out of time, on later snapshots than the members were trained on",
         "",
-        *(f"- {target}: " + ", ".join(f"{k} {v:.4g}" for k, v in sorted(numbers.items())) for target, numbers in sorted(facts["later"].items())),
+        *(
+            f"- {target}: " + ", ".join(f"{k} {v:.4g}" for k, v in sorted(numbers.items()))
+            for target, numbers in sorted(facts["later"].items())
+        ),
         "",
     ]
     return "\n".join(lines)

@@ -221,21 +221,22 @@ def _facts(transactions: Transactions) -> dict[str, Any]:
     distinct = f"SELECT DISTINCT * FROM ({rows})" if "row_key" in rows else rows
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {_ORDERS} AS SELECT customer_id, order_key, min(day) AS day, count(*) AS lines, "
-        "sum(amount) FILTER (WHERE amount > 0) AS bought, sum(amount) AS net, count_if(amount < 0) AS returned, "
-        f"min(amount) AS least, max(amount) AS most, count_if(day = 0) AS undated FROM ({distinct}) GROUP BY ALL"
+        "sum(amount) FILTER (WHERE amount > 0) AS bought, count(*) FILTER (amount < 0) AS returned, "
+        f"min(amount) AS least, max(amount) AS most, count(*) FILTER (day = 0) AS undated "
+        f"FROM ({distinct}) GROUP BY ALL"
     )
     facts = _record(
         transactions,
         "SELECT sum(lines)::BIGINT AS used, count(DISTINCT customer_id) AS customers, "
-        "count_if(bought > 0) AS orders, sum(returned) / sum(lines) AS return_share, "
+        "count(*) FILTER (bought > 0) AS orders, sum(returned) / sum(lines) AS return_share, "
         f"min(least) = max(most) AS amounts_constant, sum(undated) / sum(lines) AS default_date_share FROM {_ORDERS}",
     )
     facts |= _record(
         transactions,
-        "SELECT count_if(orders > 0) AS buyers, count_if(orders > 1) AS repeat_buyers, "
-        "coalesce(count_if(orders = 1) / nullif(count_if(orders > 0), 0), 0) AS one_order_share, "
+        "SELECT count(*) FILTER (orders > 0) AS buyers, count(*) FILTER (orders > 1) AS repeat_buyers, "
+        "coalesce(count(*) FILTER (orders = 1) / nullif(count(*) FILTER (orders > 0), 0), 0) AS one_order_share, "
         "count(DISTINCT orders) FILTER (WHERE orders > 0) AS order_counts, "
-        "max(lines) / sum(lines) AS largest_customer_share FROM (SELECT count_if(bought > 0) AS orders, "
+        "max(lines) / sum(lines) AS largest_customer_share FROM (SELECT count(*) FILTER (bought > 0) AS orders, "
         f"sum(lines) AS lines FROM {_ORDERS} GROUP BY customer_id)",
     )
     good = transactions.account.read - transactions.account.quarantined - transactions.account.filtered

@@ -1,8 +1,8 @@
-"""Score customers with a bundle: snapshots in, score table out, batch by batch, with nothing but the bundle's folder."""
+"""Score customers with a bundle: snapshots in, score table out, batch by batch, from the bundle's folder alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from tiermodel.bundle import Bundle, load_bundle
 from tiermodel.config import Project
 from tiermodel.errors import DataError, ModelError
-from tiermodel.features.panel import KEYS, Snapshots, Tally, snapshot_batches
-from tiermodel.models.folds import matrix
+from tiermodel.features.panel import KEYS, Snapshots, Tally, one_date, snapshot_batches, write_quarantine
 from tiermodel.tables.contract import Accounting, open_transactions
 from tiermodel.tables.output import write_table
 from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages
@@ -40,35 +39,42 @@ class Scored:
     tiers: dict[str, int]
 
 
-def score(project: Project, model: Bundle | str | Path, as_of: date, out: str | Path) -> Scored:
-    """Write one row for every customer with a row before `as_of`, old and new, in the columns of `score_schema`.
+def score(project: Project, model: Bundle | str | Path, as_of: date | str, out: str | Path) -> Scored:
+    """Write one row for every customer known at `as_of` (a date, or `latest`), old and new, as `score_schema` says.
 
-    `out` ends in .parquet or .csv. The features are the bundle's, whatever the project file says now. Raises `ModelError` where
-    the project does not map a column that the bundle was trained with, `DataError` where no customer is known at `as_of`.
+    `out` ends in .parquet or .csv. The features are the bundle's, whatever the project file says now. Raises
+    `ModelError` where the project does not map a column that the bundle was trained with, `DataError` where no customer
+    is known at `as_of`.
     """
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     transactions = open_transactions(project)
     missing = sorted(set(bundle.columns) - transactions.columns)
     if missing:
-        raise ModelError(f"the bundle {bundle.version} needs data.transactions.columns {missing}, which the project does not map")
+        raise ModelError(
+            f"the bundle {bundle.version} needs data.transactions.columns {missing}, which the project does not map"
+        )
+    day = one_date(as_of, transactions)
     told = Project.model_validate({**project.model_dump(), "features": bundle.settings["features"]})
     every = timedelta(bundle.settings["panel"]["every_days"])
-    snapshots = Snapshots(told, frozenset(bundle.columns), (as_of - every, as_of))
+    snapshots = Snapshots(told, frozenset(bundle.columns), (day - every, day))
     tally, counts = Tally(), dict.fromkeys(bundle.scheme.scheme.codes, 0)
     schema = score_schema(bundle)
 
     def scored() -> Iterator[pa.RecordBatch]:
         for batch in snapshot_batches(transactions, snapshots, tally):
             frame = batch.to_pandas(date_as_object=False)
-            now = frame["as_of"] == pd.Timestamp(as_of)
+            now = frame["as_of"] == pd.Timestamp(day)
             table = predict(bundle, frame[now].reset_index(drop=True), frame[~now].reset_index(drop=True))
             for code, n in table["tier_code"].value_counts().items():
                 counts[str(code)] += int(n)
             yield pa.RecordBatch.from_pandas(table, schema=schema, preserve_index=False)
         if not sum(counts.values()):
-            raise DataError(f"no customer has a row before {as_of}: the data runs from {transactions.first_day} to {transactions.last_day}")
+            raise DataError(
+                f"no customer has a row before {day}: the data starts on {transactions.first_day}; choose a later date"
+            )
 
     write_table(scored(), Path(out), schema)
+    write_quarantine(transactions, Path(out))
     assert tally.account is not None  # noqa: S101  # the stream ran to its end
     return Scored(tally.account, sum(counts.values()), counts)
 
@@ -93,12 +99,13 @@ def score_schema(bundle: Bundle) -> pa.Schema:
 def predict(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None = None) -> pd.DataFrame:
     """Score snapshot rows: the columns of `score_schema`, one row for each row given, in the same order.
 
-    `frame` has the bundle's features by name, in any order; extra columns are ignored, and without `customer_id` and `as_of` the
-    index stands for the customer. `previous` holds the same customers' earlier snapshot, from which the previous tier is told.
-    Raises `ModelError` where a feature is missing, `DataError` where one is not a number or infinite.
+    `frame` has the bundle's features by name, in any order; extra columns are ignored, and without `customer_id` and
+    `as_of` the index stands for the customer. `previous` holds the same customers' earlier snapshot, from which the
+    previous tier is told. Raises `ModelError` where a feature is missing, `DataError` where one is not a number or
+    infinite.
     """
     frame = _checked(bundle, frame)
-    x = matrix(frame, list(bundle.names))
+    x = bundle.inputs.matrix(frame)
     levels = bundle.scheme.scheme
     tier, rule = bundle.scheme.assign(frame)
     bought = frame["days_since_last"].notna().to_numpy()
@@ -112,8 +119,14 @@ def predict(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None =
     reasons = bundle.scheme.reasons(bundle.features, bundle.language)
     moved = np.where(np.isnan(before), 3, np.sign(tier - np.nan_to_num(before)) + 1).astype(np.int64)
     width = len(levels.codes)
-    sets = [levels.codes[i] if i == j else f"{levels.codes[i]}..{levels.codes[j]}" for i in range(width) for j in range(width)]
+    sets = [
+        levels.codes[i] if i == j else f"{levels.codes[i]}..{levels.codes[j]}"
+        for i in range(width)
+        for j in range(width)
+    ]
     zh = bundle.language == "zh"
+    segments = [f"segment_{k + 1}" for k in range(len(bundle.segments["centres"]))]
+    band = np.searchsorted(_RISK_EDGES, churn, side="right")
     return pd.DataFrame({
         "customer_id": frame["customer_id"],
         "as_of": frame["as_of"],
@@ -125,11 +138,11 @@ def predict(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None =
         "model_tier": tier,
         "previous_tier": before,
         "movement": _words(moved, _names(_MOVEMENTS, zh)),
-        "segment": _words(assign_segments(bundle.segments, frame), [f"segment_{k + 1}" for k in range(len(bundle.segments["centres"]))]),
+        "segment": _words(assign_segments(bundle.segments, frame), segments),
         "lifecycle_stage": _words(lifecycle, _names(LIFECYCLE, zh)),
         "loyalty_stage": _words(loyalty, _names(LOYALTY, zh)),
         "churn_risk": np.round(churn, _DECIMALS),
-        "risk_band": _words(np.where(bought, np.searchsorted(_RISK_EDGES, churn, side="right"), -1), _names(RISK_BANDS, zh)),
+        "risk_band": _words(np.where(bought, band, -1), _names(RISK_BANDS, zh)),
         "expected_value": np.round(value, 4),
         "expected_value_low": np.round(value_low, 4),
         "expected_value_high": np.round(value_high, 4),
@@ -143,25 +156,29 @@ def predict(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None =
 
 
 def _checked(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
-    missing = [name for name in bundle.names if name not in frame.columns]
+    missing = [name for name in bundle.inputs.names if name not in frame.columns]
     if missing:
         raise ModelError(
-            f"{len(missing)} of the {len(bundle.names)} features of {bundle.version} are missing: {missing[:5]}; "
+            f"{len(missing)} of {len(bundle.inputs.names)} features of {bundle.version} are missing: {missing[:5]}; "
             "build them with `tiermodel features`, in a project with the same windows and columns"
         )
     if "customer_id" not in frame.columns:
         frame = frame.assign(customer_id=frame.index.astype(str))
     if "as_of" not in frame.columns:
-        frame = frame.assign(as_of=pd.NaT)
-    frame = frame[[*KEYS, *bundle.names]].reset_index(drop=True)
-    for name in bundle.names:
+        frame = frame.assign(as_of=np.datetime64("NaT", "s"))
+    frame = frame[[*KEYS, *bundle.inputs.names]].reset_index(drop=True)
+    for name in bundle.inputs.names:
         try:
             values = frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
         except (TypeError, ValueError):
-            raise DataError(f"feature {name!r} is not a number in every row: first values {frame[name].head(3).tolist()}") from None
+            raise DataError(
+                f"feature {name!r} is not a number in every row: first values {frame[name].head(3).tolist()}"
+            ) from None
         bad = np.flatnonzero(np.isinf(values))
         if bad.size:
-            raise DataError(f"feature {name!r} is infinite in {bad.size} rows, first at position {bad[0]}: build it again")
+            raise DataError(
+                f"feature {name!r} is infinite in {bad.size} rows, first at position {bad[0]}: build it again"
+            )
     return frame
 
 
@@ -181,8 +198,10 @@ def _names(words: Mapping[str, str], zh: bool) -> list[str]:
     return list(words.values() if zh else words)
 
 
-def _words(index: NDArray[np.int64], words: Any) -> pd.Categorical:
+def _words(index: NDArray[np.int64], words: Iterable[str]) -> pd.Series[str]:
     """Give each row its word without building a string per row; -1 is missing. Equal words become one category."""
-    distinct = list(dict.fromkeys(words))
-    position = np.array([distinct.index(word) for word in words], dtype=np.int64)
-    return pd.Categorical.from_codes(np.where(index < 0, -1, position[index]), categories=distinct)
+    listed = list(words)
+    distinct = list(dict.fromkeys(listed))
+    position = np.array([distinct.index(word) for word in listed], dtype=np.int64)
+    codes = np.where(index < 0, -1, position[index])
+    return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(distinct)))

@@ -17,9 +17,10 @@ from tiermodel.bundle import Bundle, save_bundle
 from tiermodel.config import Project, project_digest
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import outcome_span
-from tiermodel.features.panel import Tally, build_panel, feature_names, snapshot_dates
+from tiermodel.features.panel import Tally, build_panel, feature_names, one_date, snapshot_dates
 from tiermodel.features.peers import fit_peers
 from tiermodel.models.churn import fit_churn
+from tiermodel.models.inputs import fit_inputs, panel_matrix
 from tiermodel.models.metrics import churn_metrics, quadratic_weighted_kappa, value_metrics
 from tiermodel.models.tier import fit_tier, future_levels
 from tiermodel.models.value import fit_value
@@ -38,7 +39,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """Hold a trained bundle, the account of the rows read, and the out-of-time predictions that set its blend, by target."""
+    """Hold a bundle, the account of the rows read, and the out-of-time predictions that set its blends, by target."""
 
     bundle: Bundle
     account: Accounting
@@ -46,31 +47,31 @@ class Trained:
 
 
 def training_dates(project: Project, as_of: date, first_day: date) -> tuple[date, ...]:
-    """List the snapshot dates whose outcome is fully observed before `as_of`. Raises `DataError` where there is none."""
+    """List the snapshot dates whose outcome is fully observed before `as_of`; `DataError` where there is none."""
     span = timedelta(outcome_span(project.outcome))
     dates = snapshot_dates(project, as_of - span, first_day)
     if not dates:
         raise DataError(
-            f"training as of {as_of} needs a snapshot at least {span.days} days earlier with some history before it, but the data "
-            f"starts on {first_day}: choose a later date, or a shorter outcome.horizon_days"
+            f"training as of {as_of} needs a snapshot at least {span.days} days earlier with some history before it, "
+            f"but the data starts on {first_day}: choose a later date, or a shorter outcome.horizon_days"
         )
     return dates
 
 
 def panel_dates(project: Project, as_of: date, first_day: date) -> set[date]:
-    """List every date that fitting as of one date needs: training dates, where their customers ended up, and the date itself."""
+    """List every date that fitting needs: training dates, those where their customers ended up, and `as_of` itself."""
     span = timedelta(outcome_span(project.outcome))
     dates = training_dates(project, as_of, first_day)
     return {*dates, *(d + span for d in dates), as_of}
 
 
 def train(
-    project: Project, as_of: date | None = None, *, out: str | Path | None = None, say: Say = lambda _: None
+    project: Project, as_of: date | str = "latest", *, out: str | Path | None = None, say: Say = lambda _: None
 ) -> Trained:
-    """Train on rows before `as_of` (the day after the last row where it is not given), and write the bundle to `out`."""
+    """Train on rows before `as_of` (`latest`: the day after the last row), and write the bundle to `out` if given."""
     say("reading transactions")
     transactions = open_transactions(project)
-    now = transactions.last_day + timedelta(1) if as_of is None else as_of
+    now = one_date(as_of, transactions)
     say(f"building snapshots up to {now}")
     tally = Tally()
     dates = sorted(panel_dates(project, now, transactions.first_day))
@@ -85,7 +86,7 @@ def train(
 def fit_bundle(
     project: Project, panel: pd.DataFrame, as_of: date, columns: Iterable[str], say: Say = lambda _: None
 ) -> tuple[Bundle, dict[str, pd.DataFrame]]:
-    """Fit scheme, models and references on a panel, using only what is known at `as_of`; rows sorted by customer and date.
+    """Fit scheme, models and references on a panel sorted by key, using only what is known at `as_of`.
 
     Rows dated after `as_of` are left aside, and so are outcomes that end after it.
     """
@@ -99,20 +100,25 @@ def fit_bundle(
     say("fitting the scheme")
     scheme = fit_scheme(load_scheme(project), snapshot, history, project.seed)
     level, _ = scheme.assign(panel)
+    names = tuple(feature_names(panel))
+    inputs = fit_inputs(snapshot, names, project.outcome.horizon_days)
+    x = panel_matrix(history, names, project.outcome.horizon_days)
     say("fitting churn risk")
-    churn, churn_later = fit_churn(project, history)
+    churn, churn_later = fit_churn(project, history, x, inputs.all_names)
     say("fitting value")
-    value, value_later = fit_value(project, history)
+    value, value_later = fit_value(project, history, x, inputs.all_names)
     say("fitting the future tier")
     future = future_levels(panel, level, span)[~unknown.to_numpy()]
-    tier, tier_later = fit_tier(project, history, future, len(scheme.scheme.levels))
+    tier, tier_later = fit_tier(project, history, x, inputs.all_names, future, len(scheme.scheme.levels))
     buyers = snapshot[snapshot["days_since_last"].notna()]
     later = {"churn": churn_later, "value": value_later, "tier": tier_later}
     bundle = Bundle(
         name=project.name,
-        settings=project.model_dump(mode="json", include={"language", "currency", "timezone", "features", "outcome", "panel", "churn", "value"}),
+        settings=project.model_dump(
+            mode="json", include={"language", "currency", "timezone", "features", "outcome", "panel", "churn", "value"}
+        ),
         columns=tuple(sorted(columns)),
-        names=tuple(feature_names(panel)),
+        inputs=inputs,
         scheme=scheme,
         churn=churn,
         value=value,
@@ -138,7 +144,10 @@ def _facts(
         measured["value"] = value_metrics(value["actual"].to_numpy(), value["predicted"].to_numpy())
     if len(tier):
         actual, predicted = (tier[c].to_numpy().astype(np.int64) for c in ("actual", "predicted"))
-        measured["tier"] = {"n": len(tier), "qwk": quadratic_weighted_kappa(actual, predicted, int(max(actual.max(), predicted.max())) + 1)}
+        measured["tier"] = {
+            "n": len(tier),
+            "qwk": quadratic_weighted_kappa(actual, predicted, int(max(actual.max(), predicted.max())) + 1),
+        }
     return {
         "as_of": str(as_of),
         "first_snapshot": str(dates[0]),

@@ -27,7 +27,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Hold one chunk of transaction rows, whole customers only, sorted by customer, day and order.
+    """Hold one chunk of transaction rows, whole customers only, sorted by customer and day.
 
     `day` counts local calendar days since 1970-01-01. A row with a negative amount is a return, any other a purchase.
     The `first_*` flags mark the first row that shows a customer's order, purchase day, product or category.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import pandas as pd
@@ -20,6 +21,7 @@ from tiermodel.features.catalogue import Feature, Known, expand, requests_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_columns, outcome_requests
 from tiermodel.features.stream import UNSORTED, Chunk, Plan, walk, whole_customers
 from tiermodel.tables.contract import Accounting, Transactions, open_transactions
+from tiermodel.tables.output import write_table
 
 __all__ = [
     "KEYS",
@@ -27,6 +29,7 @@ __all__ = [
     "Tally",
     "build_panel",
     "feature_names",
+    "one_date",
     "parse_dates",
     "snapshot_batches",
     "snapshot_dates",
@@ -53,6 +56,16 @@ def parse_dates(text: str, transactions: Transactions) -> tuple[date, ...]:
     return tuple(sorted(found))
 
 
+def one_date(as_of: date | str, transactions: Transactions) -> date:
+    """Give a date given as such, as text, or as `latest`."""
+    if isinstance(as_of, date):
+        return as_of
+    dates = parse_dates(as_of, transactions)
+    if len(dates) != 1:
+        raise ProjectError(f"--as-of {as_of!r}: one date is needed here, not {len(dates)}")
+    return dates[0]
+
+
 def snapshot_dates(project: Project, last: date, first_row: date) -> tuple[date, ...]:
     """List up to `panel.snapshots` dates, `panel.every_days` apart, up to `last`, each with some history before it."""
     every = timedelta(project.panel.every_days)
@@ -66,6 +79,7 @@ class Tally:
 
     used: int = 0
     duplicates: int = 0
+    snapshots: int = 0
     account: Accounting | None = None
 
 
@@ -190,3 +204,34 @@ def build_panel(
 def feature_names(frame: pd.DataFrame) -> list[str]:
     """List the features of a panel, in its order."""
     return [name for name in frame.columns if name not in {*KEYS, *OUTCOME_COLUMNS}]
+
+
+def write_features(project: Project, as_of: str | Sequence[date], out: str | Path) -> Tally:
+    """Write the snapshots at the dates to .parquet or .csv, streamed; bad rows go to a quarantine file beside it.
+
+    `as_of` is a sequence of dates, or text such as `2017-10-31,2017-11-30` or `latest`. Returns the count of customers
+    and rows.
+    """
+    transactions = open_transactions(project)
+    dates = parse_dates(as_of, transactions) if isinstance(as_of, str) else tuple(as_of)
+    snapshots, tally = Snapshots(project, transactions.columns, dates), Tally()
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in snapshot_batches(transactions, snapshots, tally):
+            tally.snapshots += batch.num_rows
+            yield batch
+        if not tally.snapshots:
+            raise DataError(
+                f"no customer has a row before {max(dates)}: the data starts on {transactions.first_day}; "
+                "choose a later date"
+            )
+
+    write_table(batches(), Path(out), snapshots.schema)
+    write_quarantine(transactions, Path(out))
+    return tally
+
+
+def write_quarantine(transactions: Transactions, beside: Path) -> None:
+    """Write the rows that broke the contract, if there are any, to `NAME.quarantine.csv` beside an output."""
+    if transactions.account.quarantined:
+        transactions.write_quarantine(beside.with_name(f"{beside.stem}.quarantine.csv"))

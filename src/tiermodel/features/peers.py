@@ -1,7 +1,8 @@
 """Headroom against look-alikes: what the better quarter of similar customers spends beyond this customer.
 
-Look-alikes share a leaf of a small tree grown on how they buy (rhythm, tenure, breadth), never on how much; the reference is the
-upper quartile of their spend. The tree and its references are frozen at training, so one record scores as the batch does.
+Look-alikes share a leaf of a small tree grown on how they buy (rhythm, tenure, breadth), never on how much; the
+reference is the upper quartile of their spend. The tree and its references are frozen at training, so one record scores
+as the batch does.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def fit_peers(snapshot: pd.DataFrame, spend: str, seed: int) -> Peers:
     """Group one snapshot of buyers by habit; rows sorted by key."""
     names = [name for name in _HABITS if name in snapshot.columns]
     x, y = snapshot[names].to_numpy(dtype=np.float64), snapshot[spend].to_numpy(dtype=np.float64)
-    grown = DecisionTreeRegressor(max_leaf_nodes=_LEAVES, min_samples_leaf=min(_FEWEST, max(1, len(x) // 2)), random_state=seed)
+    grown = DecisionTreeRegressor(
+        max_leaf_nodes=_LEAVES, min_samples_leaf=min(_FEWEST, max(1, len(x) // 2)), random_state=seed
+    )
     grown.fit(x, np.sign(y) * np.sqrt(np.abs(y)))
     tree, leaf = freeze(grown.tree_, names, snapshot)
     return Peers(spend, tree, [float(np.quantile(y[leaf == n], UPPER)) for n in range(leaf.max() + 1)])

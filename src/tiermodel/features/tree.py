@@ -13,12 +13,14 @@ __all__ = ["freeze", "leaf_of", "round_readable"]
 
 
 def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, list[Any]], NDArray[np.int64]]:
-    """Keep the tree as plain lists, thresholds as round as they can be without emptying a leaf; give each row's leaf too."""
+    """Keep the tree as plain lists, thresholds as round as no leaf is emptied by; give each row's leaf too."""
     for digits in range(3, 17):
         inner = tree.feature >= 0
         frozen = {
             "feature": [names[f] if f >= 0 else None for f in tree.feature],
-            "threshold": [round_readable(float(t), digits) if i else None for t, i in zip(tree.threshold, inner, strict=True)],
+            "threshold": [
+                round_readable(float(t), digits) if i else None for t, i in zip(tree.threshold, inner, strict=True)
+            ],
             "left": tree.children_left.tolist(),
             "right": tree.children_right.tolist(),
             "missing_left": [bool(m) for m in tree.missing_go_to_left],
@@ -30,7 +32,7 @@ def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, 
 
 
 def leaf_of(tree: dict[str, list[Any]], frame: pd.DataFrame) -> NDArray[np.int64]:
-    """Send every row down the tree: left where x <= threshold, a missing value where the tree sends it; count leaves in order."""
+    """Send every row to its leaf, in the tree's order: left where x <= threshold, missing where the tree says."""
     node = np.zeros(len(frame), dtype=np.int64)
     for n, name in enumerate(tree["feature"]):  # children come after their parent
         if name is None:

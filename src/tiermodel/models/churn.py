@@ -1,8 +1,8 @@
 """Churn risk: the calibrated probability of no purchase in the outcome window.
 
-A logistic regression and LightGBM are blended on the log-odds scale. The weights of the blend, its calibration and the number of
-trees are fitted on later snapshots than those the members were trained on, never on training rows; then the members are trained
-again on everything. Classes are never reweighted.
+A logistic regression and LightGBM are blended on the log-odds scale. The weights of the blend, its calibration and the
+number of trees are fitted on later snapshots than those the members were trained on, never on training rows; then the
+members are trained again on everything. Classes are never reweighted.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from scipy.special import expit, logit
 from tiermodel.config import Project
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import outcome_span
-from tiermodel.features.panel import KEYS, feature_names
-from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted
-from tiermodel.models.folds import matrix, rolling_folds
+from tiermodel.features.panel import KEYS
+from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted, side_by_side
+from tiermodel.models.folds import rolling_folds
 from tiermodel.models.linear import Linear, fit_logistic
 
 __all__ = ["ChurnModel", "at_risk", "fit_churn"]
@@ -32,10 +32,10 @@ _PRIOR_ROWS = 50.0
 _EDGE = 1e-6
 
 
-def at_risk(project: Project, frame: pd.DataFrame) -> pd.DataFrame:
-    """Keep who can churn: customers with a purchase, within `churn.active_days` where it is set."""
+def at_risk(project: Project, frame: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tell who can churn: customers with a purchase, within `churn.active_days` where it is set."""
     since = frame["days_since_last"]
-    return frame[since.notna() if project.churn.active_days is None else since <= project.churn.active_days]
+    return (since.notna() if project.churn.active_days is None else since <= project.churn.active_days).to_numpy()
 
 
 @dataclass(frozen=True)
@@ -60,41 +60,50 @@ def _blend(weights: Floats, linear: Floats, boosted: Floats) -> Floats:
     return np.clip(expit(weights[0] + weights[1] * linear + weights[2] * _log_odds(boosted)), _EDGE, 1 - _EDGE)
 
 
-def fit_churn(project: Project, panel: pd.DataFrame) -> tuple[ChurnModel, pd.DataFrame]:
-    """Fit on a panel with observed outcomes, sorted by key; also give the out-of-time predictions the blend was fitted on.
+def fit_churn(
+    project: Project, panel: pd.DataFrame, inputs: Floats, names: list[str]
+) -> tuple[ChurnModel, pd.DataFrame]:
+    """Fit on a panel with outcomes, sorted by key, and its inputs; also give the blend's out-of-time predictions.
 
-    The second frame has the keys, `actual` (1 = churned) and `predicted`; it is empty where no snapshot is late enough, and then
-    the prior blend stands uncalibrated. Raises `DataError` with fewer than 20 customers of either kind.
+    The second frame has the keys, `actual` (1 = churned) and `predicted`; it is empty where no snapshot is late enough,
+    and then the prior blend stands uncalibrated. Raises `DataError` with fewer than 20 customers of either kind.
     """
-    rows = at_risk(project, panel)
-    rows = rows[rows["outcome_orders"].notna()].reset_index(drop=True)
-    names = feature_names(rows)
+    chosen = at_risk(project, panel) & panel["outcome_orders"].notna().to_numpy()
+    rows, x = panel[chosen].reset_index(drop=True), inputs[chosen]
     churned = (rows["outcome_orders"] == 0).to_numpy()
     fewest = int(min(churned.sum(), (~churned).sum()))
     if fewest < FEWEST_PER_CLASS:
         raise DataError(
-            f"churn: only {int(churned.sum())} of {len(rows)} customer snapshots churned; at least {FEWEST_PER_CLASS} that did and "
-            f"{FEWEST_PER_CLASS} that did not are needed: change outcome.horizon_days or bring more history"
+            f"churn: only {int(churned.sum())} of {len(rows)} customer snapshots churned; "
+            f"at least {FEWEST_PER_CLASS} that did and {FEWEST_PER_CLASS} that did not are needed: "
+            "change outcome.horizon_days or bring more history"
         )
-    x = matrix(rows, names)
-    linear, stages, tested = [], [], []
-    for train, test in rolling_folds(rows["as_of"], outcome_span(project.outcome)):
-        if min(churned[train].sum(), (~churned[train]).sum()) < FEWEST_PER_CLASS:
-            continue
-        linear.append(fit_logistic(x[train], churned[train]).decision(x[test]))
+
+    def members(train: NDArray[np.int64]) -> tuple[Linear, Boosted]:
         grown = fit_boosted(x[train], churned[train].astype(float), names, ROUNDS[-1], project.seed, objective="binary")
-        stages.append(np.array([grown.predict(x[test], rounds) for rounds in ROUNDS]))
-        tested.append(test)
+        return fit_logistic(x[train], churned[train]), grown
+
+    folds = [
+        (train, test)
+        for train, test in rolling_folds(rows["as_of"], outcome_span(project.outcome))
+        if min(churned[train].sum(), (~churned[train]).sum()) >= FEWEST_PER_CLASS
+    ]
+    *earlier, (linear, boosted) = side_by_side(members, [*(train for train, _ in folds), np.arange(len(rows))])
     weights, rounds, later = _PRIOR, ROUNDS[3], rows.iloc[:0].assign(actual=0.0, predicted=0.0)
-    if tested:
-        test = np.concatenate(tested)
-        actual, z, trees = churned[test], np.concatenate(linear), np.hstack(stages)
+    if folds:
+        test = np.concatenate([test for _, test in folds])
+        actual = churned[test]
+        z = np.concatenate([fitted.decision(x[t]) for (fitted, _), (_, t) in zip(earlier, folds, strict=True)])
+        trees = np.hstack(
+            [[grown.predict(x[t], r) for r in ROUNDS] for (_, grown), (_, t) in zip(earlier, folds, strict=True)]
+        )
         rounds_at = int(np.argmin([_loss(_PRIOR, z, p, actual) for p in trees]))
         rounds = ROUNDS[rounds_at]
         weights = _fit_blend(z, trees[rounds_at], actual)
         later = rows.iloc[test].assign(actual=actual.astype(float), predicted=_blend(weights, z, trees[rounds_at]))
-    final = fit_boosted(x, churned.astype(float), names, rounds, project.seed, objective="binary")
-    model = ChurnModel(tuple(names), fit_logistic(x, churned), final, (float(weights[0]), float(weights[1]), float(weights[2])))
+    model = ChurnModel(
+        tuple(names), linear, boosted.first(rounds), (float(weights[0]), float(weights[1]), float(weights[2]))
+    )
     return model, later[[*KEYS, "actual", "predicted"]].reset_index(drop=True)
 
 

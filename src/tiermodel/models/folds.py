@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["MOST_FOLDS", "matrix", "rolling_folds"]
+__all__ = ["MOST_FOLDS", "rolling_folds"]
 
 MOST_FOLDS = 3
 
 
-def rolling_folds(as_of: pd.Series, span_days: int, most: int = MOST_FOLDS) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def rolling_folds(
+    as_of: pd.Series, span_days: int, most: int = MOST_FOLDS
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Give train and test row numbers for up to `most` of the latest dates; `span_days` is gap plus horizon.
 
     The outcome windows of the training rows end at or before the test date, so nothing learned overlaps what is tested.
@@ -27,8 +29,3 @@ def rolling_folds(as_of: pd.Series, span_days: int, most: int = MOST_FOLDS) -> I
     testable = [d for d in distinct if distinct[0] + span_days <= d]
     for day in testable[-most:]:
         yield np.flatnonzero(dates + span_days <= day), np.flatnonzero(dates == day)
-
-
-def matrix(frame: pd.DataFrame, names: list[str]) -> NDArray[np.float64]:
-    """Take the named columns, in that order, as one float64 matrix."""
-    return np.asfortranarray(frame[names].to_numpy(dtype=np.float64))

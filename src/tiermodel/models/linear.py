@@ -68,14 +68,18 @@ def _prepare(x: Floats, shape: Literal["log", "root"]) -> tuple[Floats, list[flo
 
 
 def fit_logistic(x: Floats, y: NDArray[np.bool_]) -> Linear:
-    """Fit a logistic regression on signed logarithms, rows as given, shape (customers, features); L2 on standardised inputs."""
+    """Fit a logistic regression with L2 on standardised signed logarithms of x, shape (customers, features)."""
     z, middle, flagged, mean, scale = _prepare(x, "log")
     fitted = LogisticRegression(C=_LOGISTIC_C, max_iter=5_000).fit(z, y)
-    return Linear("log", middle, flagged, mean.tolist(), scale.tolist(), fitted.coef_[0].tolist(), float(fitted.intercept_[0]))
+    return Linear(
+        "log", middle, flagged, mean.tolist(), scale.tolist(), fitted.coef_[0].tolist(), float(fitted.intercept_[0])
+    )
 
 
 def fit_ridge(x: Floats, y: Floats) -> Linear:
     """Fit a ridge regression of y on signed square roots of the features; L2 on standardised inputs."""
     z, middle, flagged, mean, scale = _prepare(x, "root")
     fitted = Ridge(alpha=_RIDGE_ALPHA).fit(z, y)
-    return Linear("root", middle, flagged, mean.tolist(), scale.tolist(), fitted.coef_.tolist(), float(fitted.intercept_))
+    return Linear(
+        "root", middle, flagged, mean.tolist(), scale.tolist(), fitted.coef_.tolist(), float(fitted.intercept_)
+    )

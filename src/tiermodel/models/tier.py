@@ -1,7 +1,8 @@
 """The tier a customer will be in one outcome window from now: ordinal LightGBM, with contiguous conformal sets.
 
-A cumulative-link ensemble (Frank and Hall 2001): one model per threshold for P(tier above k), made monotone afterwards. Sets are the
-smallest runs of neighbouring tiers around the likeliest that held the true tier of 90 % of later customers.
+A cumulative-link ensemble (Frank and Hall 2001): one model per threshold for P(tier above k), made monotone afterwards.
+Sets are the smallest runs of neighbouring tiers around the likeliest that held the true tier of 90 % of later
+customers.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 
 from tiermodel.config import Project
 from tiermodel.features.outcome import outcome_span
-from tiermodel.features.panel import KEYS, feature_names
-from tiermodel.models.boosted import Boosted, fit_boosted
-from tiermodel.models.folds import matrix, rolling_folds
+from tiermodel.features.panel import KEYS
+from tiermodel.models.boosted import Boosted, fit_boosted, side_by_side
+from tiermodel.models.folds import rolling_folds
 
 __all__ = ["TierModel", "fit_tier", "future_levels"]
 
@@ -27,7 +28,7 @@ COVERAGE = 0.90
 
 @dataclass(frozen=True)
 class TierModel:
-    """Hold one model per threshold (None where training saw one side only, with that side's share) and the mass of a 90 % set."""
+    """Hold a model per threshold (None, with the share above, where one side was never seen) and a 90 % set's mass."""
 
     names: tuple[str, ...]
     boosted: tuple[Boosted | None, ...]
@@ -70,7 +71,7 @@ def _grow(p: Floats, low: NDArray[np.int64], high: NDArray[np.int64], mass: Floa
 
 
 def _mass_needed(p: Floats, level: NDArray[np.int64]) -> Floats:
-    """Give the mass of each row's run at the moment before it takes in the true level: a set of more mass than that holds it."""
+    """Give the mass of each row's run just before it takes in the true level: a set of more mass holds it."""
     low = high = p.argmax(axis=1)
     mass = p[np.arange(len(p)), low]
     needed = np.zeros(len(p))
@@ -89,16 +90,16 @@ def future_levels(frame: pd.DataFrame, level: NDArray[np.int64], span_days: int)
     return merged["level"].to_numpy(dtype=np.float64)
 
 
-def fit_tier(project: Project, panel: pd.DataFrame, future: Floats, levels: int) -> tuple[TierModel, pd.DataFrame]:
-    """Fit on a panel sorted by key and each row's level one outcome window later (NaN: unknown); also give out-of-time levels.
+def fit_tier(
+    project: Project, panel: pd.DataFrame, inputs: Floats, names: list[str], future: Floats, levels: int
+) -> tuple[TierModel, pd.DataFrame]:
+    """Fit on a panel sorted by key, its inputs and each row's level one outcome window later (NaN: unknown).
 
-    The second frame has the keys, `actual` and `predicted` (the expected level, rounded).
+    Also give out-of-time forecasts: the keys, `actual` and `predicted` (the expected level, rounded).
     """
     known = ~np.isnan(future)
-    rows = panel[known].reset_index(drop=True)
+    rows, x = panel[known].reset_index(drop=True), inputs[known]
     level = future[known].astype(np.int64)
-    names = feature_names(rows)
-    x = matrix(rows, names)
     later, needed = [], []
     for train, test in rolling_folds(rows["as_of"], outcome_span(project.outcome), most=1):
         p = _fit(x[train], level[train], names, levels, project.seed).predict(x[test])
@@ -117,8 +118,10 @@ def fit_tier(project: Project, panel: pd.DataFrame, future: Floats, levels: int)
 
 def _fit(x: Floats, level: NDArray[np.int64], names: list[str], levels: int, seed: int) -> TierModel:
     shares = tuple(float(np.mean(level > k)) for k in range(levels - 1))
-    boosted = tuple(
-        fit_boosted(x, (level > k).astype(float), names, ROUNDS, seed, objective="binary", learning_rate=0.05) if 0 < s < 1 else None
-        for k, s in enumerate(shares)
-    )
-    return TierModel(tuple(names), boosted, shares, 1.0)
+
+    def above(k: int) -> Boosted | None:
+        if not 0 < shares[k] < 1:
+            return None
+        return fit_boosted(x, (level > k).astype(float), names, ROUNDS, seed, objective="binary", learning_rate=0.05)
+
+    return TierModel(tuple(names), tuple(side_by_side(above, range(levels - 1))), shares, 1.0)

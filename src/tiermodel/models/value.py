@@ -1,8 +1,8 @@
 """Expected value in the outcome window, with an interval.
 
-Purchase amounts are zero-heavy and heavy-tailed: a Tweedie LightGBM and a ridge on square roots are blended. The blend, its level
-and the interval come from later snapshots than the members were trained on. Returns count: the level is that of net value, so a
-forecast of all customers adds up, and intervals reach below zero where customers did.
+Purchase amounts are zero-heavy and heavy-tailed: a Tweedie LightGBM and a ridge on square roots are blended. The blend,
+its level and the interval come from later snapshots than the members were trained on. Returns count: the level is that
+of net value, so a forecast of all customers adds up, and intervals reach below zero where customers did.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from tiermodel.config import Project
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import outcome_span
-from tiermodel.features.panel import KEYS, feature_names
-from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted
-from tiermodel.models.folds import matrix, rolling_folds
+from tiermodel.features.panel import KEYS
+from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted, side_by_side
+from tiermodel.models.folds import rolling_folds
 from tiermodel.models.linear import Linear, fit_ridge
 
 __all__ = ["ValueModel", "fit_value"]
@@ -68,43 +68,58 @@ def _mix(weight: float, levels: tuple[float, float], root: Floats, boosted: Floa
     return weight * levels[1] * boosted + (1 - weight) * levels[0] * np.maximum(root, 0.0) ** 2
 
 
-def fit_value(project: Project, panel: pd.DataFrame) -> tuple[ValueModel, pd.DataFrame]:
-    """Fit on a panel with observed outcomes, sorted by key; also give the out-of-time predictions used to set blend and level.
+def fit_value(
+    project: Project, panel: pd.DataFrame, inputs: Floats, names: list[str]
+) -> tuple[ValueModel, pd.DataFrame]:
+    """Fit on a panel with outcomes, sorted by key, and its inputs; also give the blend's out-of-time predictions.
 
     Raises `DataError` where fewer than 50 customer snapshots have an outcome, or none is positive.
     """
-    rows = panel[panel["days_since_last"].notna() & panel["outcome_value"].notna()].reset_index(drop=True)
-    names = feature_names(rows)
+    chosen = (panel["days_since_last"].notna() & panel["outcome_value"].notna()).to_numpy()
+    rows, x = panel[chosen].reset_index(drop=True), inputs[chosen]
     actual = rows["outcome_value"].to_numpy(dtype=np.float64)
     if np.count_nonzero(actual > 0) < FEWEST:
-        raise DataError(f"value: {np.count_nonzero(actual > 0)} customer snapshots bought in their outcome window; {FEWEST} are needed")
-    x, positive = matrix(rows, names), np.maximum(actual, 0.0)
-    roots, stages, tested = [], [], []
-    for train, test in rolling_folds(rows["as_of"], outcome_span(project.outcome)):
-        if np.count_nonzero(positive[train]) < FEWEST:
-            continue
-        roots.append(fit_ridge(x[train], np.sqrt(positive[train])).decision(x[test]))
+        raise DataError(
+            f"value: {np.count_nonzero(actual > 0)} customer snapshots bought in their outcome window, not {FEWEST}: "
+            "change outcome.horizon_days or bring more history"
+        )
+    positive = np.maximum(actual, 0.0)
+
+    def members(train: NDArray[np.int64]) -> tuple[Linear, Boosted]:
         grown = fit_boosted(x[train], positive[train], names, ROUNDS[-1], project.seed, **_TWEEDIE)
-        stages.append(np.array([grown.predict(x[test], r) for r in ROUNDS]))
-        tested.append(test)
-    linear = fit_ridge(x, np.sqrt(positive))
-    if not tested:  # no snapshot is late enough: the level and the interval come from the training rows, and the card says so
-        grown = fit_boosted(x, positive, names, ROUNDS[3], project.seed, **_TWEEDIE)
-        roots, stages, tested = [linear.decision(x)], [np.tile(grown.predict(x), (len(ROUNDS), 1))], [np.arange(len(rows))]
-        later_rows = 0
-    else:
-        later_rows = sum(map(len, tested))
-    test, root, trees = np.concatenate(tested), np.concatenate(roots), np.hstack(stages)
+        return fit_ridge(x[train], np.sqrt(positive[train])), grown
+
+    everyone = np.arange(len(rows))
+    folds = [
+        (train, test)
+        for train, test in rolling_folds(rows["as_of"], outcome_span(project.outcome))
+        if np.count_nonzero(positive[train]) >= FEWEST
+    ]
+    *earlier, (linear, boosted) = side_by_side(members, [*(train for train, _ in folds), everyone])
+    honest = bool(folds)
+    if (
+        not honest
+    ):  # no snapshot is late enough: level and interval come from the training rows, and no figure is given for later
+        folds, earlier = [(everyone, everyone)], [(linear, boosted)]
+    test = np.concatenate([test for _, test in folds])
     wanted = actual[test]
-    rounds_at = int(np.argmin([np.abs(_level(p, wanted) * p - wanted).mean() for p in trees]))
-    boosted = trees[rounds_at]
-    levels = (_level(np.maximum(root, 0.0) ** 2, wanted), _level(boosted, wanted))
-    weight = min(_WEIGHTS, key=lambda w: float(np.abs(_mix(w, levels, root, boosted) - wanted).mean()))
-    predicted = _mix(weight, levels, root, boosted)
-    final = fit_boosted(x, positive, names, ROUNDS[rounds_at], project.seed, **_TWEEDIE)
-    model = ValueModel(tuple(names), linear, final, weight, levels, *_bands(predicted, wanted))
+    root = np.concatenate([fitted.decision(x[t]) for (fitted, _), (_, t) in zip(earlier, folds, strict=True)])
+    trees = np.hstack(
+        [[grown.predict(x[t], r) for r in ROUNDS] for (_, grown), (_, t) in zip(earlier, folds, strict=True)]
+    )
+    best = int(np.argmin([_squared_error(_level(p, wanted) * p, wanted) for p in trees]))
+    levels = (_level(np.maximum(root, 0.0) ** 2, wanted), _level(trees[best], wanted))
+    weight = min(_WEIGHTS, key=lambda w: _squared_error(_mix(w, levels, root, trees[best]), wanted))
+    predicted = _mix(weight, levels, root, trees[best])
+    model = ValueModel(tuple(names), linear, boosted.first(ROUNDS[best]), weight, levels, *_bands(predicted, wanted))
     later = rows.iloc[test].assign(actual=wanted, predicted=predicted)[[*KEYS, "actual", "predicted"]]
-    return model, later.iloc[: later_rows or 0].reset_index(drop=True)
+    return model, (later if honest else later.iloc[:0]).reset_index(drop=True)
+
+
+def _squared_error(predicted: Floats, actual: Floats) -> float:
+    """Give the mean squared error, smallest for the mean, its largest thousandth cut so that no whale decides alone."""
+    most = float(np.quantile(actual, 0.999))
+    return float(np.mean((np.minimum(predicted, most) - np.minimum(actual, most)) ** 2))
 
 
 def _level(predicted: Floats, actual: Floats) -> float:

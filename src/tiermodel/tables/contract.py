@@ -181,8 +181,8 @@ def _scan(
     """Count the rows under every rule, and the first and last day and the counters of each, in one pass."""
     counters = [counter for column in parsed.values() for counter in column.counters]
     wanted = [("rows", "count(*)"), ("first", "min(_tm_time_value)"), ("last", "max(_tm_time_value)")]
-    wanted += [(name, f"count_if({test})") for name, test in counters]
-    wanted += [("orders_missing", f"count_if({_no_order(mapped)})")] if "order_id" in mapped else []
+    wanted += [(name, f"count(*) FILTER ({test})") for name, test in counters]
+    wanted += [("orders_missing", f"count(*) FILTER ({_no_order(mapped)})")] if "order_id" in mapped else []
     select = ", ".join(sql for _, sql in wanted)
     try:
         found = connection.execute(f"SELECT _tm_rule, {select} FROM {_CHECKED} GROUP BY _tm_rule").fetchall()

@@ -89,8 +89,8 @@ def _refuse_unknown(source: Source, key: str, text: str, nodes: list[dict[str, A
         if node.get("class") == "COLUMN_REF" and len(node["column_names"]) == 1:
             name = node["column_names"][0]
             if name.casefold() not in known and not _is_keyword(name):
-                raise _nearest(source, key, text, name) or _problem(
-                    key, text, f"there is no column {name!r}. Columns: {', '.join(source.columns)}"
+                raise _nearest(source, key, text, name) or ProjectError(
+                    f"TM1307 {key}: {text!r}: there is no column {name!r}. Columns: {', '.join(source.columns)}"
                 )
 
 

@@ -116,10 +116,14 @@ def customer(expression: Expression, time: Expression) -> Parsed:
         return Parsed(raw, raw, f"{clean}::BIGINT", (missing,))
     if kind == "float":
         whole = f"isfinite({clean}) AND abs({clean}) < {_EXACT_DOUBLE} AND {clean} = trunc({clean})"
-        value = f"CASE WHEN {whole} THEN {clean}::BIGINT END"
+        value = f"CASE WHEN {whole} THEN TRY_CAST({clean} AS BIGINT) END"
         return Parsed(raw, raw, value, (missing, ("customer_id_not_integral", f"NOT ({whole})")))
     if kind == "decimal":
-        value = f"{clean}::BIGINT" if _digits(expression.type) <= _EXACT_DIGITS else f"{clean}::HUGEINT::VARCHAR"
+        value = (
+            f"TRY_CAST({clean} AS BIGINT)"
+            if _digits(expression.type) <= _EXACT_DIGITS
+            else f"{clean}::HUGEINT::VARCHAR"
+        )
         return Parsed(raw, raw, value, (missing, ("customer_id_not_integral", f"{clean} <> trunc({clean})")))
     text = "_tm_customer_id_text"
     totals = "'total', 'totals', 'sum', '合计', '总计', '小计'"
@@ -151,8 +155,8 @@ def day(expression: Expression, timezone: str) -> Parsed:
         return Parsed(raw, raw, value, (missing, implausible))
     if kind in {"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}:
         return Parsed(raw, f"CAST({raw} AS DATE)", value, (missing, implausible))
-    if kind == "TIMESTAMP WITH TIME ZONE":
-        return Parsed(raw, f"CAST({raw} AT TIME ZONE {zone} AS DATE)", value, (missing, implausible))
+    if kind in {"TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS"}:
+        return Parsed(raw, f"CAST({raw}::TIMESTAMPTZ AT TIME ZONE {zone} AS DATE)", value, (missing, implausible))
     if kind != "VARCHAR":
         raise ProjectError(
             f"TM2063 data.transactions.columns.time: {expression.text!r} is {kind}, not a date, a timestamp or text. "
@@ -183,10 +187,10 @@ def money(column: str, expression: Expression) -> Parsed:
     missing = (f"{column}_missing", f"{text} IS NULL")
     rules: tuple[tuple[str, str], ...] = ((f"{column}_too_large", f"{clean} NOT {bounds}"),)
     if kind == "float":
-        steps, exact = (raw, f"{text}::DOUBLE"), f"round({clean} * {UNIT})::BIGINT"
+        steps, exact = (raw, f"{text}::DOUBLE"), f"TRY_CAST(round({clean} * {UNIT}) AS BIGINT)"
         rules = ((f"{column}_not_finite", f"NOT isfinite({clean})"), *rules)
     elif kind in {"integer", "big", "decimal"}:
-        steps, exact = (raw, text), f"({clean}::DECIMAL(18, 4) * {UNIT})::BIGINT"
+        steps, exact = (raw, text), f"(TRY_CAST({clean} AS DECIMAL(18, 4)) * {UNIT})::BIGINT"
     elif kind == "text":
         number = f"CASE WHEN regexp_full_match({text}, {literal(_NUMBER)}) THEN TRY_CAST({text} AS DOUBLE) END"
         steps, exact = (_trimmed(raw), number), f"(TRY_CAST({text} AS DECIMAL(18, 4)) * {UNIT})::BIGINT"
@@ -201,6 +205,7 @@ def money(column: str, expression: Expression) -> Parsed:
         raise ProjectError(
             f"data.transactions.columns.{column}: {expression.text!r} is {expression.type}, not a number or text"
         )
+    # TRY_CAST, because DuckDB drops bounds that hold by a Parquet file's statistics, and those leave NaN out.
     value = f"CASE WHEN {clean} {bounds} THEN {exact} END"
     if column in REQUIRED:
         return Parsed(*steps, value, (missing, *rules))

@@ -1,4 +1,4 @@
-"""Fit a scheme once, freeze it, and assign levels with it: one customer as the batch, ties alike, every level with its reasons."""
+"""Fit a scheme once, freeze it, assign levels with it: one customer as the batch, ties alike, with reasons."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REASONS = 3
 
 @dataclass(frozen=True)
 class FittedScheme:
-    """A scheme with its cut points or rules frozen. `state` holds plain lists and numbers only, and goes into JSON as it is."""
+    """Hold a scheme with its cut points or rules frozen; `state` is plain lists and numbers, as in JSON."""
 
     scheme: ShareScheme | RfmScheme | LearnedScheme
     state: dict[str, Any]
@@ -38,8 +38,11 @@ class FittedScheme:
         return np.where(bought, level_of[level], self.scheme.no_purchase_level), np.where(bought, rule, -1)
 
     def reasons(self, features: Mapping[str, Feature], language: str) -> NDArray[Any]:
-        """Write up to three reasons for every rule, shape (rules + 1, 3); the last row is for customers without a purchase."""
-        rows = [[c.text(features, language) for c in rule] for rule in _KINDS[self.scheme.kind].conditions(self.scheme, self.state)]
+        """Write up to three reasons for every rule, shape (rules + 1, 3); the last row is for who never bought."""
+        rows = [
+            [c.text(features, language) for c in rule]
+            for rule in _KINDS[self.scheme.kind].conditions(self.scheme, self.state)
+        ]
         rows.append(["尚无购买" if language == "zh" else "no purchase yet"])
         # the last conditions of a path are the ones that set the customer apart from the nearest other level
         return np.array([(row[-REASONS:] + [""] * REASONS)[:REASONS] for row in rows], dtype=object)
@@ -68,7 +71,8 @@ class FittedScheme:
             return ""
         fact = self.state["leaves"][rule]
         words = ("占比", "纯度", "后续价值") if language == "zh" else ("support", "purity", "value that followed")
-        return f"  [{words[0]} {fact['support']:.1%}, {words[1]} {fact['purity']:.0%}, {words[2]} {number(fact['value_mean'])}]"
+        figures = (f"{fact['support']:.1%}", f"{fact['purity']:.0%}", number(fact["value_mean"]))
+        return f"  [{', '.join(f'{word} {figure}' for word, figure in zip(words, figures, strict=True))}]"
 
     def to_dict(self) -> dict[str, Any]:
         """Give scheme and state as plain data."""
@@ -85,11 +89,21 @@ def fit_scheme(
 ) -> FittedScheme:
     """Freeze a scheme: cut points on the latest snapshot, learned rules on past snapshots whose outcome is observed.
 
-    Both frames are panels sorted by customer and date. Raises `ProjectError` where the scheme names a feature that is not there.
+    Both frames are panels sorted by customer and date. Raises `ProjectError` where the scheme names a feature that is
+    not there.
     """
-    for score in [scheme] if isinstance(scheme, ShareScheme) else [scheme.r, scheme.f, scheme.m] if isinstance(scheme, RfmScheme) else []:
+    for score in (
+        [scheme]
+        if isinstance(scheme, ShareScheme)
+        else [scheme.r, scheme.f, scheme.m]
+        if isinstance(scheme, RfmScheme)
+        else []
+    ):
         if score.feature not in snapshot.columns:
-            raise ProjectError(f"scheme {scheme.code}: feature {score.feature!r} is not built; there are {', '.join(snapshot.columns[2:])}")
+            raise ProjectError(
+                f"scheme {scheme.code}: feature {score.feature!r} is not built; "
+                f"there are {', '.join(snapshot.columns[2:])}"
+            )
     bought = snapshot[snapshot["days_since_last"].notna()]
     if isinstance(scheme, LearnedScheme):
         followed = history[history["days_since_last"].notna() & history["outcome_value"].notna()]

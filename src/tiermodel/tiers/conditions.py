@@ -13,7 +13,7 @@ __all__ = ["Condition", "number"]
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Bound one feature: `low` < x <= `high` (`closed_low`: `low` <= x < `high`); `missing` says that no value passes too."""
+    """Bound one feature: `low` < x <= `high` (`closed_low`: `low` <= x < `high`); `missing` lets no value pass too."""
 
     feature: str
     low: float = -math.inf
@@ -26,7 +26,9 @@ class Condition:
         entry = features.get(self.feature)
         name = self.feature if entry is None else (entry.zh if language == "zh" else entry.en)
         above, below = ("≥", "<") if self.closed_low else (">", "≤")
-        bounds = [f"{above} {number(self.low)}"] * (self.low > -math.inf) + [f"{below} {number(self.high)}"] * (self.high < math.inf)
+        bounds = [f"{above} {number(self.low)}"] * (self.low > -math.inf) + [f"{below} {number(self.high)}"] * (
+            self.high < math.inf
+        )
         words = (" 且 " if language == "zh" else " and ").join(bounds)
         if not words:
             only, anything = ("无", "任意") if language == "zh" else ("missing", "anything")

@@ -1,4 +1,4 @@
-"""Two ladders beside the tier: the stage of a customer's life cycle, and of loyalty. Both are rules on the customer's own rhythm."""
+"""Two ladders beside the tier, life cycle and loyalty: rules on the customer's own rhythm."""
 
 from __future__ import annotations
 
@@ -32,12 +32,15 @@ def typical_rhythm(snapshot: pd.DataFrame) -> float:
 def ladder_stages(frame: pd.DataFrame, typical: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Give each row's place in `LIFECYCLE` and in `LOYALTY`.
 
-    A customer is silent when overdue beyond the longest gap ever kept (at least twice the usual gap, and with fewer than three
-    purchase days the typical gap), churned beyond twice that. Loyal: six purchase days or more, in half of the 30-day blocks.
+    A customer is silent when overdue beyond the longest gap ever kept (at least twice the usual gap, and with fewer
+    than three purchase days the typical gap), churned beyond twice that. Loyal: six purchase days or more, in half of
+    the 30-day blocks.
     """
     since = frame["days_since_last"].to_numpy(dtype=np.float64)
     days = frame["purchase_days_total"].to_numpy(dtype=np.float64)
-    own = np.fmax(frame["gap_days_max"].to_numpy(dtype=np.float64), 2 * frame["gap_days_mean"].to_numpy(dtype=np.float64))
+    own = np.fmax(
+        frame["gap_days_max"].to_numpy(dtype=np.float64), 2 * frame["gap_days_mean"].to_numpy(dtype=np.float64)
+    )
     rhythm = np.where(days >= 3, own, np.fmax(typical, np.nan_to_num(own)))
     loyal = (days >= _LOYAL_DAYS) & (frame["active_share"].to_numpy(dtype=np.float64) >= _LOYAL_SHARE)
     stages = list(LIFECYCLE)

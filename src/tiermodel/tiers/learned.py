@@ -1,8 +1,9 @@
 """Learned levels: a decision tree of few leaves whose rules, with readable thresholds, are the model itself.
 
-Two targets. `future_value`: leaves are ordered by the value that followed past snapshots and filled into the levels from the top.
-`clusters`: k-means groups ordered by value, and a tree that tells them apart. The tree is grown by scikit-learn, then its
-thresholds are rounded and it is evaluated here, in double precision: what people read is, to the last bit, what is applied.
+Two targets. `future_value`: leaves are ordered by the value that followed past snapshots and filled into the levels
+from the top. `clusters`: k-means groups ordered by value, and a tree that tells them apart. The tree is grown by
+scikit-learn, then its thresholds are rounded and it is evaluated here, in double precision: what people read is, to the
+last bit, what is applied.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def fit(scheme: LearnedScheme, frame: pd.DataFrame, seed: int) -> dict[str, Any]
     x = frame[names].to_numpy(dtype=np.float64)
     value = frame["outcome_value"].to_numpy(dtype=np.float64)
     if len(frame) < 2 * scheme.max_leaves:
-        raise DataError(f"scheme {scheme.code}: {len(frame)} customers are too few to learn {scheme.max_leaves} leaves from")
+        raise DataError(
+            f"scheme {scheme.code}: {len(frame)} customers are too few to learn {scheme.max_leaves} leaves from"
+        )
     size = {"max_leaf_nodes": scheme.max_leaves, "min_samples_leaf": max(1, int(scheme.min_leaf_share * len(frame)))}
     if scheme.target == "clusters":
         segments = fit_segments(frame, len(scheme.bought_levels), seed)
@@ -71,8 +74,10 @@ def _shares(scheme: LearnedScheme) -> list[float]:
 
 
 def _levels_by_value(scheme: LearnedScheme, leaf: NDArray[np.int64], value: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Fill the leaves, from the most valuable down, into the levels from the top; a leaf goes where its middle falls."""
-    ends = np.append(np.cumsum(_shares(scheme)[::-1])[:-1], 1.0)  # cumulated share from the top at which each level ends
+    """Fill the leaves, most valuable first, into the levels from the top; a leaf goes where its middle falls."""
+    ends = np.append(
+        np.cumsum(_shares(scheme)[::-1])[:-1], 1.0
+    )  # cumulated share from the top at which each level ends
     counts = np.bincount(leaf)
     order = np.argsort(-np.bincount(leaf, weights=value) / counts, kind="stable")
     reached = np.cumsum(counts[order]) / len(leaf)
@@ -82,14 +87,16 @@ def _levels_by_value(scheme: LearnedScheme, leaf: NDArray[np.int64], value: NDAr
     return level
 
 
-def assign(scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def assign(
+    _scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Give every buyer's level among `bought_levels`, and the rule that decided: the position of the leaf."""
     rule = leaf_of(state["tree"], frame)
     return np.array(state["level"])[rule], rule
 
 
-def conditions(scheme: LearnedScheme, state: dict[str, Any]) -> list[list[Condition]]:
-    """List each leaf's path, the bounds on one feature taken together, in the order of the path; leaves in the tree's order."""
+def conditions(_scheme: LearnedScheme, state: dict[str, Any]) -> list[list[Condition]]:
+    """List each leaf's path in the tree's order of leaves, the bounds on one feature taken together."""
     tree = state["tree"]
     found: dict[int, list[Condition]] = {}
 

@@ -36,7 +36,7 @@ def _cuts(score: Score, frame: pd.DataFrame) -> list[float]:
 
 
 def _jenks(values: NDArray[np.float64], bins: int) -> list[float]:
-    """Minimise the squared deviation within classes (Jenks 1967; Fisher 1958) on at most 2,000 quantiles of the values."""
+    """Minimise the squared deviation within classes (Jenks 1967, Fisher 1958) on at most 2,000 quantiles."""
     x = np.quantile(values, np.linspace(0, 1, min(len(values), _JENKS_SAMPLE)))
     n = len(x)
     total, square = np.append(0, np.cumsum(x)), np.append(0, np.cumsum(x * x))
@@ -64,11 +64,14 @@ def _scores(score: Score, cuts: list[float], values: NDArray[np.float64]) -> NDA
     return 1 + rank if score.better == "higher" else score.bins - rank
 
 
-def assign(scheme: RfmScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give every buyer's level among `bought_levels`, and the rule that decided: the index of the combination of scores."""
+def assign(
+    scheme: RfmScheme, state: dict[str, Any], frame: pd.DataFrame
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give every buyer's level among `bought_levels`, and the rule that decided: the combination of scores."""
     spans = [getattr(scheme, axis).bins for axis in AXES]
     scores = [
-        _scores(getattr(scheme, a), state["cuts"][a], frame[getattr(scheme, a).feature].to_numpy(dtype=np.float64)) for a in AXES
+        _scores(getattr(scheme, a), state["cuts"][a], frame[getattr(scheme, a).feature].to_numpy(dtype=np.float64))
+        for a in AXES
     ]
     rule = np.ravel_multi_index([s - 1 for s in scores], spans)
     return levels_of_rules(scheme)[rule], rule
@@ -77,7 +80,9 @@ def assign(scheme: RfmScheme, state: dict[str, Any], frame: pd.DataFrame) -> tup
 def levels_of_rules(scheme: RfmScheme) -> NDArray[np.int64]:
     """Give the level, among `bought_levels`, of every combination of scores."""
     spans = [range(1, getattr(scheme, axis).bins + 1) for axis in AXES]
-    return np.array([scheme.bought_levels.index(cell.level) for c in itertools.product(*spans) for cell in _cells(scheme, c)])
+    return np.array(
+        [scheme.bought_levels.index(cell.level) for c in itertools.product(*spans) for cell in _cells(scheme, c)]
+    )
 
 
 def _cells(scheme: RfmScheme, scores: tuple[int, ...]) -> list[Any]:

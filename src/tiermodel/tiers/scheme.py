@@ -1,4 +1,4 @@
-"""Describe a tier scheme as data: ordered levels, how customers are assigned, and proof that the description holds together."""
+"""Describe a tier scheme as data: ordered levels, how customers are assigned, and proof that it holds together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from tiermodel.config import Project
 from tiermodel.errors import ProjectError
 
-__all__ = ["Level", "LearnedScheme", "RfmScheme", "Scheme", "ShareScheme", "load_scheme", "preset_names"]
+__all__ = [
+    "LearnedScheme",
+    "Level",
+    "RfmScheme",
+    "Scheme",
+    "ShareScheme",
+    "load_preset",
+    "load_scheme",
+    "parse_scheme",
+    "preset_names",
+]
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -53,7 +63,9 @@ class _Scheme(_Data):
         keys = [level.key for level in self.levels]
         if keys != sorted(keys):
             lowest = codes[keys.index(True)]
-            raise ValueError(f"levels: {lowest!r} is a key level but a higher level is not; levels go from lowest to highest")
+            raise ValueError(
+                f"levels: {lowest!r} is a key level but a higher level is not; levels go from lowest to highest"
+            )
         return self
 
     @property
@@ -145,7 +157,11 @@ class RfmScheme(_Scheme):
                 raise ValueError(f"cells: {cell.name_en!r} goes to {cell.level!r}, which is not a level")
         spans = [range(1, score.bins + 1) for score in (self.r, self.f, self.m)]
         for combination in itertools.product(*spans):
-            found = [cell.name_en for cell in self.cells if all(s in c for s, c in zip(combination, (cell.r, cell.f, cell.m), strict=True))]
+            found = [
+                cell.name_en
+                for cell in self.cells
+                if all(s in c for s, c in zip(combination, (cell.r, cell.f, cell.m), strict=True))
+            ]
             if len(found) != 1:
                 where = "R{} F{} M{}".format(*combination)
                 what = "no cell" if not found else f"{len(found)} cells ({', '.join(found)})"
@@ -154,7 +170,7 @@ class RfmScheme(_Scheme):
 
 
 class LearnedScheme(_Scheme):
-    """Learn levels: order groups by the value that followed, or discover clusters; a tree of few leaves gives the rules."""
+    """Learn levels from the value that followed, or discover clusters; a tree of few leaves gives the rules."""
 
     kind: Literal["learned"]
     target: Literal["future_value", "clusters"] = "future_value"
@@ -192,22 +208,33 @@ def preset_names() -> list[str]:
 def load_scheme(project: Project) -> ShareScheme | RfmScheme | LearnedScheme:
     """Read the project's scheme: a preset's name, the path of a scheme file, or the scheme itself.
 
-    `{longest}` and `{shortest}` in a feature's name become the project's window lengths. Raises `ProjectError` naming the file and
-    the key, cell or level at fault.
+    `{longest}` and `{shortest}` in a feature's name become the project's window lengths. Raises `ProjectError` naming
+    the file and the key, cell or level at fault.
     """
     given = project.tiers.scheme
     if isinstance(given, Mapping):
         return parse_scheme(given, "tiers.scheme", project.features.windows_days)
-    path = _preset_folder() / f"{given}.yaml"
+    if given in preset_names():
+        return load_preset(given, project.features.windows_days)
+    path = Path(project.resolve(given))
     if not path.is_file():
-        path = Path(project.resolve(given))
-    if not path.is_file():
-        raise ProjectError(f"tiers.scheme: {given!r} is neither a preset ({', '.join(preset_names())}) nor a file at {path}")
+        raise ProjectError(
+            f"tiers.scheme: {given!r} is neither a preset ({', '.join(preset_names())}) nor a file at {path}"
+        )
+    return _read_scheme(path, project.features.windows_days)
+
+
+def load_preset(name: str, windows_days: Iterable[int]) -> ShareScheme | RfmScheme | LearnedScheme:
+    """Read a scheme that comes with the package, for the given window lengths."""
+    return _read_scheme(_preset_folder() / f"{name}.yaml", windows_days)
+
+
+def _read_scheme(path: Path, windows_days: Iterable[int]) -> ShareScheme | RfmScheme | LearnedScheme:
     try:
         read = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProjectError(f"{path}: {error}") from None
-    return parse_scheme(read, str(path), project.features.windows_days)
+    return parse_scheme(read, str(path), windows_days)
 
 
 def parse_scheme(data: Any, where: str, windows_days: Iterable[int]) -> ShareScheme | RfmScheme | LearnedScheme:
@@ -216,7 +243,10 @@ def parse_scheme(data: Any, where: str, windows_days: Iterable[int]) -> ShareSch
     try:
         return _ADAPTER.validate_python(_fill(data, {"longest": max(windows), "shortest": min(windows)}))
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'][1:])) or 'scheme'}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
+        lines = [
+            f"{'.'.join(map(str, e['loc'][1:])) or 'scheme'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        ]
         raise ProjectError(f"{where}: " + "; ".join(lines)) from None
 
 

@@ -1,4 +1,4 @@
-"""Discover groups of behaviour with k-means, ordered by value; scoring one customer equals scoring the batch to the bit."""
+"""Discover groups of behaviour with k-means, ordered by value; one customer scores as the batch to the bit."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ from sklearn.cluster import KMeans
 
 __all__ = ["assign_segments", "fit_segments"]
 
-_AXES = ("days_since_last", "days_since_first", "purchase_days_total", "net_amount_total", "order_amount_mean", "gap_days_mean")
+_AXES = (
+    "days_since_last",
+    "days_since_first",
+    "purchase_days_total",
+    "net_amount_total",
+    "order_amount_mean",
+    "gap_days_mean",
+)
 
 
 def fit_segments(frame: pd.DataFrame, k: int, seed: int) -> dict[str, Any]:
-    """Fit k groups on standardised logarithms of recency, tenure, frequency, spend, order size and rhythm of one or more snapshots.
+    """Fit k groups on standardised logarithms of recency, tenure, frequency, spend, order size and rhythm.
 
     Groups are numbered by mean spend so far, lowest first. Rows are taken in the order given: sort them by key.
     """

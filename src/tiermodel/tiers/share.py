@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,9 @@ def _between(values: NDArray[np.float64], last_in: int) -> float:
     return float(readable)
 
 
-def assign(scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def assign(
+    scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Give every buyer's level among `bought_levels`, and the rule that decided: here the level itself."""
     level = np.searchsorted(np.array(state["cuts"]), frame[scheme.feature].to_numpy(dtype=np.float64), side="right")
     return level, level
@@ -52,4 +55,4 @@ def assign(scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame) -> t
 def conditions(scheme: ShareScheme, state: dict[str, Any]) -> list[list[Condition]]:
     """List each rule's conditions."""
     edges = [-np.inf, *state["cuts"], np.inf]
-    return [[Condition(scheme.feature, low, high, closed_low=True)] for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    return [[Condition(scheme.feature, low, high, closed_low=True)] for low, high in pairwise(edges)]

@@ -1,0 +1,430 @@
+"""The command line: parse, call the function of the same name, print. Results to stdout, progress to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tiermodel.errors import OutputError, TierModelError
+
+if TYPE_CHECKING:
+    from tiermodel.config import Project
+    from tiermodel.tables.contract import Accounting
+
+__all__ = ["main"]
+
+_PROJECT = click.argument("project", type=click.Path(path_type=Path))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+_AS_OF = "The first instant we pretend not to know, such as 2017-11-30; `latest` is the day after the last row."
+
+
+def main() -> None:
+    """Run the command line; a user's error is one message and its exit code, never a traceback."""
+    try:
+        run(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except TierModelError as error:
+        click.echo(f"tiermodel: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os._exit(0)  # the reader of our output has left; there is nobody to tell
+    except OSError as error:
+        click.echo(f"tiermodel: {error}", err=True)
+        sys.exit(OutputError.exit_code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tiermodel")
+def run() -> None:
+    """Turn a transaction log into customer tiers, churn risk and value: learned, readable, validated out of time."""
+
+
+@run.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("tiermodel-demo"),
+    show_default=True,
+    help="Folder for the results.",
+)
+def demo(out: Path) -> None:
+    """Run the whole line on the Complete Journey: 1.47 M real grocery lines of 2,469 households."""
+    from tiermodel.demo import demo as run_demo  # noqa: PLC0415  # heavy imports wait until a command needs them
+
+    with _progress() as say:
+        done = run_demo(out, say)
+    _churn_table(done.backtest["churn"])
+    _value_table(done.backtest["value"])
+    _tier_table(done.tiers)
+    _files(done.files)
+
+
+@run.command()
+@_PROJECT
+@_JSON
+def check(project: Path, as_json: bool) -> None:
+    """Report data quality and whether grading makes sense here; exit 3 if not."""
+    from tiermodel.check import check as run_check  # noqa: PLC0415
+
+    settings = _load(project)
+    with _progress() as say:
+        say("reading transactions")
+        report = run_check(settings)
+    click.echo(_dump(report.to_dict()) if as_json else report.to_text(settings.language))
+    if report.refused:
+        sys.exit(3)
+
+
+@run.command()
+@_PROJECT
+@click.option("--as-of", required=True, help=f"One or more dates, separated by commas. {_AS_OF}")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A .parquet or .csv file.")
+@_JSON
+def features(project: Path, as_of: str, out: Path, as_json: bool) -> None:
+    """Write every customer's features as known at each date."""
+    settings = _load(project)
+    from tiermodel.features.panel import write_features  # noqa: PLC0415
+
+    with _progress() as say:
+        say(f"building features as of {as_of}")
+        tally = write_features(settings, as_of, out)
+    _account(tally.account)
+    if as_json:
+        click.echo(_dump({"out": str(out), "rows": tally.snapshots, "account": vars(tally.account)}))
+    else:
+        click.echo(f"{tally.snapshots:,} rows in {out}")
+
+
+@run.command()
+@_PROJECT
+@click.option("--as-of", default="latest", show_default=True, help=f"Use rows before this date only. {_AS_OF}")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the bundle.  [default: models/NAME]")
+@click.option("--register", is_flag=True, help="Register the model in MLflow, with the alias `challenger`.")
+@_JSON
+def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: bool) -> None:
+    """Fit the scheme and the models, write the bundle, and track the run in MLflow."""
+    settings = _load(project)
+    from tiermodel.registry import log_training  # noqa: PLC0415
+    from tiermodel.train import train as run_train  # noqa: PLC0415
+
+    folder = out or Path("models") / settings.name
+    with _progress() as say:
+        trained = run_train(settings, as_of, out=folder, say=say)
+        say("tracking the run")
+        tracked = log_training(settings, trained, folder, register=register)
+    _account(trained.account)
+    later = trained.bundle.facts["later"]
+    if as_json:
+        click.echo(
+            _dump({"bundle": str(folder), "model_version": trained.bundle.version, "run": tracked, "later": later})
+        )
+        return
+    _table("Out of time, on snapshots later than those trained on", [{"target": k, **v} for k, v in later.items()])
+    click.echo(f"bundle {trained.bundle.version} in {folder}")
+
+
+@run.command()
+@_PROJECT
+@click.option("--out", type=click.Path(path_type=Path), help="A .json file for the results.")
+@click.option(
+    "--predictions", type=click.Path(path_type=Path), help="A .parquet or .csv file for every model's predictions."
+)
+@_JSON
+def backtest(project: Path, out: Path | None, predictions: Path | None, as_json: bool) -> None:
+    """Play the past again, out of time, with the baselines beside the model."""
+    settings = _load(project)
+    from tiermodel.backtest import backtest as run_backtest  # noqa: PLC0415
+
+    with _progress() as say:
+        done = run_backtest(settings, out=out, predictions=predictions, say=say)
+    if as_json:
+        click.echo(_dump(done.results))
+        return
+    _churn_table(done.results["churn"])
+    _value_table(done.results["value"])
+    _scheme_table(done.results["tiers"])
+    _table("tiermodel minus baseline, 95 % interval", done.results["comparisons"])
+    losses = done.losses()
+    click.echo(
+        "\n".join(["A baseline is better beyond chance:", *losses])
+        if losses
+        else "No baseline is better beyond chance."
+    )
+
+
+@run.command()
+@_PROJECT
+@click.option("--model", required=True, help="A bundle's folder, or NAME@champion from the registry.")
+@click.option("--as-of", required=True, help=_AS_OF)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A .parquet or .csv file.")
+@_JSON
+def score(project: Path, model: str, as_of: str, out: Path, as_json: bool) -> None:
+    """Score every customer, old and new, as of a date."""
+    settings = _load(project)
+    from tiermodel.predict import score as run_score  # noqa: PLC0415
+
+    with _progress() as say:
+        folder = _model(model, settings.tracking.uri)
+        say(f"scoring as of {as_of}")
+        scored = run_score(settings, folder, as_of, out)
+    _account(scored.account)
+    if as_json:
+        click.echo(
+            _dump(
+                {"out": str(out), "customers": scored.customers, "tiers": scored.tiers, "account": vars(scored.account)}
+            )
+        )
+        return
+    _tier_table(scored.tiers)
+    click.echo(f"{scored.customers:,} customers in {out}")
+
+
+@run.command()
+@click.argument("name")
+@click.option("--challenger", help="The version to promote.  [default: the alias `challenger`]")
+@click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", default="sqlite:///mlflow.db", show_default=True)
+@_JSON
+def promote(name: str, challenger: str | None, tracking_uri: str, as_json: bool) -> None:
+    """Make the challenger the champion if it passes the gate; exit 9 and the reasons if not."""
+    from tiermodel.registry import promote as run_promote  # noqa: PLC0415
+
+    with _progress() as say:
+        say("comparing challenger and champion")
+        done = run_promote(name, challenger, tracking_uri=tracking_uri)
+    click.echo(_dump(vars(done)) if as_json else done.to_text())
+
+
+@run.command()
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="An .html file.")
+@click.option("--language", type=click.Choice(["zh", "en"]), help="The language of the page.  [default: the model's]")
+def report(sources: Sequence[Path], out: Path, language: str | None) -> None:
+    """Make one HTML page from scores, a backtest, a model, or all of them."""
+    from tiermodel.report import report as run_report  # noqa: PLC0415
+
+    with _progress() as say:
+        say("drawing")
+        run_report(sources, out, language)
+    click.echo(str(out))
+
+
+@run.command()
+@click.argument("model")
+@click.option("--format", "form", type=click.Choice(["text"]), default="text", show_default=True)
+@click.option("--language", type=click.Choice(["zh", "en"]), help="[default: the model's]")
+@click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", default="sqlite:///mlflow.db", show_default=True)
+def rules(model: str, form: str, language: str | None, tracking_uri: str) -> None:
+    """Print the rules that assign the tiers."""
+    from tiermodel.bundle import load_bundle  # noqa: PLC0415
+
+    bundle = load_bundle(_model(model, tracking_uri))
+    assert form == "text"  # noqa: S101  # the only choice
+    click.echo("\n".join(bundle.scheme.rules(bundle.features, language or bundle.language)))
+
+
+@run.group()
+def show() -> None:
+    """Print what there is: a project's settings, the score table, the features, the schemes, a model."""
+
+
+@show.command("config")
+@_PROJECT
+def show_config(project: Path) -> None:
+    """Print a project with every default filled in."""
+    click.echo(_dump(_load(project).model_dump(mode="json", exclude={"folder"})))
+
+
+@show.command("schema")
+@click.argument("model", type=click.Path(path_type=Path))
+def show_schema(model: Path) -> None:
+    """Print the columns of the score table that a model writes."""
+    from tiermodel.bundle import load_bundle  # noqa: PLC0415
+    from tiermodel.predict import score_schema  # noqa: PLC0415
+
+    for field in score_schema(load_bundle(model)):
+        click.echo(f"{field.name:24} {field.type}")
+
+
+@show.command("features")
+@click.argument("project", type=click.Path(path_type=Path), required=False)
+@_JSON
+def show_features(project: Path | None, as_json: bool) -> None:
+    """Print the data dictionary: of a project, or of everything that can be built."""
+    from tiermodel.config import Features  # noqa: PLC0415
+    from tiermodel.features.catalogue import expand  # noqa: PLC0415
+    from tiermodel.features.measures import MEASURES  # noqa: PLC0415
+
+    settings = _load(project) if project else None
+    chosen = settings.features if settings else Features()
+    columns = [m.needs for m in MEASURES.values() if m.needs]
+    if settings:
+        columns = [c for c in columns if getattr(settings.data.transactions.columns, c)]
+    rows = [
+        {"feature": f.name, "group": f.group, "unit": f.unit, "meaning": f.en, "含义": f.zh}
+        for f in expand(chosen.groups, chosen.windows_days, columns)
+    ]
+    click.echo(_dump(rows)) if as_json else _table(f"{len(rows)} features", rows)
+
+
+@show.command("schemes")
+def show_schemes() -> None:
+    """Print the schemes that come with the package."""
+    from tiermodel.config import Features  # noqa: PLC0415
+    from tiermodel.tiers.scheme import load_preset, preset_names  # noqa: PLC0415
+
+    schemes = [load_preset(name, Features().windows_days) for name in preset_names()]
+    _table(
+        "Schemes",
+        [
+            {
+                "scheme": s.code,
+                "kind": s.kind,
+                "name": s.name_en,
+                "名称": s.name_zh,
+                "levels": " < ".join(s.names("en")),
+                "等级": " < ".join(s.names("zh")),
+            }
+            for s in schemes
+        ],
+    )
+
+
+@show.command("model")
+@click.argument("model", type=click.Path(path_type=Path))
+def show_model(model: Path) -> None:
+    """Print what a bundle was made from and how it did on later snapshots."""
+    from tiermodel.bundle import load_bundle  # noqa: PLC0415
+
+    bundle = load_bundle(model)
+    click.echo(
+        _dump(
+            {
+                "model_version": bundle.version,
+                "scheme_version": bundle.scheme_version,
+                "settings": bundle.settings,
+                **bundle.facts,
+            }
+        )
+    )
+
+
+def _load(path: Path) -> Project:
+    from tiermodel.config import load_project  # noqa: PLC0415
+
+    return load_project(path)
+
+
+def _model(reference: str, tracking_uri: str) -> Path:
+    if Path(reference).exists() or "@" not in reference:
+        return Path(reference)
+    from tiermodel.registry import resolve_model  # noqa: PLC0415
+
+    return resolve_model(reference, tracking_uri)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Say what is being done: a spinner with the time taken on a terminal, plain lines elsewhere."""
+    started = time.monotonic()
+    if not sys.stderr.isatty():
+        yield lambda words: click.echo(f"[{time.monotonic() - started:6.1f} s] {words}", err=True)
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting")
+        yield lambda words: bar.update(task, description=words)
+
+
+def _account(account: Accounting | None) -> None:
+    if account is None:
+        return
+    click.echo(
+        f"rows: {account.read:,} read = {account.used:,} used + {account.deduplicated:,} duplicate "
+        f"+ {account.quarantined:,} quarantined + {account.filtered:,} filtered "
+        f"+ {account.out_of_window:,} out of window",
+        err=True,
+    )
+    for words in (*(f"{n:,} rows: {rule}" for rule, n in account.rules.items()), *account.warnings):
+        click.echo(f"  {words}", err=True)
+
+
+def _churn_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    keys = ("model", "as_of", "n", "rate", "auc", "average_precision", "log_loss", "brier", "ece", "ece_by_chance")
+    _table("Churn, out of time", [{k: row[k] for k in keys} for row in rows])
+
+
+def _value_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    keys = ("model", "as_of", "n", "gini", "spearman", "mae", "rmse", "bias", "decile_mape")
+    _table("Value, out of time", [{k: row[k] for k in keys} for row in rows])
+
+
+def _scheme_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    keys = (
+        "scheme",
+        "as_of",
+        "key_customers_share",
+        "value_capture_top",
+        "gini",
+        "monotone",
+        "forecast",
+        "qwk",
+        "moved_share",
+        "reversed_share",
+    )
+    _table("Schemes, judged by the value that followed", [{k: row[k] for k in keys} for row in rows])
+
+
+def _tier_table(tiers: Mapping[str, int]) -> None:
+    total = max(sum(tiers.values()), 1)
+    _table(
+        "Tiers",
+        [{"tier": code, "customers": n, "share": f"{n / total:.1%}"} for code, n in reversed(list(tiers.items()))],
+    )
+
+
+def _files(files: Mapping[str, str]) -> None:
+    for what, where in files.items():
+        click.echo(f"{what:12} {where}")
+
+
+def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title=title, title_justify="left")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    for name in names:
+        numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(name)) for name in names))
+    # a file or a pipe has no width: give tables the room they need
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.4f}" if abs(value) < 100 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _dump(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=False, indent=1, default=str)

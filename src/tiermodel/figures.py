@@ -1,0 +1,322 @@
+"""Draw the figures of customers: matplotlib `Figure` objects, without global state, the same bytes every time."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import yaml
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
+
+from tiermodel.models.metrics import pareto_share, whale_curve
+from tiermodel.tables.output import writing
+
+__all__ = [
+    "COLOURS",
+    "LINES",
+    "SMALL",
+    "Pen",
+    "concentration",
+    "ladder",
+    "percent_axes",
+    "pyramid",
+    "rfm_map",
+    "risk_map",
+    "save_png",
+    "short",
+    "svg",
+    "words",
+]
+
+Floats = NDArray[np.float64]
+SMALL = 5
+"""Cells with fewer customers are not shown."""
+
+COLOURS = {
+    "ink": "#1f2a37",
+    "muted": "#66717f",
+    "grid": "#d8dee6",
+    "accent": "#2a6f97",
+    "warm": "#c1553b",
+    "sand": "#c9952f",
+    "good": "#3b7d5e",
+}
+_CJK = (
+    *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "PingFang SC"),
+    *("Microsoft YaHei", "Hiragino Sans GB", "SimHei", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Arial Unicode MS"),
+)
+_RISK_EDGES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75)
+LINES = (("accent", "-"), ("sand", "--"), ("warm", "-."), ("good", ":"))
+"""Colour and dash of the first, second, … line: told apart in print too."""
+
+
+@cache
+def words(language: str) -> Mapping[str, str]:
+    """Give every word of the report in one language, zh or en."""
+    text = (resources.files("tiermodel") / "templates" / "words.yaml").read_text(encoding="utf-8")
+    return {key: pair[language != "zh"] for key, pair in yaml.safe_load(text).items()}
+
+
+@dataclass(frozen=True)
+class Pen:
+    """Say in which language figures are labelled, and whether a browser draws their text or matplotlib (PNG).
+
+    A browser has Chinese fonts; where matplotlib has none, labels become English and the figure says so. Names of
+    levels and features come from the caller: pick them by `language`, which is the language that will be drawn.
+    """
+
+    wanted: str = "en"
+    browser: bool = False
+
+    @property
+    def language(self) -> str:
+        """Give the language that will be drawn."""
+        return "zh" if self.wanted == "zh" and (self.browser or _cjk_fonts()) else "en"
+
+    @property
+    def words(self) -> Mapping[str, str]:
+        """Give the words in that language."""
+        return words(self.language)
+
+    @contextmanager
+    def draw(self, width: float, height: float, columns: int = 1, rows: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
+        """Yield a figure of this size, in inches, and its panels row by row, in the house style."""
+        with mpl.rc_context(_style()):
+            figure = Figure(figsize=(width, height), layout="constrained")
+            panels = figure.subplots(rows, columns, squeeze=False)
+            yield figure, list(panels.ravel())
+            if self.language != self.wanted:
+                figure.supxlabel(self.words["cjk_note"], fontsize=7, color=COLOURS["warm"], x=0.99, ha="right")
+
+
+def _cjk_fonts() -> list[str]:
+    installed = {font.name for font in fontManager.ttflist}
+    return [name for name in _CJK if name in installed]
+
+
+def _style() -> Any:
+    quiet = {f"axes.spines.{side}": False for side in ("top", "right", "left")}
+    return quiet | {
+        "axes.edgecolor": COLOURS["grid"],
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.labelcolor": COLOURS["muted"],
+        "axes.titlesize": 10,
+        "axes.titlelocation": "left",
+        "axes.titlecolor": COLOURS["ink"],
+        "axes.unicode_minus": False,
+        "font.family": [*_cjk_fonts(), "DejaVu Sans"],
+        "font.size": 9,
+        "grid.color": COLOURS["grid"],
+        "grid.linewidth": 0.6,
+        "legend.frameon": False,
+        "legend.fontsize": 8.5,
+        "legend.labelcolor": COLOURS["ink"],
+        "savefig.dpi": 150,
+        "svg.fonttype": "none",
+        "text.color": COLOURS["ink"],
+        "text.parse_math": False,  # a level may be called $$
+        "xtick.color": COLOURS["muted"],
+        "ytick.color": COLOURS["muted"],
+        "xtick.major.size": 0,
+        "ytick.major.size": 0,
+    }
+
+
+def svg(figure: Figure, name: str, label: str) -> Markup:
+    """Turn a figure into SVG for an HTML page: in the page's colour variables and fonts, ids unique to `name`."""
+    buffer = io.StringIO()
+    with mpl.rc_context(_style() | {"svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # the browser has the font
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r' id="[\w.]+_\d+"| transform="rotate\(-0 [^"]*"|font-family: [^;"]*; ', "", text)
+    viewbox = re.search(r'viewBox="[^"]*"', text)
+    assert viewbox is not None  # noqa: S101  # matplotlib always writes one
+    text = text[text.index(">") + 1 :]
+    for colour, code in COLOURS.items():
+        text = text.replace(code, f"var(--{colour})")
+    text = "\n".join(line.rstrip() for line in text.splitlines() if line.strip())
+    return Markup('<svg {} role="img" aria-label="{}">{}').format(Markup(viewbox[0]), label, Markup(text))  # noqa: S704
+
+
+def save_png(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as PNG, whole or not at all; the same figure gives the same bytes."""
+    with writing(Path(path)) as temporary, mpl.rc_context(_style()):
+        figure.savefig(temporary, format="png", facecolor="white", metadata={"Software": None})
+    return Path(path)
+
+
+def short(text: str, most: int = 26) -> str:
+    """Cut a name that would not fit into a figure.
+
+    >>> short("a very long name indeed", 10)
+    'a very lo…'
+    """
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def pyramid(pen: Pen, names: Sequence[str], customers: Sequence[int], values: Sequence[float], currency: str) -> Figure:
+    """Draw each level's (lowest first) share of customers to the left and of the expected value to the right."""
+    heads, money = np.array(customers, dtype=np.float64), np.array(values, dtype=np.float64)
+    left, right = heads / max(heads.sum(), 1), money / (money.sum() or 1)
+    y, gap = np.arange(len(names)), 0.17
+    widest = max(left.max(), np.abs(right).max(), 0.1)
+    with pen.draw(8.6, 0.9 + 0.52 * len(names)) as (figure, (axes,)):
+        axes.barh(y, -left, left=-gap, height=0.66, color=COLOURS["accent"])
+        axes.barh(y, right, left=gap, height=0.66, color=COLOURS["sand"])
+        for k, name in enumerate(names):
+            axes.text(0, k, short(name), ha="center", va="center", fontweight="bold")
+            axes.text(-gap - left[k] - 0.015, k, f"{customers[k]:,} · {left[k]:.1%}", ha="right", va="center")
+            label = f"{values[k]:,.0f} {currency}".rstrip() + f" · {right[k]:.1%}"
+            axes.text(gap + max(right[k], 0) + 0.015, k, label, ha="left", va="center")
+        reach = gap + widest + 0.32
+        axes.set(xlim=(-reach, reach), ylim=(-0.6, len(names) + 0.1), xticks=[], yticks=[])
+        for x, key, side in ((-gap, "customers_share", "right"), (gap, "value_share", "left")):
+            axes.text(x, len(names) - 0.35, pen.words[key], ha=side, va="center", color=COLOURS["muted"])
+        axes.grid(visible=False)
+        axes.spines["bottom"].set_visible(False)
+    return figure
+
+
+def concentration(pen: Pen, curves: Mapping[str, Floats]) -> Figure:
+    """Draw the cumulated share of value, most valuable customers first; each curve needs a total above zero."""
+    grid = np.linspace(0, 1, 201)
+    with pen.draw(5.4, 4.2) as (figure, (axes,)):
+        axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=0.8)
+        axes.axvline(0.2, color=COLOURS["muted"], linewidth=0.8, linestyle=":")
+        for (label, values), (colour, dash) in zip(curves.items(), LINES, strict=False):
+            top = pareto_share(values)
+            text = pen.words["top_share"].format(label=label, share=f"{top:.0%}")
+            axes.plot(
+                grid, np.interp(grid, *whale_curve(values)), dash, color=COLOURS[colour], linewidth=1.8, label=text
+            )
+            axes.plot(0.2, top, "o", color=COLOURS[colour], markersize=5)
+        percent_axes(axes, pen.words["cum_customers"], pen.words["cum_value"])
+        axes.legend(loc="lower right")
+    return figure
+
+
+def percent_axes(axes: Axes, x: str, y: str) -> None:
+    """Scale both axes in percent, the horizontal one from 0 to 100."""
+    axes.set(xlabel=x, ylabel=y, xlim=(0, 1))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+def risk_map(
+    pen: Pen, names: Sequence[str], tier: NDArray[np.int64], churn_risk: Floats, expected_value: Floats
+) -> Figure:
+    """Draw how many customers each level has in each band of churn risk, shaded by churn risk × expected value."""
+    known = np.isfinite(churn_risk)
+    band = np.searchsorted(_RISK_EDGES, churn_risk[known], side="right")
+    edges = (0.0, *_RISK_EDGES, 1.0)
+    shape = (len(names), len(edges) - 1)
+    counts, at_risk = np.zeros(shape), np.zeros(shape)
+    np.add.at(counts, (tier[known], band), 1)
+    np.add.at(at_risk, (tier[known], band), (churn_risk * np.nan_to_num(expected_value))[known])
+    with pen.draw(5.4, 1.3 + 0.55 * len(names)) as (figure, (axes,)):
+        columns = [f"{low:.0%}–{high:.0%}" for low, high in pairwise(edges)]
+        texts = [[f"{int(n):,}" for n in row] for row in counts]
+        _cells(axes, counts, at_risk, texts)
+        axes.set_xticks(range(len(columns)), columns, fontsize=8)
+        axes.set_yticks(range(len(names)), [short(n) for n in names])
+        axes.set_xlabel(pen.words["churn_risk"])
+    return figure
+
+
+def _cells(axes: Axes, counts: Floats, shade: Floats, texts: Sequence[Sequence[str]]) -> None:
+    """Fill a grid of cells, darker where `shade` is higher; cells of fewer than `SMALL` customers stay empty."""
+    shown = np.where(counts >= SMALL, np.nan_to_num(shade), np.nan)
+    darkest = float(np.max(np.nan_to_num(shown)))
+    rows, columns = counts.shape
+    for i, j in np.ndindex(rows, columns):
+        small = 0 < counts[i, j] < SMALL
+        depth = 0.06 + 0.54 * max(shown[i, j], 0.0) / darkest if counts[i, j] >= SMALL and darkest > 0 else 0.0
+        axes.bar(j, 0.94, width=0.94, bottom=i - 0.47, color=COLOURS["accent"], alpha=depth)
+        text = f"< {SMALL}" if small else texts[i][j] if counts[i, j] else ""
+        axes.text(j, i, text, ha="center", va="center", color=COLOURS["muted" if small else "ink"], fontsize=8.5)
+    axes.set(xlim=(-0.5, columns - 0.5), ylim=(-0.5, rows - 0.5))
+    axes.grid(visible=False)
+    axes.spines["bottom"].set_visible(False)
+
+
+def rfm_map(
+    pen: Pen, recency: Floats, frequency: Floats, panels: Mapping[str, tuple[Floats, str]], axis_label: str
+) -> Figure:
+    """Draw recency × frequency in five groups each, one panel for each measure, shaded by its mean.
+
+    `panels` maps a title to values, one a customer, and the format of their mean; `axis_label` names the frequency.
+    """
+    (r, r_names), (f, f_names) = _groups(recency), _groups(frequency)
+    shape = (len(f_names), len(r_names))
+    counts = np.zeros(shape)
+    np.add.at(counts, (f, r), 1)
+    with pen.draw(5.4 * len(panels), 4.3, columns=len(panels)) as (figure, axes):
+        for panel, (title, (values, form)) in zip(axes, panels.items(), strict=True):
+            known = np.isfinite(values)
+            total, n = np.zeros(shape), np.zeros(shape)
+            np.add.at(total, (f[known], r[known]), values[known])
+            np.add.at(n, (f[known], r[known]), 1)
+            mean = total / np.maximum(n, 1)
+            texts = [[f"{int(counts[i, j]):,}\n{mean[i, j]:{form}}" for j in range(shape[1])] for i in range(shape[0])]
+            _cells(panel, np.where(n >= SMALL, counts, np.minimum(counts, n)), mean, texts)
+            panel.set_xticks(range(shape[1]), r_names, fontsize=8)
+            panel.set_yticks(range(shape[0]), f_names, fontsize=8)
+            panel.set(xlabel=pen.words["recency"], ylabel=axis_label, title=title)
+    return figure
+
+
+def _groups(values: Floats) -> tuple[NDArray[np.int64], list[str]]:
+    """Split into up to five groups at the quintiles, equal values together, named by what they span."""
+    cuts = np.unique(np.quantile(values, [0.2, 0.4, 0.6, 0.8]))
+    _, group = np.unique(np.searchsorted(cuts, values, side="left"), return_inverse=True)
+    spans = [(values[group == g].min(), values[group == g].max()) for g in range(group.max() + 1)]
+    return group, [f"{low:,.0f}" if low == high else f"{low:,.0f}–{high:,.0f}" for low, high in spans]
+
+
+def ladder(pen: Pen, names: Sequence[str], stages: Sequence[str], counts: NDArray[np.int64], title: str) -> Figure:
+    """Draw the share of each level's customers on each stage, worst stage last; `counts` has shape (levels, stages)."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shades = [("accent", 0.95), ("accent", 0.6), ("accent", 0.28), ("muted", 0.35), ("sand", 0.75), ("warm", 0.8)]
+    if len(stages) < len(shades):
+        shades = [shades[0], shades[1], shades[4], shades[5]]
+    with pen.draw(5.4, 1.7 + 0.42 * len(names)) as (figure, (axes,)):
+        start = np.zeros(len(names))
+        for k, (stage, (colour, alpha)) in enumerate(zip(stages, shades, strict=True)):
+            axes.barh(
+                np.arange(len(names)),
+                shares[:, k],
+                left=start,
+                height=0.66,
+                color=COLOURS[colour],
+                alpha=alpha,
+                label=stage,
+            )
+            for i in [i for i in range(len(names)) if shares[i, k] >= 0.09]:
+                axes.text(start[i] + shares[i, k] / 2, i, f"{shares[i, k]:.0%}", ha="center", va="center", fontsize=8)
+            start += shares[:, k]
+        percent_axes(axes, pen.words["share_of_tier"], "")
+        axes.set_yticks(range(len(names)), [short(n) for n in names])
+        axes.set_title(title)
+        axes.grid(visible=False)
+        figure.legend(loc="outside lower center", ncols=3)
+    return figure

@@ -1,0 +1,162 @@
+"""Draw the figures of models: the tree of rules, calibration, gains, differences from baselines, schemes compared."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from tiermodel.figures import COLOURS, LINES, Pen, percent_axes, short
+from tiermodel.models.metrics import ece, reliability_table
+
+__all__ = ["LOWER_IS_BETTER", "differences", "found_at", "gains", "reliability", "tournament", "tree"]
+
+Floats = NDArray[np.float64]
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "mae", "rmse", "decile_mape"})
+
+
+def tree(pen: Pen, state: Mapping[str, Any], levels: Sequence[str], features: Mapping[str, str]) -> Figure:
+    """Draw a learned scheme's tree from left to right, higher values upwards; each leaf with level, support and value.
+
+    `state` is that of the fitted scheme, `levels` names the levels that leaves can have, `features` the features.
+    """
+    nodes = state["tree"]
+    place: dict[int, tuple[float, float]] = {}
+    leaves: list[int] = []
+
+    def settle(node: int, depth: int) -> float:
+        if nodes["feature"][node] is None:
+            y = float(len(leaves))
+            leaves.append(node)
+        else:
+            y = (settle(nodes["left"][node], depth + 1) + settle(nodes["right"][node], depth + 1)) / 2
+        place[node] = (float(depth), y)
+        return y
+
+    settle(0, 0)
+    deepest = max(x for x, _ in place.values())
+    rank = {node: k for k, node in enumerate(sorted(leaves))}
+    with pen.draw(3.2 + 1.75 * deepest, 0.6 + 0.5 * len(leaves)) as (figure, (axes,)):
+        for node, (x, y) in place.items():
+            name = nodes["feature"][node]
+            if name is None:
+                k = rank[node]
+                fact, level = state["leaves"][k], state["level"][k]
+                text = f"{short(levels[level])} · {fact['support']:.1%} · {fact['value_mean']:,.0f}"
+                axes.text(x + 0.04, y, text, va="center", bbox=_box(0.12 + 0.5 * level / max(len(levels) - 1, 1)))
+                continue
+            text = "\n".join(textwrap.wrap(features.get(name, name), 9 if pen.language == "zh" else 17))
+            axes.text(x, y, text, ha="center", va="center", fontsize=8, bbox=_box(0.0))
+            for side, sign in (("left", "≤"), ("right", ">")):
+                _branch(axes, (x, y), place[nodes[side][node]], f"{sign} {nodes['threshold'][node]:,g}")
+        axes.set(xlim=(-0.45, deepest + 1.3), ylim=(-0.7, len(leaves) - 0.3))
+        axes.set_axis_off()
+    return figure
+
+
+def _box(depth: float) -> dict[str, Any]:
+    return {"boxstyle": "round,pad=0.35", "facecolor": (COLOURS["accent"], depth), "edgecolor": COLOURS["grid"]}
+
+
+def _branch(axes: Axes, start: tuple[float, float], end: tuple[float, float], text: str) -> None:
+    (x, y), (x2, y2) = start, end
+    bend = x + 0.52
+    axes.plot([x, bend, bend, x2], [y, y, y2, y2], color=COLOURS["muted"], linewidth=0.9, zorder=0)
+    axes.text(bend - 0.03, (y + y2) / 2, text, ha="right", va="center", fontsize=7.5, color=COLOURS["muted"])
+
+
+def reliability(pen: Pen, panels: Mapping[str, tuple[Floats, Floats, float | None]]) -> Figure:
+    """Draw what was promised against what happened, with Wilson intervals, one panel a test date.
+
+    `panels` maps a date to (actual, predicted, the calibration error that chance alone gives, if known).
+    """
+    with pen.draw(3.7 * max(len(panels), 1.5), 3.7, columns=len(panels)) as (figure, axes):
+        for panel, (day, (actual, predicted, by_chance)) in zip(axes, panels.items(), strict=True):
+            rows = reliability_table(actual, predicted)
+            x, y, low, high = (np.array([row[k] for row in rows]) for k in ("predicted", "rate", "low", "high"))
+            panel.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=0.8)
+            panel.errorbar(x, y, [y - low, high - y], fmt="o", color=COLOURS["accent"], markersize=4, elinewidth=1.2)
+            chance = "–" if by_chance is None else f"{by_chance:.3f}"
+            title = pen.words["ece_line"].format(ece=f"{ece(actual, predicted):.3f}", chance=chance)
+            panel.set_title(f"{day}\n{title}", fontsize=8.5)
+            percent_axes(panel, pen.words["predicted_risk"], pen.words["actual_rate"])
+            panel.set(ylim=(0, 1))
+    return figure
+
+
+def gains(pen: Pen, churned: Floats, predicted: Mapping[str, Floats]) -> Figure:
+    """Draw the share of leavers found by contacting the riskiest first, for each model; at least one customer left."""
+    grid = np.linspace(0, 1, 101)
+    with pen.draw(5.4, 3.9) as (figure, (axes,)):
+        best = np.minimum(grid / churned.mean(), 1)
+        axes.plot(grid, best, color=COLOURS["muted"], linewidth=0.9, linestyle=":", label=pen.words["perfect"])
+        for (name, p), (colour, dash) in zip(predicted.items(), LINES, strict=False):
+            found = [found_at(churned, p, share) for share in grid]
+            axes.plot(grid, found, dash, color=COLOURS[colour], linewidth=1.6, label=name)
+        axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=0.8, label=pen.words["random"])
+        percent_axes(axes, pen.words["contacted"], pen.words["found"])
+        axes.legend(loc="lower right")
+    return figure
+
+
+def found_at(churned: Floats, predicted: Floats, share: float) -> float:
+    """Give the share of leavers among the riskiest `share` of customers; equal risks are contacted in equal parts.
+
+    >>> found_at(np.array([1.0, 0.0, 1.0, 0.0]), np.array([0.9, 0.1, 0.2, 0.2]), 0.5)
+    0.75
+    """
+    risks, group = np.unique(-predicted, return_inverse=True)
+    heads, leavers = np.bincount(group, minlength=len(risks)), np.bincount(group, weights=churned)
+    reached = np.concatenate([[0], np.cumsum(heads)]) / len(predicted)
+    found = np.concatenate([[0], np.cumsum(leavers)]) / leavers.sum()
+    return float(np.interp(share, reached, found))
+
+
+def differences(pen: Pen, comparisons: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw how far the model is from each baseline, right of zero where it is better: a panel a measure, a mark a date."""
+    panels: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in comparisons:
+        panels.setdefault((row["target"], row["metric"]), []).append(row)
+    days = sorted({row["as_of"] for row in comparisons})
+    with pen.draw(8.8, 2.55 * -(-len(panels) // 2), 2, -(-len(panels) // 2)) as (figure, axes):
+        for panel in axes[len(panels) :]:
+            panel.set_axis_off()
+        for panel, ((target, metric), rows) in zip(axes, panels.items(), strict=False):
+            models = list(dict.fromkeys(row["against"] for row in rows))[::-1]
+            panel.axvline(0, color=COLOURS["ink"], linewidth=0.9)
+            for row in rows:
+                sign = -1 if metric in LOWER_IS_BETTER else 1
+                middle, ends = sign * row["difference"], sorted((sign * row["low"], sign * row["high"]))
+                y = models.index(row["against"]) + 0.22 * ((len(days) - 1) / 2 - days.index(row["as_of"]))
+                colour = COLOURS["good" if ends[0] > 0 else "warm" if ends[1] < 0 else "muted"]
+                panel.plot(ends, [y, y], color=colour, linewidth=1.4)
+                panel.plot(middle, y, "o", color=colour, markersize=4)
+            panel.set_yticks(range(len(models)), [pen.words.get(f"model_{m}", m) for m in models])
+            panel.set_title(f"{pen.words[f'target_{target}']} · {pen.words.get(f'metric_{metric}', metric)}")
+            panel.set(xlabel=pen.words["better_arrow"], ylim=(-0.6, len(models) - 0.4))
+    return figure
+
+
+def tournament(pen: Pen, schemes: Mapping[str, tuple[float, float]], ours: str) -> Figure:
+    """Draw each scheme's share of key customers against the share of the value that followed from them."""
+    with pen.draw(5.4, 4.0) as (figure, (axes,)):
+        axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=0.8)
+        axes.text(0.72, 0.69, pen.words["random_choice"], color=COLOURS["muted"], fontsize=8, va="top")
+        for name, (x, y) in schemes.items():
+            colour = COLOURS["accent" if name == ours else "sand"]
+            axes.plot(x, y, "o", color=colour, markersize=8)
+            axes.annotate(
+                short(name),
+                (x, y),
+                (7, -3),
+                textcoords="offset points",
+                fontweight="bold" if name == ours else "normal",
+            )
+        percent_axes(axes, pen.words["key_share"], pen.words["capture"])
+        axes.set(ylim=(0, 1.05))
+    return figure

@@ -1,0 +1,72 @@
+"""What MLflow loads a bundle with, and the check that a model asks for nothing else: no code travels with a model of ours.
+
+MLflow imports whatever `loader_module` a model names and runs the code it brings, so a model is read as data first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from tiermodel.bundle import Bundle, load_bundle
+from tiermodel.errors import ModelError
+from tiermodel.predict import predict
+
+__all__ = ["FLAVOR", "BundleModel", "trusted_bundle"]
+
+FLAVOR = "tiermodel.mlflow_flavor"
+_KNOWN = {"code", "data", "env", "loader_module", "python_version", "streamable"}
+_LARGEST = 2**20
+
+
+class BundleModel:
+    """Score snapshot rows for MLflow: `predict` gives the columns of the score table, one row for each row given."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Hold the bundle."""
+        self.bundle = bundle
+
+    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002  # MLflow passes it
+        """Score rows with the bundle's features by name, in any order, exactly as `tiermodel.predict.predict` does."""
+        return predict(self.bundle, model_input)
+
+
+def _load_pyfunc(data_path: str) -> BundleModel:
+    """Load the bundle in a folder, after its hashes; MLflow calls this by its name."""
+    return BundleModel(load_bundle(data_path))
+
+
+def trusted_bundle(folder: Path, name: str) -> Path:
+    """Read a logged model's description as data, and give the folder of its bundle; `name` stands in messages.
+
+    Raises `ModelError` where it names another loader than `FLAVOR`, brings code, or points outside the folder.
+    """
+    path = folder / "MLmodel"
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST:
+        raise ModelError(
+            f"{name}: MLmodel is missing, or not a plain file of at most {_LARGEST >> 20} MB; nothing was loaded"
+        )
+    try:
+        flavors = dict(yaml.safe_load(path.read_bytes())["flavors"])
+        flavor = dict(flavors["python_function"])
+        data = Path(folder, flavor["data"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ModelError(
+            f"{name}: MLmodel does not describe a bundle ({type(error).__name__}: {error}); nothing was loaded"
+        ) from None
+    asked = {f"flavor {other}" for other in set(flavors) - {"python_function"}}
+    asked |= {f"{key}: {flavor[key]}" for key in set(flavor) - _KNOWN}
+    if flavor.get("loader_module") != FLAVOR:
+        asked.add(f"loader_module: {flavor.get('loader_module')}")
+    if flavor.get("code") is not None:
+        asked.add(f"code: {flavor['code']}")
+    if not data.resolve().is_relative_to(folder.resolve()):
+        asked.add(f"data: {flavor['data']}")
+    if asked:
+        raise ModelError(
+            f"{name}: MLmodel asks for {', '.join(sorted(asked))}; only {FLAVOR} without code is trusted, nothing was loaded"
+        )
+    return data

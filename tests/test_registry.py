@@ -1,0 +1,502 @@
+"""Tracking, registering, the gate and resolving, on one real SQLite store."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from conftest import TrainedWorld
+from tiermodel import gate, registry
+from tiermodel.bundle import load_bundle
+from tiermodel.config import Project
+from tiermodel.errors import GateError, ModelError, OutputBusyError, TierModelError, TrackingError
+from tiermodel.features.panel import build_panel
+from tiermodel.gate import EVALUATION, evaluation_table, judge
+from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
+from tiermodel.predict import predict
+from tiermodel.registry import log_training, promote, resolve_model
+from worlds import ID_MARK
+
+# MLflow's own use of SQLAlchemy, and its test of column names under pandas 3, when a test calls MLflow itself.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated"),
+    pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
+]
+
+
+@pytest.fixture(autouse=True)
+def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep intervals quick; what the tests compare differs clearly."""
+    monkeypatch.setattr(gate, "_DRAWS_AT_MOST", 200)
+
+
+class Store:
+    """One SQLite store with the small world's model registered in it."""
+
+    def __init__(self, folder: Path, world: TrainedWorld) -> None:
+        self.folder, self.world, self.uri = folder, world, f"sqlite:///{folder}/mlflow.db"
+        self.mlflow: Any = registry.mlflow
+        self.client = self.mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        self.first = self.log(world.project.name)
+
+    def project(self, name: str) -> Project:
+        tracking = self.world.project.tracking.model_copy(update={"uri": self.uri, "experiment": "tests"})
+        return self.world.project.model_copy(update={"name": name, "tracking": tracking})
+
+    def log(self, name: str, later: dict[str, pd.DataFrame] | None = None, **sections: Any) -> str:
+        """Register the same bundle again, under a name, with other out-of-time predictions or settings."""
+        world = self.world.trained
+        trained = type(world)(world.bundle, world.account, later or world.later)
+        found = log_training(self.project(name).model_copy(update=sections), trained, self.world.bundle, register=True)
+        assert found is not None
+        return found
+
+    def run(self, reference: str) -> Any:
+        name, version = reference.split("/")
+        return self.client.get_run(self.client.get_model_version(name, version).run_id)
+
+    def register_folder(self, name: str, folder: Path) -> str:
+        self.client.create_registered_model(name)
+        made = self.client.create_model_version(name, folder.as_uri())
+        return f"{name}/{made.version}"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, trained: TrainedWorld) -> Store:
+    return Store(tmp_path_factory.mktemp("a store"), trained)
+
+
+@pytest.fixture(scope="module")
+def snapshot(trained: TrainedWorld) -> pd.DataFrame:
+    as_of = pd.Timestamp(trained.trained.bundle.facts["as_of"]).date()
+    return build_panel(trained.project, [as_of])
+
+
+def model_folder(store: Store) -> Path:
+    version = store.client.get_model_version(*store.first.split("/"))
+    uri = store.client.get_model_version_download_uri(version.name, str(version.version))
+    return Path(store.mlflow.artifacts.download_artifacts(uri, tracking_uri=store.uri))
+
+
+def worse(later: dict[str, pd.DataFrame], target: str, noise: float = 1.5) -> dict[str, pd.DataFrame]:
+    """Spoil the predictions of one target."""
+    frame, draw = later[target], np.random.default_rng(3)
+    if target == "churn":
+        odds = np.log(frame["predicted"] / (1 - frame["predicted"])) + draw.normal(0, noise, len(frame))
+        spoiled = 1 / (1 + np.exp(-odds))
+    else:
+        spoiled = frame["predicted"] * draw.lognormal(0, 3 * noise, len(frame))
+    return {**later, target: frame.assign(predicted=spoiled)}
+
+
+# what a run holds
+
+
+def test_a_run_holds_parameters_metrics_per_date_digest_and_model(store: Store, trained: TrainedWorld) -> None:
+    run, facts = store.run(store.first), trained.trained.bundle.facts
+    assert run.info.status == "FINISHED"
+    assert run.data.params["outcome.horizon_days"] == "60"
+    assert run.data.params["seed"] == "7"
+    assert run.data.tags["bundle"] == trained.trained.bundle.version
+    assert run.data.tags["panel_digest"] == facts["panel_digest"]
+    assert run.inputs.dataset_inputs[0].dataset.digest == facts["panel_digest"][:36]
+    assert run.data.metrics["churn/log_loss/all"] == pytest.approx(facts["later"]["churn"]["log_loss"])
+    history = store.client.get_metric_history(run.info.run_id, "churn/log_loss")
+    days = sorted((d - pd.Timestamp(0)).days for d in trained.trained.later["churn"]["as_of"].unique())
+    assert sorted(point.step for point in history) == days
+    assert len(days) > 1
+    assert {"value/gini", "value/mae", "tier/qwk", "churn/ece"} <= set(run.data.metrics)
+
+
+def test_artifacts_lie_beside_the_database(store: Store) -> None:
+    assert run_folder(store).is_relative_to(store.folder / "mlartifacts")
+    assert (run_folder(store) / "evaluation.parquet").is_file()
+
+
+def run_folder(store: Store) -> Path:
+    uri = store.run(store.first).info.artifact_uri
+    return Path(store.mlflow.artifacts.download_artifacts(uri, tracking_uri=store.uri))
+
+
+def test_no_artifact_and_no_row_of_the_database_names_a_customer(store: Store, trained: TrainedWorld) -> None:
+    files = [path for path in store.folder.rglob("*") if path.is_file()]
+    assert any(path.name == "MLmodel" for path in files)
+    assert any(path.name == "mlflow.db" for path in files)
+    assert [path for path in files if ID_MARK.encode() in path.read_bytes()] == []
+    tables = [pd.read_parquet(path).astype(str) for path in files if path.suffix == ".parquet"]  # may be compressed
+    assert tables
+    assert not any(table.apply(lambda column: column.str.contains(ID_MARK)).any(axis=None) for table in tables)
+    assert ID_MARK in pd.read_parquet(trained.project.data.transactions.path)["customer"].iloc[0]
+
+
+def test_a_filter_that_may_name_customers_is_not_logged(store: Store) -> None:
+    assert "data.transactions.where" not in store.run(store.first).data.params
+    assert "data.transactions.columns.amount" in store.run(store.first).data.params
+
+
+def test_the_model_brings_no_code_and_no_pickle(store: Store) -> None:
+    folder = model_folder(store)
+    assert {path.name for path in folder.rglob("*")} >= {"MLmodel", "bundle.json"}
+    assert [p.name for p in folder.rglob("*") if p.suffix in {".pkl", ".py", ".joblib", ".skops"}] == []
+    pins = (folder / "requirements.txt").read_text().split()
+    assert f"lightgbm=={registry.installed('lightgbm')}" in pins
+    assert all("==" in pin for pin in pins)
+
+
+def test_a_folder_that_is_not_the_trained_bundle_is_refused(
+    store: Store, trained: TrainedWorld, tmp_path: Path
+) -> None:
+    other = type(trained.trained.bundle)(**{**vars_of(trained.trained.bundle), "name": "another"})
+    changed = type(trained.trained)(other, trained.trained.account, trained.trained.later)
+    with pytest.raises(ModelError, match="was trained"):
+        log_training(store.project("another"), changed, trained.bundle, register=True)
+
+
+def vars_of(bundle: Any) -> dict[str, Any]:
+    return {name: getattr(bundle, name) for name in type(bundle).__dataclass_fields__}
+
+
+def test_without_register_nothing_is_registered(store: Store, trained: TrainedWorld) -> None:
+    assert log_training(store.project("unregistered"), trained.trained, trained.bundle, register=False) is None
+    with pytest.raises(ModelError, match="no model of that name"):
+        resolve_model("unregistered@challenger", store.uri)
+
+
+# loading
+
+
+def test_mlflow_loads_the_champion_and_scores_as_predict_does(
+    store: Store, snapshot: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "champion" not in store.client.get_registered_model(store.world.project.name).aliases:
+        promote(store.world.project.name, tracking_uri=store.uri)
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    store.mlflow.set_tracking_uri(store.uri)
+    try:
+        model = store.mlflow.pyfunc.load_model(f"models:/{store.world.project.name}@champion")
+    finally:
+        store.mlflow.set_tracking_uri(None)
+    wanted = predict(load_bundle(store.world.bundle), snapshot)
+    pd.testing.assert_frame_equal(model.predict(snapshot), wanted, check_dtype=False)
+    reordered = snapshot[sorted(snapshot.columns, reverse=True)]
+    pd.testing.assert_frame_equal(model.predict(reordered), wanted, check_dtype=False)
+    features = snapshot.drop(columns=["customer_id", "as_of"])
+    pd.testing.assert_series_equal(model.predict(features)["churn_risk"], wanted["churn_risk"])
+    with pytest.raises(Exception, match="net_amount_total"):
+        model.predict(snapshot.drop(columns="net_amount_total"))
+
+
+def test_a_model_is_resolved_by_alias_by_version_and_by_folder(store: Store, trained: TrainedWorld) -> None:
+    name = trained.project.name
+    for reference in (f"{name}@challenger", store.first, f"models:/{name}@challenger"):
+        assert load_bundle(resolve_model(reference, store.uri)).version == trained.trained.bundle.version
+    assert resolve_model(str(trained.bundle), "sqlite:////nowhere/x.db") == trained.bundle
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("small-world@nobody", "small-world@challenger"),
+        ("small-world/99", "small-world/99 is not registered"),
+        ("unknown@champion", "no model of that name"),
+        ("no/such/folder", "no such folder"),
+        ("a' or 1=1@champion", "no such folder"),
+    ],
+)
+def test_an_unknown_model_is_refused(store: Store, reference: str, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        resolve_model(reference, store.uri)
+
+
+EVIL = "import pathlib, os\npathlib.Path(os.environ['MARKER']).touch()\ndef _load_pyfunc(path):\n    return None\n"
+FORGED: list[tuple[str, dict[str, object]]] = [
+    ("loader_module", {"loader_module": "evil_loader"}),
+    ("loader_module", {"loader_module": None}),
+    ("code", {"code": "code"}),
+    ("model_code_path", {"model_code_path": "code/evil_loader.py"}),
+    ("python_model", {"python_model": "python_model.pkl"}),
+    ("data: ../", {"data": "../outside"}),
+    ("data: /", {"data": "/tmp"}),  # noqa: S108
+]
+
+
+@pytest.mark.parametrize("case", range(len(FORGED)))
+def test_a_forged_model_is_refused_before_anything_runs(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: int
+) -> None:
+    words, change = FORGED[case]
+    marker, folder = tmp_path / "marker", tmp_path / "model"
+    monkeypatch.setenv("MARKER", str(marker))
+    shutil.copytree(model_folder(store), folder)
+    (folder / "code").mkdir()
+    for path in (tmp_path / "evil_loader.py", folder / "code" / "evil_loader.py"):
+        path.write_text(EVIL)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    description = yaml.safe_load((folder / "MLmodel").read_text())
+    description["flavors"]["python_function"].update(change)
+    (folder / "MLmodel").write_text(yaml.safe_dump(description))
+    reference = store.register_folder(f"forged-{case}", folder)
+    with pytest.raises(ModelError, match="nothing was loaded") as refusal:
+        resolve_model(reference, store.uri)
+    assert words in str(refusal.value)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1, 2]", "flavors: 3", "flavors: {sklearn: {}}", "!!python/object/apply:os.getpid []", "a: [", "{{"]
+)
+def test_a_description_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "MLmodel").write_text(text)
+    with pytest.raises(ModelError, match="nothing was loaded"):
+        trusted_bundle(tmp_path, "x")
+
+
+def test_another_flavor_beside_ours_is_refused(store: Store, tmp_path: Path) -> None:
+    description = yaml.safe_load((model_folder(store) / "MLmodel").read_text())
+    assert description["flavors"]["python_function"]["loader_module"] == FLAVOR
+    description["flavors"]["sklearn"] = {
+        "pickled_model": "model.skops",
+        "skops_trusted_types": ["subprocess.getoutput"],
+    }
+    (tmp_path / "MLmodel").write_text(yaml.safe_dump(description))
+    with pytest.raises(ModelError, match="flavor sklearn"):
+        trusted_bundle(tmp_path, "x")
+
+
+def test_a_changed_registered_bundle_is_refused_on_loading(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder(store), folder)
+    trees = folder / "data" / "bundle" / "churn.txt"
+    trees.write_text(trees.read_text().replace("leaf_value=0", "leaf_value=1", 1) + "\n")
+    with pytest.raises(ModelError, match=r"churn\.txt changed"):
+        load_bundle(resolve_model(store.register_folder("changed", folder), store.uri))
+
+
+# the gate
+
+
+Later = dict[str, pd.DataFrame]
+
+
+def failed(project: Project, challenger: Later, champion: Later | None) -> list[str]:
+    """Give the words of the checks that did not pass."""
+    table = None if champion is None else evaluation_table(project, champion)
+    return [check.words for check in judge(evaluation_table(project, challenger), table) if not check.passed]
+
+
+def test_an_evaluation_pairs_without_naming_anyone(trained: TrainedWorld) -> None:
+    table = evaluation_table(trained.project, trained.trained.later)
+    assert tuple(table.columns) == EVALUATION
+    assert not table.astype(str).apply(lambda column: column.str.contains(ID_MARK)).any(axis=None)
+    shuffled = {target: frame.sample(frac=1, random_state=1) for target, frame in trained.trained.later.items()}
+    pd.testing.assert_frame_equal(evaluation_table(trained.project, shuffled), table)
+    churn = trained.trained.later["churn"].sort_values(["as_of", "customer_id"])
+    same = table[table["target"] == "churn"].groupby("key").size().value_counts().sort_index()
+    pd.testing.assert_series_equal(
+        same, churn.groupby("customer_id").size().value_counts().sort_index(), check_names=False
+    )
+
+
+def test_a_good_first_model_passes(trained: TrainedWorld) -> None:
+    assert failed(trained.project, trained.trained.later, None) == []
+
+
+def with_churn(later: Later, change: Callable[[pd.Series], Any]) -> Later:
+    return {**later, "churn": later["churn"].assign(predicted=change(later["churn"]["predicted"]))}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda p: np.full(len(p), p.mean()), "predicting the churn rate"),
+        (lambda p: 1 - p, "predicting the churn rate"),
+        (lambda p: 0.25 + p / 2, "calibration error"),
+    ],
+)
+def test_a_first_model_that_knows_nothing_or_is_uncalibrated_is_refused(
+    trained: TrainedWorld, change: Callable[[pd.Series], Any], words: str
+) -> None:
+    assert words in " ".join(failed(trained.project, with_churn(trained.trained.later, change), None))
+
+
+def test_only_a_better_challenger_passes(trained: TrainedWorld) -> None:
+    project, good = trained.project, trained.trained.later
+    bad = worse(good, "churn")
+    assert failed(project, good, bad) == []
+    assert any(words.startswith("churn log loss") and "champion" in words for words in failed(project, bad, good))
+    equal = failed(project, good, good)
+    assert len(equal) == 1
+    assert "[+0.0000, +0.0000], not better beyond chance" in equal[0]
+
+
+def test_better_churn_does_not_excuse_worse_value(trained: TrainedWorld) -> None:
+    good = trained.trained.later
+    found = failed(trained.project, worse(good, "value"), worse(good, "churn"))
+    assert len(found) == 1
+    assert found[0].startswith("value Gini")
+    assert "worse beyond chance" in found[0]
+
+
+def test_models_of_overlapping_dates_are_paired_on_what_they_share(trained: TrainedWorld) -> None:
+    project, good = trained.project, trained.trained.later
+    last = good["churn"]["as_of"].max()
+    recent = {target: frame[frame["as_of"] == last] for target, frame in good.items()}
+    checks = judge(evaluation_table(project, recent), evaluation_table(project, worse(good, "churn")))
+    assert f"paired on {len(recent['churn'])} predictions" in checks[2].words
+    assert checks[2].words.count("2023-") == 1
+    assert all(check.passed for check in checks)
+
+
+def test_models_judged_on_other_customers_are_compared_unpaired(trained: TrainedWorld) -> None:
+    project, good = trained.project, trained.trained.later
+    half = {target: frame[frame["customer_id"] < f"{ID_MARK}000200"] for target, frame in good.items()}
+    checks = judge(evaluation_table(project, good), evaluation_table(project, worse(half, "churn", 4.0)))
+    assert "unpaired because no date has the same customers" in checks[2].words
+    assert checks[2].passed
+    assert not judge(evaluation_table(project, good), evaluation_table(project, half))[2].passed
+
+
+def test_models_that_answer_different_questions_are_not_compared(trained: TrainedWorld) -> None:
+    project, good = trained.project, trained.trained.later
+    other = project.model_copy(update={"outcome": project.outcome.model_copy(update={"horizon_days": 30})})
+    with pytest.raises(GateError, match="give the project another name"):
+        judge(evaluation_table(other, good), evaluation_table(project, good))
+
+
+def test_a_model_without_out_of_time_predictions_is_refused(trained: TrainedWorld) -> None:
+    empty = {target: frame.iloc[:0] for target, frame in trained.trained.later.items()}
+    table = evaluation_table(trained.project, empty)
+    assert tuple(table.columns) == EVALUATION
+    with pytest.raises(GateError, match="train on a longer history"):
+        judge(table, None)
+
+
+# promoting
+
+
+def champion(store: Store, name: str) -> dict[str, str]:
+    return {alias: str(version) for alias, version in store.client.get_registered_model(name).aliases.items()}
+
+
+def test_promotion_moves_the_aliases_and_refusal_leaves_them(store: Store) -> None:
+    good = store.world.trained.later
+    store.log("promoted", worse(good, "churn"))
+    store.client.set_registered_model_alias("promoted", "champion", "1")
+    store.log("promoted", good)
+    done = promote("promoted", tracking_uri=store.uri)
+    assert (done.version, done.previous) == ("2", "1")
+    assert "passed: churn log loss" in done.to_text()
+    assert champion(store, "promoted") == {"champion": "2", "previous": "1", "challenger": "2"}
+    with pytest.raises(GateError, match="champion already"):
+        promote("promoted", tracking_uri=store.uri)
+    store.log("promoted", good)
+    with pytest.raises(GateError, match="version 3 is not promoted, version 2 stays champion") as refusal:
+        promote("promoted", tracking_uri=store.uri)
+    assert refusal.value.exit_code == 9
+    assert "FAILED: churn log loss" in str(refusal.value)
+    assert champion(store, "promoted")["champion"] == "2"
+    with pytest.raises(ModelError, match="promoted/9"):
+        promote("promoted", "9", tracking_uri=store.uri)
+
+
+def test_a_champion_that_changed_meanwhile_stops_the_promotion(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = store.world.trained.later
+    store.log("raced", worse(good, "churn"))
+    store.client.set_registered_model_alias("raced", "champion", "1")
+    store.log("raced", worse(good, "churn", 0.5))
+    store.log("raced", good)
+
+    def slow_judge(*evaluations: Any) -> Any:
+        store.client.set_registered_model_alias("raced", "champion", "2")
+        return judge(*evaluations)
+
+    monkeypatch.setattr(registry, "judge", slow_judge)
+    with pytest.raises(GateError, match="changed while the gate was at work"):
+        promote("raced", tracking_uri=store.uri)
+    assert champion(store, "raced")["champion"] == "2"
+
+
+def test_a_model_without_an_evaluation_is_refused(store: Store) -> None:
+    reference = store.register_folder("foreign", model_folder(store))
+    with pytest.raises(GateError, match=r"no readable evaluation\.parquet"):
+        promote("foreign", reference.split("/")[1], tracking_uri=store.uri)
+
+
+def test_two_runs_do_not_share_a_sqlite_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_WAIT_SECONDS", 0.2)
+    with registry._alone(store.folder / "mlflow.db"), pytest.raises(OutputBusyError, match="in use by another run"):
+        promote("promoted", tracking_uri=store.uri)
+
+
+# stores
+
+
+def open_store(uri: str, told: Path) -> None:
+    """Open a store in a process of its own, everything said going to a file."""
+    with told.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        with registry._store(uri, create=True) as client:
+            assert client.search_registered_models() == []
+
+
+def test_a_fresh_store_opened_by_two_processes_is_made_once_and_in_silence(tmp_path: Path) -> None:
+    fork, uri = multiprocessing.get_context("fork"), f"sqlite:///{tmp_path}/new/mlflow.db"
+    told = [tmp_path / "told_0", tmp_path / "told_1"]
+    runs = [fork.Process(target=open_store, args=(uri, file)) for file in told]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join(timeout=60)
+    assert [run.exitcode for run in runs] == [0, 0]
+    assert [file.read_text() for file in told] == ["", ""]
+
+
+def test_a_relative_store_starts_at_the_current_directory(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(store.folder / "mlflow.db", tmp_path / "copy.db")
+    monkeypatch.chdir(tmp_path)
+    assert (resolve_model(store.first, "sqlite:///copy.db") / "bundle.json").is_file()
+
+
+def test_the_tracking_address_of_the_process_is_left_as_it_was(store: Store) -> None:
+    resolve_model(store.first, store.uri)
+    assert not store.mlflow.is_tracking_uri_set()
+
+
+def refused(uri: str) -> str:
+    started = time.monotonic()
+    with pytest.raises(TierModelError) as refusal:
+        resolve_model("small-world@champion", uri)
+    assert isinstance(refusal.value, TrackingError)
+    assert time.monotonic() - started < 10
+    return str(refusal.value)
+
+
+def test_a_server_that_does_not_answer_is_told_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_ANSWER_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        assert "timed out" in refused(f"http://127.0.0.1:{port}")
+    assert "refused" in refused(f"http://127.0.0.1:{port}")
+
+
+def test_a_store_that_is_none_is_told_without_the_password(tmp_path: Path) -> None:
+    (tmp_path / "broken.db").write_bytes(b"not a database, but long enough to be looked at" * 99)
+    assert "broken.db" in refused(f"sqlite:///{tmp_path}/broken.db")
+    assert "no such database" in refused(f"sqlite:///{tmp_path}/missing.db")
+    assert not (tmp_path / "missing.db").exists()
+    assert "secret" not in refused("gopher://user:secret@example.invalid/store")
+    assert "tracking.uri" in refused("http://[")

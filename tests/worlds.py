@@ -1,0 +1,65 @@
+"""Make a small shop's transactions: seeded, with habits, customers who leave, returns and ids that are easy to find again."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiermodel.config import Project
+
+__all__ = ["ID_MARK", "LAST_DAY", "small_project", "small_world"]
+
+ID_MARK = "ID-ZQX-"
+FIRST_DAY, LAST_DAY = date(2022, 1, 1), date(2023, 12, 31)
+_DAYS = (LAST_DAY - FIRST_DAY).days + 1
+
+
+def small_world(path: Path, customers: int = 400, seed: int = 7) -> Path:
+    """Write two years of transactions, sorted by customer and day, as one Parquet file."""
+    draw = np.random.default_rng(seed)
+    frames = [_history(draw, f"{ID_MARK}{number:06d}") for number in range(customers)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.concat(frames, ignore_index=True).to_parquet(path, index=False)
+    return path
+
+
+def _history(draw: np.random.Generator, customer: str) -> pd.DataFrame:
+    """Draw one customer: a start, a rhythm, a daily risk of leaving for good, a usual amount; one order in thirty is returned."""
+    start, gap, usual = draw.integers(0, _DAYS * 2 // 3), draw.gamma(2.0, 12.0) + 2, draw.lognormal(3.0, 0.7)
+    left = start + draw.exponential(400.0)
+    days = start + np.cumsum(np.r_[0, draw.gamma(2.0, gap / 2, size=200)]).astype(np.int64)
+    days = days[days < min(left, _DAYS)]
+    amount = np.round(usual * draw.lognormal(0.0, 0.4, len(days)), 2)
+    orders = pd.DataFrame({
+        "customer": customer,
+        "day": pd.Timestamp(FIRST_DAY) + pd.to_timedelta(days, unit="D"),
+        "order": [f"{customer}/{n}" for n in range(len(days))],
+        "amount": amount,
+        "product": draw.integers(0, 40, len(days)).astype(str),
+    })  # fmt: skip
+    returned = orders[(draw.random(len(orders)) < 1 / 30) & (orders["day"] < pd.Timestamp(LAST_DAY))]
+    return pd.concat([orders, returned.assign(day=returned["day"] + pd.Timedelta(days=1), amount=-returned["amount"])])
+
+
+def small_project(transactions: Path, **sections: Any) -> Project:
+    """Make the project of a small world, quick to train: an outcome of 60 days, three snapshots; sections are as in the project file."""
+    columns = {
+        "customer_id": "customer",
+        "time": "day",
+        "order_id": "order",
+        "amount": "amount",
+        "product_id": "product",
+    }
+    base = {
+        "version": 1,
+        "name": "small-world",
+        "data": {"transactions": {"path": str(transactions), "columns": columns}},
+        "features": {"windows_days": [60, 365]},
+        "outcome": {"horizon_days": 60},
+        "panel": {"every_days": 60, "snapshots": 3},
+    }
+    return Project.model_validate({**base, **sections})
