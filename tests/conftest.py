@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from tiermodel.config import Project
 from tiermodel.models import boosted
-from tiermodel.train import Trained, train
-from worlds import small_project, small_world
+from tiermodel.train import train
+from worlds import TrainedWorld, small_project, small_world
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -21,14 +19,6 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"real data is not at {SHARED}")
     return SHARED
-
-
-class TrainedWorld(NamedTuple):
-    """A small world's project, what training it gave, and the folder of its bundle."""
-
-    project: Project
-    trained: Trained
-    bundle: Path
 
 
 @pytest.fixture(scope="session")

@@ -32,14 +32,14 @@ def features_of(rows: Iterable[Row], as_of: int, windows: Sequence[int]) -> dict
 def outcome_of(
     rows: Iterable[Row], as_of: int, gap: int, horizon: int, data_end: int, measure: str = "amount"
 ) -> tuple[float, float]:
-    """Give orders and value in [as_of + gap, as_of + gap + horizon); NaN if the data ends before that."""
+    """Give days with a purchase and value in [as_of + gap, as_of + gap + horizon); NaN if the data ends before that."""
     if as_of + gap + horizon > data_end:
         return NAN, NAN
     rows = _distinct(rows)
     window = _between(rows, as_of + gap, as_of + gap + horizon)
     value = _money(window) - (_money(window, "cost") if measure == "margin" else 0)
-    orders = [day for day in _order_days(rows) if as_of + gap <= day < as_of + gap + horizon]
-    return float(len(orders)), float(value)
+    bought = {row["day"] for row in window if row["amount"] >= 0}
+    return float(len(bought)), float(value)
 
 
 def _rfm(past: list[Row]) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def _rfm(past: list[Row]) -> dict[str, Any]:
         "last_day_amount": _money(row for row in past if row["day"] == last) if bought else NAN,
         "lines_per_order": Fraction(len(bought), len(orders)) if orders else NAN,
         "return_count_total": len({row["order_key"] for row in returned}),
-        "return_amount_share": -_money(returned) / gross if gross > 0 else NAN,
+        "return_amount_ratio": -_money(returned) / gross if gross > 0 else NAN,
         "discount_share": discount / (net + discount) if net + discount > 0 else NAN,
     }
 
@@ -104,7 +104,7 @@ def _potential(past: list[Row], as_of: int) -> dict[str, Any]:
         "amount_decayed_90d": math.fsum(row["amount"] / 10_000 * 0.5 ** ((as_of - row["day"]) / 90) for row in past),
         "peak_day_amount": max((_money(row for row in past if row["day"] == day) for day in days), default=NAN),
         "peak_month_amount": best,
-        "peak_share": month / best if days and best > 0 else NAN,
+        "peak_ratio": month / best if days and best > 0 else NAN,
     }
 
 
@@ -123,7 +123,9 @@ def _window_features(past: list[Row], as_of: int, days: int) -> dict[str, Any]:
         f"purchase_days_{days}d": len(days_now),
         f"amount_change_{days}d": _change(_money(now), _money(before)),
         f"order_change_{days}d": _change(Fraction(orders_now), Fraction(orders_before)),
-        f"recent_rate_{days}d": Fraction(len(days_now), days) / usual_rate if all_days else NAN,
+        f"recent_rate_{days}d": Fraction(len(days_now), min(days, as_of - min(all_days))) / usual_rate
+        if all_days
+        else NAN,
         f"new_product_count_{days}d": _count_new(past, "product_key", as_of - days),
         f"new_category_count_{days}d": _count_new(past, "category_key", as_of - days),
     }

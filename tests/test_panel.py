@@ -64,7 +64,7 @@ def check_outcome(histories: dict[str, list[Row]], days: tuple[int, ...], projec
 def test_outcome_equals_the_oracle(gap: int, measure: str) -> None:
     project = make_project(outcome={"horizon_days": 90, "gap_days": gap}, value={"measure": measure})
     panel = check_outcome(HISTORIES, DAYS, project, END)
-    assert panel["outcome_orders"].nunique() > 5
+    assert panel["outcome_purchase_days"].nunique() > 5
 
 
 @settings(max_examples=30, deadline=None)
@@ -86,7 +86,7 @@ def test_outcome_sees_its_window_only() -> None:
     project = make_project(outcome={"horizon_days": 10, "gap_days": 3})
     rows = [make_row("a", day, 10_000 * (1 + day), order=day) for day in range(100)]
     panel = with_outcome({"a": rows}, (50,), project, 100)
-    assert panel["outcome_orders"].tolist() == [10]
+    assert panel["outcome_purchase_days"].tolist() == [10]
     assert panel["outcome_value"].tolist() == [sum(range(54, 64))]
     inside = [row for row in rows if row["day"] == 0 or 53 <= row["day"] < 63]
     again = with_outcome({"a": inside}, (50,), project, 100)
@@ -167,8 +167,8 @@ def test_what_is_not_known_yet_is_no_outcome(shop: Project) -> None:
     before = as_dates([DAYS[1] + 90])[0]
     known = build_panel(shop, as_dates(DAYS[1:3]), with_outcome=True, known_until=before)
     late = build_panel(shop, as_dates(DAYS[1:3]), with_outcome=True, known_until=before - timedelta(1))
-    assert known["outcome_orders"].notna().groupby(known["as_of"]).mean().tolist() == [1, 0]
-    assert late["outcome_orders"].isna().all()
+    assert known["outcome_purchase_days"].notna().groupby(known["as_of"]).mean().tolist() == [1, 0]
+    assert late["outcome_purchase_days"].isna().all()
 
 
 def test_number_ids_give_the_same_panel(shop: Project, tmp_path: Path) -> None:

@@ -1,21 +1,30 @@
-"""Make a small shop's transactions: seeded, with habits, customers who leave, returns and ids that are easy to find again."""
+"""Make a small shop's transactions: seeded, with habits, customers who leave, returns, ids easy to find again."""
 
 from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from tiermodel.config import Project
+from tiermodel.train import Trained
 
-__all__ = ["ID_MARK", "LAST_DAY", "small_project", "small_world"]
+__all__ = ["ID_MARK", "LAST_DAY", "TrainedWorld", "small_project", "small_world", "spoiled"]
 
 ID_MARK = "ID-ZQX-"
 FIRST_DAY, LAST_DAY = date(2022, 1, 1), date(2023, 12, 31)
 _DAYS = (LAST_DAY - FIRST_DAY).days + 1
+
+
+class TrainedWorld(NamedTuple):
+    """A small world's project, what training it gave, and the folder of its bundle."""
+
+    project: Project
+    trained: Trained
+    bundle: Path
 
 
 def small_world(path: Path, customers: int = 400, seed: int = 7) -> Path:
@@ -28,7 +37,7 @@ def small_world(path: Path, customers: int = 400, seed: int = 7) -> Path:
 
 
 def _history(draw: np.random.Generator, customer: str) -> pd.DataFrame:
-    """Draw one customer: a start, a rhythm, a daily risk of leaving for good, a usual amount; one order in thirty is returned."""
+    """Draw one customer: a start, a rhythm, a day of leaving, a usual amount; one order in thirty is returned."""
     start, gap, usual = draw.integers(0, _DAYS * 2 // 3), draw.gamma(2.0, 12.0) + 2, draw.lognormal(3.0, 0.7)
     left = start + draw.exponential(400.0)
     days = start + np.cumsum(np.r_[0, draw.gamma(2.0, gap / 2, size=200)]).astype(np.int64)
@@ -46,7 +55,7 @@ def _history(draw: np.random.Generator, customer: str) -> pd.DataFrame:
 
 
 def small_project(transactions: Path, **sections: Any) -> Project:
-    """Make the project of a small world, quick to train: an outcome of 60 days, three snapshots; sections are as in the project file."""
+    """Make a small world's project, quick to train: an outcome of 60 days, three snapshots; sections as in a file."""
     columns = {
         "customer_id": "customer",
         "time": "day",
@@ -63,3 +72,13 @@ def small_project(transactions: Path, **sections: Any) -> Project:
         "panel": {"every_days": 60, "snapshots": 3},
     }
     return Project.model_validate({**base, **sections})
+
+
+def spoiled(later: dict[str, pd.DataFrame], target: str, noise: float = 1.5) -> dict[str, pd.DataFrame]:
+    """Spoil the out-of-time predictions of one target, churn on the log-odds scale, others by factors."""
+    frame, draw = later[target], np.random.default_rng(3)
+    predicted = frame["predicted"].to_numpy()
+    if target == "churn":
+        odds = np.log(predicted / (1 - predicted)) + draw.normal(0, noise, len(frame))
+        return {**later, target: frame.assign(predicted=1 / (1 + np.exp(-odds)))}
+    return {**later, target: frame.assign(predicted=predicted * draw.lognormal(0, 3 * noise, len(frame)))}

@@ -130,10 +130,15 @@ def _one_date(
     bundle, _ = fit_bundle(project, panel[panel["as_of"].isin(wanted)], day, columns)
     customers = panel[(panel["as_of"] == now) & panel["days_since_last"].notna()].reset_index(drop=True)
     past = panel[panel["as_of"].isin(wanted) & (panel["as_of"] + span <= now) & panel["days_since_last"].notna()]
-    hidden = customers.assign(outcome_orders=np.nan, outcome_value=np.nan)  # baselines must not see what they predict
+    hidden = customers.assign(
+        outcome_purchase_days=np.nan, outcome_value=np.nan
+    )  # baselines must not see what they predict
     say(f"{day}: baselines and intervals")
     frame = customers[list(KEYS)].copy()
-    frame["churned"], frame["value"] = (customers["outcome_orders"] == 0).astype(float), customers["outcome_value"]
+    frame["churned"], frame["value"] = (
+        (customers["outcome_purchase_days"] == 0).astype(float),
+        customers["outcome_value"],
+    )
     risk = Test(project, past[at_risk(project, past)], hidden[at_risk(project, hidden)])
     rows = risk.now.index
     churn = {_OURS: bundle.churn.predict(bundle.inputs.matrix(risk.now))}

@@ -38,7 +38,7 @@ class Test:
     @property
     def churned(self) -> NDArray[np.bool_]:
         """Tell which training rows churned."""
-        return (self.train["outcome_orders"] == 0).to_numpy()
+        return (self.train["outcome_purchase_days"] == 0).to_numpy()
 
 
 def _columns(frame: pd.DataFrame, names: list[str]) -> Floats:

@@ -75,7 +75,7 @@ def _metrics(target: str, rows: pd.DataFrame) -> dict[str, float]:
 
 
 def draw_evaluation(project: Project, churn: pd.DataFrame, folder: Path) -> None:
-    """Write `calibration.png`, a panel a date, and `gains.png` of the last date with a leaver; none without predictions."""
+    """Write `calibration.png`, a panel a date, and `gains.png` of the last date on which customers left."""
     pen, days = Pen(project.language), {}
     for day in sorted(churn["as_of"].unique()):
         rows = churn[churn["as_of"] == day]

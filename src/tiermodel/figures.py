@@ -49,6 +49,7 @@ SMALL = 5
 """Cells with fewer customers are not shown."""
 
 COLOURS = {
+    "paper": "#fefefe",
     "ink": "#1f2a37",
     "muted": "#66717f",
     "grid": "#d8dee6",
@@ -121,7 +122,7 @@ def _style() -> Any:
         "axes.titlelocation": "left",
         "axes.titlecolor": COLOURS["ink"],
         "axes.unicode_minus": False,
-        "font.family": [*_cjk_fonts(), "DejaVu Sans"],
+        "font.family": ["DejaVu Sans", *_cjk_fonts()],
         "font.size": 9,
         "grid.color": COLOURS["grid"],
         "grid.linewidth": 0.6,
@@ -234,7 +235,7 @@ def risk_map(
     np.add.at(counts, (tier[known], band), 1)
     np.add.at(at_risk, (tier[known], band), (churn_risk * np.nan_to_num(expected_value))[known])
     with pen.draw(5.4, 1.3 + 0.55 * len(names)) as (figure, (axes,)):
-        columns = [f"{low:.0%}–{high:.0%}" for low, high in pairwise(edges)]
+        columns = [f"{100 * low:.0f}–{high:.0%}" for low, high in pairwise(edges)]
         texts = [[f"{int(n):,}" for n in row] for row in counts]
         _cells(axes, counts, at_risk, texts)
         axes.set_xticks(range(len(columns)), columns, fontsize=8)
@@ -246,11 +247,11 @@ def risk_map(
 def _cells(axes: Axes, counts: Floats, shade: Floats, texts: Sequence[Sequence[str]]) -> None:
     """Fill a grid of cells, darker where `shade` is higher; cells of fewer than `SMALL` customers stay empty."""
     shown = np.where(counts >= SMALL, np.nan_to_num(shade), np.nan)
-    darkest = float(np.max(np.nan_to_num(shown)))
+    darkest = float(np.nan_to_num(shown).max())
     rows, columns = counts.shape
     for i, j in np.ndindex(rows, columns):
         small = 0 < counts[i, j] < SMALL
-        depth = 0.06 + 0.54 * max(shown[i, j], 0.0) / darkest if counts[i, j] >= SMALL and darkest > 0 else 0.0
+        depth = 0.06 + 0.54 * max(float(shown[i, j]), 0.0) / darkest if counts[i, j] >= SMALL and darkest > 0 else 0.0
         axes.bar(j, 0.94, width=0.94, bottom=i - 0.47, color=COLOURS["accent"], alpha=depth)
         text = f"< {SMALL}" if small else texts[i][j] if counts[i, j] else ""
         axes.text(j, i, text, ha="center", va="center", color=COLOURS["muted" if small else "ink"], fontsize=8.5)
@@ -296,7 +297,7 @@ def _groups(values: Floats) -> tuple[NDArray[np.int64], list[str]]:
 def ladder(pen: Pen, names: Sequence[str], stages: Sequence[str], counts: NDArray[np.int64], title: str) -> Figure:
     """Draw the share of each level's customers on each stage, worst stage last; `counts` has shape (levels, stages)."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    shades = [("accent", 0.95), ("accent", 0.6), ("accent", 0.28), ("muted", 0.35), ("sand", 0.75), ("warm", 0.8)]
+    shades = [("accent", 0.72), ("accent", 0.45), ("accent", 0.22), ("muted", 0.35), ("sand", 0.75), ("warm", 0.8)]
     if len(stages) < len(shades):
         shades = [shades[0], shades[1], shades[4], shades[5]]
     with pen.draw(5.4, 1.7 + 0.42 * len(names)) as (figure, (axes,)):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from tiermodel.figures import COLOURS, LINES, Pen, percent_axes, short
@@ -41,17 +42,19 @@ def tree(pen: Pen, state: Mapping[str, Any], levels: Sequence[str], features: Ma
     settle(0, 0)
     deepest = max(x for x, _ in place.values())
     rank = {node: k for k, node in enumerate(sorted(leaves))}
-    with pen.draw(3.2 + 1.75 * deepest, 0.6 + 0.5 * len(leaves)) as (figure, (axes,)):
+    with pen.draw(3.0 + 2.05 * deepest, 0.6 + 0.5 * len(leaves)) as (figure, (axes,)):
         for node, (x, y) in place.items():
             name = nodes["feature"][node]
             if name is None:
                 k = rank[node]
                 fact, level = state["leaves"][k], state["level"][k]
                 text = f"{short(levels[level])} · {fact['support']:.1%} · {fact['value_mean']:,.0f}"
-                axes.text(x + 0.04, y, text, va="center", bbox=_box(0.12 + 0.5 * level / max(len(levels) - 1, 1)))
+                axes.text(
+                    x + 0.04, y, text, va="center", bbox=_box("accent", 0.12 + 0.5 * level / max(len(levels) - 1, 1))
+                )
                 continue
             text = "\n".join(textwrap.wrap(features.get(name, name), 9 if pen.language == "zh" else 17))
-            axes.text(x, y, text, ha="center", va="center", fontsize=8, bbox=_box(0.0))
+            axes.text(x, y, text, ha="center", va="center", fontsize=8, bbox=_box("paper", 1.0))
             for side, sign in (("left", "≤"), ("right", ">")):
                 _branch(axes, (x, y), place[nodes[side][node]], f"{sign} {nodes['threshold'][node]:,g}")
         axes.set(xlim=(-0.45, deepest + 1.3), ylim=(-0.7, len(leaves) - 0.3))
@@ -59,15 +62,15 @@ def tree(pen: Pen, state: Mapping[str, Any], levels: Sequence[str], features: Ma
     return figure
 
 
-def _box(depth: float) -> dict[str, Any]:
-    return {"boxstyle": "round,pad=0.35", "facecolor": (COLOURS["accent"], depth), "edgecolor": COLOURS["grid"]}
+def _box(colour: str, depth: float) -> dict[str, Any]:
+    return {"boxstyle": "round,pad=0.35", "facecolor": (COLOURS[colour], depth), "edgecolor": COLOURS["grid"]}
 
 
 def _branch(axes: Axes, start: tuple[float, float], end: tuple[float, float], text: str) -> None:
     (x, y), (x2, y2) = start, end
-    bend = x + 0.52
+    bend = x + 0.37
     axes.plot([x, bend, bend, x2], [y, y, y2, y2], color=COLOURS["muted"], linewidth=0.9, zorder=0)
-    axes.text(bend - 0.03, (y + y2) / 2, text, ha="right", va="center", fontsize=7.5, color=COLOURS["muted"])
+    axes.text(bend + 0.03, y2 + 0.06, text, ha="left", va="bottom", fontsize=8, color=COLOURS["muted"])
 
 
 def reliability(pen: Pen, panels: Mapping[str, tuple[Floats, Floats, float | None]]) -> Figure:
@@ -118,7 +121,7 @@ def found_at(churned: Floats, predicted: Floats, share: float) -> float:
 
 
 def differences(pen: Pen, comparisons: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw how far the model is from each baseline, right of zero where it is better: a panel a measure, a mark a date."""
+    """Draw how far the model is from each baseline, right of zero where better: a panel a measure, a mark a date."""
     panels: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in comparisons:
         panels.setdefault((row["target"], row["metric"]), []).append(row)
@@ -138,6 +141,7 @@ def differences(pen: Pen, comparisons: Sequence[Mapping[str, Any]]) -> Figure:
                 panel.plot(middle, y, "o", color=colour, markersize=4)
             panel.set_yticks(range(len(models)), [pen.words.get(f"model_{m}", m) for m in models])
             panel.set_title(f"{pen.words[f'target_{target}']} · {pen.words.get(f'metric_{metric}', metric)}")
+            panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
             panel.set(xlabel=pen.words["better_arrow"], ylim=(-0.6, len(models) - 0.4))
     return figure
 

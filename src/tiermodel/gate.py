@@ -112,7 +112,7 @@ def _measure(metric: Metric, frame: pd.DataFrame) -> float:
 
 
 def _difference(metric: Metric, one: pd.DataFrame, other: pd.DataFrame, *, paired: bool) -> tuple[float, float, float]:
-    """Give metric(one) - metric(other), low, high (95 %), resampling whole customers; paired frames share their rows."""
+    """Give metric(one) - metric(other), low, high (95 %), resampling customers; paired frames share their rows."""
     rng = np.random.default_rng(_SEED)
     draws = int(np.clip(_DRAWN_ROWS / len(one), _DRAWS_AT_LEAST, _DRAWS_AT_MOST))
     y, p, z, q = (frame[c].to_numpy() for frame in (one, other) for c in ("actual", "predicted"))

@@ -1,4 +1,4 @@
-"""What MLflow loads a bundle with, and the check that a model asks for nothing else: no code travels with a model of ours.
+"""What MLflow loads a bundle with, and the check that a model asks for nothing else: no code travels with ours.
 
 MLflow imports whatever `loader_module` a model names and runs the code it brings, so a model is read as data first.
 """
@@ -66,7 +66,6 @@ def trusted_bundle(folder: Path, name: str) -> Path:
     if not data.resolve().is_relative_to(folder.resolve()):
         asked.add(f"data: {flavor['data']}")
     if asked:
-        raise ModelError(
-            f"{name}: MLmodel asks for {', '.join(sorted(asked))}; only {FLAVOR} without code is trusted, nothing was loaded"
-        )
+        words = f"MLmodel asks for {', '.join(sorted(asked))}; only {FLAVOR} without code is trusted"
+        raise ModelError(f"{name}: {words}, nothing was loaded")
     return data

@@ -1,7 +1,7 @@
 """Track runs and register models in MLflow: this module alone imports it, late, because that takes seconds.
 
-On SQLite one process at a time is at work, under a lock beside the database: MLflow's first start creates the tables
-without one, and its aliases go to whoever writes last. Nothing that is logged names a customer.
+On SQLite one process at a time is at work, under a lock beside the database: MLflow creates the tables without one, and
+its aliases go to whoever writes last. Nothing that is logged names a customer.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from tiermodel.bundle import Bundle, load_bundle
 from tiermodel.config import Project
 from tiermodel.errors import GateError, ModelError, OutputBusyError, TrackingError
-from tiermodel.gate import EVALUATION, evaluation_table, judge
+from tiermodel.evaluation import EVALUATION, draw_evaluation, evaluation_table, metrics_by_date
+from tiermodel.gate import judge
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
-from tiermodel.models.metrics import churn_metrics, quadratic_weighted_kappa, value_metrics
 from tiermodel.predict import score_schema
 from tiermodel.tables.output import write_table
 from tiermodel.train import Trained
@@ -73,6 +73,8 @@ _SQLITE = "sqlite:///"
 _WAIT_SECONDS, _ANSWER_SECONDS = 120.0, 5.0
 _TYPES = {pa.int64(): "long", pa.float64(): "double", pa.date32(): "datetime", pa.string(): "string"}
 _EPOCH = date(1970, 1, 1)
+# A filter in SQL may name customers, and folders may name people.
+_UNLOGGED: Any = {"folder": True, "tracking": True, "data": {"transactions": {"where"}}}
 
 
 @dataclass(frozen=True)
@@ -86,18 +88,13 @@ class Promotion:
 
     def to_text(self) -> str:
         """Put it in lines that a person reads."""
-        after = (
-            "the first one"
-            if self.previous is None
-            else f"after version {self.previous}, kept as {self.name}@{_PREVIOUS}"
-        )
-        return "\n".join(
-            [f"{self.name}: version {self.version} is the champion, {after}", *(f"- {r}" for r in self.reasons)]
-        )
+        before = f"after version {self.previous}, kept as {self.name}@{_PREVIOUS}" if self.previous else "the first one"
+        lines = [f"{self.name}: version {self.version} is the champion, {before}", *(f"- {r}" for r in self.reasons)]
+        return "\n".join(lines)
 
 
 def log_training(project: Project, trained: Trained, bundle_folder: str | Path, *, register: bool) -> str | None:
-    """Log a training run with its model, and with `register` give it the alias `challenger`; returns `NAME/VERSION`, else None.
+    """Log a training run with its model; with `register` give it the alias `challenger` and return `NAME/VERSION`.
 
     The store is `project.tracking.uri`; a relative `sqlite:///` path starts at the current directory, and its artifacts
     go to `mlartifacts/` beside the database. Raises `TrackingError` where the store does not answer, `ModelError` where
@@ -105,25 +102,14 @@ def log_training(project: Project, trained: Trained, bundle_folder: str | Path, 
     """
     bundle = load_bundle(bundle_folder)
     if bundle.version != trained.bundle.version:
-        raise ModelError(
-            f"{bundle_folder} holds {bundle.version}, but {trained.bundle.version} was trained: train with --out again"
-        )
+        wanted = trained.bundle.version
+        raise ModelError(f"{bundle_folder} holds {bundle.version}, but {wanted} was trained: save that one there")
     with _store(project.tracking.uri, create=True) as client:
         experiment = _experiment(client, project.tracking.uri, project.tracking.experiment or project.name)
-        with (
-            mlflow.start_run(experiment_id=experiment, run_name=bundle.version) as run,
-            tempfile.TemporaryDirectory() as scratch,
-        ):
+        with mlflow.start_run(experiment_id=experiment, run_name=bundle.version) as run:
             mlflow.set_tags(_tags(bundle))
             mlflow.log_params(_flat(project.model_dump(mode="json", exclude=_UNLOGGED)))
-            _log_metrics(trained)
-            source = CodeDatasetSource(tags={"panel_digest": bundle.facts["panel_digest"]})
-            mlflow.log_input(
-                MetaDataset(source, name=project.name, digest=bundle.facts["panel_digest"][:36]), context="training"
-            )
-            path = Path(scratch, _EVALUATION_FILE)
-            write_table(pa.Table.from_pandas(evaluation_table(project, trained.later), preserve_index=False), path)
-            mlflow.log_artifact(str(path))
+            _log_results(project, trained)
             logged = _log_model(bundle, Path(bundle_folder).resolve())
         if not register:
             return None
@@ -134,17 +120,11 @@ def log_training(project: Project, trained: Trained, bundle_folder: str | Path, 
         return f"{project.name}/{made.version}"
 
 
-# A filter in SQL may name customers, and folders may name people.
-_UNLOGGED: Any = {"folder": True, "tracking": True, "data": {"transactions": {"where"}}}
-
-
 def _tags(bundle: Bundle) -> dict[str, str]:
-    facts = bundle.facts
-    tags = {
-        name: str(facts[name]) for name in ("as_of", "customers", "panel_digest", "project_digest", "training_rows")
-    }
-    versions = {f"version.{name}": str(version) for name, version in facts["versions"].items()}
-    return tags | versions | {"bundle": bundle.version, "scheme_version": bundle.scheme_version}
+    noted = ("as_of", "customers", "panel_digest", "project_digest", "training_rows")
+    tags = {"bundle": bundle.version, "scheme_version": bundle.scheme_version}
+    tags |= {name: str(bundle.facts[name]) for name in noted}
+    return tags | {f"version.{name}": str(version) for name, version in bundle.facts["versions"].items()}
 
 
 def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
@@ -158,28 +138,20 @@ def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
     return flat
 
 
-def _log_metrics(trained: Trained) -> None:
-    """Log every out-of-time metric by date (the step counts days since 1970), and over all dates as `TARGET/METRIC/all`."""
-    for target, frame in trained.later.items():
-        for day in frame["as_of"].unique():
-            rows, step = frame[frame["as_of"] == day], (pd.Timestamp(day).date() - _EPOCH).days
-            mlflow.log_metrics(_finite({f"{target}/{k}": v for k, v in _measured(target, rows).items()}), step=step)
-    measured: Mapping[str, Mapping[str, float]] = trained.bundle.facts["later"]
-    mlflow.log_metrics(
-        _finite({f"{target}/{k}/all": v for target, values in measured.items() for k, v in values.items()})
-    )
-
-
-def _measured(target: str, rows: pd.DataFrame) -> dict[str, float]:
-    actual, predicted = rows["actual"].to_numpy(), rows["predicted"].to_numpy()
-    if target == "churn":
-        return churn_metrics(actual, predicted)
-    if target == "value":
-        return value_metrics(actual, predicted)
-    return {
-        "n": len(rows),
-        "qwk": quadratic_weighted_kappa(actual, predicted, int(max(actual.max(), predicted.max())) + 1),
-    }
+def _log_results(project: Project, trained: Trained) -> None:
+    """Log what the model was trained on and how it did out of time, by date (steps are days since 1970) and in all."""
+    digest = trained.bundle.facts["panel_digest"]
+    source = CodeDatasetSource(tags={"panel_digest": digest})
+    mlflow.log_input(MetaDataset(source, name=project.name, digest=digest[:36]), context="training")
+    for day, metrics in metrics_by_date(trained.later):
+        mlflow.log_metrics(_finite(metrics), step=(day - _EPOCH).days)
+    for target, metrics in trained.bundle.facts["later"].items():
+        mlflow.log_metrics(_finite({f"{target}/{name}/all": value for name, value in metrics.items()}))
+    with tempfile.TemporaryDirectory() as folder:
+        table = pa.Table.from_pandas(evaluation_table(project, trained.later), preserve_index=False)
+        write_table(table, Path(folder, _EVALUATION_FILE))
+        draw_evaluation(project, trained.later["churn"], Path(folder))
+        mlflow.log_artifacts(folder)
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:
@@ -203,7 +175,7 @@ def _log_model(bundle: Bundle, folder: Path) -> Any:
 
 
 def promote(name: str, challenger: str | None = None, *, tracking_uri: str) -> Promotion:
-    """Make a version (the one with the alias `challenger` where none is given) the champion if it passes the gate of `tiermodel.gate`.
+    """Make a version, by default the one with the alias `challenger`, the champion if it passes `tiermodel.gate`.
 
     The champion before it gets the alias `previous`. Raises `GateError` with every check, in words and figures, where
     the gate says no or somebody else changed the champion meanwhile, `ModelError` where there is no such version.
@@ -214,17 +186,13 @@ def promote(name: str, challenger: str | None = None, *, tracking_uri: str) -> P
         champion = _champion(client, name)
         if champion is not None and champion.version == found.version:
             raise GateError(f"{name}: version {found.version} is the champion already")
-        evaluation = _evaluation(client, found)
-        checks = judge(evaluation, None if champion is None else _evaluation(client, champion))
+        checks = judge(_evaluation(client, found), None if champion is None else _evaluation(client, champion))
         before = None if champion is None else str(champion.version)
         reasons = tuple(f"{'passed' if check.passed else 'FAILED'}: {check.words}" for check in checks)
         if not all(check.passed for check in checks):
             kept = "there is no champion still" if before is None else f"version {before} stays champion"
-            raise GateError(
-                "\n".join(
-                    [f"{name}: version {found.version} is not promoted, {kept}", *(f"- {reason}" for reason in reasons)]
-                )
-            )
+            lines = [f"{name}: version {found.version} is not promoted, {kept}", *(f"- {reason}" for reason in reasons)]
+            raise GateError("\n".join(lines))
         now = _champion(client, name)
         if (None if now is None else str(now.version)) != before:
             raise GateError(f"{name}: the champion changed while the gate was at work; run it again")
@@ -244,23 +212,18 @@ def _evaluation(client: mlflow.MlflowClient, found: ModelVersion) -> pd.DataFram
     where = f"{found.name}/{found.version}"
     try:
         artifacts = client.get_run(str(found.run_id)).info.artifact_uri
-        path = mlflow.artifacts.download_artifacts(
-            f"{artifacts}/{_EVALUATION_FILE}", tracking_uri=client.tracking_uri, dst_path=_scratch()
-        )
-        table = pd.read_parquet(path)
+        table = pd.read_parquet(_fetch(client, f"{artifacts}/{_EVALUATION_FILE}"))
     except (MlflowException, OSError, pa.ArrowInvalid) as error:
-        raise GateError(
-            f"{where}: its run has no readable {_EVALUATION_FILE} ({_first_line(error)}); train it again with --register"
-        ) from error
+        words = f"its run has no readable {_EVALUATION_FILE} ({_first_line(error)})"
+        raise GateError(f"{where}: {words}; train it again with --register") from error
     if list(table.columns) != list(EVALUATION):
-        raise GateError(
-            f"{where}: {_EVALUATION_FILE} has the columns {list(table.columns)[:8]}; train it again with --register"
-        )
+        words = f"{_EVALUATION_FILE} has the columns {list(table.columns)[:8]}"
+        raise GateError(f"{where}: {words}; train it again with --register")
     return table
 
 
 def resolve_model(reference: str, tracking_uri: str) -> Path:
-    """Find the bundle folder of `DIR`, `NAME@alias` or `NAME/version`; a registered model is checked as data, and nothing of it runs.
+    """Find the bundle folder of `DIR`, `NAME@alias` or `NAME/version`; a model is read as data, none of it runs.
 
     Raises `ModelError` for a model that is not there, or that names any loader but ours or brings code, `TrackingError`
     where the store does not answer.
@@ -275,11 +238,9 @@ def resolve_model(reference: str, tracking_uri: str) -> Path:
         return trusted_bundle(_download(client, found), reference)
 
 
-def _find(
-    client: mlflow.MlflowClient, name: str, *, alias: str | None = None, version: str | None = None
-) -> ModelVersion:
+def _find(client: mlflow.MlflowClient, name: str, *, alias: str | None, version: str | None) -> ModelVersion:
     """Look a version up by alias or number; `ModelError` where it is not there or its upload did not finish."""
-    registered = client.search_registered_models(f"name = '{name}'")
+    registered = client.search_registered_models(f"name = '{name}'") if _REFERENCE.fullmatch(f"{name}@x") else []
     if not registered:
         raise ModelError(f"{name}: no model of that name is registered; register one with `tiermodel train --register`")
     aliases: Mapping[str, Any] = registered[0].aliases
@@ -289,28 +250,24 @@ def _find(
     try:
         found = client.get_model_version(name, version if alias is None else str(aliases[alias]))
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             raise
-        raise ModelError(
-            f"{name}/{version} is not registered; see the versions in MLflow, or give NAME@champion"
-        ) from None
+        raise ModelError(f"{name}/{version} is not registered; its versions are listed in MLflow") from None
     if found.status != "READY":
-        raise ModelError(
-            f"{name}/{found.version} is {found.status}: its upload did not finish; train it again with --register"
-        )
+        words = f"{name}/{found.version} is {found.status}, its upload did not finish"
+        raise ModelError(f"{words}; train it again with --register")
     return found
 
 
 def _download(client: mlflow.MlflowClient, found: ModelVersion) -> Path:
-    uri = client.get_model_version_download_uri(found.name, str(found.version))
-    return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=client.tracking_uri, dst_path=_scratch()))
+    return _fetch(client, client.get_model_version_download_uri(found.name, str(found.version)))
 
 
-def _scratch() -> str:
-    """Make a temporary folder that lasts as long as this process."""
+def _fetch(client: mlflow.MlflowClient, uri: str) -> Path:
+    """Copy an artifact into a temporary folder that lasts as long as this process."""
     folder = tempfile.mkdtemp(prefix="tiermodel-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=client.tracking_uri, dst_path=folder))
 
 
 def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
@@ -319,7 +276,8 @@ def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
     if found is not None:
         return str(found.experiment_id)
     database = _database(uri)
-    return str(client.create_experiment(name, None if database is None else (database.parent / "mlartifacts").as_uri()))
+    artifacts = None if database is None else (database.parent / "mlartifacts").as_uri()
+    return str(client.create_experiment(name, artifacts))
 
 
 @contextmanager
@@ -338,7 +296,7 @@ def _store(uri: str, *, create: bool = False) -> Iterator[mlflow.MlflowClient]:
             _check_answer(uri)
             mlflow.set_tracking_uri(address)
             yield mlflow.MlflowClient(tracking_uri=address, registry_uri=address)
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+        except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
             words = f"{uri}: {_first_line(error)}; check tracking.uri and that the store is up"
             raise TrackingError(re.sub(r"://[^\s@/]*@", "://…@", words)) from None  # a password goes into no message
         finally:
@@ -360,7 +318,7 @@ def _check_answer(uri: str) -> None:
     if not uri.startswith(("http://", "https://")):
         return
     try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS).close()  # noqa: S310  # only HTTP comes here
+        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS).close()  # noqa: S310 HTTP only
     except urllib.error.HTTPError as answer:
         answer.close()
     except (ValueError, http.client.HTTPException) as error:  # not an address, or not HTTP
@@ -373,14 +331,16 @@ def _alone(database: Path) -> Iterator[None]:
     database.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + _WAIT_SECONDS
     with database.with_name(f".{database.name}.lock").open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise OutputBusyError(
-                        f"{database} is in use by another run for {_WAIT_SECONDS:.0f} s: wait, or stop it"
-                    ) from None
-                time.sleep(0.05)
+        while not _locked(lock.fileno()):
+            if time.monotonic() > deadline:
+                raise OutputBusyError(f"{database} is in use by another run for minutes: wait for it, or stop it")
+            time.sleep(0.05)
         yield
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""Make one HTML page of scores, a backtest and a model: no script, no request, readable on paper, in Chinese or English."""
+"""Make one HTML page of scores, a backtest and a model: no script, no request, readable on paper, in zh or en."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["report"]
 
 
 def report(sources: Sequence[str | Path], out: str | Path, language: str | None = None) -> Path:
-    """Write one self-contained HTML page with every section that the sources allow, and one line for each they do not.
+    """Write one self-contained HTML page with the sections that the sources allow, and a line for each they do not.
 
-    Sources: a score table, a feature table, a backtest's predictions (.parquet or .csv, told by their columns), a backtest
-    (.json), a bundle folder; one of each at most. `language` is zh or en; else the bundle's, else en. The same sources
-    give the same bytes. Raises `ProjectError` for an unknown source, language or ending of `out`.
+    Sources: a score table, a feature table, a backtest's predictions (.parquet or .csv, told by their columns), a
+    backtest (.json), a bundle folder; one of each at most. `language` is zh or en; else the bundle's, else en. The same
+    sources give the same bytes. Raises `ProjectError` for an unknown source, language or ending of `out`.
     """
     target = Path(out)
     if target.suffix.lower() not in {".html", ".htm"}:
@@ -63,7 +63,7 @@ def _page(given: Given, pen: Pen) -> str:
 def _facts(given: Given, settings: dict[str, Any]) -> dict[str, Any]:
     """Collect what heads and closes the page: project, date, horizon, measure, versions. None is not known."""
     bundle, backtest, scores = given.bundle, given.backtest or {}, given.scores
-    row = scores.iloc[0] if scores is not None else {}
+    row: Any = scores.iloc[0] if scores is not None else {}
     version = row.get("model_version") or (bundle.version if bundle else None)
     return {
         "project": bundle.name if bundle else backtest.get("project"),

@@ -118,7 +118,7 @@ def _curves(given: Given, expected: np.ndarray[Any, Any], words: Mapping[str, st
 
 
 def _latest(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[frame["as_of"] == frame["as_of"].max()]
+    return frame.loc[frame["as_of"] == frame["as_of"].max()]
 
 
 def _widest(features: pd.DataFrame) -> tuple[int, str, str]:
@@ -170,7 +170,7 @@ def _cell(count: int, share: float, direction: int) -> dict[str, Any]:
     if 0 < count < SMALL:
         return {"text": f"< {SMALL}", "depth": 0.0, "kind": "small"}
     kind = ("down", "same", "up")[direction + 1]
-    return {"text": f"{count:,}" if count else "", "depth": round(0.75 * share, 3), "kind": kind}
+    return {"text": f"{count:,}", "depth": round(0.75 * share, 3), "kind": kind}
 
 
 def _ladder(scores: pd.DataFrame, names: list[str], column: str, pen: Pen) -> Any:

@@ -1,4 +1,4 @@
-"""Prepare what the report says about models: the rules, whether the risk can be trusted, baselines, schemes compared."""
+"""Prepare what the report says about models: the rules, whether the risk can be trusted, baselines, schemes."""
 
 from __future__ import annotations
 
@@ -88,8 +88,10 @@ def _churn(backtest: Mapping[str, Any] | None, predictions: pd.DataFrame | None,
 
 
 def _gains(last: pd.DataFrame, pen: Pen) -> dict[str, Any]:
-    """Draw gains on one test date for the model and the most telling baselines: those that rank customers."""
-    names = [c for c in last.columns if c.startswith("churn_") and last[c].notna().all() and last[c].nunique() > 1]
+    """Draw gains on one test date for the model and the baselines that rank customers at all."""
+    names = [
+        c for c in last.columns if c.startswith("churn_") and last[c].notna().all() and last[c].max() > last[c].min()
+    ]
     names.sort(key=lambda c: c != f"churn_{_OURS}")
     churned = last["churned"].to_numpy()
     models = {_model(c.removeprefix("churn_"), pen.words): last[c].to_numpy() for c in names}

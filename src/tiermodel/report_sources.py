@@ -1,4 +1,4 @@
-"""Read what a report is made from, each source recognised by what it is: scores, features, predictions, backtest, bundle."""
+"""Read what a report is made from: scores, features, predictions, a backtest, a bundle, each told by what it holds."""
 
 from __future__ import annotations
 
@@ -94,10 +94,10 @@ class Given:
 
 
 def read_sources(sources: Sequence[str | Path]) -> Given:
-    """Read score tables, feature tables and predictions (.parquet, .csv), backtests (.json) and bundle folders, one of each.
+    """Read a score table, a feature table and predictions (.parquet, .csv), a backtest (.json) and a bundle folder.
 
-    Raises `ProjectError` for a source that is not there, is none of these or comes twice, `DataError` and `ModelError`
-    for one that cannot be read.
+    Raises `ProjectError` for a source that is not there, is none of these or is the second of its kind,
+    `DataError` and `ModelError` for one that cannot be read.
     """
     if not sources:
         raise ProjectError("a report needs a source: a score table, a backtest or a bundle folder")
@@ -159,7 +159,7 @@ def _checked(path: Path, kind: str, table: pa.Table) -> pd.DataFrame:
         raise DataError(f"{path}: the {kind} lack the columns {missing}; write them again with this version")
     if not table.num_rows:
         raise DataError(f"{path}: the {kind} have no row")
-    frame = table.select([*wanted.texts]).to_pandas().astype(object)
+    frame: pd.DataFrame = table.select([*wanted.texts]).to_pandas().astype(object)
     frame = frame.where(frame.notna(), "").astype(str)
     frame["as_of"] = frame["as_of"].str[:10]
     for name in (*wanted.numbers, *more):

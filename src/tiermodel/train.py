@@ -94,7 +94,7 @@ def fit_bundle(
     now = pd.Timestamp(as_of)
     panel = panel[panel["as_of"] <= now].reset_index(drop=True)
     unknown = panel["as_of"] + pd.Timedelta(days=span) > now
-    panel.loc[unknown, ["outcome_orders", "outcome_value"]] = np.nan
+    panel.loc[unknown, ["outcome_purchase_days", "outcome_value"]] = np.nan
     snapshot = panel[panel["as_of"] == now]
     history = panel[~unknown]
     say("fitting the scheme")

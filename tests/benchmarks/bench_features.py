@@ -145,7 +145,7 @@ def _pandas_totals(
     yield "net_amount_total", spent
     yield "order_amount_mean", spent / count
     yield "lines_per_order", bought.groupby("customer_id").size() / count
-    yield "return_amount_share", (gross - spent) / gross
+    yield "return_amount_ratio", (gross - spent) / gross
     yield "purchase_days_total", by_day.size()
     yield "days_since_first", (as_of - by_day.min()).dt.days
     yield "days_since_last", last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 
 import pyarrow as pa
 
@@ -29,6 +30,8 @@ def sorted_rows(transactions: Transactions, before_day: int) -> Iterator[pa.Reco
 
 def rows_from(transactions: Transactions, day: int) -> int:
     """Count the good rows on or after a day."""
+    if day > (transactions.last_day - date(1970, 1, 1)).days:
+        return 0
     query = f"SELECT count(*) FROM ({transactions.rows_sql}) WHERE day >= {int(day)}"
     found = transactions.connection.cursor().execute(query).fetchone()
     return int(found[0]) if found else 0

@@ -12,8 +12,8 @@ from tiermodel.features.stream import Chunk, Request
 
 __all__ = ["OUTCOME_COLUMNS", "outcome_columns", "outcome_requests", "outcome_span"]
 
-OUTCOME_COLUMNS = ("outcome_orders", "outcome_value")
-"""Orders, and the amount or margin in currency units, in the outcome window; NaN where it is not fully observed."""
+OUTCOME_COLUMNS = ("outcome_purchase_days", "outcome_value")
+"""Days with a purchase, and the amount or margin in currency units, in the outcome window; NaN where not fully observed."""
 
 
 def outcome_span(outcome: Outcome) -> int:
@@ -26,14 +26,14 @@ def outcome_span(outcome: Outcome) -> int:
 
 
 def outcome_requests(outcome: Outcome, measure: Literal["amount", "margin"]) -> tuple[Request, Request]:
-    """Ask for orders and value in the window [as_of + gap, as_of + gap + horizon)."""
+    """Ask for days with a purchase, and value, in the window [as_of + gap, as_of + gap + horizon)."""
     value = "net_amount" if measure == "amount" else "margin"
     start, end = outcome.gap_days, outcome_span(outcome)
-    return Request("order_count", start, end), Request(value, start, end)
+    return Request("purchase_days", start, end), Request(value, start, end)
 
 
 def outcome_columns(chunk: Chunk, outcome: Outcome, data_end: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Read orders and value, the last two sums of the chunk; a window that ends after the data is no outcome."""
+    """Read purchase days and value, the last two sums of the chunk; a window that ends after the data is no outcome."""
     observed = chunk.as_of + outcome_span(outcome) <= data_end
-    orders, value = np.where(observed, chunk.sums[-2:], np.nan)
-    return orders, value
+    days, value = np.where(observed, chunk.sums[-2:], np.nan)
+    return days, value

@@ -20,7 +20,7 @@ from tiermodel.errors import DataError
 from tiermodel.features.outcome import outcome_span
 from tiermodel.features.panel import KEYS
 from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted, side_by_side
-from tiermodel.models.folds import rolling_folds
+from tiermodel.models.folds import level_trust, rolling_folds
 from tiermodel.models.linear import Linear, fit_logistic
 
 __all__ = ["ChurnModel", "at_risk", "fit_churn"]
@@ -68,9 +68,9 @@ def fit_churn(
     The second frame has the keys, `actual` (1 = churned) and `predicted`; it is empty where no snapshot is late enough,
     and then the prior blend stands uncalibrated. Raises `DataError` with fewer than 20 customers of either kind.
     """
-    chosen = at_risk(project, panel) & panel["outcome_orders"].notna().to_numpy()
+    chosen = at_risk(project, panel) & panel["outcome_purchase_days"].notna().to_numpy()
     rows, x = panel[chosen].reset_index(drop=True), inputs[chosen]
-    churned = (rows["outcome_orders"] == 0).to_numpy()
+    churned = (rows["outcome_purchase_days"] == 0).to_numpy()
     fewest = int(min(churned.sum(), (~churned).sum()))
     if fewest < FEWEST_PER_CLASS:
         raise DataError(
@@ -99,7 +99,7 @@ def fit_churn(
         )
         rounds_at = int(np.argmin([_loss(_PRIOR, z, p, actual) for p in trees]))
         rounds = ROUNDS[rounds_at]
-        weights = _fit_blend(z, trees[rounds_at], actual)
+        weights = _fit_blend(z, trees[rounds_at], actual, len(folds))
         later = rows.iloc[test].assign(actual=actual.astype(float), predicted=_blend(weights, z, trees[rounds_at]))
     model = ChurnModel(
         tuple(names), linear, boosted.first(rounds), (float(weights[0]), float(weights[1]), float(weights[2]))
@@ -112,11 +112,13 @@ def _loss(weights: Floats, linear: Floats, boosted: Floats, actual: NDArray[np.b
     return float(-np.mean(np.log(np.where(actual, p, 1 - p))))
 
 
-def _fit_blend(linear: Floats, boosted: Floats, actual: NDArray[np.bool_]) -> Floats:
-    """Minimise the log loss over non-negative weights, held near the prior as by a few dozen rows."""
-    pull = _PRIOR_ROWS / len(actual)
+def _fit_blend(linear: Floats, boosted: Floats, actual: NDArray[np.bool_], dates: int) -> Floats:
+    """Minimise the log loss over non-negative weights near the prior; trust the level as far as dates allow."""
+    trust, rate = level_trust(dates), float(actual.mean())
+    level = rate * (1 - rate) / 2 * (1 - trust) / trust  # against this curvature, `trust` of the level error remains
+    pull = np.array([level, *(2 * [_PRIOR_ROWS / len(actual)])])
     found = minimize(
-        lambda w: _loss(w, linear, boosted, actual) + pull * float(np.sum((w - _PRIOR) ** 2)),
+        lambda w: _loss(w, linear, boosted, actual) + float(np.sum(pull * (w - _PRIOR) ** 2)),
         _PRIOR,
         method="L-BFGS-B",
         bounds=[(-5, 5), (0, 3), (0, 3)],

@@ -18,7 +18,7 @@ from tiermodel.errors import DataError
 from tiermodel.features.outcome import outcome_span
 from tiermodel.features.panel import KEYS
 from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted, side_by_side
-from tiermodel.models.folds import rolling_folds
+from tiermodel.models.folds import level_trust, rolling_folds
 from tiermodel.models.linear import Linear, fit_ridge
 
 __all__ = ["ValueModel", "fit_value"]
@@ -46,7 +46,7 @@ class ValueModel:
 
     def predict(self, x: Floats) -> Floats:
         """Give each row's expected value in currency units; `x` has the columns `names`, in that order."""
-        return _mix(self.weight, self.levels, self.linear.decision(x), self.boosted.predict(x))
+        return _mix(self.weight, self.levels, _square(self.linear.decision(x)), self.boosted.predict(x))
 
     def interval(self, predicted: Floats) -> tuple[Floats, Floats]:
         """Give the bounds that held 90 % of later outcomes with predictions of this size."""
@@ -64,8 +64,8 @@ def _floor(edges: list[float]) -> float:
     return max(edges[len(edges) // 2] / 10, 1e-6) if edges else 1.0
 
 
-def _mix(weight: float, levels: tuple[float, float], root: Floats, boosted: Floats) -> Floats:
-    return weight * levels[1] * boosted + (1 - weight) * levels[0] * np.maximum(root, 0.0) ** 2
+def _mix(weight: float, levels: tuple[float, float], squared: Floats, boosted: Floats) -> Floats:
+    return weight * levels[1] * boosted + (1 - weight) * levels[0] * squared
 
 
 def fit_value(
@@ -85,9 +85,10 @@ def fit_value(
         )
     positive = np.maximum(actual, 0.0)
 
-    def members(train: NDArray[np.int64]) -> tuple[Linear, Boosted]:
+    def members(train: NDArray[np.int64]) -> tuple[Linear, float, Boosted]:
         grown = fit_boosted(x[train], positive[train], names, ROUNDS[-1], project.seed, **_TWEEDIE)
-        return fit_ridge(x[train], np.sqrt(positive[train])), grown
+        linear = fit_ridge(x[train], np.sqrt(positive[train]))
+        return linear, _level(_square(linear.decision(x[train])), positive[train]), grown
 
     everyone = np.arange(len(rows))
     folds = [
@@ -95,25 +96,31 @@ def fit_value(
         for train, test in rolling_folds(rows["as_of"], outcome_span(project.outcome))
         if np.count_nonzero(positive[train]) >= FEWEST
     ]
-    *earlier, (linear, boosted) = side_by_side(members, [*(train for train, _ in folds), everyone])
+    *earlier, (linear, smear, boosted) = side_by_side(members, [*(train for train, _ in folds), everyone])
     honest = bool(folds)
     if (
         not honest
     ):  # no snapshot is late enough: level and interval come from the training rows, and no figure is given for later
-        folds, earlier = [(everyone, everyone)], [(linear, boosted)]
+        folds, earlier = [(everyone, everyone)], [(linear, smear, boosted)]
     test = np.concatenate([test for _, test in folds])
     wanted = actual[test]
-    root = np.concatenate([fitted.decision(x[t]) for (fitted, _), (_, t) in zip(earlier, folds, strict=True)])
-    trees = np.hstack(
-        [[grown.predict(x[t], r) for r in ROUNDS] for (_, grown), (_, t) in zip(earlier, folds, strict=True)]
-    )
+    tests = [t for _, t in folds]
+    root = np.concatenate([s * _square(m.decision(x[t])) for (m, s, _), t in zip(earlier, tests, strict=True)])
+    trees = np.hstack([[grown.predict(x[t], r) for r in ROUNDS] for (*_, grown), t in zip(earlier, tests, strict=True)])
     best = int(np.argmin([_squared_error(_level(p, wanted) * p, wanted) for p in trees]))
-    levels = (_level(np.maximum(root, 0.0) ** 2, wanted), _level(trees[best], wanted))
-    weight = min(_WEIGHTS, key=lambda w: _squared_error(_mix(w, levels, root, trees[best]), wanted))
-    predicted = _mix(weight, levels, root, trees[best])
+    exact = (_level(root, wanted), _level(trees[best], wanted))
+    weight = min(_WEIGHTS, key=lambda w: _squared_error(_mix(w, exact, root, trees[best]), wanted))
+    trust = level_trust(len(folds))
+    shared = (exact[0] ** trust, exact[1] ** trust)
+    predicted = _mix(weight, shared, root, trees[best])
+    levels = (smear * shared[0], shared[1])
     model = ValueModel(tuple(names), linear, boosted.first(ROUNDS[best]), weight, levels, *_bands(predicted, wanted))
     later = rows.iloc[test].assign(actual=wanted, predicted=predicted)[[*KEYS, "actual", "predicted"]]
     return model, (later if honest else later.iloc[:0]).reset_index(drop=True)
+
+
+def _square(root: Floats) -> Floats:
+    return np.maximum(root, 0.0) ** 2
 
 
 def _squared_error(predicted: Floats, actual: Floats) -> float:
