@@ -13,7 +13,7 @@ from tiermodel.features.stream import Chunk, Request
 __all__ = ["OUTCOME_COLUMNS", "outcome_columns", "outcome_requests", "outcome_span"]
 
 OUTCOME_COLUMNS = ("outcome_purchase_days", "outcome_value")
-"""Days with a purchase, and the amount or margin in currency units, in the outcome window; NaN where not fully observed."""
+"""Days with a purchase, and the amount or margin in currency units, in the window; NaN where not fully observed."""
 
 
 def outcome_span(outcome: Outcome) -> int:
