@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tiermodel.models import boosted
 from tiermodel.train import train
 from worlds import TrainedWorld, small_project, small_world
 
@@ -26,6 +25,4 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedWorld:
     """Train once on a small world; the tests that share it must not change its files."""
     folder = tmp_path_factory.mktemp("world")
     project = small_project(small_world(folder / "transactions.parquet"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(boosted, "_THREADS", 1)  # the same trees, and no waiting for a second core that is busy
-        return TrainedWorld(project, train(project, out=folder / "bundle"), folder / "bundle")
+    return TrainedWorld(project, train(project, out=folder / "bundle"), folder / "bundle")

@@ -111,7 +111,7 @@ def backtest(
     frames = []
     for day in dates:
         say(f"{day}: training")
-        frames.append(_one_date(project, panel, day, transactions.columns, results, say))
+        frames.append(_one_date(project, panel, day, transactions, results, say))
     done = Backtest(_plain(results), pd.concat(frames, ignore_index=True))
     if out is not None:
         write_json(done.results, Path(out))
@@ -121,13 +121,13 @@ def backtest(
 
 
 def _one_date(
-    project: Project, panel: pd.DataFrame, day: date, columns: frozenset[str], results: dict[str, Any], say: Say
+    project: Project, panel: pd.DataFrame, day: date, transactions: Transactions, results: dict[str, Any], say: Say
 ) -> pd.DataFrame:
     """Train as of one date, predict its customers, add the figures to `results`, give the predictions."""
     now = pd.Timestamp(day)
     span = pd.Timedelta(days=outcome_span(project.outcome))
-    wanted = {pd.Timestamp(d) for d in panel_dates(project, day, panel["as_of"].min().date())}
-    bundle, _ = fit_bundle(project, panel[panel["as_of"].isin(wanted)], day, columns)
+    wanted = {pd.Timestamp(d) for d in panel_dates(project, day, transactions.first_day)}
+    bundle, _ = fit_bundle(project, panel[panel["as_of"].isin(wanted)], day, transactions.columns)
     customers = panel[(panel["as_of"] == now) & panel["days_since_last"].notna()].reset_index(drop=True)
     past = panel[panel["as_of"].isin(wanted) & (panel["as_of"] + span <= now) & panel["days_since_last"].notna()]
     hidden = customers.assign(

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tiermodel.errors import ModelError
+from tiermodel.errors import ModelError, ProjectError
 from tiermodel.features.catalogue import Feature, expand
 from tiermodel.features.peers import Peers
 from tiermodel.models.boosted import Boosted
@@ -111,7 +111,7 @@ def load_bundle(folder: str | Path) -> Bundle:
     files = _checked_files(Path(folder))
     try:
         return _read(json.loads(files[_JSON]), files)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ProjectError) as error:
         raise ModelError(
             f"{folder}: {_JSON} does not have the shape of format {FORMAT}: {error!r}; train it again"
         ) from error
@@ -127,7 +127,7 @@ def _checked_files(folder: Path) -> dict[str, bytes]:
         manifest = json.loads(manifest_bytes)
         wanted = dict(manifest["files"])
         found_format = manifest["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{folder / _MANIFEST}: not a manifest ({error!r}); copy the bundle again") from None
     if found_format != FORMAT:
         raise ModelError(
@@ -199,7 +199,7 @@ def _digest(content: bytes) -> str:
 
 
 def _card(bundle: Bundle) -> str:
-    facts, scheme, horizon = bundle.facts, bundle.scheme.scheme, bundle.settings["outcome"]["horizon_days"]
+    facts, scheme, horizon = _plain(bundle.facts), bundle.scheme.scheme, bundle.settings["outcome"]["horizon_days"]
     lines = [
         f"# {bundle.name}",
         "",
@@ -214,7 +214,7 @@ def _card(bundle: Bundle) -> str:
         "## Out of time, on later snapshots than the members were trained on",
         "",
         *(
-            f"- {target}: " + ", ".join(f"{k} {v:.4g}" for k, v in sorted(numbers.items()))
+            f"- {target}: " + ", ".join(f"{k} {v:.4g}" for k, v in sorted(numbers.items()) if v is not None)
             for target, numbers in sorted(facts["later"].items())
         ),
         "",

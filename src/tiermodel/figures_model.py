@@ -99,25 +99,24 @@ def gains(pen: Pen, churned: Floats, predicted: Mapping[str, Floats]) -> Figure:
         best = np.minimum(grid / churned.mean(), 1)
         axes.plot(grid, best, color=COLOURS["muted"], linewidth=0.9, linestyle=":", label=pen.words["perfect"])
         for (name, p), (colour, dash) in zip(predicted.items(), LINES, strict=False):
-            found = [found_at(churned, p, share) for share in grid]
-            axes.plot(grid, found, dash, color=COLOURS[colour], linewidth=1.6, label=name)
+            axes.plot(grid, found_at(churned, p, grid), dash, color=COLOURS[colour], linewidth=1.6, label=name)
         axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=0.8, label=pen.words["random"])
         percent_axes(axes, pen.words["contacted"], pen.words["found"])
         axes.legend(loc="lower right")
     return figure
 
 
-def found_at(churned: Floats, predicted: Floats, share: float) -> float:
-    """Give the share of leavers among the riskiest `share` of customers; equal risks are contacted in equal parts.
+def found_at(churned: Floats, predicted: Floats, shares: Floats) -> Floats:
+    """Give the share of leavers found for each share of customers contacted, equal risks in equal parts.
 
-    >>> found_at(np.array([1.0, 0.0, 1.0, 0.0]), np.array([0.9, 0.1, 0.2, 0.2]), 0.5)
-    0.75
+    >>> found_at(np.array([1.0, 0.0, 1.0, 0.0]), np.array([0.9, 0.1, 0.2, 0.2]), np.array([0.25, 0.5])).tolist()
+    [0.5, 0.75]
     """
     risks, group = np.unique(-predicted, return_inverse=True)
     heads, leavers = np.bincount(group, minlength=len(risks)), np.bincount(group, weights=churned)
     reached = np.concatenate([[0], np.cumsum(heads)]) / len(predicted)
     found = np.concatenate([[0], np.cumsum(leavers)]) / leavers.sum()
-    return float(np.interp(share, reached, found))
+    return np.interp(shares, reached, found)
 
 
 def differences(pen: Pen, comparisons: Sequence[Mapping[str, Any]]) -> Figure:
@@ -141,7 +140,7 @@ def differences(pen: Pen, comparisons: Sequence[Mapping[str, Any]]) -> Figure:
                 panel.plot(middle, y, "o", color=colour, markersize=4)
             panel.set_yticks(range(len(models)), [pen.words.get(f"model_{m}", m) for m in models])
             panel.set_title(f"{pen.words[f'target_{target}']} · {pen.words.get(f'metric_{metric}', metric)}")
-            panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+            panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
             panel.set(xlabel=pen.words["better_arrow"], ylim=(-0.6, len(models) - 0.4))
     return figure
 
@@ -157,7 +156,7 @@ def tournament(pen: Pen, schemes: Mapping[str, tuple[float, float]], ours: str) 
             axes.annotate(
                 short(name),
                 (x, y),
-                (7, -3),
+                (7, -13 if name == ours else 3),
                 textcoords="offset points",
                 fontweight="bold" if name == ours else "normal",
             )

@@ -27,6 +27,7 @@ RISK_BANDS = {"low": "低", "medium": "中", "high": "高"}
 _RISK_EDGES = (0.2, 0.5)
 _MOVEMENTS = {"down": "降级", "same": "不变", "up": "升级", "new": "新客户"}
 _DECIMALS = 6
+_NUMERIC = {"floating", "integer", "mixed-integer-float", "boolean", "decimal", "empty"}
 
 
 @dataclass(frozen=True)
@@ -155,30 +156,33 @@ def predict(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None =
 
 
 def _checked(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
-    missing = [name for name in bundle.inputs.names if name not in frame.columns]
+    names = bundle.inputs.names
+    missing = [name for name in names if name not in frame.columns]
     if missing:
         raise ModelError(
-            f"{len(missing)} of {len(bundle.inputs.names)} features of {bundle.version} are missing: {missing[:5]}; "
+            f"{len(missing)} of {len(names)} features of {bundle.version} are missing: {missing[:5]}; "
             "build them with `tiermodel features`, in a project with the same windows and columns"
         )
+    twice = sorted(set(frame.columns[frame.columns.duplicated()]) & {*KEYS, *names})
+    if twice:
+        raise ModelError(f"columns {twice[:5]} are there more than once; keep one of each")
     if "customer_id" not in frame.columns:
-        frame = frame.assign(customer_id=frame.index.astype(str))
+        frame = frame.assign(customer_id=frame.index.map(str))
     if "as_of" not in frame.columns:
         frame = frame.assign(as_of=np.datetime64("NaT", "s"))
-    frame = frame[[*KEYS, *bundle.inputs.names]].reset_index(drop=True)
-    for name in bundle.inputs.names:
-        try:
-            values = frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
-        except (TypeError, ValueError):
-            raise DataError(
-                f"feature {name!r} is not a number in every row: first values {frame[name].head(3).tolist()}"
-            ) from None
-        bad = np.flatnonzero(np.isinf(values))
-        if bad.size:
-            raise DataError(
-                f"feature {name!r} is infinite in {bad.size} rows, first at position {bad[0]}: build it again"
-            )
-    return frame
+    frame = frame[[*KEYS, *names]].reset_index(drop=True)
+    numbers = {name: _numbers(name, frame[name]) for name in names}
+    return pd.DataFrame({**{key: frame[key] for key in KEYS}, **numbers})
+
+
+def _numbers(name: str, column: pd.Series) -> NDArray[np.float64]:
+    if pd.api.types.infer_dtype(column, skipna=True) not in _NUMERIC:
+        raise DataError(f"feature {name!r} is not a number in every row: first values {column.head(3).tolist()}")
+    values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    bad = np.flatnonzero(np.isinf(values))
+    if bad.size:
+        raise DataError(f"feature {name!r} is infinite in {bad.size} rows, first at position {bad[0]}: build it again")
+    return values
 
 
 def _previous(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None) -> NDArray[np.float64]:

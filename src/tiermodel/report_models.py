@@ -98,7 +98,7 @@ def _gains(last: pd.DataFrame, pen: Pen) -> dict[str, Any]:
     return {
         "gains": svg(figures_model.gains(pen, churned, models), "gains", pen.words["found"]),
         "gains_date": last["as_of"].iloc[0],
-        "found": found_at(churned, last["churn_tiermodel"].to_numpy(), 0.2),
+        "found": float(found_at(churned, last["churn_tiermodel"].to_numpy(), np.array([0.2]))[0]),
     }
 
 

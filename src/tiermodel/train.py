@@ -93,7 +93,7 @@ def fit_bundle(
     span = outcome_span(project.outcome)
     now = pd.Timestamp(as_of)
     panel = panel[panel["as_of"] <= now].reset_index(drop=True)
-    unknown = panel["as_of"] + pd.Timedelta(days=span) > now
+    unknown = (panel["as_of"] + pd.Timedelta(days=span) > now) | panel["outcome_purchase_days"].isna()
     panel.loc[unknown, ["outcome_purchase_days", "outcome_value"]] = np.nan
     snapshot = panel[panel["as_of"] == now]
     history = panel[~unknown]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["freeze", "leaf_of", "round_readable"]
+__all__ = ["freeze", "leaf_of", "round_readable", "roundest"]
 
 
 def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, list[Any]], NDArray[np.int64]]:
@@ -54,3 +55,12 @@ def round_readable(value: float, digits: int = 3) -> float:
     if value == 0 or not math.isfinite(value):
         return value
     return round(value, digits - 1 - math.floor(math.log10(abs(value))))
+
+
+def roundest(value: float, fits: Callable[[float], bool]) -> float:
+    """Round to the fewest significant digits that fit; the value itself where no rounding does.
+
+    >>> roundest(1234.123, lambda r: 1232 < r <= 1234.123), roundest(5.0, lambda r: r < 5)
+    (1234.0, 5.0)
+    """
+    return next((r for digits in range(1, 16) if fits(r := round_readable(value, digits))), value)

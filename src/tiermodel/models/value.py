@@ -7,6 +7,7 @@ of net value, so a forecast of all customers adds up, and intervals reach below 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,8 @@ COVERAGE = 0.90
 FEWEST = 50
 _BANDS = 10
 _TWEEDIE = {"objective": "tweedie", "tweedie_variance_power": 1.2}
-_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_EQUAL = 0.5
+_WEIGHTS = (0.0, 0.25, _EQUAL, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,9 @@ def fit_value(
     tests = [t for _, t in folds]
     root = np.concatenate([s * _square(m.decision(x[t])) for (m, s, _), t in zip(earlier, tests, strict=True)])
     trees = np.hstack([[grown.predict(x[t], r) for r in ROUNDS] for (*_, grown), t in zip(earlier, tests, strict=True)])
-    best = int(np.argmin([_squared_error(_level(p, wanted) * p, wanted) for p in trees]))
+    best = int(np.argmin([_errors(_level(p, wanted) * p, wanted).mean() for p in trees]))
     exact = (_level(root, wanted), _level(trees[best], wanted))
-    weight = min(_WEIGHTS, key=lambda w: _squared_error(_mix(w, exact, root, trees[best]), wanted))
+    weight = _weight({w: _errors(_mix(w, exact, root, trees[best]), wanted) for w in _WEIGHTS})
     trust = level_trust(len(folds))
     shared = (exact[0] ** trust, exact[1] ** trust)
     predicted = _mix(weight, shared, root, trees[best])
@@ -123,10 +125,17 @@ def _square(root: Floats) -> Floats:
     return np.maximum(root, 0.0) ** 2
 
 
-def _squared_error(predicted: Floats, actual: Floats) -> float:
-    """Give the mean squared error, smallest for the mean, its largest thousandth cut so that no whale decides alone."""
+def _errors(predicted: Floats, actual: Floats) -> Floats:
+    """Give squared errors, smallest for the mean, the largest thousandth cut so that no whale decides alone."""
     most = float(np.quantile(actual, 0.999))
-    return float(np.mean((np.minimum(predicted, most) - np.minimum(actual, most)) ** 2))
+    return np.square(np.minimum(predicted, most) - np.minimum(actual, most))
+
+
+def _weight(errors: Mapping[float, Floats]) -> float:
+    """Keep equal weights unless others are better beyond chance: few dates cannot tell near-equal blends apart."""
+    gains = {w: errors[_EQUAL] - e for w, e in errors.items() if w != _EQUAL}
+    sure = {w: g.mean() for w, g in gains.items() if g.mean() > 2 * g.std() / np.sqrt(len(g))}
+    return max(sure, key=lambda w: sure[w], default=_EQUAL)
 
 
 def _level(predicted: Floats, actual: Floats) -> float:

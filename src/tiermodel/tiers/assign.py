@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.errors import ProjectError
+from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.catalogue import Feature
+from tiermodel.features.panel import feature_names
 from tiermodel.tiers import learned, rfm, share
-from tiermodel.tiers.conditions import number
-from tiermodel.tiers.scheme import LearnedScheme, RfmScheme, ShareScheme, parse_scheme
+from tiermodel.tiers.scheme import LearnedScheme, RfmScheme, Score, ShareScheme, parse_scheme
 
 __all__ = ["FittedScheme", "fit_scheme"]
 
@@ -48,12 +48,14 @@ class FittedScheme:
         return np.array([(row[-REASONS:] + [""] * REASONS)[:REASONS] for row in rows], dtype=object)
 
     def rules(self, features: Mapping[str, Feature], language: str) -> list[str]:
-        """Write every rule as one line: the level, its conditions and, for learned rules, support, purity and value."""
+        """Write every rule that a customer can meet as one line; learned rules with support, purity and value."""
         kind = _KINDS[self.scheme.kind]
         names = self.scheme.names(language)
         codes = self.scheme.codes
         lines = []
         for i, rule in enumerate(kind.conditions(self.scheme, self.state)):
+            if any(condition.impossible for condition in rule):
+                continue
             code = self.scheme.bought_levels[self._level_of_rule(i)]
             words = (" 且 " if language == "zh" else " and ").join(c.text(features, language) for c in rule)
             lines.append((codes.index(code), f"{names[codes.index(code)]} ({code}): {words}{self._facts(i, language)}"))
@@ -71,7 +73,7 @@ class FittedScheme:
             return ""
         fact = self.state["leaves"][rule]
         words = ("占比", "纯度", "后续价值") if language == "zh" else ("support", "purity", "value that followed")
-        figures = (f"{fact['support']:.1%}", f"{fact['purity']:.0%}", number(fact["value_mean"]))
+        figures = (f"{fact['support']:.1%}", f"{fact['purity']:.0%}", f"{fact['value_mean']:,.6g}")
         return f"  [{', '.join(f'{word} {figure}' for word, figure in zip(words, figures, strict=True))}]"
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,22 +92,30 @@ def fit_scheme(
     """Freeze a scheme: cut points on the latest snapshot, learned rules on past snapshots whose outcome is observed.
 
     Both frames are panels sorted by customer and date. Raises `ProjectError` where the scheme names a feature that is
-    not there.
+    not there, `DataError` where the snapshot has nobody who bought.
     """
-    for score in (
-        [scheme]
-        if isinstance(scheme, ShareScheme)
-        else [scheme.r, scheme.f, scheme.m]
-        if isinstance(scheme, RfmScheme)
-        else []
-    ):
-        if score.feature not in snapshot.columns:
+    bought = snapshot[snapshot["days_since_last"].notna()]
+    if bought.empty:
+        raise DataError(
+            f"scheme {scheme.code}: none of {len(snapshot)} customers has bought; "
+            "check that data.transactions.columns.amount is above zero for a purchase"
+        )
+    for score in _ranked(scheme):
+        if score.feature not in feature_names(snapshot):
             raise ProjectError(
                 f"scheme {scheme.code}: feature {score.feature!r} is not built; "
-                f"there are {', '.join(snapshot.columns[2:])}"
+                f"there are {', '.join(feature_names(snapshot))}"
             )
-    bought = snapshot[snapshot["days_since_last"].notna()]
+        if bought[score.feature].isna().all():
+            raise DataError(f"scheme {scheme.code}: no customer has a {score.feature!r}; rank by another feature")
     if isinstance(scheme, LearnedScheme):
         followed = history[history["days_since_last"].notna() & history["outcome_value"].notna()]
         return FittedScheme(scheme, learned.fit(scheme, followed, seed))
     return FittedScheme(scheme, _KINDS[scheme.kind].fit(scheme, bought))
+
+
+def _ranked(scheme: ShareScheme | RfmScheme | LearnedScheme) -> list[ShareScheme | Score]:
+    """List what names a feature to rank by."""
+    if isinstance(scheme, RfmScheme):
+        return [scheme.r, scheme.f, scheme.m]
+    return [scheme] if isinstance(scheme, ShareScheme) else []

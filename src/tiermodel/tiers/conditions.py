@@ -21,6 +21,11 @@ class Condition:
     missing: bool = False
     closed_low: bool = False
 
+    @property
+    def impossible(self) -> bool:
+        """Tell whether no number lies within the bounds, as between two equal cut points."""
+        return self.low >= self.high
+
     def text(self, features: Mapping[str, Feature], language: str) -> str:
         """Write the condition as a person reads it."""
         entry = features.get(self.feature)
@@ -39,9 +44,9 @@ class Condition:
 
 
 def number(value: float) -> str:
-    """Print a number without noise.
+    """Print a number with every digit that counts, so that a bound is applied as it is read.
 
-    >>> number(1234.5), number(0.25), number(3.0)
-    ('1,234.5', '0.25', '3')
+    >>> number(1234567.25), number(0.25), number(3.0)
+    ('1,234,567.25', '0.25', '3')
     """
-    return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.0f}"
+    return f"{value:,}".removesuffix(".0")

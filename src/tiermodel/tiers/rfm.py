@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.features.tree import round_readable
+from tiermodel.features.tree import roundest
 from tiermodel.tiers.conditions import Condition
 from tiermodel.tiers.scheme import RfmScheme, Score
 
@@ -21,7 +21,10 @@ _JENKS_SAMPLE = 2_000
 
 def fit(scheme: RfmScheme, frame: pd.DataFrame) -> dict[str, Any]:
     """Freeze the cut points of the three scores on one snapshot of buyers."""
-    return {"cuts": {axis: _cuts(getattr(scheme, axis), frame) for axis in AXES}}
+    return {
+        "cuts": {axis: _cuts(getattr(scheme, axis), frame) for axis in AXES},
+        "may_miss": [axis for axis in AXES if frame[getattr(scheme, axis).feature].isna().any()],
+    }
 
 
 def _cuts(score: Score, frame: pd.DataFrame) -> list[float]:
@@ -30,20 +33,32 @@ def _cuts(score: Score, frame: pd.DataFrame) -> list[float]:
     values = frame[score.feature].to_numpy(dtype=np.float64)
     values = np.sort(values[~np.isnan(values)])
     if score.cuts == "jenks":
-        return _jenks(values, score.bins)
-    found = np.quantile(values, np.arange(1, score.bins) / score.bins, method="inverted_cdf")
-    return sorted({round_readable(float(cut), 6) for cut in found})
+        found = _jenks(values, score.bins)
+    else:
+        found = np.quantile(values, np.arange(1, score.bins) / score.bins, method="inverted_cdf")
+    # equal cut points stay: with many ties below, the scores between stay empty and the best is still the best
+    return [_cut_after(float(cut), values) for cut in found]
+
+
+def _cut_after(value: float, values: NDArray[np.float64]) -> float:
+    """Put the cut at a readable number from the value on, before the next greater one."""
+    greater = values[values > value]
+    return value if greater.size == 0 else roundest(value, lambda cut: value <= cut < greater[0])
 
 
 def _jenks(values: NDArray[np.float64], bins: int) -> list[float]:
-    """Minimise the squared deviation within classes (Jenks 1967, Fisher 1958) on at most 2,000 quantiles."""
-    x = np.quantile(values, np.linspace(0, 1, min(len(values), _JENKS_SAMPLE)))
-    n = len(x)
+    """Minimise the squared deviation within classes (Jenks 1967, Fisher 1958) on at most 2,000 quantiles.
+
+    Gives each class's greatest value but the last's; the first is repeated where there are fewer values than classes.
+    """
+    n = min(len(values), _JENKS_SAMPLE)
+    x = values[np.rint(np.linspace(0, len(values) - 1, n)).astype(np.int64)]
+    classes = min(bins, len(np.unique(x)))
     total, square = np.append(0, np.cumsum(x)), np.append(0, np.cumsum(x * x))
     start = np.arange(n)
     cost = np.array([square[j] - total[j] ** 2 / max(j, 1) for j in range(n + 1)])
-    back = np.zeros((bins, n + 1), dtype=np.int64)
-    for k in range(1, bins):
+    back = np.zeros((classes, n + 1), dtype=np.int64)
+    for k in range(1, classes):
         nxt = np.full(n + 1, np.inf)
         for j in range(k + 1, n + 1):
             i = start[k:j]
@@ -51,17 +66,17 @@ def _jenks(values: NDArray[np.float64], bins: int) -> list[float]:
             best = int(np.argmin(cost[i] + within))
             nxt[j], back[k, j] = cost[i[best]] + within[best], i[best]
         cost = nxt
-    cuts, j = [], n
-    for k in range(bins - 1, 0, -1):
+    ends, j = [], n
+    for k in range(classes - 1, 0, -1):
         j = int(back[k, j])
-        cuts.append(round_readable(float(x[j - 1]), 6))
-    return sorted(set(cuts))
+        ends.append(float(x[j - 1]))
+    return [min(ends, default=float(x[0]))] * (bins - classes) + ends[::-1]
 
 
 def _scores(score: Score, cuts: list[float], values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Score from 1; a value on a cut point belongs to the lower side, so equal values share a score."""
+    """Score from 1, as without a value; one on a cut point belongs to the lower side, so equal values share a score."""
     rank = np.searchsorted(np.array(cuts), values, side="left")
-    return 1 + rank if score.better == "higher" else score.bins - rank
+    return np.where(np.isnan(values), 1, 1 + rank if score.better == "higher" else score.bins - rank)
 
 
 def assign(
@@ -92,13 +107,12 @@ def _cells(scheme: RfmScheme, scores: tuple[int, ...]) -> list[Any]:
 def conditions(scheme: RfmScheme, state: dict[str, Any]) -> list[list[Condition]]:
     """List each rule's conditions: one for each score."""
     return [
-        [_bounds(getattr(scheme, axis), state["cuts"][axis], s) for axis, s in zip(AXES, combination, strict=True)]
-        for combination in itertools.product(*(range(1, getattr(scheme, axis).bins + 1) for axis in AXES))
+        [_bounds(getattr(scheme, a), state["cuts"][a], s, a in state["may_miss"]) for a, s in zip(AXES, c, strict=True)]
+        for c in itertools.product(*(range(1, getattr(scheme, axis).bins + 1) for axis in AXES))
     ]
 
 
-def _bounds(score: Score, cuts: list[float], s: int) -> Condition:
+def _bounds(score: Score, cuts: list[float], s: int, may_miss: bool) -> Condition:
     edges = [-np.inf, *cuts, np.inf]
     rank = s - 1 if score.better == "higher" else score.bins - s
-    rank = min(rank, len(edges) - 2)
-    return Condition(score.feature, edges[rank], edges[rank + 1])
+    return Condition(score.feature, edges[rank], edges[rank + 1], missing=may_miss and s == 1)

@@ -118,7 +118,7 @@ class Score(_Data):
     feature: str
     better: Literal["higher", "lower"] = "higher"
     bins: Annotated[int, Field(ge=2, le=10)] = 5
-    cuts: tuple[float, ...] | Literal["quantile", "jenks"] = "quantile"
+    cuts: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | Literal["quantile", "jenks"] = "quantile"
 
     @model_validator(mode="after")
     def _cuts_ascend(self) -> Self:
@@ -153,9 +153,18 @@ class RfmScheme(_Scheme):
     @model_validator(mode="after")
     def _cells_partition_the_scores(self) -> Self:
         for cell in self.cells:
-            if cell.level not in self.codes:
-                raise ValueError(f"cells: {cell.name_en!r} goes to {cell.level!r}, which is not a level")
+            if cell.level not in self.bought_levels:
+                raise ValueError(
+                    f"cells: {cell.name_en!r} goes to {cell.level!r}, which is not a level of customers who bought"
+                )
         spans = [range(1, score.bins + 1) for score in (self.r, self.f, self.m)]
+        for cell in self.cells:
+            for axis, given, span in zip("RFM", (cell.r, cell.f, cell.m), spans, strict=True):
+                unknown = [s for s in given if s not in span]
+                if unknown:
+                    raise ValueError(
+                        f"cells: {cell.name_en!r} has {axis}{unknown[0]}, but scores go from 1 to {len(span)}"
+                    )
         for combination in itertools.product(*spans):
             found = [
                 cell.name_en

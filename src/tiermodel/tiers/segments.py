@@ -24,17 +24,21 @@ _AXES = (
 def fit_segments(frame: pd.DataFrame, k: int, seed: int) -> dict[str, Any]:
     """Fit k groups on standardised logarithms of recency, tenure, frequency, spend, order size and rhythm.
 
-    Groups are numbered by mean spend so far, lowest first. Rows are taken in the order given: sort them by key.
+    Groups are numbered by mean spend so far, lowest first; there are fewer than k where fewer customers differ. Rows
+    are taken in the order given: sort them by key.
     """
     names = [name for name in _AXES if name in frame.columns]
     z = np.column_stack([_signed_log(frame[name].to_numpy(dtype=np.float64)) for name in names])
-    middle = np.nanmedian(z, axis=0)
-    z = np.where(np.isnan(z), middle, z)
+    missing = np.isnan(z)
+    middle = np.array([np.median(c[~m]) if not m.all() else 0.0 for c, m in zip(z.T, missing.T, strict=True)])
+    z = np.where(missing, middle, z)
     low, high = np.quantile(z, [0.005, 0.995], axis=0)
     z = np.clip(z, low, high)
     mean, scale = z.mean(axis=0), z.std(axis=0)
     scale[scale == 0] = 1.0
-    means = KMeans(n_clusters=k, n_init=10, random_state=seed).fit((z - mean) / scale)
+    z = (z - mean) / scale
+    k = min(k, len(np.unique(z, axis=0)))
+    means = KMeans(n_clusters=k, n_init=10, random_state=seed).fit(z)
     spend = [frame["net_amount_total"].to_numpy()[means.labels_ == c].mean() for c in range(k)]
     order = np.argsort(spend, kind="stable")
     return {

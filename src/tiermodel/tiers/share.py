@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.features.tree import round_readable
+from tiermodel.features.tree import roundest
 from tiermodel.tiers.conditions import Condition
 from tiermodel.tiers.scheme import ShareScheme
 
@@ -29,30 +29,39 @@ def fit(scheme: ShareScheme, frame: pd.DataFrame) -> dict[str, Any]:
     share = 0.0
     for code in reversed(scheme.bought_levels[1:]):
         share += scheme.shares[code]
-        last_in = min(int(np.searchsorted(reached, share - 1e-12)), len(values) - 1)
-        cuts.append(_between(values, last_in))
-    return {"cuts": cuts[::-1]}
+        cuts.append(_cut(values, reached, share))
+    return {"cuts": cuts[::-1], "may_miss": bool(frame[scheme.feature].isna().any())}
 
 
-def _between(values: NDArray[np.float64], last_in: int) -> float:
-    """Put the cut at a readable number between the last customer inside and the first outside, where there is one."""
-    inside = values[last_in]
+def _cut(values: NDArray[np.float64], reached: NDArray[np.float64], share: float) -> float:
+    """Put the cut at a readable number between the last customer inside and the first outside, where there is one.
+
+    Equal values that straddle the share are inside or outside together, whichever comes nearer to it, unless nobody
+    would be left inside.
+    """
+    inside = values[min(int(np.searchsorted(reached, share - 1e-12)), len(values) - 1)]
+    first, last = np.flatnonzero(values == inside)[[0, -1]]
+    if 0 < first < last and share - reached[first - 1] < reached[last] - share:
+        inside = values[first - 1]
     outside = values[values < inside]
     if outside.size == 0:
         return float(inside)
-    readable = next((r for d in range(1, 16) if outside[0] < (r := round_readable(float(inside), d)) <= inside), inside)
-    return float(readable)
+    return roundest(float(inside), lambda cut: outside[0] < cut <= inside)
 
 
 def assign(
     scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give every buyer's level among `bought_levels`, and the rule that decided: here the level itself."""
-    level = np.searchsorted(np.array(state["cuts"]), frame[scheme.feature].to_numpy(dtype=np.float64), side="right")
+    """Give every buyer's level among `bought_levels`, the lowest without a value, and the rule: the level itself."""
+    values = frame[scheme.feature].to_numpy(dtype=np.float64)
+    level = np.searchsorted(np.array(state["cuts"]), np.where(np.isnan(values), -np.inf, values), side="right")
     return level, level
 
 
 def conditions(scheme: ShareScheme, state: dict[str, Any]) -> list[list[Condition]]:
     """List each rule's conditions."""
     edges = [-np.inf, *state["cuts"], np.inf]
-    return [[Condition(scheme.feature, low, high, closed_low=True)] for low, high in pairwise(edges)]
+    return [
+        [Condition(scheme.feature, low, high, missing=state["may_miss"] and low == -np.inf, closed_low=True)]
+        for low, high in pairwise(edges)
+    ]
