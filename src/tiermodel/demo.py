@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from tiermodel.backtest import backtest
 from tiermodel.config import Project, load_project
 from tiermodel.errors import GateError
+from tiermodel.features.panel import write_features
 from tiermodel.predict import score
 from tiermodel.registry import log_training, promote
 from tiermodel.report import report
@@ -49,6 +49,7 @@ def demo(out: str | Path, say: Callable[[str], None] = lambda _: None) -> Demo:
         "backtest": folder / "backtest.json",
         "predictions": folder / "predictions.parquet",
         "bundle": folder / "bundle",
+        "features": folder / "features.parquet",
         "scores": folder / "scores.parquet",
         "report": folder / "report.html",
         "tracking": folder / "mlflow.db",
@@ -61,13 +62,13 @@ def demo(out: str | Path, say: Callable[[str], None] = lambda _: None) -> Demo:
     log_training(project, trained, files["bundle"], register=True)
     try:
         say(promote(project.name, None, tracking_uri=project.tracking.uri).to_text())
-    except (
-        GateError
-    ) as refusal:  # a second demo in the same folder brings an equal challenger: the gate keeps the champion
+    except GateError as refusal:  # a second demo in the same folder brings an equal challenger: the champion stays
         say(str(refusal))
     say("scoring every household")
-    as_of = date.fromisoformat(trained.bundle.facts["as_of"])
+    as_of = trained.bundle.facts["as_of"]
     scored = score(project, files["bundle"], as_of, files["scores"])
+    write_features(project, as_of, files["features"])
     say("drawing the report")
-    report([files["scores"], files["bundle"], files["backtest"], files["predictions"]], files["report"])
+    pages = ("scores", "features", "bundle", "backtest", "predictions")
+    report([files[name] for name in pages], files["report"])
     return Demo(done.results, scored.tiers, {name: str(path) for name, path in files.items()})

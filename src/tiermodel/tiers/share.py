@@ -41,7 +41,7 @@ def _cut(values: NDArray[np.float64], reached: NDArray[np.float64], share: float
     """
     inside = values[min(int(np.searchsorted(reached, share - 1e-12)), len(values) - 1)]
     first, last = np.flatnonzero(values == inside)[[0, -1]]
-    if 0 < first < last and share - reached[first - 1] < reached[last] - share:
+    if 0 < first < last and share - reached[first - 1] < reached[last] - share - 1e-12:
         inside = values[first - 1]
     outside = values[values < inside]
     if outside.size == 0:

@@ -1,0 +1,379 @@
+"""The models: known truth recovered, later snapshots only, one record as the batch, nothing learned from the future."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, timedelta
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiermodel.bundle import Bundle
+from tiermodel.config import Project
+from tiermodel.errors import DataError, ModelError
+from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
+from tiermodel.features.panel import build_panel, feature_names
+from tiermodel.features.peers import UPPER, fit_peers
+from tiermodel.features.tree import leaf_of
+from tiermodel.models.boosted import fit_boosted
+from tiermodel.models.churn import ChurnModel, at_risk, fit_churn
+from tiermodel.models.folds import rolling_folds
+from tiermodel.models.inputs import EXPECTED, fit_inputs, panel_matrix
+from tiermodel.models.linear import Linear, fit_logistic, fit_ridge
+from tiermodel.models.metrics import churn_metrics, ece_null_band
+from tiermodel.models.tier import TierModel, fit_tier, future_levels
+from tiermodel.models.value import ValueModel, fit_value
+from tiermodel.tables.contract import open_transactions
+from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages, typical_rhythm
+from tiermodel.train import fit_bundle, panel_dates, train, training_dates
+from worlds import LAST_DAY, TrainedWorld, small_project, small_world
+
+NAMES = ["days_since_last", "b", "c"]
+CUSTOMERS, DATES = 700, 5
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class Truth(NamedTuple):
+    """Snapshot rows with outcomes, the inputs of the models, and what the outcomes were drawn from."""
+
+    rows: pd.DataFrame
+    x: Floats
+    p_churn: Floats
+    level: Floats
+
+
+def draw(dates: int = DATES, seed: int = 3) -> Truth:
+    """Draw customers whose churn probability, spend and later level are known functions of two inputs."""
+    rng, n = np.random.default_rng(seed), CUSTOMERS * dates
+    x = np.column_stack([rng.uniform(1, 100, n), rng.normal(0, 1, n), rng.normal(0, 1, n)])
+    p = 1 / (1 + np.exp(-(0.02 * (x[:, 0] - 60) + 0.8 * x[:, 1])))
+    left = rng.random(n) < p
+    spend = np.where(left, 0.0, rng.lognormal(3 + 0.5 * x[:, 2], 0.6))
+    refund = rng.random(n) < 0.02
+    x[rng.random(n) < 0.03, 2] = np.nan
+    as_of = pd.Timestamp("2022-01-01") + pd.to_timedelta(30 * np.tile(np.arange(dates), CUSTOMERS), unit="D")
+    rows = pd.DataFrame({
+        "customer_id": np.repeat([f"c{i:04d}" for i in range(CUSTOMERS)], dates),
+        "as_of": as_of.astype("datetime64[s]"),
+        "days_since_last": x[:, 0],
+        "outcome_purchase_days": np.where(left, 0.0, 1.0 + rng.poisson(1, n)),
+        "outcome_value": np.where(refund, -5.0, spend),
+    })  # fmt: skip
+    return Truth(rows, x, p, np.digitize(-x[:, 1] + rng.normal(0, 0.5, n), [-1.0, 0.5, 1.5]).astype(float))
+
+
+@pytest.fixture(scope="module")
+def project(trained: TrainedWorld) -> Project:
+    return trained.project.model_copy(
+        update={"outcome": trained.project.outcome.model_copy(update={"horizon_days": 30})}
+    )
+
+
+@pytest.fixture(scope="module")
+def truth() -> Truth:
+    return draw()
+
+
+@pytest.fixture(scope="module")
+def churn(project: Project, truth: Truth) -> tuple[ChurnModel, pd.DataFrame]:
+    return fit_churn(project, truth.rows, truth.x, NAMES)
+
+
+@pytest.fixture(scope="module")
+def value(project: Project, truth: Truth) -> tuple[ValueModel, pd.DataFrame]:
+    return fit_value(project, truth.rows, truth.x, NAMES)
+
+
+@pytest.fixture(scope="module")
+def tier(project: Project, truth: Truth) -> tuple[TierModel, pd.DataFrame]:
+    return fit_tier(project, truth.rows, truth.x, NAMES, truth.level, 4)
+
+
+@pytest.fixture(scope="module")
+def panel(trained: TrainedWorld) -> pd.DataFrame:
+    """Every snapshot that training the small world as of 2023-11-01 needs, and later ones."""
+    rows = open_transactions(trained.project)
+    days = panel_dates(trained.project, AS_OF, rows.first_day) | {AS_OF + timedelta(30), AS_OF + timedelta(60)}
+    return build_panel(trained.project, sorted(days), with_outcome=True, transactions=rows)
+
+
+AS_OF = date(2023, 11, 1)
+
+
+# members
+
+
+@pytest.mark.parametrize("fit", [lambda x, y: fit_logistic(x, y > 0.3), fit_ridge])
+def test_linear_members_give_the_same_bits_for_any_batch(truth: Truth, fit: Callable[..., Linear]) -> None:
+    model = fit(truth.x, truth.p_churn)
+    whole = model.decision(truth.x)
+    for size in (1, 7, 100):
+        parts = [model.decision(truth.x[i : i + size]) for i in range(0, 210, size)]
+        np.testing.assert_array_equal(np.concatenate(parts)[:210], whole[:210])
+    assert Linear(**model.to_dict()) == model
+    assert len(model.flagged) == 1  # the input that is sometimes missing counts by itself
+
+
+def test_boosted_refuses_what_lightgbm_would_take_in_silence(truth: Truth) -> None:
+    y = truth.p_churn
+    for x_bad, y_bad in ((truth.x, np.where(y > 0.5, np.nan, y)), (np.where(truth.x > 99, np.inf, truth.x), y)):
+        with pytest.raises(ModelError, match="not finite"):
+            fit_boosted(x_bad, y_bad, NAMES, 5, 7, objective="binary")
+    model = fit_boosted(truth.x, y, NAMES, 5, 7, objective="regression")
+    with pytest.raises(ModelError, match="trained on"):
+        _ = type(model)(tuple(reversed(NAMES)), model.text).booster
+    np.testing.assert_array_equal(model.first(3).predict(truth.x), model.predict(truth.x, 3))
+
+
+# folds
+
+
+@given(st.lists(st.integers(0, 400), min_size=1, max_size=30), st.integers(1, 120), st.integers(1, 4))
+def test_no_training_outcome_ends_after_the_test_date(days: list[int], span: int, most: int) -> None:
+    as_of = pd.Series(pd.Timestamp("2020-01-01") + pd.to_timedelta(days, unit="D"))
+    folds = list(rolling_folds(as_of, span, most))
+    assert len(folds) <= most
+    for train_rows, test in folds:
+        assert len(train_rows)
+        assert len(set(as_of.iloc[test])) == 1
+        assert (as_of.iloc[train_rows] + pd.Timedelta(days=span)).max() <= as_of.iloc[test].min()
+
+
+# churn
+
+
+def test_churn_recovers_known_probabilities(churn: tuple[ChurnModel, pd.DataFrame]) -> None:
+    model, later = churn
+    fresh = draw(1, seed=99)
+    predicted = model.predict(fresh.x)
+    assert np.mean(np.abs(predicted - fresh.p_churn)) < 0.04
+    figures = churn_metrics((fresh.rows["outcome_purchase_days"] == 0).to_numpy(), predicted)
+    assert figures["ece"] < ece_null_band(predicted, 0.99)
+    assert later["as_of"].min() >= pd.Timestamp("2022-01-31")
+    assert abs(later["predicted"].mean() - later["actual"].mean()) < 0.03
+
+
+def test_churn_counts_the_present_customers_only(project: Project, truth: Truth) -> None:
+    recent = project.model_copy(update={"churn": project.churn.model_copy(update={"active_days": 40})})
+    np.testing.assert_array_equal(at_risk(recent, truth.rows), truth.x[:, 0] <= 40)
+    _, later = fit_churn(recent, truth.rows, truth.x, NAMES)
+    kept = truth.rows.merge(later, on=["customer_id", "as_of"])
+    assert kept["days_since_last"].max() <= 40
+
+
+def test_one_class_is_refused(project: Project, truth: Truth) -> None:
+    for stayed in (0.0, 2.0):
+        with pytest.raises(DataError, match=r"at least 20 that did and 20 that did not.*bring more history"):
+            fit_churn(project, truth.rows.assign(outcome_purchase_days=stayed), truth.x, NAMES)
+    with pytest.raises(DataError, match="value: 0 customer snapshots bought"):
+        fit_value(project, truth.rows.assign(outcome_value=-1.0), truth.x, NAMES)
+
+
+def test_labels_that_are_not_known_are_no_labels(project: Project, truth: Truth) -> None:
+    unknown = truth.rows["as_of"] == truth.rows["as_of"].max()
+    columns = list(OUTCOME_COLUMNS)
+    hidden = truth.rows.copy()
+    hidden.loc[unknown, columns] = np.nan
+    _, later = fit_churn(project, hidden, truth.x, NAMES)
+    assert later["as_of"].max() < truth.rows["as_of"].max()
+    _, later = fit_value(project, hidden, truth.x, NAMES)
+    assert later["as_of"].max() < truth.rows["as_of"].max()
+
+
+# value
+
+
+def test_value_adds_up_and_intervals_hold_nine_in_ten_of_new_customers(value: tuple[ValueModel, pd.DataFrame]) -> None:
+    model, later = value
+    assert later["predicted"].sum() == pytest.approx(later["actual"].sum(), rel=0.1)
+    fresh = draw(2, seed=98)
+    predicted = model.predict(fresh.x)
+    low, high = model.interval(predicted)
+    actual = fresh.rows["outcome_value"].to_numpy()
+    assert predicted.sum() == pytest.approx(actual.sum(), rel=0.1)
+    assert 0.87 < np.mean((low <= actual) & (actual <= high)) < 0.95
+    assert (predicted >= 0).all()
+    assert (low <= high).all()
+    assert low.min() < 0  # returns happen
+
+
+# the tier to come
+
+
+def test_tier_probabilities_are_probabilities_and_sets_hold_nine_in_ten(tier: tuple[TierModel, pd.DataFrame]) -> None:
+    model, later = tier
+    fresh = draw(2, seed=97)
+    p = model.predict(fresh.x)
+    np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-12)
+    assert (p >= 0).all()
+    low, high = model.sets(p)
+    best = p.argmax(axis=1)
+    assert ((low <= best) & (best <= high)).all()
+    assert 0.86 < np.mean((low <= fresh.level) & (fresh.level <= high)) < 0.97
+    assert (high - low + 1).mean() < 3
+    assert set(later["predicted"]) <= {0.0, 1.0, 2.0, 3.0}
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1, max_size=9), st.floats(0.05, 0.99))
+def test_sets_are_the_smallest_runs_around_the_likeliest(above: list[list[float]], mass: float) -> None:
+    falling = np.minimum.accumulate(np.array(above), axis=1)
+    p = np.hstack([1 - falling[:, :1], -np.diff(falling, axis=1), falling[:, -1:]])
+    low, high = TierModel((), (None,) * 3, (0.5,) * 3, mass).sets(p)
+    for row, i, j in zip(p, low, high, strict=True):
+        assert 0 <= i <= row.argmax() <= j <= 3
+        assert row[i : j + 1].sum() >= mass - 1e-9
+        grown_last = min(row[i], row[j])
+        assert i == j or row[i : j + 1].sum() - grown_last < mass + 1e-9
+
+
+def test_a_level_never_seen_stays_impossible(project: Project, truth: Truth) -> None:
+    model, _ = fit_tier(project, truth.rows, truth.x, NAMES, np.minimum(truth.level, 2), 5)
+    p = model.predict(truth.x[:50])
+    assert (p[:, 3:] == 0).all()
+    assert model.boosted[2:] == (None, None)
+
+
+def test_future_levels_are_looked_up_by_customer_and_date() -> None:
+    days = pd.to_datetime(["2023-01-01", "2023-01-31", "2023-03-02", "2023-01-01", "2023-03-02"])
+    frame = pd.DataFrame({"customer_id": list("aaabb"), "as_of": days.astype("datetime64[s]")})
+    found = future_levels(frame, np.array([0, 1, 2, 3, 4]), 30)
+    np.testing.assert_array_equal(found, [1, 2, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(future_levels(frame, np.array([0, 1, 2, 3, 4]), 60), [2, np.nan, np.nan, 4, np.nan])
+
+
+# inputs, ladders, peers
+
+
+def test_inputs_of_one_customer_are_those_of_the_batch(trained: TrainedWorld, panel: pd.DataFrame) -> None:
+    inputs = trained.trained.bundle.inputs
+    whole = inputs.matrix(panel)
+    for i in range(0, len(panel), 397):
+        np.testing.assert_array_equal(inputs.matrix(panel.iloc[[i]])[0], whole[i])
+    assert np.isfinite(whole[:, -len(EXPECTED) :]).all()
+    again = type(inputs).from_dict(inputs.names, inputs.to_dict())
+    np.testing.assert_array_equal(again.matrix(panel.head(50)), whole[:50])
+
+
+def test_each_snapshot_has_the_parameters_of_its_own_date(panel: pd.DataFrame) -> None:
+    names = tuple(feature_names(panel))
+    x = panel_matrix(panel, names, 60)
+    day = panel["as_of"] == panel["as_of"].min()
+    np.testing.assert_array_equal(x[day], fit_inputs(panel[day], names, 60).matrix(panel[day]))
+    shuffled = panel.sample(frac=1, random_state=1)
+    np.testing.assert_allclose(panel_matrix(shuffled, names, 60), x[shuffled.index], rtol=1e-6)
+
+
+def test_prospects_expect_nothing(trained: TrainedWorld, panel: pd.DataFrame) -> None:
+    nobody = panel.head(3).assign(**dict.fromkeys(feature_names(panel), np.nan))
+    assert np.isnan(trained.trained.bundle.inputs.matrix(nobody)).all()
+    lifecycle, loyalty = ladder_stages(nobody, 90.0)
+    assert {list(LIFECYCLE)[i] for i in lifecycle} == {"prospect"}
+    assert {list(LOYALTY)[i] for i in loyalty} == {"wavering"}
+
+
+@pytest.mark.parametrize(
+    ("since", "days", "mean", "longest", "active", "stage", "rung"),
+    [
+        (5, 1, np.nan, np.nan, 1.0, "first", "wavering"),
+        (61, 1, np.nan, np.nan, 1.0, "silent", "wavering"),
+        (121, 1, np.nan, np.nan, 1.0, "churned", "lost"),
+        (30, 4, 20, 35, 0.9, "repeat", "attached"),
+        (41, 4, 20, 35, 0.9, "silent", "wavering"),  # beyond twice the usual gap
+        (81, 4, 20, 35, 0.9, "churned", "lost"),
+        (30, 9, 10, 35, 0.5, "loyal", "loyal"),
+        (30, 9, 10, 35, 0.4, "repeat", "attached"),
+        (36, 9, 10, 35, 0.9, "silent", "wavering"),
+    ],
+)
+def test_ladders_follow_the_customers_own_rhythm(
+    since: float, days: float, mean: float, longest: float, active: float, stage: str, rung: str
+) -> None:
+    frame = pd.DataFrame({
+        "days_since_last": [since], "purchase_days_total": [days], "gap_days_mean": [mean], "gap_days_max": [longest],
+        "active_share": [active],
+    })  # fmt: skip
+    lifecycle, loyalty = ladder_stages(frame, 60.0)
+    assert (list(LIFECYCLE)[lifecycle[0]], list(LOYALTY)[loyalty[0]]) == (stage, rung)
+    assert typical_rhythm(frame) == (90.0 if np.isnan(longest) else longest)
+
+
+def test_headroom_is_what_the_better_quarter_of_look_alikes_spends_beyond(panel: pd.DataFrame) -> None:
+    snapshot = panel[panel["as_of"] == panel["as_of"].max()].reset_index(drop=True)
+    peers = fit_peers(snapshot, "net_amount_365d", 7)
+    leaf, spend = leaf_of(peers.tree, snapshot), snapshot["net_amount_365d"].to_numpy()
+    for n in range(leaf.max() + 1):
+        upper = np.quantile(spend[leaf == n], UPPER)
+        np.testing.assert_array_equal(peers.headroom(snapshot)[leaf == n], np.maximum(upper - spend[leaf == n], 0))
+    np.testing.assert_array_equal(peers.headroom(snapshot.iloc[[5]])[0], peers.headroom(snapshot)[5])
+
+
+# nothing learned from the future
+
+
+def bundle_of(trained: TrainedWorld, panel: pd.DataFrame) -> Bundle:
+    bundle, _ = fit_bundle(trained.project, panel, AS_OF, trained.trained.bundle.columns)
+    return bundle
+
+
+@pytest.fixture(scope="module")
+def honest(trained: TrainedWorld, panel: pd.DataFrame) -> str:
+    return bundle_of(trained, panel[panel["as_of"] <= pd.Timestamp(AS_OF)]).version
+
+
+def test_rows_and_outcomes_after_the_date_change_no_byte(
+    trained: TrainedWorld, panel: pd.DataFrame, honest: str
+) -> None:
+    now, rng = pd.Timestamp(AS_OF), np.random.default_rng(1)
+    spoiled = panel.copy()
+    later = spoiled["as_of"] > now
+    numbers = [*feature_names(panel), *OUTCOME_COLUMNS]
+    spoiled.loc[later, numbers] = rng.normal(0, 1e6, (int(later.sum()), len(numbers)))
+    ends_later = spoiled["as_of"] + pd.Timedelta(days=outcome_span(trained.project.outcome)) > now
+    spoiled.loc[ends_later, list(OUTCOME_COLUMNS)] = 1e9
+    assert later.any()
+    assert (ends_later & ~later).any()
+    assert bundle_of(trained, spoiled).version == honest
+
+
+def test_a_change_in_the_known_past_does_change_the_bundle(
+    trained: TrainedWorld, panel: pd.DataFrame, honest: str
+) -> None:
+    past = panel["as_of"] <= pd.Timestamp(AS_OF - timedelta(60))
+    assert past.any()
+    changed = panel.assign(outcome_value=np.where(past, panel["outcome_value"] * 2, panel["outcome_value"]))
+    assert bundle_of(trained, changed).version != honest
+
+
+def test_training_at_a_date_is_the_same_before_and_after_the_rest_happened(
+    tmp_path_factory: pytest.TempPathFactory, trained: TrainedWorld
+) -> None:
+    """Train twice through files of one name: one ends at the date, one goes on, in another order."""
+    rows = pd.read_parquet(trained.project.data.transactions.path)
+    folder = tmp_path_factory.mktemp("cut")
+    project = small_project(folder / "rows.parquet")
+    rows[rows["day"] < pd.Timestamp(AS_OF)].to_parquet(folder / "rows.parquet", index=False)
+    cut = train(project, AS_OF)
+    later = rows["day"] >= pd.Timestamp(AS_OF)
+    rows.loc[later, "amount"] *= -17
+    rows.sample(frac=1, random_state=2).to_parquet(folder / "rows.parquet", index=False)
+    assert train(project, AS_OF).bundle.version == cut.bundle.version
+    assert cut.account.used == (~later).sum()
+
+
+def test_labels_that_end_after_the_data_are_dropped(trained: TrainedWorld) -> None:
+    late = train(trained.project, LAST_DAY + timedelta(31)).bundle.facts
+    assert date.fromisoformat(late["last_snapshot"]) + timedelta(60) <= LAST_DAY + timedelta(1)
+    with pytest.raises(DataError, match="only 0 of 0 customer snapshots"):
+        train(trained.project, date(2030, 1, 1))
+
+
+def test_a_date_without_history_is_refused(trained: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with pytest.raises(DataError, match="needs a snapshot at least 60 days earlier"):
+        training_dates(trained.project, date(2022, 2, 1), date(2022, 1, 1))
+    few = small_project(small_world(tmp_path_factory.mktemp("few") / "rows.parquet", customers=5))
+    with pytest.raises(DataError, match=r"bring more history|too few"):
+        train(few)
