@@ -21,7 +21,7 @@ from tiermodel.errors import DataError, ModelError, OutputBusyError, ProjectErro
 from tiermodel.features import panel as panel_module
 from tiermodel.features.panel import build_panel
 from tiermodel.predict import predict, score, score_schema
-from tiermodel.tables.output import writing
+from tiermodel.tables.output import defused, writing
 from worlds import TrainedWorld, small_project
 
 AS_OF = date(2023, 11, 1)
@@ -268,29 +268,21 @@ def test_law_2_the_engines_batches_change_no_score(
             yield from (batch.slice(i, size) for i in range(0, batch.num_rows, size))
 
     monkeypatch.setattr(panel_module, "sorted_rows", smaller)
-    monkeypatch.setattr(panel_module, "whole_customers", small_tables(size))
     score_bytes(trained, trained.project, tmp_path / "a.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "a.parquet"), pd.read_parquet(scored), check_exact=True)
 
 
-def small_tables(size: int) -> Callable[[Any], Any]:
-    original: Callable[..., Any] = panel_module.whole_customers
-    return lambda batches: original(batches, size) if "rows" in original.__code__.co_varnames[:2] else original(batches)
-
-
 def test_ids_are_kept_as_they_are(trained: TrainedWorld, rows: pd.DataFrame, tmp_path: Path) -> None:
     odd = ["00123", "123", "9007199254740993", "1e5", "=1+1", "客户", "😀1", "../../x", "'; DROP TABLE t; --"]
-    known = sorted(set(rows["customer"]))[:9]
-    few = rows[rows["customer"].isin(known)].assign(customer=lambda f: f["customer"].replace(dict(zip(known, odd))))  # noqa: B905
+    known = sorted(set(rows["customer"]))[: len(odd)]
+    renamed = rows["customer"].map(dict(zip(known, odd, strict=True)))
+    few = rows.assign(customer=renamed)[renamed.notna()]
     few.to_parquet(tmp_path / "odd.parquet", index=False)
     score(project_of(tmp_path / "odd.parquet"), trained.trained.bundle, "latest", tmp_path / "odd_scores.parquet")
     assert set(pd.read_parquet(tmp_path / "odd_scores.parquet")["customer_id"]) == set(odd)
     score(project_of(tmp_path / "odd.parquet"), trained.trained.bundle, "latest", tmp_path / "odd_scores.csv")
     text = pd.read_csv(tmp_path / "odd_scores.csv", dtype=str)["customer_id"]
-    assert set(text) == {*odd, "'=1+1", "''; DROP TABLE t; --"} - {"=1+1", "'; DROP TABLE t; --"} or set(text) == {
-        *odd,
-        "'=1+1",
-    } - {"=1+1"}
+    assert set(text) == {defused(customer) for customer in odd}
 
 
 def test_new_customers_are_scored_by_the_old_bundle(trained: TrainedWorld, rows: pd.DataFrame, tmp_path: Path) -> None:
@@ -337,7 +329,7 @@ def test_a_run_that_breaks_leaves_what_was_there(
     assert [p.name for p in tmp_path.iterdir()] == ["out.parquet"]
 
 
-def test_refusals_write_nothing(trained: TrainedWorld, rows: pd.DataFrame, tmp_path: Path) -> None:
+def test_refusals_write_nothing(trained: TrainedWorld, tmp_path: Path) -> None:
     bundle = trained.trained.bundle
     out = tmp_path / "out.parquet"
     with pytest.raises(DataError, match=r"no customer has a row before 2020-01-01: the data starts on 2022"):
@@ -355,12 +347,12 @@ def test_refusals_write_nothing(trained: TrainedWorld, rows: pd.DataFrame, tmp_p
     )
     with pytest.raises(ModelError, match=r"needs data.transactions.columns \['product_id'\]"):
         score(unmapped, bundle, AS_OF, out)
-    with writing(out) as other, pytest.raises(OutputBusyError, match="being written by another run"):
+    with writing(out) as other:
         other.write_bytes(b"x")
-        score(trained.project, bundle, AS_OF, out)
+        with pytest.raises(OutputBusyError, match="being written by another run"):
+            score(trained.project, bundle, AS_OF, out)
     out.unlink()
     assert not list(tmp_path.iterdir())
-    assert len(rows)
 
 
 def test_the_bundle_decides_the_features_whatever_the_project_says_now(

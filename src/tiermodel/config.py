@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -28,16 +27,11 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from tiermodel.errors import ProjectError
+from tiermodel.yaml_source import Loc, YamlSource, shown
 
 __all__ = ["Project", "load_project", "project_digest"]
 
 _VERSION = 1
-_MAX_BYTES = 256 * 1024
-_MAX_NODES = 10_000
-_MAX_DEPTH = 20
-_MAX_NUMBER = 100  # characters
-_MAX_PROBLEMS = 20
-_TEXT = "tag:yaml.org,2002:str"
 _MAPPING = "expected a mapping (key: value), got {value}; write one, or remove the key to keep the defaults"
 _PLAIN = {
     "dict_type": _MAPPING,
@@ -53,19 +47,6 @@ _PLAIN = {
     "tuple_type": "expected a list such as [first, second], got {value}",
     "value_error": "{error}",
 }
-
-_Loc = tuple[int | str, ...]
-_Place = tuple[int, int]  # line and column, from 1
-
-
-def _shown(value: object) -> str:
-    text = "nothing" if value is None else str(value) if isinstance(value, date) else repr(value)
-    text = re.sub(r"://[^\s@]*@", "://…@", text)  # a password goes into no message
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _named(key: str) -> str:
-    return key if re.fullmatch(r"[\w -]{1,80}", key) else _shown(key)
 
 
 def _filled(text: str) -> str:
@@ -86,7 +67,7 @@ def _plain_date(value: object) -> date:
     except ValueError:
         day = None
     if not isinstance(day, date) or isinstance(day, datetime):
-        raise ValueError(f"expected a date such as 2017-10-01, got {_shown(value)}")  # noqa: TRY004 pydantic asks for it
+        raise ValueError(f"expected a date such as 2017-10-01, got {shown(value)}")  # noqa: TRY004 pydantic asks for it
     return day
 
 
@@ -148,7 +129,7 @@ class Transactions(_Section):
             raise ValueError("expected a path, or a list of paths, got []")
         for path in paths:
             if not isinstance(path, str) or not path.strip():
-                raise ValueError(f"expected a path, or a list of paths, got {_shown(path)}")
+                raise ValueError(f"expected a path, or a list of paths, got {shown(path)}")
             if url := re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
                 # The rest of a URL may hold a password, so it is not repeated.
                 raise ValueError(f"{url[0]}… is a URL; this version reads Parquet and CSV files only: export to one")
@@ -160,7 +141,7 @@ class Transactions(_Section):
         try:
             "".encode(value)
         except (LookupError, ValueError):
-            raise ValueError(f"{_shown(value)} is not a text encoding; use utf-8, gb18030, latin-1 …") from None
+            raise ValueError(f"{shown(value)} is not a text encoding; use utf-8, gb18030, latin-1 …") from None
         return value
 
 
@@ -183,7 +164,7 @@ class Data(_Section):
     @classmethod
     def _memory_with_unit(cls, value: str) -> str:
         if not re.fullmatch(r"(?=.*[1-9])\d+(\.\d+)? ?[MGT]i?B", value, re.IGNORECASE):
-            raise ValueError(f"expected a size such as 1500MB or 2GB, got {_shown(value)}")
+            raise ValueError(f"expected a size such as 1500MB or 2GB, got {shown(value)}")
         return value
 
 
@@ -224,7 +205,7 @@ class Tiers(_Section):
     @classmethod
     def _name_or_mapping(cls, value: object) -> object:
         if not isinstance(value, str | dict) or not value:
-            raise ValueError(f"expected a preset's name, a path or a mapping, got {_shown(value)}")
+            raise ValueError(f"expected a preset's name, a path or a mapping, got {shown(value)}")
         return value
 
 
@@ -284,14 +265,14 @@ class Project(_Section):
     @classmethod
     def _supported(cls, value: object) -> object:
         if type(value) is not int or value != _VERSION:
-            raise ValueError(f"{_shown(value)} is not supported: this release reads versions 1 to {_VERSION}")
+            raise ValueError(f"{shown(value)} is not supported: this release reads versions 1 to {_VERSION}")
         return value
 
     @field_validator("name")
     @classmethod
     def _plain_name(cls, value: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
-            raise ValueError(f"use letters, digits, '.', '_' and '-' only, 100 at most, got {_shown(value)}")
+            raise ValueError(f"use letters, digits, '.', '_' and '-' only, 100 at most, got {shown(value)}")
         return value
 
     @field_validator("timezone")
@@ -300,7 +281,7 @@ class Project(_Section):
         known = available_timezones() - {"localtime"}
         if value not in known:
             near = _nearest(value, known) or "Asia/Shanghai"
-            raise ValueError(f"{_shown(value)} is not an IANA time zone; write a name such as {near}")
+            raise ValueError(f"{shown(value)} is not an IANA time zone; write a name such as {near}")
         return value
 
     @field_validator("value")
@@ -335,7 +316,7 @@ def load_project(path: str | Path) -> Project:
     Every problem is listed in one ProjectError, a line each: file:line:column, key, value at fault, what to do.
     Aliases, tags and repeated keys are refused, so that the text says one thing only.
     """
-    source = _Source(Path(path))
+    source = YamlSource(Path(path))
     document = source.read()
     if ("folder",) in source.keys:
         del document["folder"]
@@ -357,11 +338,11 @@ def project_digest(project: Project) -> str:
 
 
 def _in_words(item: ErrorDetails) -> str:
-    words = {**item.get("ctx", {}), "msg": item["msg"], "value": _shown(item["input"])}
+    words = {**item.get("ctx", {}), "msg": item["msg"], "value": shown(item["input"])}
     return _PLAIN.get(item["type"], "{msg}, got {value}").format(**words, hint=_known_instead(item["loc"]))
 
 
-def _known_instead(loc: _Loc) -> str:
+def _known_instead(loc: Loc) -> str:
     """Name what an unknown key may stand for: the nearest key beside it, else the same key elsewhere, else all."""
     everywhere = list(_keys(Project))
     section, key = loc[:-1], str(loc[-1])
@@ -385,126 +366,3 @@ def _keys(section: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tup
             yield (*above, name)
             if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
                 yield from _keys(field.annotation, (*above, name))
-
-
-class _Composer(yaml.SafeLoader):
-    """Compose plain values only: no alias, no tag, bounded in number and depth."""
-
-    count = depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
-        self.count += 1
-        self.depth += 1
-        problem = None
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None):
-            problem = "aliases (*name) and tags (!name) are refused; write the value out"
-        elif self.count > _MAX_NODES or self.depth > _MAX_DEPTH:
-            problem = f"more than {_MAX_NODES} values, or nested more than {_MAX_DEPTH} deep; shorten the file"
-        elif isinstance(event, yaml.ScalarEvent) and re.search(r"[\0\ud800-\udfff]", event.value):
-            problem = f"{_shown(event.value)} holds NUL or half a character; remove it"
-        if problem:
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)  # type: ignore[arg-type]
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-
-class _Source:
-    """Remember where each key and value of a YAML file stands, and what is wrong with it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.keys: dict[_Loc, _Place] = {}
-        self.values: dict[_Loc, _Place] = {}
-        self.problems: list[tuple[_Place, str]] = []
-
-    def read(self) -> dict[str, Any]:
-        """Give the file's mapping as plain values, noting repeated keys and keys that are not text."""
-        text = self._text()
-        try:
-            composer = _Composer(text)
-            node = composer.get_single_node()
-        except yaml.reader.ReaderError as error:
-            start = text.rfind("\n", 0, error.position)
-            place = text.count("\n", 0, error.position) + 1, error.position - start
-            raise self._unreadable(place, f"control character {error.character:#04x}; remove it") from None
-        except yaml.MarkedYAMLError as error:
-            tab = "found character '\\t'" in str(error.problem)
-            problem = "TAB used as indentation; indent with spaces" if tab else f"cannot be read: {error.problem}"
-            raise self._unreadable(_place(error.problem_mark), problem) from None
-        if not isinstance(node, yaml.MappingNode):
-            what = "the file is empty" if node is None else "the file does not hold a mapping (key: value)"
-            raise self._unreadable((1, 1), f"{what}; start from one of the shipped project files")
-        return self._mapping(composer, node, ())
-
-    def _unreadable(self, place: _Place, problem: str) -> ProjectError:
-        return ProjectError(f"{self.path}:{place[0]}:{place[1]}: {problem}")
-
-    def _text(self) -> str:
-        try:
-            if not self.path.is_file():
-                raise ProjectError(f"{self.path}: no such file; give the path of a project file (YAML)")
-            with self.path.open("rb") as file:
-                raw = file.read(_MAX_BYTES + 1)
-        except OSError as error:
-            raise ProjectError(f"{self.path}: cannot be read: {error.strerror}") from None
-        if len(raw) > _MAX_BYTES:
-            raise ProjectError(f"{self.path}: larger than {_MAX_BYTES // 1024} KiB, which no project file is")
-        try:
-            return raw.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            before = raw[: error.start]
-            place = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
-            problem = f"byte {raw[error.start]:#04x} is not UTF-8; save the file as UTF-8"
-            raise self._unreadable(place, problem) from None
-
-    def _plain(self, composer: _Composer, node: yaml.Node, loc: _Loc) -> object:
-        self.values[loc] = _place(node.start_mark)
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(composer, node, loc)
-        if isinstance(node, yaml.SequenceNode):
-            return [self._plain(composer, item, (*loc, index)) for index, item in enumerate(node.value)]
-        if node.tag == _TEXT or len(node.value) > _MAX_NUMBER:
-            return node.value
-        try:
-            return composer.construct_object(node)
-        except (ValueError, yaml.YAMLError):
-            # A date such as 2017-02-30 stays text: the model knows what was expected there.
-            return node.value
-
-    def _mapping(self, composer: _Composer, node: yaml.MappingNode, loc: _Loc) -> dict[str, Any]:
-        plain: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            place, key = _place(key_node.start_mark), key_node.value
-            if key_node.tag != _TEXT:
-                got = _shown(key) if isinstance(key_node, yaml.ScalarNode) else "a list or a mapping"
-                self.note(place, loc, f"expected a key that is text, got {got}; put it in quotes")
-            elif (first := self.keys.setdefault((*loc, key), place)) != place:
-                again = f"key {_shown(key)} stands on line {first[0]} and again on line {place[0]}; keep one"
-                self.note(place, (*loc, key), again)
-            else:
-                plain[key] = self._plain(composer, value_node, (*loc, key))
-        return plain
-
-    def note(self, place: _Place, loc: _Loc, problem: str) -> None:
-        """Add a problem of the key at `loc`, standing at `place`."""
-        key = "".join(f"[{part}]" if isinstance(part, int) else f".{_named(part)}" for part in loc).removeprefix(".")
-        self.problems.append((place, f"{key}: {problem}" if key else problem))
-
-    def place(self, loc: _Loc, *, of_key: bool) -> _Place:
-        """Find the key or value at `loc`, or of the nearest mapping around it that the file has."""
-        places = self.keys if of_key else self.values
-        return next((places[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in places), (1, 1))
-
-    def refuse_problems(self) -> None:
-        """Raise all problems noted, in the order of the file."""
-        lines = [f"{self.path}:{line}:{column}: {problem}" for (line, column), problem in sorted(self.problems)]
-        if len(lines) > _MAX_PROBLEMS:
-            lines[_MAX_PROBLEMS:] = [f"{self.path}: and {len(lines) - _MAX_PROBLEMS} problems more"]
-        if lines:
-            raise ProjectError("\n".join(lines))
-
-
-def _place(mark: yaml.Mark | None) -> _Place:
-    return (mark.line + 1, mark.column + 1) if mark else (1, 1)

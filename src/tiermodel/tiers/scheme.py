@@ -8,11 +8,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from tiermodel.config import Project
 from tiermodel.errors import ProjectError
+from tiermodel.yaml_source import YamlSource
 
 __all__ = [
     "LearnedScheme",
@@ -239,10 +239,9 @@ def load_preset(name: str, windows_days: Iterable[int]) -> ShareScheme | RfmSche
 
 
 def _read_scheme(path: Path, windows_days: Iterable[int]) -> ShareScheme | RfmScheme | LearnedScheme:
-    try:
-        read = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ProjectError(f"{path}: {error}") from None
+    source = YamlSource(path)
+    read = source.read()
+    source.refuse_problems()
     return parse_scheme(read, str(path), windows_days)
 
 

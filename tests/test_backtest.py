@@ -1,0 +1,292 @@
+"""The backtest: its shape, figures that anyone can recompute, test dates, and baselines that see no outcome."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    cohen_kappa_score,
+    log_loss,
+    mean_absolute_error,
+    roc_auc_score,
+)
+
+from tiermodel import baselines
+from tiermodel.backtest import Backtest, backtest, test_dates
+from tiermodel.backtest_tiers import tier_results
+from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES, Test
+from tiermodel.bundle import Bundle
+from tiermodel.config import Project
+from tiermodel.errors import DataError
+from tiermodel.features.outcome import OUTCOME_COLUMNS
+from tiermodel.features.panel import build_panel, feature_names
+from tiermodel.models.churn import at_risk
+from tiermodel.tables.contract import open_transactions
+from tiermodel.tiers.scheme import preset_names
+from tiermodel.train import train
+from worlds import LAST_DAY, TrainedWorld
+
+test_dates.__test__ = False  # type: ignore[attr-defined]  # a verb of ours, not a test
+CHURN = ["tiermodel", *CHURN_BASELINES]
+VALUE = ["tiermodel", *VALUE_BASELINES]
+
+
+class Played(NamedTuple):
+    """A backtest of two dates as it was written, the project, and every frame that a baseline was shown."""
+
+    project: Project
+    done: Backtest
+    results: dict[str, Any]
+    predictions: pd.DataFrame
+    shown: list[Test]
+
+
+def watched(baseline: Callable[[Test], Any], shown: list[Test]) -> Callable[[Test], Any]:
+    def see(test: Test) -> Any:
+        shown.append(test)
+        return baseline(test)
+
+    return see
+
+
+@pytest.fixture(scope="module")
+def played(trained: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) -> Played:
+    folder, shown = tmp_path_factory.mktemp("backtest"), list[Test]()
+    project = trained.project.model_copy(
+        update={
+            "backtest": trained.project.backtest.model_copy(update={"folds": 2}),
+            "churn": trained.project.churn.model_copy(update={"active_days": 300}),
+        }
+    )
+    module = sys.modules["tiermodel.backtest"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_DRAWS_AT_MOST", 200)
+        for name, known in (("CHURN_BASELINES", CHURN_BASELINES), ("VALUE_BASELINES", VALUE_BASELINES)):
+            patch.setattr(module, name, {k: watched(b, shown) for k, b in known.items()})
+        done = backtest(project, out=folder / "b.json", predictions=folder / "p.parquet")
+    results = json.loads((folder / "b.json").read_text(), parse_constant=lambda c: pytest.fail(f"{c} is no JSON"))
+    return Played(project, done, results, pd.read_parquet(folder / "p.parquet"), shown)
+
+
+# the file
+
+
+def test_the_file_has_the_agreed_shape(played: Played) -> None:
+    results = played.results
+    assert {"project", "horizon_days", "dates", "churn", "value", "tiers", "comparisons"} <= set(results)
+    assert results == played.done.results
+    days = results["dates"]
+    keys = {
+        "churn": {"model", "as_of", "n", "rate", "auc", "average_precision", "log_loss", "brier", "ece"},
+        "value": {"model", "as_of", "n", "gini", "spearman", "mae", "rmse", "bias", "decile_mape"},
+        "tiers": {"scheme", "as_of", "value_capture_top", "monotone", "qwk", "moved_share", "reversed_share"},
+        "comparisons": {"target", "metric", "against", "as_of", "difference", "low", "high"},
+    }
+    for section, wanted in keys.items():
+        assert all(wanted <= set(row) for row in results[section])
+    assert [(r["model"], r["as_of"]) for r in results["churn"]] == [(m, d) for d in days for m in CHURN]
+    assert [(r["model"], r["as_of"]) for r in results["value"]] == [(m, d) for d in days for m in VALUE]
+    assert {"logistic_rfm", "mbg_nbd", "lightgbm_default"} < set(CHURN)
+    assert {"naive_rate", "bg_nbd_gamma_gamma", "lightgbm_tweedie_default"} < set(VALUE)
+    assert {r["scheme"] for r in results["tiers"]} == set(preset_names())
+    assert [r["scheme"] for r in results["tiers"] if r["ours"]] == ["pyramid", "pyramid"]
+    compared = {(c["target"], c["metric"], c["against"]) for c in results["comparisons"]}
+    assert compared == {("churn", m, b) for m in ("log_loss", "auc") for b in CHURN[1:]} | {
+        ("value", m, b) for m in ("gini", "mae") for b in VALUE[1:]
+    }
+
+
+def test_every_figure_follows_from_the_predictions(played: Played) -> None:
+    for row in played.results["churn"]:
+        frame = played.predictions[played.predictions["as_of"] == pd.Timestamp(row["as_of"])]
+        judged = frame[frame[f"churn_{row['model']}"].notna()]
+        y, p = judged["churned"], judged[f"churn_{row['model']}"]
+        assert row["n"] == len(judged) < len(frame)  # those away for long cannot churn any more
+        assert row["rate"] == pytest.approx(y.mean())
+        assert row["log_loss"] == pytest.approx(log_loss(y, p))
+        assert row["brier"] == pytest.approx(brier_score_loss(y, p))
+        assert row["auc"] == pytest.approx(roc_auc_score(y, p))
+        assert row["average_precision"] == pytest.approx(average_precision_score(y, p))
+    for row in played.results["value"]:
+        frame = played.predictions[played.predictions["as_of"] == pd.Timestamp(row["as_of"])]
+        y, p = frame["value"], frame[f"value_{row['model']}"]
+        assert row["n"] == len(frame)
+        assert row["mae"] == pytest.approx(mean_absolute_error(y, p))
+        assert row["rmse"] == pytest.approx(np.sqrt(np.mean((y - p) ** 2)))
+        assert row["bias"] == pytest.approx((p.mean() - y.mean()) / y.mean())
+        assert row["spearman"] == pytest.approx(y.rank().corr(p.rank()))
+    figures = {(r["model"], r["as_of"]): r for r in [*played.results["churn"], *played.results["value"]]}
+    by_target = {target: {(r["model"], r["as_of"]): r for r in played.results[target]} for target in ("churn", "value")}
+    assert len(figures) < sum(map(len, by_target.values()))
+    for c in played.results["comparisons"]:
+        ours, theirs = (by_target[c["target"]][m, c["as_of"]][c["metric"]] for m in ("tiermodel", c["against"]))
+        assert c["difference"] == pytest.approx(ours - theirs)
+        assert c["low"] <= c["difference"] <= c["high"]
+
+
+def test_the_outcomes_are_those_of_the_transactions(played: Played) -> None:
+    rows = pd.read_parquet(played.project.data.transactions.path)
+    day = pd.Timestamp(played.results["dates"][0])
+    window = rows[(rows["day"] >= day) & (rows["day"] < day + pd.Timedelta(days=60))]
+    frame = played.predictions[played.predictions["as_of"] == day].set_index("customer_id")
+    bought = set(window.loc[window["amount"] > 0, "customer"])
+    assert (frame["churned"] == [customer not in bought for customer in frame.index]).all()
+    amounts = window.groupby("customer")["amount"].sum().reindex(frame.index, fill_value=0)
+    np.testing.assert_allclose(frame["value"], amounts, atol=0.005)
+
+
+def test_a_backtest_is_training_at_its_date(played: Played) -> None:
+    day = date.fromisoformat(played.results["dates"][0])
+    bundle = train(played.project, day).bundle
+    frame = build_panel(played.project, [day])
+    mine = played.predictions[played.predictions["as_of"] == pd.Timestamp(day)]
+    np.testing.assert_array_equal(mine["value_tiermodel"], bundle.value.predict(bundle.inputs.matrix(frame)))
+    risky = at_risk(played.project, frame)
+    np.testing.assert_array_equal(
+        mine["churn_tiermodel"][risky], bundle.churn.predict(bundle.inputs.matrix(frame[risky]))
+    )
+
+
+def test_baselines_see_no_outcome_and_train_on_observed_ones_only(played: Played) -> None:
+    assert len(played.shown) == 2 * (len(CHURN_BASELINES) + len(VALUE_BASELINES))
+    for test in played.shown:
+        assert test.now[list(OUTCOME_COLUMNS)].isna().all(axis=None)
+        assert test.train[list(OUTCOME_COLUMNS)].notna().all(axis=None)
+        assert len(set(test.now["as_of"])) == 1
+        assert test.train["as_of"].max() + pd.Timedelta(days=60) <= test.now["as_of"].min()
+        assert not set(OUTCOME_COLUMNS) & set(feature_names(test.train))
+
+
+# dates
+
+
+def with_backtest(project: Project, **settings: Any) -> Project:
+    return project.model_copy(update={"backtest": project.backtest.model_copy(update=settings)})
+
+
+def test_default_dates_are_the_last_with_an_observed_outcome(trained: TrainedWorld) -> None:
+    rows = open_transactions(trained.project)
+    last = rows.last_day + timedelta(1 - 60)
+    assert rows.last_day == LAST_DAY
+    dates = test_dates(with_backtest(trained.project, folds=3), rows)
+    assert dates == (last - timedelta(120), last - timedelta(60), last)
+    many = test_dates(with_backtest(trained.project, folds=24), rows)
+    assert 5 < len(many) < 24
+    assert many[0] - rows.first_day >= timedelta(120)
+
+
+def test_a_date_whose_outcome_is_not_observed_is_refused(trained: TrainedWorld, tmp_path: Path) -> None:
+    last = LAST_DAY - timedelta(59)
+    project = with_backtest(trained.project, dates=(last, last + timedelta(1)))
+    with pytest.raises(DataError, match=rf"{last + timedelta(1)} is not fully observed; the last date is {last}"):
+        backtest(project, out=tmp_path / "b.json")
+    assert not list(tmp_path.iterdir())
+    assert test_dates(with_backtest(project, dates=(last,)), open_transactions(project)) == (last,)
+    early = with_backtest(project, dates=(date(2022, 2, 1),))
+    with pytest.raises(DataError, match="training as of 2022-02-01 needs a snapshot at least 60 days earlier"):
+        backtest(early)
+    long = project.model_copy(update={"outcome": project.outcome.model_copy(update={"horizon_days": 700})})
+    with pytest.raises(DataError, match="a backtest needs 1400 days and more of history"):
+        backtest(with_backtest(long, dates=None))
+
+
+# what it says
+
+
+def comparison(metric: str, low: float | None, high: float | None) -> dict[str, Any]:
+    return {
+        "target": "churn", "metric": metric, "against": "rival", "as_of": "2023-01-01",
+        "difference": None if low is None or high is None else (low + high) / 2, "low": low, "high": high,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high", "lost"),
+    [
+        ("log_loss", 0.01, 0.03, True),
+        ("log_loss", -0.01, 0.03, False),
+        ("log_loss", -0.03, -0.01, False),
+        ("mae", 0.5, 0.7, True),
+        ("auc", 0.01, 0.03, False),
+        ("auc", -0.03, -0.01, True),
+        ("gini", -0.03, 0.01, False),
+        ("gini", -0.03, -0.02, True),
+        ("auc", None, None, False),
+    ],
+)
+def test_a_baseline_that_wins_is_named(metric: str, low: float | None, high: float | None, lost: bool) -> None:
+    losses = Backtest({"comparisons": [comparison(metric, low, high)]}, pd.DataFrame()).losses()
+    assert len(losses) == lost
+    assert not lost or losses[0].startswith(f"churn {metric} on 2023-01-01: rival is better by 0.")
+
+
+def test_a_model_of_noise_loses_and_the_run_says_so(trained: TrainedWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, noise = sys.modules["tiermodel.backtest"], np.random.default_rng(0)
+    monkeypatch.setattr(module, "_DRAWS_AT_MOST", 200)
+
+    class Noise:
+        """Give random risks in the place of the churn model."""
+
+        def predict(self, x: Any) -> Any:
+            return noise.uniform(0.01, 0.99, len(x))
+
+    def spoiled(*given: Any) -> tuple[Bundle, Any]:
+        fields = {name: getattr(trained.trained.bundle, name) for name in Bundle.__dataclass_fields__}
+        assert given
+        return Bundle(**{**fields, "churn": Noise()}), {}
+
+    monkeypatch.setattr(module, "fit_bundle", spoiled)
+    done = backtest(with_backtest(trained.project, folds=1))
+    assert any(words.startswith("churn log_loss") and "logistic_rfm is better" in words for words in done.losses())
+
+
+def test_baselines_do_what_their_names_say(trained: TrainedWorld) -> None:
+    frame = build_panel(trained.project, [date(2023, 6, 1)], with_outcome=True)
+    test = Test(trained.project, frame, frame.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan)))
+    bought = frame["outcome_purchase_days"] > 0
+    np.testing.assert_allclose(baselines.CHURN_BASELINES["rate"](test), 1 - bought.mean())
+    seen = np.minimum(frame["days_since_first"], 365)
+    np.testing.assert_allclose(VALUE_BASELINES["naive_rate"](test), frame["net_amount_365d"] / seen * 60)
+    for name, baseline in CHURN_BASELINES.items():
+        p = baseline(test)
+        assert ((p >= 0) & (p <= 1)).all(), name
+
+
+# tiers
+
+
+def test_tier_figures_are_those_counted_by_hand(played: Played) -> None:
+    day = date.fromisoformat(played.results["dates"][-1])
+    now, every, span = pd.Timestamp(day), pd.Timedelta(days=60), pd.Timedelta(days=60)
+    bundle = train(played.project, day).bundle
+    dates = [day + timedelta(k * 60) for k in (-4, -3, -2, -1, 0, 1)]
+    panel = build_panel(played.project, dates, with_outcome=True)
+    ours = next(iter(tier_results(played.project, panel, day, bundle)))
+    assert ours == next(r for r in played.results["tiers"] if r["as_of"] == str(day) and r["ours"])
+    level = panel.assign(level=bundle.scheme.assign(panel)[0]).pivot_table("level", "customer_id", "as_of")
+    at_date = level[now].dropna()
+    value = panel[panel["as_of"] == now].set_index("customer_id")["outcome_value"]
+    key = at_date >= 2
+    assert ours["n"] == len(at_date)
+    assert ours["value_capture_top"] == pytest.approx(value[key].sum() / value.sum())
+    assert ours["key_customers_share"] == pytest.approx(key.mean())
+    means = value.groupby(at_date).mean()
+    assert ours["monotone"] == bool(means.is_monotonic_increasing)
+    before, earlier = level[now - every].reindex(at_date.index), level[now - 2 * every].reindex(at_date.index)
+    moved = (at_date != before) & before.notna()
+    assert ours["moved_share"] == pytest.approx(moved[before.notna()].mean())
+    moved_before = earlier.notna() & (before != earlier)
+    assert ours["reversed_share"] == pytest.approx((moved & (at_date == earlier))[moved_before].mean())
+    later = level[now + span].reindex(at_date.index)
+    assert ours["qwk_same_as_now"] == pytest.approx(cohen_kappa_score(later, at_date, weights="quadratic"))
+    assert 0.8 < ours["set_coverage"] <= 1
