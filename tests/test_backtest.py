@@ -22,9 +22,11 @@ from sklearn.metrics import (
 )
 
 from tiermodel import baselines
-from tiermodel.backtest import Backtest, backtest, test_dates
+from tiermodel.backtest import Backtest, backtest
+from tiermodel.backtest import test_dates as dates_to_test
 from tiermodel.backtest_tiers import tier_results
-from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES, Test
+from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES
+from tiermodel.baselines import Test as Shown
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.errors import DataError
@@ -36,7 +38,6 @@ from tiermodel.tiers.scheme import preset_names
 from tiermodel.train import train
 from worlds import LAST_DAY, TrainedWorld
 
-test_dates.__test__ = False  # type: ignore[attr-defined]  # a verb of ours, not a test
 CHURN = ["tiermodel", *CHURN_BASELINES]
 VALUE = ["tiermodel", *VALUE_BASELINES]
 
@@ -48,11 +49,11 @@ class Played(NamedTuple):
     done: Backtest
     results: dict[str, Any]
     predictions: pd.DataFrame
-    shown: list[Test]
+    shown: list[Shown]
 
 
-def watched(baseline: Callable[[Test], Any], shown: list[Test]) -> Callable[[Test], Any]:
-    def see(test: Test) -> Any:
+def watched(baseline: Callable[[Shown], Any], shown: list[Shown]) -> Callable[[Shown], Any]:
+    def see(test: Shown) -> Any:
         shown.append(test)
         return baseline(test)
 
@@ -61,7 +62,7 @@ def watched(baseline: Callable[[Test], Any], shown: list[Test]) -> Callable[[Tes
 
 @pytest.fixture(scope="module")
 def played(trained: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) -> Played:
-    folder, shown = tmp_path_factory.mktemp("backtest"), list[Test]()
+    folder, shown = tmp_path_factory.mktemp("backtest"), list[Shown]()
     project = trained.project.model_copy(
         update={
             "backtest": trained.project.backtest.model_copy(update={"folds": 2}),
@@ -178,9 +179,9 @@ def test_default_dates_are_the_last_with_an_observed_outcome(trained: TrainedWor
     rows = open_transactions(trained.project)
     last = rows.last_day + timedelta(1 - 60)
     assert rows.last_day == LAST_DAY
-    dates = test_dates(with_backtest(trained.project, folds=3), rows)
+    dates = dates_to_test(with_backtest(trained.project, folds=3), rows)
     assert dates == (last - timedelta(120), last - timedelta(60), last)
-    many = test_dates(with_backtest(trained.project, folds=24), rows)
+    many = dates_to_test(with_backtest(trained.project, folds=24), rows)
     assert 5 < len(many) < 24
     assert many[0] - rows.first_day >= timedelta(120)
 
@@ -191,7 +192,7 @@ def test_a_date_whose_outcome_is_not_observed_is_refused(trained: TrainedWorld, 
     with pytest.raises(DataError, match=rf"{last + timedelta(1)} is not fully observed; the last date is {last}"):
         backtest(project, out=tmp_path / "b.json")
     assert not list(tmp_path.iterdir())
-    assert test_dates(with_backtest(project, dates=(last,)), open_transactions(project)) == (last,)
+    assert dates_to_test(with_backtest(project, dates=(last,)), open_transactions(project)) == (last,)
     early = with_backtest(project, dates=(date(2022, 2, 1),))
     with pytest.raises(DataError, match="training as of 2022-02-01 needs a snapshot at least 60 days earlier"):
         backtest(early)
@@ -252,7 +253,7 @@ def test_a_model_of_noise_loses_and_the_run_says_so(trained: TrainedWorld, monke
 
 def test_baselines_do_what_their_names_say(trained: TrainedWorld) -> None:
     frame = build_panel(trained.project, [date(2023, 6, 1)], with_outcome=True)
-    test = Test(trained.project, frame, frame.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan)))
+    test = Shown(trained.project, frame, frame.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan)))
     bought = frame["outcome_purchase_days"] > 0
     np.testing.assert_allclose(baselines.CHURN_BASELINES["rate"](test), 1 - bought.mean())
     seen = np.minimum(frame["days_since_first"], 365)

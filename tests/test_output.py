@@ -155,3 +155,13 @@ def test_json_keeps_chinese_and_refuses_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Out of range"):
         write_json({"x": float("nan")}, path)
     assert names(tmp_path) == ["report.json"]
+
+
+def test_a_run_killed_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
+    target, old = tmp_path / "bundle", tmp_path / ".bundle.old"
+    old.mkdir()
+    (old / "model.txt").write_text("before")
+    with pytest.raises(RuntimeError), writing_folder(target):
+        raise RuntimeError
+    assert (target / "model.txt").read_text() == "before"
+    assert not old.exists()

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from tiermodel.backtest_tiers import tier_results
 from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES, Test
@@ -111,7 +112,8 @@ def backtest(
     frames = []
     for day in dates:
         say(f"{day}: training")
-        frames.append(_one_date(project, panel, day, transactions, results, say))
+        with threadpool_limits(limits=1):  # as in training
+            frames.append(_one_date(project, panel, day, transactions, results, say))
     done = Backtest(_plain(results), pd.concat(frames, ignore_index=True))
     if out is not None:
         write_json(done.results, Path(out))

@@ -98,8 +98,10 @@ class Bundle:
 
 
 def save_bundle(bundle: Bundle, folder: str | Path) -> Path:
-    """Write the bundle to a folder, whole or not at all, replacing an earlier bundle there."""
+    """Write the bundle to a folder, whole or not at all, replacing an earlier bundle there, but nothing else."""
     target = Path(folder)
+    if target.exists() and not (target.is_dir() and ((target / _MANIFEST).is_file() or not any(target.iterdir()))):
+        raise ProjectError(f"{target} holds something that is no bundle, and it would be replaced: give another folder")
     with writing_folder(target) as temporary:
         for name, content in bundle._files().items():  # noqa: SLF001
             (temporary / name).write_bytes(content)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import hashlib
 import http.client
 import json
 import os
@@ -120,10 +121,19 @@ def log_training(project: Project, trained: Trained, bundle_folder: str | Path, 
         return f"{project.name}/{made.version}"
 
 
+def _code_digest() -> str:
+    """Give the SHA-256 of this package's modules, by name and content."""
+    home = Path(__file__).parent
+    digest = hashlib.sha256()
+    for module in sorted(home.rglob("*.py")):
+        digest.update(module.relative_to(home).as_posix().encode() + b"\0" + module.read_bytes())
+    return digest.hexdigest()
+
+
 def _tags(bundle: Bundle) -> dict[str, str]:
     noted = ("as_of", "customers", "panel_digest", "project_digest", "training_rows")
     tags = {"bundle": bundle.version, "scheme_version": bundle.scheme_version}
-    tags |= {name: str(bundle.facts[name]) for name in noted}
+    tags |= {name: str(bundle.facts[name]) for name in noted} | {"code_digest": _code_digest()}
     return tags | {f"version.{name}": str(version) for name, version in bundle.facts["versions"].items()}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from tiermodel.bundle import Bundle, save_bundle
 from tiermodel.config import Project, project_digest
@@ -76,7 +77,8 @@ def train(
     tally = Tally()
     dates = sorted(panel_dates(project, now, transactions.first_day))
     panel = build_panel(project, dates, with_outcome=True, known_until=now, transactions=transactions, tally=tally)
-    bundle, later = fit_bundle(project, panel, now, transactions.columns, say)
+    with threadpool_limits(limits=1):  # sums that threads share out differ in the last bits
+        bundle, later = fit_bundle(project, panel, now, transactions.columns, say)
     if out is not None:
         save_bundle(bundle, out)
     assert tally.account is not None  # noqa: S101  # the stream ran to its end

@@ -52,7 +52,10 @@ def writing(path: Path) -> Iterator[Path]:
 def writing_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`, and put it in the place of `path` when the block ends well."""
     with _locked(path), _disk_faults(path):
-        temporary, old = _temporary(path), _temporary(path)
+        temporary, old = _temporary(path), path.with_name(f".{path.name}.old")
+        if old.exists() and not path.exists():  # a run was killed between the two renames below
+            old.replace(path)
+        _remove(old)
         temporary.mkdir()
         try:
             yield temporary
@@ -64,8 +67,8 @@ def writing_folder(path: Path) -> Iterator[Path]:
         finally:
             if old.exists() and not path.exists():
                 old.replace(path)
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(temporary)
+            _remove(old)
         _sync(path.parent)
 
 
