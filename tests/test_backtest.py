@@ -71,7 +71,7 @@ def played(trained: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) -> P
     )
     module = sys.modules["tiermodel.backtest"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_DRAWS_AT_MOST", 200)
+        patch.setattr(module, "_DRAWS_AT_MOST", 100)
         for name, known in (("CHURN_BASELINES", CHURN_BASELINES), ("VALUE_BASELINES", VALUE_BASELINES)):
             patch.setattr(module, name, {k: watched(b, shown) for k, b in known.items()})
         done = backtest(project, out=folder / "b.json", predictions=folder / "p.parquet")

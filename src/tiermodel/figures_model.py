@@ -83,7 +83,8 @@ def reliability(pen: Pen, panels: Mapping[str, tuple[Floats, Floats, float | Non
             rows = reliability_table(actual, predicted)
             x, y, low, high = (np.array([row[k] for row in rows]) for k in ("predicted", "rate", "low", "high"))
             panel.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=0.8)
-            panel.errorbar(x, y, [y - low, high - y], fmt="o", color=COLOURS["accent"], markersize=4, elinewidth=1.2)
+            bars = np.maximum([y - low, high - y], 0.0)  # a rate of exactly 0 or 1 is its own bound, up to rounding
+            panel.errorbar(x, y, bars, fmt="o", color=COLOURS["accent"], markersize=4, elinewidth=1.2)
             chance = "–" if by_chance is None else f"{by_chance:.3f}"
             title = pen.words["ece_line"].format(ece=f"{ece(actual, predicted):.3f}", chance=chance)
             panel.set_title(f"{day}\n{title}", fontsize=8.5)

@@ -112,9 +112,9 @@ def predict(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None =
     before = _previous(bundle, frame, previous)
     probabilities = bundle.tier.predict(x)
     low_tier, high_tier = bundle.tier.sets(probabilities)
-    value = bundle.value.predict(x)
-    value_low, value_high = bundle.value.interval(value)
     churn = np.where(bought, bundle.churn.predict(x), np.nan)  # who never bought cannot churn
+    value = np.where(bought, bundle.value.predict(x), np.nan)  # nor has shown what a purchase is worth
+    value_low, value_high = bundle.value.interval(value)
     lifecycle, loyalty = ladder_stages(frame, bundle.typical_rhythm)
     reasons = bundle.scheme.reasons(bundle.features, bundle.language)
     moved = np.where(np.isnan(before), 3, np.sign(tier - np.nan_to_num(before)) + 1).astype(np.int64)
@@ -138,7 +138,7 @@ def predict(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None =
         "model_tier": tier,
         "previous_tier": before,
         "movement": _words(moved, _names(_MOVEMENTS, zh)),
-        "segment": _words(assign_segments(bundle.segments, frame), segments),
+        "segment": _words(np.where(bought, assign_segments(bundle.segments, frame), -1), segments),
         "lifecycle_stage": _words(lifecycle, _names(LIFECYCLE, zh)),
         "loyalty_stage": _words(loyalty, _names(LOYALTY, zh)),
         "churn_risk": np.round(churn, _DECIMALS),
@@ -146,7 +146,7 @@ def predict(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None =
         "expected_value": np.round(value, 4),
         "expected_value_low": np.round(value_low, 4),
         "expected_value_high": np.round(value_high, 4),
-        "potential": np.round(bundle.peers.headroom(frame), 4),
+        "potential": np.round(np.where(bought, bundle.peers.headroom(frame), np.nan), 4),
         "upgrade_potential": np.round(_above(probabilities, tier), _DECIMALS),
         **{f"reason_{k + 1}": _words(rule % len(reasons), reasons[:, k]) for k in range(reasons.shape[1])},
         "policy": _words(tier, [level.policy for level in levels.levels]),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tiermodel.features.measures import MEASURES
 from tiermodel.features.stream import RHYTHM, Request
 
-__all__ = ["CATALOGUE", "Feature", "Known", "expand", "ratio", "requests_of"]
+__all__ = ["CATALOGUE", "CORE", "Feature", "Known", "expand", "ratio", "requests_of"]
 
 Floats = NDArray[np.float64]
 
@@ -157,6 +157,13 @@ CATALOGUE: tuple[Feature, ...] = (
 )  # fmt: skip
 
 
+CORE = frozenset({
+    "days_since_last", "order_count_{w}d", "order_count_total", "net_amount_{w}d", "net_amount_total", "order_amount_mean",
+    "days_since_first", "purchase_days_{w}d", "purchase_days_total", "gap_days_mean", "gap_days_max", "active_share",
+})  # fmt: skip
+"""Built whatever groups are chosen: schemes, ladders, segments and the buy-till-you-die models stand on them."""
+
+
 class _Asked(dict[Request, Floats]):
     """Answer every request with nothing and remember it."""
 
@@ -174,16 +181,16 @@ def requests_of(features: Iterable[Feature]) -> tuple[Request, ...]:
 
 
 def expand(groups: Iterable[str], windows_days: Iterable[int], columns: Iterable[str]) -> tuple[Feature, ...]:
-    """Make the features of the groups for every window, without those whose measures need a column that is not mapped.
+    """Make the features of the groups, and `CORE`, for every window, as far as the mapped columns allow.
 
-    >>> [f.name for f in expand(["rfm"], [30], []) if "30d" in f.name]
-    ['order_count_30d', 'net_amount_30d']
+    >>> [f.name for f in expand(["potential"], [30], []) if "amount" in f.name and "30d" in f.name]
+    ['net_amount_30d', 'amount_change_30d']
     """
     wanted, present, windows = set(groups), set(columns), tuple(windows_days)
     made = (
         replace(f, name=f.name.format(w=w), zh=f.zh.format(w=w), en=f.en.format(w=w), window=w)
         for f in CATALOGUE
-        if f.group in wanted
+        if f.group in wanted or f.name in CORE
         for w in (windows if "{w}" in f.name else (0,))
     )
     return tuple(f for f in made if all(MEASURES[r.measure].needs in {None, *present} for r in requests_of([f])))

@@ -1,0 +1,127 @@
+"""The README and the docstrings: what they show runs, what is public is described."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+import tiermodel
+from tiermodel.cli import main, run
+from tiermodel.config import load_project
+from worlds import TrainedWorld
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SLOW = {"demo", "train", "backtest", "promote"}  # run by their own tests
+STANDS_FOR = {"tiermodel-demo/bundle": "models/shop", "shop@champion": "models/shop", "backtest.json": ""}
+
+
+def fences(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> Iterator[str]:
+    """List what the README tells to type: lines after `$ ` in console blocks, and `tiermodel …` in the text."""
+    for block in fences("console"):
+        yield from re.findall(r"^\$ (tiermodel .*)$", block, flags=re.MULTILINE)
+    text = re.sub(r"^```.*?^```", "", README, flags=re.MULTILINE | re.DOTALL)
+    yield from re.findall(r"`(tiermodel [a-z][^`]*)`", text)
+
+
+COMMANDS = list(dict.fromkeys(commands()))
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(COMMANDS) >= 5
+    assert {shlex.split(line)[1] for line in COMMANDS} <= set(run.commands)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_of_the_readme_parses(line: str) -> None:
+    command: click.Command = run
+    words = shlex.split(line)[1:]
+    while isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+    command.make_context("tiermodel", words)
+
+
+@pytest.fixture(scope="module")
+def shop(trained: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the folder in which the README's user works: a project file, a trained model."""
+    folder = tmp_path_factory.mktemp("shop")
+    shutil.copytree(trained.bundle, folder / "models" / "shop")
+    settings = trained.project.model_dump(mode="json", exclude={"folder"}, exclude_none=True)
+    (folder / "shop.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("line", [c for c in COMMANDS if shlex.split(c)[1] not in SLOW])
+def test_the_quick_commands_of_the_readme_run(
+    line: str, shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(shop)
+    words = [STANDS_FOR.get(word, word) for word in shlex.split(line)]
+    if words[1] == "report" and not (shop / "scores.parquet").exists():
+        pytest.skip("the command before it was not run")
+    monkeypatch.setattr(sys, "argv", [word for word in words if word])
+    try:
+        main()
+    except SystemExit as stop:
+        assert stop.code in {None, 0}, capsys.readouterr().err  # noqa: PT017
+    assert capsys.readouterr().out
+
+
+def test_the_projects_of_the_readme_are_projects(tmp_path: Path) -> None:
+    projects = [block for block in fences("yaml") if block.startswith("version:")]
+    assert projects
+    for block in projects:
+        (tmp_path / "project.yaml").write_text(block, encoding="utf-8")
+        assert load_project(tmp_path / "project.yaml").version == 1
+
+
+def test_the_python_of_the_readme_uses_public_names_only() -> None:
+    for block in fences("python"):
+        tree = ast.parse(block)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "tiermodel":
+                assert {alias.name for alias in node.names} <= set(tiermodel.__all__)
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+# docstrings
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "src").rglob("*.py")), ids=lambda f: f.stem)
+def test_what_a_module_offers_is_there_and_described(file: Path) -> None:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), f"{file.name} does not say what it is for"
+    offered: list[str] = []
+    described: dict[str, str | None] = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            described[node.name] = ast.get_docstring(node)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)}
+            described |= dict.fromkeys(names, "a value")
+            if "__all__" in names and node.value:
+                offered = ast.literal_eval(node.value)
+    if file.name == "__init__.py" and file.parent.name == "tiermodel":
+        return  # its names are those of other modules; test_cli looks them up
+    for name in offered:
+        assert name in described, f"{file.name} offers {name}, which it does not define"
+        assert described[name], f"{file.name}: {name} has no docstring"
+    assert sorted(offered) == sorted(set(offered))
