@@ -136,7 +136,7 @@ def test_every_figure_follows_from_the_predictions(played: Played) -> None:
 
 
 def test_the_outcomes_are_those_of_the_transactions(played: Played) -> None:
-    rows = pd.read_parquet(played.project.data.transactions.path)
+    rows = pd.read_parquet(str(played.project.data.transactions.path))
     day = pd.Timestamp(played.results["dates"][0])
     window = rows[(rows["day"] >= day) & (rows["day"] < day + pd.Timedelta(days=60))]
     frame = played.predictions[played.predictions["as_of"] == day].set_index("customer_id")

@@ -15,7 +15,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from tiermodel.bundle import FORMAT, load_bundle, save_bundle
-from tiermodel.errors import ModelError
+from tiermodel.errors import ModelError, ProjectError
 from tiermodel.features.panel import build_panel
 from tiermodel.predict import predict
 from tiermodel.train import train
@@ -59,7 +59,11 @@ def test_law_8_the_same_data_project_and_seed_give_the_same_bundle_on_one_thread
 def test_a_bundle_is_whole_or_absent_and_replaces_the_one_before(trained: TrainedWorld, tmp_path: Path) -> None:
     bundle, target = trained.trained.bundle, tmp_path / "model"
     target.mkdir()
-    (target / "left-over.txt").write_text("x")
+    (target / "diary.txt").write_text("x")
+    with pytest.raises(ProjectError, match="holds something that is no bundle"):
+        save_bundle(bundle, target)
+    assert [p.name for p in target.iterdir()] == ["diary.txt"]
+    (target / "diary.txt").rename(target / "manifest.json")
     save_bundle(bundle, target)
     assert sorted(p.name for p in target.iterdir()) == sorted([*FILES, "manifest.json"])
     assert [p.name for p in tmp_path.iterdir()] == ["model"]

@@ -233,7 +233,7 @@ def test_a_project_file_is_refused_by_key(cli: Run, trained: TrainedWorld, tmp_p
 
 
 def test_too_many_bad_rows_are_code_4(cli: Run, trained: TrainedWorld, tmp_path: Path) -> None:
-    rows = pd.read_parquet(trained.project.data.transactions.path)
+    rows = pd.read_parquet(str(trained.project.data.transactions.path))
     rows.assign(amount=rows["amount"].astype(str).where(rows.index % 9 > 0, "x")).to_csv(
         tmp_path / "r.csv", index=False
     )

@@ -36,7 +36,7 @@ COLUMNS = [
 
 @pytest.fixture(scope="module")
 def rows(trained: TrainedWorld) -> pd.DataFrame:
-    return pd.read_parquet(trained.project.data.transactions.path)
+    return pd.read_parquet(str(trained.project.data.transactions.path))
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_movement_is_against_the_earlier_date_scored_by_the_same_bundle(
     before = pd.read_parquet(tmp_path / "before.parquet").set_index("customer_id")["tier"].reindex(now.index)
     np.testing.assert_array_equal(now["previous_tier"], before.astype(float))
     step = np.sign(now["tier"] - before)
-    wanted = step.map({-1.0: "down", 0.0: "same", 1.0: "up"}).fillna("new")
+    wanted = pd.Series(step).map({-1.0: "down", 0.0: "same", 1.0: "up"}).fillna("new")
     assert now["movement"].tolist() == wanted.tolist()
     assert {"new", "same", "up", "down"} >= set(wanted) > {"same"}
 
@@ -261,7 +261,7 @@ def test_law_2_row_order_and_files_change_no_byte(
 def test_law_2_the_engines_batches_change_no_score(
     trained: TrainedWorld, scored: Path, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original: Callable[..., Iterator[pa.RecordBatch]] = panel_module.sorted_rows
+    original: Callable[..., Iterator[pa.RecordBatch]] = engine.sorted_rows
 
     def smaller(*given: Any) -> Iterator[pa.RecordBatch]:
         for batch in original(*given):

@@ -365,7 +365,7 @@ def test_each_customer_meets_one_rule_and_it_is_the_one_applied(target: str) -> 
     level, rule = scheme.assign(frame)
     rules = learned.conditions(scheme.scheme, scheme.state)  # type: ignore[arg-type]
     assert scheme.state["may_miss"] or target == "future_value"
-    for i, row in frame.iterrows():
+    for i, (_, row) in enumerate(frame.iterrows()):
         met = [n for n, conditions in enumerate(rules) if all(holds(c, row[c.feature]) for c in conditions)]
         assert met == [rule[i]]
         assert level[i] == scheme.state["level"][rule[i]]
@@ -378,11 +378,14 @@ def test_what_is_printed_is_what_is_applied(data: dict[str, Any]) -> None:
     for n, conditions in enumerate(_KINDS[data["kind"]].conditions(scheme.scheme, scheme.state)):
         texts = [c.text(FEATURES, "en") for c in conditions]
         if any(": " + " and ".join(texts) in line for line in lines):
-            printed[n] = [(c.feature, text.removeprefix(FEATURES[c.feature].en)) for c, text in zip(conditions, texts)]
+            printed[n] = [
+                (c.feature, text.removeprefix(FEATURES[c.feature].en))
+                for c, text in zip(conditions, texts, strict=True)
+            ]
     assert len(printed) == len(lines)
     frame = people(200, 3)
     _, rule = scheme.assign(frame)
-    for i, row in frame.iterrows():
+    for i, (_, row) in enumerate(frame.iterrows()):
         met = [n for n, said_ in printed.items() if all(said(words, row[name]) for name, words in said_)]
         assert met == [rule[i]]
 
@@ -420,7 +423,7 @@ def test_clusters_are_numbered_by_spend() -> None:
 
 
 def scaled(frame: pd.DataFrame, factor: float) -> pd.DataFrame:
-    money = [c for c in frame if "amount" in c or c == "outcome_value"]
+    money = [c for c in frame.columns if "amount" in c or c == "outcome_value"]
     return frame.assign(**{name: frame[name] * factor for name in money})
 
 
@@ -438,7 +441,7 @@ def test_law_4_the_currency_moves_no_tier_of_share_and_rfm(factor: float, seed: 
 @pytest.mark.parametrize("constant", ["net_amount_total", SPEND, DAYS, "days_since_last", "gap_days_mean", "all"])
 def test_law_3_constant_columns_crash_nothing_and_move_nobody(name: str, constant: str) -> None:
     frame = people(120)
-    numbers = [c for c in frame if c not in {"customer_id", "as_of"}]
+    numbers = list(frame.columns.drop(["customer_id", "as_of"]))
     frame[numbers if constant == "all" else [constant]] = np.nan if constant == "gap_days_mean" else 3.0
     scheme = fit_scheme(load_preset(name, WINDOWS), frame, frame, 7)
     level, _ = scheme.assign(frame)

@@ -202,7 +202,7 @@ def suggest_horizon(transactions: Transactions, horizon_days: int = 90) -> Horiz
     """
     histogram = transactions.connection.execute(
         "SELECT gap, count(*) FROM (SELECT day - lag(day) OVER (PARTITION BY customer_id ORDER BY day) AS gap FROM "
-        f"(SELECT DISTINCT customer_id, day FROM ({transactions.rows_sql}) WHERE amount > 0)) "
+        f"(SELECT DISTINCT customer_id, day FROM ({transactions.rows_sql}) WHERE amount >= 0)) "
         "WHERE gap IS NOT NULL GROUP BY gap ORDER BY gap"
     ).fetchall()
     if not histogram:
@@ -221,14 +221,14 @@ def _facts(transactions: Transactions) -> dict[str, Any]:
     distinct = f"SELECT DISTINCT * FROM ({rows})" if "row_key" in rows else rows
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {_ORDERS} AS SELECT customer_id, order_key, min(day) AS day, count(*) AS lines, "
-        "sum(amount) FILTER (WHERE amount > 0) AS bought, count(*) FILTER (amount < 0) AS returned, "
+        "sum(amount) FILTER (WHERE amount >= 0) AS bought, count(*) FILTER (amount < 0) AS returned, "
         f"min(amount) AS least, max(amount) AS most, count(*) FILTER (day = 0) AS undated "
         f"FROM ({distinct}) GROUP BY ALL"
     )
     facts = _record(
         transactions,
         "SELECT sum(lines)::BIGINT AS used, count(DISTINCT customer_id) AS customers, "
-        "count(*) FILTER (bought > 0) AS orders, sum(returned) / sum(lines) AS return_share, "
+        "count(*) FILTER (bought >= 0) AS orders, sum(returned) / sum(lines) AS return_share, "
         f"min(least) = max(most) AS amounts_constant, sum(undated) / sum(lines) AS default_date_share FROM {_ORDERS}",
     )
     facts |= _record(
@@ -236,7 +236,7 @@ def _facts(transactions: Transactions) -> dict[str, Any]:
         "SELECT count(*) FILTER (orders > 0) AS buyers, count(*) FILTER (orders > 1) AS repeat_buyers, "
         "coalesce(count(*) FILTER (orders = 1) / nullif(count(*) FILTER (orders > 0), 0), 0) AS one_order_share, "
         "count(DISTINCT orders) FILTER (WHERE orders > 0) AS order_counts, "
-        "max(lines) / sum(lines) AS largest_customer_share FROM (SELECT count(*) FILTER (bought > 0) AS orders, "
+        "max(lines) / sum(lines) AS largest_customer_share FROM (SELECT count(*) FILTER (bought >= 0) AS orders, "
         f"sum(lines) AS lines FROM {_ORDERS} GROUP BY customer_id)",
     )
     good = transactions.account.read - transactions.account.quarantined - transactions.account.filtered

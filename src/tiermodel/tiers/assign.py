@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.catalogue import Feature
 from tiermodel.features.panel import feature_names
+from tiermodel.features.tree import round_readable
 from tiermodel.tiers import learned, rfm, share
 from tiermodel.tiers.scheme import LearnedScheme, RfmScheme, Score, ShareScheme, parse_scheme
 
@@ -73,7 +74,7 @@ class FittedScheme:
             return ""
         fact = self.state["leaves"][rule]
         words = ("占比", "纯度", "后续价值") if language == "zh" else ("support", "purity", "value that followed")
-        figures = (f"{fact['support']:.1%}", f"{fact['purity']:.0%}", f"{fact['value_mean']:,.6g}")
+        figures = (f"{fact['support']:.1%}", f"{fact['purity']:.0%}", f"{round_readable(fact['value_mean']):,.10g}")
         return f"  [{', '.join(f'{word} {figure}' for word, figure in zip(words, figures, strict=True))}]"
 
     def to_dict(self) -> dict[str, Any]:
