@@ -6,7 +6,6 @@ paired bootstrap intervals over customers. Nothing is chosen on the test dates.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -28,7 +27,7 @@ from tiermodel.features.panel import KEYS, build_panel
 from tiermodel.models.churn import at_risk
 from tiermodel.models.metrics import auc, churn_metrics, ece_null_band, gini, log_loss, paired_bootstrap, value_metrics
 from tiermodel.tables.contract import Transactions, open_transactions
-from tiermodel.tables.output import write_json, write_table
+from tiermodel.tables.output import plain, write_json, write_table
 from tiermodel.train import Say, fit_bundle, panel_dates
 
 __all__ = ["Backtest", "backtest", "test_dates"]
@@ -114,7 +113,7 @@ def backtest(
         say(f"{day}: training")
         with threadpool_limits(limits=1):  # as in training
             frames.append(_one_date(project, panel, day, transactions, results, say))
-    done = Backtest(_plain(results), pd.concat(frames, ignore_index=True))
+    done = Backtest(plain(results), pd.concat(frames, ignore_index=True))
     if out is not None:
         write_json(done.results, Path(out))
     if predictions is not None:
@@ -183,14 +182,3 @@ def _compare(
                 "target": target, "metric": metric, "against": against, "as_of": str(day),
                 "difference": difference, "low": low, "high": high, "draws": draws,
             }  # fmt: skip
-
-
-def _plain(value: Any) -> Any:
-    """Turn NumPy numbers into Python's and what is not a number into null."""
-    if isinstance(value, Mapping):
-        return {key: _plain(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

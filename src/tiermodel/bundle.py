@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +22,7 @@ from tiermodel.models.inputs import Inputs
 from tiermodel.models.linear import Linear
 from tiermodel.models.tier import TierModel
 from tiermodel.models.value import ValueModel
-from tiermodel.tables.output import writing_folder
+from tiermodel.tables.output import plain, writing_folder
 from tiermodel.tiers.assign import FittedScheme
 
 __all__ = ["FORMAT", "Bundle", "load_bundle", "save_bundle"]
@@ -183,17 +182,7 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
 
 def _dump(data: Any) -> bytes:
     """Write JSON the same way every time; what is not a number becomes null."""
-    return (json.dumps(_plain(data), ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
-
-
-def _plain(data: Any) -> Any:
-    if isinstance(data, Mapping):
-        return {str(key): _plain(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_plain(value) for value in data]
-    if isinstance(data, float) and not math.isfinite(data):
-        return None
-    return data
+    return (json.dumps(plain(data), ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
 
 
 def _digest(content: bytes) -> str:
@@ -201,7 +190,7 @@ def _digest(content: bytes) -> str:
 
 
 def _card(bundle: Bundle) -> str:
-    facts, scheme, horizon = _plain(bundle.facts), bundle.scheme.scheme, bundle.settings["outcome"]["horizon_days"]
+    facts, scheme, horizon = plain(bundle.facts), bundle.scheme.scheme, bundle.settings["outcome"]["horizon_days"]
     lines = [
         f"# {bundle.name}",
         "",

@@ -427,4 +427,6 @@ def _cell(value: Any) -> str:
 
 
 def _dump(data: Any) -> str:
-    return json.dumps(data, ensure_ascii=False, indent=1, default=str)
+    from tiermodel.tables.output import plain  # noqa: PLC0415
+
+    return json.dumps(plain(data), ensure_ascii=False, indent=1, allow_nan=False, default=str)

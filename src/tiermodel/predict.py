@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -76,7 +76,12 @@ def score(project: Project, model: Bundle | str | Path, as_of: date | str, out: 
     write_table(scored(), Path(out), schema)
     write_quarantine(transactions, Path(out))
     assert tally.account is not None  # noqa: S101  # the stream ran to its end
-    return Scored(tally.account, sum(counts.values()), counts)
+    account = tally.account
+    silence = (day - transactions.last_day).days - 1
+    if silence > every.days:
+        stale = f"TM2070 the last row is {silence} days older than {day}: scores call silent who may only be missing"
+        account = replace(account, warnings=(*account.warnings, stale))
+    return Scored(account, sum(counts.values()), counts)
 
 
 def score_schema(bundle: Bundle) -> pa.Schema:

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_scoring.py [--rows 1_000_000] [--bundle models/complete-journey]
 
-Both sides see the same rows in the same order, in turn, three times; the table shows medians. LightGBM is given its matrix
-ready made; our side starts from a data frame of features and ends with the score table.
+Both sides see the same rows in the same order, in turn, three times; the table shows medians. LightGBM is given its
+matrix ready made; our side starts from a data frame of features and ends with the score table.
 """
 
 from __future__ import annotations

@@ -232,6 +232,9 @@ def write_features(project: Project, as_of: str | Sequence[date], out: str | Pat
 
 
 def write_quarantine(transactions: Transactions, beside: Path) -> None:
-    """Write the rows that broke the contract, if there are any, to `NAME.quarantine.csv` beside an output."""
+    """Write bad rows to `NAME.quarantine.csv` beside an output; where there are none, remove an old file of that name."""
+    quarantine = beside.with_name(f"{beside.stem}.quarantine.csv")
     if transactions.account.quarantined:
-        transactions.write_quarantine(beside.with_name(f"{beside.stem}.quarantine.csv"))
+        transactions.write_quarantine(quarantine)
+    else:
+        quarantine.unlink(missing_ok=True)

@@ -6,15 +6,17 @@ import errno
 import fcntl
 import glob
 import json
+import math
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -22,7 +24,7 @@ import pyarrow.parquet as pq
 
 from tiermodel.errors import OutputBusyError, OutputError, ProjectError
 
-__all__ = ["defused", "write_json", "write_table", "writing", "writing_folder"]
+__all__ = ["defused", "plain", "write_json", "write_table", "writing", "writing_folder"]
 
 _FAULTS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EFBIG),
@@ -130,6 +132,21 @@ def write_json(value: Any, path: Path) -> None:
     text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
     with writing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def plain(value: Any) -> Any:
+    """Give what JSON can hold: keys as text, NumPy numbers as Python's, what is not a number as null.
+
+    >>> plain({1: (np.float64(0.5), float("nan"))})
+    {'1': [0.5, None]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _temporary(path: Path) -> Path:
