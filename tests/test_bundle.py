@@ -63,7 +63,10 @@ def test_a_bundle_is_whole_or_absent_and_replaces_the_one_before(trained: Traine
     with pytest.raises(ProjectError, match="holds something that is no bundle"):
         save_bundle(bundle, target)
     assert [p.name for p in target.iterdir()] == ["diary.txt"]
-    (target / "diary.txt").rename(target / "manifest.json")
+    (target / "manifest.json").write_text('{"files": {"app.js": "0"}}')  # another program's manifest
+    with pytest.raises(ProjectError, match="holds something that is no bundle"):
+        save_bundle(bundle, target)
+    (target / "manifest.json").write_text('{"files": {"diary.txt": "0"}}')
     save_bundle(bundle, target)
     assert sorted(p.name for p in target.iterdir()) == sorted([*FILES, "manifest.json"])
     assert [p.name for p in tmp_path.iterdir()] == ["model"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import date, timedelta
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 
 from tiermodel.check import FLOOR, CheckReport, check, suggest_horizon
 from tiermodel.config import Project
-from tiermodel.tables.contract import open_transactions
+from tiermodel.errors import OutputError
+from tiermodel.tables.contract import Transactions, open_transactions
 
 START = date(2023, 1, 1)
 Row = tuple[Any, int, float]
@@ -130,6 +132,21 @@ def test_horizon_quantiles_are_those_of_the_sorted_gaps(
         assert sum(gap <= days_within for gap in gaps) >= share * len(gaps)
         assert sum(gap < days_within for gap in gaps) < share * len(gaps)
     assert advice.share_within == sum(gap <= 30 for gap in gaps) / len(gaps)
+    span = max(day for _, day in visits) - min(day for _, day in visits) + 1
+    assert advice.suggested_days % 7 == 0
+    assert 7 <= advice.suggested_days <= max(7, span // 3)
+
+
+def test_memory_that_ends_is_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_with_little(settings: Project) -> Transactions:
+        found = open_transactions(settings)
+        found.connection.execute("SET memory_limit = '1MB'; SET max_temp_directory_size = '0MB'")
+        return found
+
+    settings = project(tmp_path, [(customer, customer % 99, 1.0) for customer in range(50_000)])
+    monkeypatch.setattr(import_module("tiermodel.check"), "open_transactions", open_with_little)
+    with pytest.raises(OutputError, match=r"Raise data\.memory"):
+        check(settings)
 
 
 def test_online_retail_suits_and_shows_its_concentration(shared_data: Path) -> None:

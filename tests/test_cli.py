@@ -129,6 +129,7 @@ def test_score_then_rules_then_show(cli: Run, project: Path, trained: TrainedWor
     rules = cli("rules", trained.bundle)
     assert (rules.code, rules.err) == (0, "")
     assert rules.out.splitlines()[0].startswith("major (major): net amount of the last 365 days ≥ ")
+    assert cli("rules", trained.bundle, "--format", "text").out == rules.out
     assert cli("rules", trained.bundle, "--language", "zh").out.startswith("重要客户 (major)")
 
     shown = json.loads(cli("show", "model", trained.bundle).out)
@@ -158,6 +159,7 @@ def test_backtest_says_who_won(
     project = write_project(trained, tmp_path / "one.yaml", backtest={"dates": ["2023-09-01"]})
     done = cli("backtest", project, "--out", "b.json", "--predictions", "p.parquet")
     assert done.code == 0
+    assert "rows: " in done.err
     for words in ("Churn, out of time", "Value, out of time", "Schemes, judged", "baseline is better beyond chance"):
         assert words in done.out
     assert json.loads((tmp_path / "b.json").read_text())["dates"] == ["2023-09-01"]
@@ -183,6 +185,11 @@ def test_train_register_promote_score_by_name(cli: Run, project: Path, tmp_path:
     assert cli("promote", "small-world", *uri).code == 0
     assert cli("score", project, "--model", "small-world@champion", "--as-of", "latest", "--out", "s.csv").code == 0
     assert set(pd.read_csv(tmp_path / "s.csv")["model_version"]) == {told["model_version"]}
+    for reference in ("small-world/1", "small-world@champion"):
+        assert json.loads(cli("show", "model", reference, *uri).out)["model_version"] == told["model_version"]
+        assert cli("show", "schema", reference, *uri).out.startswith("customer_id ")
+    by_number = cli("score", project, "--model", "small-world/1", "--as-of", "latest", "--out", "n.csv")
+    assert (by_number.code, (tmp_path / "n.csv").read_bytes()) == (0, (tmp_path / "s.csv").read_bytes())
     again = cli("train", project, "--out", "model", "--register")
     assert again.code == 0
     assert told["model_version"] in again.out
@@ -207,6 +214,8 @@ def refusals(project: Path, bundle: Path) -> Iterator[tuple[int, str, tuple[obje
     yield 5, "there is no manifest.json", ("score", project, "--model", "n", "--as-of", "latest", "--out", "s.parquet")
     yield 5, "there is no manifest.json", ("rules", "nowhere")
     yield 5, "there is no manifest.json", ("show", "model", ".")
+    yield 5, "there is no manifest.json", ("show", "schema", "models/shop")
+    yield 8, "there is no such database", ("show", "model", "shop/1")
     yield 7, "cannot be written", (*score, "--as-of", "latest", "--out", project / "s.parquet")
 
 

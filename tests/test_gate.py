@@ -12,7 +12,7 @@ import pytest
 from tiermodel import gate
 from tiermodel.config import Project
 from tiermodel.errors import GateError
-from tiermodel.evaluation import EVALUATION, evaluation_table
+from tiermodel.evaluation import BASELINES, EVALUATION, evaluation_table
 from tiermodel.gate import judge
 from worlds import ID_MARK, TrainedWorld, spoiled
 
@@ -22,7 +22,14 @@ Later = dict[str, pd.DataFrame]
 @pytest.fixture(autouse=True)
 def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep intervals quick; what the tests compare differs clearly."""
-    monkeypatch.setattr(gate, "_DRAWS_AT_MOST", 200)
+    monkeypatch.setattr(gate, "_DRAWS_AT_MOST", 400)
+
+
+def judged(trained: TrainedWorld) -> Later:
+    """Give the small world's out-of-time predictions, beside those of baselines that know a little."""
+    later = trained.trained.later
+    shared = later["churn"]["predicted"] * 0.3 + later["churn"]["actual"].mean() * 0.7
+    return {**later, "churn": later["churn"].assign(logistic_rfm=shared, mbg_nbd=0.5)}
 
 
 def failed(project: Project, challenger: Later, champion: Later | None) -> list[str]:
@@ -32,12 +39,12 @@ def failed(project: Project, challenger: Later, champion: Later | None) -> list[
 
 
 def test_an_evaluation_pairs_without_naming_anyone(trained: TrainedWorld) -> None:
-    table = evaluation_table(trained.project, trained.trained.later)
-    assert tuple(table.columns) == EVALUATION
+    table = evaluation_table(trained.project, judged(trained))
+    assert tuple(table.columns) == (*EVALUATION, *BASELINES)
     assert not table.astype(str).apply(lambda column: column.str.contains(ID_MARK)).any(axis=None)
-    shuffled = {target: frame.sample(frac=1, random_state=1) for target, frame in trained.trained.later.items()}
+    shuffled = {target: frame.sample(frac=1, random_state=1) for target, frame in judged(trained).items()}
     pd.testing.assert_frame_equal(evaluation_table(trained.project, shuffled), table)
-    churn = trained.trained.later["churn"].sort_values(["as_of", "customer_id"])
+    churn = judged(trained)["churn"].sort_values(["as_of", "customer_id"])
     same = table[table["target"] == "churn"].groupby("key").size().value_counts().sort_index()
     pd.testing.assert_series_equal(
         same, churn.groupby("customer_id").size().value_counts().sort_index(), check_names=False
@@ -45,7 +52,7 @@ def test_an_evaluation_pairs_without_naming_anyone(trained: TrainedWorld) -> Non
 
 
 def test_a_good_first_model_passes(trained: TrainedWorld) -> None:
-    assert failed(trained.project, trained.trained.later, None) == []
+    assert failed(trained.project, judged(trained), None) == []
 
 
 def with_churn(later: Later, change: Callable[[pd.Series], Any]) -> Later:
@@ -63,11 +70,75 @@ def with_churn(later: Later, change: Callable[[pd.Series], Any]) -> Later:
 def test_a_first_model_that_knows_nothing_or_is_uncalibrated_is_refused(
     trained: TrainedWorld, change: Callable[[pd.Series], Any], words: str
 ) -> None:
-    assert words in " ".join(failed(trained.project, with_churn(trained.trained.later, change), None))
+    assert words in " ".join(failed(trained.project, with_churn(judged(trained), change), None))
+
+
+def test_a_model_worse_than_a_baseline_is_refused_with_its_name_and_figures(trained: TrainedWorld) -> None:
+    good, table = judged(trained), evaluation_table(trained.project, judged(trained))
+    own = good["churn"]["predicted"]
+    for name in BASELINES:
+        knowing = {**good, "churn": good["churn"].assign(**{name: own * 0.5 + good["churn"]["actual"] * 0.5})}
+        found = failed(trained.project, knowing, None)
+        assert len(found) == 1
+        assert f"strongest baseline {name} 0." in found[0]
+        assert found[0].endswith(", worse beyond chance")
+    equal = {**good, "churn": good["churn"].assign(mbg_nbd=own)}
+    words = judge(evaluation_table(trained.project, equal), None)[1].words
+    assert "strongest baseline mbg_nbd" in words
+    assert words.endswith("[+0.0000, +0.0000], not worse beyond chance")
+    assert table.loc[table["target"] != "churn", list(BASELINES)].isna().all(axis=None)
+
+
+def test_a_challenger_without_baselines_is_refused_but_an_old_champion_is_not(trained: TrainedWorld) -> None:
+    good = judged(trained)
+    table = evaluation_table(trained.project, good)
+    old = evaluation_table(trained.project, spoiled(good, "churn"))[list(EVALUATION)]
+    assert all(check.passed for check in judge(table, old))
+    without = {**good, "churn": good["churn"].drop(columns="mbg_nbd")}
+    for challenger in (table[list(EVALUATION)], evaluation_table(trained.project, without)):
+        with pytest.raises(GateError, match=r"lack the baselines .*mbg_nbd.*train it again"):
+            judge(challenger, None)
+
+
+def season(share: float, knowledge: float, start: str) -> pd.DataFrame:
+    """Make an evaluation of one date: so many churn, and the log-odds differ by `knowledge` between two halves."""
+    draw = np.random.default_rng(5)
+    odds = np.log(share / (1 - share)) + knowledge * np.repeat([-0.5, 0.5], 1000)
+    predicted = 1 / (1 + np.exp(-odds))
+    frame = pd.DataFrame({"customer_id": [f"{n:05d}" for n in range(2000)], "as_of": pd.Timestamp(start)})
+    churned = (draw.random(2000) < predicted).astype(float)
+    return frame.assign(actual=churned, predicted=predicted, logistic_rfm=0.5, mbg_nbd=0.5)
+
+
+@pytest.mark.parametrize(("knowing", "before", "passes"), [(3.0, 1.0, True), (1.0, 3.0, False)])
+def test_a_season_does_not_decide_between_models_of_other_dates(
+    trained: TrainedWorld, knowing: float, before: float, passes: bool
+) -> None:
+    calm, busy = (0.5, 0.05) if passes else (0.05, 0.5)  # the worse model has the date whose log loss is low anyway
+    ours, theirs = season(calm, knowing, "2023-06-01"), season(busy, before, "2023-01-01")
+    levels = [gate.log_loss(f["actual"].to_numpy(), f["predicted"].to_numpy()) for f in (ours, theirs)]
+    assert (levels[0] > levels[1]) == passes
+    tables = [evaluation_table(trained.project, {"churn": frame}) for frame in (ours, theirs)]
+    found = judge(*tables)[3]
+    assert found.words.startswith("churn log loss gained over predicting the churn rate of its own dates 0.")
+    assert "unpaired" in found.words
+    assert found.passed == passes
+
+
+def test_an_interval_of_many_rows_has_400_draws_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "_DRAWN_ROWS", 1)
+    frame, calls = pd.DataFrame({"key": [0, 1], "actual": 0.0, "predicted": 0.0}), []
+
+    def counted(actual: Any, predicted: Any) -> float:
+        calls.append(len(actual) + len(predicted))
+        return 0.0
+
+    gate._difference(counted, frame, frame, paired=True)
+    assert len(calls) >= 2 * 400
 
 
 def test_only_a_better_challenger_passes(trained: TrainedWorld) -> None:
-    project, good = trained.project, trained.trained.later
+    project, good = trained.project, judged(trained)
     bad = spoiled(good, "churn")
     assert failed(project, good, bad) == []
     assert any(words.startswith("churn log loss") and "champion" in words for words in failed(project, bad, good))
@@ -77,7 +148,7 @@ def test_only_a_better_challenger_passes(trained: TrainedWorld) -> None:
 
 
 def test_better_churn_does_not_excuse_worse_value(trained: TrainedWorld) -> None:
-    good = trained.trained.later
+    good = judged(trained)
     found = failed(trained.project, spoiled(good, "value"), spoiled(good, "churn"))
     assert len(found) == 1
     assert found[0].startswith("value Gini")
@@ -85,34 +156,34 @@ def test_better_churn_does_not_excuse_worse_value(trained: TrainedWorld) -> None
 
 
 def test_models_of_overlapping_dates_are_paired_on_what_they_share(trained: TrainedWorld) -> None:
-    project, good = trained.project, trained.trained.later
+    project, good = trained.project, judged(trained)
     last = good["churn"]["as_of"].max()
     recent = {target: frame[frame["as_of"] == last] for target, frame in good.items()}
     checks = judge(evaluation_table(project, recent), evaluation_table(project, spoiled(good, "churn")))
-    assert f"paired on {len(recent['churn'])} predictions" in checks[2].words
-    assert checks[2].words.count("2023-") == 1
+    assert f"paired on {len(recent['churn'])} predictions" in checks[3].words
+    assert checks[3].words.count("2023-") == 1
     assert all(check.passed for check in checks)
 
 
 def test_models_judged_on_other_customers_are_compared_unpaired(trained: TrainedWorld) -> None:
-    project, good = trained.project, trained.trained.later
+    project, good = trained.project, judged(trained)
     half = {target: frame[frame["customer_id"] < f"{ID_MARK}000200"] for target, frame in good.items()}
     checks = judge(evaluation_table(project, good), evaluation_table(project, spoiled(half, "churn", 4.0)))
-    assert "unpaired because no date has the same customers" in checks[2].words
-    assert checks[2].passed
-    assert not judge(evaluation_table(project, good), evaluation_table(project, half))[2].passed
+    assert "unpaired because no date has the same customers" in checks[3].words
+    assert checks[3].passed
+    assert not judge(evaluation_table(project, good), evaluation_table(project, half))[3].passed
 
 
 def test_models_that_answer_different_questions_are_not_compared(trained: TrainedWorld) -> None:
-    project, good = trained.project, trained.trained.later
+    project, good = trained.project, judged(trained)
     other = project.model_copy(update={"outcome": project.outcome.model_copy(update={"horizon_days": 30})})
     with pytest.raises(GateError, match="give the project another name"):
         judge(evaluation_table(other, good), evaluation_table(project, good))
 
 
 def test_a_model_without_out_of_time_predictions_is_refused(trained: TrainedWorld) -> None:
-    empty = {target: frame.iloc[:0] for target, frame in trained.trained.later.items()}
+    empty = {target: frame.iloc[:0] for target, frame in judged(trained).items()}
     table = evaluation_table(trained.project, empty)
-    assert tuple(table.columns) == EVALUATION
+    assert tuple(table.columns) == (*EVALUATION, *BASELINES)
     with pytest.raises(GateError, match="train on a longer history"):
         judge(table, None)

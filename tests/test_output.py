@@ -165,3 +165,27 @@ def test_a_run_killed_between_the_two_renames_loses_nothing(tmp_path: Path) -> N
         raise RuntimeError
     assert (target / "model.txt").read_text() == "before"
     assert not old.exists()
+
+
+def test_the_current_folder_is_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for path in (Path(), Path("/")):
+        with pytest.raises(OutputError, match=r"cannot be written: Is a directory"), writing(path) as temporary:
+            temporary.write_text("x")
+    for path in (Path(), Path("..")):
+        with pytest.raises(ProjectError, match="would be replaced: give a folder in it"), writing_folder(path):
+            pass
+    with writing_folder(Path("../there/.")) as temporary:
+        (temporary / "x").write_text("x")
+    assert (names(tmp_path), names(here)) == (["here", "there"], [])
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    with writing_folder(tmp_path / "link") as temporary:
+        (temporary / "x").write_text("x")
+    assert names(tmp_path / "kept") == []
+    assert names(tmp_path / "link") == ["x"]

@@ -10,6 +10,8 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import pandas as pd
 import pytest
@@ -19,6 +21,7 @@ from tiermodel import gate, registry
 from tiermodel.bundle import load_bundle
 from tiermodel.config import Project
 from tiermodel.errors import GateError, ModelError, OutputBusyError, TierModelError, TrackingError
+from tiermodel.evaluation import EVALUATION
 from tiermodel.features.panel import build_panel
 from tiermodel.gate import judge
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
@@ -38,7 +41,7 @@ pytestmark = [
 @pytest.fixture(autouse=True)
 def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep intervals quick; what the tests compare differs clearly."""
-    monkeypatch.setattr(gate, "_DRAWS_AT_MOST", 200)
+    monkeypatch.setattr(gate, "_DRAWS_AT_MOST", 400)
 
 
 class Store:
@@ -57,7 +60,9 @@ class Store:
     def log(self, name: str, later: dict[str, pd.DataFrame] | None = None) -> str:
         """Register the same bundle again, under a name, with other out-of-time predictions or settings."""
         world = self.world.trained
-        trained = type(world)(world.bundle, world.account, later or world.later)
+        judged = later or world.later
+        weak = judged["churn"].assign(logistic_rfm=0.5, mbg_nbd=0.5)  # what the gate compares with is not at test here
+        trained = type(world)(world.bundle, world.account, {**judged, "churn": weak})
         found = log_training(self.project(name), trained, self.world.bundle, register=True)
         assert found is not None
         return found
@@ -321,6 +326,21 @@ def test_a_model_without_an_evaluation_is_refused(store: Store) -> None:
     reference = store.register_folder("foreign", model_folder(store))
     with pytest.raises(GateError, match=r"no readable evaluation\.parquet"):
         promote("foreign", reference.split("/")[1], tracking_uri=store.uri)
+
+
+def test_an_older_evaluation_without_baselines_serves_a_champion_not_a_challenger(store: Store) -> None:
+    older = store.log("older", spoiled(store.world.trained.later, "churn"))
+    uri = store.run(older).info.artifact_uri
+    file = Path(url2pathname(urlparse(uri).path)) / "evaluation.parquet"
+    pd.read_parquet(file)[list(EVALUATION)].to_parquet(file, index=False)
+    with pytest.raises(GateError, match=r"lack the baselines logistic_rfm, mbg_nbd.*train it again"):
+        promote("older", tracking_uri=store.uri)
+    store.client.set_registered_model_alias("older", "champion", "1")
+    store.log("older")
+    assert promote("older", tracking_uri=store.uri).previous == "1"
+    pd.DataFrame({"other": [1.0]}).to_parquet(file, index=False)
+    with pytest.raises(GateError, match=r"has the columns \['other'\]"):
+        promote("older", "1", tracking_uri=store.uri)
 
 
 def test_two_runs_do_not_share_a_sqlite_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiermodel.config import Project
+from tiermodel.engines.duckdb import query_faults, rows_from, sorted_rows
 from tiermodel.errors import DataError, OutputError, ProjectError, TierModelError, TooManyBadRowsError
 from tiermodel.tables.contract import Accounting, Transactions, open_transactions
 from tiermodel.tables.rules import RULES
@@ -378,6 +380,71 @@ def test_codes_are_stable_and_every_rule_has_a_remedy() -> None:
     assert RULES["customer_id_missing"].code == "TM2010"
     assert RULES["amount_unparsable"].code == "TM2041"
     assert all(rule.remedy and rule.name == name for name, rule in RULES.items())
+
+
+@pytest.mark.parametrize("name", ["a[1]", "b*", "c?", "[z]/d[!x]"])
+def test_a_folder_with_wildcards_in_its_name_is_read(tmp_path: Path, name: str) -> None:
+    folder, beside = tmp_path / name, tmp_path / name.translate(str.maketrans("[]*?", "1234"))
+    for place, rows in ((folder, GOOD), (beside, GOOD * 2), (tmp_path / "a1", GOOD * 2), (tmp_path / "bb", GOOD * 2)):
+        place.mkdir(parents=True)
+        (place / "x[1].csv").write_bytes(HEADER + rows)
+        table = pa.table({"id": [1] * len(rows), "amount": [1] * len(rows), "when": [date(2024, 1, 1)] * len(rows)})
+        pq.write_table(table, place / "y.parquet")
+    (folder / "sub").mkdir()
+    for start in (folder, folder / "sub"):
+        up = "" if start == folder else "../"
+        for path in (f"{up}x[1].csv", f"{up}*.csv", f"{up}x?1?.csv", str(folder / "x[1].csv")):
+            given = project(path).model_copy(update={"folder": start})
+            assert open_transactions(given).account.read == 1
+        given = project(f"{up}?.parquet").model_copy(update={"folder": start})
+        assert open_transactions(given).source.files == (str(folder / "y.parquet"),)
+        assert open_transactions(given).account.read == len(GOOD)
+    with pytest.raises(DataError, match="no file matches"):
+        open_transactions(project("*.tsv").model_copy(update={"folder": folder}))
+
+
+def many(folder: Path, number: int = 60_000) -> Transactions:
+    """Open rows with a long column that is not mapped, so that the stream reads it and the first pass does not."""
+    table = {"id": range(number), "when": [date(2024, 1, 1)] * number, "amount": [1] * number}
+    texts = [f"{place * 7919 % number:040d}" for place in range(number)]
+    path = folder / "rows.parquet"
+    pq.write_table(pa.table(table | {"note": texts}), path, use_dictionary=False, row_group_size=10_000)
+    return open_transactions(project(path))
+
+
+@pytest.mark.parametrize("limit", ["SET memory_limit = '1MB'", "SET max_temp_directory_size = '0MB'"])
+def test_too_little_memory_or_disk_is_an_output_error_that_says_what_to_do(tmp_path: Path, limit: str) -> None:
+    found = many(tmp_path)
+    found.connection.execute(f"SET memory_limit = '4MB'; {limit}")
+    with pytest.raises(OutputError, match=r"data\.memory.*Out of Memory Error.*Raise data\.memory") as refusal:
+        list(sorted_rows(found, 100_000))
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_a_file_that_goes_away_or_is_damaged_while_streaming_is_refused(tmp_path: Path) -> None:
+    found = many(tmp_path)
+    path = tmp_path / "rows.parquet"
+    chunk = pq.ParquetFile(path).metadata.row_group(3).column(3)
+    content = bytearray(path.read_bytes())
+    middle = chunk.data_page_offset + chunk.total_compressed_size // 2
+    content[middle : middle + 2_000] = b"\xff" * 2_000
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="TM1101 the transactions cannot be read to the end"):
+        list(sorted_rows(found, 100_000))
+    path.unlink()
+    for read in (lambda: list(sorted_rows(found, 100_000)), lambda: rows_from(found, 0)):
+        with pytest.raises(OutputError, match="IO Error"):
+            read()
+
+
+def stream(sql: str) -> None:
+    with query_faults():
+        list(duckdb.connect().sql(sql).to_arrow_reader(1_000))
+
+
+def test_a_fault_in_the_middle_of_the_stream_is_refused_too() -> None:
+    with pytest.raises(DataError, match=r"TM1101 .*: Conversion Error: Could not convert string 'x200001' to INT32$"):
+        stream("SELECT CASE WHEN i > 200000 THEN ('x' || i)::INT ELSE i END FROM range(300000) t(i)")
 
 
 def test_complete_journey_is_used_whole() -> None:

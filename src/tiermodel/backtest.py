@@ -23,18 +23,18 @@ from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES, Test
 from tiermodel.config import Project
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import outcome_span
-from tiermodel.features.panel import KEYS, build_panel
+from tiermodel.features.panel import KEYS, Tally, build_panel
 from tiermodel.models.churn import at_risk
 from tiermodel.models.metrics import auc, churn_metrics, ece_null_band, gini, log_loss, paired_bootstrap, value_metrics
-from tiermodel.tables.contract import Transactions, open_transactions
+from tiermodel.tables.contract import Accounting, Transactions, open_transactions
 from tiermodel.tables.output import plain, write_json, write_table
-from tiermodel.train import Say, fit_bundle, panel_dates
+from tiermodel.train import Say, fit_bundle, panel_dates, training_dates
 
 __all__ = ["Backtest", "backtest", "test_dates"]
 
 Floats = NDArray[np.float64]
 _OURS = "tiermodel"
-_DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 100, 5_000_000
+_DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 400, 20_000_000
 _COMPARED: Mapping[str, Mapping[str, Callable[[Floats, Floats], float]]] = {
     "churn": {"log_loss": log_loss, "auc": auc},
     "value": {"gini": gini, "mae": lambda a, p: float(np.mean(np.abs(a - p)))},
@@ -47,6 +47,7 @@ class Backtest:
 
     results: dict[str, Any]
     predictions: pd.DataFrame
+    account: Accounting
 
     def losses(self) -> list[str]:
         """Say where a baseline is better than the model beyond chance, in words."""
@@ -96,7 +97,9 @@ def backtest(
     needed = set().union(*(panel_dates(project, day, transactions.first_day) for day in dates))
     needed |= {day + span for day in dates} | {day - every for day in dates} | {day - 2 * every for day in dates}
     say(f"building {len(needed)} snapshots")
-    panel = build_panel(project, sorted(needed), with_outcome=True, transactions=transactions)
+    tally = Tally()
+    panel = build_panel(project, sorted(needed), with_outcome=True, transactions=transactions, tally=tally)
+    assert tally.account is not None  # noqa: S101  # the stream ran to its end
     results: dict[str, Any] = {
         "project": project.name,
         "horizon_days": project.outcome.horizon_days,
@@ -107,13 +110,14 @@ def backtest(
         "value": [],
         "tiers": [],
         "comparisons": [],
+        "notes": [],
     }
     frames = []
     for day in dates:
         say(f"{day}: training")
         with threadpool_limits(limits=1):  # as in training
             frames.append(_one_date(project, panel, day, transactions, results, say))
-    done = Backtest(plain(results), pd.concat(frames, ignore_index=True))
+    done = Backtest(plain(results), pd.concat(frames, ignore_index=True), tally.account)
     if out is not None:
         write_json(done.results, Path(out))
     if predictions is not None:
@@ -126,21 +130,21 @@ def _one_date(
 ) -> pd.DataFrame:
     """Train as of one date, predict its customers, add the figures to `results`, give the predictions."""
     now = pd.Timestamp(day)
-    span = pd.Timedelta(days=outcome_span(project.outcome))
+    trained_on = training_dates(project, day, transactions.first_day)
     wanted = {pd.Timestamp(d) for d in panel_dates(project, day, transactions.first_day)}
-    bundle, _ = fit_bundle(project, panel[panel["as_of"].isin(wanted)], day, transactions.columns)
+    bundle, _ = fit_bundle(project, panel[panel["as_of"].isin(wanted)], day, trained_on, transactions.columns)
     customers = panel[(panel["as_of"] == now) & panel["days_since_last"].notna()].reset_index(drop=True)
-    past = panel[panel["as_of"].isin(wanted) & (panel["as_of"] + span <= now) & panel["days_since_last"].notna()]
-    hidden = customers.assign(
-        outcome_purchase_days=np.nan, outcome_value=np.nan
-    )  # baselines must not see what they predict
+    past = panel[panel["as_of"].isin([pd.Timestamp(d) for d in trained_on]) & panel["days_since_last"].notna()]
+    # baselines must not see what they predict
+    hidden = customers.assign(outcome_purchase_days=np.nan, outcome_value=np.nan)
     say(f"{day}: baselines and intervals")
     frame = customers[list(KEYS)].copy()
     frame["churned"], frame["value"] = (
         (customers["outcome_purchase_days"] == 0).astype(float),
         customers["outcome_value"],
     )
-    risk = Test(project, past[at_risk(project, past)], hidden[at_risk(project, hidden)])
+    active = project.churn.active_days
+    risk = Test(project, past[at_risk(active, past)], hidden[at_risk(active, hidden)])
     rows = risk.now.index
     churn = {_OURS: bundle.churn.predict(bundle.inputs.matrix(risk.now))}
     churn |= {name: baseline(risk) for name, baseline in CHURN_BASELINES.items()}
@@ -150,7 +154,7 @@ def _one_date(
     churned = frame["churned"].to_numpy()[rows]
     for name, p in churn.items():
         results["churn"].append(
-            {"model": name, "as_of": str(day), **churn_metrics(churned, p), "ece_by_chance": ece_null_band(p[:50_000])}
+            {"model": name, "as_of": str(day), **churn_metrics(churned, p), "ece_by_chance": _ece_by_chance(p)}
         )
         frame.loc[rows, f"churn_{name}"] = p
     for name, p in value.items():
@@ -158,12 +162,17 @@ def _one_date(
             {"model": name, "as_of": str(day), "n": len(p), **value_metrics(frame["value"].to_numpy(), p)}
         )
         frame[f"value_{name}"] = p
-    results["tiers"] += tier_results(project, panel, day, bundle)
+    results["tiers"] += tier_results(project, panel, day, bundle, results["notes"])
     results["comparisons"] += [
         *_compare(project, "churn", day, churned, churn),
         *_compare(project, "value", day, frame["value"].to_numpy(), value),
     ]
     return frame
+
+
+def _ece_by_chance(predicted: Floats) -> float:
+    """Give the calibration error that chance alone gives a perfect model with these predictions."""
+    return ece_null_band(predicted, draws=int(np.clip(_DRAWN_ROWS / max(len(predicted), 1), 50, 500)))
 
 
 def _compare(

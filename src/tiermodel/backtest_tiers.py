@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
+from tiermodel.errors import TierModelError
 from tiermodel.features.outcome import outcome_span
 from tiermodel.models.metrics import gini, quadratic_weighted_kappa
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
@@ -20,7 +21,9 @@ from tiermodel.tiers.scheme import load_preset, preset_names
 __all__ = ["tier_results"]
 
 
-def tier_results(project: Project, panel: pd.DataFrame, day: date, bundle: Bundle) -> Iterator[dict[str, Any]]:
+def tier_results(
+    project: Project, panel: pd.DataFrame, day: date, bundle: Bundle, notes: list[str]
+) -> Iterator[dict[str, Any]]:
     """Give figures for the project's scheme and every other preset, all fitted on what was known at the date."""
     now, span = pd.Timestamp(day), pd.Timedelta(days=outcome_span(project.outcome))
     known = panel[panel["as_of"] <= now]
@@ -29,8 +32,14 @@ def tier_results(project: Project, panel: pd.DataFrame, day: date, bundle: Bundl
     yield _figures(project, panel, day, bundle.scheme) | {"ours": True} | _forecast(project, panel, day, bundle)
     for name in preset_names():
         scheme = load_preset(name, project.features.windows_days)
-        if scheme.code != bundle.scheme.scheme.code:
-            yield _figures(project, panel, day, fit_scheme(scheme, snapshot, history, project.seed)) | {"ours": False}
+        if scheme.code == bundle.scheme.scheme.code:
+            continue
+        try:
+            fitted = fit_scheme(scheme, snapshot, history, project.seed)
+        except TierModelError as error:  # not the project's scheme: leave it out, and say so
+            notes.append(f"{day}: {error}")
+        else:
+            yield _figures(project, panel, day, fitted) | {"ours": False}
 
 
 def _figures(project: Project, panel: pd.DataFrame, day: date, fitted: FittedScheme) -> dict[str, Any]:
@@ -55,7 +64,6 @@ def _figures(project: Project, panel: pd.DataFrame, day: date, fitted: FittedSch
         "gini": gini(value, level.astype(float)),
         "monotone": bool(np.all(np.diff(means) >= 0)),
         "levels": {code: int(np.count_nonzero(level == i)) for i, code in enumerate(fitted.scheme.codes)},
-        "forecast": "same_as_now",
         "qwk": _kappa(level, later, len(fitted.scheme.levels)),
         "moved_share": float(moved[both].mean()) if both.any() else None,
         "reversed_share": float(back[moved_before].mean()) if moved_before.any() else None,
@@ -71,11 +79,8 @@ def _forecast(project: Project, panel: pd.DataFrame, day: date, bundle: Bundle) 
     low, high = bundle.tier.sets(p)
     known = ~np.isnan(later)
     forecast = np.rint(p @ np.arange(p.shape[1])).astype(np.int64)
-    same, _ = bundle.scheme.assign(snapshot)
     return {
-        "forecast": "model",
-        "qwk": _kappa(forecast, later, p.shape[1]),
-        "qwk_same_as_now": _kappa(same, later, p.shape[1]),
+        "qwk_forecast": _kappa(forecast, later, p.shape[1]),
         "set_coverage": float(np.mean((low <= later) & (later <= high) & known) / max(known.mean(), 1e-9)),
     }
 

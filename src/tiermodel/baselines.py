@@ -9,6 +9,7 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from tiermodel.config import Project
 from tiermodel.errors import DataError
@@ -36,6 +37,11 @@ class Test:
         return float(self.project.outcome.horizon_days)
 
     @property
+    def gap(self) -> float:
+        """Give the days between the date and its outcome window."""
+        return float(self.project.outcome.gap_days)
+
+    @property
     def churned(self) -> NDArray[np.bool_]:
         """Tell which training rows churned."""
         return (self.train["outcome_purchase_days"] == 0).to_numpy()
@@ -52,15 +58,11 @@ def _rate(test: Test) -> Floats:
 def _logistic_rfm(test: Test) -> Floats:
     longest = max(test.project.features.windows_days)
     names = ["days_since_last", f"order_count_{longest}d", f"net_amount_{longest}d", "days_since_first"]
-    return _expit(fit_logistic(_columns(test.train, names), test.churned).decision(_columns(test.now, names)))
-
-
-def _expit(z: Floats) -> Floats:
-    return 1 / (1 + np.exp(-z))
+    return expit(fit_logistic(_columns(test.train, names), test.churned).decision(_columns(test.now, names)))
 
 
 def _mbg_nbd(test: Test) -> Floats:
-    """Fit on all that the customers at the date did before it; needs no outcome."""
+    """Fit on all that the customers at the date did before it; needs no outcome. A gap is not allowed for."""
     past = history(test.now)
     return MBGNBD.fit(*past).p_zero(test.horizon, *past)
 
@@ -83,16 +85,29 @@ def _naive_rate(test: Test) -> Floats:
     windows = test.project.features.windows_days
     window = next((w for w in windows if w >= 2 * test.horizon), windows[-1])
     seen = np.minimum(test.now["days_since_first"].to_numpy(dtype=np.float64), window)
-    return test.now[f"net_amount_{window}d"].to_numpy(dtype=np.float64) / np.maximum(seen, 1.0) * test.horizon
+    measure = "margin" if test.project.value.measure == "margin" else "net_amount"
+    return test.now[f"{measure}_{window}d"].to_numpy(dtype=np.float64) / np.maximum(seen, 1.0) * test.horizon
 
 
 def _bg_nbd_gamma_gamma(test: Test) -> Floats:
     past, mean = history(test.now), mean_purchase(test.now)
-    expected = BGNBD.fit(*past).expected_purchases(test.horizon, *past)
+    model = BGNBD.fit(*past)
+    expected = model.expected_purchases(test.gap + test.horizon, *past)
+    if test.gap:
+        expected = expected - model.expected_purchases(test.gap, *past)
     try:
-        return expected * GammaGamma.fit(past[0], mean).expected_value(past[0], mean)
+        each = GammaGamma.fit(past[0], mean).expected_value(past[0], mean)
     except DataError:  # nobody bought twice: the mean of everybody's purchases is what is left
-        return expected * float(np.mean(mean))
+        each = np.full(len(mean), float(np.mean(mean)))
+    return expected * each * _margin_rate(test)
+
+
+def _margin_rate(test: Test) -> float:
+    """Give everybody's margin over amount in the longest window where value is margin, else 1."""
+    if test.project.value.measure == "amount":
+        return 1.0
+    longest = max(test.project.features.windows_days)
+    return float(test.now[f"margin_{longest}d"].sum() / max(test.now[f"net_amount_{longest}d"].sum(), 1e-9))
 
 
 def _lightgbm_tweedie_default(test: Test) -> Floats:

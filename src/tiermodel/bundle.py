@@ -13,11 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
 from tiermodel.errors import ModelError, ProjectError
 from tiermodel.features.catalogue import Feature, expand
 from tiermodel.features.peers import Peers
 from tiermodel.models.boosted import Boosted
-from tiermodel.models.churn import ChurnModel
+from tiermodel.models.churn import ChurnModel, at_risk
 from tiermodel.models.inputs import Inputs
 from tiermodel.models.linear import Linear
 from tiermodel.models.tier import TierModel
@@ -53,6 +57,10 @@ class Bundle:
     def language(self) -> str:
         """Give the language of names and reasons."""
         return str(self.settings["language"])
+
+    def at_risk(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
+        """Tell whose churn risk the model knows: buyers, within `churn.active_days` where it was set."""
+        return at_risk(self.settings["churn"]["active_days"], frame)
 
     @cached_property
     def features(self) -> dict[str, Feature]:
@@ -99,12 +107,23 @@ class Bundle:
 def save_bundle(bundle: Bundle, folder: str | Path) -> Path:
     """Write the bundle to a folder, whole or not at all, replacing an earlier bundle there, but nothing else."""
     target = Path(folder)
-    if target.exists() and not (target.is_dir() and ((target / _MANIFEST).is_file() or not any(target.iterdir()))):
+    if target.exists() and not _is_ours(target):
         raise ProjectError(f"{target} holds something that is no bundle, and it would be replaced: give another folder")
     with writing_folder(target) as temporary:
         for name, content in bundle._files().items():  # noqa: SLF001
             (temporary / name).write_bytes(content)
     return target
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell whether a folder is empty, or holds what its manifest of a bundle lists and nothing else."""
+    if not folder.is_dir():
+        return False
+    present = {path.name for path in folder.iterdir()}
+    try:
+        return not present or present == {*json.loads((folder / _MANIFEST).read_bytes())["files"], _MANIFEST}
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def load_bundle(folder: str | Path) -> Bundle:

@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import Any, Literal
 
 from tiermodel.config import Project
+from tiermodel.engines.duckdb import query_faults
 from tiermodel.tables.contract import Accounting, Transactions, open_transactions
 from tiermodel.tables.rules import RULES
 
@@ -176,15 +177,16 @@ class CheckReport:
 def check(project: Project) -> CheckReport:
     """Measure the project's transactions and judge whether customers can be graded by them.
 
-    Raises what `open_transactions` raises for data that cannot be read at all.
+    Raises what `open_transactions` raises for data that cannot be read at all, OutputError where memory and disk end.
     """
     transactions = open_transactions(project)
-    facts = _facts(transactions)
+    with query_faults():
+        facts = _facts(transactions)
+        advice = suggest_horizon(transactions, project.outcome.horizon_days)
     account = transactions.account.with_stream(
         deduplicated=facts["duplicates"], out_of_window=0, used=facts["rows"] - facts["duplicates"]
     )
     account.check()
-    advice = suggest_horizon(transactions, project.outcome.horizon_days)
     findings = (
         *_suitability(project, facts),
         *_quality(facts),
@@ -198,7 +200,7 @@ def check(project: Project) -> CheckReport:
 def suggest_horizon(transactions: Transactions, horizon_days: int = 90) -> HorizonAdvice | None:
     """Return how soon customers return, and the horizon within which 90 % of the returns fall, in whole weeks.
 
-    The suggestion is at most a third of the history. None where nobody returned.
+    The suggestion is at most a third of the history, but a week at least. None where nobody returned.
     """
     histogram = transactions.connection.execute(
         "SELECT gap, count(*) FROM (SELECT day - lag(day) OVER (PARTITION BY customer_id ORDER BY day) AS gap FROM "
@@ -212,7 +214,7 @@ def suggest_horizon(transactions: Transactions, horizon_days: int = 90) -> Horiz
     quantiles = {share: days[bisect_left(seen, share * seen[-1])] for share in _QUANTILES}
     within = sum(count for gap, count in histogram if gap <= horizon_days) / seen[-1]
     span = (transactions.last_day - transactions.first_day).days + 1
-    suggested = max(7, min(-(-quantiles[0.9] // 7) * 7, span // 3))
+    suggested = max(7, min(-(-quantiles[0.9] // 7) * 7, span // 3 // 7 * 7))
     return HorizonAdvice(seen[-1], quantiles, horizon_days, within, suggested)
 
 

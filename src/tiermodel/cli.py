@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ __all__ = ["main"]
 
 _PROJECT = click.argument("project", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+_STORE = click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", default="sqlite:///mlflow.db", show_default=True)
 _AS_OF = "The first instant we pretend not to know, such as 2017-11-30; `latest` is the day after the last row."
 
 
@@ -150,6 +152,7 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
 
     with _progress() as say:
         done = run_backtest(settings, out=out, predictions=predictions, say=say)
+    _account(done.account)
     if as_json:
         click.echo(_dump(done.results))
         return
@@ -167,7 +170,7 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
 
 @run.command()
 @_PROJECT
-@click.option("--model", required=True, help="A bundle's folder, or NAME@champion from the registry.")
+@click.option("--model", required=True, help="A bundle's folder, or NAME@champion or NAME/VERSION from the registry.")
 @click.option("--as-of", required=True, help=_AS_OF)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A .parquet or .csv file.")
 @_JSON
@@ -195,7 +198,7 @@ def score(project: Path, model: str, as_of: str, out: Path, as_json: bool) -> No
 @run.command()
 @click.argument("name")
 @click.option("--challenger", help="The version to promote.  [default: the alias `challenger`]")
-@click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", default="sqlite:///mlflow.db", show_default=True)
+@_STORE
 @_JSON
 def promote(name: str, challenger: str | None, tracking_uri: str, as_json: bool) -> None:
     """Make the challenger the champion if it passes the gate; exit 9 and the reasons if not."""
@@ -223,15 +226,14 @@ def report(sources: Sequence[Path], out: Path, language: str | None) -> None:
 
 @run.command()
 @click.argument("model")
-@click.option("--format", "form", type=click.Choice(["text"]), default="text", show_default=True)
+@click.option("--format", type=click.Choice(["text"]), default="text", show_default=True, expose_value=False)
 @click.option("--language", type=click.Choice(["zh", "en"]), help="[default: the model's]")
-@click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", default="sqlite:///mlflow.db", show_default=True)
-def rules(model: str, form: str, language: str | None, tracking_uri: str) -> None:
+@_STORE
+def rules(model: str, language: str | None, tracking_uri: str) -> None:
     """Print the rules that assign the tiers."""
     from tiermodel.bundle import load_bundle  # noqa: PLC0415
 
     bundle = load_bundle(_model(model, tracking_uri))
-    assert form == "text"  # noqa: S101  # the only choice
     click.echo("\n".join(bundle.scheme.rules(bundle.features, language or bundle.language)))
 
 
@@ -248,13 +250,14 @@ def show_config(project: Path) -> None:
 
 
 @show.command("schema")
-@click.argument("model", type=click.Path(path_type=Path))
-def show_schema(model: Path) -> None:
+@click.argument("model")
+@_STORE
+def show_schema(model: str, tracking_uri: str) -> None:
     """Print the columns of the score table that a model writes."""
     from tiermodel.bundle import load_bundle  # noqa: PLC0415
     from tiermodel.predict import score_schema  # noqa: PLC0415
 
-    for field in score_schema(load_bundle(model)):
+    for field in score_schema(load_bundle(_model(model, tracking_uri))):
         click.echo(f"{field.name:24} {field.type}")
 
 
@@ -303,12 +306,13 @@ def show_schemes() -> None:
 
 
 @show.command("model")
-@click.argument("model", type=click.Path(path_type=Path))
-def show_model(model: Path) -> None:
+@click.argument("model")
+@_STORE
+def show_model(model: str, tracking_uri: str) -> None:
     """Print what a bundle was made from and how it did on later snapshots."""
     from tiermodel.bundle import load_bundle  # noqa: PLC0415
 
-    bundle = load_bundle(model)
+    bundle = load_bundle(_model(model, tracking_uri))
     click.echo(
         _dump(
             {
@@ -328,7 +332,8 @@ def _load(path: Path) -> Project:
 
 
 def _model(reference: str, tracking_uri: str) -> Path:
-    if Path(reference).exists() or "@" not in reference:
+    """Find a bundle's folder; only NAME@alias and NAME/number, where no such path is there, are worth the registry."""
+    if Path(reference).exists() or not re.fullmatch(r"(models:/)?[\w.-]+(@[\w-]+|/\d+)", reference):
         return Path(reference)
     from tiermodel.registry import resolve_model  # noqa: PLC0415
 
@@ -382,12 +387,12 @@ def _scheme_table(rows: Sequence[Mapping[str, Any]]) -> None:
         "value_capture_top",
         "gini",
         "monotone",
-        "forecast",
         "qwk",
+        "qwk_forecast",
         "moved_share",
         "reversed_share",
     )
-    _table("Schemes, judged by the value that followed", [{k: row[k] for k in keys} for row in rows])
+    _table("Schemes, judged by the value that followed", [{k: row.get(k) for k in keys} for row in rows])
 
 
 def _tier_table(tiers: Mapping[str, int]) -> None:

@@ -112,7 +112,7 @@ class Transactions(_Section):
 
     `path` is a file, a glob, a folder, `package:NAME/rest` inside an installed Python package, or a list of these;
     `where` is an SQL condition that keeps a row; `encoding` is that of CSV files; `duplicates` is what happens to
-    rows that repeat another in every mapped column.
+    rows that repeat another in every column of the source, mapped or not.
     """
 
     path: str | list[str]

@@ -15,14 +15,22 @@ from tiermodel.figures import Pen, save_png
 from tiermodel.figures_model import gains, reliability
 from tiermodel.models.metrics import churn_metrics, ece_null_band, quadratic_weighted_kappa, value_metrics
 
-__all__ = ["EVALUATION", "draw_evaluation", "evaluation_table", "metrics_by_date"]
+__all__ = ["BASELINES", "EVALUATION", "draw_evaluation", "evaluation_table", "metrics_by_date"]
 
 EVALUATION = ("target", "question", "as_of", "customers", "key", "actual", "predicted")
-"""The columns of an evaluation: `key` numbers the customers, `customers` is a hash of who was judged on that date."""
+"""The first columns of an evaluation: `key` numbers the customers, `customers` hashes who was judged on that date.
+
+The columns `BASELINES` follow; evaluations kept by older versions end before.
+"""
+BASELINES = ("logistic_rfm", "mbg_nbd")
+"""Churn probabilities of the same rows by simple models fitted on the same earlier rows; NaN for other targets."""
 
 
 def evaluation_table(project: Project, later: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Give out-of-time predictions by target in the columns `EVALUATION`, sorted by date and customer, without ids."""
+    """Give out-of-time predictions by target, sorted by date and customer, without ids.
+
+    The columns are `EVALUATION`, then `BASELINES`, NaN where a frame of `later` does not have them.
+    """
     span = f"the {project.outcome.horizon_days} days that follow a gap of {project.outcome.gap_days} days"
     active = project.churn.active_days
     questions = {
@@ -33,7 +41,7 @@ def evaluation_table(project: Project, later: Mapping[str, pd.DataFrame]) -> pd.
     filled = {target: frame.sort_values(["as_of", "customer_id"]) for target, frame in later.items() if len(frame)}
     ids = sorted(set().union(*(frame["customer_id"] for frame in filled.values())))
     numbers = {customer: number for number, customer in enumerate(ids)}
-    empty = pd.DataFrame({name: [] for name in EVALUATION})
+    empty = pd.DataFrame({name: [] for name in (*EVALUATION, *BASELINES)})
     parts = [
         pd.DataFrame({
             "target": target,
@@ -43,6 +51,7 @@ def evaluation_table(project: Project, later: Mapping[str, pd.DataFrame]) -> pd.
             "key": frame["customer_id"].map(numbers).astype(np.int64),
             "actual": frame["actual"].astype(np.float64),
             "predicted": frame["predicted"].astype(np.float64),
+            **frame.reindex(columns=list(BASELINES)).astype(np.float64),
         })
         for target, frame in filled.items()
     ]  # fmt: skip

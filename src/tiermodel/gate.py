@@ -6,7 +6,7 @@ snapshots is resampled as one, so that intervals are not narrower than the numbe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,16 +14,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.errors import GateError
+from tiermodel.evaluation import BASELINES
 from tiermodel.models.metrics import ece, ece_null_band, gini, log_loss
 
 __all__ = ["Check", "judge"]
 
 Floats = NDArray[np.float64]
-Metric = Callable[[Floats, Floats], float]
+Metric = Callable[..., float]
 _ECE_SLACK = 0.01
 _SEED = 0
 _COMPARED: Mapping[str, tuple[str, Metric]] = {"churn": ("log loss", log_loss), "value": ("Gini", gini)}
-_DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 100, 5_000_000
+_SIDES = ("actual", "predicted")
+_DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 400, 5_000_000
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,12 @@ class Check:
 def judge(challenger: pd.DataFrame, champion: pd.DataFrame | None) -> list[Check]:
     """Check a challenger's evaluation by itself, and against the champion's where there is one.
 
-    By itself: churn log loss better beyond chance than each date's own churn rate, calibration error within chance plus
-    0.01. Against a champion: churn log loss better beyond chance, value Gini not worse beyond chance; on the same
-    customers and dates where there are such, else on each model's own. Intervals are 95 %. Raises `GateError` where
-    there is nothing to judge, or where the two models answer different questions.
+    By itself: churn log loss better beyond chance than each date's own churn rate, and not worse beyond chance than the
+    strongest of that rate and `evaluation.BASELINES`; calibration error within chance plus 0.01. Against a champion:
+    churn log loss better beyond chance, value Gini not worse beyond chance, on the same customers and dates where there
+    are such. Else each is measured on its own dates, and churn by what it gains over their churn rates, because a
+    season moves log loss itself. Intervals are 95 %. Raises `GateError` where there is nothing to judge, or where the
+    two models answer different questions.
     """
     churn = challenger[challenger["target"] == "churn"]
     if churn.empty:
@@ -48,20 +52,43 @@ def judge(challenger: pd.DataFrame, champion: pd.DataFrame | None) -> list[Check
             "the challenger has no out-of-time predictions: no snapshot lies a whole outcome window after the first; "
             "train on a longer history or with more panel.snapshots"
         )
-    checks = [_beats_rate(churn), _calibrated(churn)]
+    churn = _with_rate(churn)
+    checks = [_beats_rate(churn), _holds_against_baselines(churn), _calibrated(churn)]
     if champion is not None:
         checks += [_against(challenger, champion, target) for target in _COMPARED]
     return checks
 
 
+def _with_rate(churn: pd.DataFrame) -> pd.DataFrame:
+    return churn.assign(rate=churn.groupby("as_of")["actual"].transform("mean"))
+
+
 def _beats_rate(churn: pd.DataFrame) -> Check:
-    constant = churn.assign(predicted=churn.groupby("as_of")["actual"].transform("mean"))
+    constant = churn.assign(predicted=churn["rate"])
     difference, low, high = _difference(log_loss, churn, constant, paired=True)
     figures = (
         f"churn log loss {_measure(log_loss, churn):.4f}, predicting the churn rate {_measure(log_loss, constant):.4f}"
     )
     verdict = "better beyond chance" if high < 0 else "not better beyond chance"
     return Check(high < 0, f"{figures}: difference {_shown(difference, low, high)}, {verdict}")
+
+
+def _holds_against_baselines(churn: pd.DataFrame) -> Check:
+    """Compare with whichever simple prediction of the same rows has the least log loss."""
+    if missing := [name for name in BASELINES if name not in churn or churn[name].isna().any()]:
+        raise GateError(
+            f"the challenger's out-of-time predictions lack the baselines {', '.join(missing)}: "
+            "an older version kept them; train it again with --register"
+        )
+    losses = {name: _measure(log_loss, churn, ("actual", name)) for name in ("rate", *BASELINES)}
+    strongest = min(losses, key=losses.__getitem__)
+    baseline = churn.assign(predicted=churn[strongest])
+    difference, low, high = _difference(log_loss, churn, baseline, paired=True)
+    others = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items() if name != strongest)
+    figures = f"strongest baseline {strongest} {losses[strongest]:.4f} ({others})"
+    verdict = "not worse beyond chance" if low <= 0 else "worse beyond chance"
+    words = f"churn log loss {_measure(log_loss, churn):.4f}, {figures}"
+    return Check(low <= 0, f"{words}: difference {_shown(difference, low, high)}, {verdict}")
 
 
 def _calibrated(churn: pd.DataFrame) -> Check:
@@ -71,7 +98,7 @@ def _calibrated(churn: pd.DataFrame) -> Check:
 
 
 def _against(challenger: pd.DataFrame, champion: pd.DataFrame, target: str) -> Check:
-    """Compare on one target: log loss must fall beyond chance, Gini must not fall beyond chance."""
+    """Compare on one target: churn must be better beyond chance, Gini must not fall beyond chance."""
     name, metric = _COMPARED[target]
     ours, theirs = (frame[frame["target"] == target] for frame in (challenger, champion))
     if ours.empty or theirs.empty:
@@ -84,6 +111,8 @@ def _against(challenger: pd.DataFrame, champion: pd.DataFrame, target: str) -> C
             "give the project another name, so that the new question gets its own champion"
         )
     one, other, where = _matched(ours, theirs)
+    if target == "churn" and one is ours:
+        return _gains_more(ours, theirs, where)
     difference, low, high = _difference(metric, one, other, paired=one is not ours)
     if target == "churn":
         passed, verdict = high < 0, "better beyond chance" if high < 0 else "not better beyond chance"
@@ -91,6 +120,20 @@ def _against(challenger: pd.DataFrame, champion: pd.DataFrame, target: str) -> C
         passed, verdict = not high < 0, "worse beyond chance" if high < 0 else "not worse beyond chance"
     figures = f"{target} {name} {_measure(metric, one):.4f}, champion {_measure(metric, other):.4f}, {where}"
     return Check(passed, f"{figures}: difference {_shown(difference, low, high)}, {verdict}")
+
+
+def _gains_more(ours: pd.DataFrame, theirs: pd.DataFrame, where: str) -> Check:
+    """Compare unpaired churn predictions by what each gains over the churn rates of its own dates."""
+    one, other, columns = _with_rate(ours), _with_rate(theirs), (*_SIDES, "rate")
+    difference, low, high = _difference(_gain, one, other, columns, paired=False)
+    figures = f"{_measure(_gain, one, columns):.4f}, champion {_measure(_gain, other, columns):.4f}, {where}"
+    verdict = "better beyond chance" if low > 0 else "not better beyond chance"
+    words = f"churn log loss gained over predicting the churn rate of its own dates {figures}"
+    return Check(low > 0, f"{words}: difference {_shown(difference, low, high)}, {verdict}")
+
+
+def _gain(actual: Floats, predicted: Floats, rate: Floats) -> float:
+    return log_loss(actual, rate) - log_loss(actual, predicted)
 
 
 def _matched(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
@@ -107,24 +150,26 @@ def _matched(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFrame, pd
     return both, both.assign(predicted=both["predicted_before"]), words
 
 
-def _measure(metric: Metric, frame: pd.DataFrame) -> float:
-    return metric(frame["actual"].to_numpy(), frame["predicted"].to_numpy())
+def _measure(metric: Metric, frame: pd.DataFrame, columns: Sequence[str] = _SIDES) -> float:
+    return metric(*(frame[column].to_numpy() for column in columns))
 
 
-def _difference(metric: Metric, one: pd.DataFrame, other: pd.DataFrame, *, paired: bool) -> tuple[float, float, float]:
+def _difference(
+    metric: Metric, one: pd.DataFrame, other: pd.DataFrame, columns: Sequence[str] = _SIDES, *, paired: bool
+) -> tuple[float, float, float]:
     """Give metric(one) - metric(other), low, high (95 %), resampling customers; paired frames share their rows."""
     rng = np.random.default_rng(_SEED)
     draws = int(np.clip(_DRAWN_ROWS / len(one), _DRAWS_AT_LEAST, _DRAWS_AT_MOST))
-    y, p, z, q = (frame[c].to_numpy() for frame in (one, other) for c in ("actual", "predicted"))
+    first, second = ([frame[column].to_numpy() for column in columns] for frame in (one, other))
     ours, theirs = _customers(one["key"].to_numpy()), _customers(other["key"].to_numpy())
     differences = []
     for _ in range(draws):
         rows = ours(rng)
         rows_before = rows if paired else theirs(rng)
-        differences.append(metric(y[rows], p[rows]) - metric(z[rows_before], q[rows_before]))
+        differences.append(metric(*(a[rows] for a in first)) - metric(*(a[rows_before] for a in second)))
     defined = [d for d in differences if np.isfinite(d)]
     low, high = np.quantile(defined, [0.025, 0.975]) if defined else (np.nan, np.nan)
-    return metric(y, p) - metric(z, q), float(low), float(high)
+    return metric(*first) - metric(*second), float(low), float(high)
 
 
 def _customers(key: NDArray[np.int64]) -> Callable[[np.random.Generator], NDArray[np.int64]]:

@@ -54,6 +54,7 @@ def score(project: Project, model: Bundle | str | Path, as_of: date | str, out: 
             f"the bundle {bundle.version} needs data.transactions.columns {missing}, which the project does not map"
         )
     day = one_date(as_of, transactions)
+    _refuse_other_meaning(project, bundle)
     told = Project.model_validate({**project.model_dump(), "features": bundle.settings["features"]})
     every = timedelta(bundle.settings["panel"]["every_days"])
     snapshots = Snapshots(told, frozenset(bundle.columns), (day - every, day))
@@ -73,8 +74,8 @@ def score(project: Project, model: Bundle | str | Path, as_of: date | str, out: 
                 f"no customer has a row before {day}: the data starts on {transactions.first_day}; choose a later date"
             )
 
-    write_table(scored(), Path(out), schema)
     write_quarantine(transactions, Path(out))
+    write_table(scored(), Path(out), schema)
     assert tally.account is not None  # noqa: S101  # the stream ran to its end
     account = tally.account
     silence = (day - transactions.last_day).days - 1
@@ -82,6 +83,16 @@ def score(project: Project, model: Bundle | str | Path, as_of: date | str, out: 
         stale = f"TM2070 the last row is {silence} days older than {day}: scores call silent who may only be missing"
         account = replace(account, warnings=(*account.warnings, stale))
     return Scored(account, sum(counts.values()), counts)
+
+
+def _refuse_other_meaning(project: Project, bundle: Bundle) -> None:
+    now = project.model_dump(mode="json")
+    for key in ("timezone", "currency", "value"):
+        if now[key] != bundle.settings[key]:
+            raise ModelError(
+                f"the bundle {bundle.version} was trained with {key}: {bundle.settings[key]}, "
+                f"the project says {now[key]}; train again, or correct the project"
+            )
 
 
 def score_schema(bundle: Bundle) -> pa.Schema:
@@ -117,7 +128,7 @@ def predict(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None =
     before = _previous(bundle, frame, previous)
     probabilities = bundle.tier.predict(x)
     low_tier, high_tier = bundle.tier.sets(probabilities)
-    churn = np.where(bought, bundle.churn.predict(x), np.nan)  # who never bought cannot churn
+    churn = np.where(bundle.at_risk(frame), bundle.churn.predict(x), np.nan)  # who never bought cannot churn
     value = np.where(bought, bundle.value.predict(x), np.nan)  # nor has shown what a purchase is worth
     value_low, value_high = bundle.value.interval(value)
     lifecycle, loyalty = ladder_stages(frame, bundle.typical_rhythm)
@@ -147,12 +158,12 @@ def predict(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None =
         "lifecycle_stage": _words(lifecycle, _names(LIFECYCLE, zh)),
         "loyalty_stage": _words(loyalty, _names(LOYALTY, zh)),
         "churn_risk": np.round(churn, _DECIMALS),
-        "risk_band": _words(np.where(bought, band, -1), _names(RISK_BANDS, zh)),
+        "risk_band": _words(np.where(np.isnan(churn), -1, band), _names(RISK_BANDS, zh)),
         "expected_value": np.round(value, 4),
         "expected_value_low": np.round(value_low, 4),
         "expected_value_high": np.round(value_high, 4),
         "potential": np.round(np.where(bought, bundle.peers.headroom(frame), np.nan), 4),
-        "upgrade_potential": np.round(_above(probabilities, tier), _DECIMALS),
+        "upgrade_potential": np.round(np.where(bought, _above(probabilities, tier), np.nan), _DECIMALS),
         **{f"reason_{k + 1}": _words(rule % len(reasons), reasons[:, k]) for k in range(reasons.shape[1])},
         "policy": _words(tier, [level.policy for level in levels.levels]),
         "scheme_version": _words(np.zeros(len(frame), dtype=np.int64), [bundle.scheme_version]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from importlib.metadata import version
@@ -14,13 +14,16 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from tiermodel.baselines import CHURN_BASELINES, Test
 from tiermodel.bundle import Bundle, save_bundle
 from tiermodel.config import Project, project_digest
 from tiermodel.errors import DataError
-from tiermodel.features.outcome import outcome_span
+from tiermodel.features.catalogue import expand, requests_of
+from tiermodel.features.measures import MEASURES
+from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
 from tiermodel.features.panel import Tally, build_panel, feature_names, one_date, snapshot_dates
 from tiermodel.features.peers import fit_peers
-from tiermodel.models.churn import fit_churn
+from tiermodel.models.churn import at_risk, fit_churn
 from tiermodel.models.inputs import fit_inputs, panel_matrix
 from tiermodel.models.metrics import churn_metrics, quadratic_weighted_kappa, value_metrics
 from tiermodel.models.tier import fit_tier, future_levels
@@ -34,6 +37,7 @@ from tiermodel.tiers.segments import fit_segments
 __all__ = ["SEGMENTS", "Trained", "fit_bundle", "train", "training_dates"]
 
 SEGMENTS = 5
+BESIDE = ("logistic_rfm", "mbg_nbd")
 _PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
 Say = Callable[[str], None]
 
@@ -73,12 +77,18 @@ def train(
     say("reading transactions")
     transactions = open_transactions(project)
     now = one_date(as_of, transactions)
+    if (now - transactions.last_day).days > project.panel.every_days:
+        raise DataError(
+            f"training as of {now} needs data up to then, but the last row is of {transactions.last_day}: "
+            "train as of `latest`"
+        )
     say(f"building snapshots up to {now}")
     tally = Tally()
+    trained_on = training_dates(project, now, transactions.first_day)
     dates = sorted(panel_dates(project, now, transactions.first_day))
     panel = build_panel(project, dates, with_outcome=True, known_until=now, transactions=transactions, tally=tally)
     with threadpool_limits(limits=1):  # sums that threads share out differ in the last bits
-        bundle, later = fit_bundle(project, panel, now, transactions.columns, say)
+        bundle, later = fit_bundle(project, panel, now, trained_on, transactions.columns, say)
     if out is not None:
         save_bundle(bundle, out)
     assert tally.account is not None  # noqa: S101  # the stream ran to its end
@@ -86,11 +96,17 @@ def train(
 
 
 def fit_bundle(
-    project: Project, panel: pd.DataFrame, as_of: date, columns: Iterable[str], say: Say = lambda _: None
+    project: Project,
+    panel: pd.DataFrame,
+    as_of: date,
+    trained_on: Sequence[date],
+    columns: Iterable[str],
+    say: Say = lambda _: None,
 ) -> tuple[Bundle, dict[str, pd.DataFrame]]:
     """Fit scheme, models and references on a panel sorted by key, using only what is known at `as_of`.
 
-    Rows dated after `as_of` are left aside, and so are outcomes that end after it.
+    Rows dated after `as_of` are left aside, and so are outcomes that end after it. Models learn from the dates in
+    `trained_on`; other dates tell where customers ended up.
     """
     span = outcome_span(project.outcome)
     now = pd.Timestamp(as_of)
@@ -98,7 +114,8 @@ def fit_bundle(
     unknown = (panel["as_of"] + pd.Timedelta(days=span) > now) | panel["outcome_purchase_days"].isna()
     panel.loc[unknown, ["outcome_purchase_days", "outcome_value"]] = np.nan
     snapshot = panel[panel["as_of"] == now]
-    history = panel[~unknown]
+    learned = ~unknown & panel["as_of"].isin([pd.Timestamp(day) for day in trained_on])
+    history = panel[learned]
     say("fitting the scheme")
     scheme = fit_scheme(load_scheme(project), snapshot, history, project.seed)
     level, _ = scheme.assign(panel)
@@ -110,8 +127,9 @@ def fit_bundle(
     say("fitting value")
     value, value_later = fit_value(project, history, x, inputs.all_names)
     say("fitting the future tier")
-    future = future_levels(panel, level, span)[~unknown.to_numpy()]
+    future = future_levels(panel, level, span)[learned.to_numpy()]
     tier, tier_later = fit_tier(project, history, x, inputs.all_names, future, len(scheme.scheme.levels))
+    churn_later = _beside(project, history, churn_later)
     buyers = snapshot[snapshot["days_since_last"].notna()]
     later = {"churn": churn_later, "value": value_later, "tier": tier_later}
     bundle = Bundle(
@@ -119,7 +137,7 @@ def fit_bundle(
         settings=project.model_dump(
             mode="json", include={"language", "currency", "timezone", "features", "outcome", "panel", "churn", "value"}
         ),
-        columns=tuple(sorted(columns)),
+        columns=needed_columns(project, columns),
         inputs=inputs,
         scheme=scheme,
         churn=churn,
@@ -131,6 +149,26 @@ def fit_bundle(
         facts=_facts(project, history, snapshot, as_of, later),
     )
     return bundle, later
+
+
+def _beside(project: Project, history: pd.DataFrame, later: pd.DataFrame) -> pd.DataFrame:
+    """Add what simple baselines, trained on the same earlier rows, predict for the churn model's out-of-time rows."""
+    risky = history[at_risk(project.churn.active_days, history)]
+    span = pd.Timedelta(days=outcome_span(project.outcome))
+    columns: dict[str, list[pd.Series]] = {name: [] for name in BESIDE}
+    for day in later["as_of"].unique():
+        now = risky[risky["as_of"] == day].drop(columns=list(OUTCOME_COLUMNS))
+        test = Test(project, risky[risky["as_of"] + span <= day], now)
+        for name, predicted in columns.items():
+            predicted.append(pd.Series(CHURN_BASELINES[name](test), index=later.index[later["as_of"] == day]))
+    return later.assign(**{name: pd.concat(p) if p else pd.Series(dtype=float) for name, p in columns.items()})
+
+
+def needed_columns(project: Project, columns: Iterable[str]) -> tuple[str, ...]:
+    """List the optional columns, of those mapped, that a feature of the project stands on."""
+    mapped = tuple(columns)
+    asked = requests_of(expand(project.features.groups, project.features.windows_days, mapped))
+    return tuple(sorted({needs for r in asked if (needs := MEASURES[r.measure].needs) is not None}))
 
 
 def _facts(

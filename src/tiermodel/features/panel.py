@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,6 +58,10 @@ def parse_dates(text: str, transactions: Transactions) -> tuple[date, ...]:
 
 def one_date(as_of: date | str, transactions: Transactions) -> date:
     """Give a date given as such, as text, or as `latest`."""
+    if isinstance(as_of, datetime):
+        if as_of.time() != time():
+            raise ProjectError(f"as_of {as_of} is not the start of a day; give a date")
+        return as_of.date()
     if isinstance(as_of, date):
         return as_of
     dates = parse_dates(as_of, transactions)
@@ -105,7 +109,7 @@ class Snapshots:
     def plan(self) -> Plan:
         """Fix dates and sums; a feature that asks for a day at or after its date fails here."""
         asked = requests_of(self.features)
-        future = [r for r in asked if r.end > 0 or (r.start or -1) >= 0]
+        future = [r for r in asked if r.end > 0]
         if future:
             raise ValueError(f"features may not look past their date: {future[:3]}")
         if self.with_outcome:
@@ -226,13 +230,13 @@ def write_features(project: Project, as_of: str | Sequence[date], out: str | Pat
                 "choose a later date"
             )
 
-    write_table(batches(), Path(out), snapshots.schema)
     write_quarantine(transactions, Path(out))
+    write_table(batches(), Path(out), snapshots.schema)
     return tally
 
 
 def write_quarantine(transactions: Transactions, beside: Path) -> None:
-    """Write bad rows to `NAME.quarantine.csv` beside an output; where there are none, remove an old file of that name."""
+    """Write bad rows to `NAME.quarantine.csv` beside an output; where there are none, remove an old such file."""
     quarantine = beside.with_name(f"{beside.stem}.quarantine.csv")
     if transactions.account.quarantined:
         transactions.write_quarantine(quarantine)

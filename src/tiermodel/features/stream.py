@@ -71,7 +71,7 @@ class Plan:
     @property
     def end(self) -> int:
         """Give the first day that no date and no request looks at."""
-        return max((day + max(0, *(r.end for r in self.requests), 0)) for day in self.as_of)
+        return max(self.as_of) + max(0, *(r.end for r in self.requests))
 
     def boundaries(self) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Lay out the days at which cumulated sums are noted, and where among them each date and request has its."""

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tiermodel.errors import DataError
+
 __all__ = ["freeze", "leaf_of", "round_readable", "roundest"]
 
 
@@ -29,7 +31,10 @@ def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, 
         leaf = leaf_of(frozen, frame)
         if len(np.unique(leaf)) == np.count_nonzero(~inner):
             return frozen, leaf
-    raise AssertionError("a tree grown on these rows has an empty leaf at full precision")
+    raise DataError(
+        f"the features {sorted(set(frozen['feature']) - {None})} hold numbers too close together to split on: "
+        "give amounts in a larger unit"
+    )
 
 
 def leaf_of(tree: dict[str, list[Any]], frame: pd.DataFrame) -> NDArray[np.int64]:

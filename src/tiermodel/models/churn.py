@@ -29,13 +29,14 @@ Floats = NDArray[np.float64]
 FEWEST_PER_CLASS = 20
 _PRIOR = np.array([0.0, 0.3, 0.7])  # intercept, weight of the logistic, weight of the trees
 _PRIOR_ROWS = 50.0
+_PRIOR_ROUNDS = 3
 _EDGE = 1e-6
 
 
-def at_risk(project: Project, frame: pd.DataFrame) -> NDArray[np.bool_]:
-    """Tell who can churn: customers with a purchase, within `churn.active_days` where it is set."""
+def at_risk(active_days: int | None, frame: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tell who can churn: customers with a purchase, within the last `active_days` where that is set."""
     since = frame["days_since_last"]
-    return (since.notna() if project.churn.active_days is None else since <= project.churn.active_days).to_numpy()
+    return (since.notna() if active_days is None else since <= active_days).to_numpy()
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,11 @@ def fit_churn(
 ) -> tuple[ChurnModel, pd.DataFrame]:
     """Fit on a panel with outcomes, sorted by key, and its inputs; also give the blend's out-of-time predictions.
 
-    The second frame has the keys, `actual` (1 = churned) and `predicted`; it is empty where no snapshot is late enough,
-    and then the prior blend stands uncalibrated. Raises `DataError` with fewer than 20 customers of either kind.
+    The second frame has the keys, `actual` (1 = churned), and `predicted` by a blend fitted on the other later dates;
+    it is empty where no snapshot is late enough, and then the prior blend stands uncalibrated. Raises
+    `DataError` with fewer than 20 customers of either kind.
     """
-    chosen = at_risk(project, panel) & panel["outcome_purchase_days"].notna().to_numpy()
+    chosen = at_risk(project.churn.active_days, panel) & panel["outcome_purchase_days"].notna().to_numpy()
     rows, x = panel[chosen].reset_index(drop=True), inputs[chosen]
     churned = (rows["outcome_purchase_days"] == 0).to_numpy()
     fewest = int(min(churned.sum(), (~churned).sum()))
@@ -89,22 +91,37 @@ def fit_churn(
         if min(churned[train].sum(), (~churned[train]).sum()) >= FEWEST_PER_CLASS
     ]
     *earlier, (linear, boosted) = side_by_side(members, [*(train for train, _ in folds), np.arange(len(rows))])
-    weights, rounds, later = _PRIOR, ROUNDS[3], rows.iloc[:0].assign(actual=0.0, predicted=0.0)
-    if folds:
-        test = np.concatenate([test for _, test in folds])
-        actual = churned[test]
-        z = np.concatenate([fitted.decision(x[t]) for (fitted, _), (_, t) in zip(earlier, folds, strict=True)])
-        trees = np.hstack(
-            [[grown.predict(x[t], r) for r in ROUNDS] for (_, grown), (_, t) in zip(earlier, folds, strict=True)]
+    seen = [
+        _Seen(rows["as_of"].iloc[t], churned[t], m.decision(x[t]), np.array([g.predict(x[t], r) for r in ROUNDS]))
+        for (m, g), (_, t) in zip(earlier, folds, strict=True)
+    ]
+    span = outcome_span(project.outcome)
+    at, weights = _fit_blend(seen, span)
+    later = [
+        rows.iloc[t].assign(
+            actual=churned[t].astype(float),
+            predicted=_apply(_fit_blend([other for other in seen if other is not fold], span), fold),
         )
-        rounds_at = int(np.argmin([_loss(_PRIOR, z, p, actual) for p in trees]))
-        rounds = ROUNDS[rounds_at]
-        weights = _fit_blend(z, trees[rounds_at], actual, len(folds))
-        later = rows.iloc[test].assign(actual=actual.astype(float), predicted=_blend(weights, z, trees[rounds_at]))
-    model = ChurnModel(
-        tuple(names), linear, boosted.first(rounds), (float(weights[0]), float(weights[1]), float(weights[2]))
-    )
-    return model, later[[*KEYS, "actual", "predicted"]].reset_index(drop=True)
+        for (_, t), fold in zip(folds, seen, strict=True)
+    ]
+    model = ChurnModel(tuple(names), linear, boosted.first(ROUNDS[at]), (weights[0], weights[1], weights[2]))
+    columns = [*KEYS, "actual", "predicted"]
+    return model, pd.concat([frame[columns] for frame in later] or [pd.DataFrame(columns=columns)], ignore_index=True)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Hold what the members predicted on a later date, and what happened: log-odds, and probabilities per `ROUNDS`."""
+
+    as_of: pd.Series
+    churned: NDArray[np.bool_]
+    linear: Floats
+    boosted: Floats
+
+
+def _apply(fitted: tuple[int, tuple[float, ...]], fold: _Seen) -> Floats:
+    at, weights = fitted
+    return _blend(np.array(weights), fold.linear, fold.boosted[at])
 
 
 def _loss(weights: Floats, linear: Floats, boosted: Floats, actual: NDArray[np.bool_]) -> float:
@@ -112,15 +129,25 @@ def _loss(weights: Floats, linear: Floats, boosted: Floats, actual: NDArray[np.b
     return float(-np.mean(np.log(np.where(actual, p, 1 - p))))
 
 
-def _fit_blend(linear: Floats, boosted: Floats, actual: NDArray[np.bool_], dates: int) -> Floats:
-    """Minimise the log loss over non-negative weights near the prior; trust the level as far as dates allow."""
-    trust, rate = level_trust(dates), float(actual.mean())
-    level = rate * (1 - rate) / 2 * (1 - trust) / trust  # against this curvature, `trust` of the level error remains
-    pull = np.array([level, *(2 * [_PRIOR_ROWS / len(actual)])])
+def _fit_blend(seen: list[_Seen], span_days: int) -> tuple[int, tuple[float, ...]]:
+    """Choose the number of trees, an index of `ROUNDS`, and non-negative weights near the prior, by log loss.
+
+    The level is trusted as far as the dates allow. Without later dates the prior stands.
+    """
+    if not seen:
+        return _PRIOR_ROUNDS, tuple(_PRIOR)
+    actual = np.concatenate([fold.churned for fold in seen])
+    linear = np.concatenate([fold.linear for fold in seen])
+    boosted = np.hstack([fold.boosted for fold in seen])
+    at = int(np.argmin([_loss(_PRIOR, linear, p, actual) for p in boosted]))
+    trust = level_trust(pd.concat([fold.as_of for fold in seen]), span_days)
+    curvature = max(float(actual.var()), 1 / len(actual)) / 2
+    # against this curvature of the loss, `trust` of the level error remains
+    pull = np.array([curvature * (1 - trust) / trust, *(2 * [_PRIOR_ROWS / len(actual)])])
     found = minimize(
-        lambda w: _loss(w, linear, boosted, actual) + float(np.sum(pull * (w - _PRIOR) ** 2)),
+        lambda w: _loss(w, linear, boosted[at], actual) + float(np.sum(pull * (w - _PRIOR) ** 2)),
         _PRIOR,
         method="L-BFGS-B",
         bounds=[(-5, 5), (0, 3), (0, 3)],
     )
-    return np.asarray(found.x)
+    return at, tuple(float(w) for w in found.x)

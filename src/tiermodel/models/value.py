@@ -30,6 +30,7 @@ FEWEST = 50
 _BANDS = 10
 _TWEEDIE = {"objective": "tweedie", "tweedie_variance_power": 1.2}
 _EQUAL = 0.5
+_PRIOR_ROUNDS = 3
 _WEIGHTS = (0.0, 0.25, _EQUAL, 0.75, 1.0)
 
 
@@ -53,12 +54,8 @@ class ValueModel:
     def interval(self, predicted: Floats) -> tuple[Floats, Floats]:
         """Give the bounds that held 90 % of later outcomes with predictions of this size."""
         band = np.searchsorted(np.array(self.band_edges), predicted, side="right")
-        spread = predicted + self._floor
-        return predicted + np.array(self.band_low)[band] * spread, predicted + np.array(self.band_high)[band] * spread
-
-    @property
-    def _floor(self) -> float:
-        return _floor(self.band_edges)
+        scale = predicted + _floor(self.band_edges)
+        return np.array(self.band_low)[band] * scale, np.array(self.band_high)[band] * scale
 
 
 def _floor(edges: list[float]) -> float:
@@ -92,33 +89,70 @@ def fit_value(
         linear = fit_ridge(x[train], np.sqrt(positive[train]))
         return linear, _level(_square(linear.decision(x[train])), positive[train]), grown
 
-    everyone = np.arange(len(rows))
     folds = [
         (train, test)
         for train, test in rolling_folds(rows["as_of"], outcome_span(project.outcome))
         if np.count_nonzero(positive[train]) >= FEWEST
     ]
-    *earlier, (linear, smear, boosted) = side_by_side(members, [*(train for train, _ in folds), everyone])
-    honest = bool(folds)
-    if (
-        not honest
-    ):  # no snapshot is late enough: level and interval come from the training rows, and no figure is given for later
-        folds, earlier = [(everyone, everyone)], [(linear, smear, boosted)]
-    test = np.concatenate([test for _, test in folds])
-    wanted = actual[test]
-    tests = [t for _, t in folds]
-    root = np.concatenate([s * _square(m.decision(x[t])) for (m, s, _), t in zip(earlier, tests, strict=True)])
-    trees = np.hstack([[grown.predict(x[t], r) for r in ROUNDS] for (*_, grown), t in zip(earlier, tests, strict=True)])
-    best = int(np.argmin([_errors(_level(p, wanted) * p, wanted).mean() for p in trees]))
-    exact = (_level(root, wanted), _level(trees[best], wanted))
-    weight = _weight({w: _errors(_mix(w, exact, root, trees[best]), wanted) for w in _WEIGHTS})
-    trust = level_trust(len(folds))
-    shared = (exact[0] ** trust, exact[1] ** trust)
-    predicted = _mix(weight, shared, root, trees[best])
-    levels = (smear * shared[0], shared[1])
-    model = ValueModel(tuple(names), linear, boosted.first(ROUNDS[best]), weight, levels, *_bands(predicted, wanted))
-    later = rows.iloc[test].assign(actual=wanted, predicted=predicted)[[*KEYS, "actual", "predicted"]]
-    return model, (later if honest else later.iloc[:0]).reset_index(drop=True)
+    *earlier, last = side_by_side(members, [*(train for train, _ in folds), np.arange(len(rows))])
+    linear, smear, boosted = last
+
+    def see(fitted: tuple[Linear, float, Boosted], t: NDArray[np.int64]) -> _Seen:
+        m, s, g = fitted
+        trees = np.array([g.predict(x[t], r) for r in ROUNDS])
+        return _Seen(rows["as_of"].iloc[t], actual[t], s * _square(m.decision(x[t])), trees)
+
+    seen = [see(fitted, t) for fitted, (_, t) in zip(earlier, folds, strict=True)]
+    span = outcome_span(project.outcome)
+    settled = _settle(seen, span)
+    predicted = [_apply(_settle([other for other in seen if other is not fold], span), fold) for fold in seen]
+    later = pd.concat(
+        [
+            rows.iloc[t].assign(actual=actual[t], predicted=p)[[*KEYS, "actual", "predicted"]]
+            for (_, t), p in zip(folds, predicted, strict=True)
+        ]
+        or [pd.DataFrame(columns=[*KEYS, "actual", "predicted"])],
+        ignore_index=True,
+    )
+    if seen:
+        bands = _bands(np.concatenate(predicted), np.concatenate([fold.actual for fold in seen]))
+    else:  # no snapshot is late enough: the interval is that of the training rows, and no figure is given for later
+        bands = _bands(_apply(settled, see(last, np.arange(len(rows)))), actual)
+    at, levels, weight = settled
+    model = ValueModel(tuple(names), linear, boosted.first(ROUNDS[at]), weight, (smear * levels[0], levels[1]), *bands)
+    return model, later
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Hold what the members predicted for a later date, and what happened: amounts, those of the trees per `ROUNDS`."""
+
+    as_of: pd.Series
+    actual: Floats
+    squared: Floats
+    boosted: Floats
+
+
+def _apply(settled: tuple[int, tuple[float, float], float], fold: _Seen) -> Floats:
+    at, levels, weight = settled
+    return _mix(weight, levels, fold.squared, fold.boosted[at])
+
+
+def _settle(seen: list[_Seen], span_days: int) -> tuple[int, tuple[float, float], float]:
+    """Choose the number of trees, an index of `ROUNDS`, both members' level and the trees' weight on later dates.
+
+    Weights are compared at the exact level; the level itself is trusted as far as the dates allow.
+    """
+    if not seen:
+        return _PRIOR_ROUNDS, (1.0, 1.0), _EQUAL
+    actual = np.concatenate([fold.actual for fold in seen])
+    squared = np.concatenate([fold.squared for fold in seen])
+    boosted = np.hstack([fold.boosted for fold in seen])
+    at = int(np.argmin([_errors(_level(p, actual) * p, actual).mean() for p in boosted]))
+    exact = (_level(squared, actual), _level(boosted[at], actual))
+    weight = _weight({w: _errors(_mix(w, exact, squared, boosted[at]), actual) for w in _WEIGHTS})
+    trust = level_trust(pd.concat([fold.as_of for fold in seen]), span_days)
+    return at, (exact[0] ** trust, exact[1] ** trust), weight
 
 
 def _square(root: Floats) -> Floats:
@@ -139,18 +173,19 @@ def _weight(errors: Mapping[float, Floats]) -> float:
 
 
 def _level(predicted: Floats, actual: Floats) -> float:
-    """Give the factor that makes the predictions add up to what happened, returns included; never negative."""
-    return float(max(actual.sum(), 0.0) / max(predicted.sum(), 1e-9))
+    """Give the factor that makes the predictions add up to what happened, returns included; a twentieth at least."""
+    expected = max(float(predicted.sum()), 1e-9)
+    return max(float(actual.sum()), 0.05 * expected) / expected
 
 
 def _bands(predicted: Floats, actual: Floats) -> tuple[list[float], list[float], list[float]]:
-    """Take, in each tenth of the predictions, the quantiles of the relative error (split conformal by band)."""
+    """Take, in each tenth of the predictions, the quantiles of outcome over prediction (split conformal by band)."""
     edges = np.unique(np.quantile(predicted, np.arange(1, _BANDS) / _BANDS)).tolist()
     band = np.searchsorted(np.array(edges), predicted, side="right")
-    error = (actual - predicted) / (predicted + _floor(edges))
+    times = actual / (predicted + _floor(edges))  # so that nothing bought is nothing, whatever was predicted
     low, high = [], []
     for b in range(len(edges) + 1):
-        inside = error[band == b] if np.any(band == b) else error
+        inside = times[band == b] if np.any(band == b) else times
         reach = min(1.0, COVERAGE / 2 + 0.5 + 1 / len(inside))
         low.append(float(np.quantile(inside, 1 - reach, method="inverted_cdf")))
         high.append(float(np.quantile(inside, reach, method="inverted_cdf")))

@@ -39,6 +39,7 @@ def writing(path: Path) -> Iterator[Path]:
 
     Raises OutputBusyError while another run writes the same path, OutputError for a full disk or missing permission.
     """
+    path = _absolute(path)
     with _locked(path), _disk_faults(path):
         temporary = _temporary(path)
         try:
@@ -52,7 +53,13 @@ def writing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path`, and put it in the place of `path` when the block ends well."""
+    """Yield an empty temporary folder beside `path`, and put it in the place of `path` when the block ends well.
+
+    Raises what `writing` raises, and ProjectError for a folder that the process is in.
+    """
+    path = _absolute(path)
+    if Path.cwd().is_relative_to(path.resolve()):  # whoever is in a folder stays in the old one when it is swapped
+        raise ProjectError(f"{path} is the current folder, or holds it, and would be replaced: give a folder in it")
     with _locked(path), _disk_faults(path):
         temporary, old = _temporary(path), path.with_name(f".{path.name}.old")
         if old.exists() and not path.exists():  # a run was killed between the two renames below
@@ -147,6 +154,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _absolute(path: Path) -> Path:
+    """Give a path that ends in a name, which `.` does not; links are not followed."""
+    path = Path(os.path.abspath(path))  # noqa: PTH100 pathlib's own keeps `..`, or follows links
+    if not path.name:
+        raise OutputError(f"{path} cannot be written: {os.strerror(errno.EISDIR)}")
+    return path
 
 
 def _temporary(path: Path) -> Path:

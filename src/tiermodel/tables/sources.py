@@ -100,12 +100,7 @@ def _find_files(project: Project) -> tuple[tuple[str, ...], tuple[str, ...]]:
     found: list[str] = []
     warnings: list[str] = []
     for path in [given] if isinstance(given, str) else given:
-        resolved = project.resolve(path)
-        # pathlib's glob would match hidden files.
-        matches = sorted(glob.glob(resolved, recursive=True)) if glob.has_magic(resolved) else [resolved]  # noqa: PTH207
-        if not matches:
-            raise DataError(f"TM1004 data.transactions.path: no file matches {resolved}")
-        for match in matches:
+        for match in _matches(project, path):
             files, ignored = _expand(match)
             found += files
             if ignored:
@@ -114,6 +109,20 @@ def _find_files(project: Project) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if len(kinds) > 1:
         raise ProjectError(f"data.transactions.path mixes Parquet and CSV: {', '.join(found[:5])}. Give one format.")
     return tuple(found), tuple(warnings)
+
+
+def _matches(project: Project, path: str) -> list[str]:
+    """Return the paths that a glob matches, in order; a path that is there, or holds no wildcard, is itself."""
+    resolved = project.resolve(path)
+    if os.path.lexists(resolved) or not glob.has_magic(path):
+        return [resolved]
+    # The project's folder is a name, not part of the glob.
+    folder = Path(glob.escape(os.path.abspath(project.folder)))  # noqa: PTH100 links are not followed
+    # pathlib's glob would match hidden files.
+    matches = sorted(glob.glob(project.model_copy(update={"folder": folder}).resolve(path), recursive=True))  # noqa: PTH207
+    if not matches:
+        raise DataError(f"TM1004 data.transactions.path: no file matches {resolved}")
+    return matches
 
 
 def _expand(path: str) -> tuple[list[str], list[str]]:
@@ -174,7 +183,7 @@ def _head(file: str) -> bytes:
 
 def _open_parquet(connection: duckdb.DuckDBPyConnection, files: tuple[str, ...], warnings: tuple[str, ...]) -> Source:
     _refuse_drift(connection, files)
-    names = "[" + ", ".join(literal(file) for file in files) + "]"
+    names = "[" + ", ".join(_exactly(file) for file in files) + "]"
     scan = f"read_parquet({names}, filename='{FILE}', file_row_number=true, hive_types_autocast=false)"
     index = [name for name, _ in _described(connection, scan) if _PANDAS_INDEX.fullmatch(name)]
     left_out = ", ".join(quoted(name) for name in ["file_row_number", FILE, *index])
@@ -185,6 +194,11 @@ def _open_parquet(connection: duckdb.DuckDBPyConnection, files: tuple[str, ...],
     columns = {name: kind for name, kind in _described(connection, VIEW) if name not in {FILE, ROW}}
     notes = (f"ignored the pandas index {', '.join(index)}",) if index else ()
     return Source(VIEW, columns, files, warnings=warnings + notes)
+
+
+def _exactly(file: str) -> str:
+    """Return the SQL literal of one file: DuckDB takes a name for a glob."""
+    return literal(glob.escape(file))
 
 
 def _described(connection: duckdb.DuckDBPyConnection, relation: str) -> list[tuple[str, str]]:
@@ -211,7 +225,7 @@ def _refuse_drift(connection: duckdb.DuckDBPyConnection, files: tuple[str, ...])
 
 def _footer(connection: duckdb.DuckDBPyConnection, file: str) -> dict[str, str]:
     try:
-        rows = connection.execute(f"DESCRIBE FROM read_parquet({literal(file)}, hive_partitioning=false)").fetchall()
+        rows = connection.execute(f"DESCRIBE FROM read_parquet({_exactly(file)}, hive_partitioning=false)").fetchall()
     except duckdb.Error as error:
         raise DataError(f"TM1101 {file} is damaged or cut short: {_first_line(error)}. Copy it again.") from error
     return {name: kind for name, kind, *_ in rows if not _PANDAS_INDEX.fullmatch(name)}

@@ -33,8 +33,8 @@ def ladder_stages(frame: pd.DataFrame, typical: float) -> tuple[NDArray[np.int64
     """Give each row's place in `LIFECYCLE` and in `LOYALTY`.
 
     A customer is silent when overdue beyond the longest gap ever kept (at least twice the usual gap, and with fewer
-    than three purchase days the typical gap), churned beyond twice that. Loyal: six purchase days or more, in half of
-    the 30-day blocks.
+    than three purchase days at least the typical gap), churned beyond twice that. Loyal: six purchase days or more, in
+    half of the 30-day blocks.
     """
     since = frame["days_since_last"].to_numpy(dtype=np.float64)
     days = frame["purchase_days_total"].to_numpy(dtype=np.float64)

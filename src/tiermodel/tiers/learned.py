@@ -109,8 +109,9 @@ def conditions(_scheme: LearnedScheme, state: dict[str, Any]) -> list[list[Condi
         before = path.get(name, Condition(name, missing=name in state["may_miss"]))
         left = Condition(name, before.low, min(before.high, threshold), before.missing and missing_left)
         right = Condition(name, max(before.low, threshold), before.high, before.missing and not missing_left)
-        descend(tree["left"][n], {**path, name: left})
-        descend(tree["right"][n], {**path, name: right})
+        others = {key: condition for key, condition in path.items() if key != name}  # the last split comes last
+        descend(tree["left"][n], {**others, name: left})
+        descend(tree["right"][n], {**others, name: right})
 
     descend(0, {})
     return [found[n] for n in sorted(found)]

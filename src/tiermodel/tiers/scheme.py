@@ -26,7 +26,7 @@ __all__ = [
     "preset_names",
 ]
 
-Share = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class _Data(BaseModel):
