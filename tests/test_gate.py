@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 
 from tiermodel import gate
+from tiermodel.baselines import BASELINES
 from tiermodel.config import Project
 from tiermodel.errors import GateError
-from tiermodel.evaluation import BASELINES, EVALUATION, evaluation_table
+from tiermodel.evaluation import EVALUATION, evaluation_table
 from tiermodel.gate import judge
+from tiermodel.models.metrics import log_loss
 from worlds import ID_MARK, TrainedWorld, spoiled
 
 Later = dict[str, pd.DataFrame]
@@ -116,7 +118,7 @@ def test_a_season_does_not_decide_between_models_of_other_dates(
 ) -> None:
     calm, busy = (0.5, 0.05) if passes else (0.05, 0.5)  # the worse model has the date whose log loss is low anyway
     ours, theirs = season(calm, knowing, "2023-06-01"), season(busy, before, "2023-01-01")
-    levels = [gate.log_loss(f["actual"].to_numpy(), f["predicted"].to_numpy()) for f in (ours, theirs)]
+    levels = [log_loss(f["actual"].to_numpy(), f["predicted"].to_numpy()) for f in (ours, theirs)]
     assert (levels[0] > levels[1]) == passes
     tables = [evaluation_table(trained.project, {"churn": frame}) for frame in (ours, theirs)]
     found = judge(*tables)[3]

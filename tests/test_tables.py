@@ -388,12 +388,13 @@ def test_a_folder_with_wildcards_in_its_name_is_read(tmp_path: Path, name: str) 
     for place, rows in ((folder, GOOD), (beside, GOOD * 2), (tmp_path / "a1", GOOD * 2), (tmp_path / "bb", GOOD * 2)):
         place.mkdir(parents=True)
         (place / "x[1].csv").write_bytes(HEADER + rows)
+        (place / "z.csv").write_bytes(HEADER + rows)
         table = pa.table({"id": [1] * len(rows), "amount": [1] * len(rows), "when": [date(2024, 1, 1)] * len(rows)})
         pq.write_table(table, place / "y.parquet")
     (folder / "sub").mkdir()
     for start in (folder, folder / "sub"):
         up = "" if start == folder else "../"
-        for path in (f"{up}x[1].csv", f"{up}*.csv", f"{up}x?1?.csv", str(folder / "x[1].csv")):
+        for path in (f"{up}x[1].csv", f"{up}z.csv", f"{up}x*.csv", f"{up}x?1?.csv", str(folder / "x[1].csv")):
             given = project(path).model_copy(update={"folder": start})
             assert open_transactions(given).account.read == 1
         given = project(f"{up}?.parquet").model_copy(update={"folder": start})

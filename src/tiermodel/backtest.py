@@ -34,7 +34,7 @@ __all__ = ["Backtest", "backtest", "test_dates"]
 
 Floats = NDArray[np.float64]
 _OURS = "tiermodel"
-_DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 400, 20_000_000
+_DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 200, 10_000_000
 _COMPARED: Mapping[str, Mapping[str, Callable[[Floats, Floats], float]]] = {
     "churn": {"log_loss": log_loss, "auc": auc},
     "value": {"gini": gini, "mae": lambda a, p: float(np.mean(np.abs(a - p)))},

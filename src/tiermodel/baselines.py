@@ -18,7 +18,7 @@ from tiermodel.models.btyd import BGNBD, MBGNBD, GammaGamma
 from tiermodel.models.inputs import history, mean_purchase
 from tiermodel.models.linear import fit_logistic
 
-__all__ = ["CHURN_BASELINES", "VALUE_BASELINES", "Test"]
+__all__ = ["BASELINES", "CHURN_BASELINES", "VALUE_BASELINES", "Test"]
 
 Floats = NDArray[np.float64]
 
@@ -129,3 +129,5 @@ VALUE_BASELINES: Mapping[str, Callable[[Test], Floats]] = {
     "bg_nbd_gamma_gamma": _bg_nbd_gamma_gamma,
     "lightgbm_tweedie_default": _lightgbm_tweedie_default,
 }
+BASELINES = ("logistic_rfm", "mbg_nbd")
+"""The churn baselines that training keeps beside its out-of-time predictions, for the gate."""

@@ -10,20 +10,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tiermodel.baselines import BASELINES
 from tiermodel.config import Project
 from tiermodel.figures import Pen, save_png
 from tiermodel.figures_model import gains, reliability
 from tiermodel.models.metrics import churn_metrics, ece_null_band, quadratic_weighted_kappa, value_metrics
 
-__all__ = ["BASELINES", "EVALUATION", "draw_evaluation", "evaluation_table", "metrics_by_date"]
+__all__ = ["EVALUATION", "draw_evaluation", "evaluation_table", "metrics_by_date"]
 
 EVALUATION = ("target", "question", "as_of", "customers", "key", "actual", "predicted")
 """The first columns of an evaluation: `key` numbers the customers, `customers` hashes who was judged on that date.
 
 The columns `BASELINES` follow; evaluations kept by older versions end before.
 """
-BASELINES = ("logistic_rfm", "mbg_nbd")
-"""Churn probabilities of the same rows by simple models fitted on the same earlier rows; NaN for other targets."""
 
 
 def evaluation_table(project: Project, later: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

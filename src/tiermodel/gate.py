@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tiermodel.baselines import BASELINES
 from tiermodel.errors import GateError
-from tiermodel.evaluation import BASELINES
 from tiermodel.models.metrics import ece, ece_null_band, gini, log_loss
 
 __all__ = ["Check", "judge"]
@@ -40,7 +40,7 @@ def judge(challenger: pd.DataFrame, champion: pd.DataFrame | None) -> list[Check
     """Check a challenger's evaluation by itself, and against the champion's where there is one.
 
     By itself: churn log loss better beyond chance than each date's own churn rate, and not worse beyond chance than the
-    strongest of that rate and `evaluation.BASELINES`; calibration error within chance plus 0.01. Against a champion:
+    strongest of that rate and `BASELINES`; calibration error within chance plus 0.01. Against a champion:
     churn log loss better beyond chance, value Gini not worse beyond chance, on the same customers and dates where there
     are such. Else each is measured on its own dates, and churn by what it gains over their churn rates, because a
     season moves log loss itself. Intervals are 95 %. Raises `GateError` where there is nothing to judge, or where the

@@ -74,8 +74,8 @@ def score(project: Project, model: Bundle | str | Path, as_of: date | str, out: 
                 f"no customer has a row before {day}: the data starts on {transactions.first_day}; choose a later date"
             )
 
-    write_quarantine(transactions, Path(out))
     write_table(scored(), Path(out), schema)
+    write_quarantine(transactions, Path(out))
     assert tally.account is not None  # noqa: S101  # the stream ran to its end
     account = tally.account
     silence = (day - transactions.last_day).days - 1

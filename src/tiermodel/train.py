@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from tiermodel.baselines import CHURN_BASELINES, Test
+from tiermodel.baselines import BASELINES, CHURN_BASELINES, Test
 from tiermodel.bundle import Bundle, save_bundle
 from tiermodel.config import Project, project_digest
 from tiermodel.errors import DataError
@@ -37,7 +37,6 @@ from tiermodel.tiers.segments import fit_segments
 __all__ = ["SEGMENTS", "Trained", "fit_bundle", "train", "training_dates"]
 
 SEGMENTS = 5
-BESIDE = ("logistic_rfm", "mbg_nbd")
 _PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
 Say = Callable[[str], None]
 
@@ -155,7 +154,7 @@ def _beside(project: Project, history: pd.DataFrame, later: pd.DataFrame) -> pd.
     """Add what simple baselines, trained on the same earlier rows, predict for the churn model's out-of-time rows."""
     risky = history[at_risk(project.churn.active_days, history)]
     span = pd.Timedelta(days=outcome_span(project.outcome))
-    columns: dict[str, list[pd.Series]] = {name: [] for name in BESIDE}
+    columns: dict[str, list[pd.Series]] = {name: [] for name in BASELINES}
     for day in later["as_of"].unique():
         now = risky[risky["as_of"] == day].drop(columns=list(OUTCOME_COLUMNS))
         test = Test(project, risky[risky["as_of"] + span <= day], now)

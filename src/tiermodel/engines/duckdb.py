@@ -51,7 +51,7 @@ def query_faults() -> Iterator[None]:
         words = str(error).split("\n", 1)[0]
         if words.startswith(("Out of Memory Error", "IO Error")):
             raise OutputError(
-                f"the transactions cannot be read and sorted within data.memory and the disk: {words}. Raise data.memory, or "
-                "set TMPDIR to a folder with more free space"
+                f"the transactions cannot be read and sorted within data.memory and the disk: {words}. "
+                "Raise data.memory, or set TMPDIR to a folder with more free space"
             ) from error
         raise DataError(f"TM1101 the transactions cannot be read to the end: {words}") from error

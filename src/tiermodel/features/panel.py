@@ -230,8 +230,8 @@ def write_features(project: Project, as_of: str | Sequence[date], out: str | Pat
                 "choose a later date"
             )
 
-    write_quarantine(transactions, Path(out))
     write_table(batches(), Path(out), snapshots.schema)
+    write_quarantine(transactions, Path(out))
     return tally
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import glob
 import gzip
 import io
 import os
@@ -205,8 +206,9 @@ def _copy(
 ) -> None:
     header, delimiter = shape
     names = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in header)
+    exactly = _literal(glob.escape(str(plain)))
     scan = (
-        f"read_csv({_literal(str(plain))}, auto_detect=false, header=true, delim={_literal(delimiter)}, quote='\"', "
+        f"read_csv({exactly}, auto_detect=false, header=true, delim={_literal(delimiter)}, quote='\"', "
         f"escape='\"', new_line='\\n', columns={{{names}}}, store_rejects=true, rejects_limit=0, strict_mode=true, "
         f"null_padding=false, compression='none', max_line_size={_LINE_LIMIT})"
     )
