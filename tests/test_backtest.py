@@ -33,7 +33,8 @@ from tiermodel.errors import DataError
 from tiermodel.features.outcome import OUTCOME_COLUMNS
 from tiermodel.features.panel import build_panel, feature_names
 from tiermodel.models.churn import at_risk
-from tiermodel.tables.contract import Accounting, open_transactions
+from tiermodel.tables.contract import Accounting
+from tiermodel.tables.history import open_history
 from tiermodel.tiers.scheme import preset_names
 from tiermodel.train import train
 from worlds import LAST_DAY, TrainedWorld
@@ -176,7 +177,7 @@ def with_backtest(project: Project, **settings: Any) -> Project:
 
 
 def test_default_dates_are_the_last_with_an_observed_outcome(trained: TrainedWorld) -> None:
-    rows = open_transactions(trained.project)
+    rows = open_history(trained.project)
     last = rows.last_day + timedelta(1 - 60)
     assert rows.last_day == LAST_DAY
     dates = dates_to_test(with_backtest(trained.project, folds=3), rows)
@@ -192,7 +193,7 @@ def test_a_date_whose_outcome_is_not_observed_is_refused(trained: TrainedWorld, 
     with pytest.raises(DataError, match=rf"{last + timedelta(1)} is not fully observed; the last date is {last}"):
         backtest(project, out=tmp_path / "b.json")
     assert not list(tmp_path.iterdir())
-    assert dates_to_test(with_backtest(project, dates=(last,)), open_transactions(project)) == (last,)
+    assert dates_to_test(with_backtest(project, dates=(last,)), open_history(project)) == (last,)
     early = with_backtest(project, dates=(date(2022, 2, 1),))
     with pytest.raises(DataError, match="training as of 2022-02-01 needs a snapshot at least 60 days earlier"):
         backtest(early)

@@ -22,12 +22,13 @@ from histories import (
     snapshot,
 )
 from oracle import features_of
-from tiermodel.features.catalogue import CATALOGUE, CORE, Feature, expand, requests_of
+from tiermodel.config import Features
+from tiermodel.features.catalogue import CATALOGUE, CORE, Feature, expand, needs_of
 from tiermodel.features.panel import EPOCH
 from tiermodel.features.stream import Request
 
 GROUPS = ("rfm", "loyalty", "potential")
-FEATURES = {feature.name: feature for feature in expand(GROUPS, WINDOWS, COLUMNS)}
+FEATURES = {feature.name: feature for feature in expand(Features(groups=GROUPS, windows_days=WINDOWS), COLUMNS)}
 DAYS = (
     FIRST_DAY,
     FIRST_DAY + 1,
@@ -134,26 +135,28 @@ def test_suffix_says_the_unit(unit: str) -> None:
 
 
 def test_a_plain_project_has_forty_features() -> None:
-    bare = expand(GROUPS, (30, 90, 180, 365), [])
+    bare = expand(Features(groups=GROUPS), [])
     assert len(bare) >= 40
     assert not {"margin_30d", "product_count", "category_count", "discount_share"} & {f.name for f in bare}
-    assert [f.name for f in expand(["rfm"], [30], ["cost"]) if f.name.startswith("margin")] == ["margin_30d"]
-    chosen = expand(["loyalty"], [30], COLUMNS)
+    assert [
+        f.name for f in expand(Features(groups=("rfm",), windows_days=(30,)), ["cost"]) if f.name.startswith("margin")
+    ] == ["margin_30d"]
+    chosen = expand(Features(groups=("loyalty",), windows_days=(30,)), COLUMNS)
     core = {name.format(w=30) for name in CORE}
     assert {f.name for f in chosen if f.group != "loyalty"} <= core <= {f.name for f in chosen}
 
 
 def test_requests_are_what_the_formula_reads() -> None:
     change = [FEATURES["order_change_30d"]]
-    assert requests_of(change) == (Request("order_count", -30, 0), Request("order_count", -60, -30))
-    assert requests_of([FEATURES["net_amount_total"]]) == (Request("net_amount", None, 0),)
+    assert needs_of(change)[0] == (Request("order_count", -30, 0), Request("order_count", -60, -30))
+    assert needs_of([FEATURES["net_amount_total"]])[0] == (Request("net_amount", None, 0),)
 
 
 @pytest.mark.parametrize("span", [{"ago": -1}, {"days": 30, "ago": -30}, {"days": -5}, {"days": 0}])
 def test_a_formula_that_looks_past_its_date_is_refused(span: dict[str, int]) -> None:
     leak = Feature("leak", "rfm", "count", "泄漏", "leak", lambda known, _: known.sum("order_count", **span))
     with pytest.raises(ValueError, match="order_count"):
-        requests_of([leak])
+        needs_of([leak])
 
 
 def test_regular_gaps_have_no_spread() -> None:

@@ -23,9 +23,10 @@ from histories import (
     snapshot,
 )
 from tiermodel.features import catalogue
+from tiermodel.config import Features
 from tiermodel.features.catalogue import Feature, expand
 
-FEATURES = expand(("rfm", "loyalty", "potential"), WINDOWS, COLUMNS)
+FEATURES = expand(Features(windows_days=WINDOWS), COLUMNS)
 AMOUNTS = [feature.name for feature in FEATURES if feature.unit == "amount"]
 OTHERS = ["customer_id", "as_of", *(feature.name for feature in FEATURES if feature.unit != "amount")]
 DATES = (FIRST_DAY + 35, FIRST_DAY + 71)

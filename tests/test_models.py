@@ -27,7 +27,7 @@ from tiermodel.models.linear import Linear, fit_logistic, fit_ridge
 from tiermodel.models.metrics import churn_metrics, ece_null_band
 from tiermodel.models.tier import TierModel, fit_tier, future_levels
 from tiermodel.models.value import ValueModel, fit_value
-from tiermodel.tables.contract import open_transactions
+from tiermodel.tables.history import open_history
 from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages, typical_rhythm
 from tiermodel.train import fit_bundle, panel_dates, train, training_dates
 from worlds import LAST_DAY, TrainedWorld, small_project, small_world
@@ -96,9 +96,9 @@ def tier(project: Project, truth: Truth) -> tuple[TierModel, pd.DataFrame]:
 @pytest.fixture(scope="module")
 def panel(trained: TrainedWorld) -> pd.DataFrame:
     """Every snapshot that training the small world as of 2023-11-01 needs, and later ones."""
-    rows = open_transactions(trained.project)
+    rows = open_history(trained.project)
     days = panel_dates(trained.project, AS_OF, rows.first_day) | {AS_OF + timedelta(30), AS_OF + timedelta(60)}
-    return build_panel(trained.project, sorted(days), with_outcome=True, transactions=rows)
+    return build_panel(trained.project, sorted(days), with_outcome=True, history=rows)
 
 
 AS_OF = date(2023, 11, 1)
@@ -366,7 +366,7 @@ def test_training_at_a_date_is_the_same_before_and_after_the_rest_happened(
     rows.loc[later, "amount"] *= -17
     rows.sample(frac=1, random_state=2).to_parquet(folder / "rows.parquet", index=False)
     assert train(project, AS_OF).bundle.version == cut.bundle.version
-    assert cut.account.used == (~later).sum()
+    assert cut.accounts["transactions"].used == (~later).sum()
 
 
 def test_labels_that_end_after_the_data_are_dropped(trained: TrainedWorld) -> None:

@@ -289,7 +289,11 @@ def test_new_customers_are_scored_by_the_old_bundle(trained: TrainedWorld, rows:
     rows.assign(customer="n" + rows["customer"]).to_parquet(tmp_path / "new.parquet", index=False)
     done = score(project_of(tmp_path / "new.parquet"), trained.bundle, AS_OF, tmp_path / "out.parquet")
     assert done.customers == sum(done.tiers.values()) == len(pd.read_parquet(tmp_path / "out.parquet"))
-    assert done.account.read == done.account.used + done.account.out_of_window == len(rows)
+    assert (
+        done.accounts["transactions"].read
+        == done.accounts["transactions"].used + done.accounts["transactions"].out_of_window
+        == len(rows)
+    )
 
 
 def test_bad_rows_go_beside_and_the_rest_goes_on(
@@ -298,7 +302,7 @@ def test_bad_rows_go_beside_and_the_rest_goes_on(
     bad = rows.head(3).assign(amount=["abc", "nan", "1e400"], customer="bad")
     pd.concat([rows, bad]).to_csv(tmp_path / "rows.csv", index=False)
     done = score(project_of(tmp_path / "rows.csv"), trained.bundle, AS_OF, tmp_path / "out.parquet")
-    assert done.account.quarantined == 3
+    assert done.accounts["transactions"].quarantined == 3
     beside = pd.read_csv(tmp_path / "out.quarantine.csv")
     assert len(beside) == 3
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet"), pd.read_parquet(scored))

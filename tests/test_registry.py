@@ -62,7 +62,7 @@ class Store:
         world = self.world.trained
         judged = later or world.later
         weak = judged["churn"].assign(logistic_rfm=0.5, mbg_nbd=0.5)  # what the gate compares with is not at test here
-        trained = type(world)(world.bundle, world.account, {**judged, "churn": weak})
+        trained = type(world)(world.bundle, world.accounts, {**judged, "churn": weak})
         found = log_training(self.project(name), trained, self.world.bundle, register=True)
         assert found is not None
         return found
@@ -152,7 +152,7 @@ def test_the_model_brings_no_code_and_no_pickle(store: Store) -> None:
 
 def test_a_folder_that_is_not_the_trained_bundle_is_refused(store: Store, trained: TrainedWorld) -> None:
     other = type(trained.trained.bundle)(**{**vars_of(trained.trained.bundle), "name": "another"})
-    changed = type(trained.trained)(other, trained.trained.account, trained.trained.later)
+    changed = type(trained.trained)(other, trained.trained.accounts, trained.trained.later)
     with pytest.raises(ModelError, match="was trained"):
         log_training(store.project("another"), changed, trained.bundle, register=True)
 

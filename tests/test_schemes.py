@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiermodel.config import Project
+from tiermodel.config import Features, Project
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.tree import round_readable
@@ -26,7 +26,7 @@ from tiermodel.tiers.segments import assign_segments, fit_segments
 from worlds import small_project
 
 WINDOWS = (60, 365)
-FEATURES = {f.name: f for f in expand(("rfm", "loyalty", "potential"), WINDOWS, ())}
+FEATURES = {f.name: f for f in expand(Features(windows_days=WINDOWS), ())}
 SPEND, DAYS = "net_amount_365d", "purchase_days_365d"
 LEVELS = [{"code": c, "name_zh": c, "name_en": c} for c in ("low", "mid", "top")]
 SHARES = {"low": 0.5, "mid": 0.3, "top": 0.2}

@@ -131,21 +131,21 @@ def test_equal_rows_count_once_and_are_tallied() -> None:
     row, other = make_row("a", 3, 500, 1), make_row("a", 3, 700, 1)
     chunk = walk(sorted_table([row, other, row, row, make_row("b", 3, 500, 1)]), Plan((9,), (SPENT,)))
     assert chunk.sums.tolist() == [[0.12, 0.05]]
-    assert (chunk.rows_used, chunk.rows_duplicate) == (3, 2)
+    assert (chunk.rows_used[0], chunk.rows_duplicate[0]) == (3, 2)
 
 
 def test_without_row_keys_equal_rows_are_kept() -> None:
     table = sorted_table([make_row("a", 3, 500, 1)] * 3).drop_columns("row_key")
     chunk = walk(table, Plan((9,), (SPENT, COUNT)))
     assert chunk.sums.tolist() == [[0.15], [1]]
-    assert (chunk.rows_used, chunk.rows_duplicate) == (3, 0)
+    assert (chunk.rows_used[0], chunk.rows_duplicate[0]) == (3, 0)
 
 
 def test_rows_that_no_date_looks_at_are_not_used() -> None:
     table = sorted_table([make_row("a", day, 1, day) for day in range(10)])
-    assert walk(table, Plan((4,), (COUNT,))).rows_used == 4
+    assert walk(table, Plan((4,), (COUNT,))).rows_used[0] == 4
     plan = Plan((2, 4), (COUNT, Request("order_count", 1, 3)))
-    assert (plan.end, walk(table, plan).rows_used) == (7, 7)
+    assert (plan.end, walk(table, plan).rows_used[0]) == (7, 7)
 
 
 def test_a_best_block_may_be_a_loss() -> None:
@@ -157,7 +157,7 @@ def test_a_best_block_may_be_a_loss() -> None:
 
 def test_rhythm_is_empty_without_a_purchase() -> None:
     chunk = walk(sorted_table([make_row("a", 0, -100, 1)]), Plan((30,), (COUNT,)))
-    zero = {"gap_square_sum", "active_blocks", "orders_decayed_30d", "orders_decayed_90d"}
+    zero = {"first_seen", "gap_square_sum", "active_blocks", "orders_decayed_30d", "orders_decayed_90d"}
     values = {name: read(chunk, name)[0] for name in RHYTHM}
     assert {name for name, value in values.items() if value == 0} == zero
     assert {name for name, value in values.items() if np.isnan(value)} == set(RHYTHM) - zero - {"amount_decayed_90d"}

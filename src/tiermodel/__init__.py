@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tiermodel.predict import score
     from tiermodel.registry import promote
     from tiermodel.report import report
-    from tiermodel.tables.contract import open_transactions
+    from tiermodel.tables.history import open_history
     from tiermodel.train import train
 
 _HOMES = {
@@ -35,7 +35,7 @@ _HOMES = {
     "check": "check",
     "load_bundle": "bundle",
     "load_project": "config",
-    "open_transactions": "tables.contract",
+    "open_history": "tables.history",
     "promote": "registry",
     "report": "report",
     "save_bundle": "bundle",
@@ -51,7 +51,7 @@ __all__ = [
     "check",
     "load_bundle",
     "load_project",
-    "open_transactions",
+    "open_history",
     "promote",
     "report",
     "save_bundle",

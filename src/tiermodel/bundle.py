@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tiermodel.config import Features
 from tiermodel.errors import ModelError, ProjectError
 from tiermodel.features.catalogue import Feature, expand
 from tiermodel.features.peers import Peers
@@ -65,8 +66,8 @@ class Bundle:
     @cached_property
     def features(self) -> dict[str, Feature]:
         """Give the catalogue entries of the inputs, by name."""
-        features = self.settings["features"]
-        return {f.name: f for f in expand(features["groups"], features["windows_days"], self.columns)}
+        features = Features.model_validate(self.settings["features"])
+        return {f.name: f for f in expand(features, self.columns)}
 
     @cached_property
     def scheme_version(self) -> str:

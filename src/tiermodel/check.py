@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from tiermodel.config import Project
 from tiermodel.engines.duckdb import query_faults
-from tiermodel.tables.contract import Accounting, Transactions, open_transactions
+from tiermodel.tables.contract import Accounting
+from tiermodel.tables.history import History, open_history
 from tiermodel.tables.rules import RULES
 
 __all__ = ["FLOOR", "CheckReport", "Finding", "HorizonAdvice", "check", "suggest_horizon"]
@@ -177,34 +178,35 @@ class CheckReport:
 def check(project: Project) -> CheckReport:
     """Measure the project's transactions and judge whether customers can be graded by them.
 
-    Raises what `open_transactions` raises for data that cannot be read at all, OutputError where memory and disk end.
+    Raises what `open_history` raises for data that cannot be read at all, OutputError where memory and disk end.
     """
-    transactions = open_transactions(project)
+    history = open_history(project)
     with query_faults():
-        facts = _facts(transactions)
-        advice = suggest_horizon(transactions, project.outcome.horizon_days)
-    account = transactions.account.with_stream(
+        facts = _facts(history)
+        advice = suggest_horizon(history, project.outcome.horizon_days)
+    account = history.account.with_stream(
         deduplicated=facts["duplicates"], out_of_window=0, used=facts["rows"] - facts["duplicates"]
     )
     account.check()
+    accounts = [table.account for table in history.tables.values()]
     findings = (
         *_suitability(project, facts),
         *_quality(facts),
-        *(Finding("warn", "rule", _rule(name, count)) for name, count in account.rules.items()),
-        *(Finding("warn", "note", {"note": note}) for note in account.warnings),
+        *(Finding("warn", "rule", _rule(rule, n)) for a in accounts for rule, n in a.rules.items()),
+        *(Finding("warn", "note", {"note": note}) for a in accounts for note in a.warnings),
         *([_horizon_finding(advice)] if advice else []),
     )
     return CheckReport(account, facts, findings, advice)
 
 
-def suggest_horizon(transactions: Transactions, horizon_days: int = 90) -> HorizonAdvice | None:
+def suggest_horizon(history: History, horizon_days: int = 90) -> HorizonAdvice | None:
     """Return how soon customers return, and the horizon within which 90 % of the returns fall, in whole weeks.
 
     The suggestion is at most a third of the history, but a week at least. None where nobody returned.
     """
-    histogram = transactions.connection.execute(
+    histogram = history.connection.execute(
         "SELECT gap, count(*) FROM (SELECT day - lag(day) OVER (PARTITION BY customer_id ORDER BY day) AS gap FROM "
-        f"(SELECT DISTINCT customer_id, day FROM ({transactions.rows_sql}) WHERE amount >= 0)) "
+        f"(SELECT DISTINCT customer_id, day FROM ({history.transactions_sql}) WHERE amount >= 0)) "
         "WHERE gap IS NOT NULL GROUP BY gap ORDER BY gap"
     ).fetchall()
     if not histogram:
@@ -213,13 +215,13 @@ def suggest_horizon(transactions: Transactions, horizon_days: int = 90) -> Horiz
     seen = list(accumulate(count for _, count in histogram))
     quantiles = {share: days[bisect_left(seen, share * seen[-1])] for share in _QUANTILES}
     within = sum(count for gap, count in histogram if gap <= horizon_days) / seen[-1]
-    span = (transactions.last_day - transactions.first_day).days + 1
+    span = (history.last_day - history.first_day).days + 1
     suggested = max(7, min(-(-quantiles[0.9] // 7) * 7, span // 3 // 7 * 7))
     return HorizonAdvice(seen[-1], quantiles, horizon_days, within, suggested)
 
 
-def _facts(transactions: Transactions) -> dict[str, Any]:
-    connection, rows = transactions.connection, transactions.rows_sql
+def _facts(history: History) -> dict[str, Any]:
+    connection, rows = history.connection, history.transactions_sql
     distinct = f"SELECT DISTINCT * FROM ({rows})" if "row_key" in rows else rows
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {_ORDERS} AS SELECT customer_id, order_key, min(day) AS day, count(*) AS lines, "
@@ -228,36 +230,36 @@ def _facts(transactions: Transactions) -> dict[str, Any]:
         f"FROM ({distinct}) GROUP BY ALL"
     )
     facts = _record(
-        transactions,
+        history,
         "SELECT sum(lines)::BIGINT AS used, count(DISTINCT customer_id) AS customers, "
         "count(*) FILTER (bought >= 0) AS orders, sum(returned) / sum(lines) AS return_share, "
         f"min(least) = max(most) AS amounts_constant, sum(undated) / sum(lines) AS default_date_share FROM {_ORDERS}",
     )
     facts |= _record(
-        transactions,
+        history,
         "SELECT count(*) FILTER (orders > 0) AS buyers, count(*) FILTER (orders > 1) AS repeat_buyers, "
         "coalesce(count(*) FILTER (orders = 1) / nullif(count(*) FILTER (orders > 0), 0), 0) AS one_order_share, "
         "count(DISTINCT orders) FILTER (WHERE orders > 0) AS order_counts, "
         "max(lines) / sum(lines) AS largest_customer_share FROM (SELECT count(*) FILTER (bought >= 0) AS orders, "
         f"sum(lines) AS lines FROM {_ORDERS} GROUP BY customer_id)",
     )
-    good = transactions.account.read - transactions.account.quarantined - transactions.account.filtered
+    good = history.account.read - history.account.quarantined - history.account.filtered
     facts |= {"rows": good, "duplicates": good - facts.pop("used")}
-    facts |= _concentration(transactions) | _calendar(transactions) | _zeros(transactions)
+    facts |= _concentration(history) | _calendar(history) | _zeros(history)
     connection.execute(f"DROP TABLE {_ORDERS}")
     return facts
 
 
-def _record(transactions: Transactions, sql: str) -> dict[str, Any]:
-    cursor = transactions.connection.execute(sql)
+def _record(history: History, sql: str) -> dict[str, Any]:
+    cursor = history.connection.execute(sql)
     names = [column[0] for column in cursor.description or ()]
     return dict(zip(names, cursor.fetchall()[0], strict=True))
 
 
-def _concentration(transactions: Transactions) -> dict[str, Any]:
+def _concentration(history: History) -> dict[str, Any]:
     """Return the share of purchases (before returns) of the top fifth of the buyers, and the Gini coefficient."""
     found = _record(
-        transactions,
+        history,
         "SELECT coalesce(sum(bought) FILTER (WHERE place > n - ceil(n / 5)) / sum(bought), 0) AS top_share, "
         "coalesce(2 * sum(place::HUGEINT * bought) / (max(n) * sum(bought)) - (max(n) + 1) / max(n), 0) AS gini "
         "FROM (SELECT sum(bought) AS bought, row_number() OVER (ORDER BY sum(bought), customer_id) AS place, "
@@ -266,27 +268,27 @@ def _concentration(transactions: Transactions) -> dict[str, Any]:
     return {name: round(float(value), 6) for name, value in found.items()}
 
 
-def _calendar(transactions: Transactions) -> dict[str, Any]:
+def _calendar(history: History) -> dict[str, Any]:
     """Return the span, the longest silence, and the days at the end with under a tenth of the median day's rows."""
     found = _record(
-        transactions,
+        history,
         "WITH days AS (SELECT day, count(*) AS n FROM "
-        f"({transactions.rows_sql}) GROUP BY day), "
+        f"({history.transactions_sql}) GROUP BY day), "
         "gaps AS (SELECT day - lag(day) OVER (ORDER BY day) - 1 AS gap FROM days) "
         "SELECT coalesce((SELECT max(gap) FROM gaps), 0) AS silent_days, "
         "max(day) - max(day) FILTER (WHERE n >= 0.1 * (SELECT median(n) FROM days)) AS thin_end_days FROM days",
     )
-    span = (transactions.last_day - transactions.first_day).days + 1
-    edges = {"first_day": transactions.first_day.isoformat(), "last_day": transactions.last_day.isoformat()}
+    span = (history.last_day - history.first_day).days + 1
+    edges = {"first_day": history.first_day.isoformat(), "last_day": history.last_day.isoformat()}
     return found | edges | {"span_days": span}
 
 
-def _zeros(transactions: Transactions) -> dict[str, Any]:
-    kind = transactions.connection.execute(f"DESCRIBE SELECT customer_id FROM {_ORDERS}").fetchall()[0][1]
+def _zeros(history: History) -> dict[str, Any]:
+    kind = history.connection.execute(f"DESCRIBE SELECT customer_id FROM {_ORDERS}").fetchall()[0][1]
     if kind != "VARCHAR":
         return {"leading_zero_pairs": 0}
     return _record(
-        transactions,
+        history,
         "SELECT count(*) AS leading_zero_pairs FROM (SELECT ltrim(customer_id, '0') AS bare FROM "
         f"{_ORDERS} GROUP BY bare HAVING count(DISTINCT customer_id) > 1)",
     )

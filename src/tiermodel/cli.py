@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -103,9 +103,9 @@ def features(project: Path, as_of: str, out: Path, as_json: bool) -> None:
     with _progress() as say:
         say(f"building features as of {as_of}")
         tally = write_features(settings, as_of, out)
-    _account(tally.account)
+    _accounts(tally.accounts)
     if as_json:
-        click.echo(_dump({"out": str(out), "rows": tally.snapshots, "account": vars(tally.account)}))
+        click.echo(_dump({"out": str(out), "rows": tally.snapshots, **_accounts_as_data(tally.accounts)}))
     else:
         click.echo(f"{tally.snapshots:,} rows in {out}")
 
@@ -127,7 +127,7 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: 
         trained = run_train(settings, as_of, out=folder, say=say)
         say("tracking the run")
         tracked = log_training(settings, trained, folder, register=register)
-    _account(trained.account)
+    _accounts(trained.accounts)
     later = trained.bundle.facts["later"]
     if as_json:
         click.echo(
@@ -152,7 +152,7 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
 
     with _progress() as say:
         done = run_backtest(settings, out=out, predictions=predictions, say=say)
-    _account(done.account)
+    _accounts(done.accounts)
     if as_json:
         click.echo(_dump(done.results))
         return
@@ -183,11 +183,16 @@ def score(project: Path, model: str, as_of: str, out: Path, as_json: bool) -> No
         folder = _model(model, settings.tracking.uri)
         say(f"scoring as of {as_of}")
         scored = run_score(settings, folder, as_of, out)
-    _account(scored.account)
+    _accounts(scored.accounts)
     if as_json:
         click.echo(
             _dump(
-                {"out": str(out), "customers": scored.customers, "tiers": scored.tiers, "account": vars(scored.account)}
+                {
+                    "out": str(out),
+                    "customers": scored.customers,
+                    "tiers": scored.tiers,
+                    **_accounts_as_data(scored.accounts),
+                }
             )
         )
         return
@@ -266,18 +271,17 @@ def show_schema(model: str, tracking_uri: str) -> None:
 @_JSON
 def show_features(project: Path | None, as_json: bool) -> None:
     """Print the data dictionary: of a project, or of everything that can be built."""
-    from tiermodel.config import Features  # noqa: PLC0415
+    from tiermodel.config import FeatureGroup, Features  # noqa: PLC0415
     from tiermodel.features.catalogue import expand  # noqa: PLC0415
-    from tiermodel.features.measures import MEASURES  # noqa: PLC0415
+    from tiermodel.features.measures import every_need  # noqa: PLC0415
+    from tiermodel.tables.history import history_columns  # noqa: PLC0415
 
     settings = _load(project) if project else None
-    chosen = settings.features if settings else Features()
-    columns = [m.needs for m in MEASURES.values() if m.needs]
-    if settings:
-        columns = [c for c in columns if getattr(settings.data.transactions.columns, c)]
+    chosen = settings.features if settings else Features(groups=get_args(FeatureGroup))
+    columns = history_columns(settings) if settings else every_need()
     rows = [
         {"feature": f.name, "group": f.group, "unit": f.unit, "meaning": f.en, "含义": f.zh}
-        for f in expand(chosen.groups, chosen.windows_days, columns)
+        for f in expand(chosen, columns)
     ]
     click.echo(_dump(rows)) if as_json else _table(f"{len(rows)} features", rows)
 
@@ -356,17 +360,21 @@ def _progress() -> Iterator[Callable[[str], None]]:
         yield lambda words: bar.update(task, description=words)
 
 
-def _account(account: Accounting | None) -> None:
-    if account is None:
-        return
-    click.echo(
-        f"rows: {account.read:,} read = {account.used:,} used + {account.deduplicated:,} duplicate "
-        f"+ {account.quarantined:,} quarantined + {account.filtered:,} filtered "
-        f"+ {account.out_of_window:,} out of window",
-        err=True,
-    )
-    for words in (*(f"{n:,} rows: {rule}" for rule, n in account.rules.items()), *account.warnings):
-        click.echo(f"  {words}", err=True)
+def _accounts(accounts: Mapping[str, Accounting]) -> None:
+    for table, account in accounts.items():
+        click.echo(
+            f"{table}: {account.read:,} read = {account.used:,} used + {account.deduplicated:,} duplicate "
+            f"+ {account.quarantined:,} quarantined + {account.filtered:,} filtered "
+            f"+ {account.out_of_window:,} out of window",
+            err=True,
+        )
+        for words in (*(f"{n:,} rows: {rule}" for rule, n in account.rules.items()), *account.warnings):
+            click.echo(f"  {words}", err=True)
+
+
+def _accounts_as_data(accounts: Mapping[str, Accounting]) -> dict[str, Any]:
+    """Give the account of the transactions, and those of every table."""
+    return {"account": vars(accounts["transactions"]), "accounts": {name: vars(a) for name, a in accounts.items()}}
 
 
 def _churn_table(rows: Sequence[Mapping[str, Any]]) -> None:

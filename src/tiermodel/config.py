@@ -18,7 +18,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -26,10 +25,30 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from tiermodel.config_data import Data, Section, Text
 from tiermodel.errors import ProjectError
 from tiermodel.yaml_source import Loc, YamlSource, shown
 
-__all__ = ["Project", "load_project", "project_digest"]
+__all__ = [
+    "FeatureGroup",
+    "Project",
+    "load_project",
+    "project_digest",
+]
+
+FeatureGroup = Literal[
+    "rfm",
+    "loyalty",
+    "potential",
+    "value",
+    "behaviour",
+    "season",
+    "lifecycle",
+    "btyd",
+    "engagement",
+    "service",
+    "credit",
+]
 
 _VERSION = 1
 _MAPPING = "expected a mapping (key: value), got {value}; write one, or remove the key to keep the defaults"
@@ -47,18 +66,6 @@ _PLAIN = {
     "tuple_type": "expected a list such as [first, second], got {value}",
     "value_error": "{error}",
 }
-
-
-def _filled(text: str) -> str:
-    if not text.strip():
-        raise ValueError("must not be empty; write a value or remove the key")
-    return text
-
-
-def _not_yet(table: dict[str, Any]) -> dict[str, Any]:
-    if table:
-        raise ValueError("this version reads transactions only; write {} or remove the key")
-    return table
 
 
 def _plain_date(value: object) -> date:
@@ -79,100 +86,20 @@ def _increasing(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-_Text = Annotated[str, AfterValidator(_filled)]
 _Days = Annotated[int, Field(strict=True, ge=1, le=3660)]
-_Table = Annotated[dict[str, Any], AfterValidator(_not_yet)]
 _Date = Annotated[date, BeforeValidator(_plain_date)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Features(Section):
+    """Choose the feature groups and the window lengths, in days, increasing.
 
-
-class Columns(_Section):
-    """Map our column names to theirs: a source column's name, or an SQL expression over source columns.
-
-    Without `order_id`, a customer's rows of one day are one order. Amounts are in the project's currency.
+    A group is left out where its table is missing. `attributes` names those of `data.customers.attributes` that models
+    may use: numbers only, and by default none, since age, sex or region may stand for what must not decide.
     """
 
-    customer_id: _Text
-    time: _Text
-    amount: _Text
-    order_id: _Text | None = None
-    product_id: _Text | None = None
-    category: _Text | None = None
-    quantity: _Text | None = None
-    cost: _Text | None = None
-    discount: _Text | None = None
-    channel: _Text | None = None
-
-
-class Transactions(_Section):
-    """Say where the transaction rows are and what their columns mean.
-
-    `path` is a file, a glob, a folder, `package:NAME/rest` inside an installed Python package, or a list of these;
-    `where` is an SQL condition that keeps a row; `encoding` is that of CSV files; `duplicates` is what happens to
-    rows that repeat another in every column of the source, mapped or not.
-    """
-
-    path: str | list[str]
-    where: _Text | None = None
-    columns: Columns
-    encoding: str = "utf-8"
-    duplicates: Literal["drop", "keep"] = "drop"
-
-    @field_validator("path", mode="before")
-    @classmethod
-    def _readable_path(cls, value: object) -> object:
-        paths = value if isinstance(value, list) else [value]
-        if not paths:
-            raise ValueError("expected a path, or a list of paths, got []")
-        for path in paths:
-            if not isinstance(path, str) or not path.strip():
-                raise ValueError(f"expected a path, or a list of paths, got {shown(path)}")
-            if url := re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
-                # The rest of a URL may hold a password, so it is not repeated.
-                raise ValueError(f"{url[0]}… is a URL; this version reads Parquet and CSV files only: export to one")
-        return value
-
-    @field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, value: str) -> str:
-        try:
-            "".encode(value)
-        except (LookupError, ValueError):
-            raise ValueError(f"{shown(value)} is not a text encoding; use utf-8, gb18030, latin-1 …") from None
-        return value
-
-
-class Data(_Section):
-    """Say where the tables are and how strict to be.
-
-    `max_bad_share` (0–1) is the share of rows that may break the contract before the input is refused; `memory` is
-    DuckDB's limit, beyond which it spills to disk. `customers`, `events` and `invoices` must be empty for now.
-    """
-
-    engine: Literal["duckdb"] = "duckdb"
-    transactions: Transactions
-    customers: _Table = {}
-    events: _Table = {}
-    invoices: _Table = {}
-    max_bad_share: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.05
-    memory: str = "1500MB"
-
-    @field_validator("memory")
-    @classmethod
-    def _memory_with_unit(cls, value: str) -> str:
-        if not re.fullmatch(r"(?=.*[1-9])\d+(\.\d+)? ?[MGT]i?B", value, re.IGNORECASE):
-            raise ValueError(f"expected a size such as 1500MB or 2GB, got {shown(value)}")
-        return value
-
-
-class Features(_Section):
-    """Choose the feature groups and the window lengths, in days, increasing."""
-
-    groups: tuple[Literal["rfm", "loyalty", "potential"], ...] = ("rfm", "loyalty", "potential")
+    groups: tuple[FeatureGroup, ...] = ("rfm", "loyalty", "potential")
     windows_days: Annotated[tuple[_Days, ...], AfterValidator(_increasing)] = (30, 90, 180, 365)
+    attributes: tuple[str, ...] = ()
 
     @field_validator("groups")
     @classmethod
@@ -182,21 +109,21 @@ class Features(_Section):
         return value
 
 
-class Outcome(_Section):
+class Outcome(Section):
     """Set the window in which the outcome is observed: [as_of + gap, as_of + gap + horizon), in days."""
 
     horizon_days: _Days = 90
     gap_days: Annotated[int, Field(strict=True, ge=0, le=3660)] = 0
 
 
-class Panel(_Section):
+class Panel(Section):
     """Set how many snapshots to stack and how far apart, in days."""
 
     every_days: Annotated[int, Field(strict=True, ge=1, le=366)] = 30
     snapshots: Annotated[int, Field(strict=True, ge=1, le=120)] = 12
 
 
-class Tiers(_Section):
+class Tiers(Section):
     """Name the scheme: a preset, a path to a scheme file, or the scheme itself."""
 
     scheme: str | dict[str, Any] = "pyramid"
@@ -209,33 +136,33 @@ class Tiers(_Section):
         return value
 
 
-class Churn(_Section):
+class Churn(Section):
     """Say who can churn: customers with a purchase in the last `active_days` days (all buyers where it is not set)."""
 
     active_days: _Days | None = None
 
 
-class Value(_Section):
+class Value(Section):
     """Choose what is predicted: the amount, or the margin where `cost` is mapped."""
 
     measure: Literal["amount", "margin"] = "amount"
 
 
-class Backtest(_Section):
+class Backtest(Section):
     """Choose the test dates; without them, the last `folds` dates whose outcome is fully observed."""
 
     dates: Annotated[tuple[_Date, ...], AfterValidator(_increasing)] | None = None
     folds: Annotated[int, Field(strict=True, ge=1, le=24)] = 3
 
 
-class Tracking(_Section):
+class Tracking(Section):
     """Say where MLflow keeps runs and models, and under which experiment (the project's name where not set)."""
 
-    uri: _Text = "sqlite:///mlflow.db"
-    experiment: _Text | None = None
+    uri: Text = "sqlite:///mlflow.db"
+    experiment: Text | None = None
 
 
-class Project(_Section):
+class Project(Section):
     """Hold one project file, checked; `folder` is where relative paths start and is no key of the file.
 
     >>> columns = {"customer_id": "id", "time": "day", "amount": "quantity * price"}
@@ -248,7 +175,7 @@ class Project(_Section):
     name: str
     language: Literal["zh", "en"] = "en"
     timezone: str = "UTC"
-    currency: _Text | None = None
+    currency: Text | None = None
     data: Data
     features: Features = Features()
     outcome: Outcome = Outcome()
@@ -290,6 +217,15 @@ class Project(_Section):
         data = info.data.get("data")
         if value.measure == "margin" and data is not None and data.transactions.columns.cost is None:
             raise ValueError("measure: margin needs data.transactions.columns.cost; map it, or write measure: amount")
+        return value
+
+    @field_validator("features")
+    @classmethod
+    def _attributes_are_mapped(cls, value: Features, info: ValidationInfo) -> Features:
+        data = info.data.get("data")
+        known = data.customers.attributes if data is not None and data.customers is not None else {}
+        if data is not None and (unknown := [name for name in value.attributes if name not in known]):
+            raise ValueError(f"attributes: {unknown[0]!r} is not one of data.customers.attributes {sorted(known)}")
         return value
 
     def resolve(self, path: str) -> str:

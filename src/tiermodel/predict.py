@@ -16,7 +16,8 @@ from tiermodel.bundle import Bundle, load_bundle
 from tiermodel.config import Project
 from tiermodel.errors import DataError, ModelError
 from tiermodel.features.panel import KEYS, Snapshots, Tally, one_date, snapshot_batches, write_quarantine
-from tiermodel.tables.contract import Accounting, open_transactions
+from tiermodel.tables.contract import Accounting
+from tiermodel.tables.history import open_history
 from tiermodel.tables.output import write_table
 from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages
 from tiermodel.tiers.segments import assign_segments
@@ -32,9 +33,9 @@ _NUMERIC = {"floating", "integer", "mixed-integer-float", "boolean", "decimal", 
 
 @dataclass(frozen=True)
 class Scored:
-    """Say how a scoring run went: the account of the rows read, and the number of customers by tier code."""
+    """Say how a scoring run went: the accounts of the tables read, and the number of customers by tier code."""
 
-    account: Accounting
+    accounts: dict[str, Accounting]
     customers: int
     tiers: dict[str, int]
 
@@ -47,13 +48,13 @@ def score(project: Project, model: Bundle | str | Path, as_of: date | str, out: 
     is known at `as_of`.
     """
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
-    transactions = open_transactions(project)
-    missing = sorted(set(bundle.columns) - transactions.columns)
+    history = open_history(project)
+    missing = sorted(set(bundle.columns) - history.columns)
     if missing:
         raise ModelError(
             f"the bundle {bundle.version} needs data.transactions.columns {missing}, which the project does not map"
         )
-    day = one_date(as_of, transactions)
+    day = one_date(as_of, history)
     _refuse_other_meaning(project, bundle)
     told = Project.model_validate({**project.model_dump(), "features": bundle.settings["features"]})
     every = timedelta(bundle.settings["panel"]["every_days"])
@@ -62,7 +63,7 @@ def score(project: Project, model: Bundle | str | Path, as_of: date | str, out: 
     schema = score_schema(bundle)
 
     def scored() -> Iterator[pa.RecordBatch]:
-        for batch in snapshot_batches(transactions, snapshots, tally):
+        for batch in snapshot_batches(history, snapshots, tally):
             frame = batch.to_pandas(date_as_object=False)
             now = frame["as_of"] == pd.Timestamp(day)
             table = predict(bundle, frame[now].reset_index(drop=True), frame[~now].reset_index(drop=True))
@@ -71,18 +72,17 @@ def score(project: Project, model: Bundle | str | Path, as_of: date | str, out: 
             yield pa.RecordBatch.from_pandas(table, schema=schema, preserve_index=False)
         if not sum(counts.values()):
             raise DataError(
-                f"no customer has a row before {day}: the data starts on {transactions.first_day}; choose a later date"
+                f"no customer has a row before {day}: the data starts on {history.first_day}; choose a later date"
             )
 
     write_table(scored(), Path(out), schema)
-    write_quarantine(transactions, Path(out))
-    assert tally.account is not None  # noqa: S101  # the stream ran to its end
+    write_quarantine(history, Path(out))
     account = tally.account
-    silence = (day - transactions.last_day).days - 1
+    silence = (day - history.last_day).days - 1
     if silence > every.days:
         stale = f"TM2070 the last row is {silence} days older than {day}: scores call silent who may only be missing"
         account = replace(account, warnings=(*account.warnings, stale))
-    return Scored(account, sum(counts.values()), counts)
+    return Scored({**tally.accounts, "transactions": account}, sum(counts.values()), counts)
 
 
 def _refuse_other_meaning(project: Project, bundle: Bundle) -> None:

@@ -18,8 +18,7 @@ from tiermodel.baselines import BASELINES, CHURN_BASELINES, Test
 from tiermodel.bundle import Bundle, save_bundle
 from tiermodel.config import Project, project_digest
 from tiermodel.errors import DataError
-from tiermodel.features.catalogue import expand, requests_of
-from tiermodel.features.measures import MEASURES
+from tiermodel.features.catalogue import columns_of, expand
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
 from tiermodel.features.panel import Tally, build_panel, feature_names, one_date, snapshot_dates
 from tiermodel.features.peers import fit_peers
@@ -28,7 +27,8 @@ from tiermodel.models.inputs import fit_inputs, panel_matrix
 from tiermodel.models.metrics import churn_metrics, quadratic_weighted_kappa, value_metrics
 from tiermodel.models.tier import fit_tier, future_levels
 from tiermodel.models.value import fit_value
-from tiermodel.tables.contract import Accounting, open_transactions
+from tiermodel.tables.contract import Accounting
+from tiermodel.tables.history import open_history
 from tiermodel.tiers.assign import fit_scheme
 from tiermodel.tiers.ladders import typical_rhythm
 from tiermodel.tiers.scheme import load_scheme
@@ -43,10 +43,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """Hold a bundle, the account of the rows read, and the out-of-time predictions that set its blends, by target."""
+    """Hold a bundle, the accounts of the rows read, and the out-of-time predictions that set its blends, by target."""
 
     bundle: Bundle
-    account: Accounting
+    accounts: dict[str, Accounting]
     later: dict[str, pd.DataFrame]
 
 
@@ -74,24 +74,23 @@ def train(
 ) -> Trained:
     """Train on rows before `as_of` (`latest`: the day after the last row), and write the bundle to `out` if given."""
     say("reading transactions")
-    transactions = open_transactions(project)
-    now = one_date(as_of, transactions)
-    if (now - transactions.last_day).days > project.panel.every_days:
+    history = open_history(project)
+    now = one_date(as_of, history)
+    if (now - history.last_day).days > project.panel.every_days:
         raise DataError(
-            f"training as of {now} needs data up to then, but the last row is of {transactions.last_day}: "
+            f"training as of {now} needs data up to then, but the last row is of {history.last_day}: "
             "train as of `latest`"
         )
     say(f"building snapshots up to {now}")
     tally = Tally()
-    trained_on = training_dates(project, now, transactions.first_day)
-    dates = sorted(panel_dates(project, now, transactions.first_day))
-    panel = build_panel(project, dates, with_outcome=True, known_until=now, transactions=transactions, tally=tally)
+    trained_on = training_dates(project, now, history.first_day)
+    dates = sorted(panel_dates(project, now, history.first_day))
+    panel = build_panel(project, dates, with_outcome=True, known_until=now, history=history, tally=tally)
     with threadpool_limits(limits=1):  # sums that threads share out differ in the last bits
-        bundle, later = fit_bundle(project, panel, now, trained_on, transactions.columns, say)
+        bundle, later = fit_bundle(project, panel, now, trained_on, history.columns, say)
     if out is not None:
         save_bundle(bundle, out)
-    assert tally.account is not None  # noqa: S101  # the stream ran to its end
-    return Trained(bundle, tally.account, later)
+    return Trained(bundle, tally.accounts, later)
 
 
 def fit_bundle(
@@ -165,9 +164,7 @@ def _beside(project: Project, history: pd.DataFrame, later: pd.DataFrame) -> pd.
 
 def needed_columns(project: Project, columns: Iterable[str]) -> tuple[str, ...]:
     """List the optional columns, of those mapped, that a feature of the project stands on."""
-    mapped = tuple(columns)
-    asked = requests_of(expand(project.features.groups, project.features.windows_days, mapped))
-    return tuple(sorted({needs for r in asked if (needs := MEASURES[r.measure].needs) is not None}))
+    return tuple(sorted(set().union(*map(columns_of, expand(project.features, columns)))))
 
 
 def _facts(

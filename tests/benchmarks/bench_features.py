@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from tiermodel.config import Project
 from tiermodel.features.panel import Snapshots, snapshot_batches
-from tiermodel.tables.contract import Transactions, open_transactions
+from tiermodel.tables.history import History, open_history
 from tiermodel.tables.output import write_table
 
 MEMORY = "1500MB"
@@ -52,7 +52,7 @@ def make_data(path: Path, orders: int, customers: int) -> None:
     )
 
 
-def _opened(folder: Path, dates: tuple[date, ...]) -> tuple[Transactions, Snapshots]:
+def _opened(folder: Path, dates: tuple[date, ...]) -> tuple[History, Snapshots]:
     transactions = {"path": str(folder / "orders.parquet"), "columns": {name: name for name in COLUMNS}}
     project = Project.model_validate(
         {
@@ -62,7 +62,7 @@ def _opened(folder: Path, dates: tuple[date, ...]) -> tuple[Transactions, Snapsh
             "features": {"windows_days": WINDOWS},
         }
     )
-    rows = open_transactions(project)
+    rows = open_history(project)
     return rows, Snapshots(project, rows.columns, dates)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
 
 import duckdb
 import pyarrow as pa
 
 from tiermodel.errors import DataError, OutputError
-from tiermodel.tables.contract import Transactions
+from tiermodel.tables.history import EPOCH, History
 
 __all__ = ["query_faults", "rows_from", "sorted_rows"]
 
@@ -20,26 +19,26 @@ BATCH_ROWS = 122_880  # DuckDB's own row group: larger batches are not filled
 _SORT_KEYS = ("customer_id", "day", "row_key")
 
 
-def sorted_rows(transactions: Transactions, before_day: int) -> Iterator[pa.RecordBatch]:
+def sorted_rows(history: History, before_day: int) -> Iterator[pa.RecordBatch]:
     """Stream the good rows before a day (counted from 1970-01-01), sorted by customer and day, equal rows together."""
-    cursor = transactions.connection.cursor()
+    cursor = history.connection.cursor()
     with query_faults():
         # without insertion order DuckDB gives the batches of a sorted result in any order
         cursor.execute("SET preserve_insertion_order = true")
-        rows = cursor.sql(transactions.rows_sql)
+        rows = cursor.sql(history.rows_sql)
         keys = ", ".join(key for key in _SORT_KEYS if key in rows.columns)
-        query = f"SELECT * FROM ({transactions.rows_sql}) WHERE day < {int(before_day)} ORDER BY {keys}"
+        query = f"SELECT * FROM ({history.rows_sql}) WHERE day < {int(before_day)} ORDER BY {keys}"
         yield from cursor.sql(query).to_arrow_reader(BATCH_ROWS)
 
 
-def rows_from(transactions: Transactions, day: int) -> int:
-    """Count the good rows on or after a day."""
-    if day > (transactions.last_day - date(1970, 1, 1)).days:
-        return 0
-    query = f"SELECT count(*) FROM ({transactions.rows_sql}) WHERE day >= {int(day)}"
+def rows_from(history: History, day: int) -> dict[int, int]:
+    """Count the good rows on or after a day, by the code of their kind."""
+    if len(history.tables) == 1 and day > (history.last_day - EPOCH).days:
+        return {}
+    kind = "kind" if len(history.tables) > 1 else "0"
+    query = f"SELECT {kind}, count(*) FROM ({history.rows_sql}) WHERE day >= {int(day)} GROUP BY 1"
     with query_faults():
-        found = transactions.connection.cursor().execute(query).fetchone()
-    return int(found[0]) if found else 0
+        return dict(history.connection.cursor().execute(query).fetchall())
 
 
 @contextmanager

@@ -11,15 +11,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tiermodel.config import FeatureGroup, Features
 from tiermodel.features.measures import MEASURES
-from tiermodel.features.stream import RHYTHM, Request
+from tiermodel.features.stream import RHYTHM, Chunk, Latest, Plan, Request
 
-__all__ = ["CATALOGUE", "CORE", "Feature", "Known", "expand", "ratio", "requests_of"]
+__all__ = [
+    "CATALOGUE",
+    "CORE",
+    "Feature",
+    "Known",
+    "columns_of",
+    "expand",
+    "known_from",
+    "left_out",
+    "needs_of",
+    "ratio",
+]
 
 Floats = NDArray[np.float64]
 
@@ -27,10 +39,13 @@ Floats = NDArray[np.float64]
 class Known:
     """Give formulas what was known of every customer before the date: amounts in currency units, times in days."""
 
-    def __init__(self, as_of: NDArray[np.int32], rhythm: Floats, sums: Mapping[Request, Floats]) -> None:
+    def __init__(
+        self, as_of: NDArray[np.int32], rhythm: Floats, sums: Mapping[Request, Floats], latest: Mapping[Latest, Floats]
+    ) -> None:
         self.as_of = as_of
         self._rhythm: dict[str, Floats] = dict(zip(RHYTHM, rhythm, strict=True))
         self._sums = sums
+        self._latest = latest
 
     def sum(self, measure: str, days: int | None = None, ago: int = 0) -> Floats:
         """Sum a measure over the `days` days that ended `ago` days before the date, or over all time before."""
@@ -42,6 +57,14 @@ class Known:
     def rhythm(self, name: str) -> Floats:
         """Read one of `RHYTHM`."""
         return self._rhythm[name]
+
+    def latest(self, kind: str, column: str = "value") -> Floats:
+        """Read a column of the latest row of a kind; NaN where there is none."""
+        return self._latest[Latest(kind, column)]
+
+    def since(self, kind: str) -> Floats:
+        """Count the days since the latest row of a kind; NaN where there is none."""
+        return self.as_of - self.latest(kind, "day")
 
     @property
     def since_last(self) -> Floats:
@@ -84,15 +107,16 @@ def _change(now: Floats, before: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """Describe one feature; `window` is set on those made from a name with `{w}`."""
+    """Describe one feature; `window` is set on those made from a name with `{w}`, for windows up to `longest`."""
 
     name: str
-    group: Literal["rfm", "loyalty", "potential"]
-    unit: Literal["days", "count", "amount", "share", "ratio"]
+    group: FeatureGroup | Literal["attribute"]
+    unit: Literal["days", "count", "amount", "share", "ratio", "number"]
     zh: str
     en: str
     formula: Callable[[Known, int], Floats]
     window: int = 0
+    longest: int = 3660
 
     def compute(self, known: Known) -> Floats:
         """Apply the formula."""
@@ -164,33 +188,77 @@ CORE = frozenset({
 """Built whatever groups are chosen: schemes, ladders, segments and the buy-till-you-die models stand on them."""
 
 
-class _Asked(dict[Request, Floats]):
-    """Answer every request with nothing and remember it."""
+class _Asked(dict[Any, Floats]):
+    """Answer every question with nothing and remember it."""
 
-    def __missing__(self, request: Request) -> Floats:
-        return self.setdefault(request, np.empty(0, dtype=np.float64))
+    def __missing__(self, question: Request | Latest) -> Floats:
+        return self.setdefault(question, np.empty(0, dtype=np.float64))
 
 
-def requests_of(features: Iterable[Feature]) -> tuple[Request, ...]:
-    """Learn which sums the formulas need, by running each once on no customers at all."""
-    asked = _Asked()
-    known = Known(np.empty(0, dtype=np.int32), np.empty((len(RHYTHM), 0)), asked)
+def needs_of(features: Iterable[Feature]) -> tuple[tuple[Request, ...], tuple[Latest, ...]]:
+    """Learn which sums and latest rows the formulas need, by running each once on no customers at all."""
+    sums, latest = _Asked(), _Asked()
+    known = Known(np.empty(0, dtype=np.int32), np.empty((len(RHYTHM), 0)), sums, latest)
     for feature in features:
         feature.compute(known)
-    return tuple(asked)
+    return tuple(sums), tuple(latest)
 
 
-def expand(groups: Iterable[str], windows_days: Iterable[int], columns: Iterable[str]) -> tuple[Feature, ...]:
+def known_from(chunk: Chunk, plan: Plan) -> Known:
+    """Give formulas what the walk noted."""
+    sums = dict(zip(plan.requests, chunk.sums, strict=True))
+    return Known(chunk.as_of, chunk.rhythm, sums, dict(zip(plan.latest, chunk.latest, strict=True)))
+
+
+def columns_of(feature: Feature) -> frozenset[str]:
+    """Name the optional columns, kinds of events and tables that a feature stands on."""
+    sums, latest = needs_of([feature])
+    found = {need for request in sums for need in MEASURES[request.measure].needs}
+    for asked in latest:
+        of_kind = {"profile": (asked.column,), "signup": ("signup",), "paid": ("invoices",)}
+        found.update(of_kind.get(asked.kind, (asked.kind, "value") if asked.column == "value" else (asked.kind,)))
+    return frozenset(found)
+
+
+def expand(features: Features, columns: Iterable[str]) -> tuple[Feature, ...]:
     """Make the features of the groups, and `CORE`, for every window, as far as the mapped columns allow.
 
-    >>> [f.name for f in expand(["potential"], [30], []) if "amount" in f.name and "30d" in f.name]
+    Then come the attributes asked for, each as known at the date.
+
+    >>> found = expand(Features(groups=("potential",), windows_days=(30,)), [])
+    >>> [f.name for f in found if "amount" in f.name and "30d" in f.name]
     ['net_amount_30d', 'amount_change_30d']
     """
-    wanted, present, windows = set(groups), set(columns), tuple(windows_days)
+    present = set(columns)
     made = (
         replace(f, name=f.name.format(w=w), zh=f.zh.format(w=w), en=f.en.format(w=w), window=w)
         for f in CATALOGUE
-        if f.group in wanted or f.name in CORE
-        for w in (windows if "{w}" in f.name else (0,))
+        if f.group in features.groups or f.name in CORE
+        for w in (features.windows_days if "{w}" in f.name else (0,))
+        if w <= f.longest
     )
-    return tuple(f for f in made if all(MEASURES[r.measure].needs in {None, *present} for r in requests_of([f])))
+    attributes = (
+        Feature(f"attribute_{name}", "attribute", "number", f"客户属性：{name}", f"attribute {name}", _attribute(name))
+        for name in features.attributes
+    )
+    return tuple(f for f in (*made, *attributes) if columns_of(f) <= present)
+
+
+def _attribute(name: str) -> Callable[[Known, int], Floats]:
+    return lambda known, _: known.latest("profile", f"attribute_{name}")
+
+
+def left_out(features: Features, columns: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Name, for every group asked for of which not one feature can be built, what is missing.
+
+    >>> left_out(Features(groups=("rfm", "credit")), [])
+    {'credit': ('invoices',)}
+    """
+    present = set(columns)
+    built = {f.group for f in expand(features, present)}
+    missing: dict[str, tuple[str, ...]] = {}
+    for group in features.groups:
+        if group not in built:
+            needed = (columns_of(replace(f, window=30)) - present for f in CATALOGUE if f.group == group)
+            missing[group] = min((tuple(sorted(names)) for names in needed), key=lambda names: (len(names), names))
+    return missing

@@ -6,76 +6,152 @@ gives whole numbers: counts as they are, amounts in 1/10,000 of a currency unit,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MEASURES", "MONEY", "UNKNOWN", "Measure", "Rows"]
+from tiermodel.tables.kinds import EVENTS, KINDS
+
+__all__ = ["MEASURES", "MONEY", "UNKNOWN", "Measure", "Rows", "every_need"]
 
 MONEY = 10_000
 """Amounts are held as whole numbers of 1/10,000 of a currency unit."""
 
 UNKNOWN = np.iinfo(np.int64).min
-"""The key of a product or category that the row does not name."""
+"""The key of a product or category that the row does not name, and an amount that nobody knows."""
 
 Ints = NDArray[np.int64]
+Counts = NDArray[np.int32]
 Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Hold one chunk of transaction rows, whole customers only, sorted by customer and day.
+    """Hold one chunk of the history, whole customers only, sorted by customer and day.
 
-    `day` counts local calendar days since 1970-01-01. A row with a negative amount is a return, any other a purchase.
-    The `first_*` flags mark the first row that shows a customer's order, purchase day, product or category.
+    `day` counts local calendar days since 1970-01-01. `amount` is that of transactions, zero for other rows; a
+    transaction with a negative amount is a return, any other a purchase. `value` is the amount of rows of any kind. The
+    `nth_*` columns count, from 0, the customer's earlier purchase lines of the same order, day, product, category or
+    channel; -1 for other rows. `columns` holds those that only some tables have.
     """
 
     day: NDArray[np.int32]
     amount: Ints
+    value: Ints
     purchase: Flags
-    first_order: Flags
     first_return: Flags
-    first_day: Flags
-    first_product: Flags
-    first_category: Flags
-    known_product: Flags
-    quantity: Ints
-    cost: Ints
-    discount: Ints
+    nth_of_order: Counts
+    nth_of_day: Counts
+    nth_of_product: Counts
+    nth_of_category: Counts
+    nth_of_channel: Counts
+    kind: NDArray[np.int8]
+    columns: Mapping[str, NDArray[Any]]
+
+    @property
+    def first_order(self) -> Flags:
+        """Mark the first purchase line of every order."""
+        return self.nth_of_order == 0
 
     @property
     def weekend(self) -> Flags:
         """Tell which rows fall on a Saturday or Sunday (day 0, 1970-01-01, was a Thursday)."""
         return (self.day + 3) % 7 >= 5
 
+    def of_kind(self, name: str) -> Flags:
+        """Mark the rows of a kind."""
+        return self.kind == KINDS[name]
+
+    def late_payment(self) -> Flags:
+        """Mark payments after the due day."""
+        return self.of_kind("paid") & (self.day > self.columns["due_day"])
+
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Declare one number per row: its unit, its expression, and the optional column without which it does not exist."""
+    """Declare one number per row: its unit, its expression, and the optional columns that it cannot do without."""
 
     name: str
-    unit: Literal["count", "amount"]
-    expression: Callable[[Rows], NDArray[np.int64] | Flags]
-    needs: str | None = None
+    unit: Literal["count", "amount", "days"]
+    expression: Callable[[Rows], Ints | Counts | Flags]
+    needs: tuple[str, ...] = ()
+
+
+def _quarter(number: int) -> Callable[[Rows], Flags]:
+    def orders(r: Rows) -> Flags:
+        months = r.day.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+        return r.first_order & (months // 3 % 4 == number)
+
+    return orders
+
+
+def _lines_squared(nth: Callable[[Rows], Counts]) -> Callable[[Rows], Counts]:
+    """Grow the sum, over things, of squared line counts: the line after n earlier ones adds (n + 1)² - n²."""
+    return lambda r: np.where(nth(r) >= 0, 2 * nth(r) + 1, 0)
+
+
+def _open(r: Rows, each: Ints | NDArray[np.int32] | int) -> Ints:
+    """Count what has fallen due unpaid, less what has been paid late: what is overdue."""
+    return np.where(r.of_kind("overdue"), each, 0) - np.where(r.late_payment(), each, 0)
+
+
+def _events(kind: str) -> Callable[[Rows], Flags]:
+    return lambda r: r.of_kind(kind)
+
+
+def _scored(r: Rows) -> Flags:
+    return r.of_kind("survey") & (r.value != UNKNOWN)
 
 
 MEASURES: dict[str, Measure] = {
     measure.name: measure
     for measure in (
         Measure("order_count", "count", lambda r: r.first_order),
-        Measure("purchase_days", "count", lambda r: r.first_day),
+        Measure("purchase_days", "count", lambda r: r.nth_of_day == 0),
         Measure("line_count", "count", lambda r: r.purchase),
         Measure("weekend_order_count", "count", lambda r: r.first_order & r.weekend),
         Measure("return_count", "count", lambda r: r.first_return),
         Measure("net_amount", "amount", lambda r: r.amount),
         Measure("purchase_amount", "amount", lambda r: np.where(r.purchase, r.amount, 0)),
-        Measure("margin", "amount", lambda r: r.amount - r.cost, needs="cost"),
-        Measure("discount_amount", "amount", lambda r: r.discount, needs="discount"),
-        Measure("new_product_count", "count", lambda r: r.first_product, needs="product_id"),
-        Measure("product_line_count", "count", lambda r: r.purchase & r.known_product, needs="product_id"),
-        Measure("new_category_count", "count", lambda r: r.first_category, needs="category"),
+        *(Measure(f"quarter_{n}_order_count", "count", _quarter(n - 1)) for n in (1, 2, 3, 4)),
+        Measure("margin", "amount", lambda r: r.amount - r.columns["cost"], ("cost",)),
+        Measure("quantity", "amount", lambda r: np.where(r.purchase, r.columns["quantity"], 0), ("quantity",)),
+        Measure("discount_amount", "amount", lambda r: r.columns["discount"], ("discount",)),
+        Measure("discount_line_count", "count", lambda r: r.purchase & (r.columns["discount"] > 0), ("discount",)),
+        Measure("new_product_count", "count", lambda r: r.nth_of_product == 0, ("product_id",)),
+        Measure("product_line_count", "count", lambda r: r.nth_of_product >= 0, ("product_id",)),
+        Measure("product_lines_squared", "count", _lines_squared(lambda r: r.nth_of_product), ("product_id",)),
+        Measure("new_category_count", "count", lambda r: r.nth_of_category == 0, ("category",)),
+        Measure("category_line_count", "count", lambda r: r.nth_of_category >= 0, ("category",)),
+        Measure("category_lines_squared", "count", _lines_squared(lambda r: r.nth_of_category), ("category",)),
+        Measure("new_channel_count", "count", lambda r: r.nth_of_channel == 0, ("channel",)),
+        Measure("channel_line_count", "count", lambda r: r.nth_of_channel >= 0, ("channel",)),
+        Measure("channel_lines_squared", "count", _lines_squared(lambda r: r.nth_of_channel), ("channel",)),
+        Measure("service_cost", "amount", lambda r: np.where(r.of_kind("service_cost"), r.value, 0), ("costs",)),
+        *(Measure(f"{kind}_count", "count", _events(kind), (kind,)) for kind in EVENTS),
+        Measure("survey_score_count", "count", _scored, ("survey", "value")),
+        Measure("survey_score", "amount", lambda r: np.where(_scored(r), r.value, 0), ("survey", "value")),
+        Measure("invoice_count", "count", lambda r: r.of_kind("invoice"), ("invoices",)),
+        Measure("invoice_amount", "amount", lambda r: np.where(r.of_kind("invoice"), r.value, 0), ("invoices",)),
+        Measure("paid_count", "count", lambda r: r.of_kind("paid"), ("invoices",)),
+        Measure("paid_amount", "amount", lambda r: np.where(r.of_kind("paid"), r.value, 0), ("invoices",)),
+        Measure("paid_late_count", "count", lambda r: r.late_payment(), ("invoices",)),
+        Measure("days_late", "days", lambda r: np.where(r.late_payment(), r.day - r.columns["due_day"], 0),
+                ("invoices",)),
+        Measure("days_to_pay", "days", lambda r: np.where(r.of_kind("paid"), r.day - r.columns["issued_day"], 0),
+                ("invoices", "issued")),
+        Measure("overdue_count", "count", lambda r: _open(r, 1), ("invoices",)),
+        Measure("overdue_amount", "amount", lambda r: _open(r, r.value), ("invoices",)),
+        Measure("overdue_due_days", "days", lambda r: _open(r, r.columns["due_day"]), ("invoices",)),
+        Measure("dispute_count", "count", lambda r: r.of_kind("dispute"), ("invoices", "disputed")),
     )
-}
+}  # fmt: skip
+
+
+def every_need() -> frozenset[str]:
+    """Name every optional column, kind of event and table that a feature may stand on."""
+    latest = {"signup", "acquisition_cost", "contract_end"}
+    return frozenset(latest | {need for measure in MEASURES.values() for need in measure.needs})

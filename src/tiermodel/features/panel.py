@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from tiermodel.config import Project
 from tiermodel.engines.duckdb import rows_from, sorted_rows
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.features.catalogue import Feature, Known, expand, requests_of
+from tiermodel.features.catalogue import Feature, expand, known_from, needs_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_columns, outcome_requests
 from tiermodel.features.stream import UNSORTED, Chunk, Plan, walk, whole_customers
-from tiermodel.tables.contract import Accounting, Transactions, open_transactions
+from tiermodel.tables.contract import Accounting
+from tiermodel.tables.history import EPOCH, History, open_history
+from tiermodel.tables.kinds import KINDS, MAIN_KINDS
 from tiermodel.tables.output import write_table
 
 __all__ = [
@@ -37,16 +41,15 @@ __all__ = [
 
 KEYS = ("customer_id", "as_of")
 WORKERS = 2
-EPOCH = date(1970, 1, 1)
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def parse_dates(text: str, transactions: Transactions) -> tuple[date, ...]:
+def parse_dates(text: str, history: History) -> tuple[date, ...]:
     """Read dates separated by commas; `latest` is the day after the last row, never today."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     try:
-        found = {transactions.last_day + timedelta(1) if p == "latest" else date.fromisoformat(p) for p in parts}
+        found = {history.last_day + timedelta(1) if p == "latest" else date.fromisoformat(p) for p in parts}
     except ValueError as error:
         raise ProjectError(
             f"--as-of {text!r}: {error}; write dates as 2017-11-30, separated by commas, or `latest`"
@@ -56,7 +59,7 @@ def parse_dates(text: str, transactions: Transactions) -> tuple[date, ...]:
     return tuple(sorted(found))
 
 
-def one_date(as_of: date | str, transactions: Transactions) -> date:
+def one_date(as_of: date | str, history: History) -> date:
     """Give a date given as such, as text, or as `latest`."""
     if isinstance(as_of, datetime):
         if as_of.time() != time():
@@ -64,7 +67,7 @@ def one_date(as_of: date | str, transactions: Transactions) -> date:
         return as_of.date()
     if isinstance(as_of, date):
         return as_of
-    dates = parse_dates(as_of, transactions)
+    dates = parse_dates(as_of, history)
     if len(dates) != 1:
         raise ProjectError(f"--as-of {as_of!r}: one date is needed here, not {len(dates)}")
     return dates[0]
@@ -79,12 +82,29 @@ def snapshot_dates(project: Project, last: date, first_row: date) -> tuple[date,
 
 @dataclass
 class Tally:
-    """Count what the walk did with its rows."""
+    """Count what the walk did with its rows, by the code of their kind, and account for every table at the end."""
 
-    used: int = 0
-    duplicates: int = 0
+    used: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(KINDS), dtype=np.int64))
+    duplicates: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(KINDS), dtype=np.int64))
     snapshots: int = 0
-    account: Accounting | None = None
+    accounts: dict[str, Accounting] = field(default_factory=dict)
+
+    @property
+    def account(self) -> Accounting:
+        """Give the account of the transactions."""
+        return self.accounts["transactions"]
+
+    def close(self, history: History, out_of_window: Mapping[int, int]) -> None:
+        """Complete the accounts with what became of the good rows; every row read must be accounted for."""
+        for name, table in history.tables.items():
+            codes = [KINDS[kind] for kind in MAIN_KINDS[name]]
+            account = table.account.with_stream(
+                deduplicated=int(self.duplicates[codes].sum()),
+                out_of_window=sum(out_of_window.get(code, 0) for code in codes),
+                used=int(self.used[codes].sum()),
+            )
+            account.check()
+            self.accounts[name] = account
 
 
 @dataclass(frozen=True)
@@ -103,12 +123,12 @@ class Snapshots:
     @property
     def features(self) -> tuple[Feature, ...]:
         """List the features of the project that its columns allow."""
-        return expand(self.project.features.groups, self.project.features.windows_days, self.columns)
+        return expand(self.project.features, self.columns)
 
     @property
     def plan(self) -> Plan:
         """Fix dates and sums; a feature that asks for a day at or after its date fails here."""
-        asked = requests_of(self.features)
+        asked, latest = needs_of(self.features)
         future = [r for r in asked if r.end > 0]
         if future:
             raise ValueError(f"features may not look past their date: {future[:3]}")
@@ -116,7 +136,7 @@ class Snapshots:
             asked += outcome_requests(self.project.outcome, self.project.value.measure)
         if not self.dates:
             raise ProjectError("there is no date to build a snapshot for; give one or more, such as 2017-11-30")
-        return Plan(tuple((d - EPOCH).days for d in sorted(set(self.dates))), asked)
+        return Plan(tuple((d - EPOCH).days for d in sorted(set(self.dates))), asked, latest)
 
     @property
     def schema(self) -> pa.Schema:
@@ -131,7 +151,7 @@ class Snapshots:
 
         def one(table: pa.Table) -> tuple[Chunk, pa.RecordBatch]:
             chunk = walk(table, plan)
-            known = Known(chunk.as_of, chunk.rhythm, dict(zip(plan.requests, chunk.sums, strict=True)))
+            known = known_from(chunk, plan)
             numbers = [f.compute(known) for f in features]
             if self.with_outcome:
                 numbers += outcome_columns(chunk, self.project.outcome, data_end)
@@ -163,18 +183,12 @@ def _in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
             yield waiting.popleft().result()
 
 
-def snapshot_batches(
-    transactions: Transactions, snapshots: Snapshots, tally: Tally | None = None
-) -> Iterator[pa.RecordBatch]:
-    """Sort, stream and walk the transactions; at the end every row read must be accounted for."""
+def snapshot_batches(history: History, snapshots: Snapshots, tally: Tally | None = None) -> Iterator[pa.RecordBatch]:
+    """Sort, stream and walk the history; at the end every row read must be accounted for."""
     tally = Tally() if tally is None else tally
     before = snapshots.plan.end
-    yield from snapshots(sorted_rows(transactions, before), tally)
-    account = transactions.account.with_stream(
-        deduplicated=tally.duplicates, out_of_window=rows_from(transactions, before), used=tally.used
-    )
-    account.check()
-    tally.account = account
+    yield from snapshots(sorted_rows(history, before), tally)
+    tally.close(history, rows_from(history, before))
 
 
 def build_panel(
@@ -183,7 +197,7 @@ def build_panel(
     *,
     with_outcome: bool = False,
     known_until: date | None = None,
-    transactions: Transactions | None = None,
+    history: History | None = None,
     tally: Tally | None = None,
 ) -> pd.DataFrame:
     """Give one row per customer and date, sorted by both: the keys, every feature, and the outcome if asked.
@@ -192,7 +206,7 @@ def build_panel(
     not fully observed by the end of the data, or by `known_until`, are NaN. Raises `DataError` where no customer has a
     row before any date.
     """
-    rows = open_transactions(project) if transactions is None else transactions
+    rows = open_history(project) if history is None else history
     data_end = min(rows.last_day + timedelta(1), known_until or date.max)
     snapshots = Snapshots(project, rows.columns, tuple(dates), with_outcome, data_end)
     table = pa.Table.from_batches(snapshot_batches(rows, snapshots, tally), schema=snapshots.schema)
@@ -216,29 +230,29 @@ def write_features(project: Project, as_of: str | Sequence[date], out: str | Pat
     `as_of` is a sequence of dates, or text such as `2017-10-31,2017-11-30` or `latest`. Returns the count of customers
     and rows.
     """
-    transactions = open_transactions(project)
-    dates = parse_dates(as_of, transactions) if isinstance(as_of, str) else tuple(as_of)
-    snapshots, tally = Snapshots(project, transactions.columns, dates), Tally()
+    history = open_history(project)
+    dates = parse_dates(as_of, history) if isinstance(as_of, str) else tuple(as_of)
+    snapshots, tally = Snapshots(project, history.columns, dates), Tally()
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for batch in snapshot_batches(transactions, snapshots, tally):
+        for batch in snapshot_batches(history, snapshots, tally):
             tally.snapshots += batch.num_rows
             yield batch
         if not tally.snapshots:
             raise DataError(
-                f"no customer has a row before {max(dates)}: the data starts on {transactions.first_day}; "
+                f"no customer has a row before {max(dates)}: the data starts on {history.first_day}; "
                 "choose a later date"
             )
 
     write_table(batches(), Path(out), snapshots.schema)
-    write_quarantine(transactions, Path(out))
+    write_quarantine(history, Path(out))
     return tally
 
 
-def write_quarantine(transactions: Transactions, beside: Path) -> None:
+def write_quarantine(history: History, beside: Path) -> None:
     """Write bad rows to `NAME.quarantine.csv` beside an output; where there are none, remove an old such file."""
     quarantine = beside.with_name(f"{beside.stem}.quarantine.csv")
-    if transactions.account.quarantined:
-        transactions.write_quarantine(quarantine)
+    if history.account.quarantined:
+        history.write_quarantine(quarantine)
     else:
         quarantine.unlink(missing_ok=True)

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from tiermodel.errors import DataError
 from tiermodel.features.measures import MEASURES, MONEY, UNKNOWN, Rows
+from tiermodel.tables.kinds import KINDS
 
-__all__ = ["RHYTHM", "UNSORTED", "Chunk", "Plan", "Request", "walk", "whole_customers"]
+__all__ = ["RHYTHM", "UNSORTED", "Chunk", "Latest", "Plan", "Request", "walk", "whole_customers"]
 
 RHYTHM = (
     "first_day",
@@ -35,11 +36,14 @@ RHYTHM = (
     "orders_decayed_30d",
     "orders_decayed_90d",
     "amount_decayed_90d",
+    "amount_first_day",
+    "first_seen",
 )
 """What the walk knows of a customer at a date besides sums: days since 1970-01-01 of the first and last purchase; the
 last and the largest gap between purchase days, and the sum of their squares; the net amount of the last and of the best
 purchase day and of the best 30-day block since the first purchase (among blocks with a row); the number of blocks with
-a purchase; sums that halve every 30 (90) days."""
+a purchase; sums that halve every 30 (90) days; the net amount of the first purchase day; the day of the first row
+of any kind."""
 
 UNSORTED = "the row stream is not sorted by customer and day: the engine broke its promise; report this bug"
 
@@ -56,12 +60,21 @@ class Request:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """Ask for a column of the latest row of a kind: its day, its value, or what only that kind's table has."""
+
+    kind: str
+    column: str
+
+
 @dataclass(frozen=True)
 class Plan:
-    """Fix, before the walk, at which dates (days since 1970-01-01, ascending) which sums are noted."""
+    """Fix, before the walk, at which dates (days since 1970-01-01, ascending) which sums and latest rows are noted."""
 
     as_of: tuple[int, ...]
     requests: tuple[Request, ...]
+    latest: tuple[Latest, ...] = ()
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -87,17 +100,18 @@ class Plan:
 class Chunk:
     """Hold what the walk noted for whole customers: one row per customer and date at which the customer was known.
 
-    `sums` (requests, rows) and `rhythm` (`RHYTHM`, rows) are float64, amounts in currency units; `customer` indexes
-    `customers`, `as_of` holds days.
+    `sums` (requests, rows), `latest` (asked, rows; NaN where there is none) and `rhythm` (`RHYTHM`, rows) are float64,
+    amounts in currency units; `customer` indexes `customers`, `as_of` holds days. Rows are counted by kind.
     """
 
     customers: pa.Array
     customer: NDArray[np.int64]
     as_of: NDArray[np.int32]
     sums: NDArray[np.float64]
+    latest: NDArray[np.float64]
     rhythm: NDArray[np.float64]
-    rows_used: int
-    rows_duplicate: int
+    rows_used: NDArray[np.int64]
+    rows_duplicate: NDArray[np.int64]
 
 
 def whole_customers(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -121,7 +135,7 @@ def whole_customers(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(held)
 
 
-def _read_rows(table: pa.Table) -> tuple[pa.Array, NDArray[np.int64], Rows, int]:
+def _read_rows(table: pa.Table) -> tuple[pa.Array, NDArray[np.int64], Rows, NDArray[np.int64]]:
     """Measure a table of whole customers: the customers, each one's first row, the rows kept, the number dropped."""
     table = table.combine_chunks()
     key = table.column("customer_id").chunk(0)
@@ -132,11 +146,11 @@ def _read_rows(table: pa.Table) -> tuple[pa.Array, NDArray[np.int64], Rows, int]
     customers = key.filter(pa.array(new))
     if np.any((day[1:] < day[:-1]) & ~new[1:]) or pc.any(pc.greater_equal(customers[:-1], customers[1:])).as_py():
         raise DataError(UNSORTED)
-    duplicates = 0
+    duplicates = np.zeros(len(KINDS), dtype=np.int64)
     if "row_key" in table.column_names:
         same = _repeats(table, new)
-        duplicates = int(np.count_nonzero(same))
-        if duplicates:
+        if same.any():
+            duplicates = _by_kind(_kinds(table)[same])
             kept = ~same
             table, new = table.filter(pa.array(kept)).combine_chunks(), new[kept]
     starts = np.append(np.flatnonzero(new), len(new)).astype(np.int64)
@@ -157,31 +171,49 @@ def _ints(table: pa.Table, name: str) -> NDArray[Any]:
     return values
 
 
+def _kinds(table: pa.Table) -> NDArray[np.int8]:
+    """Give each row's kind; where the stream names none, all are transactions."""
+    return _ints(table, "kind") if "kind" in table.column_names else np.zeros(table.num_rows, dtype=np.int8)
+
+
+def _by_kind(kinds: NDArray[np.int8]) -> NDArray[np.int64]:
+    return np.bincount(kinds, minlength=len(KINDS))
+
+
 def _measured(table: pa.Table, starts: NDArray[np.int64]) -> Rows:
-    day, amount, order = _ints(table, "day"), _ints(table, "amount"), _ints(table, "order_key")
-    purchase = amount >= 0
-    columns = set(table.column_names)
-    absent = np.zeros(0, dtype=np.int64)
-    product = _ints(table, "product_key") if "product_key" in columns else absent
-    category = _ints(table, "category_key") if "category_key" in columns else absent
-    known = product != UNKNOWN
+    columns = {name: _ints(table, name) for name in table.column_names if name not in {"customer_id", "row_key"}}
+    day, value, kind = columns["day"], columns["amount"], _kinds(table)
+    sale = kind == 0
+    amount = np.where(sale, value, 0) if "kind" in columns else value
+    purchase = (amount >= 0) & sale if "kind" in columns else amount >= 0
+
+    def nth(name: str) -> NDArray[np.int32]:
+        if name not in columns:
+            return np.zeros(0, dtype=np.int32)
+        return _occurrences(starts, columns[name], purchase & (columns[name] != UNKNOWN))
+
     return Rows(
         day=day,
         amount=amount,
+        value=value,
         purchase=purchase,
-        first_order=_first_events(starts, order, purchase),
-        first_return=_first_events(starts, order, ~purchase),
-        first_day=_first_events(starts, day.astype(np.int64), purchase),
-        first_product=_first_events(starts, product, purchase & known) if product.size else known,
-        first_category=_first_events(starts, category, purchase & (category != UNKNOWN)) if category.size else known,
-        known_product=known,
-        **{name: _ints(table, name) if name in columns else absent for name in ("quantity", "cost", "discount")},
+        first_return=_occurrences(starts, columns["order_key"], sale & (amount < 0)) == 0,
+        nth_of_order=_occurrences(starts, columns["order_key"], purchase),
+        nth_of_day=_occurrences(starts, day.astype(np.int64), purchase),
+        nth_of_product=nth("product_key"),
+        nth_of_category=nth("category_key"),
+        nth_of_channel=nth("channel_key"),
+        kind=kind,
+        columns=columns,
     )
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _first_events(starts: Any, key: Any, eligible: Any) -> Any:
-    """Mark, for every customer, the first eligible row of each distinct key: distinct counts become sums."""
+def _occurrences(starts: Any, key: Any, eligible: Any) -> Any:
+    """Count, for every eligible row, the customer's earlier eligible rows of the same key; -1 for other rows.
+
+    Distinct counts become sums: of the rows that are the first (0) of their key.
+    """
     widest = 1
     for c in range(len(starts) - 1):
         widest = max(widest, starts[c + 1] - starts[c])
@@ -190,7 +222,8 @@ def _first_events(starts: Any, key: Any, eligible: Any) -> Any:
         size *= 2
     slots = np.empty(size, dtype=np.int64)
     owner = np.full(size, -1, dtype=np.int64)
-    first = np.zeros(len(key), dtype=np.bool_)
+    seen = np.empty(size, dtype=np.int32)
+    nth = np.full(len(key), -1, dtype=np.int32)
     for c in range(len(starts) - 1):
         mask = 2
         while mask < 2 * (starts[c + 1] - starts[c]):
@@ -205,8 +238,10 @@ def _first_events(starts: Any, key: Any, eligible: Any) -> Any:
             if owner[slot] != c:
                 owner[slot] = c
                 slots[slot] = key[i]
-                first[i] = True
-    return first
+                seen[slot] = 0
+            nth[i] = seen[slot]
+            seen[slot] += 1
+    return nth
 
 
 def walk(table: pa.Table, plan: Plan) -> Chunk:
@@ -221,18 +256,34 @@ def walk(table: pa.Table, plan: Plan) -> Chunk:
     _refuse_overflow(matrix, starts, customers)
     days, at, opened, closed = plan.boundaries()
     as_of = np.array(plan.as_of, dtype=np.int32)
-    known = len(as_of) - np.searchsorted(as_of, rows.day[starts[:-1]], side="right")
+    seen = np.minimum.reduceat(np.where(rows.day == NEVER, np.iinfo(np.int32).max, rows.day), starts[:-1])
+    known = len(as_of) - np.searchsorted(as_of, seen, side="right")
     offsets = np.append(0, np.cumsum(known)).astype(np.int64)
     which = np.array([plan.measures.index(r.measure) for r in plan.requests], dtype=np.int64)
     scale = np.array([MONEY if MEASURES[r.measure].unit == "amount" else 1 for r in plan.requests], dtype=np.float64)
+    kinds = tuple(dict.fromkeys(asked.kind for asked in plan.latest))
+    slot = np.full(len(KINDS), -1, dtype=np.int64)
+    slot[[KINDS[kind] for kind in kinds]] = range(len(kinds))
     sums = np.empty((len(plan.requests), offsets[-1]))
     rhythm = np.empty((len(RHYTHM), offsets[-1]), dtype=np.float64)
-    history = (starts, rows.day, rows.amount, rows.first_order, rows.first_day, matrix)
-    _walk(history, (days, at, opened, closed, which, scale), offsets, sums, rhythm)
+    row = np.empty((len(kinds), offsets[-1]), dtype=np.int64)
+    history = (starts, seen, rows.day, rows.amount, rows.nth_of_order, rows.nth_of_day, rows.kind, matrix)
+    _walk(history, (days, at, opened, closed, which, scale, slot), offsets, (sums, rhythm, row))
     customer = np.repeat(np.arange(len(customers)), known)
     dates = as_of[np.arange(offsets[-1]) - np.repeat(offsets[1:], known) + len(as_of)]
-    used = int(np.count_nonzero(rows.day < plan.end))
-    return Chunk(customers, customer, dates, sums, rhythm, used, duplicates)
+    latest = np.empty((len(plan.latest), offsets[-1]))
+    for place, asked in enumerate(plan.latest):
+        latest[place] = _found(rows, asked.column, row[kinds.index(asked.kind)])
+    used = _by_kind(rows.kind[rows.day < plan.end])
+    return Chunk(customers, customer, dates, sums, latest, rhythm, used, duplicates)
+
+
+def _found(rows: Rows, column: str, row: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Look up a column of the rows found (-1: none); days as they are, all else in currency units."""
+    values = rows.value if column == "value" else rows.columns[column]
+    is_day = values.dtype == np.int32
+    unknown = (row < 0) | (values[row] == (NEVER if is_day else UNKNOWN))
+    return np.where(unknown, np.nan, values[row] / (1 if is_day else MONEY))
 
 
 def _refuse_overflow(matrix: NDArray[np.int64], starts: NDArray[np.int64], customers: pa.Array) -> None:
@@ -249,14 +300,16 @@ def _refuse_overflow(matrix: NDArray[np.int64], starts: NDArray[np.int64], custo
 
 
 @numba.njit(nogil=True, cache=True)
-def _walk(history, plan, offsets, sums, rhythm):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, C901, PLR0912, PLR0915
-    """Fill sums and rhythm, one customer after the other, one day after the other.
+def _walk(history, plan, offsets, found):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, C901, PLR0912, PLR0915
+    """Fill sums, rhythm and latest rows, one customer after the other, one day after the other.
 
     Within a day only whole numbers are added, so the order of the day's rows is irrelevant to the last bit.
     """
-    starts, day, amount, first_order, first_day, matrix = history
-    days, at, opened, closed, which, scale = plan
-    n_measures, n_dates = matrix.shape[1], len(at)
+    starts, seen, day, amount, nth_of_order, nth_of_day, kind, matrix = history
+    days, at, opened, closed, which, scale, slot = plan
+    sums, rhythm, latest = found
+    n_measures, n_dates, n_kinds = matrix.shape[1], len(at), len(latest)
+    last_row = np.empty(n_kinds, dtype=np.int64)
     noted = np.empty((n_measures, len(days)), dtype=np.int64)
     total = np.empty(n_measures, dtype=np.int64)
     rate_30, rate_90 = -math.log(2.0) / 30.0, -math.log(2.0) / 90.0
@@ -264,9 +317,10 @@ def _walk(history, plan, offsets, sums, rhythm):  # type: ignore[no-untyped-def]
         row, end = starts[c], starts[c + 1]
         date0 = offsets[c + 1] - n_dates  # the customer's row of date 0; dates before the first row have none
         total[:] = 0
+        last_row[:] = -1
         bought = False
         first = last = fold = day[row]
-        gap = gap_max = gap_squares = last_amount = peak_day = 0
+        gap = gap_max = gap_squares = first_amount = last_amount = peak_day = 0
         block = block_amount = peak_block = active = 0
         active_block = -1
         block_seen = False
@@ -281,10 +335,12 @@ def _walk(history, plan, offsets, sums, rhythm):  # type: ignore[no-untyped-def]
                     for m in range(n_measures):
                         total[m] += matrix[row, m]
                     day_amount += amount[row]
-                    if first_order[row]:
+                    if nth_of_order[row] == 0:
                         day_orders += 1
-                    if first_day[row]:
+                    if nth_of_day[row] == 0:
                         purchased = True
+                    if slot[kind[row]] >= 0:
+                        last_row[slot[kind[row]]] = row
                     row += 1
                 if purchased:
                     if bought:
@@ -293,7 +349,7 @@ def _walk(history, plan, offsets, sums, rhythm):  # type: ignore[no-untyped-def]
                         gap_squares += gap * gap
                         peak_day = max(peak_day, day_amount)
                     else:
-                        first, bought, peak_day = today, True, day_amount
+                        first, bought, peak_day, first_amount = today, True, day_amount, day_amount
                     last, last_amount = today, day_amount
                 if bought:
                     if (today - first) // 30 != block:
@@ -326,6 +382,10 @@ def _walk(history, plan, offsets, sums, rhythm):  # type: ignore[no-untyped-def]
                     rhythm[9, r] = orders_30 * math.exp(rate_30 * since)
                     rhythm[10, r] = orders_90 * math.exp(rate_90 * since)
                     rhythm[11, r] = amount_90 * math.exp(rate_90 * since) / MONEY
+                    rhythm[12, r] = first_amount / MONEY if bought else np.nan
+                    rhythm[13, r] = seen[c]
+                    for k in range(n_kinds):
+                        latest[k, r] = last_row[k]
                 date += 1
         for k in range(len(which)):
             m = which[k]

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+from tiermodel.config_data import EventKind
 from tiermodel.errors import ProjectError
 from tiermodel.tables.expressions import Expression
+from tiermodel.tables.kinds import EVENTS, KINDS
 from tiermodel.tables.sources import literal
 
-__all__ = ["RULES", "UNIT", "UNKNOWN", "Parsed", "Rule", "customer", "day", "key", "money"]
+__all__ = [
+    "NEVER",
+    "RULES",
+    "UNIT",
+    "UNKNOWN",
+    "Parsed",
+    "Rule",
+    "attribute",
+    "customer",
+    "day",
+    "flag",
+    "key",
+    "kind",
+    "money",
+]
 
 UNIT = 10_000
-REQUIRED = {"amount", "cost"}
+REQUIRED = {"amount", "cost", "time", "due"}
+NEVER = "(-2147483648)"
+_ZERO = {"quantity", "discount"}
 _LONGEST_ID = 128
 _EXACT_DIGITS = 18
 _LARGEST = 1_000_000_000_000
@@ -31,7 +50,8 @@ _EXCEL_ID = r"\d(\.\d+)?E\+\d{2,}"
 _PLAIN = (
     "write it with digits and a decimal point only (no currency sign, thousands separator, brackets, full-width digits)"
 )
-_ISO = "write 2024-01-31 or 2024-01-31 17:30:00, or map time to an expression such as try_strptime(column, '%d.%m.%Y')"
+_ISO = "write 2024-01-31 or 2024-01-31 17:30:00, or map an expression such as try_strptime(column, '%d.%m.%Y')"
+_YES, _NO = "('true', 't', 'yes', 'y', '1', '是')", "('false', 'f', 'no', 'n', '0', '否')"
 
 
 @dataclass(frozen=True)
@@ -44,19 +64,34 @@ class Rule:
     remedy: str
 
 
-def _money_rules(column: str) -> tuple[Rule, ...]:
-    missing = (
-        Rule(f"{column}_missing", "TM2040", column, "give every row a value, or leave such rows out by `where`"),
+def _missing_rule(column: str, code: str, what: str) -> tuple[Rule, ...]:
+    remedy = f"give every row a {what}, or leave such rows out by `where`"
+    return (Rule(f"{column}_missing", code, column, remedy),) if column in REQUIRED else ()
+
+
+def _date_rules(column: str) -> tuple[Rule, ...]:
+    serial = f"a serial or epoch number: map {column} to e.g. epoch_ms(column::BIGINT)"
+    return (
+        *_missing_rule(column, "TM2060", "date"),
+        Rule(f"{column}_numeric", "TM2063", column, serial),
+        Rule(f"{column}_unparsable", "TM2062", column, _ISO),
+        Rule(f"{column}_implausible", "TM2064", column, "years before 1900 or after 2199 are taken for errors"),
     )
-    return (missing if column in REQUIRED else ()) + (
-        Rule(
-            f"{column}_not_finite", "TM2042", column, "NaN and infinity are not amounts: correct the row at its source"
-        ),
+
+
+def _money_rules(column: str) -> tuple[Rule, ...]:
+    finite = "NaN and infinity are not amounts: correct the row at its source"
+    return (
+        *_missing_rule(column, "TM2040", "value"),
+        Rule(f"{column}_not_finite", "TM2042", column, finite),
         Rule(f"{column}_unparsable", "TM2041", column, _PLAIN),
         Rule(f"{column}_too_large", "TM2044", column, "values beyond 1e12 are taken for errors: correct the row"),
     )
 
 
+DATES = ("time", "due", "issued", "paid", "disputed", "valid_from", "signup", "contract_end")
+FLAGS = ("consent", "opt_out")
+MONEY = ("amount", "cost", "quantity", "discount", "value", "acquisition_cost")
 RULES = {
     rule.name: rule
     for rule in (
@@ -82,14 +117,11 @@ RULES = {
             "customer_id",
             "a spreadsheet rounded the id (1.23E+11): export ids as text",
         ),
-        Rule("time_missing", "TM2060", "time", "give every row a date, or leave such rows out by `where`"),
-        Rule("time_numeric", "TM2063", "time", "a serial or epoch number: map time to e.g. epoch_ms(column::BIGINT)"),
-        Rule("time_unparsable", "TM2062", "time", _ISO),
-        Rule("time_implausible", "TM2064", "time", "years before 1900 or after 2199 are taken for errors"),
-        *_money_rules("amount"),
-        *_money_rules("cost"),
-        *_money_rules("quantity"),
-        *_money_rules("discount"),
+        *(rule for column in DATES for rule in _date_rules(column)),
+        *(rule for column in MONEY for rule in _money_rules(column)),
+        *(Rule(f"{column}_unparsable", "TM2050", column, "write true or false, yes or no, 1 or 0") for column in FLAGS),
+        Rule("kind_unknown", "TM2054", "kind", f"say by data.events.kinds which words mean one of {', '.join(EVENTS)}"),
+        Rule("attribute_not_a_number", "TM2055", "attribute", "models take numbers: map a CASE that gives numbers"),
     )
 }
 
@@ -108,8 +140,11 @@ class Parsed:
     counters: tuple[tuple[str, str], ...] = ()
 
 
-def customer(expression: Expression, time: Expression) -> Parsed:
-    """Return ids as BIGINT where their type is a number, else as trimmed NFC text; text never becomes a number."""
+def customer(expression: Expression, beside: tuple[str, Expression] | None) -> Parsed:
+    """Return ids as BIGINT where their type is a number, else as trimmed NFC text; text never becomes a number.
+
+    `beside` is a date column of the table, by which a repeated header and a line of totals are told from rows.
+    """
     kind, raw, clean = _family(expression.type), "_tm_customer_id", "_tm_customer_id_clean"
     missing = ("customer_id_missing", f"{clean} IS NULL")
     if kind == "integer":
@@ -126,10 +161,8 @@ def customer(expression: Expression, time: Expression) -> Parsed:
         )
         return Parsed(raw, raw, value, (missing, ("customer_id_not_integral", f"{clean} <> trunc({clean})")))
     text = "_tm_customer_id_text"
-    totals = "'total', 'totals', 'sum', '合计', '总计', '小计'"
     rules = (
-        ("repeated_header", f"{text} = {literal(expression.text)} AND _tm_time::VARCHAR = {literal(time.text)}"),
-        ("footer_total", f"_tm_time_clean IS NULL AND lower({clean}) IN ({totals}) AND _tm_time_text IS NULL"),
+        *(_no_rows(text, clean, expression, *beside) if beside else ()),
         missing,
         ("customer_id_too_long", f"length({clean}) > {_LONGEST_ID}"),
         ("customer_id_damaged", f"contains({clean}, 'E+') AND regexp_full_match({clean}, {literal(_EXCEL_ID)})"),
@@ -143,44 +176,56 @@ def customer(expression: Expression, time: Expression) -> Parsed:
     return Parsed(f"{raw}::VARCHAR", f"nfc_normalize({_trimmed(text)})", clean, rules, counters)
 
 
-def day(expression: Expression, timezone: str) -> Parsed:
-    """Return the local calendar day since 1970-01-01; naive times are wall time in `timezone`."""
-    kind, raw, clean = expression.type, "_tm_time", "_tm_time_clean"
-    zone = literal(timezone)
+def _no_rows(text: str, clean: str, expression: Expression, name: str, date: Expression) -> tuple[tuple[str, str], ...]:
+    totals = "'total', 'totals', 'sum', '合计', '总计', '小计'"
+    header = f"{text} = {literal(expression.text)} AND _tm_{name}::VARCHAR = {literal(date.text)}"
+    footer = f"_tm_{name}_clean IS NULL AND lower({clean}) IN ({totals}) AND _tm_{name}_text IS NULL"
+    return ("repeated_header", header), ("footer_total", footer)
+
+
+def day(column: str, expression: Expression, timezone: str, key: str) -> Parsed:
+    """Return the local calendar day since 1970-01-01, `NEVER` where there is none; naive times are in `timezone`."""
+    kind, raw, clean = expression.type, f"_tm_{column}", f"_tm_{column}_clean"
+    text, zone = f"_tm_{column}_text", literal(timezone)
     bounds = "DATE '1900-01-01' AND DATE '2199-12-31'"
-    missing = ("time_missing", "_tm_time_text IS NULL")
-    implausible = ("time_implausible", f"{clean} NOT BETWEEN {bounds}")
+    missing = ((f"{column}_missing", f"{text} IS NULL"),) if column in REQUIRED else ()
+    implausible = (f"{column}_implausible", f"{clean} NOT BETWEEN {bounds}")
     value = f"CASE WHEN {clean} BETWEEN {bounds} THEN ({clean} - DATE '1970-01-01')::INTEGER END"
+    value = value if column in REQUIRED else f"coalesce({value}, {NEVER})"
     if kind == "DATE":
-        return Parsed(raw, raw, value, (missing, implausible))
+        return Parsed(raw, raw, value, (*missing, implausible))
     if kind in {"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}:
-        return Parsed(raw, f"CAST({raw} AS DATE)", value, (missing, implausible))
+        return Parsed(raw, f"CAST({raw} AS DATE)", value, (*missing, implausible))
     if kind in {"TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS"}:
-        return Parsed(raw, f"CAST({raw}::TIMESTAMPTZ AT TIME ZONE {zone} AS DATE)", value, (missing, implausible))
+        return Parsed(raw, f"CAST({raw}::TIMESTAMPTZ AT TIME ZONE {zone} AS DATE)", value, (*missing, implausible))
     if kind != "VARCHAR":
         raise ProjectError(
-            f"TM2063 data.transactions.columns.time: {expression.text!r} is {kind}, not a date, a timestamp or text. "
+            f"TM2063 {key}.{column}: {expression.text!r} is {kind}, not a date, a timestamp or text. "
             "Map an expression: epoch_ms(column) for milliseconds, make_timestamp(column * 1000000) for seconds, "
             "DATE '1899-12-30' + column::INTEGER for spreadsheet serials."
         )
-    text = "_tm_time_text"
     aware = f"length({text}) > 16 AND regexp_full_match({text}, {literal(_OFFSET)})"
     local = f"TRY_CAST({text} AS TIMESTAMPTZ) AT TIME ZONE {zone}"
     parsed = (
         f"CASE WHEN NOT regexp_full_match({text}, {literal(_MOMENT)}) THEN NULL "
         f"WHEN {aware} THEN CAST({local} AS DATE) ELSE CAST(TRY_CAST({text} AS TIMESTAMP) AS DATE) END"
     )
+    unread = f"{clean} IS NULL AND {text} IS NOT NULL"
     rules = (
-        missing,
-        ("time_numeric", f"{clean} IS NULL AND regexp_full_match({text}, '\\d+(\\.\\d+)?')"),
-        ("time_unparsable", f"{clean} IS NULL"),
+        *missing,
+        (f"{column}_numeric", f"{unread} AND regexp_full_match({text}, '\\d+(\\.\\d+)?')"),
+        (f"{column}_unparsable", unread),
         implausible,
     )
-    return Parsed(_trimmed(raw), parsed, value, rules, (("times_aware", aware),))
+    counters = (f"{column}_aware", f"coalesce({aware}, false)"), (f"{column}_absent", f"{text} IS NULL")
+    return Parsed(_trimmed(raw), parsed, value, rules, counters)
 
 
-def money(column: str, expression: Expression) -> Parsed:
-    """Return a decimal number in 1/10,000 as BIGINT, rounded half away from zero; beyond 1e12 it is refused."""
+def money(column: str, expression: Expression, key: str) -> Parsed:
+    """Return a decimal number in 1/10,000 as BIGINT, rounded half away from zero; beyond 1e12 it is refused.
+
+    Where it is missing, a quantity or discount counts as zero, a value or acquisition cost as unknown.
+    """
     kind, raw, clean = _family(expression.type), f"_tm_{column}", f"_tm_{column}_clean"
     text = f"{raw}_text"
     bounds = f"BETWEEN -{_LARGEST} AND {_LARGEST}"
@@ -202,14 +247,37 @@ def money(column: str, expression: Expression) -> Parsed:
             *rules,
         )
     else:
-        raise ProjectError(
-            f"data.transactions.columns.{column}: {expression.text!r} is {expression.type}, not a number or text"
-        )
+        raise ProjectError(f"{key}.{column}: {expression.text!r} is {expression.type}, not a number or text")
     # TRY_CAST, because DuckDB drops bounds that hold by a Parquet file's statistics, and those leave NaN out.
     value = f"CASE WHEN {clean} {bounds} THEN {exact} END"
     if column in REQUIRED:
         return Parsed(*steps, value, (missing, *rules))
-    return Parsed(*steps, f"coalesce({value}, 0)", rules, (missing,))
+    otherwise = "0" if column in _ZERO else UNKNOWN
+    return Parsed(*steps, f"coalesce({value}, {otherwise})", rules, (missing,))
+
+
+def attribute(name: str, expression: Expression, key: str) -> Parsed:
+    """Return a number that models may use, in 1/10,000, unknown where it is missing; text is no number."""
+    parsed = money(f"attribute_{name}", expression, key)
+    return replace(parsed, rules=tuple(("attribute_not_a_number", test) for _, test in parsed.rules), counters=())
+
+
+def flag(column: str) -> Parsed:
+    """Return yes or no as BOOLEAN, NULL where it is missing."""
+    raw, text, clean = f"_tm_{column}", f"_tm_{column}_text", f"_tm_{column}_clean"
+    read = f"CASE WHEN lower({text}) IN {_YES} THEN true WHEN lower({text}) IN {_NO} THEN false END"
+    unparsable = (f"{column}_unparsable", f"{clean} IS NULL AND {text} IS NOT NULL")
+    return Parsed(_trimmed(f"{raw}::VARCHAR"), read, clean, (unparsable,))
+
+
+def kind(words: Mapping[EventKind, str | list[str]] | None) -> Parsed:
+    """Return the code of an event's kind; rows with words that `words` does not list are to be filtered (code NULL)."""
+    text = "_tm_kind_text"
+    said: Mapping[Any, str | list[str]] = {name: name for name in EVENTS} if words is None else words
+    listed = [(KINDS[name], [word] if isinstance(word, str) else word) for name, word in said.items()]
+    cases = (f"WHEN {text} IN ({', '.join(map(literal, word))}) THEN {code}" for code, word in listed)
+    unknown = () if words else (("kind_unknown", "_tm_kind_clean IS NULL"),)
+    return Parsed(_trimmed("_tm_kind::VARCHAR"), f"(CASE {' '.join(cases)} END)::TINYINT", "_tm_kind_clean", unknown)
 
 
 def _trimmed(raw: str) -> str:

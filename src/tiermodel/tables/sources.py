@@ -16,12 +16,12 @@ import duckdb
 import pyarrow.parquet as pq
 
 from tiermodel.config import Project
+from tiermodel.config_data import Rows
 from tiermodel.errors import DataError, OutputError, ProjectError
 from tiermodel.tables import csv_text
 
-__all__ = ["FILE", "ROW", "VIEW", "Source", "literal", "open_source", "quoted", "scratch_folder"]
+__all__ = ["FILE", "ROW", "Source", "literal", "open_source", "quoted", "scratch_folder"]
 
-VIEW = "transactions_source"
 FILE, ROW = "_file", "_row"
 _PARQUET = (".parquet", ".pq")
 _CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
@@ -36,7 +36,7 @@ _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 @dataclass(frozen=True)
 class Source:
-    """Name the view of the source rows, its columns with their DuckDB types, and the files behind it.
+    """Name the view of a table's source rows, its columns with their DuckDB types, and the files behind it.
 
     The view also has `_file` and `_row` (number of the record in its file, from 1). For CSV, `rejected` tells which
     records have no place in the view, and `line` turns a record's number into a line of the file.
@@ -81,37 +81,41 @@ def scratch_folder(connection: duckdb.DuckDBPyConnection) -> Path:
     return Path(folder)
 
 
-def open_source(connection: duckdb.DuckDBPyConnection, project: Project) -> Source:
-    """Create the view `transactions_source` over the project's transaction files.
+def open_source(connection: duckdb.DuckDBPyConnection, project: Project, name: str) -> Source:
+    """Create the view `NAME_source` over the files of one of the project's tables, such as `transactions`.
 
     Parquet keeps its types; every CSV column is text. Raises DataError for files that cannot be read whole, OutputError
     for paths the system does not let us read.
     """
-    files, warnings = _find_files(project)
+    rows: Rows = getattr(project.data, name)
+    key, view = f"data.{name}", f"{name}_source"
+    files, warnings = _find_files(project, rows, key)
     for file in files:
         _refuse_magic(file)
     if files[0].lower().endswith(_PARQUET):
-        return _open_parquet(connection, files, warnings)
-    return _open_csv(connection, project, files, warnings)
+        return _open_parquet(connection, view, files, warnings)
+    return _open_csv(connection, view, rows.encoding, files, warnings)
 
 
-def _find_files(project: Project) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    given = project.data.transactions.path
+def _find_files(project: Project, rows: Rows, key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    given = rows.path
+    if not isinstance(given, str | list):
+        raise ProjectError(f"{key}.path: there is none; give a file, a folder or a glob")
     found: list[str] = []
     warnings: list[str] = []
     for path in [given] if isinstance(given, str) else given:
-        for match in _matches(project, path):
-            files, ignored = _expand(match)
+        for match in _matches(project, path, key):
+            files, ignored = _expand(match, key)
             found += files
             if ignored:
                 warnings.append(f"{match}: ignored {', '.join(ignored[:5])}{' …' if len(ignored) > 5 else ''}")
     kinds = {file.lower().endswith(_PARQUET) for file in found}
     if len(kinds) > 1:
-        raise ProjectError(f"data.transactions.path mixes Parquet and CSV: {', '.join(found[:5])}. Give one format.")
+        raise ProjectError(f"{key}.path mixes Parquet and CSV: {', '.join(found[:5])}. Give one format.")
     return tuple(found), tuple(warnings)
 
 
-def _matches(project: Project, path: str) -> list[str]:
+def _matches(project: Project, path: str, key: str) -> list[str]:
     """Return the paths that a glob matches, in order; a path that is there, or holds no wildcard, is itself."""
     resolved = project.resolve(path)
     if os.path.lexists(resolved) or not glob.has_magic(path):
@@ -121,16 +125,16 @@ def _matches(project: Project, path: str) -> list[str]:
     # pathlib's glob would match hidden files.
     matches = sorted(glob.glob(project.model_copy(update={"folder": folder}).resolve(path), recursive=True))  # noqa: PTH207
     if not matches:
-        raise DataError(f"TM1004 data.transactions.path: no file matches {resolved}")
+        raise DataError(f"TM1004 {key}.path: no file matches {resolved}")
     return matches
 
 
-def _expand(path: str) -> tuple[list[str], list[str]]:
+def _expand(path: str, key: str) -> tuple[list[str], list[str]]:
     """Return the data files of a path (itself, or those below a folder: one format) and the names passed over."""
     try:
         mode = Path(path).stat().st_mode
     except FileNotFoundError:
-        raise DataError(f"TM1004 data.transactions.path: {path} does not exist") from None
+        raise DataError(f"TM1004 {key}.path: {path} does not exist") from None
     except OSError as error:
         raise OutputError(f"TM1005 {path} cannot be read: {error.strerror}") from error
     if stat.S_ISREG(mode):
@@ -181,19 +185,21 @@ def _head(file: str) -> bytes:
         raise OutputError(f"TM1005 {file} cannot be read: {error.strerror}") from error
 
 
-def _open_parquet(connection: duckdb.DuckDBPyConnection, files: tuple[str, ...], warnings: tuple[str, ...]) -> Source:
+def _open_parquet(
+    connection: duckdb.DuckDBPyConnection, view: str, files: tuple[str, ...], warnings: tuple[str, ...]
+) -> Source:
     _refuse_drift(connection, files)
     names = "[" + ", ".join(_exactly(file) for file in files) + "]"
     scan = f"read_parquet({names}, filename='{FILE}', file_row_number=true, hive_types_autocast=false)"
     index = [name for name, _ in _described(connection, scan) if _PANDAS_INDEX.fullmatch(name)]
     left_out = ", ".join(quoted(name) for name in ["file_row_number", FILE, *index])
     connection.execute(
-        f"CREATE OR REPLACE VIEW {VIEW} AS "
+        f"CREATE OR REPLACE VIEW {view} AS "
         f"SELECT * EXCLUDE ({left_out}), {FILE}, file_row_number + 1 AS {ROW} FROM {scan}"
     )
-    columns = {name: kind for name, kind in _described(connection, VIEW) if name not in {FILE, ROW}}
+    columns = {name: kind for name, kind in _described(connection, view) if name not in {FILE, ROW}}
     notes = (f"ignored the pandas index {', '.join(index)}",) if index else ()
-    return Source(VIEW, columns, files, warnings=warnings + notes)
+    return Source(view, columns, files, warnings=warnings + notes)
 
 
 def _exactly(file: str) -> str:
@@ -205,7 +211,7 @@ def _described(connection: duckdb.DuckDBPyConnection, relation: str) -> list[tup
     try:
         return [(name, kind) for name, kind, *_ in connection.execute(f"DESCRIBE FROM {relation}").fetchall()]
     except duckdb.Error as error:
-        raise DataError(f"TM1101 the transactions cannot be read: {_first_line(error)}") from error
+        raise DataError(f"TM1101 the rows cannot be read: {_first_line(error)}") from error
 
 
 def _refuse_drift(connection: duckdb.DuckDBPyConnection, files: tuple[str, ...]) -> None:
@@ -270,12 +276,9 @@ def _has_checksums(file: str, metadata: pq.FileMetaData) -> bool:
 
 
 def _open_csv(
-    connection: duckdb.DuckDBPyConnection, project: Project, files: tuple[str, ...], warnings: tuple[str, ...]
+    connection: duckdb.DuckDBPyConnection, view: str, encoding: str, files: tuple[str, ...], warnings: tuple[str, ...]
 ) -> Source:
-    tables = [
-        csv_text.load(connection, file, scratch_folder(connection), project.data.transactions.encoding)
-        for file in files
-    ]
+    tables = [csv_text.load(connection, file, scratch_folder(connection), encoding) for file in files]
     for table in tables:
         if set(table.header) != set(tables[0].header):
             odd = sorted(set(table.header) ^ set(tables[0].header))
@@ -283,9 +286,9 @@ def _open_csv(
     parts = " UNION ALL BY NAME ".join(
         f"SELECT *, {literal(table.file)} AS {FILE} FROM read_parquet({literal(str(table.copy))})" for table in tables
     )
-    connection.execute(f"CREATE OR REPLACE VIEW {VIEW} AS {parts}")
+    connection.execute(f"CREATE OR REPLACE VIEW {view} AS {parts}")
     return Source(
-        VIEW,
+        view,
         dict.fromkeys(tables[0].header, "VARCHAR"),
         files,
         is_text=True,

@@ -1,0 +1,304 @@
+"""Unite a project's tables into one history: rows of whole numbers, each with its customer, day and kind."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+
+from tiermodel.config import Project
+from tiermodel.errors import ProjectError
+from tiermodel.tables.contract import GOOD, Accounting, Bad, Contract, Groups, account_of, compile_contract, scan
+from tiermodel.tables.kinds import EVENTS, KINDS, MAIN_KINDS
+from tiermodel.tables.output import defused, writing
+from tiermodel.tables.rules import NEVER, UNKNOWN
+from tiermodel.tables.sources import Source, literal, open_source, scratch_folder
+
+__all__ = ["TABLES", "History", "Table", "connect", "history_columns", "open_history", "stream_layout", "stream_rows"]
+
+TABLES = ("transactions", "customers", "events", "invoices", "costs")
+EPOCH = date(1970, 1, 1)
+# Far from any order number in use, and different for every day.
+_ORDER_OF_DAY = "(-9000000000000000000 - _tm_time_value)"
+_NO_DAY, _NO_KEY, _NO_AMOUNT = f"{NEVER}::INTEGER", f"{UNKNOWN}::BIGINT", "0::BIGINT"
+_COLUMNS = {
+    "product_id": ("product_key", _NO_KEY),
+    "category": ("category_key", _NO_KEY),
+    "channel": ("channel_key", _NO_KEY),
+    "quantity": ("quantity", _NO_AMOUNT),
+    "cost": ("cost", _NO_AMOUNT),
+    "discount": ("discount", _NO_AMOUNT),
+}
+_PROFILE = {"acquisition_cost": _NO_KEY, "contract_end": _NO_DAY}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Hold one checked table: its contract and source, the account of its rows, and how its ids are written.
+
+    `whole_ids` tells that all ids are text such as 13085.0, whose ending is to be dropped.
+    """
+
+    contract: Contract
+    source: Source
+    account: Accounting
+    id_type: str
+    whole_ids: bool
+
+    def bad_rows(self, connection: duckdb.DuckDBPyConnection) -> Iterator[Bad]:
+        """Yield the quarantined rows, ordered by file."""
+        return self.contract.bad_rows(connection, self.source, self.account.rules)
+
+
+@dataclass(frozen=True)
+class History:
+    """Hold the checked tables, united: `rows_sql` selects the good rows as integers, the rest is in the accounts.
+
+    `rows_sql` gives customer_id (BIGINT or VARCHAR), day (INTEGER, days since 1970-01-01, local), amount (BIGINT,
+    1/10,000 currency units), order_key (BIGINT) and, where mapped, the columns of `stream_layout`. `columns` names what
+    features may stand on: mapped columns of the transactions, kinds of events, other tables and their columns.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    tables: dict[str, Table]
+    columns: frozenset[str]
+    first_day: date
+    last_day: date
+    rows_sql: str
+
+    @property
+    def account(self) -> Accounting:
+        """Give the account of the transactions."""
+        return self.tables["transactions"].account
+
+    @property
+    def transactions_sql(self) -> str:
+        """Select the rows that are transactions."""
+        return f"SELECT * FROM ({self.rows_sql}) WHERE kind = 0" if len(self.tables) > 1 else self.rows_sql
+
+    def bad_rows(self) -> Iterator[Bad]:
+        """Yield the quarantined rows of every table."""
+        for table in self.tables.values():
+            yield from table.bad_rows(self.connection)
+
+    def write_quarantine(self, path: Path) -> None:
+        """Write the quarantined rows to a CSV file that a spreadsheet opens without running formulas."""
+        with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(("file", "row", "rule", "code", "column", "value", "remedy"))
+            for row in self.bad_rows():
+                writer.writerow(defused(cell) if isinstance(cell, str) else cell for cell in row)
+
+
+def connect(project: Project) -> duckdb.DuckDBPyConnection:
+    """Open a private DuckDB that keeps to the project's memory limit, spills to disk and knows its time zone."""
+    connection = duckdb.connect()
+    folder = scratch_folder(connection)
+    spill = shutil.disk_usage(folder).free // 2
+    connection.execute(f"SET temp_directory = {literal(str(folder))}")
+    connection.execute(f"SET max_temp_directory_size = '{spill // 1_000_000}MB'")
+    connection.execute("SET preserve_insertion_order = false")
+    connection.execute("SET enable_progress_bar = false")
+    connection.execute(f"SET GLOBAL TimeZone = {literal(project.timezone)}")
+    try:
+        connection.execute(f"SET memory_limit = {literal(project.data.memory)}")
+    except duckdb.Error as error:
+        raise ProjectError(f"data.memory: {project.data.memory!r} is not a size such as 1500MB: {error}") from error
+    return connection
+
+
+def open_history(project: Project, connection: duckdb.DuckDBPyConnection | None = None) -> History:
+    """Read every table of the project once: each row is good, filtered or quarantined, and counted.
+
+    Raises DataError where a table has no good row, TooManyBadRowsError above `data.max_bad_share`, ProjectError for a
+    mapping that does not fit the columns. Without `connection`, one is made with the project's memory limit.
+    """
+    connection = connection or connect(project)
+    tables: dict[str, Table] = {}
+    days: Groups = {}
+    for name in TABLES:
+        if getattr(project.data, name) is not None:
+            source = open_source(connection, project, name)
+            contract = compile_contract(connection, project, name, source)
+            groups = scan(connection, contract)
+            days = days or groups
+            tables[name] = _table(connection, project, contract, source, groups)
+    layout = stream_layout(project, tables)
+    parts = [sql for table in tables.values() for sql in stream_rows(table, layout, tables)]
+    rows_sql = " UNION ALL ".join(parts)
+    if condition := _consent(connection, tables):
+        rows_sql = f"SELECT {', '.join(layout)} FROM ({rows_sql}) {condition}"
+        tables = _without_consent(connection, tables, " UNION ALL ".join(parts), rows_sql)
+    return History(
+        connection=connection,
+        tables=tables,
+        columns=history_columns(project),
+        first_day=EPOCH + timedelta(days=days[GOOD]["first"]),
+        last_day=EPOCH + timedelta(days=days[GOOD]["last"]),
+        rows_sql=rows_sql,
+    )
+
+
+def _table(
+    connection: duckdb.DuckDBPyConnection, project: Project, contract: Contract, source: Source, groups: Groups
+) -> Table:
+    account = account_of(connection, project, contract, source, groups)
+    kind = connection.execute(f"DESCRIBE SELECT _tm_customer_id_value FROM ({contract.checked})").fetchall()[0][1]
+    return Table(contract, source, account, kind, whole_ids=groups[GOOD].get("ids_not_float") == 0)
+
+
+def history_columns(project: Project) -> frozenset[str]:
+    """Name what the project's features may stand on: mapped columns, kinds of events, tables."""
+    data = project.data
+    found = set(data.transactions.columns.model_dump(exclude_none=True)) - {"customer_id", "time", "amount"}
+    if data.customers:
+        found |= set(data.customers.columns.model_dump(exclude_none=True)) - {"customer_id"}
+        found |= {f"attribute_{name}" for name in project.features.attributes}
+    if data.events:
+        found |= set(EVENTS if data.events.kinds is None else data.events.kinds)
+        found |= {"value"} if data.events.columns.value else set()
+    if data.invoices:
+        found |= {"invoices", *({"issued", "disputed"} & set(data.invoices.columns.model_dump(exclude_none=True)))}
+    return frozenset(found | ({"costs"} if data.costs else set()))
+
+
+def stream_layout(project: Project, tables: dict[str, Table]) -> dict[str, str]:
+    """List the columns of the stream with the SQL of what stands in them where a row has nothing to say."""
+    mapped = tables["transactions"].contract.mapped
+    as_text = len({table.id_type for table in tables.values()}) > 1
+    layout = {
+        "customer_id": "VARCHAR" if as_text else tables["transactions"].id_type,
+        "day": _NO_DAY,
+        "amount": _NO_KEY,
+        "order_key": _NO_KEY,
+    }
+    layout |= {name: default for given, (name, default) in _COLUMNS.items() if given in mapped}
+    if len(tables) > 1:
+        layout["kind"] = "0::TINYINT"
+    if "invoices" in tables:
+        layout |= {"due_day": _NO_DAY, "issued_day": _NO_DAY}
+    if "customers" in tables:
+        profile = tables["customers"].contract.mapped
+        layout |= {name: default for name, default in _PROFILE.items() if name in profile}
+        layout |= {f"attribute_{name}": _NO_KEY for name in project.features.attributes}
+    if len(tables) > 1 or not tables["transactions"].contract.keep_duplicates:
+        layout["row_key"] = _NO_KEY
+    return layout
+
+
+class _Emitted(NamedTuple):
+    kind: str
+    values: dict[str, str]
+    condition: str = "true"
+
+
+def stream_rows(table: Table, layout: dict[str, str], tables: dict[str, Table]) -> list[str]:
+    """Return the SELECTs, over the view of a table's source rows, that give its good rows as rows of the stream."""
+    contract = table.contract
+    customer = "_tm_customer_id_value"
+    if table.whole_ids:
+        customer = f"left({customer}, length({customer}) - 2)"
+    selects = []
+    for row in _emitted(contract):
+        values = {"customer_id": f"{customer}::{layout['customer_id']}", "kind": f"{row.kind}::TINYINT"}
+        values |= {"row_key": f"({_row_key(contract, row.kind, len(tables) > 1)} >> 1)::BIGINT", **row.values}
+        select = ", ".join(f"{values.get(name, default)} AS {name}" for name, default in layout.items())
+        selects.append(f"SELECT {select} FROM ({contract.checked}) WHERE _tm_rule = {GOOD} AND {row.condition}")
+    return selects
+
+
+def _row_key(contract: Contract, kind: str, several: bool) -> str:
+    whole_row = "hash(_file, _row)" if contract.keep_duplicates else contract.row_key
+    return f"hash({whole_row}, {kind})" if several else whole_row
+
+
+def _emitted(contract: Contract) -> list[_Emitted]:
+    """Say which rows of the stream one good row of the table gives."""
+
+    def value(column: str, otherwise: str = "NULL") -> str:
+        return contract.value(column, otherwise)
+
+    def code(kind: str) -> str:
+        return str(KINDS[kind])
+
+    match contract.table:
+        case "transactions":
+            values = {"day": value("time"), "amount": value("amount"), "order_key": _order_key(contract)}
+            values |= {name: value(given) for given, (name, _) in _COLUMNS.items() if given in contract.mapped}
+            return [_Emitted(code("transaction"), values)]
+        case "events":
+            return [_Emitted("_tm_kind_value", {"day": value("time"), "amount": value("value", _NO_KEY)})]
+        case "costs":
+            return [_Emitted(code("service_cost"), {"day": value("time"), "amount": value("amount")})]
+        case "invoices":
+            due, paid, disputed = value("due"), value("paid", NEVER), value("disputed", NEVER)
+            issued = f"CASE WHEN {value('issued', NEVER)} > {NEVER} THEN {value('issued', NEVER)} ELSE {due} END"
+            bill = {"amount": value("amount"), "due_day": due, "issued_day": issued}
+            return [
+                _Emitted(code("invoice"), {**bill, "day": issued}),
+                _Emitted(code("overdue"), {**bill, "day": due}, f"({paid} = {NEVER} OR {paid} > {due})"),
+                _Emitted(code("paid"), {**bill, "day": paid}, f"{paid} > {NEVER}"),
+                _Emitted(code("dispute"), {**bill, "day": disputed}, f"{disputed} > {NEVER}"),
+            ]
+        case _:
+            kept = (name for name in contract.mapped if name in _PROFILE or name.startswith("attribute_"))
+            profile = {name: value(name) for name in kept}
+            signup = value("signup", NEVER)
+            return [
+                _Emitted(code("profile"), {**profile, "day": value("valid_from", _NO_DAY)}),
+                _Emitted(code("signup"), {"day": signup}, f"{signup} > {NEVER}"),
+            ]
+
+
+def _order_key(contract: Contract) -> str:
+    if "order_id" not in contract.mapped:
+        return _ORDER_OF_DAY
+    key = contract.keys["order_id"]
+    return f"CASE WHEN {key} = {UNKNOWN} THEN {_ORDER_OF_DAY} ELSE {key} END"
+
+
+def _consent(connection: duckdb.DuckDBPyConnection, tables: dict[str, Table]) -> str:
+    """Return the join that leaves out customers who opted out or did not consent; nothing where neither is mapped."""
+    mapped = tables["customers"].contract.mapped if "customers" in tables else {}
+    if not {"consent", "opt_out"} & set(mapped):
+        return ""
+    contract = tables["customers"].contract
+    refused = f"(coalesce({contract.value('opt_out', 'false')}, false) "
+    refused += f"OR NOT coalesce({contract.value('consent', 'true')}, false))"
+    layout = {"customer_id": "VARCHAR" if _ids_differ(tables) else tables["customers"].id_type}
+    since = contract.value("valid_from", NEVER)
+    latest = f"arg_max({refused}, {since}::BIGINT * 2 + {refused}::INTEGER)"  # of rows of one day a refusal counts
+    customers = stream_rows(tables["customers"], layout, tables)[0].removeprefix("SELECT ")
+    wanted = f"NOT {latest}" if "consent" in mapped else latest
+    connection.execute(f"CREATE OR REPLACE TABLE tiermodel_consent AS SELECT {customers} GROUP BY ALL HAVING {wanted}")
+    return f"{'SEMI' if 'consent' in mapped else 'ANTI'} JOIN tiermodel_consent USING (customer_id)"
+
+
+def _ids_differ(tables: dict[str, Table]) -> bool:
+    return len({table.id_type for table in tables.values()}) > 1
+
+
+def _without_consent(
+    connection: duckdb.DuckDBPyConnection, tables: dict[str, Table], every: str, kept: str
+) -> dict[str, Table]:
+    """Count as filtered, table by table, the rows of customers who are left out."""
+    count = "SELECT kind, count(*), count(DISTINCT customer_id) FROM ({}) GROUP BY kind"
+    before = {kind: found for kind, *found in connection.execute(count.format(every)).fetchall()}
+    after = {kind: found for kind, *found in connection.execute(count.format(kept)).fetchall()}
+    result = {}
+    for name, table in tables.items():
+        codes = [KINDS[kind] for kind in MAIN_KINDS[name]]
+        rows = sum(before[code][0] - after.get(code, (0, 0))[0] for code in codes if code in before)
+        customers = max((before[code][1] - after.get(code, (0, 0))[1] for code in codes if code in before), default=0)
+        account = replace(table.account, filtered=table.account.filtered + rows)
+        if rows:
+            note = f"{rows:,} rows of {name}, of {customers:,} customers, are left out: opted out, or no consent"
+            account = replace(account, warnings=(*account.warnings, note))
+        result[name] = replace(table, account=account)
+    return result
