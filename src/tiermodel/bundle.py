@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from tiermodel.config import Features
 from tiermodel.errors import ModelError, ProjectError
-from tiermodel.features.catalogue import Feature, expand
+from tiermodel.features.catalogue import expand
+from tiermodel.features.known import Feature
 from tiermodel.features.peers import Peers
 from tiermodel.models.boosted import Boosted
 from tiermodel.models.churn import ChurnModel, at_risk

@@ -18,7 +18,8 @@ from tiermodel.baselines import BASELINES, CHURN_BASELINES, Test
 from tiermodel.bundle import Bundle, save_bundle
 from tiermodel.config import Project, project_digest
 from tiermodel.errors import DataError
-from tiermodel.features.catalogue import columns_of, expand
+from tiermodel.features.catalogue import expand
+from tiermodel.features.known import columns_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
 from tiermodel.features.panel import Tally, build_panel, feature_names, one_date, snapshot_dates
 from tiermodel.features.peers import fit_peers

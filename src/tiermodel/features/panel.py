@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from tiermodel.config import Project
 from tiermodel.engines.duckdb import rows_from, sorted_rows
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.features.catalogue import Feature, expand, known_from, needs_of
+from tiermodel.features.catalogue import expand
+from tiermodel.features.known import Feature, known_from, needs_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_columns, outcome_requests
 from tiermodel.features.stream import UNSORTED, Chunk, Plan, walk, whole_customers
 from tiermodel.tables.contract import Accounting

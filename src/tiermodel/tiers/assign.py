@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.features.catalogue import Feature
+from tiermodel.features.known import Feature
 from tiermodel.features.panel import feature_names
 from tiermodel.features.tree import round_readable
 from tiermodel.tiers import learned, rfm, share

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tiermodel.features.catalogue import Feature
+from tiermodel.features.known import Feature
 
 __all__ = ["Condition", "number"]
 
