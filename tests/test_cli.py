@@ -121,7 +121,7 @@ def test_score_then_rules_then_show(cli: Run, project: Path, trained: TrainedWor
     assert told["customers"] == sum(told["tiers"].values()) == len(pd.read_parquet(tmp_path / "s.parquet"))
     a = told["account"]
     assert a["read"] == a["used"] + a["deduplicated"] + a["quarantined"] + a["filtered"] + a["out_of_window"]
-    assert "rows: " in done.err
+    assert "transactions: " in done.err
     done = cli("score", project, "--model", trained.bundle, "--as-of", "2023-11-01", "--out", "s.csv")
     assert "major" in done.out
     assert f"{told['customers']:,} customers in s.csv" in done.out
@@ -159,7 +159,7 @@ def test_backtest_says_who_won(
     project = write_project(trained, tmp_path / "one.yaml", backtest={"dates": ["2023-09-01"]})
     done = cli("backtest", project, "--out", "b.json", "--predictions", "p.parquet")
     assert done.code == 0
-    assert "rows: " in done.err
+    assert "transactions: " in done.err
     for words in ("Churn, out of time", "Value, out of time", "Schemes, judged", "baseline is better beyond chance"):
         assert words in done.out
     assert json.loads((tmp_path / "b.json").read_text())["dates"] == ["2023-09-01"]

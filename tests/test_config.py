@@ -193,11 +193,11 @@ def test_online_retail_test_dates_leave_room_for_outcome_and_training() -> None:
         ("amount: price", "amount: ' '", "6:51: data.transactions.columns.amount: must not be empty"),
         ("sales.csv", r'"a\ud800\0"', r"5:11: cannot be read: 'a\ud800\x00' holds NUL or half a character"),
         ("shop", "客户", "2:7: name: use letters, digits, '.', '_' and '-' only, 100 at most, got '客户'"),
-        ("data:", "data:\n  engine: spark", "4:11: data.engine: allowed values: 'duckdb'; got 'spark'"),
+        ("data:", "data:\n  engine: dask", "4:11: data.engine: allowed values: 'duckdb' or 'spark'; got 'dask'"),
         ("data:", "data:\n  memory: 80%", "4:11: data.memory: expected a size such as 1500MB or 2GB, got '80%'"),
         ("data:", "data:\n  memory: 0GB", "4:11: data.memory: expected a size such as 1500MB or 2GB, got '0GB'"),
         ("data:", "data:\n  max_bad_share: .nan", "4:18: data.max_bad_share: must be at most 1.0, got nan"),
-        ("data:", "data:\n  events: {path: x}", "4:11: data.events: this version reads transactions only; write {}"),
+        ("data:", "data:\n  events: {path: x}", "4:3: data.events.columns: this key is required; add it"),
         ("sales.csv", "sales.csv\n    encoding: gkb", "6:15: data.transactions.encoding: 'gkb' is not a text encoding"),
         ("sales.csv", "[]", "5:11: data.transactions.path: expected a path, or a list of paths, got []"),
         ("sales.csv", "[a.csv, 3]", "5:11: data.transactions.path: expected a path, or a list of paths, got 3"),
@@ -263,11 +263,22 @@ def test_a_bomb_is_refused_at_once(file: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["postgresql://ann:hunter2@db/shop", "[a.csv, 'mysql+x://ann:hunter2@db']", "s3://b/x"]
+    ("path", "words"),
+    [
+        ("postgresql://ann:hunter2@db/shop", "path is a database, which needs a query"),
+        (
+            "[a.csv, 'mysql+x://ann:hunter2@db']",
+            "mysql+x://… is a URL that cannot be read; postgresql:// and sqlite://",
+        ),
+        ("['postgresql://ann:hunter2@db/shop']", "postgresql:// and sqlite:// can, one at a time"),
+        ("s3://b/x", "s3://… is a URL that cannot be read"),
+        ("{sales: sales.csv}", "path is files with names, which needs a query"),
+        ("sales.csv\n    query: SELECT 1", "path is a file, which needs no query"),
+    ],
 )
-def test_a_url_is_refused_without_its_password(file: Path, path: str) -> None:
+def test_a_path_that_cannot_be_read_is_refused_without_its_password(file: Path, path: str, words: str) -> None:
     message = refusal(file, SMALL.replace("sales.csv", path))
-    assert "is a URL; this version reads Parquet and CSV files only" in message
+    assert words in message
     assert "hunter2" not in message
 
 

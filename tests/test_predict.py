@@ -349,7 +349,7 @@ def test_refusals_write_nothing(trained: TrainedWorld, tmp_path: Path) -> None:
     unmapped = trained.project.model_copy(
         update={"data": trained.project.data.model_copy(update={"transactions": table})}
     )
-    with pytest.raises(ModelError, match=r"needs data.transactions.columns \['product_id'\]"):
+    with pytest.raises(ModelError, match=r"needs data.transactions.columns.product_id, which"):
         score(unmapped, bundle, AS_OF, out)
     with writing(out) as other:
         other.write_bytes(b"x")

@@ -103,7 +103,7 @@ def features(project: Path, as_of: str, out: Path, as_json: bool) -> None:
     with _progress() as say:
         say(f"building features as of {as_of}")
         tally = write_features(settings, as_of, out)
-    _accounts(tally.accounts)
+    _accounts(settings, tally.accounts)
     if as_json:
         click.echo(_dump({"out": str(out), "rows": tally.snapshots, **_accounts_as_data(tally.accounts)}))
     else:
@@ -127,7 +127,7 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: 
         trained = run_train(settings, as_of, out=folder, say=say)
         say("tracking the run")
         tracked = log_training(settings, trained, folder, register=register)
-    _accounts(trained.accounts)
+    _accounts(settings, trained.accounts)
     later = trained.bundle.facts["later"]
     if as_json:
         click.echo(
@@ -152,7 +152,7 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
 
     with _progress() as say:
         done = run_backtest(settings, out=out, predictions=predictions, say=say)
-    _accounts(done.accounts)
+    _accounts(settings, done.accounts)
     if as_json:
         click.echo(_dump(done.results))
         return
@@ -183,7 +183,7 @@ def score(project: Path, model: str, as_of: str, out: Path, as_json: bool) -> No
         folder = _model(model, settings.tracking.uri)
         say(f"scoring as of {as_of}")
         scored = run_score(settings, folder, as_of, out)
-    _accounts(scored.accounts)
+    _accounts(settings, scored.accounts)
     if as_json:
         click.echo(
             _dump(
@@ -360,7 +360,9 @@ def _progress() -> Iterator[Callable[[str], None]]:
         yield lambda words: bar.update(task, description=words)
 
 
-def _accounts(accounts: Mapping[str, Accounting]) -> None:
+def _accounts(project: Project, accounts: Mapping[str, Accounting]) -> None:
+    from tiermodel.features.panel import left_out_words  # noqa: PLC0415
+
     for table, account in accounts.items():
         click.echo(
             f"{table}: {account.read:,} read = {account.used:,} used + {account.deduplicated:,} duplicate "
@@ -370,6 +372,8 @@ def _accounts(accounts: Mapping[str, Accounting]) -> None:
         )
         for words in (*(f"{n:,} rows: {rule}" for rule, n in account.rules.items()), *account.warnings):
             click.echo(f"  {words}", err=True)
+    for words in left_out_words(project):
+        click.echo(words, err=True)
 
 
 def _accounts_as_data(accounts: Mapping[str, Accounting]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Rows(Section):
     """
 
     path: str | list[str] | dict[str, str] | None = None
-    query: Text | None = None
+    query: Annotated[Text | None, Field(validate_default=True)] = None
     where: Text | None = None
     encoding: str = "utf-8"
     duplicates: Literal["drop", "keep"] = "drop"
@@ -70,10 +70,15 @@ class Rows(Section):
 
     @field_validator("query")
     @classmethod
-    def _query_of_named_rows(cls, value: str | None, info: ValidationInfo) -> str | None:
+    def _query_of_what_has_names(cls, value: str | None, info: ValidationInfo) -> str | None:
         path = info.data.get("path")
-        if value is not None and not isinstance(path, dict) and not (isinstance(path, str) and _URL.match(path)):
-            raise ValueError("a query needs a database URL as path, or files with names, such as {sales: sales.csv}")
+        has_names = isinstance(path, dict) or (isinstance(path, str) and _URL.match(path) is not None)
+        if "path" in info.data and has_names != (value is not None):
+            needs = "needs a query, such as SELECT * FROM sales" if has_names else "needs no query"
+            what = (
+                "a database" if isinstance(path, str) and has_names else "files with names" if has_names else "a file"
+            )
+            raise ValueError(f"path is {what}, which {needs}")
         return value
 
     @field_validator("encoding")

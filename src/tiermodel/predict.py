@@ -17,7 +17,7 @@ from tiermodel.config import Project
 from tiermodel.errors import DataError, ModelError
 from tiermodel.features.panel import KEYS, Snapshots, Tally, one_date, snapshot_batches, write_quarantine
 from tiermodel.tables.contract import Accounting
-from tiermodel.tables.history import open_history
+from tiermodel.tables.history import open_history, project_key
 from tiermodel.tables.output import write_table
 from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages
 from tiermodel.tiers.segments import assign_segments
@@ -52,7 +52,7 @@ def score(project: Project, model: Bundle | str | Path, as_of: date | str, out: 
     missing = sorted(set(bundle.columns) - history.columns)
     if missing:
         raise ModelError(
-            f"the bundle {bundle.version} needs data.transactions.columns {missing}, which the project does not map"
+            f"the bundle {bundle.version} needs {', '.join(map(project_key, missing))}, which the project does not map"
         )
     day = one_date(as_of, history)
     _refuse_other_meaning(project, bundle)

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from tiermodel.config import Project
 from tiermodel.engines.duckdb import rows_from, sorted_rows
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.features.catalogue import expand
+from tiermodel.features.catalogue import expand, left_out
 from tiermodel.features.known import Feature, known_from, needs_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_columns, outcome_requests
 from tiermodel.features.stream import UNSORTED, Chunk, Plan, walk, whole_customers
 from tiermodel.tables.contract import Accounting
-from tiermodel.tables.history import EPOCH, History, open_history
+from tiermodel.tables.history import EPOCH, History, history_columns, open_history, project_key
 from tiermodel.tables.kinds import KINDS, MAIN_KINDS
 from tiermodel.tables.output import write_table
 
@@ -34,6 +34,7 @@ __all__ = [
     "Tally",
     "build_panel",
     "feature_names",
+    "left_out_words",
     "one_date",
     "parse_dates",
     "snapshot_batches",
@@ -223,6 +224,12 @@ def build_panel(
 def feature_names(frame: pd.DataFrame) -> list[str]:
     """List the features of a panel, in its order."""
     return [name for name in frame.columns if name not in {*KEYS, *OUTCOME_COLUMNS}]
+
+
+def left_out_words(project: Project) -> list[str]:
+    """Say of every feature group asked for that cannot be built what it needs."""
+    missing = left_out(project.features, history_columns(project))
+    return [f"{group}: left out, it needs {', '.join(map(project_key, names))}" for group, names in missing.items()]
 
 
 def write_features(project: Project, as_of: str | Sequence[date], out: str | Path) -> Tally:

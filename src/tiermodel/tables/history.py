@@ -13,6 +13,7 @@ from typing import NamedTuple
 import duckdb
 
 from tiermodel.config import Project
+from tiermodel.config_data import CustomerColumns
 from tiermodel.errors import ProjectError
 from tiermodel.tables.contract import GOOD, Accounting, Bad, Contract, Groups, account_of, compile_contract, scan
 from tiermodel.tables.kinds import EVENTS, KINDS, MAIN_KINDS
@@ -20,7 +21,17 @@ from tiermodel.tables.output import defused, writing
 from tiermodel.tables.rules import NEVER, UNKNOWN
 from tiermodel.tables.sources import Source, literal, open_source, scratch_folder
 
-__all__ = ["TABLES", "History", "Table", "connect", "history_columns", "open_history", "stream_layout", "stream_rows"]
+__all__ = [
+    "TABLES",
+    "History",
+    "Table",
+    "connect",
+    "history_columns",
+    "open_history",
+    "project_key",
+    "stream_layout",
+    "stream_rows",
+]
 
 TABLES = ("transactions", "customers", "events", "invoices", "costs")
 EPOCH = date(1970, 1, 1)
@@ -166,6 +177,21 @@ def history_columns(project: Project) -> frozenset[str]:
     if data.invoices:
         found |= {"invoices", *({"issued", "disputed"} & set(data.invoices.columns.model_dump(exclude_none=True)))}
     return frozenset(found | ({"costs"} if data.costs else set()))
+
+
+def project_key(column: str) -> str:
+    """Give the key of the project file that maps what `history_columns` names.
+
+    >>> project_key("visit"), project_key("cost"), project_key("signup")
+    ('data.events (visit)', 'data.transactions.columns.cost', 'data.customers.columns.signup')
+    """
+    if column in EVENTS:
+        return f"data.events ({column})"
+    if column in {"invoices", "costs"}:
+        return f"data.{column}"
+    homes = {"value": "events", "issued": "invoices", "disputed": "invoices"}
+    homes |= dict.fromkeys(CustomerColumns.model_fields, "customers")
+    return f"data.{homes.get(column, 'transactions')}.columns.{column}"
 
 
 def stream_layout(project: Project, tables: dict[str, Table]) -> dict[str, str]:
