@@ -372,7 +372,7 @@ def _accounts(project: Project, accounts: Mapping[str, Accounting]) -> None:
         )
         for words in (*(f"{n:,} rows: {rule}" for rule, n in account.rules.items()), *account.warnings):
             click.echo(f"  {words}", err=True)
-    for words in left_out_words(project):
+    if words := left_out_words(project):
         click.echo(words, err=True)
 
 

@@ -226,10 +226,11 @@ def feature_names(frame: pd.DataFrame) -> list[str]:
     return [name for name in frame.columns if name not in {*KEYS, *OUTCOME_COLUMNS}]
 
 
-def left_out_words(project: Project) -> list[str]:
-    """Say of every feature group asked for that cannot be built what it needs."""
+def left_out_words(project: Project) -> str:
+    """Say which feature groups asked for cannot be built, and what they need; nothing where all can."""
     missing = left_out(project.features, history_columns(project))
-    return [f"{group}: left out, it needs {', '.join(map(project_key, names))}" for group, names in missing.items()]
+    needs = (f"{group} (needs {' and '.join(map(project_key, names))})" for group, names in missing.items())
+    return f"feature groups left out: {', '.join(needs)}" if missing else ""
 
 
 def write_features(project: Project, as_of: str | Sequence[date], out: str | Path) -> Tally:

@@ -98,15 +98,15 @@ def fit_churn(
     span = outcome_span(project.outcome)
     at, weights = _fit_blend(seen, span)
     later = [
-        rows.iloc[t].assign(
+        rows[list(KEYS)].iloc[t].assign(
             actual=churned[t].astype(float),
             predicted=_apply(_fit_blend([other for other in seen if other is not fold], span), fold),
         )
         for (_, t), fold in zip(folds, seen, strict=True)
     ]
     model = ChurnModel(tuple(names), linear, boosted.first(ROUNDS[at]), (weights[0], weights[1], weights[2]))
-    columns = [*KEYS, "actual", "predicted"]
-    return model, pd.concat([frame[columns] for frame in later] or [pd.DataFrame(columns=columns)], ignore_index=True)
+    empty = pd.DataFrame(columns=[*KEYS, "actual", "predicted"])
+    return model, pd.concat(later or [empty], ignore_index=True)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def fit_tier(
         p = _fit(x[train], level[train], names, levels, project.seed).predict(x[test])
         needed.append(_mass_needed(p, level[test]))
         best = np.rint(p @ np.arange(levels))
-        later.append(rows.iloc[test].assign(actual=level[test], predicted=best)[[*KEYS, "actual", "predicted"]])
+        later.append(rows[list(KEYS)].iloc[test].assign(actual=level[test], predicted=best))
     model = _fit(x, level, names, levels, project.seed)
     mass = 0.95
     if needed:

@@ -108,7 +108,7 @@ def fit_value(
     predicted = [_apply(_settle([other for other in seen if other is not fold], span), fold) for fold in seen]
     later = pd.concat(
         [
-            rows.iloc[t].assign(actual=actual[t], predicted=p)[[*KEYS, "actual", "predicted"]]
+            rows[list(KEYS)].iloc[t].assign(actual=actual[t], predicted=p)
             for (_, t), p in zip(folds, predicted, strict=True)
         ]
         or [pd.DataFrame(columns=[*KEYS, "actual", "predicted"])],
