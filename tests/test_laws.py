@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,20 +14,24 @@ from hypothesis import strategies as st
 from histories import (
     COLUMNS,
     FIRST_DAY,
+    GROUPS,
     WINDOWS,
     Row,
     all_rows,
     as_batches,
+    as_dates,
+    later,
     make_row,
     same_bits,
     small_histories,
     snapshot,
 )
-from tiermodel.features import catalogue
 from tiermodel.config import Features
-from tiermodel.features.catalogue import Feature, expand
+from tiermodel.features import catalogue
+from tiermodel.features.catalogue import expand
+from tiermodel.features.known import Feature
 
-FEATURES = expand(Features(windows_days=WINDOWS), COLUMNS)
+FEATURES = expand(Features(windows_days=WINDOWS, groups=GROUPS, attributes=("size",)), COLUMNS)
 AMOUNTS = [feature.name for feature in FEATURES if feature.unit == "amount"]
 OTHERS = ["customer_id", "as_of", *(feature.name for feature in FEATURES if feature.unit != "amount")]
 DATES = (FIRST_DAY + 35, FIRST_DAY + 71)
@@ -41,10 +46,25 @@ def panel(histories: dict[str, list[Row]]) -> pa.Table:
 
 @settings(max_examples=30, deadline=None)
 @given(small_histories(), small_histories())
-def test_law_1_the_future_changes_no_bit(histories: dict[str, list[Row]], later: dict[str, list[Row]]) -> None:
-    shifted = [row | {"day": row["day"] + 71} for row in all_rows(later) if row["customer_id"] in histories]
+def test_law_1_the_future_changes_no_bit(histories: dict[str, list[Row]], more: dict[str, list[Row]]) -> None:
+    dated = (row for row in all_rows(more) if row["customer_id"] in histories and row.get("valid_from", 0) is not None)
+    shifted = [later(row, 71) for row in dated]
     rows = all_rows(histories)
     assert same_bits(snapshot(as_batches(rows + shifted), DATES), snapshot(as_batches(rows), DATES))
+
+
+@settings(max_examples=30, deadline=None)
+@given(small_histories(), st.sampled_from([None, 0, 5]))
+def test_law_1_what_becomes_of_an_invoice_later_changes_no_bit(
+    histories: dict[str, list[Row]], days: int | None
+) -> None:
+    def told(row: Row) -> Row:
+        fates = {n: None if days is None else DATES[1] + days for n in ("paid", "disputed") if n in row}
+        return row | {name: fate for name, fate in fates.items() if row[name] is None or row[name] >= DATES[1]}
+
+    changed = {who: [told(row) for row in rows] for who, rows in histories.items()}
+    known = pc.field("as_of") == as_dates(DATES[1:])[0]
+    assert same_bits(panel(changed).filter(known), panel(histories).filter(known))
 
 
 def test_law_1_a_planted_future_column_fails_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,8 +96,12 @@ def test_law_2_one_customer_alone_is_the_same(histories: dict[str, list[Row]]) -
 
 
 def scaled(histories: dict[str, list[Row]], factor: int) -> dict[str, list[Row]]:
-    money = ("amount", "cost", "discount")
-    return {who: [row | {m: row[m] * factor for m in money} for row in rows] for who, rows in histories.items()}
+    money = ("amount", "cost", "discount", "acquisition_cost")
+
+    def times(row: Row) -> Row:
+        return row | {name: row[name] * factor for name in money if row.get(name) is not None}
+
+    return {who: [times(row) for row in rows] for who, rows in histories.items()}
 
 
 @settings(max_examples=30, deadline=None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,12 +18,16 @@ from hypothesis import strategies as st
 from histories import (
     COLUMNS,
     FIRST_DAY,
+    GROUPS,
+    MAPPED,
+    WINDOWS,
     Row,
     all_rows,
     as_batches,
     as_dates,
     make_project,
     make_row,
+    of_table,
     random_histories,
     same_bits,
     small_histories,
@@ -29,13 +35,15 @@ from histories import (
 )
 from oracle import outcome_of
 from tiermodel.config import Project
+from tiermodel.engines import duckdb as duckdb_engine
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.outcome import OUTCOME_COLUMNS
 from tiermodel.features.panel import EPOCH, Snapshots, Tally, build_panel, parse_dates, snapshot_dates
 from tiermodel.tables.history import open_history
 
 HISTORIES = random_histories(seed=23, customers=40)
-END = max(row["day"] for row in all_rows(HISTORIES)) + 1
+SALES = of_table(HISTORIES, "transactions")
+END = max(row["day"] for row in SALES) + 1
 DAYS = (FIRST_DAY + 60, FIRST_DAY + 300, END - 90, END - 89, END)
 
 
@@ -122,30 +130,63 @@ def test_snapshot_dates_end_at_the_last_and_have_history() -> None:
 
 # files
 
+OTHERS = {
+    "events": ("customer_id", "time", "kind", "value"),
+    "invoices": ("customer_id", "amount", "issued", "due", "paid", "disputed"),
+    "costs": ("customer_id", "time", "amount"),
+    "customers": ("customer_id", "valid_from", "signup", "contract_end", "acquisition_cost"),
+}
+DAY_COLUMNS = ("day", "issued", "due", "paid", "disputed", "valid_from", "signup", "contract_end")
+
 
 def as_file_rows(histories: dict[str, list[Row]]) -> pd.DataFrame:
-    """Write histories as a shop would: decimal amounts, timestamps within the day, rows in no order."""
-    rows = pd.DataFrame(all_rows(histories))
+    """Write transactions as a shop would: decimal amounts, timestamps within the day, rows in no order."""
+    rows = pd.DataFrame(of_table(histories, "transactions"))
     seconds = rows["row_key"] % 86_400
-    names = {"order_key": "order_id", "product_key": "product_id", "category_key": "category"}
+    names = {"order_key": "order_id", "product_key": "product_id", "category_key": "category", "channel_key": "channel"}
     rows = rows.rename(columns=names).assign(
         time=pd.to_datetime(rows["day"] * 86_400 + seconds, unit="s"),
-        **{name: rows[name] / 10_000 for name in ("amount", "cost", "discount")},
+        **{name: rows[name] / 10_000 for name in ("amount", "cost", "discount", "quantity")},
         product_id=rows["product_key"].map(lambda key: None if pd.isna(key) else f"商品{key:.0f}"),
         category=rows["category_key"].astype("Int64"),
     )
-    return rows.drop(columns=["day", "row_key"]).sample(frac=1, random_state=4)
+    return rows.drop(columns=["day", "row_key", "table"]).sample(frac=1, random_state=4)
+
+
+def as_other_tables(histories: dict[str, list[Row]]) -> dict[str, pd.DataFrame]:
+    """Write the other tables as files hold them: dates, decimals, rows in no order."""
+    tables = {}
+    for name in ("events", "invoices", "costs", "customers"):
+        rows = pd.DataFrame(of_table(histories, name)).drop(columns="table")
+        for column in set(rows.columns) & {*DAY_COLUMNS, "amount", "value", "acquisition_cost", "attribute_size"}:
+            numbers = rows[column].astype("Float64")
+            rows[column] = pd.to_datetime(numbers, unit="D") if column in DAY_COLUMNS else numbers / 10_000
+        tables[name] = rows.rename(columns={"day": "time"}).sample(frac=1, random_state=4)
+    return tables
+
+
+def write_other_tables(folder: Path, customer: Callable[[str], object] = str) -> None:
+    for name, rows in as_other_tables(HISTORIES).items():
+        rows.assign(customer_id=rows["customer_id"].map(customer)).to_csv(folder / f"{name}.csv", index=False)
 
 
 def file_project(path: Path, **sections: object) -> Project:
-    columns = {name: name for name in COLUMNS}
-    return make_project(data={"transactions": {"path": str(path), "columns": columns}}, **sections)
+    """Make a project of the transactions in a file, and of the other tables that lie beside it."""
+    data: dict[str, Any] = {"transactions": {"path": str(path), "columns": {name: name for name in MAPPED}}}
+    for name, columns in OTHERS.items():
+        if (other := path.with_name(f"{name}.csv")).exists():
+            data[name] = {"path": str(other), "columns": {column: column for column in columns}}
+    if "customers" in data:
+        data["customers"]["attributes"] = {"size": "attribute_size::DOUBLE"}
+        return make_project(data=data, **sections)
+    return make_project(data=data, features={"windows_days": WINDOWS, "groups": GROUPS}, **sections)
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     path = tmp_path_factory.mktemp("shop") / "rows.parquet"
     as_file_rows(HISTORIES).to_parquet(path)
+    write_other_tables(path.parent)
     return file_project(path)
 
 
@@ -156,8 +197,11 @@ def test_panel_from_files_equals_the_stream(shop: Project) -> None:
     assert panel["as_of"].dtype.kind == "M"
     stream["as_of"] = pd.to_datetime(stream["as_of"]).astype(panel["as_of"].dtype)
     pd.testing.assert_frame_equal(panel, stream, check_exact=True)
-    repeats = len(all_rows(HISTORIES)) - len({(r["customer_id"], r["row_key"]) for r in all_rows(HISTORIES)})
-    assert tally.account.read == len(all_rows(HISTORIES))
+    repeats = len(SALES) - len({(r["customer_id"], r["row_key"]) for r in SALES})
+    assert tally.account.read == len(SALES)
+    assert {name: account.read for name, account in tally.accounts.items()} == {
+        name: len(of_table(HISTORIES, name)) for name in ("transactions", *OTHERS)
+    }
     assert (tally.duplicates[0], tally.account.deduplicated) == (repeats, repeats)
     assert repeats > 0
 
@@ -173,16 +217,20 @@ def test_what_is_not_known_yet_is_no_outcome(shop: Project) -> None:
 def test_number_ids_give_the_same_panel(shop: Project, tmp_path: Path) -> None:
     rows = as_file_rows(HISTORIES)
     rows.assign(customer_id=rows["customer_id"].str[2:].astype(int)).to_parquet(tmp_path / "rows.parquet")
+    write_other_tables(tmp_path, lambda name: f"{int(name[2:])}.0")  # as text, and with an ending
     numbers = build_panel(file_project(tmp_path / "rows.parquet"), as_dates(DAYS))
     texts = build_panel(shop, as_dates(DAYS))
-    assert numbers["customer_id"].tolist() == [str(int(name[2:])) for name in texts["customer_id"]]
-    pd.testing.assert_frame_equal(numbers.iloc[:, 1:], texts.iloc[:, 1:], check_exact=True)
+    assert set(numbers["customer_id"]) == {str(int(name[2:])) for name in texts["customer_id"]}
+    numbers["customer_id"] = numbers["customer_id"].map(lambda number: f"客户{int(number):05d}")
+    numbers = numbers.sort_values(["customer_id", "as_of"], ignore_index=True)
+    pd.testing.assert_frame_equal(numbers, texts, check_exact=True, check_dtype=False)
 
 
 def test_files_and_row_order_change_nothing(shop: Project, tmp_path: Path) -> None:
     rows = as_file_rows(HISTORIES).sample(frac=1, random_state=5)
     for n in range(3):
         rows.iloc[n::3].to_parquet(tmp_path / f"part{n}.parquet", row_group_size=50)
+    write_other_tables(tmp_path)
     pd.testing.assert_frame_equal(
         build_panel(file_project(tmp_path / "*.parquet"), as_dates(DAYS)),
         build_panel(shop, as_dates(DAYS)),
@@ -190,12 +238,21 @@ def test_files_and_row_order_change_nothing(shop: Project, tmp_path: Path) -> No
     )
 
 
+def test_rows_that_do_not_fit_in_memory_are_sorted_in_ranges_of_customers(
+    shop: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = build_panel(shop, as_dates(DAYS))
+    monkeypatch.setattr(duckdb_engine, "_memory", lambda _: 100_000.0)
+    pd.testing.assert_frame_equal(build_panel(shop, as_dates(DAYS)), whole, check_exact=True)
+
+
 def test_duplicates_may_be_kept(tmp_path: Path) -> None:
     row = {"customer_id": "a", "time": datetime(2020, 1, 1), "amount": 2.5, "order_id": 1}  # noqa: DTZ001 wall time
     pq.write_table(pa.Table.from_pylist([row] * 3), tmp_path / "rows.parquet")
     transactions = {"path": str(tmp_path / "rows.parquet"), "columns": {name: name for name in row}}
     for choice, spent in (("drop", 2.5), ("keep", 7.5)):
-        project = make_project(data={"transactions": {**transactions, "duplicates": choice}})
+        data = {"transactions": {**transactions, "duplicates": choice}}
+        project = make_project(data=data, features={"windows_days": WINDOWS})
         panel = build_panel(project, [date(2020, 2, 1)])
         assert panel[["net_amount_total", "order_count_total"]].to_numpy().tolist() == [[spent, 1]]
 

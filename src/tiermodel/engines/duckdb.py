@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 
 from tiermodel.errors import DataError, OutputError
 from tiermodel.tables.history import EPOCH, History
+from tiermodel.tables.sources import literal, scratch_folder
 
 __all__ = ["query_faults", "rows_from", "sorted_rows"]
 
@@ -17,6 +20,10 @@ BATCH_ROWS = 122_880  # DuckDB's own row group: larger batches are not filled
 # The pass does not care for the order within a day, but equal rows must be neighbours to be found; a fourth key
 # (the order) would more than double the time of the sort.
 _SORT_KEYS = ("customer_id", "day", "row_key")
+# A sort that spills needs far more memory than it should, and at times more than there is (DuckDB 2.0): rows that would
+# not fit are first cut into ranges of customers that do. Shares of data.memory.
+_FITS, _RANGE = 0.7, 0.25
+_SAMPLE = 20_000
 
 
 def sorted_rows(history: History, before_day: int) -> Iterator[pa.RecordBatch]:
@@ -25,10 +32,46 @@ def sorted_rows(history: History, before_day: int) -> Iterator[pa.RecordBatch]:
     with query_faults():
         # without insertion order DuckDB gives the batches of a sorted result in any order
         cursor.execute("SET preserve_insertion_order = true")
-        rows = cursor.sql(history.rows_sql)
-        keys = ", ".join(key for key in _SORT_KEYS if key in rows.columns)
-        query = f"SELECT * FROM ({history.rows_sql}) WHERE day < {int(before_day)} ORDER BY {keys}"
-        yield from cursor.sql(query).to_arrow_reader(BATCH_ROWS)
+        columns = cursor.sql(history.rows_sql).columns
+        keys = ", ".join(key for key in _SORT_KEYS if key in columns)
+        wanted = f"SELECT * FROM ({history.rows_sql}) WHERE day < {int(before_day)}"
+        for rows in _in_ranges(history, cursor, wanted, 8 * len(columns)):
+            yield from cursor.sql(f"{rows} ORDER BY {keys}").to_arrow_reader(BATCH_ROWS)
+
+
+def _in_ranges(history: History, cursor: duckdb.DuckDBPyConnection, rows: str, row_bytes: int) -> Iterator[str]:
+    """Give queries that together select the rows, each a range of customers that can be sorted in memory, in order."""
+    good = sum(t.account.read - t.account.filtered - t.account.quarantined for t in history.tables.values())
+    memory = _memory(cursor)
+    if good * row_bytes <= _FITS * memory:
+        yield rows
+        return
+    parts = math.ceil(good * row_bytes / (_RANGE * memory))
+    sample = cursor.execute(f"SELECT customer_id FROM ({rows}) USING SAMPLE {_SAMPLE} ROWS").fetchall()
+    ids = sorted(row[0] for row in sample)
+    cuts = sorted({ids[len(ids) * n // parts] for n in range(1, parts)}) if ids else []
+    # of ids below the first cut none is at or above it; an id equal to a cut starts the next range
+    part = " ".join(f"WHEN customer_id < {_sql(cut)} THEN {n}" for n, cut in enumerate(cuts))
+    which = f"CASE {part} ELSE {len(cuts)} END" if cuts else "0"
+    folder = scratch_folder(history.connection)
+    cursor.execute("SET preserve_insertion_order = false")
+    cursor.execute(f"COPY (SELECT *, {which} AS part FROM ({rows})) TO '{folder}' (FORMAT parquet, PARTITION_BY part)")
+    cursor.execute("SET preserve_insertion_order = true")
+    for n in range(len(cuts) + 1):
+        if (folder / f"part={n}").is_dir():
+            yield f"SELECT * FROM read_parquet('{folder}/part={n}/*.parquet', hive_partitioning = false)"
+            shutil.rmtree(folder / f"part={n}")
+
+
+def _memory(cursor: duckdb.DuckDBPyConnection) -> float:
+    """Give the memory limit in bytes."""
+    text = cursor.execute("SELECT current_setting('memory_limit')").fetchall()[0][0]
+    number, unit = text.split()
+    return float(number) * 1024 ** ["bytes", "KiB", "MiB", "GiB", "TiB"].index(unit)
+
+
+def _sql(key: int | str) -> str:
+    return str(key) if isinstance(key, int) else literal(key)
 
 
 def rows_from(history: History, day: int) -> dict[int, int]:

@@ -69,11 +69,11 @@ CONTACTS: tuple[Feature, ...] = (
     # credit: whether bills are paid, and when
     Feature("invoice_count_{w}d", "credit", "count", "近{w}天账单数", "invoices issued in the last {w} days", lambda k, w: k.sum("invoice_count", w)),
     Feature("invoice_amount_{w}d", "credit", "amount", "近{w}天账单金额", "amount invoiced in the last {w} days", lambda k, w: k.sum("invoice_amount", w)),
-    Feature("open_amount", "credit", "amount", "未付账单金额", "amount invoiced and not paid", lambda k, _: k.sum("invoice_amount") - k.sum("paid_amount")),
+    Feature("open_amount", "credit", "amount", "未付账单金额", "amount invoiced and not paid", lambda k, _: k.sum("open_amount")),
     Feature("overdue_amount", "credit", "amount", "逾期未付金额", "amount past its due day and not paid", lambda k, _: k.sum("overdue_amount")),
     Feature("overdue_count", "credit", "count", "逾期未付账单数", "invoices past their due day and not paid", lambda k, _: k.sum("overdue_count")),
     Feature("overdue_days_mean", "credit", "days", "逾期账单平均逾期天数", "mean days past the due day of the invoices not paid", lambda k, _: k.as_of - ratio(k.sum("overdue_due_days"), k.sum("overdue_count"))),
-    Feature("overdue_amount_ratio", "credit", "ratio", "逾期金额占未付金额之比", "amount past its due day over the amount not paid", lambda k, _: ratio(k.sum("overdue_amount"), k.sum("invoice_amount") - k.sum("paid_amount"))),
+    Feature("overdue_amount_ratio", "credit", "ratio", "逾期金额占未付金额之比", "amount past its due day over the amount not paid", lambda k, _: ratio(k.sum("overdue_amount"), k.sum("open_amount"))),
     Feature("late_share_{w}d", "credit", "share", "近{w}天付款中的迟付占比", "share of the payments of the last {w} days made after the due day", lambda k, w: ratio(k.sum("paid_late_count", w), k.sum("paid_count", w))),
     Feature("late_share_total", "credit", "share", "迟付账单占比", "share of the payments so far made after the due day", lambda k, _: ratio(k.sum("paid_late_count"), k.sum("paid_count"))),
     Feature("days_late_mean_{w}d", "credit", "days", "近{w}天付款的平均迟付天数(按期计0)", "mean days late of the payments of the last {w} days (in time: 0)", lambda k, w: ratio(k.sum("days_late", w), k.sum("paid_count", w))),

@@ -102,6 +102,10 @@ def _events(kind: str) -> Callable[[Rows], Flags]:
     return lambda r: r.of_kind(kind)
 
 
+def _money_of(r: Rows, kind: str) -> Ints:
+    return np.where(r.of_kind(kind), r.value, 0)
+
+
 def _scored(r: Rows) -> Flags:
     return r.of_kind("survey") & (r.value != UNKNOWN)
 
@@ -130,14 +134,17 @@ MEASURES: dict[str, Measure] = {
         Measure("new_channel_count", "count", lambda r: r.nth_of_channel == 0, ("channel",)),
         Measure("channel_line_count", "count", lambda r: r.nth_of_channel >= 0, ("channel",)),
         Measure("channel_lines_squared", "count", _lines_squared(lambda r: r.nth_of_channel), ("channel",)),
-        Measure("service_cost", "amount", lambda r: np.where(r.of_kind("service_cost"), r.value, 0), ("costs",)),
+        Measure("service_cost", "amount", lambda r: _money_of(r, "service_cost"), ("costs",)),
+        Measure("profit", "amount", lambda r: r.amount - r.columns["cost"] - _money_of(r, "service_cost"),
+                ("cost", "costs")),
         *(Measure(f"{kind}_count", "count", _events(kind), (kind,)) for kind in EVENTS),
         Measure("survey_score_count", "count", _scored, ("survey", "value")),
         Measure("survey_score", "amount", lambda r: np.where(_scored(r), r.value, 0), ("survey", "value")),
         Measure("invoice_count", "count", lambda r: r.of_kind("invoice"), ("invoices",)),
-        Measure("invoice_amount", "amount", lambda r: np.where(r.of_kind("invoice"), r.value, 0), ("invoices",)),
+        Measure("invoice_amount", "amount", lambda r: _money_of(r, "invoice"), ("invoices",)),
         Measure("paid_count", "count", lambda r: r.of_kind("paid"), ("invoices",)),
-        Measure("paid_amount", "amount", lambda r: np.where(r.of_kind("paid"), r.value, 0), ("invoices",)),
+        Measure("open_amount", "amount", lambda r: _money_of(r, "invoice") - _money_of(r, "paid"),
+                ("invoices",)),
         Measure("paid_late_count", "count", lambda r: r.late_payment(), ("invoices",)),
         Measure("days_late", "days", lambda r: np.where(r.late_payment(), r.day - r.columns["due_day"], 0),
                 ("invoices",)),

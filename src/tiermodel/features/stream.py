@@ -330,13 +330,15 @@ def _walk(history, plan, offsets, found):  # type: ignore[no-untyped-def]  # noq
             while row < end and day[row] < days[b]:
                 today = day[row]
                 day_amount = day_orders = 0
-                purchased = False
+                traded = purchased = False
                 while row < end and day[row] == today:
                     for m in range(n_measures):
                         total[m] += matrix[row, m]
                     day_amount += amount[row]
                     if nth_of_order[row] == 0:
                         day_orders += 1
+                    if kind[row] == 0:
+                        traded = True
                     if nth_of_day[row] == 0:
                         purchased = True
                     if slot[kind[row]] >= 0:
@@ -351,6 +353,8 @@ def _walk(history, plan, offsets, found):  # type: ignore[no-untyped-def]  # noq
                     else:
                         first, bought, peak_day, first_amount = today, True, day_amount, day_amount
                     last, last_amount = today, day_amount
+                if not traded:
+                    continue
                 if bought:
                     if (today - first) // 30 != block:
                         peak_block = max(peak_block, block_amount) if block_seen else block_amount

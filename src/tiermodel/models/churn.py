@@ -98,7 +98,9 @@ def fit_churn(
     span = outcome_span(project.outcome)
     at, weights = _fit_blend(seen, span)
     later = [
-        rows[list(KEYS)].iloc[t].assign(
+        rows[list(KEYS)]
+        .iloc[t]
+        .assign(
             actual=churned[t].astype(float),
             predicted=_apply(_fit_blend([other for other in seen if other is not fold], span), fold),
         )

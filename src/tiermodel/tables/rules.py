@@ -247,7 +247,9 @@ def money(column: str, expression: Expression, key: str) -> Parsed:
             *rules,
         )
     else:
-        raise ProjectError(f"{key}.{column}: {expression.text!r} is {expression.type}, not a number or text")
+        raise ProjectError(
+            f"{key}.{column.removeprefix('attribute_')}: {expression.text!r} is {expression.type}, not a number or text"
+        )
     # TRY_CAST, because DuckDB drops bounds that hold by a Parquet file's statistics, and those leave NaN out.
     value = f"CASE WHEN {clean} {bounds} THEN {exact} END"
     if column in REQUIRED:
@@ -256,9 +258,9 @@ def money(column: str, expression: Expression, key: str) -> Parsed:
     return Parsed(*steps, f"coalesce({value}, {otherwise})", rules, (missing,))
 
 
-def attribute(name: str, expression: Expression, key: str) -> Parsed:
+def attribute(column: str, expression: Expression, key: str) -> Parsed:
     """Return a number that models may use, in 1/10,000, unknown where it is missing; text is no number."""
-    parsed = money(f"attribute_{name}", expression, key)
+    parsed = money(column, expression, key)
     return replace(parsed, rules=tuple(("attribute_not_a_number", test) for _, test in parsed.rules), counters=())
 
 
