@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from tiermodel.config import FeatureGroup, Project
 from tiermodel.features.measures import UNKNOWN, every_need
-from tiermodel.features.panel import EPOCH, Snapshots
+from tiermodel.features.panel import Snapshots
+from tiermodel.tables.history import EPOCH
 from tiermodel.tables.kinds import EVENTS
 from tiermodel.tables.kinds import KINDS as CODES
 
@@ -241,8 +242,8 @@ def _small(customer: str, drawn: list[tuple[str, tuple[Any, ...]]]) -> list[Row]
 
 def _without_ties(rows: list[Row]) -> list[Row]:
     """Keep one survey a day: of several, which is the latest is left to the hash."""
-    seen: set[int] = set()
-    return [r for r in rows if r.get("kind") != "survey" or not (r["day"] in seen or seen.add(r["day"]))]
+    first_of_day = {row["day"]: row for row in reversed(rows) if row.get("kind") == "survey"}
+    return [row for row in rows if row.get("kind") != "survey" or row is first_of_day[row["day"]]]
 
 
 _STREAM = {

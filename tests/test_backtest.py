@@ -228,7 +228,7 @@ def comparison(metric: str, low: float | None, high: float | None) -> dict[str, 
 )
 def test_a_baseline_that_wins_is_named(metric: str, low: float | None, high: float | None, lost: bool) -> None:
     results = {"comparisons": [comparison(metric, low, high)]}
-    losses = Backtest(results, pd.DataFrame(), Accounting(0, 0, 0)).losses()
+    losses = Backtest(results, pd.DataFrame(), {"transactions": Accounting(0, 0, 0)}).losses()
     assert len(losses) == lost
     assert not lost or losses[0].startswith(f"churn {metric} on 2023-01-01: rival is better by 0.")
 

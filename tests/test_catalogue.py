@@ -26,8 +26,8 @@ from oracle import features_of
 from tiermodel.config import Features
 from tiermodel.features.catalogue import CATALOGUE, CORE, expand
 from tiermodel.features.known import Feature, needs_of
-from tiermodel.features.panel import EPOCH
 from tiermodel.features.stream import Request
+from tiermodel.tables.history import EPOCH
 
 CHOSEN = Features(groups=GROUPS, windows_days=WINDOWS, attributes=("size",))
 FEATURES = {feature.name: feature for feature in expand(CHOSEN, COLUMNS)}

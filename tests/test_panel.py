@@ -38,8 +38,8 @@ from tiermodel.config import Project
 from tiermodel.engines import duckdb as duckdb_engine
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.outcome import OUTCOME_COLUMNS
-from tiermodel.features.panel import EPOCH, Snapshots, Tally, build_panel, parse_dates, snapshot_dates
-from tiermodel.tables.history import open_history
+from tiermodel.features.panel import Snapshots, Tally, build_panel, parse_dates, snapshot_dates
+from tiermodel.tables.history import EPOCH, open_history
 
 HISTORIES = random_histories(seed=23, customers=40)
 SALES = of_table(HISTORIES, "transactions")

@@ -32,7 +32,7 @@ from tiermodel.features.panel import Snapshots, snapshot_batches
 from tiermodel.tables.history import History, open_history
 from tiermodel.tables.output import write_table
 
-MEMORY = "1500MB"
+MEMORY = "4GB"
 WINDOWS = (30, 90, 180, 365)
 LAST = date(2023, 12, 1)
 DATES = tuple(LAST - timedelta(30 * n) for n in reversed(range(12)))
@@ -161,7 +161,7 @@ def run_duckdb(folder: Path, dates: tuple[date, ...]) -> Result:
         connection.execute(f"CREATE VIEW {name} AS FROM '{folder}/{name}.parquet'")
     columns = 0
     for query in _sql_queries(as_of):
-        reader = connection.execute(query).to_arrow_reader(BATCH_ROWS)
+        reader = connection.sql(query).to_arrow_reader(BATCH_ROWS)
         columns += len(reader.schema) - 1
         rows = sum(batch.num_rows for batch in reader)
     return {"rows": rows, "columns": columns}
@@ -263,7 +263,8 @@ def _pandas_sales(folder: Path, as_of: pd.Timestamp) -> Iterator[tuple[str, Any]
     }.items()
     weekend = orders["day"].dt.dayofweek.ge(5).groupby(orders["customer_id"]).mean()
     yield from {"gap_max": gaps.max(), "gap_last": gaps.last(), "weekend": weekend}.items()
-    yield from (bought.groupby("customer_id")[["product_id", "category", "channel"]].nunique()).items()
+    distinct = bought.groupby("customer_id")[["product_id", "category", "channel"]].nunique()
+    yield from ((str(name), counts) for name, counts in distinct.items())
     yield "peak_day", rows.groupby(["customer_id", "day"])["amount"].sum().groupby("customer_id").max()
     spans = [("total", 1 << 14, 0), *((str(w), w, 0) for w in WINDOWS), *((f"before{w}", w, w) for w in WINDOWS)]
     spans += [(f"year_ago{w}", w, 365 - w) for w in WINDOWS]

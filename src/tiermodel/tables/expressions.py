@@ -14,7 +14,7 @@ import duckdb
 from tiermodel.errors import ProjectError
 from tiermodel.tables.sources import Source, quoted
 
-__all__ = ["Expression", "bind"]
+__all__ = ["Expression", "bind", "nodes", "refuse_unrepeatable"]
 
 _BEFORE = "SELECT ("
 _ARITHMETIC = {"+", "-", "*", "/", "//", "%"}
@@ -38,10 +38,10 @@ def bind(connection: duckdb.DuckDBPyConnection, source: Source, key: str, text: 
     if text in source.columns:
         return Expression(quoted(text), source.columns[text], text)
     tree = _parsed(connection, source, key, text)
-    nodes = list(_nodes(tree))
-    _refuse_unknown(source, key, text, nodes)
-    _refuse_unrepeatable(connection, key, text, nodes)
-    sql = _with_numbers(nodes, text) if source.is_text else text
+    found = list(nodes(tree))
+    _refuse_unknown(source, key, text, found)
+    refuse_unrepeatable(connection, key, text, found)
+    sql = _with_numbers(found, text) if source.is_text else text
     # Aggregates, windows and unnest do not bind inside WHERE, so only a scalar passes.
     try:
         connection.execute(f"EXPLAIN SELECT 1 FROM {source.view} WHERE (TRY({sql}\n)) IS NULL")
@@ -74,11 +74,12 @@ def _parsed(connection: duckdb.DuckDBPyConnection, source: Source, key: str, tex
     return parsed
 
 
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+def nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Walk a parsed statement."""
     if isinstance(tree, dict):
         yield tree
     for child in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
-        yield from _nodes(child)
+        yield from nodes(child)
 
 
 def _refuse_unknown(source: Source, key: str, text: str, nodes: list[dict[str, Any]]) -> None:
@@ -109,7 +110,7 @@ def _nearest(source: Source, key: str, text: str, name: str) -> ProjectError | N
     )
 
 
-def _refuse_unrepeatable(
+def refuse_unrepeatable(
     connection: duckdb.DuckDBPyConnection, key: str, text: str, nodes: list[dict[str, Any]]
 ) -> None:
     """Refuse the clock, chance and settings: the same rows must give the same values."""

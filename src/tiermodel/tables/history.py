@@ -18,10 +18,12 @@ from tiermodel.errors import ProjectError
 from tiermodel.tables.contract import GOOD, Accounting, Bad, Contract, Groups, account_of, compile_contract, scan
 from tiermodel.tables.kinds import EVENTS, KINDS, MAIN_KINDS
 from tiermodel.tables.output import defused, writing
+from tiermodel.tables.reading import Frame, open_source
 from tiermodel.tables.rules import NEVER, UNKNOWN
-from tiermodel.tables.sources import Source, literal, open_source, scratch_folder
+from tiermodel.tables.sources import Source, literal, scratch_folder
 
 __all__ = [
+    "EPOCH",
     "TABLES",
     "History",
     "Table",
@@ -124,18 +126,21 @@ def connect(project: Project) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def open_history(project: Project, connection: duckdb.DuckDBPyConnection | None = None) -> History:
+def open_history(project: Project, connection: duckdb.DuckDBPyConnection | None = None, **frames: Frame) -> History:
     """Read every table of the project once: each row is good, filtered or quarantined, and counted.
 
+    A table can be handed over by its name, as a DataFrame or Arrow table: `open_history(project, transactions=frame)`.
     Raises DataError where a table has no good row, TooManyBadRowsError above `data.max_bad_share`, ProjectError for a
     mapping that does not fit the columns. Without `connection`, one is made with the project's memory limit.
     """
     connection = connection or connect(project)
     tables: dict[str, Table] = {}
     days: Groups = {}
+    if unknown := set(frames) - {name for name in TABLES if getattr(project.data, name) is not None}:
+        raise ProjectError(f"{min(unknown)!r} is no table that the project maps under data; map its columns there")
     for name in TABLES:
         if getattr(project.data, name) is not None:
-            source = open_source(connection, project, name)
+            source = open_source(connection, project, name, frames.get(name))
             contract = compile_contract(connection, project, name, source)
             groups = scan(connection, contract)
             days = days or groups
