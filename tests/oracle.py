@@ -17,6 +17,8 @@ from itertools import pairwise
 from statistics import fmean, pstdev
 from typing import Any
 
+from tiermodel.features.known import Feature
+
 Row = dict[str, Any]
 NAN = math.nan
 
@@ -326,21 +328,25 @@ def _more_window_features(past: list[Row], costs: list[Row], as_of: int, days: i
     year = {
         f"order_count_year_ago_{days}d": sum(as_of - 365 <= day < as_of - 365 + days for day in _order_days(past)),
         f"net_amount_year_ago_{days}d": _money(_between(past, as_of - 365, as_of - 365 + days)),
-        f"amount_year_change_{days}d": _change(net, _money(_between(past, as_of - 365 - days, as_of - 365))),
     }
-    return (year if days <= 365 else {}) | {
-        f"margin_share_{days}d": margin / net if net > 0 else NAN,
-        f"service_cost_{days}d": spent,
-        f"profit_{days}d": margin - spent,
-        f"amount_share_{days}d": net / total if total > 0 else NAN,
-        f"order_amount_mean_{days}d": net / orders if orders else NAN,
-        f"lines_per_order_{days}d": Fraction(len(bought), orders) if orders else NAN,
-        f"weekend_share_{days}d": Fraction(sum(map(_is_weekend, order_days)), orders) if orders else NAN,
-        f"return_ratio_{days}d": Fraction(_new_returns(past, as_of - days), orders) if orders else NAN,
-        f"quantity_{days}d": _money(bought, "quantity"),
-        f"discount_share_{days}d": discount / (net + discount) if net + discount > 0 else NAN,
-        f"rebuy_share_{days}d": Fraction(len(products) - new, len(products)) if products else NAN,
-    }
+    change = {f"amount_year_change_{days}d": _change(net, _money(_between(past, as_of - 365 - days, as_of - 365)))}
+    return (
+        (year if days < 365 else {})
+        | (change if days <= 365 else {})
+        | {
+            f"margin_share_{days}d": margin / net if net > 0 else NAN,
+            f"service_cost_{days}d": spent,
+            f"profit_{days}d": margin - spent,
+            f"amount_share_{days}d": net / total if total > 0 else NAN,
+            f"order_amount_mean_{days}d": net / orders if orders else NAN,
+            f"lines_per_order_{days}d": Fraction(len(bought), orders) if orders else NAN,
+            f"weekend_share_{days}d": Fraction(sum(map(_is_weekend, order_days)), orders) if orders else NAN,
+            f"return_ratio_{days}d": Fraction(_new_returns(past, as_of - days), orders) if orders else NAN,
+            f"quantity_{days}d": _money(bought, "quantity"),
+            f"discount_share_{days}d": discount / (net + discount) if net + discount > 0 else NAN,
+            f"rebuy_share_{days}d": Fraction(len(products) - new, len(products)) if products else NAN,
+        }
+    )
 
 
 def _new_returns(past: list[Row], start: int) -> int:
@@ -408,3 +414,21 @@ def _is_weekend(day: int) -> bool:
 def _change(now: Fraction, before: Fraction) -> Fraction | float:
     size = abs(now) + abs(before)
     return (now - before) / size if size > 0 else NAN
+
+
+def agree(feature: Feature, found: float, wanted: float, spent: float) -> bool:
+    """Ask sums to be equal; quotients, roots and decayed sums may differ by rounding, against what was summed."""
+    if math.isnan(wanted) or math.isnan(found):
+        return math.isnan(wanted) and math.isnan(found)
+    words = ("mean", "std", "decayed", "per_30d", "days_left", "until_due")
+    rounded = feature.unit in {"ratio", "share"} or any(word in feature.name for word in words)
+    if not rounded:
+        return found == wanted
+    return math.isclose(
+        found, wanted, rel_tol=1e-12, abs_tol=1e-12 * max(1.0, spent) if "decayed" in feature.name else 1e-12
+    )
+
+
+def spent_by(rows: Iterable[Row]) -> float:
+    """Add up what moved, in currency units."""
+    return float(sum(abs(row["amount"]) for row in rows if "amount" in row) / 10_000)

@@ -22,7 +22,7 @@ from histories import (
     small_histories,
     snapshot,
 )
-from oracle import features_of
+from oracle import agree, features_of, spent_by
 from tiermodel.config import Features
 from tiermodel.features.catalogue import CATALOGUE, CORE, expand
 from tiermodel.features.known import Feature, needs_of
@@ -53,23 +53,6 @@ def expected(histories: dict[str, list[Row]], days: tuple[int, ...]) -> Answers:
 def given_by_pass(histories: dict[str, list[Row]], days: tuple[int, ...]) -> Answers:
     rows = snapshot(as_batches(all_rows(histories)), days).to_pylist()
     return {(row.pop("customer_id"), (row.pop("as_of") - EPOCH).days): row for row in rows}
-
-
-def agree(feature: Feature, found: float, wanted: float, spent: float) -> bool:
-    """Ask sums to be equal; quotients, roots and decayed sums may differ by rounding, against what was summed."""
-    if math.isnan(wanted) or math.isnan(found):
-        return math.isnan(wanted) and math.isnan(found)
-    words = ("mean", "std", "decayed", "per_30d", "days_left", "until_due")
-    rounded = feature.unit in {"ratio", "share"} or any(word in feature.name for word in words)
-    if not rounded:
-        return found == wanted
-    return math.isclose(
-        found, wanted, rel_tol=1e-12, abs_tol=1e-12 * max(1.0, spent) if "decayed" in feature.name else 1e-12
-    )
-
-
-def spent_by(rows: list[Row]) -> float:
-    return float(sum(abs(row["amount"]) for row in rows if "amount" in row) / 10_000)
 
 
 @cache

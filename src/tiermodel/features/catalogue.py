@@ -56,17 +56,18 @@ def _attribute(name: str) -> Callable[[Known, int], Floats]:
     return lambda known, _: known.latest("profile", f"attribute_{name}")
 
 
-def left_out(features: Features, columns: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Name, for every group asked for of which not one feature can be built, what is missing.
+def left_out(features: Features, columns: Iterable[str]) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Name, for every group asked for of which not one feature can be built, what any one of its features lacks.
 
-    >>> left_out(Features(groups=("rfm", "credit")), [])
-    {'credit': ('invoices',)}
+    >>> left_out(Features(groups=("rfm", "credit", "value")), [])
+    {'credit': (('invoices',),), 'value': (('acquisition_cost',), ('cost',), ('costs',))}
     """
     present = set(columns)
     built = {f.group for f in expand(features, present)}
-    missing: dict[str, tuple[str, ...]] = {}
+    missing: dict[str, tuple[tuple[str, ...], ...]] = {}
     for group in features.groups:
         if group not in built:
-            needed = (columns_of(replace(f, window=30)) - present for f in CATALOGUE if f.group == group)
-            missing[group] = min((tuple(sorted(names)) for names in needed), key=lambda names: (len(names), names))
+            lacked = {columns_of(replace(f, window=30)) - present for f in CATALOGUE if f.group == group}
+            fewest = min(map(len, lacked))
+            missing[group] = tuple(sorted(tuple(sorted(names)) for names in lacked if len(names) == fewest))
     return missing

@@ -229,7 +229,10 @@ def feature_names(frame: pd.DataFrame) -> list[str]:
 def left_out_words(project: Project) -> str:
     """Say which feature groups asked for cannot be built, and what they need; nothing where all can."""
     missing = left_out(project.features, history_columns(project))
-    needs = (f"{group} (needs {' and '.join(map(project_key, names))})" for group, names in missing.items())
+    needs = (
+        f"{group} (needs {' or '.join(' and '.join(map(project_key, names)) for names in any_of)})"
+        for group, any_of in missing.items()
+    )
     return f"feature groups left out: {', '.join(needs)}" if missing else ""
 
 

@@ -118,8 +118,8 @@ PURCHASES: tuple[Feature, ...] = (
             lambda k, _: ratio(k.sum("channel_lines_squared"), k.sum("channel_line_count") ** 2)),
     Feature("channel_count", "behaviour", "count", "用过的渠道数", "channels bought through so far", lambda k, _: k.sum("new_channel_count")),
     # season: what the same days brought a year ago, and which quarters the customer buys in
-    Feature("order_count_year_ago_{w}d", "season", "count", "去年同期此后{w}天订单数", "orders in the {w} days that began 365 days before the date", lambda k, w: k.sum("order_count", w, 365 - w), longest=365),
-    Feature("net_amount_year_ago_{w}d", "season", "amount", "去年同期此后{w}天净消费额", "net amount of the {w} days that began 365 days before the date", lambda k, w: k.sum(_SPEND, w, 365 - w), longest=365),
+    Feature("order_count_year_ago_{w}d", "season", "count", "去年同期此后{w}天订单数", "orders in the {w} days that began 365 days before the date", lambda k, w: k.sum("order_count", w, 365 - w), longest=364),
+    Feature("net_amount_year_ago_{w}d", "season", "amount", "去年同期此后{w}天净消费额", "net amount of the {w} days that began 365 days before the date", lambda k, w: k.sum(_SPEND, w, 365 - w), longest=364),
     Feature("amount_year_change_{w}d", "season", "ratio", "近{w}天净额与去年同期相比的变化(-1到1)", "net amount of the last {w} days against the same days a year ago, from -1 to 1",
             lambda k, w: change(k.sum(_SPEND, w), k.sum(_SPEND, w, 365)), longest=365),
     Feature("same_quarter_share", "season", "share", "与当前同季度的订单占比", "share of the orders placed in the date's quarter of any year", lambda k, _: ratio(_in_quarter_of(k), k.sum("order_count"))),
