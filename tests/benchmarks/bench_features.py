@@ -27,12 +27,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from tiermodel.config import FeatureGroup, Project
+from tiermodel.config_data import Data
 from tiermodel.engines.duckdb import BATCH_ROWS
 from tiermodel.features.panel import Snapshots, snapshot_batches
 from tiermodel.tables.history import History, open_history
 from tiermodel.tables.output import write_table
 
-MEMORY = "4GB"
+MEMORY = Data.model_fields["memory"].default  # what users get who set nothing
 WINDOWS = (30, 90, 180, 365)
 LAST = date(2023, 12, 1)
 DATES = tuple(LAST - timedelta(30 * n) for n in reversed(range(12)))
@@ -62,6 +63,7 @@ Result = dict[str, float]
 def make_data(folder: Path, orders: int, customers: int) -> None:
     """Write three years of orders: a few customers buy often, most seldom; 3 % are returns."""
     connection = duckdb.connect()
+    connection.execute("SET enable_progress_bar = false")
     connection.execute("SET threads = 1")  # random() is the same again on one thread only
     connection.execute("SELECT setseed(0.5)")
     who = f"floor(pow(random(), 2) * {customers})::BIGINT AS customer_id"
