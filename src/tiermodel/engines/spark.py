@@ -52,8 +52,9 @@ def session() -> Any:
     Raises ProjectError where pyspark or Java is missing.
     """
     try:
-        from pyspark.errors import PySparkRuntimeError  # noqa: PLC0415
-        from pyspark.sql import SparkSession  # noqa: PLC0415
+        with _no_word_of_pandas():
+            from pyspark.errors import PySparkRuntimeError  # noqa: PLC0415
+            from pyspark.sql import SparkSession  # noqa: PLC0415
     except ImportError:
         raise ProjectError("data.engine: spark needs: pip install 'tiermodel[spark]'") from None
     if active := SparkSession.getActiveSession():
@@ -136,7 +137,7 @@ def _refuse_unseen(part: Part) -> None:
     if not Path(part.path).is_file():
         raise DataError(
             f"TM1004 a Spark executor does not see {part.path}: keep the tables on storage that every machine has "
-            "under the same path. Tables that are not Parquet are copied to TMPDIR first: set that to a folder there too"
+            "under the same path. Tables that are not Parquet are copied to TMPDIR first: set that to a folder there"
         )
 
 
@@ -208,7 +209,7 @@ def reader(project: Project) -> Run:
     def run(source: Source, sql: str) -> Iterator[pa.RecordBatch]:
         splits = tuple(_splits(source))
         reading = _Reading(project, splits, {source.view: sql}, source.beside, _versions())
-        for packed, _ in _fetched(_over(splits, _Packing(reading), _PACKED)):
+        for packed, _ in _fetched(_over(splits, _Packing(reading), _PACKED), len(splits)):
             yield from _unpacked(packed)
 
     return run
@@ -231,11 +232,12 @@ def stream(
     types = history.connection.cursor().sql(history.rows_sql)
     schema = ", ".join(f"{name} {_TYPES[str(kind)]}" for name, kind in zip(types.columns, types.types, strict=True))
     rows = _over(splits, _Reading(project, splits, selects, sources[0].beside, _versions()), schema)
-    moved = rows.repartitionByRange(_partitions(history), "customer_id")
+    partitions = _partitions(history)
+    moved = rows.repartitionByRange(partitions, "customer_id")
     results = _mapped(moved.sortWithinPartitions(*sort_keys(types.columns)), _Working(work), _PACKED)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for packed, told in _fetched(results):
+        for packed, told in _fetched(results, partitions):
             if told is None:
                 yield from _unpacked(packed)
             else:
@@ -262,23 +264,29 @@ def _over(splits: tuple[_Split, ...], function: Any, schema: str) -> Any:
 
 
 def _mapped(rows: Any, function: Any, schema: str) -> Any:
-    with warnings.catch_warnings():
-        # pyspark 4.3 says that it does not fully support pandas 3; nothing here goes through pandas
-        warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
+    with _no_word_of_pandas():
         return rows.mapInArrow(function, schema)
 
 
-def _fetched(results: Any) -> Iterator[Any]:
+def _fetched(results: Any, partitions: int) -> Iterator[Any]:
     """Compute all partitions at once, keep them on the executors' disks, and fetch one after the other, in order."""
     from pyspark import StorageLevel  # noqa: PLC0415
 
     with _faults():
-        kept = results.persist(StorageLevel.DISK_ONLY)
+        if partitions > 1:
+            results.persist(StorageLevel.DISK_ONLY).count()
         try:
-            kept.count()
-            yield from kept.toLocalIterator(prefetchPartitions=True)
+            yield from results.toLocalIterator(prefetchPartitions=True)
         finally:
-            kept.unpersist()
+            results.unpersist()
+
+
+@contextmanager
+def _no_word_of_pandas() -> Iterator[None]:
+    """Hide that pyspark 4.3 does not fully support pandas 3: nothing here goes through pandas."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
+        yield
 
 
 @contextmanager
