@@ -16,9 +16,9 @@ import pytest
 
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
+from tiermodel.engines import chosen
 from tiermodel.engines import duckdb as engine
 from tiermodel.errors import DataError, ModelError, OutputBusyError, ProjectError, TooManyBadRowsError
-from tiermodel.features import panel as panel_module
 from tiermodel.features.panel import build_panel
 from tiermodel.predict import predict, score, score_schema
 from tiermodel.tables.output import defused, writing
@@ -267,7 +267,7 @@ def test_law_2_the_engines_batches_change_no_score(
         for batch in original(*given):
             yield from (batch.slice(i, size) for i in range(0, batch.num_rows, size))
 
-    monkeypatch.setattr(panel_module, "sorted_rows", smaller)
+    monkeypatch.setattr(chosen, "sorted_rows", smaller)
     score_bytes(trained, trained.project, tmp_path / "a.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "a.parquet"), pd.read_parquet(scored), check_exact=True)
 
@@ -326,7 +326,7 @@ def test_a_run_that_breaks_leaves_what_was_there(
         yield from itertools.islice(engine.sorted_rows(*_), 1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(panel_module, "sorted_rows", broken)
+    monkeypatch.setattr(chosen, "sorted_rows", broken)
     with pytest.raises(KeyboardInterrupt):
         score(trained.project, trained.bundle, AS_OF, out)
     assert out.read_bytes() == b"yesterday"

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from tiermodel.bundle import load_bundle, save_bundle
     from tiermodel.check import check
     from tiermodel.config import Project, load_project
+    from tiermodel.engines.chosen import open_history
     from tiermodel.errors import TierModelError
     from tiermodel.features.panel import build_panel
     from tiermodel.predict import score
     from tiermodel.registry import promote
     from tiermodel.report import report
-    from tiermodel.tables.history import open_history
     from tiermodel.train import train
 
 _HOMES = {
@@ -35,7 +35,7 @@ _HOMES = {
     "check": "check",
     "load_bundle": "bundle",
     "load_project": "config",
-    "open_history": "tables.history",
+    "open_history": "engines.chosen",
     "promote": "registry",
     "report": "report",
     "save_bundle": "bundle",

@@ -21,13 +21,14 @@ from threadpoolctl import threadpool_limits
 from tiermodel.backtest_tiers import tier_results
 from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES, Test
 from tiermodel.config import Project
+from tiermodel.engines.chosen import open_history
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import outcome_span
 from tiermodel.features.panel import KEYS, Tally, build_panel
 from tiermodel.models.churn import at_risk
 from tiermodel.models.metrics import auc, churn_metrics, ece_null_band, gini, log_loss, paired_bootstrap, value_metrics
 from tiermodel.tables.contract import Accounting
-from tiermodel.tables.history import History, open_history
+from tiermodel.tables.history import History
 from tiermodel.tables.output import plain, write_json, write_table
 from tiermodel.train import Say, fit_bundle, panel_dates, training_dates
 

@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tiermodel.bundle import Bundle, load_bundle
 from tiermodel.config import Project
+from tiermodel.engines.chosen import open_history
 from tiermodel.errors import DataError, ModelError
 from tiermodel.features.panel import KEYS, Snapshots, Tally, one_date, snapshot_batches, write_quarantine
 from tiermodel.tables.contract import Accounting
-from tiermodel.tables.history import open_history, project_key
+from tiermodel.tables.history import project_key
 from tiermodel.tables.output import write_table
 from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages
 from tiermodel.tiers.segments import assign_segments
@@ -63,13 +65,10 @@ def score(project: Project, model: Bundle | str | Path, as_of: date | str, out: 
     schema = score_schema(bundle)
 
     def scored() -> Iterator[pa.RecordBatch]:
-        for batch in snapshot_batches(history, snapshots, tally):
-            frame = batch.to_pandas(date_as_object=False)
-            now = frame["as_of"] == pd.Timestamp(day)
-            table = predict(bundle, frame[now].reset_index(drop=True), frame[~now].reset_index(drop=True))
-            for code, n in table["tier_code"].value_counts().items():
-                counts[str(code)] += int(n)
-            yield pa.RecordBatch.from_pandas(table, schema=schema, preserve_index=False)
+        for batch in snapshot_batches(history, snapshots, tally, _Scoring(bundle, day)):
+            for found in pc.value_counts(batch.column("tier_code")).to_pylist():
+                counts[found["values"]] += found["counts"]
+            yield batch
         if not sum(counts.values()):
             raise DataError(
                 f"no customer has a row before {day}: the data starts on {history.first_day}; choose a later date"
@@ -83,6 +82,20 @@ def score(project: Project, model: Bundle | str | Path, as_of: date | str, out: 
         stale = f"TM2070 the last row is {silence} days older than {day}: scores call silent who may only be missing"
         account = replace(account, warnings=(*account.warnings, stale))
     return Scored({**tally.accounts, "transactions": account}, sum(counts.values()), counts)
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """Score a batch of snapshots of whole customers, at a day and before it."""
+
+    bundle: Bundle
+    day: date
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        frame = batch.to_pandas(date_as_object=False)
+        now = frame["as_of"] == pd.Timestamp(self.day)
+        table = predict(self.bundle, frame[now].reset_index(drop=True), frame[~now].reset_index(drop=True))
+        return pa.RecordBatch.from_pandas(table, schema=score_schema(self.bundle), preserve_index=False)
 
 
 def _refuse_other_meaning(project: Project, bundle: Bundle) -> None:

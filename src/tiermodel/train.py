@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from tiermodel.baselines import BASELINES, CHURN_BASELINES, Test
 from tiermodel.bundle import Bundle, save_bundle
 from tiermodel.config import Project, project_digest
+from tiermodel.engines.chosen import open_history
 from tiermodel.errors import DataError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.known import columns_of
@@ -29,7 +30,6 @@ from tiermodel.models.metrics import churn_metrics, quadratic_weighted_kappa, va
 from tiermodel.models.tier import fit_tier, future_levels
 from tiermodel.models.value import fit_value
 from tiermodel.tables.contract import Accounting
-from tiermodel.tables.history import open_history
 from tiermodel.tiers.assign import fit_scheme
 from tiermodel.tiers.ladders import typical_rhythm
 from tiermodel.tiers.scheme import load_scheme

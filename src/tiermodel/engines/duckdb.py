@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import duckdb
@@ -14,9 +15,10 @@ from tiermodel.errors import DataError, OutputError
 from tiermodel.tables.history import EPOCH, History
 from tiermodel.tables.sources import literal, scratch_folder
 
-__all__ = ["query_faults", "rows_from", "sorted_rows"]
+__all__ = ["BATCH_ROWS", "query_faults", "rows_from", "sort_keys", "sorted_rows"]
 
-BATCH_ROWS = 122_880  # DuckDB's own row group: larger batches are not filled
+BATCH_ROWS = 122_880
+"""DuckDB's own row group: larger batches are not filled."""
 # The pass does not care for the order within a day, but equal rows must be neighbours to be found; a fourth key
 # (the order) would more than double the time of the sort.
 _SORT_KEYS = ("customer_id", "day", "row_key")
@@ -33,10 +35,15 @@ def sorted_rows(history: History, before_day: int) -> Iterator[pa.RecordBatch]:
         # without insertion order DuckDB gives the batches of a sorted result in any order
         cursor.execute("SET preserve_insertion_order = true")
         columns = cursor.sql(history.rows_sql).columns
-        keys = ", ".join(key for key in _SORT_KEYS if key in columns)
+        keys = ", ".join(sort_keys(columns))
         wanted = f"SELECT * FROM ({history.rows_sql}) WHERE day < {int(before_day)}"
         for rows in _in_ranges(history, cursor, wanted, 8 * len(columns)):
             yield from cursor.sql(f"{rows} ORDER BY {keys}").to_arrow_reader(BATCH_ROWS)
+
+
+def sort_keys(columns: Collection[str]) -> list[str]:
+    """List the columns by which rows with these columns are sorted."""
+    return [key for key in _SORT_KEYS if key in columns]
 
 
 def _in_ranges(history: History, cursor: duckdb.DuckDBPyConnection, rows: str, row_bytes: int) -> Iterator[str]:
@@ -74,14 +81,19 @@ def _sql(key: int | str) -> str:
     return str(key) if isinstance(key, int) else literal(key)
 
 
-def rows_from(history: History, day: int) -> dict[int, int]:
+def rows_from(history: History, day: int) -> Counter[int]:
     """Count the good rows on or after a day, by the code of their kind."""
+    counts: Counter[int] = Counter()
     if len(history.tables) == 1 and day > (history.last_day - EPOCH).days:
-        return {}
+        return counts
     kind = "kind" if len(history.tables) > 1 else "0"
-    query = f"SELECT {kind}, count(*) FROM ({history.rows_sql}) WHERE day >= {int(day)} GROUP BY 1"
     with query_faults():
-        return dict(history.connection.cursor().execute(query).fetchall())
+        for name, rows in history.selects.items():
+            query = f"SELECT {kind} AS kind, count(*) AS rows FROM ({rows}) WHERE day >= {int(day)} GROUP BY 1"
+            for batch in history.run(history.tables[name].source, query):
+                for found in batch.to_pylist():
+                    counts[found["kind"]] += found["rows"]
+    return counts
 
 
 @contextmanager

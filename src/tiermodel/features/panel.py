@@ -10,22 +10,21 @@ from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from tiermodel.config import Project
-from tiermodel.engines.duckdb import rows_from, sorted_rows
+from tiermodel.engines.chosen import open_history, stream
+from tiermodel.engines.duckdb import rows_from
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.catalogue import expand, left_out
 from tiermodel.features.known import Feature, known_from, needs_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_columns, outcome_requests
 from tiermodel.features.stream import UNSORTED, Chunk, Plan, walk, whole_customers
 from tiermodel.tables.contract import Accounting
-from tiermodel.tables.history import EPOCH, History, history_columns, open_history, project_key
-from tiermodel.tables.kinds import KINDS, MAIN_KINDS
+from tiermodel.tables.history import EPOCH, History, history_columns, project_key
+from tiermodel.tables.kinds import KINDS, MAIN_KINDS, RowCounts
 from tiermodel.tables.output import write_table
 
 __all__ = [
@@ -83,11 +82,9 @@ def snapshot_dates(project: Project, last: date, first_row: date) -> tuple[date,
 
 
 @dataclass
-class Tally:
-    """Count what the walk did with its rows, by the code of their kind, and account for every table at the end."""
+class Tally(RowCounts):
+    """Count what the walk did with its rows, and account for every table at the end."""
 
-    used: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(KINDS), dtype=np.int64))
-    duplicates: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(KINDS), dtype=np.int64))
     snapshots: int = 0
     accounts: dict[str, Accounting] = field(default_factory=dict)
 
@@ -146,7 +143,7 @@ class Snapshots:
         numbers = [*(f.name for f in self.features), *(OUTCOME_COLUMNS if self.with_outcome else ())]
         return pa.schema([("customer_id", pa.string()), ("as_of", pa.date32()), *((n, pa.float64()) for n in numbers)])
 
-    def __call__(self, batches: Iterable[pa.RecordBatch], tally: Tally | None = None) -> Iterator[pa.RecordBatch]:
+    def __call__(self, batches: Iterable[pa.RecordBatch], counts: RowCounts | None = None) -> Iterator[pa.RecordBatch]:
         """Walk the stream, a table of whole customers on each of two threads at a time, results in order."""
         plan, features, schema = self.plan, self.features, self.schema
         data_end = (self.data_end - EPOCH).days
@@ -167,9 +164,9 @@ class Snapshots:
             if last is not None and not pc.less(last, ids[0]).as_py():
                 raise DataError(UNSORTED)
             last = ids[-1]
-            if tally is not None:
-                tally.used += chunk.rows_used
-                tally.duplicates += chunk.rows_duplicate
+            if counts is not None:
+                counts.used += chunk.rows_used
+                counts.duplicates += chunk.rows_duplicate
             yield batch
 
 
@@ -185,11 +182,31 @@ def _in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
             yield waiting.popleft().result()
 
 
-def snapshot_batches(history: History, snapshots: Snapshots, tally: Tally | None = None) -> Iterator[pa.RecordBatch]:
-    """Sort, stream and walk the history; at the end every row read must be accounted for."""
+@dataclass(frozen=True)
+class _Then:
+    """Walk the stream, and turn each batch of snapshots into another."""
+
+    snapshots: Snapshots
+    then: Callable[[pa.RecordBatch], pa.RecordBatch]
+
+    def __call__(self, batches: Iterator[pa.RecordBatch], counts: RowCounts) -> Iterator[pa.RecordBatch]:
+        return map(self.then, self.snapshots(batches, counts))
+
+
+def snapshot_batches(
+    history: History,
+    snapshots: Snapshots,
+    tally: Tally | None = None,
+    then: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Sort, stream and walk the history, on the project's engine; at the end every row read must be accounted for.
+
+    `then` turns each batch into another, where the walk is: a function that can be sent to another process.
+    """
     tally = Tally() if tally is None else tally
     before = snapshots.plan.end
-    yield from snapshots(sorted_rows(history, before), tally)
+    work = snapshots if then is None else _Then(snapshots, then)
+    yield from stream(snapshots.project, history, before, work, tally)
     tally.close(history, rows_from(history, before))
 
 

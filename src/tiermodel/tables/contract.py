@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import duckdb
@@ -14,7 +15,7 @@ from tiermodel.errors import DataError, TierModelError, TooManyBadRowsError
 from tiermodel.tables import rules
 from tiermodel.tables.expressions import Expression, bind
 from tiermodel.tables.rules import RULES, Parsed
-from tiermodel.tables.sources import FILE, ROW, Source, quoted
+from tiermodel.tables.sources import FILE, ROW, Run, Source, quoted
 
 __all__ = ["FILTERED", "GOOD", "Accounting", "Bad", "Contract", "Groups", "account_of", "compile_contract", "scan"]
 
@@ -80,9 +81,7 @@ class Contract:
             return otherwise
         return self.keys.get(column, f"_tm_{column}_value")
 
-    def bad_rows(
-        self, connection: duckdb.DuckDBPyConnection, source: Source, counts: dict[str, int], limit: int | None = None
-    ) -> Iterator[Bad]:
+    def bad_rows(self, run: Run, source: Source, counts: dict[str, int], limit: int | None = None) -> Iterator[Bad]:
         """Yield the quarantined rows, ordered by file; at most `limit`."""
         found = 0
         for record in source.rejected[:limit]:
@@ -92,13 +91,13 @@ class Contract:
         if sum(counts.values()) == len(source.rejected) or (limit is not None and found >= limit):
             return
         names = list(RULES)
-        query = f"{self.bad_sql} ORDER BY 1, 2 LIMIT {'ALL' if limit is None else limit - found}"
-        cursor = connection.cursor().execute(query)
-        while rows := cursor.fetchmany(10_000):
-            for file, row, number, value in rows:
-                rule = RULES[names[number - 1]]
-                place, column = source.line(file, row), self.mapped.get(rule.column, rule.column)
-                yield file, place, rule.name, rule.code, column, value or "", rule.remedy
+        left = None if limit is None else limit - found
+        batches = run(source, f"{self.bad_sql} ORDER BY 1, 2 LIMIT {'ALL' if left is None else left}")
+        rows = (row for batch in batches for row in zip(*(column.to_pylist() for column in batch.columns), strict=True))
+        for file, row, number, value in islice(rows, left):
+            rule = RULES[names[number - 1]]
+            place, column = source.line(file, row), self.mapped.get(rule.column, rule.column)
+            yield file, place, rule.name, rule.code, column, value or "", rule.remedy
 
     @property
     def bad_sql(self) -> str:
@@ -202,20 +201,28 @@ def _counts(checked: str, parsed: dict[str, Parsed], keys: dict[str, str]) -> st
     return f"SELECT _tm_rule, {select} FROM ({checked}) GROUP BY _tm_rule"
 
 
-def scan(connection: duckdb.DuckDBPyConnection, contract: Contract) -> Groups:
-    """Check every row of a table, in one pass."""
+def scan(run: Run, contract: Contract, source: Source) -> Groups:
+    """Check every row of a table, in one pass, and put together what was found in its parts."""
+    groups: Groups = {}
     try:
-        found = connection.execute(contract.counts)
-        names = [column[0] for column in found.description or ()]
-        return {row[0]: dict(zip(names, row, strict=True)) for row in found.fetchall()}
-    except duckdb.Error as error:
+        for batch in run(source, contract.counts):
+            for found in batch.to_pylist():
+                group = groups.setdefault(found["_tm_rule"], found)
+                if group is not found:
+                    group |= {name: _together(name, group[name], found[name]) for name in found}
+    except (duckdb.Error, OSError) as error:
         words = str(error).splitlines()[0]
         raise DataError(f"TM1101 the {contract.table} cannot be read to the end: {words}") from error
+    return groups
 
 
-def account_of(
-    connection: duckdb.DuckDBPyConnection, project: Project, contract: Contract, source: Source, groups: Groups
-) -> Accounting:
+def _together(name: str, one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return {"_tm_rule": max, "first": min, "last": max}.get(name, int.__add__)(one, other)
+
+
+def account_of(run: Run, project: Project, contract: Contract, source: Source, groups: Groups) -> Accounting:
     """Account for a table's rows; refuse a table without good rows, with too many bad ones, or with mixed zones.
 
     Raises DataError, or TooManyBadRowsError above `data.max_bad_share`.
@@ -240,14 +247,12 @@ def account_of(
         rules=counts,
         warnings=source.warnings + warnings,
     )
-    _refuse_bad(connection, project, contract, source, account)
+    _refuse_bad(run, project, contract, source, account)
     _refuse_mixed_zones(contract, good)
     return account
 
 
-def _refuse_bad(
-    connection: duckdb.DuckDBPyConnection, project: Project, contract: Contract, source: Source, account: Accounting
-) -> None:
+def _refuse_bad(run: Run, project: Project, contract: Contract, source: Source, account: Accounting) -> None:
     where = ", ".join(source.files[:3])
     left = account.read - account.filtered
     if account.read == 0:
@@ -267,7 +272,7 @@ def _refuse_bad(
     ]
     lines += [
         f"  {file}, row {row}: {column or 'record'} = {value!r}"
-        for file, row, _, _, column, value, _ in contract.bad_rows(connection, source, account.rules, _EXAMPLES)
+        for file, row, _, _, column, value, _ in contract.bad_rows(run, source, account.rules, _EXAMPLES)
     ]
     if account.quarantined == left or damaged:
         why = "No row is good" if not damaged else "Damaged customer ids cannot be told apart"

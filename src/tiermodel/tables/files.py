@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from tiermodel.config import Project
 from tiermodel.errors import DataError, OutputError, ProjectError
 from tiermodel.tables import csv_text, workbook
-from tiermodel.tables.sources import FILE, ROW, Source, literal, quoted, scratch_folder
+from tiermodel.tables.sources import FILE, ROW, Part, Source, exactly, literal, quoted, scratch_folder
 
 __all__ = ["open_files"]
 
@@ -143,8 +143,12 @@ def _open_parquet(
     connection: duckdb.DuckDBPyConnection, view: str, files: tuple[str, ...], warnings: tuple[str, ...]
 ) -> Source:
     _refuse_drift(connection, files)
-    names = "[" + ", ".join(_exactly(file) for file in files) + "]"
-    scan = f"read_parquet({names}, filename='{FILE}', file_row_number=true, hive_types_autocast=false)"
+    names = "[" + ", ".join(exactly(file) for file in files) + "]"
+    keys = {tuple(p.split("=")[0] for p in Path(file).parts[:-1] if "=" in p) for file in files}
+    # said and not left to DuckDB, which would judge a file alone by its own path
+    hive = str(len(keys) == 1 and keys != {()}).lower()
+    options = f", filename = '{FILE}', hive_partitioning = {hive}, hive_types_autocast = false"
+    scan = f"read_parquet({names}, file_row_number = true{options})"
     index = [name for name, _ in _described(connection, scan) if _PANDAS_INDEX.fullmatch(name)]
     left_out = ", ".join(quoted(name) for name in ["file_row_number", FILE, *index])
     connection.execute(
@@ -153,12 +157,9 @@ def _open_parquet(
     )
     columns = {name: kind for name, kind in _described(connection, view) if name not in {FILE, ROW}}
     notes = (f"ignored the pandas index {', '.join(index)}",) if index else ()
-    return Source(view, columns, files, warnings=warnings + notes)
-
-
-def _exactly(file: str) -> str:
-    """Return the SQL literal of one file: DuckDB takes a name for a glob."""
-    return literal(glob.escape(file))
+    selected = ", ".join([*map(quoted, columns), FILE, f"file_row_number + 1 AS {ROW}"])
+    parts = tuple(Part(file, selected, options) for file in sorted(files))
+    return Source(view, columns, files, warnings=warnings + notes, parts=parts)
 
 
 def _described(connection: duckdb.DuckDBPyConnection, relation: str) -> list[tuple[str, str]]:
@@ -185,7 +186,7 @@ def _refuse_drift(connection: duckdb.DuckDBPyConnection, files: tuple[str, ...])
 
 def _footer(connection: duckdb.DuckDBPyConnection, file: str) -> dict[str, str]:
     try:
-        rows = connection.execute(f"DESCRIBE FROM read_parquet({_exactly(file)}, hive_partitioning=false)").fetchall()
+        rows = connection.execute(f"DESCRIBE FROM read_parquet({exactly(file)}, hive_partitioning=false)").fetchall()
     except duckdb.Error as error:
         raise DataError(f"TM1101 {file} is damaged or cut short: {_first_line(error)}. Copy it again.") from error
     return {name: kind for name, kind, *_ in rows if not _PANDAS_INDEX.fullmatch(name)}
@@ -241,6 +242,7 @@ def _open_csv(
         f"SELECT *, {literal(table.file)} AS {FILE} FROM read_parquet({literal(str(table.copy))})" for table in tables
     )
     connection.execute(f"CREATE OR REPLACE VIEW {view} AS {parts}")
+    columns = ", ".join(map(quoted, tables[0].header))
     return Source(
         view,
         dict.fromkeys(tables[0].header, "VARCHAR"),
@@ -249,4 +251,8 @@ def _open_csv(
         rejected=tuple(rejected for table in tables for rejected in table.rejected),
         warnings=warnings + tuple(warning for table in tables for warning in table.warnings),
         layouts={table.file: table.layout for table in tables},
+        parts=tuple(
+            Part(str(table.copy), f"{columns}, {ROW}, {literal(table.file)} AS {FILE}")
+            for table in sorted(tables, key=lambda table: table.file)
+        ),
     )

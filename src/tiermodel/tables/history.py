@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tiermodel.config import Project
 from tiermodel.config_data import CustomerColumns
@@ -20,7 +22,7 @@ from tiermodel.tables.kinds import EVENTS, KINDS, MAIN_KINDS
 from tiermodel.tables.output import defused, writing
 from tiermodel.tables.reading import Frame, open_source
 from tiermodel.tables.rules import NEVER, UNKNOWN
-from tiermodel.tables.sources import Source, literal, scratch_folder
+from tiermodel.tables.sources import Part, Run, Source, literal, run_here, scratch_folder
 
 __all__ = [
     "EPOCH",
@@ -48,6 +50,7 @@ _COLUMNS = {
     "cost": ("cost", _NO_AMOUNT),
     "discount": ("discount", _NO_AMOUNT),
 }
+_CONSENT = "tiermodel_consent"
 _PROFILE = {"acquisition_cost": _NO_KEY, "contract_end": _NO_DAY}
 
 
@@ -64,14 +67,16 @@ class Table:
     id_type: str
     whole_ids: bool
 
-    def bad_rows(self, connection: duckdb.DuckDBPyConnection) -> Iterator[Bad]:
+    def bad_rows(self, run: Run) -> Iterator[Bad]:
         """Yield the quarantined rows, ordered by file."""
-        return self.contract.bad_rows(connection, self.source, self.account.rules)
+        return self.contract.bad_rows(run, self.source, self.account.rules)
 
 
 @dataclass(frozen=True)
 class History:
     """Hold the checked tables, united: `rows_sql` selects the good rows as integers, the rest is in the accounts.
+
+    `selects` are its parts, table by table, over the view of each table's source, which `run` reads.
 
     `rows_sql` gives customer_id (BIGINT or VARCHAR), day (INTEGER, days since 1970-01-01, local), amount (BIGINT,
     1/10,000 currency units), order_key (BIGINT) and, where mapped, the columns of `stream_layout`. `columns` names what
@@ -79,11 +84,17 @@ class History:
     """
 
     connection: duckdb.DuckDBPyConnection
+    run: Run
     tables: dict[str, Table]
     columns: frozenset[str]
     first_day: date
     last_day: date
-    rows_sql: str
+    selects: dict[str, str]
+
+    @property
+    def rows_sql(self) -> str:
+        """Select the good rows of every table."""
+        return " UNION ALL ".join(self.selects.values())
 
     @property
     def account(self) -> Accounting:
@@ -98,7 +109,7 @@ class History:
     def bad_rows(self) -> Iterator[Bad]:
         """Yield the quarantined rows of every table."""
         for table in self.tables.values():
-            yield from table.bad_rows(self.connection)
+            yield from table.bad_rows(self.run)
 
     def write_quarantine(self, path: Path) -> None:
         """Write the quarantined rows to a CSV file that a spreadsheet opens without running formulas."""
@@ -126,14 +137,18 @@ def connect(project: Project) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def open_history(project: Project, connection: duckdb.DuckDBPyConnection | None = None, **frames: Frame) -> History:
+def open_history(
+    project: Project, connection: duckdb.DuckDBPyConnection | None = None, run: Run | None = None, **frames: Frame
+) -> History:
     """Read every table of the project once: each row is good, filtered or quarantined, and counted.
 
     A table can be handed over by its name, as a DataFrame or Arrow table: `open_history(project, transactions=frame)`.
     Raises DataError where a table has no good row, TooManyBadRowsError above `data.max_bad_share`, ProjectError for a
-    mapping that does not fit the columns. Without `connection`, one is made with the project's memory limit.
+    mapping that does not fit the columns. Without `connection`, one is made with the project's memory limit;
+    without `run`, the rows are read in this process.
     """
     connection = connection or connect(project)
+    run = run or run_here(connection)
     tables: dict[str, Table] = {}
     days: Groups = {}
     if unknown := set(frames) - {name for name in TABLES if getattr(project.data, name) is not None}:
@@ -142,29 +157,33 @@ def open_history(project: Project, connection: duckdb.DuckDBPyConnection | None 
         if getattr(project.data, name) is not None:
             source = open_source(connection, project, name, frames.get(name))
             contract = compile_contract(connection, project, name, source)
-            groups = scan(connection, contract)
+            groups = scan(run, contract, source)
             days = days or groups
-            tables[name] = _table(connection, project, contract, source, groups)
+            account = account_of(run, project, contract, source, groups)
+            tables[name] = _table(connection, contract, source, account, groups)
     layout = stream_layout(project, tables)
-    parts = [sql for table in tables.values() for sql in stream_rows(table, layout, tables)]
-    rows_sql = " UNION ALL ".join(parts)
-    if condition := _consent(connection, tables):
-        rows_sql = f"SELECT {', '.join(layout)} FROM ({rows_sql}) {condition}"
-        tables = _without_consent(connection, tables, " UNION ALL ".join(parts), rows_sql)
+    selects = {name: " UNION ALL ".join(stream_rows(table, layout, tables)) for name, table in tables.items()}
+    if join := _consent(connection, tables):
+        consent, kept, left_out = join
+        tables = {name: replace(table, source=replace(table.source, beside=consent)) for name, table in tables.items()}
+        tables = {
+            name: _without_consent(run, name, table, f"{selects[name]}) {left_out}") for name, table in tables.items()
+        }
+        selects = {name: f"SELECT {', '.join(layout)} FROM ({sql}) {kept}" for name, sql in selects.items()}
     return History(
         connection=connection,
+        run=run,
         tables=tables,
         columns=history_columns(project),
         first_day=EPOCH + timedelta(days=days[GOOD]["first"]),
         last_day=EPOCH + timedelta(days=days[GOOD]["last"]),
-        rows_sql=rows_sql,
+        selects=selects,
     )
 
 
 def _table(
-    connection: duckdb.DuckDBPyConnection, project: Project, contract: Contract, source: Source, groups: Groups
+    connection: duckdb.DuckDBPyConnection, contract: Contract, source: Source, account: Accounting, groups: Groups
 ) -> Table:
-    account = account_of(connection, project, contract, source, groups)
     kind = connection.execute(f"DESCRIBE SELECT _tm_customer_id_value FROM ({contract.checked})").fetchall()[0][1]
     return Table(contract, source, account, kind, whole_ids=groups[GOOD].get("ids_not_float") == 0)
 
@@ -294,11 +313,16 @@ def _order_key(contract: Contract) -> str:
     return f"CASE WHEN {key} = {UNKNOWN} THEN {_ORDER_OF_DAY} ELSE {key} END"
 
 
-def _consent(connection: duckdb.DuckDBPyConnection, tables: dict[str, Table]) -> str:
-    """Return the join that leaves out customers who opted out or did not consent; nothing where neither is mapped."""
+def _consent(
+    connection: duckdb.DuckDBPyConnection, tables: dict[str, Table]
+) -> tuple[dict[str, Part], str, str] | None:
+    """List the customers who opted out, or who consented, where either is mapped, in a scratch file.
+
+    Return the list, the join that keeps rows, and the join that keeps those that are to be left out.
+    """
     mapped = tables["customers"].contract.mapped if "customers" in tables else {}
     if not {"consent", "opt_out"} & set(mapped):
-        return ""
+        return None
     contract = tables["customers"].contract
     refused = f"(coalesce({contract.value('opt_out', 'false')}, false) "
     refused += f"OR NOT coalesce({contract.value('consent', 'true')}, false))"
@@ -307,29 +331,31 @@ def _consent(connection: duckdb.DuckDBPyConnection, tables: dict[str, Table]) ->
     latest = f"arg_max({refused}, {since}::BIGINT * 2 + {refused}::INTEGER)"  # of rows of one day a refusal counts
     customers = stream_rows(tables["customers"], layout, tables)[0].removeprefix("SELECT ")
     wanted = f"NOT {latest}" if "consent" in mapped else latest
-    connection.execute(f"CREATE OR REPLACE TABLE tiermodel_consent AS SELECT {customers} GROUP BY ALL HAVING {wanted}")
-    return f"{'SEMI' if 'consent' in mapped else 'ANTI'} JOIN tiermodel_consent USING (customer_id)"
+    listed = scratch_folder(connection) / "consent.parquet"
+    connection.execute(f"COPY (SELECT {customers} GROUP BY ALL HAVING {wanted}) TO {literal(str(listed))}")
+    connection.execute(f"CREATE OR REPLACE VIEW {_CONSENT} AS FROM read_parquet({literal(str(listed))})")
+    joins = [f"{kind} JOIN {_CONSENT} USING (customer_id)" for kind in ("SEMI", "ANTI")]
+    kept, left_out = joins if "consent" in mapped else reversed(joins)
+    return {_CONSENT: Part(str(listed), "customer_id")}, kept, left_out
 
 
 def _ids_differ(tables: dict[str, Table]) -> bool:
     return len({table.id_type for table in tables.values()}) > 1
 
 
-def _without_consent(
-    connection: duckdb.DuckDBPyConnection, tables: dict[str, Table], every: str, kept: str
-) -> dict[str, Table]:
-    """Count as filtered, table by table, the rows of customers who are left out."""
-    count = "SELECT kind, count(*), count(DISTINCT customer_id) FROM ({}) GROUP BY kind"
-    before = {kind: found for kind, *found in connection.execute(count.format(every)).fetchall()}
-    after = {kind: found for kind, *found in connection.execute(count.format(kept)).fetchall()}
-    result = {}
-    for name, table in tables.items():
-        codes = [KINDS[kind] for kind in MAIN_KINDS[name]]
-        rows = sum(before[code][0] - after.get(code, (0, 0))[0] for code in codes if code in before)
-        customers = max((before[code][1] - after.get(code, (0, 0))[1] for code in codes if code in before), default=0)
-        account = replace(table.account, filtered=table.account.filtered + rows)
-        if rows:
-            note = f"{rows:,} rows of {name}, of {customers:,} customers, are left out: opted out, or no consent"
-            account = replace(account, warnings=(*account.warnings, note))
-        result[name] = replace(table, account=account)
-    return result
+def _without_consent(run: Run, name: str, table: Table, left_out: str) -> Table:
+    """Count as filtered the rows of customers who are left out."""
+    query = f"SELECT kind, customer_id, count(*) AS rows FROM ({left_out} GROUP BY ALL"
+    batches = list(run(table.source, query))
+    if not sum(batch.num_rows for batch in batches):
+        return table
+    sums = [("rows", "sum"), ("customer_id", "count_distinct")]
+    found = pa.Table.from_batches(batches).group_by("kind").aggregate(sums)
+    codes = pa.array([KINDS[kind] for kind in MAIN_KINDS[name]], pa.int8())
+    found = found.filter(pc.is_in(found["kind"], codes))
+    rows, customers = pc.sum(found["rows_sum"]).as_py() or 0, pc.max(found["customer_id_count_distinct"]).as_py()
+    if not rows:
+        return table
+    note = f"{rows:,} rows of {name}, of {customers:,} customers, are left out: opted out, or no consent"
+    account = replace(table.account, filtered=table.account.filtered + rows, warnings=(*table.account.warnings, note))
+    return replace(table, account=account)

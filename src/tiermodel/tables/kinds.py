@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tiermodel.config_data import EventKind
 
-__all__ = ["EVENTS", "KINDS", "MAIN_KINDS"]
+__all__ = ["EVENTS", "KINDS", "MAIN_KINDS", "RowCounts"]
 
 EVENTS: tuple[str, ...] = get_args(EventKind)
 _NAMES = ("transaction", *EVENTS, "invoice", "overdue", "paid", "dispute", "service_cost", "profile", "signup")
@@ -21,3 +25,15 @@ MAIN_KINDS: dict[str, tuple[str, ...]] = {
     "customers": ("profile",),
 }
 """The kinds of which every good row of a table gives exactly one."""
+
+
+def _none() -> NDArray[np.int64]:
+    return np.zeros(len(KINDS), dtype=np.int64)
+
+
+@dataclass
+class RowCounts:
+    """Count the rows of a stream that were used, and those dropped because they repeat another, by code of kind."""
+
+    used: NDArray[np.int64] = field(default_factory=_none)
+    duplicates: NDArray[np.int64] = field(default_factory=_none)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import duckdb
@@ -98,7 +99,7 @@ def _joined(
     source = from_copy(connection, f"{name}_source", f"{key}.query", copy)
     rejected = tuple(record for part in parts for record in part.rejected)
     warnings = tuple(warning for part in parts for warning in part.warnings)
-    return Source(source.view, source.columns, source.files, False, rejected, warnings)
+    return replace(source, rejected=rejected, warnings=warnings)
 
 
 def _refuse_unlike_select(cursor: duckdb.DuckDBPyConnection, key: str, query: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -16,9 +18,37 @@ import pyarrow.parquet as pq
 from tiermodel.errors import DataError
 from tiermodel.tables.csv_text import Layout, Rejected
 
-__all__ = ["FILE", "ROW", "Source", "check_names", "from_batches", "literal", "quoted", "scratch_folder"]
+__all__ = [
+    "FILE",
+    "ROW",
+    "Part",
+    "Run",
+    "Source",
+    "check_names",
+    "exactly",
+    "from_batches",
+    "literal",
+    "quoted",
+    "run_here",
+    "scratch_folder",
+]
 
 FILE, ROW = "_file", "_row"
+_BATCH = 10_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """Name a Parquet file with rows of a view, and how they are selected from it, so that a part can be read alone."""
+
+    path: str
+    columns: str
+    options: str = ""
+
+    def rows(self, first: int = 0, last: int = 1 << 62) -> str:
+        """Return the SELECT of the rows from number `first` to `last` of the file, from 0, as the view gives them."""
+        scan = f"read_parquet({exactly(self.path)}, file_row_number = true{self.options})"
+        return f"SELECT {self.columns} FROM {scan} WHERE file_row_number BETWEEN {first} AND {last}"
 
 
 @dataclass(frozen=True)
@@ -26,7 +56,8 @@ class Source:
     """Name the view of a table's source rows, its columns with their DuckDB types, and the files behind it.
 
     The view also has `_file` and `_row` (number of the record in its file, from 1). For CSV, `rejected` tells which
-    records have no place in the view, and `line` turns a record's number into a line of the file.
+    records have no place in the view, and `line` turns a record's number into a line of the file. `parts` are the files
+    that the view reads, sorted by name; `beside` are other views that SQL over this one may use.
     """
 
     view: str
@@ -36,11 +67,30 @@ class Source:
     rejected: tuple[Rejected, ...] = ()
     warnings: tuple[str, ...] = ()
     layouts: dict[str, Layout] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
+    beside: dict[str, Part] = field(default_factory=dict)
 
     def line(self, file: str, row: int) -> int:
         """Return the line of a CSV record, or the row number of a Parquet row, both from 1."""
         layout = self.layouts.get(file)
         return layout.line(row) if layout else row
+
+
+Run: TypeAlias = Callable[[Source, str], Iterator[pa.RecordBatch]]
+"""Run a query over the view of a source: once, or over one part of its rows after the other, in the order of `parts`.
+A query is therefore one whose results for parts can be put together."""
+
+
+def run_here(connection: duckdb.DuckDBPyConnection) -> Run:
+    """Run queries once, over all rows, in this process."""
+
+    def run(_: Source, sql: str) -> Iterator[pa.RecordBatch]:
+        cursor = connection.cursor()
+        # without insertion order DuckDB gives the batches of a sorted result in any order
+        cursor.execute("SET preserve_insertion_order = true")
+        yield from cursor.sql(sql).to_arrow_reader(_BATCH)
+
+    return run
 
 
 def quoted(name: str) -> str:
@@ -59,6 +109,11 @@ def literal(value: str) -> str:
     "'it''s'"
     """
     return "'" + value.replace("'", "''") + "'"
+
+
+def exactly(file: str) -> str:
+    """Return the SQL literal of one file: DuckDB takes a name for a glob."""
+    return literal(glob.escape(file))
 
 
 def scratch_folder(connection: duckdb.DuckDBPyConnection) -> Path:
@@ -101,4 +156,5 @@ def from_copy(connection: duckdb.DuckDBPyConnection, view: str, what: str, copy:
     )
     described = connection.execute(f"DESCRIBE {view}").fetchall()
     columns = {name: kind for name, kind, *_ in described if name not in {FILE, ROW}}
-    return Source(view, columns, (what,))
+    selected = [*map(quoted, columns), f"{literal(what)} AS {FILE}", f"file_row_number + 1 AS {ROW}"]
+    return Source(view, columns, (what,), parts=(Part(str(copy), ", ".join(selected)),))

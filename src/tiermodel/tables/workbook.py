@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
@@ -41,7 +42,7 @@ def load(connection: duckdb.DuckDBPyConnection, view: str, file: str, warnings: 
     columns = [_column(list(column)) for column in zip(*kept, strict=True)] or [pa.array([], pa.string())] * len(names)
     schema = pa.schema([(str(name), column.type) for name, column in zip(names, columns, strict=True)])
     source = from_batches(connection, view, file, schema, [pa.record_batch(columns, schema=schema)])
-    return Source(source.view, source.columns, source.files, warnings=warnings)
+    return replace(source, warnings=warnings)
 
 
 def _column(cells: list[Any]) -> pa.Array:

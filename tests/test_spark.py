@@ -1,0 +1,217 @@
+"""Spark gives, to the bit, what DuckDB gives, however the work is cut; accounts and quarantine are the same too."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from histories import MAPPED, as_dates, random_histories, same_bits
+from test_panel import DAYS, HISTORIES, OTHERS, as_file_rows, file_project, write_other_tables
+from tiermodel.cli import main
+from tiermodel.config import Project
+from tiermodel.engines import spark
+from tiermodel.engines.chosen import open_history
+from tiermodel.errors import DataError, ProjectError, TooManyBadRowsError
+from tiermodel.features.panel import Tally, build_panel, write_features
+from tiermodel.predict import score
+from worlds import TrainedWorld
+
+JAVA = shutil.which("java") or os.environ.get("JAVA_HOME")
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Any]:
+    """Start one session on two cores, on the loopback interface only, with splits and partitions of a few rows."""
+    if not JAVA:
+        pytest.skip("Spark needs Java, which is not on this machine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MASTER", "local[2]")
+        patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+        patch.setenv("PYSPARK_PYTHON", sys.executable)
+        patch.setattr(spark, "_SPLIT_ROWS", 400)
+        patch.setattr(spark, "_PARTITION_ROWS", 50)
+        patch.setattr(spark, "_PACK_BYTES", 1 << 15)
+        started = spark.session()
+        assert spark.session() is started
+        yield started
+        started.stop()
+
+
+@pytest.fixture
+def parts(session: Any) -> Callable[[int], None]:
+    """Set the number of partitions."""
+    return lambda number: session.conf.set("spark.sql.shuffle.partitions", number)
+
+
+def on_spark(project: Project) -> Project:
+    return project.model_copy(update={"data": project.data.model_copy(update={"engine": "spark"})})
+
+
+def same_panels(project: Project, dates: tuple[date, ...]) -> dict[str, Any]:
+    """Build a panel with its outcome on both engines, compare bits and accounts, and give the accounts."""
+    here, there = Tally(), Tally()
+    panels = [
+        build_panel(one, dates, with_outcome=True, tally=tally)
+        for one, tally in ((project, here), (on_spark(project), there))
+    ]
+    one, other = (pa.Table.from_pandas(panel, preserve_index=False) for panel in panels)
+    assert same_bits(one, other)
+    assert here.accounts == there.accounts
+    return there.accounts
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Make a shop of every table: duplicates, bad rows, refusals, and one customer with half of the transactions."""
+    folder = tmp_path_factory.mktemp("shop")
+    rows = as_file_rows(HISTORIES)
+    heavy = rows[rows["customer_id"] == rows["customer_id"].value_counts().index[0]]
+    copies = [heavy.assign(time=heavy["time"] + pd.Timedelta(minutes=n)) for n in range(1, 1 + len(rows) // len(heavy))]
+    bad = rows.head(5).assign(amount=float("nan"))
+    every = pd.concat([rows, *copies, bad, rows.head(7)])
+    every.sample(frac=1, random_state=1).to_parquet(folder / "rows.parquet", row_group_size=150)
+    write_other_tables(folder)
+    customers = pd.read_csv(folder / "customers.csv", dtype=str)
+    customers["no_contact"] = ["yes" if n % 9 == 0 else "no" for n in range(len(customers))]
+    customers.to_csv(folder / "customers.csv", index=False)
+    events = pd.read_csv(folder / "events.csv", dtype=str)
+    events.loc[:3, "time"] = "soon"
+    events.to_csv(folder / "events.csv", index=False)
+    project = file_project(folder / "rows.parquet")
+    assert project.data.customers is not None
+    columns = project.data.customers.columns.model_copy(update={"opt_out": "no_contact"})
+    table = project.data.customers.model_copy(update={"columns": columns})
+    return project.model_copy(update={"data": project.data.model_copy(update={"customers": table})})
+
+
+@pytest.mark.parametrize("number", [1, 2, 7])
+def test_features_of_every_table_are_the_same_bits(shop: Project, parts: Callable[[int], None], number: int) -> None:
+    parts(number)
+    accounts = same_panels(shop, as_dates(DAYS))
+    sales = accounts["transactions"]
+    assert min(sales.deduplicated, sales.filtered) > 0
+    assert (sales.quarantined, accounts["events"].quarantined) == (5, 4)
+    assert "opted out" in sales.warnings[-1]
+    assert set(accounts) == {"transactions", *OTHERS}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_random_histories_with_whole_ids_and_rows_to_come(
+    tmp_path: Path, parts: Callable[[int], None], seed: int
+) -> None:
+    parts(3 + seed)
+    rows = as_file_rows(random_histories(seed, customers=24))
+    ids = rows["customer_id"].str[2:].astype(int) * (-1) ** rows["customer_id"].str[2:].astype(int)
+    for n in range(2):  # and files in folders that hold a column
+        (tmp_path / f"shard={n}").mkdir()
+        part = rows.assign(customer_id=ids).iloc[n::2]
+        part.to_parquet(tmp_path / f"shard={n}" / "rows.parquet", row_group_size=60)
+    project = file_project(tmp_path / "shard=*" / "*.parquet")
+    accounts = same_panels(project, as_dates(DAYS[:2]))
+    assert accounts["transactions"].out_of_window > 0
+
+
+def test_duplicates_that_are_kept_and_a_frame_in_memory(parts: Callable[[int], None]) -> None:
+    parts(2)
+    rows = as_file_rows(HISTORIES).head(300)
+    transactions = {"duplicates": "keep", "columns": {name: name for name in MAPPED}}
+    project = Project.model_validate({"version": 1, "name": "t", "data": {"transactions": transactions}})
+    tables = []
+    for one in (project, on_spark(project)):
+        history = open_history(one, transactions=pd.concat([rows, rows.head(50)]))
+        tables.append(pa.Table.from_pandas(build_panel(one, as_dates(DAYS[-1:]), history=history)))
+    assert same_bits(*tables)
+
+
+def test_scores_and_their_quarantine_are_the_same(
+    trained: TrainedWorld, tmp_path: Path, parts: Callable[[int], None]
+) -> None:
+    parts(3)
+    rows = pd.read_parquet(str(trained.project.data.transactions.path)).astype({"amount": str})
+    bad = rows.head(4).assign(amount=["abc", "", "1e400", "=1+1"])
+    pd.concat([bad, rows, rows.head(9)]).to_csv(tmp_path / "rows.csv", index=False)
+    table = trained.project.data.transactions.model_copy(update={"path": str(tmp_path / "rows.csv")})
+    project = trained.project.model_copy(
+        update={"data": trained.project.data.model_copy(update={"transactions": table})}
+    )
+    here = score(project, trained.bundle, "2023-10-01", tmp_path / "duckdb.parquet")
+    there = score(on_spark(project), trained.bundle, "2023-10-01", tmp_path / "spark.parquet")
+    assert here == there
+    assert (here.accounts["transactions"].quarantined, here.accounts["transactions"].deduplicated) == (4, 9)
+    assert same_bits(pq.read_table(tmp_path / "duckdb.parquet"), pq.read_table(tmp_path / "spark.parquet"))
+    beside = [(tmp_path / f"{name}.quarantine.csv").read_bytes() for name in ("duckdb", "spark")]
+    assert beside[0] == beside[1]
+
+
+def test_the_command_line_on_spark(
+    trained: TrainedWorld,
+    tmp_path: Path,
+    parts: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parts(2)
+    settings = on_spark(trained.project).model_dump(mode="json", exclude={"folder"}, exclude_none=True)
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    words = ("features", "shop.yaml", "--as-of", "latest", "--out", "features.parquet")
+    monkeypatch.setattr(sys, "argv", ["tiermodel", *words])
+    try:
+        main()
+    except SystemExit as stop:
+        assert stop.code in {None, 0}  # noqa: PT017
+    assert "rows in features.parquet" in capsys.readouterr().out
+    write_features(trained.project, "latest", tmp_path / "duckdb.parquet")
+    assert same_bits(pq.read_table("features.parquet"), pq.read_table("duckdb.parquet"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["duckdb.parquet", "features.parquet", "shop.yaml"]
+
+
+# refusals
+
+
+def test_faults_in_a_task_are_ours(shop: Project, tmp_path: Path, session: Any) -> None:
+    assert session
+    table = shop.data.transactions.model_copy(update={"where": "amount < 0 or amount = 'nan'"})
+    strict = shop.data.model_copy(update={"transactions": table, "max_bad_share": 0.0})
+    with pytest.raises(TooManyBadRowsError, match="break the contract"):
+        open_history(on_spark(shop.model_copy(update={"data": strict})))
+    big = [{"customer_id": 1, "time": date(2020, 1, n), "amount": 9e11} for n in range(1, 29)] * 40
+    pq.write_table(pa.Table.from_pylist(big), tmp_path / "rows.parquet")
+    columns = {name: name for name in ("customer_id", "time", "amount")}
+    transactions = {"path": str(tmp_path / "rows.parquet"), "columns": columns, "duplicates": "keep"}
+    data = {"engine": "spark", "transactions": transactions}
+    with pytest.raises(DataError, match=r"customer 1: amounts add up to .* more than 64 bits"):
+        build_panel(Project.model_validate({"version": 1, "name": "t", "data": data}), [date(2021, 1, 1)])
+
+
+def test_an_executor_that_does_not_see_a_file_or_has_another_version_says_so(shop: Project) -> None:
+    part = open_history(shop).tables["transactions"].source.parts[0]
+    with pytest.raises(DataError, match=r"does not see /nowhere.*TMPDIR"):
+        spark._refuse_unseen(replace(part, path="/nowhere"))
+    with pytest.raises(ProjectError, match=r"executor has duckdb .*, the driver 0\.1: install the same"):
+        spark._refuse_other_versions({"duckdb": "0.1"})
+
+
+def test_without_java_or_pyspark_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyspark")
+    from pyspark.sql import SparkSession  # noqa: PLC0415
+
+    monkeypatch.setattr(SparkSession, "getActiveSession", classmethod(lambda _: None))
+    monkeypatch.setenv("JAVA_HOME", "/nowhere")
+    with pytest.raises(ProjectError, match="needs Java 17"):
+        spark.session()
+    monkeypatch.setitem(sys.modules, "pyspark.sql", None)
+    with pytest.raises(ProjectError, match=r"pip install 'tiermodel\[spark\]'"):
+        spark.session()
