@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import duckdb
 import pyarrow as pa
 
-from tiermodel.errors import DataError, OutputError
-from tiermodel.tables.history import EPOCH, History
+from tiermodel.config import Project
+from tiermodel.errors import DataError, OutputError, TierModelError
+from tiermodel.tables.history import EPOCH, History, connect
 from tiermodel.tables.sources import literal, scratch_folder
 
-__all__ = ["query_faults", "rows_from", "sorted_rows"]
+__all__ = ["query_faults", "rows_from", "sorted_again", "sorted_rows"]
 
 BATCH_ROWS = 122_880  # DuckDB's own row group: larger batches are not filled
 # The pass does not care for the order within a day, but equal rows must be neighbours to be found; a fourth key
@@ -37,6 +38,30 @@ def sorted_rows(history: History, before_day: int) -> Iterator[pa.RecordBatch]:
         wanted = f"SELECT * FROM ({history.rows_sql}) WHERE day < {int(before_day)}"
         for rows in _in_ranges(history, cursor, wanted, 8 * len(columns)):
             yield from cursor.sql(f"{rows} ORDER BY {keys}").to_arrow_reader(BATCH_ROWS)
+
+
+def sorted_again(
+    project: Project, batches: Iterable[pa.RecordBatch], schema: pa.Schema, keys: str
+) -> Iterator[pa.RecordBatch]:
+    """Sort what was made of the rows by other keys, spilling to disk; the keys must tell rows apart."""
+    faults: list[Exception] = []
+
+    def watched() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches
+        except Exception as error:  # Arrow would make an OSError of it
+            faults.append(error)
+            raise
+
+    reader = pa.RecordBatchReader.from_batches(schema, watched())
+    # a DuckDB of its own: the threads of the one that feeds the reader must not wait for the reader
+    try:
+        with connect(project) as connection, query_faults():
+            connection.execute("SET preserve_insertion_order = true")
+            for batch in connection.from_arrow(reader).order(keys).to_arrow_reader(BATCH_ROWS):
+                yield batch.cast(schema)
+    except TierModelError as error:
+        raise faults[0] if faults else error from None
 
 
 def _in_ranges(history: History, cursor: duckdb.DuckDBPyConnection, rows: str, row_bytes: int) -> Iterator[str]:

@@ -14,10 +14,21 @@ import duckdb
 
 from tiermodel.config import Project
 from tiermodel.config_data import CustomerColumns
-from tiermodel.errors import ProjectError
-from tiermodel.tables.contract import GOOD, Accounting, Bad, Contract, Groups, account_of, compile_contract, scan
+from tiermodel.errors import DataError, ProjectError
+from tiermodel.tables.contract import (
+    FILTERED,
+    GOOD,
+    Accounting,
+    Bad,
+    Contract,
+    Groups,
+    account_of,
+    compile_contract,
+    scan,
+)
 from tiermodel.tables.kinds import EVENTS, KINDS, MAIN_KINDS
 from tiermodel.tables.output import defused, writing
+from tiermodel.tables.private import hash_key
 from tiermodel.tables.reading import Frame, open_source
 from tiermodel.tables.rules import NEVER, UNKNOWN
 from tiermodel.tables.sources import Source, literal, scratch_folder
@@ -133,6 +144,7 @@ def open_history(project: Project, connection: duckdb.DuckDBPyConnection | None 
     Raises DataError where a table has no good row, TooManyBadRowsError above `data.max_bad_share`, ProjectError for a
     mapping that does not fit the columns. Without `connection`, one is made with the project's memory limit.
     """
+    hash_key(project)  # without it nothing could be written: better told now
     connection = connection or connect(project)
     tables: dict[str, Table] = {}
     days: Groups = {}
@@ -202,9 +214,8 @@ def project_key(column: str) -> str:
 def stream_layout(project: Project, tables: dict[str, Table]) -> dict[str, str]:
     """List the columns of the stream with the SQL of what stands in them where a row has nothing to say."""
     mapped = tables["transactions"].contract.mapped
-    as_text = len({table.id_type for table in tables.values()}) > 1
     layout = {
-        "customer_id": "VARCHAR" if as_text else tables["transactions"].id_type,
+        "customer_id": _id_type(tables),
         "day": _NO_DAY,
         "amount": _NO_KEY,
         "order_key": _NO_KEY,
@@ -232,9 +243,7 @@ class _Emitted(NamedTuple):
 def stream_rows(table: Table, layout: dict[str, str], tables: dict[str, Table]) -> list[str]:
     """Return the SELECTs, over the view of a table's source rows, that give its good rows as rows of the stream."""
     contract = table.contract
-    customer = "_tm_customer_id_value"
-    if table.whole_ids:
-        customer = f"left({customer}, length({customer}) - 2)"
+    customer = _customer(table)
     selects = []
     for row in _emitted(contract):
         values = {"customer_id": f"{customer}::{layout['customer_id']}", "kind": f"{row.kind}::TINYINT"}
@@ -295,41 +304,73 @@ def _order_key(contract: Contract) -> str:
 
 
 def _consent(connection: duckdb.DuckDBPyConnection, tables: dict[str, Table]) -> str:
-    """Return the join that leaves out customers who opted out or did not consent; nothing where neither is mapped."""
+    """Return the join that leaves out customers who opted out or did not consent; nothing where neither is mapped.
+
+    The latest row of a customer counts, whatever the date of a snapshot: the law binds now. Where there is doubt, the
+    answer is no: a row quarantined for another column still refuses, an unreadable flag or date does, and of rows of
+    one day the refusal counts.
+    """
     mapped = tables["customers"].contract.mapped if "customers" in tables else {}
     if not {"consent", "opt_out"} & set(mapped):
         return ""
     contract = tables["customers"].contract
-    refused = f"(coalesce({contract.value('opt_out', 'false')}, false) "
-    refused += f"OR NOT coalesce({contract.value('consent', 'true')}, false))"
-    layout = {"customer_id": "VARCHAR" if _ids_differ(tables) else tables["customers"].id_type}
-    since = contract.value("valid_from", NEVER)
-    latest = f"arg_max({refused}, {since}::BIGINT * 2 + {refused}::INTEGER)"  # of rows of one day a refusal counts
-    customers = stream_rows(tables["customers"], layout, tables)[0].removeprefix("SELECT ")
-    wanted = f"NOT {latest}" if "consent" in mapped else latest
-    connection.execute(f"CREATE OR REPLACE TABLE tiermodel_consent AS SELECT {customers} GROUP BY ALL HAVING {wanted}")
+    opted_out = "coalesce(_tm_opt_out_value, _tm_opt_out_text IS NOT NULL)" if "opt_out" in mapped else "false"
+    refused = f"({opted_out} OR NOT coalesce({contract.value('consent', 'true')}, false))"
+    since = f"{contract.value('valid_from', NEVER)}::BIGINT"
+    if "valid_from" in mapped:
+        unread = "_tm_valid_from_clean IS NULL AND _tm_valid_from_text IS NOT NULL"
+        since = f"CASE WHEN {unread} THEN CASE WHEN {refused} THEN 2147483647 ELSE {NEVER} END ELSE {since} END"
+    customer = f"{_customer(tables['customers'])}::{_id_type(tables)}"
+    latest = "arg_max(refused, since * 2 + refused::INTEGER)"
+    connection.execute(
+        "CREATE OR REPLACE TABLE tiermodel_consent AS SELECT customer_id FROM "
+        f"(SELECT {customer} AS customer_id, {refused} AS refused, {since} AS since FROM ({contract.checked}) "
+        f"WHERE _tm_rule <> {FILTERED} AND _tm_customer_id_value IS NOT NULL) "
+        f"GROUP BY customer_id HAVING {f'NOT {latest}' if 'consent' in mapped else latest}"
+    )
     return f"{'SEMI' if 'consent' in mapped else 'ANTI'} JOIN tiermodel_consent USING (customer_id)"
 
 
-def _ids_differ(tables: dict[str, Table]) -> bool:
-    return len({table.id_type for table in tables.values()}) > 1
+def _customer(table: Table) -> str:
+    """Return the SQL of a row's customer id, without the ending of 13085.0 where all ids of the table have it."""
+    customer = "_tm_customer_id_value"
+    if not table.whole_ids:
+        return customer
+    return f"CASE WHEN ends_with({customer}, '.0') THEN left({customer}, length({customer}) - 2) ELSE {customer} END"
+
+
+def _id_type(tables: dict[str, Table]) -> str:
+    """Return the type of ids in the stream: text, unless they are numbers in every table."""
+    types = {table.id_type for table in tables.values()}
+    return types.pop() if len(types) == 1 else "VARCHAR"
 
 
 def _without_consent(
     connection: duckdb.DuckDBPyConnection, tables: dict[str, Table], every: str, kept: str
 ) -> dict[str, Table]:
-    """Count as filtered, table by table, the rows of customers who are left out."""
-    count = "SELECT kind, count(*), count(DISTINCT customer_id) FROM ({}) GROUP BY kind"
-    before = {kind: found for kind, *found in connection.execute(count.format(every)).fetchall()}
-    after = {kind: found for kind, *found in connection.execute(count.format(kept)).fetchall()}
+    """Count as filtered, table by table, the rows of customers who are left out; refuse where nobody is left."""
+    codes = {name: ", ".join(str(KINDS[kind]) for kind in MAIN_KINDS[name]) for name in tables}
+    counts = (
+        f"count(*) FILTER (kind IN ({c})), count(DISTINCT customer_id) FILTER (kind IN ({c}))" for c in codes.values()
+    )
+    count = f"SELECT {', '.join(counts)} FROM ({{}})"
+    before, after = (connection.execute(count.format(rows)).fetchall()[0] for rows in (every, kept))
+    lost = [one - other for one, other in zip(before, after, strict=True)]
     result = {}
-    for name, table in tables.items():
-        codes = [KINDS[kind] for kind in MAIN_KINDS[name]]
-        rows = sum(before[code][0] - after.get(code, (0, 0))[0] for code in codes if code in before)
-        customers = max((before[code][1] - after.get(code, (0, 0))[1] for code in codes if code in before), default=0)
-        account = replace(table.account, filtered=table.account.filtered + rows)
+    for place, (name, table) in enumerate(tables.items()):
+        rows, customers = lost[2 * place : 2 * place + 2]
+        notes = []
         if rows:
-            note = f"{rows:,} rows of {name}, of {customers:,} customers, are left out: opted out, or no consent"
-            account = replace(account, warnings=(*account.warnings, note))
-        result[name] = replace(table, account=account)
+            notes.append(f"{rows:,} rows of {name}, of {customers:,} customers, are left out: opted out, or no consent")
+        if name == "customers" and rows == sum(lost[::2]):
+            notes.append(
+                "no customer who is left out has a row in another table: are ids written alike, not as 00123 and 123?"
+            )
+        account = replace(table.account, filtered=table.account.filtered + rows)
+        result[name] = replace(table, account=replace(account, warnings=(*account.warnings, *notes)))
+    if not after[list(tables).index("transactions")]:
+        raise DataError(
+            f"TM2080 none of {before[1]:,} customers with transactions may be used: all opted out, or none consented "
+            "(no row is no consent); check data.customers.columns, and that ids are written alike in both tables"
+        )
     return result
