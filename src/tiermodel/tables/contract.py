@@ -62,8 +62,8 @@ class Contract:
 
     `checked` selects every source row with its parsed values (`_tm_<column>_value`) and the number of the first rule it
     breaks (`_tm_rule`); `counts` groups those; `mapped` gives the project's words for our columns; `row_key` is the SQL
-    of a hash of the whole row; `keep_duplicates` tells that equal rows are meant, `hide_values` that only the shape of a
-    bad value may be shown.
+    of a hash of the whole row; `keep_duplicates` tells that equal rows are meant, `hide_values` that only shapes of
+    bad values may be shown.
     """
 
     table: str
