@@ -106,7 +106,7 @@ class World:
         inside = (rows["day"] >= now) & (rows["day"] < now + days)
         brought = rows["amount"] - rows["cost"] if measure == "margin" else rows["amount"]
         size = len(self._people["start"])
-        sums = np.bincount(rows["customer"][inside], brought[inside], minlength=size)
+        sums = np.bincount(rows["customer"][inside], brought[inside], minlength=size).astype(np.float64)
         return self._series(sums, self._people["start"] < now)
 
     def tier(self, as_of: date, horizon_days: int, shares: tuple[float, ...] = (0.01, 0.05, 0.2)) -> pd.Series:
@@ -324,7 +324,9 @@ def _order_lines(draw: Draw, people: Columns, customer: Ints, day: Ints, first: 
     back = {name: column[returned] for name, column in rows.items()}
     back["day"] = back["day"] + draw.integers(1, 21, returned.sum())
     back |= {name: -back[name] for name in ("amount", "quantity", "cost", "discount")}
-    return {name: np.concatenate([rows[name], back[name]]) for name in rows}, np.bincount(order, amount)
+    return {name: np.concatenate([rows[name], back[name]]) for name in rows}, np.bincount(order, amount).astype(
+        np.float64
+    )
 
 
 def _events(draw: Draw, people: Columns, end: int) -> Columns:
