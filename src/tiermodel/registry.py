@@ -79,7 +79,7 @@ _EPOCH = date(1970, 1, 1)
 _UNLOGGED: Any = {
     "folder": True,
     "tracking": True,
-    "data": dict.fromkeys(TABLES, {"path", "query", "where"}),
+    "data": {table: {"path", "query", "where"} for table in TABLES},
 }
 
 
