@@ -26,15 +26,18 @@ if TYPE_CHECKING:
     from tiermodel.registry import promote
     from tiermodel.report import report
     from tiermodel.train import train
+    from tiermodel.world import World, make_world
 
 _HOMES = {
     "Project": "config",
     "TierModelError": "errors",
+    "World": "world",
     "backtest": "backtest",
     "build_panel": "features.panel",
     "check": "check",
     "load_bundle": "bundle",
     "load_project": "config",
+    "make_world": "world",
     "open_history": "engines.chosen",
     "promote": "registry",
     "report": "report",
@@ -46,11 +49,13 @@ _HOMES = {
 __all__ = [
     "Project",
     "TierModelError",
+    "World",
     "backtest",
     "build_panel",
     "check",
     "load_bundle",
     "load_project",
+    "make_world",
     "open_history",
     "promote",
     "report",

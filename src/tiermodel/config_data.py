@@ -200,6 +200,7 @@ class Data(Section):
 
     Only the transactions are required; `{}` is no table. `max_bad_share` (0–1) is the share of a table's rows that may
     break the contract before the input is refused; `memory` is DuckDB's limit, beyond which it spills to disk.
+    `hash_ids` names the environment variable with the key under which customer ids are hashed in all that is written.
     """
 
     engine: Literal["duckdb", "spark"] = "duckdb"
@@ -210,10 +211,19 @@ class Data(Section):
     costs: Annotated[Costs | None, BeforeValidator(_none_if_empty)] = None
     max_bad_share: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.05
     memory: str = "1500MB"
+    hash_ids: str | None = None
 
     @field_validator("memory")
     @classmethod
     def _memory_with_unit(cls, value: str) -> str:
         if not re.fullmatch(r"(?=.*[1-9])\d+(\.\d+)? ?[MGT]i?B", value, re.IGNORECASE):
             raise ValueError(f"expected a size such as 1500MB or 2GB, got {shown(value)}")
+        return value
+
+    @field_validator("hash_ids")
+    @classmethod
+    def _name_of_a_variable(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,30}", value):
+            # What stands there instead may be the key, so it is not repeated; a key is longer than a name may be.
+            raise ValueError("expected the NAME of an environment variable, such as TIERMODEL_ID_KEY, not the key")
         return value

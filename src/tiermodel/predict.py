@@ -206,7 +206,11 @@ def _checked(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
 
 def _numbers(name: str, column: pd.Series) -> NDArray[np.float64]:
     if pd.api.types.infer_dtype(column, skipna=True) not in _NUMERIC:
-        raise DataError(f"feature {name!r} is not a number in every row: first values {column.head(3).tolist()}")
+        # values are not repeated: a server would send them on, and text may name a customer
+        is_number = [isinstance(value, int | float) or pd.isna(value) for value in column]
+        place = is_number.index(False) if False in is_number else 0
+        kind = type(column.iloc[place]).__name__
+        raise DataError(f"feature {name!r} is not a number in every row: at position {place} it is {kind}")
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     bad = np.flatnonzero(np.isinf(values))
     if bad.size:

@@ -39,6 +39,7 @@ from tiermodel.evaluation import EVALUATION, draw_evaluation, evaluation_table, 
 from tiermodel.gate import judge
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.predict import score_schema
+from tiermodel.tables.history import TABLES
 from tiermodel.tables.output import write_table
 from tiermodel.train import Trained
 
@@ -74,8 +75,12 @@ _SQLITE = "sqlite:///"
 _WAIT_SECONDS, _ANSWER_SECONDS = 120.0, 5.0
 _TYPES = {pa.int64(): "long", pa.float64(): "double", pa.date32(): "datetime", pa.string(): "string"}
 _EPOCH = date(1970, 1, 1)
-# A filter in SQL may name customers, and folders may name people.
-_UNLOGGED: Any = {"folder": True, "tracking": True, "data": {"transactions": {"where"}}}
+# Filters and queries in SQL may name customers, folders may name people, a database's address may hold a password.
+_UNLOGGED: Any = {
+    "folder": True,
+    "tracking": True,
+    "data": {table: {"path", "query", "where"} for table in TABLES},
+}
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def log_training(project: Project, trained: Trained, bundle_folder: str | Path, 
         experiment = _experiment(client, project.tracking.uri, project.tracking.experiment or project.name)
         with mlflow.start_run(experiment_id=experiment, run_name=bundle.version) as run:
             mlflow.set_tags(_tags(bundle))
-            mlflow.log_params(_flat(project.model_dump(mode="json", exclude=_UNLOGGED)))
+            mlflow.log_params(_without_literals(_flat(project.model_dump(mode="json", exclude=_UNLOGGED))))
             _log_results(project, trained)
             logged = _log_model(bundle, Path(bundle_folder).resolve())
         if not register:
@@ -146,6 +151,11 @@ def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
         else:
             flat[f"{above}{key}"] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return flat
+
+
+def _without_literals(settings: Mapping[str, str]) -> dict[str, str]:
+    """Empty the quoted texts of the mappings' SQL, which may name a customer."""
+    return {k: re.sub(r"'[^']*'", "'…'", v) if k.startswith("data.") else v for k, v in settings.items()}
 
 
 def _log_results(project: Project, trained: Trained) -> None:

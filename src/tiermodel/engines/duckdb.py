@@ -7,15 +7,17 @@ import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import duckdb
 import pyarrow as pa
 
-from tiermodel.errors import DataError, OutputError
-from tiermodel.tables.history import EPOCH, History
+from tiermodel.config import Project
+from tiermodel.errors import DataError, OutputError, TierModelError
+from tiermodel.tables.history import EPOCH, History, connect
 from tiermodel.tables.sources import literal, scratch_folder
 
-__all__ = ["BATCH_ROWS", "query_faults", "rows_from", "sort_keys", "sorted_rows"]
+__all__ = ["BATCH_ROWS", "query_faults", "rows_from", "sort_keys", "sorted_again", "sorted_rows"]
 
 BATCH_ROWS = 122_880
 """DuckDB's own row group: larger batches are not filled."""
@@ -44,6 +46,31 @@ def sorted_rows(history: History, before_day: int) -> Iterator[pa.RecordBatch]:
 def sort_keys(columns: Collection[str]) -> list[str]:
     """List the columns by which rows with these columns are sorted."""
     return [key for key in _SORT_KEYS if key in columns]
+
+
+def sorted_again(project: Project, batches: Iterator[pa.RecordBatch], keys: str) -> Iterator[pa.RecordBatch]:
+    """Sort what was made of the rows by other keys, spilling to disk; the keys must tell rows apart."""
+    first = next(batches, None)
+    if first is None:
+        return
+    schema, faults = first.schema, list[Exception]()
+
+    def watched() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from chain([first], batches)
+        except Exception as error:  # Arrow would make an OSError of it
+            faults.append(error)
+            raise
+
+    reader = pa.RecordBatchReader.from_batches(schema, watched())
+    # a DuckDB of its own: the threads of the one that feeds the reader must not wait for the reader
+    try:
+        with connect(project) as connection, query_faults():
+            connection.execute("SET preserve_insertion_order = true")
+            for batch in connection.from_arrow(reader).order(keys).to_arrow_reader(BATCH_ROWS):
+                yield batch.cast(schema)
+    except TierModelError as error:
+        raise faults[0] if faults else error from None
 
 
 def _in_ranges(history: History, cursor: duckdb.DuckDBPyConnection, rows: str, row_bytes: int) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 
 from tiermodel.config import Project
 from tiermodel.engines.chosen import open_history, stream
-from tiermodel.engines.duckdb import rows_from
+from tiermodel.engines.duckdb import rows_from, sorted_again
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.catalogue import expand, left_out
 from tiermodel.features.known import Feature, known_from, needs_of
@@ -26,6 +27,7 @@ from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import EPOCH, History, history_columns, project_key
 from tiermodel.tables.kinds import KINDS, MAIN_KINDS, RowCounts
 from tiermodel.tables.output import write_table
+from tiermodel.tables.private import hash_key, public_ids
 
 __all__ = [
     "KEYS",
@@ -118,6 +120,11 @@ class Snapshots:
     dates: tuple[date, ...]
     with_outcome: bool = False
     data_end: date = date.min
+    key: bytes | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Read the key of `data.hash_ids` here, once: where an engine sends the pass, the variable need not be set."""
+        object.__setattr__(self, "key", hash_key(self.project))
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -147,14 +154,15 @@ class Snapshots:
         """Walk the stream, a table of whole customers on each of two threads at a time, results in order."""
         plan, features, schema = self.plan, self.features, self.schema
         data_end = (self.data_end - EPOCH).days
+        named = partial(public_ids, key=self.key)
 
         def one(table: pa.Table) -> tuple[Chunk, pa.RecordBatch]:
-            chunk = walk(table, plan)
+            chunk = walk(table, plan, named)
             known = known_from(chunk, plan)
             numbers = [f.compute(known) for f in features]
             if self.with_outcome:
                 numbers += outcome_columns(chunk, self.project.outcome, data_end)
-            ids = pc.cast(chunk.customers, pa.string()).take(pa.array(chunk.customer))
+            ids = named(chunk.customers).take(pa.array(chunk.customer))
             arrays = [ids, pa.array(chunk.as_of).cast(pa.date32()), *(pa.array(n) for n in numbers)]
             return chunk, pa.RecordBatch.from_arrays(arrays, schema=schema)
 
@@ -201,12 +209,17 @@ def snapshot_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Sort, stream and walk the history, on the project's engine; at the end every row read must be accounted for.
 
-    `then` turns each batch into another, where the walk is: a function that can be sent to another process.
+    `then` turns each batch into another, where the walk is: a function that can be sent to another process. Rows come
+    sorted by customer and date. Hashed ids are sorted again: in the order of the ids themselves, whoever has a list of
+    the customers could tell who is who.
     """
     tally = Tally() if tally is None else tally
     before = snapshots.plan.end
     work = snapshots if then is None else _Then(snapshots, then)
-    yield from stream(snapshots.project, history, before, work, tally)
+    batches = stream(snapshots.project, history, before, work, tally)
+    if snapshots.key is not None:
+        batches = sorted_again(snapshots.project, batches, ", ".join(KEYS))
+    yield from batches
     tally.close(history, rows_from(history, before))
 
 

@@ -7,7 +7,7 @@ is summed within a day is a whole number, so neither batch size nor the order of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -244,16 +244,16 @@ def _occurrences(starts: Any, key: Any, eligible: Any) -> Any:
     return nth
 
 
-def walk(table: pa.Table, plan: Plan) -> Chunk:
+def walk(table: pa.Table, plan: Plan, named: Callable[[pa.Array], pa.Array] = lambda customers: customers) -> Chunk:
     """Note every sum of the plan and the rhythm, for every customer and date at which the customer had a row before.
 
-    Raises `DataError` where a customer's amounts could add up beyond what 64 bits hold.
+    Raises `DataError`, with what `named` makes of the id, where amounts could add up beyond what 64 bits hold.
     """
     customers, starts, rows, duplicates = _read_rows(table)
     matrix = np.empty((len(rows.day), len(plan.measures)), dtype=np.int64)
     for column, name in enumerate(plan.measures):
         matrix[:, column] = MEASURES[name].expression(rows)
-    _refuse_overflow(matrix, starts, customers)
+    _refuse_overflow(matrix, starts, customers, named)
     days, at, opened, closed = plan.boundaries()
     as_of = np.array(plan.as_of, dtype=np.int32)
     seen = np.minimum.reduceat(np.where(rows.day == NEVER, np.iinfo(np.int32).max, rows.day), starts[:-1])
@@ -286,15 +286,18 @@ def _found(rows: Rows, column: str, row: NDArray[np.int64]) -> NDArray[np.float6
     return np.where(unknown, np.nan, values[row] / (1 if is_day else MONEY))
 
 
-def _refuse_overflow(matrix: NDArray[np.int64], starts: NDArray[np.int64], customers: pa.Array) -> None:
+def _refuse_overflow(
+    matrix: NDArray[np.int64], starts: NDArray[np.int64], customers: pa.Array, named: Callable[[pa.Array], pa.Array]
+) -> None:
     largest = max(abs(int(matrix.max(initial=0))), abs(int(matrix.min(initial=0))))
     if largest * int(np.diff(starts).max()) < _LARGEST_SUM:
         return
     reach = np.add.reduceat(np.abs(matrix.astype(np.float64)), starts[:-1], axis=0).max(axis=1)
     worst = int(reach.argmax())
     if reach[worst] >= _LARGEST_SUM:
+        customer = named(customers[worst : worst + 1])[0].as_py()
         raise DataError(
-            f"customer {customers[worst].as_py()!r}: amounts add up to {reach[worst] / MONEY:.3g}, more than 64 bits "
+            f"customer {customer!r}: amounts add up to {reach[worst] / MONEY:.3g}, more than 64 bits "
             "hold; check the amount expression, or give amounts in a larger unit"
         )
 

@@ -14,6 +14,7 @@ from tiermodel.config_data import Events, Rows
 from tiermodel.errors import DataError, TierModelError, TooManyBadRowsError
 from tiermodel.tables import rules
 from tiermodel.tables.expressions import Expression, bind
+from tiermodel.tables.private import masked
 from tiermodel.tables.rules import RULES, Parsed
 from tiermodel.tables.sources import FILE, ROW, Run, Source, quoted
 
@@ -62,7 +63,8 @@ class Contract:
 
     `checked` selects every source row with its parsed values (`_tm_<column>_value`) and the number of the first rule it
     breaks (`_tm_rule`); `counts` groups those; `mapped` gives the project's words for our columns; `row_key` is the SQL
-    of a hash of the whole row, `keep_duplicates` tells that equal rows are meant.
+    of a hash of the whole row; `keep_duplicates` tells that equal rows are meant, `hide_values` that only shapes of
+    bad values may be shown.
     """
 
     table: str
@@ -74,6 +76,7 @@ class Contract:
     keys: dict[str, str]
     row_key: str
     keep_duplicates: bool
+    hide_values: bool = False
 
     def value(self, column: str, otherwise: str) -> str:
         """Return the SQL of a column's value in `checked`, or of its default where it is not mapped."""
@@ -83,11 +86,12 @@ class Contract:
 
     def bad_rows(self, run: Run, source: Source, counts: dict[str, int], limit: int | None = None) -> Iterator[Bad]:
         """Yield the quarantined rows, ordered by file; at most `limit`."""
+        shown = masked if self.hide_values else str
         found = 0
         for record in source.rejected[:limit]:
             rule = RULES[record.rule]
             found += 1
-            yield record.file, record.line, rule.name, rule.code, rule.column, record.text, rule.remedy
+            yield record.file, record.line, rule.name, rule.code, rule.column, shown(record.text), rule.remedy
         if sum(counts.values()) == len(source.rejected) or (limit is not None and found >= limit):
             return
         names = list(RULES)
@@ -97,7 +101,7 @@ class Contract:
         for file, row, number, value in islice(rows, left):
             rule = RULES[names[number - 1]]
             place, column = source.line(file, row), self.mapped.get(rule.column, rule.column)
-            yield file, place, rule.name, rule.code, column, value or "", rule.remedy
+            yield file, place, rule.name, rule.code, column, shown(value or ""), rule.remedy
 
     @property
     def bad_sql(self) -> str:
@@ -142,6 +146,7 @@ def compile_contract(connection: duckdb.DuckDBPyConnection, project: Project, ta
         keys=keys,
         row_key=f"hash({', '.join(map(quoted, source.columns))})",
         keep_duplicates=rows.duplicates == "keep",
+        hide_values=project.data.hash_ids is not None,
     )
 
 

@@ -16,10 +16,21 @@ import pyarrow.compute as pc
 
 from tiermodel.config import Project
 from tiermodel.config_data import CustomerColumns
-from tiermodel.errors import ProjectError
-from tiermodel.tables.contract import GOOD, Accounting, Bad, Contract, Groups, account_of, compile_contract, scan
+from tiermodel.errors import DataError, ProjectError
+from tiermodel.tables.contract import (
+    FILTERED,
+    GOOD,
+    Accounting,
+    Bad,
+    Contract,
+    Groups,
+    account_of,
+    compile_contract,
+    scan,
+)
 from tiermodel.tables.kinds import EVENTS, KINDS, MAIN_KINDS
 from tiermodel.tables.output import defused, writing
+from tiermodel.tables.private import hash_key
 from tiermodel.tables.reading import Frame, open_source
 from tiermodel.tables.rules import NEVER, UNKNOWN
 from tiermodel.tables.sources import Part, Run, Source, literal, run_here, scratch_folder
@@ -147,6 +158,7 @@ def open_history(
     mapping that does not fit the columns. Without `connection`, one is made with the project's memory limit;
     without `run`, the rows are read in this process.
     """
+    hash_key(project)  # without it nothing could be written: better told now
     connection = connection or connect(project)
     run = run or run_here(connection)
     tables: dict[str, Table] = {}
@@ -166,9 +178,7 @@ def open_history(
     if join := _consent(connection, tables):
         consent, kept, left_out = join
         tables = {name: replace(table, source=replace(table.source, beside=consent)) for name, table in tables.items()}
-        tables = {
-            name: _without_consent(run, name, table, f"{selects[name]}) {left_out}") for name, table in tables.items()
-        }
+        tables = _without_consent(run, tables, {name: f"FROM ({sql}) {left_out}" for name, sql in selects.items()})
         selects = {name: f"SELECT {', '.join(layout)} FROM ({sql}) {kept}" for name, sql in selects.items()}
     return History(
         connection=connection,
@@ -221,9 +231,8 @@ def project_key(column: str) -> str:
 def stream_layout(project: Project, tables: dict[str, Table]) -> dict[str, str]:
     """List the columns of the stream with the SQL of what stands in them where a row has nothing to say."""
     mapped = tables["transactions"].contract.mapped
-    as_text = len({table.id_type for table in tables.values()}) > 1
     layout = {
-        "customer_id": "VARCHAR" if as_text else tables["transactions"].id_type,
+        "customer_id": _id_type(tables),
         "day": _NO_DAY,
         "amount": _NO_KEY,
         "order_key": _NO_KEY,
@@ -251,9 +260,7 @@ class _Emitted(NamedTuple):
 def stream_rows(table: Table, layout: dict[str, str], tables: dict[str, Table]) -> list[str]:
     """Return the SELECTs, over the view of a table's source rows, that give its good rows as rows of the stream."""
     contract = table.contract
-    customer = "_tm_customer_id_value"
-    if table.whole_ids:
-        customer = f"left({customer}, length({customer}) - 2)"
+    customer = _customer(table)
     selects = []
     for row in _emitted(contract):
         values = {"customer_id": f"{customer}::{layout['customer_id']}", "kind": f"{row.kind}::TINYINT"}
@@ -318,44 +325,80 @@ def _consent(
 ) -> tuple[dict[str, Part], str, str] | None:
     """List the customers who opted out, or who consented, where either is mapped, in a scratch file.
 
-    Return the list, the join that keeps rows, and the join that keeps those that are to be left out.
+    Return the list, the join that keeps rows, and the join that keeps those that are to be left out. The latest row of
+    a customer counts, whatever the date of a snapshot: the law binds now. Where there is doubt, the answer is no: a row
+    quarantined for another column still refuses, an unreadable flag or date does, and of rows of one day the refusal.
     """
     mapped = tables["customers"].contract.mapped if "customers" in tables else {}
     if not {"consent", "opt_out"} & set(mapped):
         return None
     contract = tables["customers"].contract
-    refused = f"(coalesce({contract.value('opt_out', 'false')}, false) "
-    refused += f"OR NOT coalesce({contract.value('consent', 'true')}, false))"
-    layout = {"customer_id": "VARCHAR" if _ids_differ(tables) else tables["customers"].id_type}
-    since = contract.value("valid_from", NEVER)
-    latest = f"arg_max({refused}, {since}::BIGINT * 2 + {refused}::INTEGER)"  # of rows of one day a refusal counts
-    customers = stream_rows(tables["customers"], layout, tables)[0].removeprefix("SELECT ")
-    wanted = f"NOT {latest}" if "consent" in mapped else latest
+    opted_out = "coalesce(_tm_opt_out_value, _tm_opt_out_text IS NOT NULL)" if "opt_out" in mapped else "false"
+    refused = f"({opted_out} OR NOT coalesce({contract.value('consent', 'true')}, false))"
+    since = f"{contract.value('valid_from', NEVER)}::BIGINT"
+    if "valid_from" in mapped:
+        unread = "_tm_valid_from_clean IS NULL AND _tm_valid_from_text IS NOT NULL"
+        since = f"CASE WHEN {unread} THEN CASE WHEN {refused} THEN 2147483647 ELSE {NEVER} END ELSE {since} END"
+    customer = f"{_customer(tables['customers'])}::{_id_type(tables)}"
+    latest = "arg_max(refused, since * 2 + refused::INTEGER)"
     listed = scratch_folder(connection) / "consent.parquet"
-    connection.execute(f"COPY (SELECT {customers} GROUP BY ALL HAVING {wanted}) TO {literal(str(listed))}")
+    connection.execute(
+        "COPY (SELECT customer_id FROM "
+        f"(SELECT {customer} AS customer_id, {refused} AS refused, {since} AS since FROM ({contract.checked}) "
+        f"WHERE _tm_rule <> {FILTERED} AND _tm_customer_id_value IS NOT NULL) "
+        f"GROUP BY customer_id HAVING {f'NOT {latest}' if 'consent' in mapped else latest}) TO {literal(str(listed))}"
+    )
     connection.execute(f"CREATE OR REPLACE VIEW {_CONSENT} AS FROM read_parquet({literal(str(listed))})")
     joins = [f"{kind} JOIN {_CONSENT} USING (customer_id)" for kind in ("SEMI", "ANTI")]
     kept, left_out = joins if "consent" in mapped else reversed(joins)
     return {_CONSENT: Part(str(listed), "customer_id")}, kept, left_out
 
 
-def _ids_differ(tables: dict[str, Table]) -> bool:
-    return len({table.id_type for table in tables.values()}) > 1
+def _customer(table: Table) -> str:
+    """Return the SQL of a row's customer id, without the ending of 13085.0 where all ids of the table have it."""
+    customer = "_tm_customer_id_value"
+    if not table.whole_ids:
+        return customer
+    return f"CASE WHEN ends_with({customer}, '.0') THEN left({customer}, length({customer}) - 2) ELSE {customer} END"
 
 
-def _without_consent(run: Run, name: str, table: Table, left_out: str) -> Table:
-    """Count as filtered the rows of customers who are left out."""
-    query = f"SELECT kind, customer_id, count(*) AS rows FROM ({left_out} GROUP BY ALL"
-    batches = list(run(table.source, query))
+def _id_type(tables: dict[str, Table]) -> str:
+    """Return the type of ids in the stream: text, unless they are numbers in every table."""
+    types = {table.id_type for table in tables.values()}
+    return types.pop() if len(types) == 1 else "VARCHAR"
+
+
+def _without_consent(run: Run, tables: dict[str, Table], left_out: dict[str, str]) -> dict[str, Table]:
+    """Count as filtered, table by table, the rows of customers who are left out; refuse where nobody is left."""
+    lost = {name: _left_out(run, table, left_out[name]) for name, table in tables.items()}
+    result = {}
+    for name, table in tables.items():
+        rows, customers = lost[name]
+        notes = []
+        if rows:
+            notes.append(f"{rows:,} rows of {name}, of {customers:,} customers, are left out: opted out, or no consent")
+        if name == "customers" and rows == sum(each for each, _ in lost.values()):
+            notes.append(
+                "no customer who is left out has a row in another table: are ids written alike, not as 00123 and 123?"
+            )
+        account = replace(table.account, filtered=table.account.filtered + rows)
+        result[name] = replace(table, account=replace(account, warnings=(*account.warnings, *notes)))
+    account = result["transactions"].account
+    if account.read == account.filtered + account.quarantined:
+        raise DataError(
+            f"TM2080 none of {lost['transactions'][1]:,} customers with transactions may be used: all opted out, or "
+            "none consented (no row is no consent); check data.customers.columns, and that ids are written alike in "
+            "both tables"
+        )
+    return result
+
+
+def _left_out(run: Run, table: Table, rows: str) -> tuple[int, int]:
+    """Count the source rows, and the customers, among rows of the stream."""
+    batches = list(run(table.source, f"SELECT kind, customer_id, count(*) AS rows FROM ({rows}) GROUP BY ALL"))
     if not sum(batch.num_rows for batch in batches):
-        return table
-    sums = [("rows", "sum"), ("customer_id", "count_distinct")]
-    found = pa.Table.from_batches(batches).group_by("kind").aggregate(sums)
-    codes = pa.array([KINDS[kind] for kind in MAIN_KINDS[name]], pa.int8())
+        return 0, 0
+    codes = pa.array([KINDS[kind] for kind in MAIN_KINDS[table.contract.table]], pa.int8())
+    found = pa.Table.from_batches(batches)
     found = found.filter(pc.is_in(found["kind"], codes))
-    rows, customers = pc.sum(found["rows_sum"]).as_py() or 0, pc.max(found["customer_id_count_distinct"]).as_py()
-    if not rows:
-        return table
-    note = f"{rows:,} rows of {name}, of {customers:,} customers, are left out: opted out, or no consent"
-    account = replace(table.account, filtered=table.account.filtered + rows, warnings=(*table.account.warnings, note))
-    return replace(table, account=account)
+    return pc.sum(found["rows"]).as_py() or 0, pc.count_distinct(found["customer_id"]).as_py()

@@ -1,0 +1,439 @@
+"""Make a seeded world of customers whose truth is known: when each leaves, how often each buys, what each is worth.
+
+Customers buy on the day they start and then at a rate of their own (gamma), times the season, until they leave (an
+exponential time at a rate of their own, gamma too): the Pareto/NBD of Schmittlein, Morrison and Colombo (1987), day by
+day. Added are growth, buyers of one order, campaigns at random, returns, businesses with invoices, and prospects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import yaml
+from numpy.typing import NDArray
+
+__all__ = ["World", "make_world"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Draw = np.random.Generator
+Columns = dict[str, NDArray[Any]]
+
+_BLOCK = 512  # customers drawn together, always all of them, so that a larger world begins with the smaller
+_NEVER = 2**31 - 1
+_CAMPAIGN_FIRST, _CAMPAIGN_EVERY, _SENT_SHARE = 60, 45, 0.5
+_SURNAMES, _GIVEN = "王李张刘陈杨黄赵吴周徐孙马朱胡郭何高林罗", "伟芳娜敏静丽强磊军洋勇艳杰娟涛明超霞平刚"
+_CATEGORIES, _PRODUCTS = 12, 30
+_MAPPED: dict[str, tuple[str, ...]] = {
+    "transactions": (
+        *("customer_id", "time", "order_id", "amount", "product_id"),
+        *("category", "quantity", "cost", "discount", "channel"),
+    ),
+    "customers": ("customer_id", "signup", "acquisition_cost", "opt_out"),
+    "events": ("customer_id", "time", "kind", "value"),
+    "invoices": ("customer_id", "amount", "due", "issued", "paid", "disputed"),
+    "costs": ("customer_id", "time", "amount"),
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """Hold a company's tables up to `last_day`, and the truth behind them, beyond that day too.
+
+    `truth` has one row a customer: `start` and `left`, the days of the first purchase and from which on there is none
+    (NaT: never bought; left after the simulated end); `rate`, orders a day before season and growth; `leave_rate` a
+    day; `grow_day` and `growth`, from when on and by how much the rate is higher; `order_amount`, what an order brings
+    on average; `margin_share`; `return_share`; `response`, the share of campaigns sent that bring one more order;
+    `late_days` of payments; `business`, `opted_out`.
+    """
+
+    first_day: date
+    last_day: date
+    truth: pd.DataFrame
+    tables: dict[str, pa.Table]
+    _season: Floats = field(repr=False)
+    _people: Columns = field(repr=False)
+    _rows: Columns = field(repr=False)
+
+    def p_silent(
+        self, as_of: date, horizon_days: int, gap_days: int = 0, *, given: Literal["truth", "history"] = "truth"
+    ) -> pd.Series:
+        """Give P(no purchase in the outcome window) of everyone who bought before `as_of`, by customer.
+
+        Given the truth at that date: the rates, and whether the customer is still there. Given the history: the rates,
+        but only the purchases tell whether the customer is still there; no model that sees purchases can know more.
+        """
+        now, people = self._day(as_of), self._people
+        known = people["start"] < now
+        there = np.where(people["left"] >= now, 1.0, 0.0)
+        if given == "history":
+            there = self._there(now)
+        gone = 1 - there
+        for day in range(now, now + gap_days + horizon_days):
+            gone, there = gone + there * (1 - people["stay"]), there * people["stay"]
+            if day >= now + gap_days:
+                there = there * np.exp(-self._rate(day)) * (1 - self._responds(day))
+        return self._series(there + gone, known)
+
+    def expected_value(
+        self, as_of: date, horizon_days: int, measure: Literal["amount", "margin"] = "amount"
+    ) -> pd.Series:
+        """Give what a buyer's orders of the window will bring, net of their returns, in expectation given the truth."""
+        now, people = self._day(as_of), self._people
+        there = np.where(people["left"] >= now, 1.0, 0.0)
+        orders = np.zeros(len(there))
+        for day in range(now, now + horizon_days):
+            there = there * people["stay"]
+            orders += there * (self._rate(day) + self._responds(day))
+        share = people["margin_share"] if measure == "margin" else 1.0
+        brought = orders * people["order_amount"] * (1 - people["return_share"]) * share
+        return self._series(brought, people["start"] < now)
+
+    def value(self, start: date, days: int, measure: Literal["amount", "margin"] = "amount") -> pd.Series:
+        """Give what really came of everyone who bought before `start` in the days from then on, returns deducted."""
+        now, rows = self._day(start), self._rows
+        if now + days > len(self._season):
+            raise ValueError(f"{days} days from {start}: the world ends before; make it with more future_days")
+        inside = (rows["day"] >= now) & (rows["day"] < now + days)
+        brought = rows["amount"] - rows["cost"] if measure == "margin" else rows["amount"]
+        size = len(self._people["start"])
+        sums = np.bincount(rows["customer"][inside], brought[inside], minlength=size).astype(np.float64)
+        return self._series(sums, self._people["start"] < now)
+
+    def tier(self, as_of: date, horizon_days: int, shares: tuple[float, ...] = (0.01, 0.05, 0.2)) -> pd.Series:
+        """Give every buyer's true tier, 0 lowest: the top shares (cumulated) by expected value."""
+        worth = self.expected_value(as_of, horizon_days)
+        rank = worth.rank(ascending=False, method="first") / len(worth)
+        return sum((rank <= share).astype("int64") for share in shares) + pd.Series(0, index=worth.index)
+
+    def write(self, folder: str | Path, ending: Literal["parquet", "csv"] = "parquet") -> Path:
+        """Write every table and a project file that maps them all; return the path of the project file."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        data: dict[str, Any] = {}
+        for name, table in self.tables.items():
+            path = folder / f"{name}.{ending}"
+            pq.write_table(table, path) if ending == "parquet" else pa.csv.write_csv(table, path)
+            data[name] = {"path": path.name, "columns": {column: column for column in _MAPPED[name]}}
+        project = {"version": 1, "name": "world", "currency": "CNY", "data": data, "outcome": {"horizon_days": 60}}
+        path = folder / "project.yaml"
+        path.write_text(yaml.safe_dump(project, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        return path
+
+    def _day(self, day: date) -> int:
+        return (day - self.first_day).days
+
+    def _series(self, values: Floats, known: NDArray[np.bool_]) -> pd.Series:
+        index = pd.Index(self.truth.index[known], name="customer_id")
+        return pd.Series(values[known], index=index)
+
+    def _rate(self, day: int) -> Floats:
+        people = self._people
+        grown = np.where(day >= people["grow_day"], people["growth"], 1.0)
+        return people["rate"] * grown * self._season[day % len(self._season)]
+
+    def _responds(self, day: int) -> Any:
+        """Give P(an order more on a day because of a campaign), before it is known who is sent one."""
+        return _SENT_SHARE * self._people["response"] if _is_campaign(day) else 0.0
+
+    def _there(self, now: int) -> Floats:
+        """Give P(still there on the day before), from the rates and the purchases before a day (Bayes)."""
+        rows, people = self._rows, self._people
+        last = np.full(len(people["start"]), -1)
+        bought = (rows["amount"] > 0) & (rows["day"] < now)
+        np.maximum.at(last, rows["customer"][bought], rows["day"][bought])
+        there, gone = np.ones(len(last)), np.zeros(len(last))
+        for day in range(int(last.min(initial=now)), now):
+            silent = last < day
+            stay = np.where(silent, people["stay"], 1.0)
+            gone, there = gone + there * (1 - stay), there * stay
+            unmoved = np.exp(-self._rate(day))
+            if _is_campaign(day):
+                unmoved = unmoved * np.where(people["sent"][:, _campaign(day)], 1 - people["response"], 1.0)
+            there = there * np.where(silent, unmoved, 1.0)
+        result: Floats = there / (there + gone)
+        return result
+
+
+def make_world(
+    seed: int = 7,
+    customers: int = 1000,
+    *,
+    first_day: date = date(2022, 1, 1),
+    days: int = 730,
+    future_days: int = 365,
+    mark: str = "C",
+) -> World:
+    """Draw a world; the same arguments give the same bits, and fewer customers are the first of more.
+
+    `days` are seen in the tables, `future_days` after them in the truth alone. Ids begin with `mark`; some are Chinese.
+    """
+    day = np.arange(days + future_days)
+    season = 1 + 0.25 * np.cos(2 * np.pi * (day + first_day.timetuple().tm_yday - 345) / 365.25)
+    season *= np.where((day + first_day.weekday()) % 7 >= 5, 1.3, 0.88)
+    blocks = [
+        _block(np.random.default_rng([seed, first]), first, days, season) for first in range(0, customers, _BLOCK)
+    ]
+    found = {name: _joined([block[name] for block in blocks], customers) for name in blocks[0]}
+    people = {name: column[:customers] for name, column in found.pop("people").items()}
+    ids = np.array([f"{mark}{'客户' if n % 10 == 3 else ''}{n:07d}" for n in range(customers)], dtype=object)
+    tables = _tables(found, people, ids, np.datetime64(first_day), days)
+    return World(
+        first_day=first_day,
+        last_day=first_day + timedelta(days - 1),
+        truth=_truth(people, ids, np.datetime64(first_day)),
+        tables=tables,
+        _season=season,
+        _people=people,
+        _rows={name: found["transactions"][name] for name in ("customer", "day", "amount", "cost")},
+    )
+
+
+def _joined(blocks: list[Columns], customers: int) -> Columns:
+    joined = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    if "customer" not in joined:
+        return joined
+    wanted = joined["customer"] < customers
+    return {name: column[wanted] for name, column in joined.items()}
+
+
+def _is_campaign(day: Any) -> Any:
+    return (day >= _CAMPAIGN_FIRST) & ((day - _CAMPAIGN_FIRST) % _CAMPAIGN_EVERY == 0)
+
+
+def _campaign(day: int) -> int:
+    return (day - _CAMPAIGN_FIRST) // _CAMPAIGN_EVERY
+
+
+def _block(draw: Draw, first: int, days: int, season: Floats) -> dict[str, Columns]:
+    """Draw a block of customers and all that they do; customers are numbered from `first` on."""
+    people = _draw_people(draw, days, len(season))
+    customer, day = _order_days(draw, people, season)
+    rows, totals = _order_lines(draw, people, customer, day, first)
+    events = _events(draw, people, len(season))
+    tickets = events["kind"] == "ticket"
+    costs = {name: events[name][tickets] for name in ("customer", "day")}
+    costs["amount"] = np.round(draw.gamma(2.0, 8.0, tickets.sum()) + 1, 2)
+    made = {"transactions": rows, "events": events, "costs": costs}
+    made["invoices"] = _invoices(draw, people, customer, day, totals)
+    for table in made.values():
+        table["customer"] = table["customer"] + first
+    return {"people": people, **made}
+
+
+def _draw_people(draw: Draw, days: int, end: int) -> Columns:
+    """Draw what customers are, days counted from the first; who never buys has no start, who does not leave no end."""
+    n = _BLOCK
+    kind = draw.random(n)
+    prospect, once = kind < 0.08, (kind >= 0.08) & (kind < 0.25)
+    start = (draw.random(n) * 0.85 * days).astype(np.int64)
+    leave_rate = draw.gamma(2.0, 1 / 900, n)
+    stay = np.where(once | prospect, 0.0, np.exp(-leave_rate))
+    left = start + draw.geometric(-np.expm1(-leave_rate))
+    grows = (draw.random(n) < 0.12) & ~once
+    grow_day = np.where(grows, start + draw.integers(60, 500, n), _NEVER)
+    business = draw.random(n) < 0.1
+    campaigns = _campaign(end - 1) + 1 if end > _CAMPAIGN_FIRST else 0
+    bought = ~prospect
+    return {
+        "start": np.where(bought, start, _NEVER),
+        "left": np.where(prospect, -1, np.where(once, start + 1, left)),
+        "signup": start - draw.integers(0, 60, n),
+        "rate": np.where(once | prospect, 0.0, draw.gamma(1.5, 1 / 30, n) + 0.002),
+        "leave_rate": np.where(once | prospect, np.inf, leave_rate),
+        "stay": stay,
+        "grow_day": grow_day,
+        "growth": np.where(grows, 1.5 + draw.exponential(0.8, n), 1.0),
+        "order_amount": np.round(draw.lognormal(3.6, 0.9, n) * np.where(business, 6.0, 1.0), 2),
+        "margin_share": draw.beta(4.0, 7.0, n),
+        "return_share": draw.beta(1.0, 24.0, n),
+        "response": np.where(bought & ~once, draw.beta(0.6, 4.0, n), 0.0),
+        "sent": draw.random((n, campaigns)) < _SENT_SHARE,
+        "late_days": np.where(draw.random(n) < 0.3, draw.gamma(2.0, 12.0, n), 0.0),
+        "business": business,
+        "favourite": draw.integers(0, _CATEGORIES, n),
+        "satisfaction": np.clip(9 - 900 * leave_rate + draw.normal(0, 1, n), 0, 10),
+        "visits": draw.gamma(1.5, 1 / 20, n) + 0.01,
+        "acquisition_cost": np.round(draw.gamma(3.0, 6.0, n), 2),
+        "opted_out": draw.random(n) < 0.02,
+        "name": draw.integers(0, len(_SURNAMES) * len(_GIVEN), n),
+        "mobile": 13_000_000_000 + draw.integers(0, 10**9, n),
+    }
+
+
+def _order_days(draw: Draw, people: Columns, season: Floats) -> tuple[Ints, Ints]:
+    """Draw the customer and day of every order, sorted by both: the first, those at the rate, those of campaigns."""
+    summed = np.append(0.0, np.cumsum(season))
+    end = np.clip(people["left"], 0, len(season))
+    buyers = np.flatnonzero(people["start"] < len(season))
+    start = np.minimum(people["start"] + 1, end)
+    turn = np.clip(people["grow_day"], start, end)
+    before = summed[turn] - summed[start]
+    count = draw.poisson(people["rate"] * (before + people["growth"] * (summed[end] - summed[turn])))
+    customer = np.repeat(np.arange(len(count)), count)
+    place = draw.random(len(customer)) * (before + people["growth"] * (summed[end] - summed[turn]))[customer]
+    later = place > before[customer]
+    at = np.where(later, summed[turn][customer] + (place - before[customer]) / people["growth"][customer], 0.0)
+    at = np.where(later, at, summed[start][customer] + place)
+    day = np.clip(np.searchsorted(summed, at, side="right") - 1, start[customer], end[customer] - 1)
+    campaign_days = np.flatnonzero(_is_campaign(np.arange(len(season))))
+    there = (people["start"][:, None] < campaign_days) & (campaign_days < people["left"][:, None])
+    answered = there & people["sent"] & (draw.random(there.shape) < people["response"][:, None])
+    people["answered"] = answered
+    who, which = np.nonzero(answered)
+    customer = np.concatenate([customer, buyers, who])
+    day = np.concatenate([day, people["start"][buyers], campaign_days[which]])
+    order = np.lexsort((day, customer))
+    return customer[order], day[order]
+
+
+def _order_lines(draw: Draw, people: Columns, customer: Ints, day: Ints, first: int) -> tuple[Columns, Floats]:
+    """Draw the lines of the orders and what is returned; give the rows, and the total of every order."""
+    of_customer = np.arange(len(customer)) - np.searchsorted(customer, customer)
+    number = (customer + first) * 10_000 + of_customer
+    wanted = people["order_amount"][customer] * draw.lognormal(-0.125, 0.5, len(customer))
+    lines = 1 + np.minimum(draw.poisson(1.0, len(customer)), 9)
+    order = np.repeat(np.arange(len(customer)), lines)
+    share = draw.gamma(2.0, 1.0, len(order))
+    amount = np.maximum(np.round(wanted[order] * share / np.bincount(order, share)[order], 2), 0.01)
+    who = customer[order]
+    category = (people["favourite"][who] + (4 * draw.random(len(who)) ** 2).astype(np.int64)) % _CATEGORIES
+    returned = draw.random(len(who)) < people["return_share"][who]
+    rows = {
+        "customer": who,
+        "day": day[order],
+        "second": np.repeat(draw.integers(8 * 3600, 21 * 3600, len(customer)), lines),
+        "order_id": number[order],
+        "amount": amount,
+        "product_id": category * 100 + (_PRODUCTS * draw.random(len(who)) ** 2).astype(np.int64),
+        "category": category,
+        "quantity": 1 + draw.poisson(0.5, len(who)),
+        "cost": np.round(amount * (1 - people["margin_share"][who]) * draw.uniform(0.9, 1.1, len(who)), 2),
+        "discount": np.where(draw.random(len(who)) < 0.2, np.round(amount / 9, 2), 0.0),
+        "channel": np.repeat(draw.integers(0, 3, len(customer)), lines),
+    }
+    back = {name: column[returned] for name, column in rows.items()}
+    back["day"] = back["day"] + draw.integers(1, 21, returned.sum())
+    back |= {name: -back[name] for name in ("amount", "quantity", "cost", "discount")}
+    return {name: np.concatenate([rows[name], back[name]]) for name in rows}, np.bincount(order, amount).astype(
+        np.float64
+    )
+
+
+def _events(draw: Draw, people: Columns, end: int) -> Columns:
+    """Draw visits, complaints, tickets and surveys while a customer is there, and the campaigns sent and answered."""
+    prospect = people["left"] < 0
+    until = np.where(prospect, people["signup"] + 1 + draw.geometric(1 / 120, _BLOCK), people["left"])
+    begin = np.maximum(people["signup"], 0)
+    span = np.maximum(np.minimum(until, end) - begin, 0)
+    parts: list[tuple[Ints, Ints, str]] = []
+    for kind, rate in (
+        ("visit", people["visits"]),
+        ("complaint", np.full(_BLOCK, 0.001)),
+        ("ticket", np.full(_BLOCK, 0.002)),
+        ("survey", np.where(prospect, 0.0, 0.002)),
+    ):
+        who = np.repeat(np.arange(_BLOCK), draw.poisson(rate * span))
+        parts.append((who, begin[who] + (draw.random(len(who)) * span[who]).astype(np.int64), kind))
+    days = _CAMPAIGN_FIRST + _CAMPAIGN_EVERY * np.arange(people["sent"].shape[1])
+    for kind, happened in (
+        ("campaign", people["sent"] & (people["signup"][:, None] < days)),
+        ("response", people["answered"]),
+    ):
+        who, which = np.nonzero(happened)
+        parts.append((who, days[which], kind))
+    customer = np.concatenate([who for who, _, _ in parts])
+    kinds = np.repeat(np.array([kind for _, _, kind in parts], dtype=object), [len(who) for who, _, _ in parts])
+    score = np.clip(np.round(people["satisfaction"][customer] + draw.normal(0, 1, len(customer))), 0, 10)
+    return {
+        "customer": customer,
+        "day": np.concatenate([day for _, day, _ in parts]),
+        "second": draw.integers(0, 86_400, len(customer)),
+        "kind": kinds,
+        "value": np.where(kinds == "survey", score, np.nan),
+    }
+
+
+def _invoices(draw: Draw, people: Columns, customer: Ints, day: Ints, totals: Floats) -> Columns:
+    """Draw one invoice for every order of a business: due after 30 days, paid about then or late, seldom disputed."""
+    billed = people["business"][customer]
+    who, issued = customer[billed], day[billed]
+    late = np.round(people["late_days"][who] + draw.normal(-3, 4, len(who))).astype(np.int64)
+    disputed = draw.random(len(who)) < 0.02
+    return {
+        "customer": who,
+        "day": issued,
+        "amount": np.round(totals[billed], 2),
+        "due": issued + 30,
+        "paid": np.maximum(issued + 30 + late, issued),
+        "disputed": np.where(disputed, issued + draw.integers(2, 30, len(who)), _NEVER),
+    }
+
+
+def _truth(people: Columns, ids: NDArray[Any], first_day: np.datetime64) -> pd.DataFrame:
+    dates = {name: _dates(people[name], people["start"] < _NEVER, first_day) for name in ("start", "left")}
+    plain = ("rate", "leave_rate", "growth", "order_amount", "margin_share", "return_share", "response", "late_days")
+    columns = {**dates, "grow_day": _dates(people["grow_day"], people["grow_day"] < _NEVER, first_day)}
+    columns |= {name: people[name] for name in (*plain, "business", "opted_out")}
+    return pd.DataFrame(columns, index=pd.Index(ids, name="customer_id"))
+
+
+def _dates(days: Ints, known: NDArray[np.bool_], first_day: np.datetime64) -> NDArray[Any]:
+    return np.where(known, first_day + np.where(known, days, 0), np.datetime64("NaT")).astype("datetime64[s]")
+
+
+def _tables(
+    found: dict[str, Columns], people: Columns, ids: NDArray[Any], first_day: np.datetime64, days: int
+) -> dict[str, pa.Table]:
+    """Lay the tables out as a company holds them at the end of its last day, ids as text, rows by day."""
+    names, day_columns = pa.array(ids, pa.string()), {"due", "paid", "disputed"}
+    tables = {}
+    for name, columns in found.items():
+        seen = np.flatnonzero((columns["day"] >= 0) & (columns["day"] < days))
+        seen = seen[np.argsort(columns["day"][seen], kind="stable")]
+        cut = {key: column[seen] for key, column in columns.items()}
+        second = cut.pop("second", np.zeros(len(seen), dtype=np.int64))
+        day = first_day + cut.pop("day")
+        dated = {"issued": pa.array(day)} if name == "invoices" else {"time": pa.array(day + second.astype("m8[s]"))}
+        for key in day_columns & set(cut):
+            told = cut[key] < (days if key != "due" else _NEVER)  # what will be paid is not known yet
+            dated[key] = pa.array(_dates(cut.pop(key), told, first_day).astype("datetime64[D]"))
+        table = {"customer_id": names.take(pa.array(cut.pop("customer"))), **dated}
+        tables[name] = pa.table(table | dict(_laid_out(cut)))
+    tables["customers"] = _profiles(people, names, first_day, days)
+    return {name: tables[name] for name in _MAPPED}
+
+
+def _laid_out(columns: Columns) -> Iterator[tuple[str, pa.Array]]:
+    texts = {"product_id": "P{:04d}", "category": "品类{}", "channel": "channel {}"}
+    for name, column in columns.items():
+        if name in texts:
+            words = pa.array([texts[name].format(n) for n in range(column.max(initial=0) + 1)], pa.string())
+            yield name, words.take(pa.array(column))
+        else:
+            yield name, pa.array(column, from_pandas=True)
+
+
+def _profiles(people: Columns, ids: pa.Array, first_day: np.datetime64, days: int) -> pa.Table:
+    """Make the customers' table, with names, numbers and addresses that belong to nobody."""
+    names = [_SURNAMES[n % len(_SURNAMES)] + _GIVEN[n // len(_SURNAMES)] for n in people["name"]]
+    every = pa.table({
+        "customer_id": ids,
+        "name": names,
+        "mobile": [str(number) for number in people["mobile"]],
+        "email": [f"c{n}@example.com" for n in range(len(ids))],
+        "signup": pa.array((first_day + people["signup"]).astype("datetime64[D]")),
+        "acquisition_cost": people["acquisition_cost"],
+        "kind": np.where(people["business"], "business", "private"),
+        "opt_out": people["opted_out"],
+    })  # fmt: skip
+    return every.filter(pa.array(people["signup"] < days))
