@@ -69,7 +69,7 @@ class Personal:
 def find_personal(
     connection: duckdb.DuckDBPyConnection, source: Source, rows: int, customer_id: str
 ) -> tuple[Personal, ...]:
-    """Look at every column of a source with about `rows` rows, mapped or not, and at 10,000 of the rows.
+    """Look at every column of a source with about `rows` rows, mapped or not, and at about 10,000 of the rows.
 
     The rows are those whose number has a hash that is a multiple of a step, so the same rows every time.
     `customer_id` is the project's expression for the customers' ids.
@@ -79,9 +79,7 @@ def find_personal(
         return ()
     step = max(1, rows // _SAMPLE)
     select = ", ".join(f"{quoted(name)}::VARCHAR" for name in columns)
-    sample = connection.execute(
-        f"SELECT {select} FROM {source.view} WHERE hash({quoted(ROW)}) % {step} = 0 LIMIT {2 * _SAMPLE}"
-    ).fetchall()
+    sample = connection.execute(f"SELECT {select} FROM {source.view} WHERE hash({quoted(ROW)}) % {step} = 0").fetchall()
     found = []
     for place, (name, kind) in enumerate(columns.items()):
         values = [text.strip() for row in sample if (text := row[place]) is not None and text.strip()]
@@ -93,7 +91,7 @@ def find_personal(
 
 def _judged(name: str, kind: str, values: list[str]) -> tuple[str, float, int, bool] | None:
     """Give the kind, the share of the values, how many there were, and whether the name said so."""
-    dated, number = kind.startswith(("DATE", "TIME")), kind not in {"VARCHAR"}
+    dated, number = kind.startswith(("DATE", "TIME")), kind != "VARCHAR"
     said = _said(name)
     if said == "birth" and (dated or not number):
         return said, 1.0, len(values), True
