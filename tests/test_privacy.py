@@ -6,6 +6,7 @@ import csv
 import hashlib
 import hmac
 import pickle
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,19 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pytest
+import yaml
 
 from tiermodel.backtest import backtest
 from tiermodel.check import check
+from tiermodel.cli import main
 from tiermodel.config import Project, load_project, project_digest
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.panel import Snapshots, build_panel, write_features
-from tiermodel.predict import score
+from tiermodel.predict import predict, score
 from tiermodel.tables.history import open_history
 from tiermodel.tables.private import masked, public_ids
 from tiermodel.train import train
+from tiermodel.world import make_world
 from worlds import ID_MARK, TrainedWorld
 
 KEY_NAME, KEY = "TIERMODEL_ID_KEY", "correct horse battery staple, and then some"
@@ -203,6 +207,76 @@ def test_an_overflow_names_the_hash(tmp_path: Path, key: str) -> None:  # noqa: 
 def test_shapes_keep_no_letter_and_no_digit() -> None:
     assert masked("１２３ Ünïcode 李明_x\U00020bb7 v²") == "999 aaaaaaa aa_aa aa"
     assert len(masked("x" * 1000)) == 60
+
+
+# what is kept of a model, and what is said on the way
+
+CANARY = "ZQXID-"
+
+
+@pytest.fixture(scope="module")
+def canaries(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
+    """Write a world whose ids, names, numbers and addresses are easy to find again, and a filter that names some."""
+    world = make_world(seed=3, customers=600, mark=CANARY)
+    path = world.write(tmp_path_factory.mktemp("canaries"))
+    project = yaml.safe_load(path.read_text(encoding="utf-8"))
+    table = project["data"]["transactions"]
+    table["where"] = f"customer_id <> '{CANARY}0000000'"
+    table["columns"]["channel"] = f"CASE WHEN customer_id = '{CANARY}0000001' THEN 'staff' ELSE channel END"
+    project |= {"panel": {"every_days": 60, "snapshots": 3}, "features": {"windows_days": [60, 365]}}
+    project |= {"backtest": {"folds": 1}, "tracking": {"uri": f"sqlite:///{path.parent}/tracking/mlflow.db"}}
+    path.write_text(yaml.safe_dump(project, allow_unicode=True), encoding="utf-8")
+    people = world.tables["customers"].to_pandas()
+    return path, {CANARY, "example.com", *people["name"], *people["mobile"]}
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
+@pytest.mark.filterwarnings("ignore:Operation with range is deprecated")
+def test_nothing_of_a_customer_is_tracked_logged_drawn_or_said(
+    canaries: tuple[Path, set[str]], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path, marks = canaries
+    folder = path.parent
+    monkeypatch.chdir(folder)
+    uri = f"sqlite:///{folder}/tracking/mlflow.db"
+    for line in (
+        "check project.yaml",
+        "train project.yaml --out bundle --register",
+        f"promote world --tracking-uri {uri}",
+        "score project.yaml --model world@challenger --as-of latest --out scores.parquet",
+        "score project.yaml --model bundle --as-of latest --out scores.csv --json",
+        "backtest project.yaml --out backtest.json --predictions predictions.parquet",
+        "report bundle backtest.json --out report.html",
+        "show model bundle",
+        "rules bundle",
+    ):
+        monkeypatch.setattr(sys, "argv", ["tiermodel", *line.split()])
+        try:
+            main()
+        except SystemExit as stop:
+            allowed = {0, 9} if line.startswith("promote") else {0}  # the gate may say no: its words count too
+            assert stop.code in allowed, capfd.readouterr().err  # noqa: PT017
+    said = "".join(capfd.readouterr())
+    assert "transactions: " in said
+    assert [mark for mark in marks if mark in said] == []
+    kept = [folder / "backtest.json", folder / "report.html"]
+    kept += [file for name in ("tracking", "bundle") for file in (folder / name).rglob("*") if file.is_file()]
+    assert {"mlflow.db", "MLmodel", "evaluation.parquet", "card.md", "gains.png"} <= {file.name for file in kept}
+    ids = {CANARY, "example.com"}
+    assert [(file.name, mark) for file in kept for mark in ids if holds(file, mark)] == []
+    texts = [(file.name, file.read_bytes()) for file in kept if file.suffix != ".png"]  # a picture holds any two bytes
+    assert [(name, mark) for name, text in texts for mark in marks if mark.encode() in text] == []
+    assert holds(folder / "scores.parquet", CANARY)  # the marks can be found where they are
+
+
+def test_a_model_refuses_without_repeating_what_it_was_given(trained: TrainedWorld) -> None:
+    frame = build_panel(trained.project, [AS_OF])
+    for value in (f"{ID_MARK}1", "张三"):
+        odd = frame.astype({"days_since_last": object})
+        odd.loc[3, "days_since_last"] = value
+        with pytest.raises(DataError, match="at position 3 it is str") as refusal:
+            predict(trained.trained.bundle, odd)
+        assert value not in str(refusal.value)
 
 
 # consent

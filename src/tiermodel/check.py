@@ -12,6 +12,7 @@ from tiermodel.config import Project
 from tiermodel.engines.duckdb import query_faults
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, open_history
+from tiermodel.tables.personal import KINDS_OF_DATA, find_personal
 from tiermodel.tables.rules import RULES
 
 __all__ = ["FLOOR", "CheckReport", "Finding", "HorizonAdvice", "check", "suggest_horizon"]
@@ -86,6 +87,14 @@ _WORDS: dict[str, tuple[str, str]] = {
     "duplicates": ("{duplicates:,} rows repeat another row exactly", "{duplicates:,} 行与其他行完全重复"),
     "rule": ("{count:,} rows: {rule} ({code}): {remedy}", "{count:,} 行：{rule}（{code}）：{remedy}"),
     "note": ("{note}", "{note}"),
+    "personal": (
+        "{table}.{column} looks like {kind_en} ({share:.0%} of {sampled:,} values sampled): extract it only if needed",
+        "{table}.{column} 疑似{kind_zh}（抽样 {sampled:,} 个值中占 {share:.0%}）：若无用途，请勿抽取该列",
+    ),
+    "personal_id": (
+        "customer ids ({table}.{column}) look like {kind_en}: set data.hash_ids, so that no output holds them",
+        "客户编号（{table}.{column}）疑似{kind_zh}：请设置 data.hash_ids，使输出中只有加密哈希",
+    ),
     "horizon": (
         "returns: 90 % within {q90} days, 95 % in {q95}, {share:.0%} in {horizon}; suggested horizon: {suggested}",
         "90% 的回购发生在 {q90} 天内，95% 在 {q95} 天内；当前表现期 {horizon} 天覆盖 {share:.0%}；建议 {suggested} 天",
@@ -194,6 +203,7 @@ def check(project: Project) -> CheckReport:
         *_quality(facts),
         *(Finding("warn", "rule", _rule(rule, n)) for a in accounts for rule, n in a.rules.items()),
         *(Finding("warn", "note", {"note": note}) for a in accounts for note in a.warnings),
+        *_personal(project, history),
         *([_horizon_finding(advice)] if advice else []),
     )
     return CheckReport(account, facts, findings, advice)
@@ -329,6 +339,18 @@ def _quality(facts: dict[str, Any]) -> Iterator[Finding]:
     ):
         if bad:
             yield Finding("warn", code, facts)
+
+
+def _personal(project: Project, history: History) -> Iterator[Finding]:
+    """Name the columns that look like personal data, mapped or not; never their values (S81)."""
+    for name, table in history.tables.items():
+        customer = table.contract.mapped["customer_id"]
+        for found in find_personal(history.connection, table.source, table.account.read, customer):
+            kind_en, kind_zh = KINDS_OF_DATA[found.kind]
+            values = {"table": name, "column": found.column, "share": found.share, "sampled": found.sampled}
+            hashed = found.is_customer_id and project.data.hash_ids is not None
+            code = "personal_id" if found.is_customer_id and not hashed else "personal"
+            yield Finding("ok" if hashed else "warn", code, {**values, "kind_en": kind_en, "kind_zh": kind_zh})
 
 
 def _rule(name: str, count: int) -> dict[str, Any]:
