@@ -192,7 +192,7 @@ def test_faults_in_a_task_are_ours(shop: Project, tmp_path: Path, session: Any) 
     columns = {name: name for name in ("customer_id", "time", "amount")}
     transactions = {"path": str(tmp_path / "rows.parquet"), "columns": columns, "duplicates": "keep"}
     data = {"engine": "spark", "transactions": transactions}
-    with pytest.raises(DataError, match=r"customer 1: amounts add up to .* more than 64 bits"):
+    with pytest.raises(DataError, match=r"customer '1': amounts add up to .* more than 64 bits"):
         build_panel(Project.model_validate({"version": 1, "name": "t", "data": data}), [date(2021, 1, 1)])
 
 
