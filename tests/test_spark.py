@@ -40,7 +40,7 @@ def session() -> Iterator[Any]:
         patch.setenv("MASTER", "local[2]")
         patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
         patch.setenv("PYSPARK_PYTHON", sys.executable)
-        patch.setattr(spark, "_SPLIT_ROWS", 400)
+        patch.setattr(spark, "_SPLIT_ROWS", 1500)
         patch.setattr(spark, "_PARTITION_ROWS", 50)
         patch.setattr(spark, "_PACK_BYTES", 1 << 15)
         started = spark.session()
