@@ -305,7 +305,7 @@ def modules() -> dict[str, ast.Module]:
 
 
 ROOMS = (
-    {"errors", "world"}, {"config"}, {"tables"}, {"engines"}, {"features"}, {"tiers", "models"}, {"bundle"},
+    {"errors", "world_draws"}, {"world"}, {"config"}, {"tables"}, {"engines"}, {"features"}, {"tiers", "models"}, {"bundle"},
     {"train", "predict"}, {"backtest"}, {"registry", "report"}, {"demo"}, {"cli"}, {"__main__"},
 )  # fmt: skip
 
