@@ -15,7 +15,7 @@ import duckdb
 from tiermodel.config import Project
 from tiermodel.config_data import CustomerColumns
 from tiermodel.errors import ProjectError
-from tiermodel.tables.contract import GOOD, Accounting, Bad, Contract, Groups, account_of, compile_contract, scan
+from tiermodel.tables.contract import GOOD, Accounting, Bad, Contract, Groups, account_of, check_rows
 from tiermodel.tables.kinds import EVENTS, KINDS, MAIN_KINDS
 from tiermodel.tables.output import defused, writing
 from tiermodel.tables.reading import Frame, open_source
@@ -141,8 +141,7 @@ def open_history(project: Project, connection: duckdb.DuckDBPyConnection | None 
     for name in TABLES:
         if getattr(project.data, name) is not None:
             source = open_source(connection, project, name, frames.get(name))
-            contract = compile_contract(connection, project, name, source)
-            groups = scan(connection, contract)
+            contract, groups = check_rows(connection, project, name, source)
             days = days or groups
             tables[name] = _table(connection, project, contract, source, groups)
     layout = stream_layout(project, tables)
@@ -156,7 +155,7 @@ def open_history(project: Project, connection: duckdb.DuckDBPyConnection | None 
         tables=tables,
         columns=history_columns(project),
         first_day=EPOCH + timedelta(days=days[GOOD]["first"]),
-        last_day=EPOCH + timedelta(days=days[GOOD]["last"]),
+        last_day=EPOCH + timedelta(days=days[GOOD]["last"][0]),
         rows_sql=rows_sql,
     )
 
@@ -172,7 +171,7 @@ def _table(
 def history_columns(project: Project) -> frozenset[str]:
     """Name what the project's features may stand on: mapped columns, kinds of events, tables."""
     data = project.data
-    found = set(data.transactions.columns.model_dump(exclude_none=True)) - {"customer_id", "time", "amount"}
+    found = set(data.transactions.columns.model_dump(exclude_none=True)) - {"customer_id", "time", "amount", "currency"}
     if data.customers:
         found |= set(data.customers.columns.model_dump(exclude_none=True)) - {"customer_id"}
         found |= {f"attribute_{name}" for name in project.features.attributes}

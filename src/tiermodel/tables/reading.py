@@ -55,7 +55,7 @@ def _from_frame(connection: duckdb.DuckDBPyConnection, view: str, what: str, fra
 def _array(what: str, name: str, column: pd.Series[Any]) -> pa.Array | pa.ChunkedArray:
     try:
         array = pa.array(column, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowException, OverflowError) as error:
         known = [
             (place, value) for place, value in enumerate(column) if not pd.api.types.is_scalar(value) or pd.notna(value)
         ]
@@ -98,7 +98,7 @@ def _joined(
     source = from_copy(connection, f"{name}_source", f"{key}.query", copy)
     rejected = tuple(record for part in parts for record in part.rejected)
     warnings = tuple(warning for part in parts for warning in part.warnings)
-    return Source(source.view, source.columns, source.files, False, rejected, warnings)
+    return Source(source.view, source.columns, source.files, rejected, warnings)
 
 
 def _refuse_unlike_select(cursor: duckdb.DuckDBPyConnection, key: str, query: str) -> None:
