@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
 
 from tiermodel.yaml_source import shown
 
@@ -67,6 +76,13 @@ class Rows(Section):
                     f"{url[0]}… is a URL that cannot be read; {known} can, one at a time: export to a file"
                 )
         return value
+
+    @field_serializer("path", when_used="json")
+    def _without_password(self, value: object) -> object:
+        """Leave the password out of what is printed, logged and hashed."""
+        return (
+            re.sub(r"(?<=://)([^:/@]*):.*@|(?<=password=)[^&]*", r"\1:…@", value) if isinstance(value, str) else value
+        )
 
     @field_validator("query")
     @classmethod

@@ -80,7 +80,7 @@ def score(
         )
     day = one_date(as_of, history)
     _refuse_other_meaning(project, bundle)
-    told = Project.model_validate({**project.model_dump(), "features": bundle.settings["features"]})
+    told = Project.model_validate({**project.model_dump(exclude_none=True), "features": bundle.settings["features"]})
     every = timedelta(bundle.settings["panel"]["every_days"])
     snapshots = Snapshots(told, frozenset(bundle.columns), (day - every, day))
     tally, counts = Tally(), dict.fromkeys(bundle.scheme.scheme.codes, 0)

@@ -59,6 +59,8 @@ def _array(what: str, name: str, column: pd.Series[Any]) -> pa.Array | pa.Chunke
         known = [
             (place, value) for place, value in enumerate(column) if not pd.api.types.is_scalar(value) or pd.notna(value)
         ]
+        if all(type(value) is int for _, value in known):  # beyond 64 bits: exact as text
+            return pa.array([str(value) if pd.notna(value) else None for value in column], pa.string())
         first = type(known[0][1])
         place, value = next(((p, v) for p, v in known if type(v) is not first), known[0])
         raise DataError(

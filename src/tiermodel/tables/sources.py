@@ -145,7 +145,8 @@ def from_batches(
                 writer.write_batch(batch)
     except pa.ArrowException as error:
         words = str(error).splitlines()[0]
-        raise DataError(f"TM1101 {what}: {words}. Convert the column, or hand over plain types.") from error
+        columns = [field.name for field in schema if str(field.type) in words]
+        raise DataError(f"TM1101 {what}: {words}. Leave out or convert columns {columns or schema.names}.") from error
     return from_copy(connection, view, what, copy)
 
 
