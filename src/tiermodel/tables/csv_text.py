@@ -100,7 +100,7 @@ def _header(file: str, plain: Path, key: str) -> tuple[tuple[str, ...], int, str
     reader = csv.reader(io.StringIO(raw.decode("utf-8", "replace")), delimiter=delimiter)
     names = tuple(name.strip() for name in next(reader))
     check_names(f"{file}, in the header", names)
-    if sum(bool(_DATA_LIKE.fullmatch(name)) for name in names) * 2 > len(names):
+    if sum(bool(_DATA_LIKE.fullmatch(name)) for name in names) * 2 >= len(names):
         raise DataError(
             f"TM1003 {file}: the first line looks like data, not column names: {', '.join(names[:5])}. "
             "Put a line with a name for every column above it."

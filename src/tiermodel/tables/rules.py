@@ -267,7 +267,7 @@ def money(column: str, expression: Expression, key: str) -> Parsed:
         )
     else:
         raise ProjectError(
-            f"{key}.{column.removeprefix('attribute_')}: {expression.text!r} is {expression.type}, not a number or text"
+            f"TM2045 {key}.{column.removeprefix('attribute_')}: {expression.text!r} is {expression.type}, not a number or text"
         )
     # TRY_CAST, because DuckDB drops bounds that hold by a Parquet file's statistics, and those leave NaN out.
     value = f"CASE WHEN {clean} {bounds} THEN {exact} END"
