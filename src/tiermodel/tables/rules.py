@@ -266,9 +266,8 @@ def money(column: str, expression: Expression, key: str) -> Parsed:
             *rules,
         )
     else:
-        raise ProjectError(
-            f"TM2045 {key}.{column.removeprefix('attribute_')}: {expression.text!r} is {expression.type}, not a number or text"
-        )
+        place = f"{key}.{column.removeprefix('attribute_')}"
+        raise ProjectError(f"TM2045 {place}: {expression.text!r} is {expression.type}, not a number or text")
     # TRY_CAST, because DuckDB drops bounds that hold by a Parquet file's statistics, and those leave NaN out.
     value = f"CASE WHEN {clean} {bounds} THEN {exact} END"
     if column in REQUIRED:
