@@ -1,7 +1,8 @@
 """Try bad inputs on the command line: each is refused, quarantined, warned of, or right, by a stable code and place.
 
 One row of `CASES` is one file and what must become of it. Where a row needs the user's word, that is a key of the
-project file, never a flag: `encoding`, `where`, `currency`, `timezone`, `data.max_stale_days`, a mapping in SQL.
+project file, never a flag: `encoding`, `where`, `currency`, `timezone`, `data.max_stale_days`, a mapping in SQL. Rows with
+one order's id and different amounts are lines of that order: nothing tells which of two is wrong, so both are kept.
 """
 
 from __future__ import annotations
@@ -195,7 +196,8 @@ PARQUET = [
     refused("Parquet as CSV", b"PAR1" + bytes(99), "TM1006 .* is a Parquet file"),
     refused("dates as numbers", parquet(when=[19723] * 3), "TM2063 .*epoch_ms", code=2, file="a.parquet"),
     refused("amounts as flags", parquet(amount=[True] * 3), "not a number or text", code=2, file="a.parquet"),
-    Case("NaN and infinity", parquet(amount=[1.0, float("nan"), float("-inf")]), file="a.parquet", project={"max_bad_share": 0.9}, bad={2: "amount_not_finite", 3: "amount_not_finite"}, used=1),
+    Case("NaN and infinity", parquet(amount=[1.0, float("nan"), float("-inf")]), file="a.parquet", used=1,
+         project={"max_bad_share": 0.9}, bad={2: "amount_not_finite", 3: "amount_not_finite"}),
 ]  # fmt: skip
 
 ENCODINGS = [
@@ -272,6 +274,8 @@ IDS = [
     fine("B098 paths", "../../etc/passwd,2024-01-01,1,x\nCON,2024-01-01,1,x\n", {"../../etc/passwd", "CON"}),
     one("B059 long", f"{'x' * 300},2024-01-01,1,x", "customer_id_too_long"),
     Case("B100 every row twice", TWICE, used=60),
+    Case("B101 one order, two amounts", HEADER + b"A,2024-01-01,1,o1\nA,2024-01-01,2,o1\n", used=2, table={"columns": {
+        "customer_id": "id", "time": "when", "amount": "amount", "order_id": "note"}}),
     Case("rows meant twice", TWICE, used=120, table={"duplicates": "keep"}),
 ]  # fmt: skip
 

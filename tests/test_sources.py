@@ -211,6 +211,18 @@ def test_hive_partitions_are_columns_to_map(tmp_path: Path) -> None:
         open_history(load_project(write_project(tmp_path, path="sales", columns=columns, where="year > 2024")))
 
 
+def test_files_with_names_are_joined_by_a_query(tmp_path: Path) -> None:
+    (tmp_path / "sales.csv").write_text(text([row[:3] for row in ROWS], HEADER[:3]), encoding="utf-8")
+    pq.write_table(pa.table({"member": ["00123", "123"], "city": ["北京", "x"]}), tmp_path / "members.parquet")
+    query = 'SELECT s.*, m.city FROM sales s LEFT JOIN members m ON s."会员" = m.member'
+    place = {"path": {"sales": "sales.csv", "members": "members.parquet"}, "query": query}
+    found = stream(load_project(write_project(tmp_path, **place)))
+    assert plain(found) == WANTED
+    assert len({row["category_key"] for row in found}) == 2
+    with pytest.raises(ProjectError, match=r"data\.transactions\.query: .*It may use: sales, members"):
+        open_history(load_project(write_project(tmp_path, **{**place, "query": "SELECT * FROM sale"})))
+
+
 # Python's own frames
 
 
