@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from commands import Run, run_command
 from tiermodel.train import train
 from worlds import TrainedWorld, small_project, small_world
 
@@ -32,3 +34,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedWorld:
     folder = tmp_path_factory.mktemp("world")
     project = small_project(small_world(folder / "transactions.parquet"))
     return TrainedWorld(project, train(project, out=folder / "bundle"), folder / "bundle")
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run a command in this process as the console script does, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return partial(run_command, capsys, monkeypatch)

@@ -8,52 +8,24 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 
 import tiermodel
-from tiermodel.cli import main, run
+from commands import Ran, Run
+from tiermodel.cli import run
 from worlds import TrainedWorld
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 HEAVY = {"mlflow", "lightgbm", "sklearn", "pandas", "duckdb", "numba", "numpy", "scipy", "matplotlib", "pyarrow"}
-
-
-class Ran(NamedTuple):
-    """What a command left: its exit code and what it wrote to each stream."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Run a command in this process as the console script does, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["tiermodel", *map(str, words)])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Ran(code, *capsys.readouterr())
-
-    return call
 
 
 def write_project(trained: TrainedWorld, path: Path, **sections: Any) -> Path:
@@ -305,8 +277,8 @@ def modules() -> dict[str, ast.Module]:
 
 
 ROOMS = (
-    {"errors", "world_draws"}, {"world"}, {"config"}, {"tables"}, {"engines"}, {"features"}, {"tiers", "models"}, {"bundle"},
-    {"train", "predict"}, {"backtest"}, {"registry", "report"}, {"demo"}, {"cli"}, {"__main__"},
+    {"errors", "world_draws"}, {"world"}, {"config"}, {"tables"}, {"engines"}, {"features"}, {"tiers", "models"},
+    {"bundle"}, {"train", "predict"}, {"backtest"}, {"registry", "report"}, {"demo"}, {"cli"}, {"__main__"},
 )  # fmt: skip
 
 

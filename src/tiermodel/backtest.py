@@ -89,11 +89,19 @@ def test_dates(project: Project, history: History) -> tuple[date, ...]:
 
 
 def backtest(
-    project: Project, *, out: str | Path | None = None, predictions: str | Path | None = None, say: Say = lambda _: None
+    project: Project,
+    *,
+    history: History | None = None,
+    out: str | Path | None = None,
+    predictions: str | Path | None = None,
+    say: Say = lambda _: None,
 ) -> Backtest:
-    """Backtest churn, value and tiers at every test date; write results and predictions if asked."""
+    """Backtest churn, value and tiers at every test date; write results and predictions if asked.
+
+    `history` stands in for the project's files.
+    """
     say("reading transactions")
-    history = open_history(project)
+    history = open_history(project) if history is None else history
     dates = test_dates(project, history)
     every, span = timedelta(project.panel.every_days), timedelta(outcome_span(project.outcome))
     needed = set().union(*(panel_dates(project, day, history.first_day) for day in dates))

@@ -64,8 +64,8 @@ _WORDS: dict[str, tuple[str, str]] = {
     ),
     "amounts_constant": ("all amounts are the same", "所有金额都相同"),
     "largest_customer_share": (
-        "one customer holds {largest_customer_share:.0%} of the rows: a till, a test or a collective account?",
-        "一个客户占 {largest_customer_share:.0%} 的行：是收银台、测试还是共用账号？",
+        "one customer holds {largest_customer_share:.0%} of the rows: a till, a test or a collective account? (TM2012)",
+        "一个客户占 {largest_customer_share:.0%} 的行：是收银台、测试还是共用账号？(TM2012)",
     ),
     "returns": ("{return_share:.1%} of the rows are returns", "退货占 {return_share:.1%} 的行"),
     "default_date": (
@@ -184,12 +184,12 @@ class CheckReport:
         }
 
 
-def check(project: Project) -> CheckReport:
-    """Measure the project's transactions and judge whether customers can be graded by them.
+def check(project: Project, *, history: History | None = None) -> CheckReport:
+    """Measure the project's transactions (or those of `history`) and judge whether customers can be graded by them.
 
     Raises what `open_history` raises for data that cannot be read at all, OutputError where memory and disk end.
     """
-    history = open_history(project)
+    history = open_history(project) if history is None else history
     with query_faults():
         facts = _facts(history)
         advice = suggest_horizon(history, project.outcome.horizon_days)

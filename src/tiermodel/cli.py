@@ -25,6 +25,9 @@ __all__ = ["main"]
 _PROJECT = click.argument("project", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 _STORE = click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", default="sqlite:///mlflow.db", show_default=True)
+_EMPTY = click.option(
+    "--allow-empty", is_flag=True, help="Of transactions without a row make a table without a row, not an error."
+)
 _AS_OF = "The first instant we pretend not to know, such as 2017-11-30; `latest` is the day after the last row."
 
 
@@ -94,15 +97,16 @@ def check(project: Path, as_json: bool) -> None:
 @_PROJECT
 @click.option("--as-of", required=True, help=f"One or more dates, separated by commas. {_AS_OF}")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A .parquet or .csv file.")
+@_EMPTY
 @_JSON
-def features(project: Path, as_of: str, out: Path, as_json: bool) -> None:
+def features(project: Path, as_of: str, out: Path, allow_empty: bool, as_json: bool) -> None:
     """Write every customer's features as known at each date."""
     settings = _load(project)
     from tiermodel.features.panel import write_features  # noqa: PLC0415
 
     with _progress() as say:
         say(f"building features as of {as_of}")
-        tally = write_features(settings, as_of, out)
+        tally = write_features(settings, as_of, out, allow_empty=allow_empty)
     _accounts(settings, tally.accounts)
     if as_json:
         click.echo(_dump({"out": str(out), "rows": tally.snapshots, **_accounts_as_data(tally.accounts)}))
@@ -173,8 +177,9 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
 @click.option("--model", required=True, help="A bundle's folder, or NAME@champion or NAME/VERSION from the registry.")
 @click.option("--as-of", required=True, help=_AS_OF)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A .parquet or .csv file.")
+@_EMPTY
 @_JSON
-def score(project: Path, model: str, as_of: str, out: Path, as_json: bool) -> None:
+def score(project: Path, model: str, as_of: str, out: Path, allow_empty: bool, as_json: bool) -> None:
     """Score every customer, old and new, as of a date."""
     settings = _load(project)
     from tiermodel.predict import score as run_score  # noqa: PLC0415
@@ -182,7 +187,7 @@ def score(project: Path, model: str, as_of: str, out: Path, as_json: bool) -> No
     with _progress() as say:
         folder = _model(model, settings.tracking.uri)
         say(f"scoring as of {as_of}")
-        scored = run_score(settings, folder, as_of, out)
+        scored = run_score(settings, folder, as_of, out, allow_empty=allow_empty)
     _accounts(settings, scored.accounts)
     if as_json:
         click.echo(

@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
 
 from tiermodel.yaml_source import shown
 
@@ -38,11 +47,11 @@ class Section(BaseModel):
 class Rows(Section):
     """Say where a table's rows are.
 
-    `path` is a file, a glob, a folder, `package:NAME/rest` inside an installed Python package, a list of these, or a
-    database URL (`sqlite:///file`, `postgresql://host/database`) whose rows `query` selects; a mapping gives files
-    names that `query` joins. Without `path`, the rows are handed over in Python. `where` is an SQL condition that keeps
-    a row; `encoding` is that of CSV files; `duplicates` is what happens to rows that repeat another in every column of
-    the source, mapped or not.
+    `path` is a file, a glob, a folder, `package:NAME/rest` inside an installed Python package, a list of these, `-` for
+    standard input, or a database URL (`sqlite:///file`, `postgresql://host/database`) whose rows `query` selects; a
+    mapping gives files names that `query` joins. Without `path`, the rows are handed over in Python. `where` is an SQL
+    condition that keeps a row; `encoding` is that of CSV files; `duplicates` is what happens to rows that repeat
+    another in every column of the source, mapped or not.
     """
 
     path: str | list[str] | dict[str, str] | None = None
@@ -67,6 +76,13 @@ class Rows(Section):
                     f"{url[0]}… is a URL that cannot be read; {known} can, one at a time: export to a file"
                 )
         return value
+
+    @field_serializer("path", when_used="json")
+    def _without_password(self, value: object) -> object:
+        """Leave the password out of what is printed, logged and hashed."""
+        return (
+            re.sub(r"(?<=://)([^:/@]*):.*@|(?<=password=)[^&]*", r"\1:…@", value) if isinstance(value, str) else value
+        )
 
     @field_validator("query")
     @classmethod
@@ -94,7 +110,8 @@ class Rows(Section):
 class Columns(Section):
     """Map our column names to theirs: a source column's name, or an SQL expression over source columns.
 
-    Without `order_id`, a customer's rows of one day are one order. Amounts are in the project's currency.
+    Without `order_id`, a customer's rows of one day are one order. Amounts are in the project's currency; where
+    `currency` is mapped, rows in another break the contract, and an empty cell stands for the project's.
     """
 
     customer_id: Text
@@ -107,6 +124,7 @@ class Columns(Section):
     cost: Text | None = None
     discount: Text | None = None
     channel: Text | None = None
+    currency: Text | None = None
 
 
 class Transactions(Rows):
@@ -199,7 +217,8 @@ class Data(Section):
     """Say where the tables are, which engine sorts them, and how strict to be.
 
     Only the transactions are required; `{}` is no table. `max_bad_share` (0–1) is the share of a table's rows that may
-    break the contract before the input is refused; `memory` is DuckDB's limit, beyond which it spills to disk.
+    break the contract before the input is refused, `max_stale_days` (no limit where not set) how long before a date the
+    transactions may end; `memory` is DuckDB's limit, beyond which it spills to disk.
     `hash_ids` names the environment variable with the key under which customer ids are hashed in all that is written.
     """
 
@@ -210,6 +229,7 @@ class Data(Section):
     invoices: Annotated[Invoices | None, BeforeValidator(_none_if_empty)] = None
     costs: Annotated[Costs | None, BeforeValidator(_none_if_empty)] = None
     max_bad_share: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.05
+    max_stale_days: Annotated[int, Field(strict=True, ge=0)] | None = None
     memory: str = "1500MB"
     hash_ids: str | None = None
 

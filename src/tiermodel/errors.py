@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "DataError",
+    "EmptyInputError",
     "GateError",
     "ModelError",
     "OutputBusyError",
@@ -35,6 +36,10 @@ class DataError(TierModelError):
     """Refuse an input; nothing has been written."""
 
     exit_code = 3
+
+
+class EmptyInputError(DataError):
+    """Refuse transactions without a single row, unless the caller allows for none."""
 
 
 class TooManyBadRowsError(DataError):

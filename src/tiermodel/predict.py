@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -16,10 +16,19 @@ from numpy.typing import NDArray
 from tiermodel.bundle import Bundle, load_bundle
 from tiermodel.config import Project
 from tiermodel.engines.chosen import open_history
-from tiermodel.errors import DataError, ModelError
-from tiermodel.features.panel import KEYS, Snapshots, Tally, one_date, snapshot_batches, write_quarantine
+from tiermodel.errors import DataError, EmptyInputError, ModelError
+from tiermodel.features.panel import (
+    KEYS,
+    Snapshots,
+    Tally,
+    one_date,
+    snapshot_batches,
+    stale_words,
+    write_nothing,
+    write_quarantine,
+)
 from tiermodel.tables.contract import Accounting
-from tiermodel.tables.history import project_key
+from tiermodel.tables.history import History, project_key
 from tiermodel.tables.output import write_table
 from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages
 from tiermodel.tiers.segments import assign_segments
@@ -42,15 +51,30 @@ class Scored:
     tiers: dict[str, int]
 
 
-def score(project: Project, model: Bundle | str | Path, as_of: date | str, out: str | Path) -> Scored:
+def score(
+    project: Project,
+    model: Bundle | str | Path,
+    as_of: date | str,
+    out: str | Path,
+    *,
+    history: History | None = None,
+    allow_empty: bool = False,
+) -> Scored:
     """Write one row for every customer known at `as_of` (a date, or `latest`), old and new, as `score_schema` says.
 
-    `out` ends in .parquet or .csv. The features are the bundle's, whatever the project file says now. Raises
+    `out` ends in .parquet or .csv. The features are the bundle's, whatever the project file says now. `history` stands
+    in for the project's files. With `allow_empty`, transactions without a row give a table without a row. Raises
     `ModelError` where the project does not map a column that the bundle was trained with, `DataError` where no customer
     is known at `as_of`.
     """
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
-    history = open_history(project)
+    try:
+        history = open_history(project) if history is None else history
+    except EmptyInputError:
+        if not allow_empty:
+            raise
+        nobody = write_nothing(score_schema(bundle), Path(out))
+        return Scored(nobody.accounts, 0, dict.fromkeys(bundle.scheme.scheme.codes, 0))
     missing = sorted(set(bundle.columns) - history.columns)
     if missing:
         raise ModelError(
@@ -58,7 +82,7 @@ def score(project: Project, model: Bundle | str | Path, as_of: date | str, out: 
         )
     day = one_date(as_of, history)
     _refuse_other_meaning(project, bundle)
-    told = Project.model_validate({**project.model_dump(), "features": bundle.settings["features"]})
+    told = Project.model_validate({**project.model_dump(exclude_none=True), "features": bundle.settings["features"]})
     every = timedelta(bundle.settings["panel"]["every_days"])
     snapshots = Snapshots(told, frozenset(bundle.columns), (day - every, day))
     tally, counts = Tally(), dict.fromkeys(bundle.scheme.scheme.codes, 0)
@@ -71,17 +95,15 @@ def score(project: Project, model: Bundle | str | Path, as_of: date | str, out: 
             yield batch
         if not sum(counts.values()):
             raise DataError(
-                f"no customer has a row before {day}: the data starts on {history.first_day}; choose a later date"
+                f"TM2071 no customer has a row before {day}: the data starts on {history.first_day}; "
+                "choose a later date"
             )
 
+    stale = stale_words(project, history, day, every.days)
     write_table(scored(), Path(out), schema)
     write_quarantine(history, Path(out))
-    account = tally.account
-    silence = (day - history.last_day).days - 1
-    if silence > every.days:
-        stale = f"TM2070 the last row is {silence} days older than {day}: scores call silent who may only be missing"
-        account = replace(account, warnings=(*account.warnings, stale))
-    return Scored({**tally.accounts, "transactions": account}, sum(counts.values()), counts)
+    tally.warn(stale)
+    return Scored(tally.accounts, sum(counts.values()), counts)
 
 
 @dataclass(frozen=True)

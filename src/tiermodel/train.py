@@ -30,6 +30,7 @@ from tiermodel.models.metrics import churn_metrics, quadratic_weighted_kappa, va
 from tiermodel.models.tier import fit_tier, future_levels
 from tiermodel.models.value import fit_value
 from tiermodel.tables.contract import Accounting
+from tiermodel.tables.history import History
 from tiermodel.tiers.assign import fit_scheme
 from tiermodel.tiers.ladders import typical_rhythm
 from tiermodel.tiers.scheme import load_scheme
@@ -71,11 +72,19 @@ def panel_dates(project: Project, as_of: date, first_day: date) -> set[date]:
 
 
 def train(
-    project: Project, as_of: date | str = "latest", *, out: str | Path | None = None, say: Say = lambda _: None
+    project: Project,
+    as_of: date | str = "latest",
+    *,
+    history: History | None = None,
+    out: str | Path | None = None,
+    say: Say = lambda _: None,
 ) -> Trained:
-    """Train on rows before `as_of` (`latest`: the day after the last row), and write the bundle to `out` if given."""
+    """Train on rows before `as_of` (`latest`: the day after the last row), and write the bundle to `out` if given.
+
+    `history` stands in for the project's files.
+    """
     say("reading transactions")
-    history = open_history(project)
+    history = open_history(project) if history is None else history
     now = one_date(as_of, history)
     if (now - history.last_day).days > project.panel.every_days:
         raise DataError(

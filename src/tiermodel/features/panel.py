@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from tiermodel.config import Project
 from tiermodel.engines.chosen import open_history, stream
 from tiermodel.engines.duckdb import rows_from, sorted_again
-from tiermodel.errors import DataError, ProjectError
+from tiermodel.errors import DataError, EmptyInputError, ProjectError
 from tiermodel.features.catalogue import expand, left_out
 from tiermodel.features.known import Feature, known_from, needs_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_columns, outcome_requests
@@ -40,6 +40,10 @@ __all__ = [
     "parse_dates",
     "snapshot_batches",
     "snapshot_dates",
+    "stale_words",
+    "write_features",
+    "write_nothing",
+    "write_quarantine",
 ]
 
 KEYS = ("customer_id", "as_of")
@@ -76,6 +80,16 @@ def one_date(as_of: date | str, history: History) -> date:
     return dates[0]
 
 
+def stale_words(project: Project, history: History, day: date, every_days: int) -> str:
+    """Warn where the transactions end long before the date; DataError beyond `data.max_stale_days`."""
+    silence = (day - history.last_day).days - 1
+    limit = project.data.max_stale_days
+    words = f"TM2070 the last row is {silence} days older than {day}"
+    if limit is not None and silence > limit:
+        raise DataError(f"{words}, and data.max_stale_days is {limit}: bring the data up to date, or choose a date")
+    return f"{words}: features call silent who may only be missing" if silence > every_days else ""
+
+
 def snapshot_dates(project: Project, last: date, first_row: date) -> tuple[date, ...]:
     """List up to `panel.snapshots` dates, `panel.every_days` apart, up to `last`, each with some history before it."""
     every = timedelta(project.panel.every_days)
@@ -94,6 +108,12 @@ class Tally(RowCounts):
     def account(self) -> Accounting:
         """Give the account of the transactions."""
         return self.accounts["transactions"]
+
+    def warn(self, words: str) -> None:
+        """Add a warning, unless it is empty, to the account of the transactions."""
+        if words:
+            account = self.account
+            self.accounts["transactions"] = replace(account, warnings=(*account.warnings, words))
 
     def close(self, history: History, out_of_window: Mapping[int, int]) -> None:
         """Complete the accounts with what became of the good rows; every row read must be accounted for."""
@@ -244,8 +264,8 @@ def build_panel(
     table = pa.Table.from_batches(snapshot_batches(rows, snapshots, tally), schema=snapshots.schema)
     if table.num_rows == 0:
         raise DataError(
-            f"no customer has a row before {max(dates)}: the data runs from {rows.first_day} to {rows.last_day}; "
-            "choose a later date"
+            f"TM2071 no customer has a row before {max(dates)}: the data runs from {rows.first_day} to "
+            f"{rows.last_day}; choose a later date"
         )
     panel: pd.DataFrame = table.to_pandas(date_as_object=False, split_blocks=True, self_destruct=True)
     return panel
@@ -266,13 +286,26 @@ def left_out_words(project: Project) -> str:
     return f"feature groups left out: {', '.join(needs)}" if missing else ""
 
 
-def write_features(project: Project, as_of: str | Sequence[date], out: str | Path) -> Tally:
+def write_features(
+    project: Project,
+    as_of: str | Sequence[date],
+    out: str | Path,
+    *,
+    history: History | None = None,
+    allow_empty: bool = False,
+) -> Tally:
     """Write the snapshots at the dates to .parquet or .csv, streamed; bad rows go to a quarantine file beside it.
 
-    `as_of` is a sequence of dates, or text such as `2017-10-31,2017-11-30` or `latest`. Returns the count of customers
-    and rows.
+    `as_of` is a sequence of dates, or text such as `2017-10-31,2017-11-30` or `latest`. `history` stands in for the
+    project's files. With `allow_empty`, transactions without a row give a table without a row. Returns the count of
+    customers and rows.
     """
-    history = open_history(project)
+    try:
+        history = open_history(project) if history is None else history
+    except EmptyInputError:
+        if not allow_empty:
+            raise
+        return write_nothing(Snapshots(project, history_columns(project), ()).schema, Path(out))
     dates = parse_dates(as_of, history) if isinstance(as_of, str) else tuple(as_of)
     snapshots, tally = Snapshots(project, history.columns, dates), Tally()
 
@@ -282,13 +315,23 @@ def write_features(project: Project, as_of: str | Sequence[date], out: str | Pat
             yield batch
         if not tally.snapshots:
             raise DataError(
-                f"no customer has a row before {max(dates)}: the data starts on {history.first_day}; "
+                f"TM2071 no customer has a row before {max(dates)}: the data starts on {history.first_day}; "
                 "choose a later date"
             )
 
+    stale = stale_words(project, history, max(dates), project.panel.every_days)
     write_table(batches(), Path(out), snapshots.schema)
     write_quarantine(history, Path(out))
+    tally.warn(stale)
     return tally
+
+
+def write_nothing(schema: pa.Schema, out: Path) -> Tally:
+    """Write a table without rows, and account for none read."""
+    write_table([], out, schema)
+    out.with_name(f"{out.stem}.quarantine.csv").unlink(missing_ok=True)
+    warnings = ("TM1002 there are 0 rows, as was allowed",)
+    return Tally(accounts={"transactions": Accounting(0, 0, 0, warnings=warnings)})
 
 
 def write_quarantine(history: History, beside: Path) -> None:

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import duckdb
 
 from tiermodel.config import Project
 from tiermodel.config_data import Events, Rows
-from tiermodel.errors import DataError, TierModelError, TooManyBadRowsError
+from tiermodel.errors import DataError, EmptyInputError, TierModelError, TooManyBadRowsError
 from tiermodel.tables import rules
 from tiermodel.tables.expressions import Expression, bind
 from tiermodel.tables.private import masked
 from tiermodel.tables.rules import RULES, Parsed
 from tiermodel.tables.sources import FILE, ROW, Run, Source, quoted
 
-__all__ = ["FILTERED", "GOOD", "Accounting", "Bad", "Contract", "Groups", "account_of", "compile_contract", "scan"]
+__all__ = [
+    "FILTERED",
+    "GOOD",
+    "Accounting",
+    "Bad",
+    "Contract",
+    "Groups",
+    "account_of",
+    "check_rows",
+    "compile_contract",
+    "scan",
+]
 
 GOOD, FILTERED = 0, 255
 Groups = dict[int, dict[str, Any]]
@@ -26,6 +37,8 @@ Groups = dict[int, dict[str, Any]]
 Bad = tuple[str, int, str, str, str, str, str]
 """File, line or row, rule, code, column, value, remedy of a quarantined row."""
 _EXAMPLES = 5
+# Rows that follow a silence of more than two years, and are at most these and 1 in 100, have their date wrong.
+_LAST_ROWS, _SILENCE = 100, 731
 
 
 @dataclass(frozen=True)
@@ -117,10 +130,13 @@ class Contract:
         )
 
 
-def compile_contract(connection: duckdb.DuckDBPyConnection, project: Project, table: str, source: Source) -> Contract:
+def compile_contract(
+    connection: duckdb.DuckDBPyConnection, project: Project, table: str, source: Source, last_day: int | None = None
+) -> Contract:
     """Turn the mapping of one of the project's tables into SQL over the view of its source rows.
 
-    The view need not have rows. Raises ProjectError for a mapping that does not fit the columns.
+    The view need not have rows. Transactions after `last_day` (counted from 1970-01-01) break it. Raises ProjectError
+    for a mapping that does not fit the columns.
     """
     rows: Rows = getattr(project.data, table)
     key = f"data.{table}.columns"
@@ -131,7 +147,7 @@ def compile_contract(connection: duckdb.DuckDBPyConnection, project: Project, ta
             expression = bind(connection, source, f"data.customers.attributes.{name}", text)
             if name in project.features.attributes:
                 mapped[f"attribute_{name}"] = expression
-    parsed = _parse(project, rows, key, mapped)
+    parsed = _parse(project, rows, key, mapped, last_day)
     where = bind(connection, source, f"data.{table}.where", rows.where) if rows.where else None
     kinds = isinstance(rows, Events) and rows.kinds is not None
     checked = _checked(source, mapped, parsed, where, "_tm_kind_clean IS NULL" if kinds else None)
@@ -153,16 +169,20 @@ def compile_contract(connection: duckdb.DuckDBPyConnection, project: Project, ta
 _KEYS = ("order_id", "product_id", "category", "channel")
 
 
-def _parse(project: Project, rows: Rows, key: str, mapped: dict[str, Expression]) -> dict[str, Parsed]:
+def _parse(
+    project: Project, rows: Rows, key: str, mapped: dict[str, Expression], last_day: int | None
+) -> dict[str, Parsed]:
     date = next((name for name in rules.DATES if name in mapped), None)
     parsed = {"customer_id": rules.customer(mapped["customer_id"], (date, mapped[date]) if date else None)}
     for name, expression in mapped.items():
         if name in rules.DATES:
-            parsed[name] = rules.day(name, expression, project.timezone, key)
+            parsed[name] = rules.day(name, expression, project.timezone, key, last_day if name == "time" else None)
         elif name in rules.MONEY:
             parsed[name] = rules.money(name, expression, key)
         elif name in rules.FLAGS:
             parsed[name] = rules.flag(name)
+        elif name == "currency":
+            parsed[name] = rules.currency(project.currency)
         elif name == "kind":
             parsed[name] = rules.kind(rows.kinds if isinstance(rows, Events) else None)
         elif name.startswith("attribute_"):
@@ -197,7 +217,9 @@ def _counts(checked: str, parsed: dict[str, Parsed], keys: dict[str, str]) -> st
     """Count the rows under every rule, and the first and last day and the counters of each."""
     date = next((name for name in ("time", "due") if name in parsed), None)
     wanted = {"rows": "count(*)"}
-    wanted |= {"first": f"min(_tm_{date}_value)", "last": f"max(_tm_{date}_value)"} if date else {}
+    wanted |= {"first": f"min(_tm_{date}_value)", "last": f"max(_tm_{date}_value, {_LAST_ROWS})"} if date else {}
+    if "currency" in parsed:
+        wanted["currencies"] = "list(DISTINCT _tm_currency_value ORDER BY _tm_currency_value)"
     counters = [counter for column in parsed.values() for counter in column.counters]
     wanted |= {name: f"count(*) FILTER ({test})" for name, test in counters}
     if "order_id" in keys:
@@ -221,10 +243,37 @@ def scan(run: Run, contract: Contract, source: Source) -> Groups:
     return groups
 
 
-def _together(name: str, one: int | None, other: int | None) -> int | None:
+def _together(name: str, one: Any, other: Any) -> Any:
     if one is None or other is None:
         return other if one is None else one
-    return {"_tm_rule": max, "first": min, "last": max}.get(name, int.__add__)(one, other)
+    if name == "last":
+        return sorted([*one, *other], reverse=True)[:_LAST_ROWS]
+    return {"_tm_rule": max, "first": min}.get(name, int.__add__)(one, other)
+
+
+def check_rows(
+    connection: duckdb.DuckDBPyConnection, run: Run, project: Project, table: str, source: Source
+) -> tuple[Contract, Groups]:
+    """Check every row of a table: in one pass, in two where transactions are dated in a far future."""
+    contract = compile_contract(connection, project, table, source)
+    groups = scan(run, contract, source)
+    if table == "transactions" and (day := _last_plausible_day(groups)) is not None:
+        contract = compile_contract(connection, project, table, source, day)
+        groups = scan(run, contract, source)
+    return contract, groups
+
+
+def _last_plausible_day(groups: Groups) -> int | None:
+    """Return the day after which a few rows lie in a far future, None where there are no such rows.
+
+    They would make an age of every customer's silence, and nobody reads the clock to tell what the future is.
+    """
+    good = groups.get(GOOD, {})
+    last = good.get("last") or []
+    for later, (day, after) in enumerate(pairwise(last), 1):
+        if day - after > _SILENCE and later * 100 <= good["rows"]:
+            return int(after)
+    return None
 
 
 def account_of(run: Run, project: Project, contract: Contract, source: Source, groups: Groups) -> Accounting:
@@ -254,6 +303,7 @@ def account_of(run: Run, project: Project, contract: Contract, source: Source, g
     )
     _refuse_bad(run, project, contract, source, account)
     _refuse_mixed_zones(contract, good)
+    _refuse_mixed_currencies(contract, good)
     return account
 
 
@@ -261,7 +311,8 @@ def _refuse_bad(run: Run, project: Project, contract: Contract, source: Source, 
     where = ", ".join(source.files[:3])
     left = account.read - account.filtered
     if account.read == 0:
-        raise DataError(f"TM1002 {where}: there are 0 rows")
+        kind = EmptyInputError if contract.table == "transactions" else DataError
+        raise kind(f"TM1002 {where}: there are 0 rows of {contract.table}")
     if left == 0:
         why = "data.events.kinds" if contract.table == "events" else f"data.{contract.table}.where"
         raise DataError(f"TM1002 {where}: {why} leaves none of {account.read} rows")
@@ -295,3 +346,12 @@ def _refuse_mixed_zones(contract: Contract, good: dict[str, Any]) -> None:
                 f"TM2066 {contract.mapped[name]!r} mixes times with an offset ({aware} rows) and without "
                 f"({dated - aware} rows): write all of them one way"
             )
+
+
+def _refuse_mixed_currencies(contract: Contract, good: dict[str, Any]) -> None:
+    found = good.get("currencies") or []
+    if len(found) > 1:
+        raise DataError(
+            f"TM2052 {contract.mapped['currency']!r} holds {', '.join(found)}: amounts in them have no sum. "
+            "Set the project's `currency` (rows in others are quarantined), or convert amounts to one."
+        )

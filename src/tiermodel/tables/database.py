@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import duckdb
 import pyarrow as pa
@@ -84,31 +84,36 @@ def _postgresql(connection: duckdb.DuckDBPyConnection, url: str, view: str, key:
         from adbc_driver_postgresql import dbapi  # noqa: PLC0415
     except ImportError:
         raise ProjectError(f"{key}.path: reading PostgreSQL needs: pip install 'tiermodel[database]'") from None
-    parts = urlsplit(url)
-    what = f"postgresql://{parts.hostname or ''}{parts.path}"
+    try:
+        parts = urlsplit(url)
+        secrets = (parts.username, parts.password, *dict(parse_qsl(parts.query)).values())
+        what = f"postgresql://{parts.hostname or ''}{parts.path}"
+    except ValueError as error:
+        raise ProjectError(f"{key}.path: not a URL such as postgresql://user@host/database: {error}") from None
     options = f"{parts.query}&" if parts.query else ""
     target = urlunsplit(parts._replace(query=f"{options}connect_timeout={_CONNECT_SECONDS}"))
     try:
         database = dbapi.connect(target)
     except dbapi.Error as error:
         raise OutputError(
-            f"{key}.path: {what} does not let us in: {_plain(error, parts.username, parts.password)}. "
+            f"{key}.path: {what} does not let us in: {_plain(error, *secrets)}. "
             "Is the server up, and the user right? A password can be set as PGPASSWORD."
         ) from error
     with closing(database), closing(database.cursor()) as cursor:
         try:
             cursor.execute("SET TRANSACTION READ ONLY")
-            cursor.execute(query)
+            cursor.execute(f"{query}\n")  # the driver puts it in brackets, and its last line may be a comment
             reader = cursor.fetch_record_batch()
             return from_batches(connection, view, what, reader.schema, reader)
         except (dbapi.Error, OSError) as error:
-            words = _plain(error, parts.username, parts.password)
+            words = _plain(error, *secrets)
             raise ProjectError(f"{key}.query: {what} refuses it: {words}") from error
 
 
 def _plain(error: Exception, *secret: str | None) -> str:
-    """Give the first line that says something, without what must not be told."""
-    words = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
+    """Give the line that says why, without what must not be told."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+    words = next((line for line in lines if re.search(r"(ERROR|FATAL):", line)), lines[0])
     for word in filter(None, secret):
         words = words.replace(word, "…")
     return re.sub(r"^.*?(ERROR|FATAL):\s*", "", words)

@@ -32,7 +32,7 @@ class Expression:
 def bind(connection: duckdb.DuckDBPyConnection, source: Source, key: str, text: str) -> Expression:
     """Return the SQL of one mapping value; raise ProjectError where it is not one scalar over the source's columns.
 
-    In a CSV every column is text, so a column in arithmetic or compared with a number is read as a number.
+    A column of text (in a CSV all are) in arithmetic, or compared with a number, is read as a number.
     A row on which an expression fails yields NULL.
     """
     if text in source.columns:
@@ -41,7 +41,7 @@ def bind(connection: duckdb.DuckDBPyConnection, source: Source, key: str, text: 
     found = list(nodes(tree))
     _refuse_unknown(source, key, text, found)
     refuse_unrepeatable(connection, key, text, found)
-    sql = _with_numbers(found, text) if source.is_text else text
+    sql = _with_numbers(found, text, {name.casefold() for name, kind in source.columns.items() if kind == "VARCHAR"})
     # Aggregates, windows and unnest do not bind inside WHERE, so only a scalar passes.
     try:
         connection.execute(f"EXPLAIN SELECT 1 FROM {source.view} WHERE (TRY({sql}\n)) IS NULL")
@@ -132,18 +132,18 @@ def refuse_unrepeatable(
         raise _problem(key, text, f"{min(unstable)} does not give the same value on every run")
 
 
-def _with_numbers(nodes: list[dict[str, Any]], text: str) -> str:
-    """Cast the columns that an expression over text columns uses as numbers to DOUBLE."""
+def _with_numbers(nodes: list[dict[str, Any]], text: str, of_text: set[str]) -> str:
+    """Cast the columns of text that an expression uses as numbers to DOUBLE."""
     raw = text.encode()
-    places = {place for node in nodes for place in _number_columns(node)}
+    places = {place for node in nodes for place in _number_columns(node, of_text)}
     for start, length in sorted(places, reverse=True):
         at = start - len(_BEFORE)
         raw = raw[:at] + b"TRY_CAST(" + raw[at : at + length] + b" AS DOUBLE)" + raw[at + length :]
     return raw.decode()
 
 
-def _number_columns(node: dict[str, Any]) -> list[tuple[int, int]]:
-    """Return where in the text the operands of this node stand that are columns and must be numbers."""
+def _number_columns(node: dict[str, Any], of_text: set[str]) -> list[tuple[int, int]]:
+    """Return where in the text the operands of this node stand that are columns of text and must be numbers."""
     arithmetic = _is_arithmetic(node)
     operands: list[dict[str, Any]] = []
     if arithmetic:
@@ -156,7 +156,11 @@ def _number_columns(node: dict[str, Any]) -> list[tuple[int, int]]:
     others = [operand for operand in operands if operand["class"] != "COLUMN_REF"]
     if not all(map(_is_number, others)) or not (others or arithmetic):
         return []
-    return [(column["query_location"], column["query_location_length"]) for column in columns]
+    return [
+        (column["query_location"], column["query_location_length"])
+        for column in columns
+        if column["column_names"][-1].casefold() in of_text
+    ]
 
 
 def _is_arithmetic(node: dict[str, Any]) -> bool:

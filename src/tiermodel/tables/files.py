@@ -5,14 +5,17 @@ from __future__ import annotations
 import glob
 import os
 import re
+import shutil
 import stat
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
 
 from tiermodel.config import Project
-from tiermodel.errors import DataError, OutputError, ProjectError
+from tiermodel.errors import DataError, EmptyInputError, OutputError, ProjectError
 from tiermodel.tables import csv_text, workbook
 from tiermodel.tables.sources import FILE, ROW, Part, Source, exactly, literal, quoted, scratch_folder
 
@@ -35,19 +38,47 @@ def open_files(
 ) -> Source:
     """Create a view over files of one format, given by the paths, globs or folders that the project's `key` holds.
 
-    Parquet keeps its types; every CSV column is text. Raises DataError for files that cannot be read whole, OutputError
-    for paths the system does not let us read.
+    Parquet keeps its types; every CSV column is text. The path `-` is standard input. Raises DataError for files that
+    cannot be read whole, EmptyInputError where the only one is empty, OutputError for paths the system does not let us
+    read.
     """
+    if paths == "-":
+        given = _standard_input(connection, key)
+        return _named(connection, view, open_files(connection, project, f"{view}_given", key, given, encoding))
     files, warnings = _find_files(project, key, [paths] if isinstance(paths, str) else paths)
     for file in files:
-        _refuse_magic(file)
+        _refuse_magic(file, alone=len(files) == 1 and key == "data.transactions.path")
     if files[0].lower().endswith(_PARQUET):
         return _open_parquet(connection, view, files, warnings)
     if files[0].lower().endswith(_EXCEL):
         if len(files) > 1:
             raise ProjectError(f"{key}: {len(files)} workbooks; one at a time can be read: export them as CSV")
         return workbook.load(connection, view, files[0], warnings)
-    return _open_csv(connection, view, encoding, files, warnings)
+    return _open_csv(connection, view, (encoding, f"{'.'.join(key.split('.')[:2])}.encoding"), files, warnings)
+
+
+def _standard_input(connection: duckdb.DuckDBPyConnection, key: str) -> str:
+    """Save what is piped in, since it is read more than once, under the ending that its first bytes call for."""
+    if sys.stdin.isatty():
+        raise DataError(f"TM1004 {key}: - is standard input, and nothing is piped into it")
+    file = scratch_folder(connection) / "standard_input"
+    with file.open("wb") as out:
+        shutil.copyfileobj(sys.stdin.buffer, out)
+    endings = {b"PAR1": ".parquet", b"\x1f\x8b": ".csv.gz", b"PK": ".xlsx"}
+    head = _head(str(file))
+    ending = next((ending for magic, ending in endings.items() if head.startswith(magic)), ".csv")
+    return str(file.rename(file.with_suffix(ending)))
+
+
+def _named(connection: duckdb.DuckDBPyConnection, view: str, source: Source, name: str = "standard input") -> Source:
+    """Give the scratch file behind a source the same name in every run."""
+    connection.execute(
+        f"CREATE OR REPLACE VIEW {view} AS SELECT * REPLACE ({literal(name)} AS {FILE}) FROM {source.view}"
+    )
+    rejected = tuple(replace(record, file=name) for record in source.rejected)
+    warnings = tuple(warning.replace(source.files[0], name) for warning in source.warnings)
+    layouts = {name: source.layouts[source.files[0]]} if source.layouts else {}
+    return Source(view, source.columns, (name,), rejected, warnings, layouts)
 
 
 def _find_files(project: Project, key: str, paths: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -90,7 +121,7 @@ def _expand(path: str, key: str) -> tuple[list[str], list[str]]:
     if stat.S_ISREG(mode):
         return [_readable(path)], []
     if not stat.S_ISDIR(mode):
-        raise DataError(f"TM1004 {path} is neither a file nor a folder (a pipe or a device): save it to a file first")
+        raise DataError(f"TM1004 {path} is a pipe or a device: save it to a file, or pipe it in and give the path -")
     every = sorted(str(file) for file in Path(path).rglob("*") if file.is_file())
     seen = [file for file in every if not any(part[0] in "._" for part in Path(file).relative_to(path).parts)]
     for endings in (_PARQUET, _CSV, _EXCEL):
@@ -107,11 +138,13 @@ def _readable(path: str) -> str:
     return path
 
 
-def _refuse_magic(file: str) -> None:
+def _refuse_magic(file: str, *, alone: bool) -> None:
     head = _head(file)
     name = file.lower()
     if not head.removeprefix(b"\xef\xbb\xbf"):
-        raise DataError(f"TM1001 {file} is empty")
+        raise (EmptyInputError if alone else DataError)(f"TM1001 {file} is empty")
+    if name.endswith((".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")):
+        raise DataError(f"TM1010 {file} is an archive, which is never opened: unpack it and give the file in it")
     if not name.endswith(_PARQUET + _CSV + _EXCEL):
         raise DataError(f"TM1006 {file}: give .parquet, .csv, .csv.gz, .tsv or .xlsx (save an old workbook as .xlsx)")
     if name.endswith(_EXCEL):
@@ -231,9 +264,13 @@ def _has_checksums(file: str, metadata: pq.FileMetaData) -> bool:
 
 
 def _open_csv(
-    connection: duckdb.DuckDBPyConnection, view: str, encoding: str, files: tuple[str, ...], warnings: tuple[str, ...]
+    connection: duckdb.DuckDBPyConnection,
+    view: str,
+    encoding: tuple[str, str],
+    files: tuple[str, ...],
+    warnings: tuple[str, ...],
 ) -> Source:
-    tables = [csv_text.load(connection, file, scratch_folder(connection), encoding) for file in files]
+    tables = [csv_text.load(connection, file, scratch_folder(connection), *encoding) for file in files]
     for table in tables:
         if set(table.header) != set(tables[0].header):
             odd = sorted(set(table.header) ^ set(tables[0].header))
@@ -247,7 +284,6 @@ def _open_csv(
         view,
         dict.fromkeys(tables[0].header, "VARCHAR"),
         files,
-        is_text=True,
         rejected=tuple(rejected for table in tables for rejected in table.rejected),
         warnings=warnings + tuple(warning for table in tables for warning in table.warnings),
         layouts={table.file: table.layout for table in tables},

@@ -17,17 +17,7 @@ import pyarrow.compute as pc
 from tiermodel.config import Project
 from tiermodel.config_data import CustomerColumns
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.tables.contract import (
-    FILTERED,
-    GOOD,
-    Accounting,
-    Bad,
-    Contract,
-    Groups,
-    account_of,
-    compile_contract,
-    scan,
-)
+from tiermodel.tables.contract import FILTERED, GOOD, Accounting, Bad, Contract, Groups, account_of, check_rows
 from tiermodel.tables.kinds import EVENTS, KINDS, MAIN_KINDS
 from tiermodel.tables.output import defused, writing
 from tiermodel.tables.private import hash_key
@@ -168,8 +158,7 @@ def open_history(
     for name in TABLES:
         if getattr(project.data, name) is not None:
             source = open_source(connection, project, name, frames.get(name))
-            contract = compile_contract(connection, project, name, source)
-            groups = scan(run, contract, source)
+            contract, groups = check_rows(connection, run, project, name, source)
             days = days or groups
             account = account_of(run, project, contract, source, groups)
             tables[name] = _table(connection, contract, source, account, groups)
@@ -186,7 +175,7 @@ def open_history(
         tables=tables,
         columns=history_columns(project),
         first_day=EPOCH + timedelta(days=days[GOOD]["first"]),
-        last_day=EPOCH + timedelta(days=days[GOOD]["last"]),
+        last_day=EPOCH + timedelta(days=days[GOOD]["last"][0]),
         selects=selects,
     )
 
@@ -201,7 +190,7 @@ def _table(
 def history_columns(project: Project) -> frozenset[str]:
     """Name what the project's features may stand on: mapped columns, kinds of events, tables."""
     data = project.data
-    found = set(data.transactions.columns.model_dump(exclude_none=True)) - {"customer_id", "time", "amount"}
+    found = set(data.transactions.columns.model_dump(exclude_none=True)) - {"customer_id", "time", "amount", "currency"}
     if data.customers:
         found |= set(data.customers.columns.model_dump(exclude_none=True)) - {"customer_id"}
         found |= {f"attribute_{name}" for name in project.features.attributes}

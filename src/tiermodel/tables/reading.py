@@ -56,10 +56,12 @@ def _from_frame(connection: duckdb.DuckDBPyConnection, view: str, what: str, fra
 def _array(what: str, name: str, column: pd.Series[Any]) -> pa.Array | pa.ChunkedArray:
     try:
         array = pa.array(column, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowException, OverflowError) as error:
         known = [
             (place, value) for place, value in enumerate(column) if not pd.api.types.is_scalar(value) or pd.notna(value)
         ]
+        if all(type(value) is int for _, value in known):  # beyond 64 bits: exact as text
+            return pa.array([str(value) if pd.notna(value) else None for value in column], pa.string())
         first = type(known[0][1])
         place, value = next(((p, v) for p, v in known if type(v) is not first), known[0])
         raise DataError(

@@ -20,6 +20,7 @@ __all__ = [
     "Parsed",
     "Rule",
     "attribute",
+    "currency",
     "customer",
     "day",
     "flag",
@@ -48,9 +49,16 @@ _MOMENT = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}(:
 _OFFSET = r".{10}[T ].*(Z|[+-]\d{2}(:?\d{2})?)"
 _EXCEL_ID = r"\d(\.\d+)?E\+\d{2,}"
 _PLAIN = (
-    "write it with digits and a decimal point only (no currency sign, thousands separator, brackets, full-width digits)"
+    "write it with digits and a decimal point only "
+    "(no currency sign or unit, thousands separator, brackets, full-width digits or minus)"
 )
 _ISO = "write 2024-01-31 or 2024-01-31 17:30:00, or map an expression such as try_strptime(column, '%d.%m.%Y')"
+_YEARS = (
+    "years before 1900 or after 2199 are taken for errors; of a Buddhist year take 543 off, of a Minguo year add 1911"
+)
+_FUTURE = "nearly all rows are dated years earlier: correct the date, or leave the row out by `where`"
+_CURRENCY = "amounts in one currency only have a sum: convert, or leave the row out by `where`"
+_NULL_WORDS = "('na', 'n/a', 'nan', 'null', 'none', 'nil', 'true')"
 _YES, _NO = "('true', 't', 'yes', 'y', '1', '是')", "('false', 'f', 'no', 'n', '0', '否')"
 
 
@@ -75,7 +83,7 @@ def _date_rules(column: str) -> tuple[Rule, ...]:
         *_missing_rule(column, "TM2060", "date"),
         Rule(f"{column}_numeric", "TM2063", column, serial),
         Rule(f"{column}_unparsable", "TM2062", column, _ISO),
-        Rule(f"{column}_implausible", "TM2064", column, "years before 1900 or after 2199 are taken for errors"),
+        Rule(f"{column}_implausible", "TM2064", column, _YEARS),
     )
 
 
@@ -97,9 +105,12 @@ RULES = {
     for rule in (
         Rule("field_missing", "TM1304", "", "the record has too few fields: quote text that holds a line break"),
         Rule("field_extra", "TM1304", "", "the record has too many fields: quote text that holds the delimiter"),
-        Rule("stray_quote", "TM1303", "", "double every quote inside quoted text"),
+        Rule("stray_quote", "TM1303", "", "put the text in quotes and double every quote in it"),
         Rule("line_too_long", "TM1205", "", "a record may be 64 KiB long: shorten it"),
-        Rule("invalid_encoding", "TM1202", "", "the record is not UTF-8: set data.transactions.encoding or correct it"),
+        Rule(
+            "invalid_encoding", "TM1202", "", "the record is not UTF-8: set `encoding` beside the path, or correct it"
+        ),
+        Rule("nul_byte", "TM1203", "", "the record holds a NUL byte: export the file again"),
         Rule("malformed", "TM1300", "", "the record is not CSV: correct it"),
         Rule("repeated_header", "TM1309", "customer_id", "the header stands again among the rows: remove it"),
         Rule("footer_total", "TM1310", "customer_id", "a line of totals is not a transaction: remove it"),
@@ -118,7 +129,11 @@ RULES = {
             "a spreadsheet rounded the id (1.23E+11): export ids as text",
         ),
         *(rule for column in DATES for rule in _date_rules(column)),
+        Rule("time_future", "TM2065", "time", _FUTURE),
         *(rule for column in MONEY for rule in _money_rules(column)),
+        Rule("currency_missing", "TM2052", "currency", "set `currency` in the project if empty stands for it"),
+        Rule("currency_unknown", "TM2052", "currency", "write a code of three letters such as CNY"),
+        Rule("currency_other", "TM2052", "currency", _CURRENCY),
         *(Rule(f"{column}_unparsable", "TM2050", column, "write true or false, yes or no, 1 or 0") for column in FLAGS),
         Rule("kind_unknown", "TM2054", "kind", f"say by data.events.kinds which words mean one of {', '.join(EVENTS)}"),
         Rule("attribute_not_a_number", "TM2055", "attribute", "models take numbers: map a CASE that gives numbers"),
@@ -170,7 +185,7 @@ def customer(expression: Expression, beside: tuple[str, Expression] | None) -> P
     unlike_float = f"CASE WHEN ends_with({clean}, '.0') THEN NOT regexp_full_match({clean}, '\\d+\\.0') ELSE true END"
     counters = (
         ("ids_cleaned", f"{clean} <> {text}"),
-        ("ids_null_words", f"length({clean}) < 5 AND lower({clean}) IN ('na', 'n/a', 'nan', 'null', 'none', 'nil')"),
+        ("ids_null_words", f"length({clean}) < 5 AND lower({clean}) IN {_NULL_WORDS}"),
         ("ids_not_float", unlike_float),
     )
     return Parsed(f"{raw}::VARCHAR", f"nfc_normalize({_trimmed(text)})", clean, rules, counters)
@@ -183,21 +198,25 @@ def _no_rows(text: str, clean: str, expression: Expression, name: str, date: Exp
     return ("repeated_header", header), ("footer_total", footer)
 
 
-def day(column: str, expression: Expression, timezone: str, key: str) -> Parsed:
-    """Return the local calendar day since 1970-01-01, `NEVER` where there is none; naive times are in `timezone`."""
+def day(column: str, expression: Expression, timezone: str, key: str, last: int | None = None) -> Parsed:
+    """Return the local calendar day since 1970-01-01, `NEVER` where there is none; naive times are in `timezone`.
+
+    Days after `last` are taken for errors.
+    """
     kind, raw, clean = expression.type, f"_tm_{column}", f"_tm_{column}_clean"
     text, zone = f"_tm_{column}_text", literal(timezone)
     bounds = "DATE '1900-01-01' AND DATE '2199-12-31'"
     missing = ((f"{column}_missing", f"{text} IS NULL"),) if column in REQUIRED else ()
-    implausible = (f"{column}_implausible", f"{clean} NOT BETWEEN {bounds}")
+    implausible = [(f"{column}_implausible", f"{clean} NOT BETWEEN {bounds}")]
+    implausible += [(f"{column}_future", f"{clean} > DATE '1970-01-01' + {last}")] if last is not None else []
     value = f"CASE WHEN {clean} BETWEEN {bounds} THEN ({clean} - DATE '1970-01-01')::INTEGER END"
     value = value if column in REQUIRED else f"coalesce({value}, {NEVER})"
     if kind == "DATE":
-        return Parsed(raw, raw, value, (*missing, implausible))
+        return Parsed(raw, raw, value, (*missing, *implausible))
     if kind in {"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}:
-        return Parsed(raw, f"CAST({raw} AS DATE)", value, (*missing, implausible))
+        return Parsed(raw, f"CAST({raw} AS DATE)", value, (*missing, *implausible))
     if kind in {"TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS"}:
-        return Parsed(raw, f"CAST({raw}::TIMESTAMPTZ AT TIME ZONE {zone} AS DATE)", value, (*missing, implausible))
+        return Parsed(raw, f"CAST({raw}::TIMESTAMPTZ AT TIME ZONE {zone} AS DATE)", value, (*missing, *implausible))
     if kind != "VARCHAR":
         raise ProjectError(
             f"TM2063 {key}.{column}: {expression.text!r} is {kind}, not a date, a timestamp or text. "
@@ -215,7 +234,7 @@ def day(column: str, expression: Expression, timezone: str, key: str) -> Parsed:
         *missing,
         (f"{column}_numeric", f"{unread} AND regexp_full_match({text}, '\\d+(\\.\\d+)?')"),
         (f"{column}_unparsable", unread),
-        implausible,
+        *implausible,
     )
     counters = (f"{column}_aware", f"coalesce({aware}, false)"), (f"{column}_absent", f"{text} IS NULL")
     return Parsed(_trimmed(raw), parsed, value, rules, counters)
@@ -247,9 +266,8 @@ def money(column: str, expression: Expression, key: str) -> Parsed:
             *rules,
         )
     else:
-        raise ProjectError(
-            f"{key}.{column.removeprefix('attribute_')}: {expression.text!r} is {expression.type}, not a number or text"
-        )
+        place = f"{key}.{column.removeprefix('attribute_')}"
+        raise ProjectError(f"TM2045 {place}: {expression.text!r} is {expression.type}, not a number or text")
     # TRY_CAST, because DuckDB drops bounds that hold by a Parquet file's statistics, and those leave NaN out.
     value = f"CASE WHEN {clean} {bounds} THEN {exact} END"
     if column in REQUIRED:
@@ -270,6 +288,16 @@ def flag(column: str) -> Parsed:
     read = f"CASE WHEN lower({text}) IN {_YES} THEN true WHEN lower({text}) IN {_NO} THEN false END"
     unparsable = (f"{column}_unparsable", f"{clean} IS NULL AND {text} IS NOT NULL")
     return Parsed(_trimmed(f"{raw}::VARCHAR"), read, clean, (unparsable,))
+
+
+def currency(own: str | None) -> Parsed:
+    """Return the code of the row's currency; where the project has its `own`, empty is that, others bad."""
+    clean, code = "_tm_currency_clean", literal((own or "").upper())
+    read = f"upper(coalesce(_tm_currency_text, {code}))"
+    unknown = f"NOT regexp_full_match({clean}, '[A-Z]{{3}}') OR {clean} IN ('XXX', 'XTS')"
+    without = (("currency_missing", f"{clean} = ''"), ("currency_unknown", unknown))
+    tests = without if own is None else (("currency_other", f"{clean} <> {code}"),)
+    return Parsed(_trimmed("_tm_currency::VARCHAR"), read, clean, tests)
 
 
 def kind(words: Mapping[EventKind, str | list[str]] | None) -> Parsed:

@@ -6,6 +6,7 @@ import glob
 import shutil
 import tempfile
 import weakref
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,17 +17,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiermodel.errors import DataError
-from tiermodel.tables.csv_text import Layout, Rejected
 
 __all__ = [
     "FILE",
     "ROW",
+    "Layout",
     "Part",
+    "Rejected",
     "Run",
     "Source",
     "check_names",
     "exactly",
     "from_batches",
+    "from_copy",
     "literal",
     "quoted",
     "run_here",
@@ -52,18 +55,58 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Rejected:
+    """Hold one record that is not a row: where it starts, which rule it breaks, and its first 200 characters."""
+
+    file: str
+    line: int
+    rule: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Turn a record's number into its line: from record `rows[i]` on, line = number + `shifts[i]`."""
+
+    rows: tuple[int, ...]
+    shifts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, header_lines: int, skipped: Iterable[int], many_lined: Iterable[tuple[int, int]] = ()) -> Layout:
+        """Walk skipped lines (ascending) and records of many lines (number, further lines) in the order of the file.
+
+        >>> Layout.of(1, [3], [(2, 1)]).line(3)  # line 1 header, 2 record, 3 blank, 4-5 record, 6 record
+        6
+        """
+        rows, shifts = [1], [header_lines]
+        pending = list(reversed(list(skipped)))
+        for row, further in (*many_lined, (1 << 62, 0)):
+            while pending and pending[-1] - shifts[-1] <= row:
+                rows.append(pending.pop() - shifts[-1])
+                shifts.append(shifts[-1] + 1)
+            while pending and pending[-1] <= row + shifts[-1] + further:
+                pending.pop()
+            rows.append(row + 1)
+            shifts.append(shifts[-1] + further)
+        return cls(tuple(rows), tuple(shifts))
+
+    def line(self, row: int) -> int:
+        """Return the line on which a record starts, both counted from 1."""
+        return row + self.shifts[bisect_right(self.rows, row) - 1]
+
+
+@dataclass(frozen=True)
 class Source:
     """Name the view of a table's source rows, its columns with their DuckDB types, and the files behind it.
 
     The view also has `_file` and `_row` (number of the record in its file, from 1). For CSV, `rejected` tells which
-    records have no place in the view, and `line` turns a record's number into a line of the file. `parts` are the files
-    that the view reads, sorted by name; `beside` are other views that SQL over this one may use.
+    records have no place in the view, and `line` turns a record's number into a line of the file (a sheet's row).
+    `parts` are the files that the view reads, sorted by name; `beside` are other views that SQL over this one may use.
     """
 
     view: str
     columns: dict[str, str]
     files: tuple[str, ...]
-    is_text: bool = False
     rejected: tuple[Rejected, ...] = ()
     warnings: tuple[str, ...] = ()
     layouts: dict[str, Layout] = field(default_factory=dict)
@@ -71,7 +114,7 @@ class Source:
     beside: dict[str, Part] = field(default_factory=dict)
 
     def line(self, file: str, row: int) -> int:
-        """Return the line of a CSV record, or the row number of a Parquet row, both from 1."""
+        """Return the line of a CSV record, the row of a sheet, or the number of any other row, all from 1."""
         layout = self.layouts.get(file)
         return layout.line(row) if layout else row
 
@@ -142,9 +185,14 @@ def from_batches(
     """Copy streamed rows to a scratch file, in constant memory, and view it; `what` names them in messages."""
     check_names(what, schema.names)
     copy = scratch_folder(connection) / "rows.parquet"
-    with pq.ParquetWriter(copy, schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
+    try:
+        with pq.ParquetWriter(copy, schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+    except pa.ArrowException as error:
+        words = str(error).splitlines()[0]
+        columns = [field.name for field in schema if str(field.type) in words]
+        raise DataError(f"TM1101 {what}: {words}. Leave out or convert columns {columns or schema.names}.") from error
     return from_copy(connection, view, what, copy)
 
 

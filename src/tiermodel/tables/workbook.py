@@ -9,8 +9,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from tiermodel.errors import DataError, ProjectError
-from tiermodel.tables.sources import Source, from_batches
+from tiermodel.errors import DataError, EmptyInputError, ProjectError
+from tiermodel.tables.sources import Layout, Source, from_batches
 
 __all__ = ["load"]
 
@@ -32,17 +32,24 @@ def load(connection: duckdb.DuckDBPyConnection, view: str, file: str, warnings: 
     except CalamineError as error:
         raise DataError(f"TM1007 {file} cannot be read as a workbook: {error}. Save it again.") from error
     if not rows:
-        raise DataError(f"TM1001 {file} is empty")
-    names, *cells = rows
+        raise EmptyInputError(f"TM1001 {file} is empty")
+    names, *cells = _without_empty_columns(rows)
     if others := book.sheet_names[1:]:
         warnings += (f"{file}: read sheet {book.sheet_names[0]!r}, ignored {', '.join(others[:5])}",)
+    blank = [place for place, row in enumerate(cells, 2) if all(cell == "" for cell in row)]
     kept = [row for row in cells if any(cell != "" for cell in row)]
-    if len(kept) < len(cells):
-        warnings += (f"{file}: skipped {len(cells) - len(kept)} blank rows",)
+    if blank:
+        warnings += (f"{file}: skipped {len(blank)} blank rows",)
     columns = [_column(list(column)) for column in zip(*kept, strict=True)] or [pa.array([], pa.string())] * len(names)
-    schema = pa.schema([(str(name), column.type) for name, column in zip(names, columns, strict=True)])
+    schema = pa.schema([(_text(name), column.type) for name, column in zip(names, columns, strict=True)])
     source = from_batches(connection, view, file, schema, [pa.record_batch(columns, schema=schema)])
-    return replace(source, warnings=warnings)
+    return replace(source, warnings=warnings, layouts={file: Layout.of(1, blank)})
+
+
+def _without_empty_columns(rows: list[list[Any]]) -> list[list[Any]]:
+    """Leave out columns without a name and a value, which a sheet has wherever a cell was once formatted."""
+    used = [place for place, cells in enumerate(zip(*rows, strict=True)) if any(cell != "" for cell in cells)]
+    return [[row[place] for place in used] for row in rows]
 
 
 def _column(cells: list[Any]) -> pa.Array:
