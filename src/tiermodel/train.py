@@ -122,14 +122,15 @@ def fit_bundle(
     inputs = fit_inputs(snapshot, names, project.outcome.horizon_days)
     x = panel_matrix(history, names, project.outcome.horizon_days)
     say("fitting churn risk")
-    churn, churn_later = fit_churn(project, history, x, inputs.all_names)
+    buyers = snapshot[snapshot["days_since_last"].notna()]
+    exposed = snapshot[at_risk(project.churn.active_days, snapshot)]
+    churn, churn_later = fit_churn(project, history, x, inputs.all_names, (now, inputs.matrix(exposed)))
     say("fitting value")
-    value, value_later = fit_value(project, history, x, inputs.all_names)
+    value, value_later = fit_value(project, history, x, inputs.all_names, (now, inputs.matrix(buyers)))
     say("fitting the future tier")
     future = future_levels(panel, level, span)[learned.to_numpy()]
     tier, tier_later = fit_tier(project, history, x, inputs.all_names, future, len(scheme.scheme.levels))
     churn_later = _beside(project, history, churn_later)
-    buyers = snapshot[snapshot["days_since_last"].notna()]
     later = {"churn": churn_later, "value": value_later, "tier": tier_later}
     bundle = Bundle(
         name=project.name,
