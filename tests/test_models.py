@@ -20,6 +20,7 @@ from tiermodel.features.panel import build_panel, feature_names
 from tiermodel.features.peers import UPPER, fit_peers
 from tiermodel.features.tree import leaf_of
 from tiermodel.models.boosted import fit_boosted
+from tiermodel.models.canary import refuse_leaks
 from tiermodel.models.churn import ChurnModel, at_risk, fit_churn
 from tiermodel.models.folds import rolling_folds
 from tiermodel.models.inputs import EXPECTED, fit_inputs, panel_matrix
@@ -153,6 +154,15 @@ def test_no_training_outcome_ends_after_the_test_date(days: list[int], span: int
 
 
 # churn
+
+
+def test_a_column_that_knows_the_outcome_fails_the_run(truth: Truth) -> None:
+    refuse_leaks(truth.rows, truth.x, NAMES)
+    left = (truth.rows["outcome_purchase_days"] == 0).to_numpy()
+    spent = truth.rows["outcome_value"].to_numpy()
+    for planted in (left.astype(float), np.where(left, np.nan, 1.0), -spent, np.round(spent, 1)):
+        with pytest.raises(DataError, match=r"planted \(.*knows the outcome"):
+            refuse_leaks(truth.rows, np.column_stack([truth.x, planted]), [*NAMES, "planted"])
 
 
 def test_churn_recovers_known_probabilities(churn: tuple[ChurnModel, pd.DataFrame]) -> None:

@@ -23,6 +23,7 @@ from tiermodel.features.known import columns_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
 from tiermodel.features.panel import Tally, build_panel, feature_names, one_date, snapshot_dates
 from tiermodel.features.peers import fit_peers
+from tiermodel.models.canary import refuse_leaks
 from tiermodel.models.churn import at_risk, fit_churn
 from tiermodel.models.inputs import fit_inputs, panel_matrix
 from tiermodel.models.metrics import churn_metrics, quadratic_weighted_kappa, value_metrics
@@ -121,6 +122,7 @@ def fit_bundle(
     names = tuple(feature_names(panel))
     inputs = fit_inputs(snapshot, names, project.outcome.horizon_days)
     x = panel_matrix(history, names, project.outcome.horizon_days)
+    refuse_leaks(history, x, inputs.all_names)
     say("fitting churn risk")
     buyers = snapshot[snapshot["days_since_last"].notna()]
     exposed = snapshot[at_risk(project.churn.active_days, snapshot)]

@@ -17,11 +17,19 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainc
 
 from tiermodel.errors import DataError
-from tiermodel.models.metrics import check_probabilities, pair
+from tiermodel.models.metrics import (
+    check_probabilities,
+    gini_coefficient,
+    herfindahl,
+    pair,
+    pareto_share,
+    whale_curve,
+)
 
 __all__ = [
     "Campaign",
     "Profit",
+    "concentration",
     "contact_threshold",
     "decile_ratio",
     "expected_maximum_profit",
@@ -152,6 +160,21 @@ def contact_threshold(value: ArrayLike, campaign: Campaign = Campaign()) -> Arra
     kept_more = campaign.accepted * (worth - campaign.incentive) + campaign.incentive
     needed = campaign.incentive + campaign.contact
     return np.where(kept_more >= needed, needed / np.where(kept_more > 0, kept_more, 1.0), np.inf)
+
+
+def concentration(values: Column) -> dict[str, float]:
+    """Measure how the value is spread: Gini, the best fifth's share, HHI, decile ratio, and the whale curve's peak.
+
+    >>> round(concentration(np.array([120.0, 30.0, 0.0, 0.0, -50.0]))["whale_peak"], 6)
+    1.5
+    """
+    return {
+        "gini": gini_coefficient(values),
+        "top_fifth_share": pareto_share(values),
+        "herfindahl": herfindahl(values),
+        "decile_ratio": decile_ratio(values),
+        "whale_peak": float(np.max(whale_curve(values)[1])),
+    }
 
 
 def decile_ratio(values: Column) -> float:
