@@ -20,6 +20,7 @@ from tiermodel.features.panel import build_panel, feature_names
 from tiermodel.features.peers import UPPER, fit_peers
 from tiermodel.features.tree import leaf_of
 from tiermodel.models.boosted import fit_boosted
+from tiermodel.models.canary import refuse_leaks
 from tiermodel.models.churn import ChurnModel, at_risk, fit_churn
 from tiermodel.models.folds import rolling_folds
 from tiermodel.models.inputs import EXPECTED, fit_inputs, panel_matrix
@@ -32,7 +33,7 @@ from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages, typical_r
 from tiermodel.train import fit_bundle, panel_dates, train, training_dates
 from worlds import LAST_DAY, TrainedWorld, small_project, small_world
 
-NAMES = ["days_since_last", "b", "c"]
+NAMES = ["days_since_last", "b", "c", *EXPECTED]
 CUSTOMERS, DATES = 700, 5
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -54,16 +55,25 @@ def draw(dates: int = DATES, seed: int = 3) -> Truth:
     left = rng.random(n) < p
     spend = np.where(left, 0.0, rng.lognormal(3 + 0.5 * x[:, 2], 0.6))
     refund = rng.random(n) < 0.02
+    mean_spend = np.exp(3 + 0.5 * x[:, 2] + 0.18)
     x[rng.random(n) < 0.03, 2] = np.nan
+    blurred = 1 / (1 + np.exp(-0.5 * np.log(p / (1 - p)) + 0.4))  # what a structural model may think: too mild, too low
+    x = np.column_stack([x, blurred, 2 * (1 - blurred), (1 - blurred) * mean_spend])
     as_of = pd.Timestamp("2022-01-01") + pd.to_timedelta(30 * np.tile(np.arange(dates), CUSTOMERS), unit="D")
     rows = pd.DataFrame({
         "customer_id": np.repeat([f"c{i:04d}" for i in range(CUSTOMERS)], dates),
         "as_of": as_of.astype("datetime64[s]"),
         "days_since_last": x[:, 0],
+        "days_since_first": np.tile(100 + 30.0 * np.arange(dates), CUSTOMERS),
         "outcome_purchase_days": np.where(left, 0.0, 1.0 + rng.poisson(1, n)),
         "outcome_value": np.where(refund, -5.0, spend),
     })  # fmt: skip
     return Truth(rows, x, p, np.digitize(-x[:, 1] + rng.normal(0, 0.5, n), [-1.0, 0.5, 1.5]).astype(float))
+
+
+def now_of(truth: Truth) -> tuple[pd.Timestamp, Floats]:
+    """Give the date to forecast for, one window after the last, and customers like those before."""
+    return truth.rows["as_of"].max() + pd.Timedelta(days=30), truth.x[truth.rows["as_of"] == truth.rows["as_of"].max()]
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +90,12 @@ def truth() -> Truth:
 
 @pytest.fixture(scope="module")
 def churn(project: Project, truth: Truth) -> tuple[ChurnModel, pd.DataFrame]:
-    return fit_churn(project, truth.rows, truth.x, NAMES)
+    return fit_churn(project, truth.rows, truth.x, NAMES, now_of(truth))
 
 
 @pytest.fixture(scope="module")
 def value(project: Project, truth: Truth) -> tuple[ValueModel, pd.DataFrame]:
-    return fit_value(project, truth.rows, truth.x, NAMES)
+    return fit_value(project, truth.rows, truth.x, NAMES, now_of(truth))
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +156,15 @@ def test_no_training_outcome_ends_after_the_test_date(days: list[int], span: int
 # churn
 
 
+def test_a_column_that_knows_the_outcome_fails_the_run(truth: Truth) -> None:
+    refuse_leaks(truth.rows, truth.x, NAMES)
+    left = (truth.rows["outcome_purchase_days"] == 0).to_numpy()
+    spent = truth.rows["outcome_value"].to_numpy()
+    for planted in (left.astype(float), np.where(left, np.nan, 1.0), -spent, np.round(spent, 1)):
+        with pytest.raises(DataError, match=r"planted \(.*knows the outcome"):
+            refuse_leaks(truth.rows, np.column_stack([truth.x, planted]), [*NAMES, "planted"])
+
+
 def test_churn_recovers_known_probabilities(churn: tuple[ChurnModel, pd.DataFrame]) -> None:
     model, later = churn
     fresh = draw(1, seed=99)
@@ -160,7 +179,7 @@ def test_churn_recovers_known_probabilities(churn: tuple[ChurnModel, pd.DataFram
 def test_churn_counts_the_present_customers_only(project: Project, truth: Truth) -> None:
     recent = project.model_copy(update={"churn": project.churn.model_copy(update={"active_days": 40})})
     np.testing.assert_array_equal(at_risk(40, truth.rows), truth.x[:, 0] <= 40)
-    _, later = fit_churn(recent, truth.rows, truth.x, NAMES)
+    _, later = fit_churn(recent, truth.rows, truth.x, NAMES, now_of(truth))
     kept = truth.rows.merge(later, on=["customer_id", "as_of"])
     assert kept["days_since_last"].max() <= 40
 
@@ -168,9 +187,9 @@ def test_churn_counts_the_present_customers_only(project: Project, truth: Truth)
 def test_one_class_is_refused(project: Project, truth: Truth) -> None:
     for stayed in (0.0, 2.0):
         with pytest.raises(DataError, match=r"at least 20 that did and 20 that did not.*bring more history"):
-            fit_churn(project, truth.rows.assign(outcome_purchase_days=stayed), truth.x, NAMES)
+            fit_churn(project, truth.rows.assign(outcome_purchase_days=stayed), truth.x, NAMES, now_of(truth))
     with pytest.raises(DataError, match="value: 0 customer snapshots bought"):
-        fit_value(project, truth.rows.assign(outcome_value=-1.0), truth.x, NAMES)
+        fit_value(project, truth.rows.assign(outcome_value=-1.0), truth.x, NAMES, now_of(truth))
 
 
 def test_labels_that_are_not_known_are_no_labels(project: Project, truth: Truth) -> None:
@@ -178,9 +197,9 @@ def test_labels_that_are_not_known_are_no_labels(project: Project, truth: Truth)
     columns = list(OUTCOME_COLUMNS)
     hidden = truth.rows.copy()
     hidden.loc[unknown, columns] = np.nan
-    _, later = fit_churn(project, hidden, truth.x, NAMES)
+    _, later = fit_churn(project, hidden, truth.x, NAMES, now_of(truth))
     assert later["as_of"].max() < truth.rows["as_of"].max()
-    _, later = fit_value(project, hidden, truth.x, NAMES)
+    _, later = fit_value(project, hidden, truth.x, NAMES, now_of(truth))
     assert later["as_of"].max() < truth.rows["as_of"].max()
 
 

@@ -27,6 +27,7 @@ from tiermodel.features.outcome import outcome_span
 from tiermodel.features.panel import KEYS, Tally, build_panel
 from tiermodel.models.churn import at_risk
 from tiermodel.models.metrics import auc, churn_metrics, ece_null_band, gini, log_loss, paired_bootstrap, value_metrics
+from tiermodel.models.profit import Campaign, concentration, expected_maximum_profit
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
 from tiermodel.tables.output import plain, write_json, write_table
@@ -117,6 +118,7 @@ def backtest(
         "dates": [str(day) for day in dates],
         "churn": [],
         "value": [],
+        "concentration": [],
         "tiers": [],
         "comparisons": [],
         "notes": [],
@@ -161,16 +163,22 @@ def _one_date(
     value = {_OURS: bundle.value.predict(bundle.inputs.matrix(hidden))}
     value |= {name: baseline(everyone) for name, baseline in VALUE_BASELINES.items()}
     churned = frame["churned"].to_numpy()[rows]
+    campaign = Campaign.in_proportion(max(float(value[_OURS].mean()), 0.0))  # one worth for all, so models compare
     for name, p in churn.items():
-        results["churn"].append(
-            {"model": name, "as_of": str(day), **churn_metrics(churned, p), "ece_by_chance": _ece_by_chance(p)}
-        )
+        earned = expected_maximum_profit(churned, p, campaign)
+        results["churn"].append({
+            "model": name, "as_of": str(day), **churn_metrics(churned, p), "ece_by_chance": _ece_by_chance(p),
+            "empc": earned.profit, "empc_share": earned.share, "mean_risk": float(p.mean()),
+        })  # fmt: skip
         frame.loc[rows, f"churn_{name}"] = p
     for name, p in value.items():
         results["value"].append(
             {"model": name, "as_of": str(day), "n": len(p), **value_metrics(frame["value"].to_numpy(), p)}
         )
         frame[f"value_{name}"] = p
+    results["concentration"].append({"as_of": str(day), **concentration(frame["value"].to_numpy())})
+    low, high = bundle.value.interval(value[_OURS])
+    frame["value_low"], frame["value_high"] = low, high
     results["tiers"] += tier_results(project, panel, day, bundle, results["notes"])
     results["comparisons"] += [
         *_compare(project, "churn", day, churned, churn),

@@ -33,7 +33,7 @@ from tiermodel.tiers.assign import FittedScheme
 
 __all__ = ["FORMAT", "Bundle", "load_bundle", "save_bundle"]
 
-FORMAT = 1
+FORMAT = 2
 _JSON, _MANIFEST, _CARD = "bundle.json", "manifest.json", "card.md"
 _LARGEST = 512 * 2**20
 
@@ -91,7 +91,11 @@ class Bundle:
             "features": self.inputs.names,
             "inputs": self.inputs.to_dict(),
             "scheme": self.scheme.to_dict(),
-            "churn": {"linear": self.churn.linear.to_dict(), "blend": self.churn.blend},
+            "churn": {
+                "linear": self.churn.linear.to_dict(),
+                "compact": self.churn.compact.to_dict(),
+                "blend": self.churn.blend,
+            },
             "value": {k: v for k, v in vars(self.value).items() if k not in {"names", "linear", "boosted"}}
             | {"linear": self.value.linear.to_dict()},
             "tier": {"share_above": self.tier.share_above, "mass": self.tier.mass},
@@ -184,14 +188,15 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
     churn, value, tier = dict(data["churn"]), dict(data["value"]), data["tier"]
     shares = tuple(tier["share_above"])
     boosted = tuple(trees(f"tier_{k}.txt") if f"tier_{k}.txt" in files else None for k in range(len(shares)))
-    value |= {"linear": Linear(**value["linear"]), "levels": tuple(value["levels"])}
+    value |= {"linear": Linear(**value["linear"]), "factors": tuple(value["factors"])}
+    logistic, compact = Linear(**churn["linear"]), Linear(**churn["compact"])
     return Bundle(
         name=data["name"],
         settings=data["settings"],
         columns=tuple(data["columns"]),
         inputs=inputs,
         scheme=FittedScheme.from_dict(data["scheme"]),
-        churn=ChurnModel(names, Linear(**churn["linear"]), trees("churn.txt"), tuple(churn["blend"])),
+        churn=ChurnModel(names, logistic, compact, trees("churn.txt"), tuple(churn["blend"])),
         value=ValueModel(names=names, boosted=trees("value.txt"), **value),
         tier=TierModel(names, boosted, shares, tier["mass"]),
         segments=data["segments"],

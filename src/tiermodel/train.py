@@ -24,6 +24,7 @@ from tiermodel.features.known import columns_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
 from tiermodel.features.panel import Tally, build_panel, feature_names, one_date, snapshot_dates
 from tiermodel.features.peers import fit_peers
+from tiermodel.models.canary import refuse_leaks
 from tiermodel.models.churn import at_risk, fit_churn
 from tiermodel.models.inputs import fit_inputs, panel_matrix
 from tiermodel.models.metrics import churn_metrics, quadratic_weighted_kappa, value_metrics
@@ -130,15 +131,17 @@ def fit_bundle(
     names = tuple(feature_names(panel))
     inputs = fit_inputs(snapshot, names, project.outcome.horizon_days)
     x = panel_matrix(history, names, project.outcome.horizon_days)
+    refuse_leaks(history, x, inputs.all_names)
     say("fitting churn risk")
-    churn, churn_later = fit_churn(project, history, x, inputs.all_names)
+    buyers = snapshot[snapshot["days_since_last"].notna()]
+    exposed = snapshot[at_risk(project.churn.active_days, snapshot)]
+    churn, churn_later = fit_churn(project, history, x, inputs.all_names, (now, inputs.matrix(exposed)))
     say("fitting value")
-    value, value_later = fit_value(project, history, x, inputs.all_names)
+    value, value_later = fit_value(project, history, x, inputs.all_names, (now, inputs.matrix(buyers)))
     say("fitting the future tier")
     future = future_levels(panel, level, span)[learned.to_numpy()]
     tier, tier_later = fit_tier(project, history, x, inputs.all_names, future, len(scheme.scheme.levels))
     churn_later = _beside(project, history, churn_later)
-    buyers = snapshot[snapshot["days_since_last"].notna()]
     later = {"churn": churn_later, "value": value_later, "tier": tier_later}
     bundle = Bundle(
         name=project.name,

@@ -17,7 +17,7 @@ from tiermodel.errors import ModelError
 __all__ = ["ROUNDS", "Boosted", "fit_boosted", "side_by_side"]
 
 Floats = NDArray[np.float64]
-ROUNDS = (50, 100, 200, 300, 400, 600)
+ROUNDS = (100, 200, 300, 400, 600)
 """The numbers of trees that later snapshots choose from."""
 
 _SMALL = 2_000  # rows below which a second thread costs more than it saves

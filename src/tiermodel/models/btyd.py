@@ -80,7 +80,7 @@ class BGNBD:
 
 
 @dataclass(frozen=True)
-class MBGNBD:
+class MBGNBD(BGNBD):
     """Predict purchases of customers who may leave after any purchase, the first included; otherwise as `BGNBD`.
 
     >>> model = MBGNBD(r=0.525, alpha=6.183, a=0.891, b=1.614)  # CDNOW, weeks
@@ -88,28 +88,7 @@ class MBGNBD:
     True
     """
 
-    r: float
-    alpha: float
-    a: float
-    b: float
     first_can_be_last: ClassVar[bool] = True
-
-    @classmethod
-    def fit(cls, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Self:
-        """Fit the parameters; raise DataError for rows that are no history."""
-        return cls(*_fit_purchases(_cells(*_history(frequency, recency, age), cls.first_can_be_last)))
-
-    def p_alive(self, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
-        """Return each customer's probability of not having left by the end of `age`."""
-        return _p_alive(self, *_history(frequency, recency, age))
-
-    def p_zero(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
-        """Return each customer's probability of no purchase in the next `horizon`, derived as in `BGNBD`."""
-        return _p_zero(self, horizon, *_history(frequency, recency, age))
-
-    def expected_purchases(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
-        """Return each customer's expected number of purchases in the next `horizon`, computed as in `BGNBD`."""
-        return _expected_purchases(self, horizon, *_history(frequency, recency, age))
 
 
 @dataclass(frozen=True)
@@ -272,19 +251,19 @@ def _log_hazard(a: float, b: float, chances: Array) -> Array:
     return np.where(chances > 0, np.log(a) - np.log(np.where(chances > 0, b + chances - 1, 1.0)), -np.inf)
 
 
-def _p_alive(model: BGNBD | MBGNBD, frequency: Array, recency: Array, age: Array) -> Array:
+def _p_alive(model: BGNBD, frequency: Array, recency: Array, age: Array) -> Array:
     elapsed = np.log(model.alpha + age) - np.log(model.alpha + recency)
     hazard = _log_hazard(model.a, model.b, frequency + model.first_can_be_last)
     return np.asarray(expit(-hazard - (model.r + frequency) * elapsed))
 
 
-def _p_zero(model: BGNBD | MBGNBD, horizon: float, frequency: Array, recency: Array, age: Array) -> Array:
+def _p_zero(model: BGNBD, horizon: float, frequency: Array, recency: Array, age: Array) -> Array:
     _check_horizon(horizon)
     buys = -np.expm1(-(model.r + frequency) * np.log1p(horizon / (model.alpha + age)))
     return 1 - _p_alive(model, frequency, recency, age) * buys
 
 
-def _expected_purchases(model: BGNBD | MBGNBD, horizon: float, frequency: Array, recency: Array, age: Array) -> Array:
+def _expected_purchases(model: BGNBD, horizon: float, frequency: Array, recency: Array, age: Array) -> Array:
     _check_horizon(horizon)
     chances, level = np.unique(frequency + model.first_can_be_last, return_inverse=True)
     rate, ahead = model.r + frequency, horizon / (model.alpha + age)

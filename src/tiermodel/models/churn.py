@@ -1,8 +1,10 @@
 """Churn risk: the calibrated probability of no purchase in the outcome window.
 
-A logistic regression and LightGBM are blended on the log-odds scale. The weights of the blend, its calibration and the
-number of trees are fitted on later snapshots than those the members were trained on, never on training rows; then the
-members are trained again on everything. Classes are never reweighted.
+Four members are blended on the log-odds scale: a logistic regression on all inputs, a compact one on the few that
+always matter, LightGBM, and what MBG/NBD expects. The weights of the blend and the number of trees are chosen on later
+snapshots than those the members were trained on, never on training rows; then the members are trained again on
+everything. The level of the coming window is forecast (`level`), so that the mean risk is right where the log is young,
+grows or has seasons. Classes are never reweighted.
 """
 
 from __future__ import annotations
@@ -13,23 +15,32 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from tiermodel.config import Project
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import outcome_span
 from tiermodel.features.panel import KEYS
 from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted, side_by_side
-from tiermodel.models.folds import level_trust, rolling_folds
+from tiermodel.models.folds import rolling_folds
+from tiermodel.models.inputs import EXPECTED
+from tiermodel.models.level import chance_shift, forecast_miss, log_odds, misses, seasoned
 from tiermodel.models.linear import Linear, fit_logistic
 
-__all__ = ["ChurnModel", "at_risk", "fit_churn"]
+__all__ = ["COMPACT", "ChurnModel", "at_risk", "fit_churn"]
 
 Floats = NDArray[np.float64]
 FEWEST_PER_CLASS = 20
-_PRIOR = np.array([0.0, 0.3, 0.7])  # intercept, weight of the logistic, weight of the trees
-_PRIOR_ROWS = 50.0
-_PRIOR_ROUNDS = 3
+COMPACT = (
+    "days_since_last", "days_since_first", "order_count_total", "purchase_days_total", "net_amount_total",
+    "active_share", "gap_variation", "overdue_ratio", "orders_decayed_30d", "orders_decayed_90d",
+    "expected_p_zero", "expected_purchases",
+)  # fmt: skip
+"""The inputs of the compact logistic regression, as far as the project has them."""
+
+_PRIOR = np.array([0.2, 0.2, 0.5, 0.1])  # the logistic, the compact one, the trees, MBG/NBD
+_PRIOR_ROWS, _PRIOR_DATES = 50.0, 0.02
+_PRIOR_ROUNDS = 2
 _EDGE = 1e-6
 
 
@@ -41,34 +52,54 @@ def at_risk(active_days: int | None, frame: pd.DataFrame) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class ChurnModel:
-    """Hold the two members and the blend: intercept, weight of the logistic, weight of the trees."""
+    """Hold the members and the blend: an intercept, then the weights of the members in the order given."""
 
     names: tuple[str, ...]
     linear: Linear
+    compact: Linear
     boosted: Boosted
-    blend: tuple[float, float, float]
+    blend: tuple[float, ...]
 
     def predict(self, x: Floats) -> Floats:
         """Give each row's probability of no purchase; `x` has the columns `names`, in that order."""
-        return _blend(np.array(self.blend), self.linear.decision(x), self.boosted.predict(x))
+        odds = _member_odds(self.linear, self.compact, self.boosted.predict(x), x, self.names)
+        return _chance(odds, np.array(self.blend[1:]), self.blend[0])
 
 
-def _log_odds(p: Floats) -> Floats:
-    return logit(np.clip(p, _EDGE, 1 - _EDGE))
+def _member_odds(linear: Linear, compact: Linear, boosted: Floats, x: Floats, names: tuple[str, ...]) -> Floats:
+    """Give every member's log-odds, shape (rows, members)."""
+    structural = x[:, names.index(EXPECTED[0])]
+    return np.column_stack([linear.decision(x), compact.decision(x), log_odds(boosted), log_odds(structural)])
 
 
-def _blend(weights: Floats, linear: Floats, boosted: Floats) -> Floats:
-    return np.clip(expit(weights[0] + weights[1] * linear + weights[2] * _log_odds(boosted)), _EDGE, 1 - _EDGE)
+def _chance(odds: Floats, weights: Floats, intercept: float) -> Floats:
+    total = np.full(len(odds), intercept)
+    for member, weight in zip(odds.T, weights, strict=True):  # in one order, so that no batch size changes a bit
+        total += weight * member
+    return np.clip(expit(total), _EDGE, 1 - _EDGE)
+
+
+@dataclass(frozen=True)
+class _Members:
+    """Hold trained members, and what they say of rows."""
+
+    names: tuple[str, ...]
+    linear: Linear
+    compact: Linear
+    boosted: Boosted
+
+    def odds(self, x: Floats, rounds: int) -> Floats:
+        return _member_odds(self.linear, self.compact, self.boosted.predict(x, rounds), x, self.names)
 
 
 def fit_churn(
-    project: Project, panel: pd.DataFrame, inputs: Floats, names: list[str]
+    project: Project, panel: pd.DataFrame, inputs: Floats, names: list[str], now: tuple[pd.Timestamp, Floats]
 ) -> tuple[ChurnModel, pd.DataFrame]:
-    """Fit on a panel with outcomes, sorted by key, and its inputs; also give the blend's out-of-time predictions.
+    """Fit on a panel with outcomes, sorted by key, and its inputs; `now` is the date to forecast for and its inputs.
 
-    The second frame has the keys, `actual` (1 = churned), and `predicted` by a blend fitted on the other later dates;
-    it is empty where no snapshot is late enough, and then the prior blend stands uncalibrated. Raises
-    `DataError` with fewer than 20 customers of either kind.
+    Also give the blend's out-of-time predictions: the keys, `actual` (1 = churned), and `predicted` by weights fitted
+    on the other later dates, at the level forecast from what was over by then; empty where no snapshot is late enough,
+    and then the prior weights stand. Raises `DataError` with fewer than 20 customers of either kind.
     """
     chosen = at_risk(project.churn.active_days, panel) & panel["outcome_purchase_days"].notna().to_numpy()
     rows, x = panel[chosen].reset_index(drop=True), inputs[chosen]
@@ -80,76 +111,97 @@ def fit_churn(
             f"at least {FEWEST_PER_CLASS} that did and {FEWEST_PER_CLASS} that did not are needed: "
             "change outcome.horizon_days or bring more history"
         )
+    span = outcome_span(project.outcome)
+    few = [j for j, name in enumerate(names) if name in COMPACT]
 
-    def members(train: NDArray[np.int64]) -> tuple[Linear, Boosted]:
+    def members(train: NDArray[np.int64]) -> _Members:
         grown = fit_boosted(x[train], churned[train].astype(float), names, ROUNDS[-1], project.seed, objective="binary")
-        return fit_logistic(x[train], churned[train]), grown
+        y = churned[train]
+        return _Members(tuple(names), fit_logistic(x[train], y), fit_logistic(x[train], y, few), grown)
 
     folds = [
         (train, test)
-        for train, test in rolling_folds(rows["as_of"], outcome_span(project.outcome))
+        for train, test in rolling_folds(rows["as_of"], span)
         if min(churned[train].sum(), (~churned[train]).sum()) >= FEWEST_PER_CLASS
     ]
-    *earlier, (linear, boosted) = side_by_side(members, [*(train for train, _ in folds), np.arange(len(rows))])
-    seen = [
-        _Seen(rows["as_of"].iloc[t], churned[t], m.decision(x[t]), np.array([g.predict(x[t], r) for r in ROUNDS]))
-        for (m, g), (_, t) in zip(earlier, folds, strict=True)
-    ]
-    span = outcome_span(project.outcome)
-    at, weights = _fit_blend(seen, span)
-    later = [
-        rows[list(KEYS)]
-        .iloc[t]
-        .assign(
-            actual=churned[t].astype(float),
-            predicted=_apply(_fit_blend([other for other in seen if other is not fold], span), fold),
-        )
-        for (_, t), fold in zip(folds, seen, strict=True)
-    ]
-    model = ChurnModel(tuple(names), linear, boosted.first(ROUNDS[at]), (weights[0], weights[1], weights[2]))
+    *earlier, last = side_by_side(members, [*(train for train, _ in folds), np.arange(len(rows))])
+    structural = log_odds(x[:, names.index(EXPECTED[0])])
+    missed = _missed(rows, structural, churned, span)
+
+    def level(odds: Floats, weights: Floats, theirs: Floats, day: pd.Timestamp) -> float:
+        """Give the intercept at which the mean risk is what MBG/NBD expects, corrected by its misses known at a day."""
+        known = missed[missed.index <= day - pd.Timedelta(days=span)]
+        rate = expit(theirs + forecast_miss(known, day, span)).mean()
+        return chance_shift(odds @ weights, float(rate))
+
+    seen = [_Seen(t, churned[t], [m.odds(x[t], r) for r in ROUNDS]) for m, (_, t) in zip(earlier, folds, strict=True)]
+    later = []
+    for fold in seen:
+        at, weights = _fit_blend([other for other in seen if other is not fold])
+        day = rows["as_of"].iloc[fold.rows[0]]
+        intercept = level(fold.odds[at], weights, structural[fold.rows], day)
+        predicted = _chance(fold.odds[at], weights, intercept)
+        later.append(rows[list(KEYS)].iloc[fold.rows].assign(actual=fold.churned.astype(float), predicted=predicted))
+    at, weights = _fit_blend(seen)
+    day, ahead = now
+    intercept = 0.0
+    if len(ahead):
+        theirs = log_odds(ahead[:, names.index(EXPECTED[0])])
+        intercept = level(last.odds(ahead, ROUNDS[at]), weights, theirs, day)
+    blend = (intercept, *(float(w) for w in weights))
+    model = ChurnModel(tuple(names), last.linear, last.compact, last.boosted.first(ROUNDS[at]), blend)
     empty = pd.DataFrame(columns=[*KEYS, "actual", "predicted"])
     return model, pd.concat(later or [empty], ignore_index=True)
 
 
+def _missed(rows: pd.DataFrame, structural: Floats, churned: NDArray[np.bool_], span: int) -> pd.Series:
+    """Give, for every date with history enough, what MBG/NBD's log-odds of that date lacked."""
+    by_date = rows.groupby("as_of").indices
+    days = seasoned(rows, span)
+    return misses(days, (chance_shift(structural[by_date[d]], churned[by_date[d]].mean()) for d in days))
+
+
 @dataclass(frozen=True)
 class _Seen:
-    """Hold what the members predicted on a later date, and what happened: log-odds, and probabilities per `ROUNDS`."""
+    """Hold a later date's rows, what happened, and the members' log-odds per `ROUNDS`."""
 
-    as_of: pd.Series
+    rows: NDArray[np.int64]
     churned: NDArray[np.bool_]
-    linear: Floats
-    boosted: Floats
+    odds: list[Floats]
 
 
-def _apply(fitted: tuple[int, tuple[float, ...]], fold: _Seen) -> Floats:
-    at, weights = fitted
-    return _blend(np.array(weights), fold.linear, fold.boosted[at])
+def _loss(weights: Floats, intercept: float, odds: Floats, churned: NDArray[np.bool_]) -> float:
+    p = _chance(odds, weights, intercept)
+    return float(-np.mean(np.log(np.where(churned, p, 1 - p))))
 
 
-def _loss(weights: Floats, linear: Floats, boosted: Floats, actual: NDArray[np.bool_]) -> float:
-    p = _blend(weights, linear, boosted)
-    return float(-np.mean(np.log(np.where(actual, p, 1 - p))))
-
-
-def _fit_blend(seen: list[_Seen], span_days: int) -> tuple[int, tuple[float, ...]]:
+def _fit_blend(seen: list[_Seen]) -> tuple[int, Floats]:
     """Choose the number of trees, an index of `ROUNDS`, and non-negative weights near the prior, by log loss.
 
-    The level is trusted as far as the dates allow. Without later dates the prior stands.
+    Each date has an intercept of its own, so that its level decides nothing. Without later dates the prior stands.
     """
     if not seen:
-        return _PRIOR_ROUNDS, tuple(_PRIOR)
-    actual = np.concatenate([fold.churned for fold in seen])
-    linear = np.concatenate([fold.linear for fold in seen])
-    boosted = np.hstack([fold.boosted for fold in seen])
-    at = int(np.argmin([_loss(_PRIOR, linear, p, actual) for p in boosted]))
-    trust = level_trust(pd.concat([fold.as_of for fold in seen]), span_days)
-    curvature = max(float(actual.var()), 1 / len(actual)) / 2
-    # against this curvature of the loss, `trust` of the level error remains
-    pull = np.array([curvature * (1 - trust) / trust, *(2 * [_PRIOR_ROWS / len(actual)])])
-    found = minimize(
-        lambda w: _loss(w, linear, boosted[at], actual) + float(np.sum(pull * (w - _PRIOR) ** 2)),
-        _PRIOR,
-        method="L-BFGS-B",
-        bounds=[(-5, 5), (0, 3), (0, 3)],
-    )
-    return at, tuple(float(w) for w in found.x)
+        return _PRIOR_ROUNDS, _PRIOR
+
+    def prior_loss(at: int) -> float:
+        shifts = [chance_shift(fold.odds[at] @ _PRIOR, fold.churned.mean()) for fold in seen]
+        return float(np.mean([_loss(_PRIOR, d, f.odds[at], f.churned) for d, f in zip(shifts, seen, strict=True)]))
+
+    at = int(np.argmin([prior_loss(k) for k in range(len(ROUNDS))]))
+    sizes = [len(fold.rows) for fold in seen]
+    odds = np.vstack([fold.odds[at] for fold in seen])
+    design = np.hstack([odds, np.repeat(np.eye(len(seen)), sizes, axis=0)])
+    churned = np.concatenate([fold.churned for fold in seen]).astype(float)
+    # many customers of one date still are one date
+    pull, members = max(_PRIOR_ROWS / len(churned), _PRIOR_DATES / len(seen) ** 2), len(_PRIOR)
+
+    def loss(w: Floats) -> tuple[float, Floats]:
+        score = design @ w
+        gradient = design.T @ (expit(score) - churned) / len(churned)
+        away = w[:members] - _PRIOR
+        gradient[:members] += 2 * pull * away
+        return float(np.mean(np.logaddexp(0, score) - churned * score) + pull * away @ away), gradient
+
+    bounds = [(0, 3)] * members + [(-5, 5)] * len(seen)
+    start = np.r_[_PRIOR, np.zeros(len(seen))]
+    return at, minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x[:members]

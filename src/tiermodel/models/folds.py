@@ -8,24 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["MOST_FOLDS", "level_trust", "rolling_folds"]
+__all__ = ["MOST_FOLDS", "rolling_folds"]
 
 MOST_FOLDS = 3
-
-
-def level_trust(as_of: pd.Series, span_days: int) -> float:
-    """Say how much of the level error seen at these dates to expect at a new one, from 0 to 1.
-
-    A season moves all customers of a date together, so dates count, not customers, and dates whose outcome windows of
-    `span_days` overlap count in part. With a date-to-date variance four times that of a lasting error, the posterior
-    mean after n dates is n / (n + 4) of the error seen.
-
-    >>> dates = pd.Series(pd.to_datetime(["2020-01-01", "2020-01-01", "2020-01-31"]))
-    >>> level_trust(dates[:2], 30), round(level_trust(dates, 30), 3), round(level_trust(dates, 60), 3)
-    (0.2, 0.333, 0.273)
-    """
-    dates = min(as_of.nunique(), 1 + (as_of.max() - as_of.min()).days / span_days)
-    return float(dates / (dates + 4))
 
 
 def rolling_folds(

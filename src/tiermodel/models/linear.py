@@ -18,6 +18,7 @@ _SHAPES: Mapping[str, Callable[[Floats], Floats]] = {
     "root": lambda x: np.sign(x) * np.sqrt(np.abs(x)),
 }
 _RARE = 0.005
+_BOUNDS = (0.005, 0.995)
 _LOGISTIC_C = 0.02
 _RIDGE_ALPHA = 300.0
 
@@ -26,10 +27,15 @@ _RIDGE_ALPHA = 300.0
 class Linear:
     """Hold a linear model: per feature a shape, a fill-in for missing values, its standardisation and coefficients.
 
-    `coefficient` has one entry per feature and one more per feature in `flagged`, whose being missing counts by itself.
+    `columns` are the positions of the inputs it reads. `coefficient` has one entry per input and one more per input in
+    `flagged`, whose being missing counts by itself. Inputs count up to `low` and `high`, between which nearly all
+    training rows lay: beyond them nothing is known, and a straight line would run away.
     """
 
     shape: Literal["log", "root"]
+    columns: list[int]
+    low: list[float]
+    high: list[float]
     middle: list[float]
     flagged: list[int]
     mean: list[float]
@@ -40,10 +46,10 @@ class Linear:
     def decision(self, x: Floats) -> Floats:
         """Give the linear score of each row; added up feature by feature, so that no batch size changes a bit."""
         total = np.full(len(x), self.intercept)
-        width = x.shape[1]
-        for j in range(width):
-            missing = np.isnan(x[:, j])
-            z = _SHAPES[self.shape](np.where(missing, 0.0, x[:, j]))
+        width = len(self.columns)
+        for j, column in enumerate(self.columns):
+            missing = np.isnan(x[:, column])
+            z = _SHAPES[self.shape](np.clip(np.where(missing, 0.0, x[:, column]), self.low[j], self.high[j]))
             z[missing] = self.middle[j]
             total += (z - self.mean[j]) * (self.coefficient[j] / self.scale[j])
             if j in self.flagged:
@@ -56,30 +62,38 @@ class Linear:
         return asdict(self)
 
 
-def _prepare(x: Floats, shape: Literal["log", "root"]) -> tuple[Floats, list[float], list[int], Floats, Floats]:
-    z = _SHAPES[shape](x)
+def _fit(
+    x: Floats, y: Floats | NDArray[np.bool_], shape: Literal["log", "root"], columns: list[int] | None, model: Any
+) -> Linear:
+    chosen = list(range(x.shape[1])) if columns is None else columns
+    low, high = _range(x[:, chosen])
+    z = _SHAPES[shape](np.clip(x[:, chosen], low, high))
     missing = np.isnan(z)
     middle = np.array([np.median(c[~m]) if not m.all() else 0.0 for c, m in zip(z.T, missing.T, strict=True)])
     flagged = [j for j, share in enumerate(missing.mean(axis=0)) if share > _RARE]
     z = np.hstack([np.where(missing, middle, z), missing[:, flagged]])
     mean, scale = z.mean(axis=0), z.std(axis=0)
     scale[scale < 1e-12] = 1.0
-    return (z - mean) / scale, middle.tolist(), flagged, mean, scale
-
-
-def fit_logistic(x: Floats, y: NDArray[np.bool_]) -> Linear:
-    """Fit a logistic regression with L2 on standardised signed logarithms of x, shape (customers, features)."""
-    z, middle, flagged, mean, scale = _prepare(x, "log")
-    fitted = LogisticRegression(C=_LOGISTIC_C, max_iter=5_000).fit(z, y)
+    fitted = model.fit((z - mean) / scale, y)
     return Linear(
-        "log", middle, flagged, mean.tolist(), scale.tolist(), fitted.coef_[0].tolist(), float(fitted.intercept_[0])
-    )
+        shape, chosen, low.tolist(), high.tolist(), middle.tolist(), flagged, mean.tolist(), scale.tolist(),
+        np.ravel(fitted.coef_).tolist(), float(np.ravel(fitted.intercept_)[0]),
+    )  # fmt: skip
+
+
+def _range(x: Floats) -> tuple[Floats, Floats]:
+    """Give the bounds that hold 99 % of each column's known values; 0 where none is known."""
+    edges = [
+        np.quantile(c[~m], _BOUNDS) if not m.all() else np.zeros(2) for c, m in zip(x.T, np.isnan(x).T, strict=True)
+    ]
+    return np.array([e[0] for e in edges]), np.array([e[1] for e in edges])
+
+
+def fit_logistic(x: Floats, y: NDArray[np.bool_], columns: list[int] | None = None) -> Linear:
+    """Fit a logistic regression with L2 on standardised signed logarithms of x (customers, features), or some of it."""
+    return _fit(x, y, "log", columns, LogisticRegression(C=_LOGISTIC_C, max_iter=5_000))
 
 
 def fit_ridge(x: Floats, y: Floats) -> Linear:
     """Fit a ridge regression of y on signed square roots of the features; L2 on standardised inputs."""
-    z, middle, flagged, mean, scale = _prepare(x, "root")
-    fitted = Ridge(alpha=_RIDGE_ALPHA).fit(z, y)
-    return Linear(
-        "root", middle, flagged, mean.tolist(), scale.tolist(), fitted.coef_.tolist(), float(fitted.intercept_)
-    )
+    return _fit(x, y, "root", None, Ridge(alpha=_RIDGE_ALPHA))

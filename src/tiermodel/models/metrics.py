@@ -16,6 +16,7 @@ from tiermodel.errors import DataError
 
 __all__ = [
     "auc",
+    "check_probabilities",
     "churn_metrics",
     "decile_mape",
     "ece",
@@ -25,6 +26,7 @@ __all__ = [
     "herfindahl",
     "log_loss",
     "lorenz_curve",
+    "pair",
     "paired_bootstrap",
     "pareto_share",
     "quadratic_weighted_kappa",
@@ -50,8 +52,8 @@ def churn_metrics(actual: Column, predicted: Column) -> dict[str, float]:
     >>> churn_metrics(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8]))["auc"]
     0.75
     """
-    y, p = _pair(actual, predicted)
-    _check_probabilities(y, p)
+    y, p = pair(actual, predicted)
+    check_probabilities(y, p)
     return {
         "n": len(y),
         "rate": float(y.mean()),
@@ -72,7 +74,7 @@ def value_metrics(actual: Column, predicted: Column) -> dict[str, float]:
     >>> value_metrics(np.array([0.0, 10.0, 20.0]), np.array([1.0, 12.0, 23.0]))["bias"]
     0.2
     """
-    y, p = _pair(actual, predicted)
+    y, p = pair(actual, predicted)
     return {
         "gini": gini(y, p),
         "spearman": spearman(y, p),
@@ -113,7 +115,7 @@ def ece(actual: Column, predicted: Column) -> float:
     >>> ece(np.array([0, 1, 1, 1]), np.array([0.5, 0.5, 0.5, 0.5]))
     0.25
     """
-    y, p = _pair(actual, predicted)
+    y, p = pair(actual, predicted)
     return float(np.abs(np.bincount(_ece_bins(p), weights=p - y)).sum() / len(y))
 
 
@@ -143,7 +145,7 @@ def reliability_table(actual: Column, predicted: Column, bins: int = 10) -> list
     >>> reliability_table(np.array([0, 1]), np.array([0.2, 0.8]), bins=2)[0]["rate"]
     0.0
     """
-    y, p = _pair(actual, predicted)
+    y, p = pair(actual, predicted)
     index = _quantile_groups(p, bins)
     z2 = float(norm.ppf(0.975)) ** 2
     rows = []
@@ -196,7 +198,7 @@ def decile_mape(actual: Column, predicted: Column) -> float:
     >>> decile_mape(np.array([10.0, 20.0]), np.array([11.0, 30.0]))
     0.3
     """
-    y, p = _pair(actual, predicted)
+    y, p = pair(actual, predicted)
     decile = _quantile_groups(p, 10)
     occupied = np.unique(decile)
     actual_total = np.bincount(decile, weights=y)[occupied]
@@ -263,7 +265,7 @@ def quadratic_weighted_kappa(actual: Column, predicted: Column, levels: int) -> 
     >>> quadratic_weighted_kappa(np.array([0, 1, 2]), np.array([0, 1, 2]), levels=3)
     1.0
     """
-    x, y = _pair(actual, predicted)
+    x, y = pair(actual, predicted)
     for name, rating in (("actual", x), ("predicted", y)):
         outside = rating[(rating < 0) | (rating >= levels)]
         if len(outside):
@@ -292,8 +294,8 @@ def paired_bootstrap(
     >>> paired_bootstrap(log_loss, y, 0.2 + 0.6 * y, np.full(100, 0.5))[2] < 0
     True
     """
-    y, p = _pair(actual, model)
-    _, q = _pair(actual, baseline)
+    y, p = pair(actual, model)
+    _, q = pair(actual, baseline)
     rng = np.random.default_rng(seed)
     n = len(y)
     differences = np.empty(draws)
@@ -307,7 +309,8 @@ def paired_bootstrap(
     return metric(y, p) - metric(y, q), float(low), float(high)
 
 
-def _pair(actual: Column, predicted: Column) -> tuple[Array, Array]:
+def pair(actual: Column, predicted: Column) -> tuple[Array, Array]:
+    """Give two equally long columns of finite numbers as float64, or say which row is none."""
     y, p = np.asarray(actual, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     if y.shape != p.shape or y.ndim != 1 or len(y) == 0:
         raise DataError(f"metrics need two equally long, filled columns; got shapes {y.shape} and {p.shape}")
@@ -318,7 +321,8 @@ def _pair(actual: Column, predicted: Column) -> tuple[Array, Array]:
     return y, p
 
 
-def _check_probabilities(actual: Array, predicted: Array) -> None:
+def check_probabilities(actual: Array, predicted: Array) -> None:
+    """Refuse outcomes other than 0 and 1, and predictions outside 0 to 1."""
     if not np.isin(actual, (0.0, 1.0)).all():
         raise DataError(f"actual: {actual[~np.isin(actual, (0.0, 1.0))][0]:g} is not 0 or 1")
     outside = predicted[(predicted < 0) | (predicted > 1)]

@@ -1,8 +1,9 @@
 """Expected value in the outcome window, with an interval.
 
-Purchase amounts are zero-heavy and heavy-tailed: a Tweedie LightGBM and a ridge on square roots are blended. The blend,
-its level and the interval come from later snapshots than the members were trained on. Returns count: the level is that
-of net value, so a forecast of all customers adds up, and intervals reach below zero where customers did.
+Purchase amounts are zero-heavy and heavy-tailed: a ridge on square roots, a Tweedie LightGBM and what MBG/NBD with
+Gamma-Gamma expects are blended. The blend and the interval come from later snapshots than the members were trained on;
+the level is forecast (`level`), and it is that of net value: returns count, so a forecast of all customers adds up, and
+intervals reach below zero where customers did.
 """
 
 from __future__ import annotations
@@ -19,37 +20,39 @@ from tiermodel.errors import DataError
 from tiermodel.features.outcome import outcome_span
 from tiermodel.features.panel import KEYS
 from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted, side_by_side
-from tiermodel.models.folds import level_trust, rolling_folds
+from tiermodel.models.folds import rolling_folds
+from tiermodel.models.inputs import EXPECTED
+from tiermodel.models.level import forecast_miss, misses, seasoned, total_shift
 from tiermodel.models.linear import Linear, fit_ridge
 
 __all__ = ["ValueModel", "fit_value"]
 
 Floats = NDArray[np.float64]
+Weights = tuple[float, float, float]
 COVERAGE = 0.90
 FEWEST = 50
 _BANDS = 10
 _TWEEDIE = {"objective": "tweedie", "tweedie_variance_power": 1.2}
-_EQUAL = 0.5
-_PRIOR_ROUNDS = 3
-_WEIGHTS = (0.0, 0.25, _EQUAL, 0.75, 1.0)
+_PRIOR_ROUNDS = 2
+_PRIOR: Weights = (0.4, 0.45, 0.15)  # the ridge, the trees, MBG/NBD with Gamma-Gamma
+_WEIGHTS: tuple[Weights, ...] = (_PRIOR, (0.7, 0.25, 0.05), (0.2, 0.75, 0.05), (0.25, 0.35, 0.4), (0.1, 0.2, 0.7))
 
 
 @dataclass(frozen=True)
 class ValueModel:
-    """Hold the two members, the trees' weight, both members' level, and the interval by band of the prediction."""
+    """Hold two members, the factors of all three (weight times level), and the interval by band of the prediction."""
 
     names: tuple[str, ...]
     linear: Linear
     boosted: Boosted
-    weight: float
-    levels: tuple[float, float]
+    factors: Weights
     band_edges: list[float]
     band_low: list[float]
     band_high: list[float]
 
     def predict(self, x: Floats) -> Floats:
         """Give each row's expected value in currency units; `x` has the columns `names`, in that order."""
-        return _mix(self.weight, self.levels, _square(self.linear.decision(x)), self.boosted.predict(x))
+        return _mix(self.factors, _members(self.linear, self.boosted.predict(x), x, self.names))
 
     def interval(self, predicted: Floats) -> tuple[Floats, Floats]:
         """Give the bounds that held 90 % of later outcomes with predictions of this size."""
@@ -63,16 +66,30 @@ def _floor(edges: list[float]) -> float:
     return max(edges[len(edges) // 2] / 10, 1e-6) if edges else 1.0
 
 
-def _mix(weight: float, levels: tuple[float, float], squared: Floats, boosted: Floats) -> Floats:
-    return weight * levels[1] * boosted + (1 - weight) * levels[0] * squared
+def _members(linear: Linear, boosted: Floats, x: Floats, names: tuple[str, ...]) -> Floats:
+    """Give what every member expects, shape (members, rows); none below zero, net spend may be."""
+    return np.stack([_square(linear.decision(x)), boosted, np.maximum(x[:, names.index(EXPECTED[2])], 0.0)])
+
+
+def _mix(factors: Weights, members: Floats) -> Floats:
+    return factors[0] * members[0] + factors[1] * members[1] + factors[2] * members[2]
+
+
+def _factors(weights: Weights, members: Floats, total: float) -> Weights:
+    """Turn weights into factors with which the members' forecasts of these rows add up to a total."""
+    sums = members.sum(axis=1)
+    usable = np.where(sums > 0, weights, 0.0)
+    a, b, c = (total * usable / max(float(usable.sum()), 1e-9) / np.where(sums > 0, sums, 1.0)).tolist()
+    return a, b, c
 
 
 def fit_value(
-    project: Project, panel: pd.DataFrame, inputs: Floats, names: list[str]
+    project: Project, panel: pd.DataFrame, inputs: Floats, names: list[str], now: tuple[pd.Timestamp, Floats]
 ) -> tuple[ValueModel, pd.DataFrame]:
-    """Fit on a panel with outcomes, sorted by key, and its inputs; also give the blend's out-of-time predictions.
+    """Fit on a panel with outcomes, sorted by key, and its inputs; `now` is the date to forecast for and its inputs.
 
-    Raises `DataError` where fewer than 50 customer snapshots have an outcome, or none is positive.
+    Also give the blend's out-of-time predictions, at the level forecast from what was over by their date. Raises
+    `DataError` where fewer than 50 customer snapshots have a positive outcome.
     """
     chosen = (panel["days_since_last"].notna() & panel["outcome_value"].notna()).to_numpy()
     rows, x = panel[chosen].reset_index(drop=True), inputs[chosen]
@@ -83,76 +100,84 @@ def fit_value(
             "change outcome.horizon_days or bring more history"
         )
     positive = np.maximum(actual, 0.0)
+    span = outcome_span(project.outcome)
 
-    def members(train: NDArray[np.int64]) -> tuple[Linear, float, Boosted]:
+    def fit(train: NDArray[np.int64]) -> tuple[Linear, Boosted]:
         grown = fit_boosted(x[train], positive[train], names, ROUNDS[-1], project.seed, **_TWEEDIE)
-        linear = fit_ridge(x[train], np.sqrt(positive[train]))
-        return linear, _level(_square(linear.decision(x[train])), positive[train]), grown
+        return fit_ridge(x[train], np.sqrt(positive[train])), grown
 
     folds = [
         (train, test)
-        for train, test in rolling_folds(rows["as_of"], outcome_span(project.outcome))
+        for train, test in rolling_folds(rows["as_of"], span)
         if np.count_nonzero(positive[train]) >= FEWEST
     ]
-    *earlier, last = side_by_side(members, [*(train for train, _ in folds), np.arange(len(rows))])
-    linear, smear, boosted = last
+    *earlier, (linear, boosted) = side_by_side(fit, [*(train for train, _ in folds), np.arange(len(rows))])
 
-    def see(fitted: tuple[Linear, float, Boosted], t: NDArray[np.int64]) -> _Seen:
-        m, s, g = fitted
-        trees = np.array([g.predict(x[t], r) for r in ROUNDS])
-        return _Seen(rows["as_of"].iloc[t], actual[t], s * _square(m.decision(x[t])), trees)
+    def per_rounds(ridge: Linear, trees: Boosted, part: Floats) -> list[Floats]:
+        return [_members(ridge, trees.predict(part, r), part, tuple(names)) for r in ROUNDS]
 
-    seen = [see(fitted, t) for fitted, (_, t) in zip(earlier, folds, strict=True)]
-    span = outcome_span(project.outcome)
-    settled = _settle(seen, span)
-    predicted = [_apply(_settle([other for other in seen if other is not fold], span), fold) for fold in seen]
+    seen = [_Seen(t, actual[t], per_rounds(m, g, x[t])) for (m, g), (_, t) in zip(earlier, folds, strict=True)]
+    structural = np.maximum(x[:, names.index(EXPECTED[2])], 0.0)
+    missed = _missed(rows, structural, actual, span)
+    usual = total_shift(structural, float(actual.sum())) if project.value.measure == "margin" else 0.0
+
+    def total(theirs: Floats, day: pd.Timestamp) -> float:
+        """Forecast the value of all customers: what MBG/NBD with Gamma-Gamma expects, corrected by its known misses."""
+        known = missed[missed.index <= day - pd.Timedelta(days=span)]
+        return float(theirs.sum() * np.exp(usual + forecast_miss(known - usual, day, span)))
+
+    predicted = []
+    for fold in seen:
+        at, weights = _settle([other for other in seen if other is not fold])
+        whole = total(structural[fold.rows], rows["as_of"].iloc[fold.rows[0]])
+        predicted.append(_mix(_factors(weights, fold.members[at], whole), fold.members[at]))
     later = pd.concat(
         [
-            rows[list(KEYS)].iloc[t].assign(actual=actual[t], predicted=p)
-            for (_, t), p in zip(folds, predicted, strict=True)
+            rows[list(KEYS)].iloc[fold.rows].assign(actual=fold.actual, predicted=p)
+            for fold, p in zip(seen, predicted, strict=True)
         ]
         or [pd.DataFrame(columns=[*KEYS, "actual", "predicted"])],
         ignore_index=True,
     )
+    at, weights = _settle(seen)
+    day, ahead = now if len(now[1]) else (now[0], x[rows["as_of"].to_numpy() == rows["as_of"].max()])
+    members = _members(linear, boosted.predict(ahead, ROUNDS[at]), ahead, tuple(names))
+    factors = _factors(weights, members, total(members[2], day))
     if seen:
         bands = _bands(np.concatenate(predicted), np.concatenate([fold.actual for fold in seen]))
     else:  # no snapshot is late enough: the interval is that of the training rows, and no figure is given for later
-        bands = _bands(_apply(settled, see(last, np.arange(len(rows)))), actual)
-    at, levels, weight = settled
-    model = ValueModel(tuple(names), linear, boosted.first(ROUNDS[at]), weight, (smear * levels[0], levels[1]), *bands)
-    return model, later
+        own = _members(linear, boosted.predict(x, ROUNDS[at]), x, tuple(names))
+        bands = _bands(_mix(_factors(weights, own, float(actual.sum())), own), actual)
+    return ValueModel(tuple(names), linear, boosted.first(ROUNDS[at]), factors, *bands), later
+
+
+def _missed(rows: pd.DataFrame, structural: Floats, actual: Floats, span: int) -> pd.Series:
+    """Give, for every date with history enough, the logarithm of what happened over what was expected."""
+    by_date = rows.groupby("as_of").indices
+    days = seasoned(rows, span)
+    return misses(days, (total_shift(structural[by_date[d]], float(actual[by_date[d]].sum())) for d in days))
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """Hold what the members predicted for a later date, and what happened: amounts, those of the trees per `ROUNDS`."""
+    """Hold a later date's rows, what happened, and what the members predicted per `ROUNDS`, (members, rows)."""
 
-    as_of: pd.Series
+    rows: NDArray[np.int64]
     actual: Floats
-    squared: Floats
-    boosted: Floats
+    members: list[Floats]
 
 
-def _apply(settled: tuple[int, tuple[float, float], float], fold: _Seen) -> Floats:
-    at, levels, weight = settled
-    return _mix(weight, levels, fold.squared, fold.boosted[at])
-
-
-def _settle(seen: list[_Seen], span_days: int) -> tuple[int, tuple[float, float], float]:
-    """Choose the number of trees, an index of `ROUNDS`, both members' level and the trees' weight on later dates.
-
-    Weights are compared at the exact level; the level itself is trusted as far as the dates allow.
-    """
+def _settle(seen: list[_Seen]) -> tuple[int, Weights]:
+    """Choose the number of trees, an index of `ROUNDS`, and the weights on later dates, each at its exact level."""
     if not seen:
-        return _PRIOR_ROUNDS, (1.0, 1.0), _EQUAL
-    actual = np.concatenate([fold.actual for fold in seen])
-    squared = np.concatenate([fold.squared for fold in seen])
-    boosted = np.hstack([fold.boosted for fold in seen])
-    at = int(np.argmin([_errors(_level(p, actual) * p, actual).mean() for p in boosted]))
-    exact = (_level(squared, actual), _level(boosted[at], actual))
-    weight = _weight({w: _errors(_mix(w, exact, squared, boosted[at]), actual) for w in _WEIGHTS})
-    trust = level_trust(pd.concat([fold.as_of for fold in seen]), span_days)
-    return at, (exact[0] ** trust, exact[1] ** trust), weight
+        return _PRIOR_ROUNDS, _PRIOR
+
+    def errors(at: int, weights: Weights) -> Floats:
+        exact = [_mix(_factors(weights, f.members[at], float(f.actual.sum())), f.members[at]) for f in seen]
+        return _errors(np.concatenate(exact), np.concatenate([f.actual for f in seen]))
+
+    at = int(np.argmin([errors(k, (0.0, 1.0, 0.0)).mean() for k in range(len(ROUNDS))]))
+    return at, _weight({w: errors(at, w) for w in _WEIGHTS})
 
 
 def _square(root: Floats) -> Floats:
@@ -165,17 +190,11 @@ def _errors(predicted: Floats, actual: Floats) -> Floats:
     return np.square(np.minimum(predicted, most) - np.minimum(actual, most))
 
 
-def _weight(errors: Mapping[float, Floats]) -> float:
-    """Keep equal weights unless others are better beyond chance: few dates cannot tell near-equal blends apart."""
-    gains = {w: errors[_EQUAL] - e for w, e in errors.items() if w != _EQUAL}
+def _weight(errors: Mapping[Weights, Floats]) -> Weights:
+    """Keep the prior weights unless others are better beyond chance: few dates cannot tell near-equal blends apart."""
+    gains = {w: errors[_PRIOR] - e for w, e in errors.items() if w != _PRIOR}
     sure = {w: g.mean() for w, g in gains.items() if g.mean() > 2 * g.std() / np.sqrt(len(g))}
-    return max(sure, key=lambda w: sure[w], default=_EQUAL)
-
-
-def _level(predicted: Floats, actual: Floats) -> float:
-    """Give the factor that makes the predictions add up to what happened, returns included; a twentieth at least."""
-    expected = max(float(predicted.sum()), 1e-9)
-    return max(float(actual.sum()), 0.05 * expected) / expected
+    return max(sure, key=lambda w: sure[w], default=_PRIOR)
 
 
 def _bands(predicted: Floats, actual: Floats) -> tuple[list[float], list[float], list[float]]:
@@ -186,7 +205,9 @@ def _bands(predicted: Floats, actual: Floats) -> tuple[list[float], list[float],
     low, high = [], []
     for b in range(len(edges) + 1):
         inside = times[band == b] if np.any(band == b) else times
-        reach = min(1.0, COVERAGE / 2 + 0.5 + 1 / len(inside))
-        low.append(float(np.quantile(inside, 1 - reach, method="inverted_cdf")))
+        least = float(np.quantile(inside, (1 - COVERAGE) / 2, method="inverted_cdf"))
+        # zeros are many: where they hold the lower bound, fewer than a twentieth lie below it
+        reach = min(1.0, float(np.mean(inside < least)) + COVERAGE * (1 + 1 / len(inside)))
+        low.append(least)
         high.append(float(np.quantile(inside, reach, method="inverted_cdf")))
     return edges, low, high

@@ -1,0 +1,52 @@
+"""Refuse inputs that know the outcome: a single column that all but tells who churned, or who spends what, is a leak.
+
+No honest feature of purchases comes near these limits (days since the last purchase tells churners from stayers with an
+AUC of 0.75 to 0.95); a column that was filled after the date, or that is the outcome under another name, passes them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tiermodel.errors import DataError
+from tiermodel.models.metrics import auc, spearman
+
+__all__ = ["refuse_leaks"]
+
+_AUC, _RANK = 0.995, 0.99
+_FEWEST = 50
+
+
+def refuse_leaks(rows: pd.DataFrame, inputs: NDArray[np.float64], names: list[str]) -> None:
+    """Raise `DataError` naming inputs that tell the outcome of these rows nearly without error.
+
+    Rows without an outcome are left aside; fewer than 50 customers of a kind prove nothing. A column that is missing
+    for one kind of customer and there for the other leaks as well.
+    """
+    known = rows["outcome_purchase_days"].notna().to_numpy()
+    churned = (rows["outcome_purchase_days"] == 0).to_numpy()[known].astype(float)
+    value = rows["outcome_value"].to_numpy(dtype=np.float64)[known]
+    found = [
+        f"{name} ({why})" for name, x in zip(names, inputs[known].T, strict=True) if (why := _leak(x, churned, value))
+    ]
+    if found:
+        raise DataError(
+            f"{', '.join(found[:5])}: such a column knows the outcome; leave it out, or map the date from which each "
+            "value was known"
+        )
+
+
+def _leak(x: NDArray[np.float64], churned: NDArray[np.float64], value: NDArray[np.float64]) -> str | None:
+    there = ~np.isnan(x)
+    for what, column, rows in (("being known", there.astype(float), np.ones(len(x), dtype=bool)), ("values", x, there)):
+        y = churned[rows]
+        if min(y.sum(), (1 - y).sum()) < _FEWEST:
+            continue
+        told = auc(y, column[rows])
+        if max(told, 1 - told) > _AUC:
+            return f"{what} tell churn with an AUC of {max(told, 1 - told):.3f}"
+        if abs(rank := spearman(value[rows], column[rows])) > _RANK:
+            return f"{what} follow the value to come with a rank correlation of {rank:.3f}"
+    return None
