@@ -145,7 +145,7 @@ def predict(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None =
     value = np.where(bought, bundle.value.predict(x), np.nan)  # nor has shown what a purchase is worth
     value_low, value_high = bundle.value.interval(value)
     lifecycle, loyalty = ladder_stages(frame, bundle.typical_rhythm)
-    reasons = bundle.scheme.reasons(bundle.features, bundle.language)
+    reasons, words = bundle.scheme.explain(frame, rule, bundle.features, bundle.language)
     moved = np.where(np.isnan(before), 3, np.sign(tier - np.nan_to_num(before)) + 1).astype(np.int64)
     width = len(levels.codes)
     sets = [
@@ -177,7 +177,7 @@ def predict(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None =
         "expected_value_high": np.round(value_high, 4),
         "potential": np.round(np.where(bought, bundle.peers.headroom(frame), np.nan), 4),
         "upgrade_potential": np.round(np.where(bought, _above(probabilities, tier), np.nan), _DECIMALS),
-        **{f"reason_{k + 1}": _words(rule % len(reasons), reasons[:, k]) for k in range(reasons.shape[1])},
+        **{f"reason_{k + 1}": _words(reasons[:, k], words) for k in range(reasons.shape[1])},
         "policy": _words(tier, [level.policy for level in levels.levels]),
         "scheme_version": _words(np.zeros(len(frame), dtype=np.int64), [bundle.scheme_version]),
         "model_version": _words(np.zeros(len(frame), dtype=np.int64), [bundle.version]),
@@ -238,6 +238,7 @@ def _words(index: NDArray[np.int64], words: Iterable[str]) -> pd.Series[str]:
     """Give each row its word without building a string per row; -1 is missing. Equal words become one category."""
     listed = list(words)
     distinct = list(dict.fromkeys(listed))
-    position = np.array([distinct.index(word) for word in listed], dtype=np.int64)
+    place = {word: n for n, word in enumerate(distinct)}
+    position = np.array([place[word] for word in listed], dtype=np.int64)
     codes = np.where(index < 0, -1, position[index])
     return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(distinct)))
