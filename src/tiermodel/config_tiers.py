@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tiermodel.config_data import Section
 from tiermodel.yaml_source import shown
@@ -33,10 +33,23 @@ class Downgrade(Upgrade):
 
 
 class Stability(Section):
-    """Keep customers from flapping between tiers: a rule for moving up and one for moving down."""
+    """Keep customers from flapping between tiers: a rule for moving up and one for moving down.
+
+    A budget stands for them: `moved_share` is the share of customers who may move from one snapshot to the next,
+    `reversed_share` the share of the moves that may be straight back; training picks the rule that keeps most of the
+    order by later value.
+    """
 
     up: Upgrade = Upgrade()
     down: Downgrade = Downgrade()
+    moved_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    reversed_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _rules_or_budget(self) -> Self:
+        if self.moved_share is not None and (self.up != Upgrade() or self.down != Downgrade()):
+            raise ValueError("moved_share picks the rules: leave up and down out")
+        return self
 
 
 class Tiers(Section):

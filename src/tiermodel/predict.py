@@ -18,9 +18,11 @@ from tiermodel.config import Project
 from tiermodel.engines.chosen import open_history
 from tiermodel.errors import DataError, ModelError
 from tiermodel.features.panel import KEYS, Snapshots, Tally, one_date, snapshot_batches, write_quarantine
+from tiermodel.ledger import Ledger, from_batch, graded_rows, position_in, with_ledger_columns
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import project_key
 from tiermodel.tables.output import write_table
+from tiermodel.tiers.grading import Grading, grade
 from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages
 from tiermodel.tiers.segments import assign_segments
 
@@ -35,19 +37,28 @@ _NUMERIC = {"floating", "integer", "mixed-integer-float", "boolean", "decimal", 
 
 @dataclass(frozen=True)
 class Scored:
-    """Say how a scoring run went: the accounts of the tables read, and the number of customers by tier code."""
+    """Say how a scoring run went: the accounts of the tables read, customers by tier code, rows added to the ledger."""
 
     accounts: dict[str, Accounting]
     customers: int
     tiers: dict[str, int]
+    ledger_rows: int | None = None
 
 
-def score(project: Project, model: Bundle | str | Path, as_of: date | str, out: str | Path) -> Scored:
+def score(
+    project: Project,
+    model: Bundle | str | Path,
+    as_of: date | str,
+    out: str | Path,
+    *,
+    ledger: str | Path | None = None,
+) -> Scored:
     """Write one row for every customer known at `as_of` (a date, or `latest`), old and new, as `score_schema` says.
 
-    `out` ends in .parquet or .csv. The features are the bundle's, whatever the project file says now. Raises
-    `ModelError` where the project does not map a column that the bundle was trained with, `DataError` where no customer
-    is known at `as_of`.
+    `out` ends in .parquet or .csv. The features are the bundle's, whatever the project file says now. Where the scheme
+    has a stability rule, it starts from where `ledger`, a folder, says that a customer stands, else from the snapshots
+    before; the grading is added to the ledger when the scores are written. Raises `ModelError` where the project does
+    not map a column that the bundle was trained with, `DataError` where no customer is known at `as_of`.
     """
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     history = open_history(project)
@@ -60,15 +71,21 @@ def score(project: Project, model: Bundle | str | Path, as_of: date | str, out: 
     _refuse_other_meaning(project, bundle)
     told = Project.model_validate({**project.model_dump(), "features": bundle.settings["features"]})
     every = timedelta(bundle.settings["panel"]["every_days"])
-    snapshots = Snapshots(told, frozenset(bundle.columns), (day - every, day))
+    earlier = tuple(day - every * k for k in reversed(range(1, bundle.scheme.memory(every.days) + 1)))
+    snapshots = Snapshots(told, frozenset(bundle.columns), (*earlier, day))
+    book = None if ledger is None else Ledger(ledger)
+    before = None if book is None else book.before(day)
+    graded: list[pd.DataFrame] = []
     tally, counts = Tally(), dict.fromkeys(bundle.scheme.scheme.codes, 0)
     schema = score_schema(bundle)
 
     def scored() -> Iterator[pa.RecordBatch]:
-        for batch in snapshot_batches(history, snapshots, tally, _Scoring(bundle, day)):
+        for batch in snapshot_batches(history, snapshots, tally, _Scoring(bundle, day, before)):
             for found in pc.value_counts(batch.column("tier_code")).to_pylist():
                 counts[found["values"]] += found["counts"]
-            yield batch
+            if before is not None:
+                graded.append(from_batch(batch))
+            yield batch.select(schema.names)
         if not sum(counts.values()):
             raise DataError(
                 f"no customer has a row before {day}: the data starts on {history.first_day}; choose a later date"
@@ -76,26 +93,39 @@ def score(project: Project, model: Bundle | str | Path, as_of: date | str, out: 
 
     write_table(scored(), Path(out), schema)
     write_quarantine(history, Path(out))
+    added = None if book is None else book.append(day, pd.concat(graded, ignore_index=True))
     account = tally.account
     silence = (day - history.last_day).days - 1
     if silence > every.days:
         stale = f"TM2070 the last row is {silence} days older than {day}: scores call silent who may only be missing"
         account = replace(account, warnings=(*account.warnings, stale))
-    return Scored({**tally.accounts, "transactions": account}, sum(counts.values()), counts)
+    return Scored({**tally.accounts, "transactions": account}, sum(counts.values()), counts, added)
 
 
 @dataclass(frozen=True)
 class _Scoring:
-    """Score a batch of snapshots of whole customers, at a day and before it."""
+    """Score a batch of snapshots of whole customers, at a day and before it, from where a ledger says they stand.
+
+    With a ledger, the columns of its rows come after those of the scores.
+    """
 
     bundle: Bundle
     day: date
+    before: pd.DataFrame | None
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         frame = batch.to_pandas(date_as_object=False)
         now = frame["as_of"] == pd.Timestamp(self.day)
-        table = predict(self.bundle, frame[now].reset_index(drop=True), frame[~now].reset_index(drop=True))
-        return pa.RecordBatch.from_pandas(table, schema=score_schema(self.bundle), preserve_index=False)
+        today, past = frame[now].reset_index(drop=True), frame[~now].reset_index(drop=True)
+        codes, position = self.bundle.scheme.scheme.codes, None
+        if self.before is not None:
+            position = position_in(self.before, today["customer_id"], codes, self.day)
+        grading = grade(self.bundle.scheme, _checked(self.bundle, today), past, position)
+        table = predict(self.bundle, today, grading=grading)
+        scored = pa.RecordBatch.from_pandas(table, schema=score_schema(self.bundle), preserve_index=False)
+        if self.before is None:
+            return scored
+        return with_ledger_columns(scored, graded_rows(table, grading, codes, self.before))
 
 
 def _refuse_other_meaning(project: Project, bundle: Bundle) -> None:
@@ -125,27 +155,29 @@ def score_schema(bundle: Bundle) -> pa.Schema:
     ])  # fmt: skip
 
 
-def predict(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None = None) -> pd.DataFrame:
+def predict(
+    bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None = None, grading: Grading | None = None
+) -> pd.DataFrame:
     """Score snapshot rows: the columns of `score_schema`, one row for each row given, in the same order.
 
     `frame` has the bundle's features by name, in any order; extra columns are ignored, and without `customer_id` and
-    `as_of` the index stands for the customer. `previous` holds the same customers' earlier snapshot, from which the
-    previous tier is told. Raises `ModelError` where a feature is missing, `DataError` where one is not a number or
-    infinite.
+    `as_of` the index stands for the customer. `previous` holds the same customers' earlier snapshots, from which the
+    previous tier is told and the stability rule replayed; `grading` is given where that is done already. Raises
+    `ModelError` where a feature is missing, `DataError` where one is not a number or infinite.
     """
     frame = _checked(bundle, frame)
     x = bundle.inputs.matrix(frame)
     levels = bundle.scheme.scheme
-    tier, rule = bundle.scheme.assign(frame)
+    grading = grading or grade(bundle.scheme, frame, previous)
+    tier, before = grading.tier, grading.before
     bought = frame["days_since_last"].notna().to_numpy()
-    before = _previous(bundle, frame, previous)
     probabilities = bundle.tier.predict(x)
     low_tier, high_tier = bundle.tier.sets(probabilities)
     churn = np.where(bundle.at_risk(frame), bundle.churn.predict(x), np.nan)  # who never bought cannot churn
     value = np.where(bought, bundle.value.predict(x), np.nan)  # nor has shown what a purchase is worth
     value_low, value_high = bundle.value.interval(value)
     lifecycle, loyalty = ladder_stages(frame, bundle.typical_rhythm)
-    reasons, words = bundle.scheme.explain(frame, rule, bundle.features, bundle.language)
+    reasons, words = grading.reasons(bundle.scheme, frame, bundle.features, bundle.language)
     moved = np.where(np.isnan(before), 3, np.sign(tier - np.nan_to_num(before)) + 1).astype(np.int64)
     width = len(levels.codes)
     sets = [
@@ -164,7 +196,7 @@ def predict(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None =
         "tier_name": _words(tier, levels.names(bundle.language)),
         **{f"p_{code}": np.round(probabilities[:, k], _DECIMALS) for k, code in enumerate(levels.codes)},
         "tier_set": _words(low_tier * width + high_tier, sets),
-        "model_tier": tier,
+        "model_tier": grading.level,
         "previous_tier": before,
         "movement": _words(moved, _names(_MOVEMENTS, zh)),
         "segment": _words(np.where(bought, assign_segments(bundle.segments, frame), -1), segments),
@@ -216,13 +248,6 @@ def _numbers(name: str, column: pd.Series) -> NDArray[np.float64]:
     if bad.size:
         raise DataError(f"feature {name!r} is infinite in {bad.size} rows, first at position {bad[0]}: build it again")
     return values
-
-
-def _previous(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None) -> NDArray[np.float64]:
-    if previous is None or previous.empty:
-        return np.full(len(frame), np.nan)
-    earlier = pd.Series(bundle.scheme.assign(previous)[0].astype(float), index=previous["customer_id"])
-    return earlier.reindex(frame["customer_id"]).to_numpy()
 
 
 def _above(probabilities: NDArray[np.float64], tier: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.features.known import Feature
 from tiermodel.features.panel import feature_names
 from tiermodel.tiers import composite, grid, learned, share, thresholds
+from tiermodel.tiers.conditions import Named
 from tiermodel.tiers.kinds import LearnedScheme
 from tiermodel.tiers.scheme import Scheme, parse_scheme, scheme_data, settle
 from tiermodel.tiers.words import reason_table, rule_lines
@@ -29,6 +29,7 @@ KINDS: Mapping[str, Any] = {
     "learned": learned,
 }
 REASONS = 3
+_REPLAYED = 6  # a year's half, where snapshots are a month apart
 Levels = NDArray[np.int64]
 
 
@@ -68,6 +69,14 @@ class FittedScheme:
         nothing = self.scheme.no_purchase_level
         return np.where(bought, lowest, nothing), np.where(bought, highest, nothing)
 
+    def memory(self, every_days: int) -> int:
+        """Count the earlier snapshots, so many days apart, from which a grading without a ledger starts."""
+        rule = self.scheme.stability
+        if rule is None:
+            return 1
+        longest = max(rule.up.min_stay_days, rule.down.min_stay_days, rule.down.grace_days) // every_days
+        return max(_REPLAYED, longest + 1, rule.up.confirmations, rule.down.confirmations)
+
     @property
     def kind(self) -> Any:
         """Give the module of the scheme's kind."""
@@ -93,11 +102,12 @@ class FittedScheme:
         return found
 
     def explain(
-        self, frame: pd.DataFrame, rule: Levels, features: Mapping[str, Feature], language: str
+        self, frame: pd.DataFrame, rule: Levels, features: Mapping[str, Named], language: str
     ) -> tuple[Levels, list[str]]:
-        """Give up to three reasons for every row: positions in a list of words, shape (rows, 3), of which some are empty.
+        """Give up to three reasons for every row: positions in a list of words, shape (rows, 3).
 
-        `rule` is that of `assign`. Every reason is a condition that the customer meets and the scheme applied.
+        `rule` is that of `assign`. Every word that is not empty is a condition that the customer meets and the scheme
+        applied.
         """
         table, words = reason_table(self, features, language)
         codes = table[rule % len(table)]
@@ -108,7 +118,7 @@ class FittedScheme:
             words = [*words, *own_words]
         return codes, words
 
-    def rules(self, features: Mapping[str, Feature], language: str) -> list[str]:
+    def rules(self, features: Mapping[str, Named], language: str) -> list[str]:
         """Write every rule that a customer can meet as one line; learned rules with support, purity and value."""
         return rule_lines(self, features, language)
 

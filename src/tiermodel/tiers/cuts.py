@@ -27,8 +27,8 @@ def share_cuts(
 ) -> list[float]:
     """Find the value from which on each level starts, so that levels hold their share and keep their capacity.
 
-    `shares` go from the lowest level to the highest. `of_value` shares out the cumulated value, not the customers. Raises `ProjectError` where so many customers tie that
-    a capacity cannot be kept.
+    `shares` go from the lowest level to the highest; `of_value` shares out the cumulated value, not the customers.
+    Raises `ProjectError` where so many customers tie that a capacity cannot be kept.
     """
     values = np.sort(values[~np.isnan(values)])[::-1]
     if of_value:
@@ -70,9 +70,10 @@ def _cut_for(values: Floats, above: int, most: int, code: str) -> float:
     first_out = values[above + most]
     inside = values[values > first_out]
     if len(inside) <= above:
+        ties = np.count_nonzero(values == first_out)
         raise ProjectError(
-            f"levels: capacity {most} of {code!r} cannot be kept: {np.count_nonzero(values == first_out)} customers tie "
-            f"at {first_out:g}; rank by a finer feature, or raise it"
+            f"levels: capacity {most} of {code!r} cannot be kept: {ties} customers tie at {first_out:g}; "
+            "rank by a finer feature, or raise it"
         )
     return roundest(float(inside[-1]), lambda cut: first_out < cut <= inside[-1])
 

@@ -91,9 +91,8 @@ class ThresholdScheme(BaseScheme):
             if not rule.when and n < len(self.rules):
                 raise ValueError(f"rules: rule {n} ({rule.level}) takes everybody, so the rules after it are never met")
             if n > 1 and self.codes.index(rule.level) > self.codes.index(self.rules[n - 2].level):
-                raise ValueError(
-                    f"rules: rule {n} ({rule.level}) stands below {self.rules[n - 2].level}; write the highest level first"
-                )
+                above = self.rules[n - 2].level
+                raise ValueError(f"rules: rule {n} ({rule.level}) stands below {above}; write the highest level first")
             for m, earlier in enumerate(self.rules[: n - 1], 1):
                 if not any(w.optional for w in earlier.when) and all(
                     any(mine.implies(theirs) for mine in rule.when) for theirs in earlier.when
@@ -175,9 +174,8 @@ class GridScheme(BaseScheme):
                     s for s in cell.at(name) if not 1 <= s <= axis.bins
                 ]  # fmt: skip
                 if unknown:
-                    raise ValueError(
-                        f"cells: {cell.name_en!r} has {self.word(name, unknown[0])}, but scores go from 1 to {axis.bins}"
-                    )
+                    word = self.word(name, unknown[0])
+                    raise ValueError(f"cells: {cell.name_en!r} has {word}, but scores go from 1 to {axis.bins}")
         for scores in self.combinations():
             found = [c.name_en for c in cells if all(s in c.at(a) for s, a in zip(scores, axes, strict=True))]
             if len(found) != 1:
@@ -253,8 +251,14 @@ class MatrixScheme(GridScheme):
         """Give the level of a combination of scores by the rule."""
         if self.combine is None:
             raise TypeError("the scheme has cells")
-        rules = {"sum": sum, "lowest": min, "highest": max, "median": lambda s: sorted(s)[(len(s) - 1) // 2]}
-        number = rules[self.combine.rule](scores)
+        ranked = sorted(scores)
+        numbers = {
+            "sum": sum(ranked),
+            "lowest": ranked[0],
+            "highest": ranked[-1],
+            "median": ranked[(len(ranked) - 1) // 2],
+        }
+        number = numbers[self.combine.rule]
         return self.bought_levels[sum(number >= start for start in self.combine.at_least.values())]
 
 

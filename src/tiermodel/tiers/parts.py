@@ -52,8 +52,8 @@ class Level(Data):
 class When(Data):
     """Bound one feature by a number, or by the share of customers at its top or bottom, frozen at fit.
 
-    `feature` may name alternatives, `a | b`: the first that is built is meant. An `optional` condition is left out where
-    its feature is not built. Without a value nobody meets a condition, unless `missing` says so.
+    `feature` may name alternatives, `a | b`: the first that is built is meant. An `optional` condition is left out
+    where its feature is not built. Without a value nobody meets a condition, unless `missing` says so.
     """
 
     feature: str
@@ -304,7 +304,14 @@ class Axis(Score):
 
 def without_defaults_that_came_later(data: dict[str, Any]) -> dict[str, Any]:
     """Leave out keys that older schemes do not have where they are not set, so that versions stay what they were."""
-    later = {"key_share": None, "veto": [], "stability": None, "quantiles": None, "capacity": None, "learner": "tree"}
+    later: dict[str, Any] = {
+        "key_share": None,
+        "veto": [],
+        "stability": None,
+        "quantiles": None,
+        "capacity": None,
+        "learner": "tree",
+    }
     kept = {k: v for k, v in data.items() if not (k in later and v == later[k])}
     return {
         k: without_defaults_that_came_later(v)

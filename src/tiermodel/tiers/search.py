@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from tiermodel.config_tiers import Downgrade, Stability, Upgrade
-from tiermodel.errors import DataError, GateError
+from tiermodel.errors import DataError, ProjectError
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.scheme import Scheme
-from tiermodel.tiers.stability import movement_shares, replay
+from tiermodel.tiers.stability import Whole, movement_shares, replay_levels, who_and_when
 
-__all__ = ["RULES", "Trial", "choose", "fitted_on_first", "frontier", "trial", "trials"]
+__all__ = ["RULES", "Trial", "choose", "frontier", "keep_budget", "trials"]
 
 _BANDS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.10, 0.12, 0.15)
 
@@ -43,28 +43,37 @@ class Trial:
     spearman: float
 
 
-def fitted_on_first(scheme: Scheme, panel: pd.DataFrame, rule: Stability | None, seed: int = 7) -> FittedScheme:
-    """Freeze a ranked scheme on the panel's first date, with a stability rule."""
+def trials(scheme: Scheme, panel: pd.DataFrame, rules: Sequence[Stability] = RULES, seed: int = 7) -> list[Trial]:
+    """Replay every rule on a panel of past dates whose outcome is observed, cut points frozen on its first date.
+
+    The first trial is without a rule. A learned scheme is fitted on the whole panel. Raises `DataError` for fewer than
+    three dates.
+    """
+    panel = panel[panel["days_since_last"].notna() & panel["outcome_value"].notna()].reset_index(drop=True)
+    if panel["as_of"].nunique() < 3:
+        raise DataError(
+            f"a stability rule is chosen on three dates and more with their outcome, not {panel['as_of'].nunique()}: "
+            "raise panel.snapshots, or give a longer history"
+        )
     first = panel[panel["as_of"] == panel["as_of"].min()].reset_index(drop=True)
-    return fit_scheme(scheme.model_copy(update={"stability": rule}), first, first.head(0), seed)
+    who, day = who_and_when(panel)
+    value = panel.groupby("as_of")["outcome_value"].rank().to_numpy()
+
+    def fitted(band: float) -> FittedScheme:
+        both = Stability(up=Upgrade(band=band), down=Downgrade(band=band))
+        return fit_scheme(scheme.model_copy(update={"stability": both}), first, panel, seed)
+
+    level, _ = fitted(0.0).assign(panel)
+    # the lowest sure level follows from the band for moving up alone, the highest from the other
+    spans = {band: fitted(band).span(panel) for band in {b for r in rules for b in (r.up.band, r.down.band)}}
+    found = [_trial(None, who, day, level, value)]
+    for rule in rules:
+        span = spans[rule.up.band][0], spans[rule.down.band][1]
+        found.append(_trial(rule, who, day, replay_levels(rule, who, day, level, span), value))
+    return found
 
 
-def trial(fitted: FittedScheme, panel: pd.DataFrame) -> Trial:
-    """Replay a rule on a panel with observed outcomes."""
-    tier, _ = replay(fitted, panel)
-    day = panel["as_of"].to_numpy().astype("datetime64[D]").astype(np.int64)
-    return _trial(fitted.scheme.stability, panel["customer_id"].to_numpy(), day, tier, _ranked(panel))
-
-
-def _ranked(panel: pd.DataFrame) -> NDArray[np.float64]:
-    """Rank the value that followed within each date."""
-    return panel.groupby("as_of")["outcome_value"].rank().to_numpy()
-
-
-def _trial(
-    rule: Stability | None, who: NDArray[np.object_], day: NDArray[np.int64], tier: NDArray[np.int64],
-    value_rank: NDArray[np.float64],
-) -> Trial:  # fmt: skip
+def _trial(rule: Stability | None, who: Whole, day: Whole, tier: Whole, value_rank: NDArray[np.float64]) -> Trial:
     moved, back = movement_shares(who, day, tier)
     each = [
         np.corrcoef(rankdata(tier[day == d]), value_rank[day == d])[0, 1]
@@ -74,30 +83,26 @@ def _trial(
     return Trial(rule, moved, 0.0 if np.isnan(back) else back, float(np.mean(each)) if each else np.nan)
 
 
-def trials(
-    scheme: Scheme, panel: pd.DataFrame, rules: Sequence[Stability] = RULES, seed: int = 7
-) -> list[Trial]:
-    """Replay every rule on a panel of past dates whose outcome is observed, cut points frozen on its first date."""
-    panel = panel[panel["days_since_last"].notna() & panel["outcome_value"].notna()].reset_index(drop=True)
-    if panel["as_of"].nunique() < 3:
-        raise DataError(
-            f"a stability rule is chosen on three dates and more with their outcome, not {panel['as_of'].nunique()}: "
-            "raise panel.snapshots, or give a longer history"
-        )
-    return [trial(fitted_on_first(scheme, panel, rule, seed), panel) for rule in rules]
+def keep_budget(scheme: Scheme, history: pd.DataFrame, seed: int = 7) -> Scheme:
+    """Put, in the place of a movement budget, the rule that keeps it on past dates; a scheme without one stays."""
+    budget = scheme.stability
+    if budget is None or budget.moved_share is None:
+        return scheme
+    best = choose(trials(scheme, history, RULES, seed), budget.moved_share, budget.reversed_share)
+    return scheme.model_copy(update={"stability": best.rule})
 
 
 def choose(found: Sequence[Trial], moved: float, reversed_: float = 1.0) -> Trial:
     """Choose, within a budget of customers moved a date and of moves reversed, the rule that keeps most of the order.
 
-    Raises `GateError` where no rule keeps the budget.
+    Raises `ProjectError` where no rule keeps the budget.
     """
     within = [t for t in found if t.moved_share <= moved and t.reversed_share <= reversed_]
     if not within:
         least = min(found, key=lambda t: t.moved_share)
-        raise GateError(
-            f"no rule moves at most {moved:.1%} with at most {reversed_:.1%} reversed; the calmest moves "
-            f"{least.moved_share:.1%}, of which {least.reversed_share:.1%} reversed"
+        raise ProjectError(
+            f"tiers.stability: no rule moves at most {moved:.1%} with at most {reversed_:.1%} reversed; "
+            f"the calmest moves {least.moved_share:.1%}, of which {least.reversed_share:.1%} reversed"
         )
     return max(within, key=lambda t: (t.spearman, -t.moved_share))
 

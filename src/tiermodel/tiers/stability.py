@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 from tiermodel.config_tiers import Downgrade, Stability, Upgrade
 from tiermodel.tiers.assign import FittedScheme
 
-__all__ = ["Standing", "movement_shares", "regrade", "replay"]
+__all__ = [
+    "NOBODY",
+    "Position",
+    "Standing",
+    "movement_shares",
+    "regrade",
+    "replay",
+    "replay_levels",
+    "replay_standing",
+    "who_and_when",
+]
 
 Whole = NDArray[np.int64]
 NOBODY = -1
@@ -44,6 +54,22 @@ class Standing:
         """Pick rows; -1 stands for a customer who was never graded."""
         padded = [np.append(getattr(self, f.name), NOBODY if f.name == "tier" else 0) for f in fields(self)]
         return Standing(*(values[rows] for values in padded))
+
+    def where(self, condition: NDArray[np.bool_], other: Standing) -> Standing:
+        """Keep where a condition holds, take the other elsewhere."""
+        return Standing(*(np.where(condition, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class Position:
+    """Say where customers stand in a ledger before a grading: for the stability rule, and the tier in force (-1: none).
+
+    `override` is the tier that an operator set and that has not expired, else -1.
+    """
+
+    standing: Standing
+    in_force: Whole
+    override: Whole
 
 
 def regrade(rule: Stability | None, before: Standing, level: Whole, span: tuple[Whole, Whole], day: int) -> Standing:
@@ -79,35 +105,49 @@ def replay(fitted: FittedScheme, panel: pd.DataFrame) -> tuple[Whole, Whole]:
     missing at a date keeps the standing.
     """
     level, _ = fitted.assign(panel)
-    lowest, highest = fitted.span(panel)
-    customer = pd.factorize(panel["customer_id"])[0]
-    days = panel["as_of"].to_numpy().astype("datetime64[D]").astype(np.int64)
+    return replay_levels(fitted.scheme.stability, *who_and_when(panel), level, fitted.span(panel)), level
+
+
+def who_and_when(panel: pd.DataFrame) -> tuple[Whole, Whole]:
+    """Give every row's customer as a number from 0, and its day counted from 1970."""
+    return pd.factorize(panel["customer_id"])[0], panel["as_of"].to_numpy().astype("datetime64[D]").astype(np.int64)
+
+
+def replay_levels(
+    rule: Stability | None, customer: Whole, day: Whole, level: Whole, span: tuple[Whole, Whole]
+) -> Whole:
+    """Grade date by date from levels and spans that are known already; give each row's tier."""
+    return replay_standing(rule, customer, day, level, span)[0]
+
+
+def replay_standing(
+    rule: Stability | None, customer: Whole, day: Whole, level: Whole, span: tuple[Whole, Whole]
+) -> tuple[Whole, Standing]:
+    """Grade date by date; give each row's tier, and where every customer, by number, stands in the end."""
     tier = level.copy()
     standing = Standing.new(int(customer.max(initial=-1)) + 1)
-    for day in np.unique(days):
-        rows = np.flatnonzero(days == day)
+    for now in np.unique(day):
+        rows = np.flatnonzero(day == now)
         who = customer[rows]
-        after = regrade(
-            fitted.scheme.stability, standing.take(who), level[rows], (lowest[rows], highest[rows]), int(day)
-        )
+        after = regrade(rule, standing.take(who), level[rows], (span[0][rows], span[1][rows]), int(now))
         tier[rows] = after.tier
         for f in fields(Standing):
             getattr(standing, f.name)[who] = getattr(after, f.name)
-    return tier, level
+    return tier, standing
 
 
-def movement_shares(customer: NDArray[np.object_], day: Whole, tier: Whole) -> tuple[float, float]:
+def movement_shares(customer: Whole, day: Whole, tier: Whole) -> tuple[float, float]:
     """Give the share of customers who move from one date to the next, and of those the share who move straight back.
 
-    Both are means over the dates' pairs and triples, each customer and date counted once; NaN where there are none.
+    The first is the mean over pairs of dates, the second counts all moves of which the date after is known; NaN where
+    there are none. Customers are numbered from 0.
     """
-    table = pd.DataFrame({"customer": customer, "day": day, "tier": tier}).pivot_table(
-        index="customer", columns="day", values="tier"
-    )
-    t = table.to_numpy()
+    days, column = np.unique(day, return_inverse=True)
+    t = np.full((int(customer.max(initial=-1)) + 1, len(days)), np.nan)
+    t[customer, column] = tier
     pairs = ~np.isnan(t[:, 1:]) & ~np.isnan(t[:, :-1])
     moved = pairs & (t[:, 1:] != t[:, :-1])
-    back = moved[:, :-1] & pairs[:, 1:] & (t[:, 2:] == t[:, :-2])
     could = moved[:, :-1] & pairs[:, 1:]
+    back = could & (t[:, 2:] == t[:, :-2])
     share = [m[p].mean() for m, p in zip(moved.T, pairs.T, strict=True) if p.any()]
     return float(np.mean(share)) if share else np.nan, float(back.sum() / could.sum()) if could.any() else np.nan

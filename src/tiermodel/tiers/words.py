@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +13,31 @@ from tiermodel.tiers import grid
 from tiermodel.tiers.conditions import Condition, Named, Words, number
 from tiermodel.tiers.kinds import MatrixScheme, RfmScheme
 from tiermodel.tiers.parts import Index
+from tiermodel.tiers.scheme import Scheme
 from tiermodel.tiers.thresholds import condition_of
 
-if TYPE_CHECKING:
-    from tiermodel.tiers.assign import FittedScheme
-
-__all__ = ["named", "reason_table", "rule_lines"]
+__all__ = ["Fitted", "named", "reason_table", "rule_lines"]
 
 _REASONS = 3
 
 
-def named(fitted: FittedScheme, features: Mapping[str, Named]) -> dict[str, Feature]:
+class Fitted(Protocol):
+    """Have a scheme, its frozen state, and the module of its kind."""
+
+    @property
+    def scheme(self) -> Scheme:
+        """Give the scheme."""
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Give the frozen state."""
+
+    @property
+    def kind(self) -> Any:
+        """Give the module of the scheme's kind."""
+
+
+def named(fitted: Fitted, features: Mapping[str, Named]) -> dict[str, Named]:
     """Add names for what the scheme itself makes: points, and the points of an axis."""
     made = {"points": ("综合得分", "composite points")}
     if isinstance(fitted.scheme, MatrixScheme):
@@ -33,9 +47,7 @@ def named(fitted: FittedScheme, features: Mapping[str, Named]) -> dict[str, Feat
     return {**features, **{key: Words(*words) for key, words in made.items()}}
 
 
-def reason_table(
-    fitted: FittedScheme, features: Mapping[str, Named], language: str
-) -> tuple[NDArray[np.int64], list[str]]:
+def reason_table(fitted: Fitted, features: Mapping[str, Named], language: str) -> tuple[NDArray[np.int64], list[str]]:
     """Give up to three reasons for every rule, then every veto, then for who never bought: positions in the words."""
     known = named(fitted, features)
     # the last conditions of a path are the ones that set the customer apart from the nearest other level
@@ -53,7 +65,7 @@ def reason_table(
     return np.array([[position[word] for word in row] for row in rows], dtype=np.int64), words
 
 
-def rule_lines(fitted: FittedScheme, features: Mapping[str, Named], language: str) -> list[str]:
+def rule_lines(fitted: Fitted, features: Mapping[str, Named], language: str) -> list[str]:
     """Write every rule that a customer can meet as one line, highest level first; a cascade keeps its order."""
     scheme, state, known = fitted.scheme, fitted.state, named(fitted, features)
     names, codes = scheme.names(language), scheme.codes
@@ -75,7 +87,7 @@ def _joined(rule: list[Condition], features: Mapping[str, Named], language: str)
     return (" 且 " if language == "zh" else " and ").join(c.text(features, language) for c in rule)
 
 
-def _facts(fitted: FittedScheme, rule: int, language: str) -> str:
+def _facts(fitted: Fitted, rule: int, language: str) -> str:
     if "leaves" not in fitted.state:
         return ""
     fact = fitted.state["leaves"][rule]
@@ -84,7 +96,7 @@ def _facts(fitted: FittedScheme, rule: int, language: str) -> str:
     return f"  [{', '.join(f'{word} {figure}' for word, figure in zip(words, figures, strict=True))}]"
 
 
-def _veto_lines(fitted: FittedScheme, features: Mapping[str, Named], language: str) -> list[str]:
+def _veto_lines(fitted: Fitted, features: Mapping[str, Named], language: str) -> list[str]:
     zh, scheme = language == "zh", fitted.scheme
     lines = []
     for veto, fitted_veto in zip(scheme.veto, fitted.state.get("veto", []), strict=True):
@@ -95,10 +107,10 @@ def _veto_lines(fitted: FittedScheme, features: Mapping[str, Named], language: s
     return lines
 
 
-def _index_lines(fitted: FittedScheme, features: Mapping[str, Named], language: str) -> list[str]:
-    """Write what the points are made of: every dimension with its weight, and the span that its 100 cut points cover."""
+def _index_lines(fitted: Fitted, features: Mapping[str, Named], language: str) -> list[str]:
+    """Write what the points are made of: every dimension with its weight and the span of its cut points."""
     scheme, lines = fitted.scheme, []
-    indexes: list[tuple[str, Index, Mapping[str, list[int]]]] = []
+    indexes: list[tuple[str, Index, Mapping[str, Any]]] = []
     if isinstance(scheme, Index):
         indexes.append(("points", scheme, fitted.state))
     if isinstance(scheme, MatrixScheme):
