@@ -74,7 +74,7 @@ def tiers_in_duckdb(fitted: FittedScheme, frame: pd.DataFrame) -> pd.DataFrame:
         nans = {name: pa.array(frame[name].iloc[1::2].to_numpy(), from_pandas=False) for name in frame}
         both = pa.concat_tables([nulls, pa.table(nans).cast(nulls.schema)])
         connection.from_arrow(both).create_view("features")
-        return connection.sql(scheme_sql(fitted)).df()  # type: ignore[union-attr]
+        return connection.sql(scheme_sql(fitted)).df()
 
 
 @pytest.mark.parametrize("name", FITTED)
