@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from tiermodel.bundle import load_bundle
+from tiermodel.cli import run
 from tiermodel.config_tiers import Downgrade, Stability, Upgrade
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.panel import build_panel
@@ -141,6 +143,35 @@ def test_an_override_can_be_withdrawn_and_bad_ones_are_refused(steady: TrainedWo
     book.override(who, None, day + timedelta(1), until=None, operator="wu", reason="a mistake")
     held = book.as_of(day + timedelta(1)).set_index("customer_id")["tier_code"].to_dict()
     assert held[who] == scores["tier_code"].to_dict()[who]
+
+
+def test_the_command_line_shows_and_overrides(steady: TrainedWorld, tmp_path: Path) -> None:
+    scores = graded(steady, tmp_path, DAYS[:1])[DAYS[0]]
+    who, book = str(scores.index[0]), str(tmp_path / "book")
+    run_cli = CliRunner().invoke
+    shown = run_cli(run, ["ledger", "show", book, "--as-of", str(DAYS[0]), "--customer", who])
+    assert who in shown.output
+    day, end = str(DAYS[0] + timedelta(1)), str(DAYS[0] + timedelta(9))
+    told = [
+        "--customer",
+        who,
+        "--from",
+        day,
+        "--until",
+        end,
+        "--operator",
+        "li",
+        "--reason",
+        "a friend",
+        "--tier",
+        "major",
+    ]
+    assert run_cli(run, ["ledger", "override", book, *told]).output == f"{who}: major from {day} until {end}\n"
+    out = tmp_path / "spans.csv"
+    assert "assignments in" in run_cli(run, ["ledger", "show", book, "--out", str(out)]).output
+    assert "a friend" in out.read_text()
+    with pytest.raises(ProjectError, match="is no ledger yet"):
+        run_cli(run, ["ledger", "show", str(tmp_path / "none")], catch_exceptions=False)
 
 
 def test_who_is_gone_leaves_the_ledger(steady: TrainedWorld, tmp_path: Path) -> None:

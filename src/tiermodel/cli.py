@@ -265,7 +265,7 @@ _DAY = click.DateTime(formats=["%Y-%m-%d"])
 
 
 @ledger.command("show")
-@click.argument("folder", type=click.Path(path_type=Path, exists=True))
+@click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--as-of", type=_DAY, help="The tiers in force on a day.  [default: every assignment, with its span]")
 @click.option("--customer", help="One customer only.")
 @click.option("--out", type=click.Path(path_type=Path), help="A .parquet or .csv file.")
@@ -276,7 +276,7 @@ def ledger_show(folder: Path, as_of: datetime | None, customer: str | None, out:
     from tiermodel.ledger import Ledger  # noqa: PLC0415
     from tiermodel.tables.output import write_table  # noqa: PLC0415
 
-    book = Ledger(folder)
+    book = Ledger(folder).must_exist()
     rows = book.history(customer) if as_of is None else book.as_of(as_of.date())
     if customer is not None:
         rows = rows[rows["customer_id"] == customer]
@@ -300,7 +300,7 @@ def ledger_show(folder: Path, as_of: datetime | None, customer: str | None, out:
 
 
 @ledger.command("override")
-@click.argument("folder", type=click.Path(path_type=Path, exists=True))
+@click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--customer", required=True)
 @click.option("--tier", help="The tier's code.  [default: withdraw what was set]")
 @click.option("--from", "start", type=_DAY, required=True, help="The first day, after the last grading.")
@@ -314,7 +314,7 @@ def ledger_override(
     from tiermodel.ledger import Ledger  # noqa: PLC0415
 
     end = None if until is None else until.date()
-    Ledger(folder).override(customer, tier, start.date(), until=end, operator=operator, reason=reason)
+    Ledger(folder).must_exist().override(customer, tier, start.date(), until=end, operator=operator, reason=reason)
     click.echo(f"{customer}: {tier or 'as graded'} from {start.date()}" + ("" if end is None else f" until {end}"))
 
 
@@ -473,6 +473,9 @@ def _scheme_table(rows: Sequence[Mapping[str, Any]]) -> None:
         "as_of",
         "key_customers_share",
         "value_capture_top",
+        "value_capture_low",
+        "value_capture_high",
+        "rules",
         "gini",
         "monotone",
         "qwk",

@@ -53,6 +53,12 @@ class Ledger:
             if not set(SCHEMA.names) <= set(pq.read_schema(file).names):
                 raise ProjectError(f"{file} is no part of a tier ledger; give the ledger a folder of its own")
 
+    def must_exist(self) -> Ledger:
+        """Give the ledger itself; `ProjectError` where nothing was graded into it yet."""
+        if not self.files:
+            raise ProjectError(f"{self.folder} is no ledger yet; `tiermodel score … --ledger {self.folder}` begins one")
+        return self
+
     @property
     def last_graded(self) -> date | None:
         """Give the last scoring date."""

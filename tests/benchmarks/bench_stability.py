@@ -1,7 +1,7 @@
 """Stability against movement: monthly re-tiering on real data, plain and with rules that a search picks.
 
 Run: python tests/benchmarks/bench_stability.py [--online-retail FOLDER]. The rule is picked on the earlier dates and
-measured on the later ones, cut points frozen on the first date of each; the frontier over all dates is printed beside it.
+measured on the later ones, cut points frozen on the first date of each; the frontier over all dates is printed too.
 """
 
 from __future__ import annotations

@@ -19,10 +19,10 @@ from tiermodel.tiers.kinds import (
     ShareScheme,
     ThresholdScheme,
 )
-from tiermodel.tiers.parts import Level, without_defaults_that_came_later
+from tiermodel.tiers.parts import without_defaults_that_came_later
 from tiermodel.yaml_source import YamlSource
 
-__all__ = ["Level", "Scheme", "load_preset", "load_scheme", "parse_scheme", "preset_names", "scheme_data", "settle"]
+__all__ = ["Scheme", "load_preset", "load_scheme", "parse_scheme", "preset_names", "scheme_data", "settle"]
 
 Scheme = ShareScheme | ThresholdScheme | RfmScheme | CompositeScheme | MatrixScheme | LearnedScheme
 _ADAPTER: TypeAdapter[Scheme] = TypeAdapter(Annotated[Scheme, Field(discriminator="kind")])
