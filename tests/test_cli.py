@@ -278,7 +278,7 @@ def modules() -> dict[str, ast.Module]:
 
 ROOMS = (
     {"errors", "world_draws"}, {"world"}, {"config"}, {"tables"}, {"engines"}, {"features"}, {"tiers", "models"},
-    {"bundle"}, {"train", "predict"}, {"backtest"}, {"registry", "report"}, {"demo"}, {"cli"}, {"__main__"},
+    {"bundle", "ledger"}, {"train", "predict"}, {"backtest"}, {"registry", "report"}, {"demo"}, {"cli"}, {"__main__"},
 )  # fmt: skip
 
 
@@ -307,4 +307,4 @@ def test_mlflow_stays_in_its_room() -> None:
 
 
 def test_verbs_call_the_function_of_their_name() -> None:
-    assert set(run.commands) <= {*tiermodel.__all__, "demo", "features", "rules", "show"}
+    assert set(run.commands) <= {*tiermodel.__all__, "demo", "features", "ledger", "rules", "show"}

@@ -17,16 +17,17 @@ from hypothesis import strategies as st
 from tiermodel.config import Features, Project
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.catalogue import expand
+from tiermodel.features.measures import every_need
 from tiermodel.features.tree import round_readable
 from tiermodel.tiers import learned
-from tiermodel.tiers.assign import _KINDS, FittedScheme, fit_scheme
+from tiermodel.tiers.assign import KINDS, FittedScheme, fit_scheme
 from tiermodel.tiers.conditions import Condition, number
 from tiermodel.tiers.scheme import load_preset, load_scheme, parse_scheme, preset_names
 from tiermodel.tiers.segments import assign_segments, fit_segments
 from worlds import small_project
 
 WINDOWS = (60, 365)
-FEATURES = {f.name: f for f in expand(Features(windows_days=WINDOWS), ())}
+FEATURES = {f.name: f for f in expand(Features(windows_days=WINDOWS), every_need())}
 SPEND, DAYS = "net_amount_365d", "purchase_days_365d"
 LEVELS = [{"code": c, "name_zh": c, "name_en": c} for c in ("low", "mid", "top")]
 SHARES = {"low": 0.5, "mid": 0.3, "top": 0.2}
@@ -67,6 +68,17 @@ def people(n: int = 600, seed: int = 1, prospects: int = 0) -> pd.DataFrame:
         "net_amount_total": spend + 5,
         "order_amount_mean": spend / days,
         "gap_days_mean": np.where(days > 1, draw.gamma(3, 10, n), np.nan),
+        "order_count_total": days,
+        "purchase_days_60d": np.minimum(days, draw.integers(0, 5, n)).astype(float),
+        "net_amount_60d": np.round(spend * draw.random(n), 2),
+        "recent_rate_60d": draw.gamma(2, 0.5, n),
+        "amount_change_60d": np.round(draw.uniform(-1, 1, n), 3),
+        "active_share": np.round(draw.random(n), 2),
+        "overdue_max_ratio": np.where(days > 1, draw.gamma(1, 1, n), np.nan),
+        "peak_month_amount": np.round(spend * draw.uniform(0.2, 0.6, n), 2),
+        "product_count": draw.integers(1, 40, n).astype(float),
+        "lines_per_order": draw.gamma(4, 1, n),
+        "return_count_total": draw.integers(0, 3, n).astype(float),
         "outcome_value": np.where(draw.random(n) < 0.5, spend * draw.random(n), 0.0),
     })  # fmt: skip
     frame.loc[: prospects - 1, [c for c in frame if c not in {"customer_id", "as_of"}]] = np.nan
@@ -323,7 +335,8 @@ def test_who_never_bought_is_decided_by_the_rule_alone() -> None:
     level, rule = fitted({**SHARE, "levels": levels, "no_purchase": "prospect"}, frame).assign(frame)
     assert set(level[:30]) == {0}
     assert np.bincount(level[30:]).tolist() == [0, 35, 21, 14]
-    assert fitted({**SHARE, "no_purchase": None}, frame).reasons(FEATURES, "en")[rule[0]][0] == "no purchase yet"
+    codes, words = fitted(SHARE, frame).explain(frame, rule, FEATURES, "en")
+    assert [words[c] for c in codes[:30, 0]] == ["no purchase yet"] * 30
 
 
 # learned, against the rules as people read them
@@ -375,7 +388,7 @@ def test_each_customer_meets_one_rule_and_it_is_the_one_applied(target: str) -> 
 def test_what_is_printed_is_what_is_applied(data: dict[str, Any]) -> None:
     scheme = fitted(data, people(400))
     lines, printed = scheme.rules(FEATURES, "en"), {}
-    for n, conditions in enumerate(_KINDS[data["kind"]].conditions(scheme.scheme, scheme.state)):
+    for n, conditions in enumerate(KINDS[data["kind"]].conditions(scheme.scheme, scheme.state)):
         texts = [c.text(FEATURES, "en") for c in conditions]
         if any(": " + " and ".join(texts) in line for line in lines):
             printed[n] = [
@@ -448,7 +461,10 @@ def test_law_3_constant_columns_crash_nothing_and_move_nobody(name: str, constan
     if constant == "all":
         assert len(set(level)) == 1
     assert scheme.rules(FEATURES, "zh")
-    assert scheme.reasons(FEATURES, "zh").shape[1] == 3
+    codes, words = scheme.explain(frame, scheme.assign(frame)[1], FEATURES, "zh")
+    assert codes.shape == (len(frame), 3)
+    assert codes.max() < len(words)
+    assert (codes[:, 0] >= 0).all()
 
 
 @given(st.floats(-1e12, 1e12))

@@ -17,8 +17,11 @@ from tiermodel.features.outcome import outcome_span
 from tiermodel.models.metrics import gini, quadratic_weighted_kappa
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.scheme import load_preset, preset_names
+from tiermodel.tiers.stability import replay
 
 __all__ = ["tier_results"]
+
+_DRAWS = 200
 
 
 def tier_results(
@@ -44,30 +47,54 @@ def tier_results(
 
 def _figures(project: Project, panel: pd.DataFrame, day: date, fitted: FittedScheme) -> dict[str, Any]:
     now, every = pd.Timestamp(day), timedelta(project.panel.every_days)
+    graded = _graded(panel, fitted, [now - every * 2, now - every, now])
     snapshot = panel[panel["as_of"] == now].reset_index(drop=True)
-    level, _ = fitted.assign(snapshot)
+    customers = snapshot["customer_id"]
+    two_before, before, level = (graded[day].reindex(customers).to_numpy() for day in graded)
     value = snapshot["outcome_value"].to_numpy(dtype=np.float64)
     key = np.isin(level, [i for i, lv in enumerate(fitted.scheme.levels) if lv.key])
     means = [value[level == k].mean() for k in range(len(fitted.scheme.levels)) if np.any(level == k)]
-    before = [_levels_at(panel, fitted, now - every * k, snapshot["customer_id"]) for k in (1, 2)]
-    both = ~np.isnan(before[0])
-    moved = level != before[0]
-    back = ~np.isnan(before[1]) & both & moved & (level == before[1])
-    moved_before = ~np.isnan(before[1]) & (before[0] != before[1])
-    later = _levels_at(panel, fitted, now + timedelta(outcome_span(project.outcome)), snapshot["customer_id"])
+    both = ~np.isnan(before)
+    moved = level != before
+    back = ~np.isnan(two_before) & both & moved & (level == two_before)
+    moved_before = ~np.isnan(two_before) & (before != two_before)
+    later = _levels_at(panel, fitted, now + timedelta(outcome_span(project.outcome)), customers)
+    low, high = _capture_interval(key, value, project.seed)
     return {
         "scheme": fitted.scheme.code,
         "as_of": str(day),
         "n": len(level),
+        "rules": fitted.rule_count,
         "key_customers_share": float(key.mean()),
         "value_capture_top": float(value[key].sum() / value.sum()) if value.sum() > 0 else None,
-        "gini": gini(value, level.astype(float)),
+        "value_capture_low": low,
+        "value_capture_high": high,
+        "gini": gini(value, level),
         "monotone": bool(np.all(np.diff(means) >= 0)),
         "levels": {code: int(np.count_nonzero(level == i)) for i, code in enumerate(fitted.scheme.codes)},
-        "qwk": _kappa(level, later, len(fitted.scheme.levels)),
+        "qwk": _kappa(level.astype(np.int64), later, len(fitted.scheme.levels)),
         "moved_share": float(moved[both].mean()) if both.any() else None,
         "reversed_share": float(back[moved_before].mean()) if moved_before.any() else None,
     }
+
+
+def _graded(panel: pd.DataFrame, fitted: FittedScheme, dates: list[pd.Timestamp]) -> dict[pd.Timestamp, pd.Series]:
+    """Give every customer's tier at some dates in a row, the stability rule of the scheme applied from the first on."""
+    rows = panel[panel["as_of"].isin(dates)]
+    tier = pd.Series(replay(fitted, rows)[0].astype(float), index=rows["customer_id"])
+    return {day: tier[(rows["as_of"] == day).to_numpy()] for day in dates}
+
+
+def _capture_interval(
+    key: NDArray[np.bool_], value: NDArray[np.float64], seed: int
+) -> tuple[float | None, float | None]:
+    """Give a 95 % interval, over customers drawn again, for the share of the value that key customers brought."""
+    drawn = np.random.default_rng(seed).integers(0, len(value), (_DRAWS, len(value)))
+    total = value[drawn].sum(axis=1)
+    if (total <= 0).any():
+        return None, None
+    low, high = np.quantile((value * key)[drawn].sum(axis=1) / total, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _forecast(project: Project, panel: pd.DataFrame, day: date, bundle: Bundle) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -28,6 +29,7 @@ _STORE = click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", default="s
 _EMPTY = click.option(
     "--allow-empty", is_flag=True, help="Of transactions without a row make a table without a row, not an error."
 )
+_LISTED = 50  # rows printed; --out gives them all
 _AS_OF = "The first instant we pretend not to know, such as 2017-11-30; `latest` is the day after the last row."
 
 
@@ -177,9 +179,14 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
 @click.option("--model", required=True, help="A bundle's folder, or NAME@champion or NAME/VERSION from the registry.")
 @click.option("--as-of", required=True, help=_AS_OF)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A .parquet or .csv file.")
+@click.option(
+    "--ledger", type=click.Path(path_type=Path), help="A folder: start from the tiers in it, add the new ones."
+)
 @_EMPTY
 @_JSON
-def score(project: Path, model: str, as_of: str, out: Path, allow_empty: bool, as_json: bool) -> None:
+def score(
+    project: Path, model: str, as_of: str, out: Path, ledger: Path | None, allow_empty: bool, as_json: bool
+) -> None:
     """Score every customer, old and new, as of a date."""
     settings = _load(project)
     from tiermodel.predict import score as run_score  # noqa: PLC0415
@@ -187,7 +194,7 @@ def score(project: Path, model: str, as_of: str, out: Path, allow_empty: bool, a
     with _progress() as say:
         folder = _model(model, settings.tracking.uri)
         say(f"scoring as of {as_of}")
-        scored = run_score(settings, folder, as_of, out, allow_empty=allow_empty)
+        scored = run_score(settings, folder, as_of, out, ledger=ledger, allow_empty=allow_empty)
     _accounts(settings, scored.accounts)
     if as_json:
         click.echo(
@@ -196,6 +203,7 @@ def score(project: Path, model: str, as_of: str, out: Path, allow_empty: bool, a
                     "out": str(out),
                     "customers": scored.customers,
                     "tiers": scored.tiers,
+                    "ledger_rows": scored.ledger_rows,
                     **_accounts_as_data(scored.accounts),
                 }
             )
@@ -203,6 +211,8 @@ def score(project: Path, model: str, as_of: str, out: Path, allow_empty: bool, a
         return
     _tier_table(scored.tiers)
     click.echo(f"{scored.customers:,} customers in {out}")
+    if ledger is not None:
+        click.echo(f"{scored.ledger_rows:,} changes added to {ledger}")
 
 
 @run.command()
@@ -236,15 +246,83 @@ def report(sources: Sequence[Path], out: Path, language: str | None) -> None:
 
 @run.command()
 @click.argument("model")
-@click.option("--format", type=click.Choice(["text"]), default="text", show_default=True, expose_value=False)
+@click.option("--format", "form", type=click.Choice(["text", "sql"]), default="text", show_default=True)
+@click.option("--dialect", type=click.Choice(["duckdb", "postgres", "spark"]), default="duckdb", show_default=True)
+@click.option("--table", default="features", show_default=True, help="The feature table that the SQL reads.")
 @click.option("--language", type=click.Choice(["zh", "en"]), help="[default: the model's]")
 @_STORE
-def rules(model: str, language: str | None, tracking_uri: str) -> None:
-    """Print the rules that assign the tiers."""
+def rules(model: str, form: str, dialect: str, table: str, language: str | None, tracking_uri: str) -> None:
+    """Print the rules that assign the tiers, in words or as one SQL statement over the feature table."""
     from tiermodel.bundle import load_bundle  # noqa: PLC0415
+    from tiermodel.tiers.sql import scheme_sql  # noqa: PLC0415
 
     bundle = load_bundle(_model(model, tracking_uri))
+    if form == "sql":
+        click.echo(scheme_sql(bundle.scheme, dialect, table))
+        return
     click.echo("\n".join(bundle.scheme.rules(bundle.features, language or bundle.language)))
+
+
+@run.group()
+def ledger() -> None:
+    """Look into a tier ledger, or set a customer's tier by hand."""
+
+
+_DAY = click.DateTime(formats=["%Y-%m-%d"])
+
+
+@ledger.command("show")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--as-of", type=_DAY, help="The tiers in force on a day.  [default: every assignment, with its span]")
+@click.option("--customer", help="One customer only.")
+@click.option("--out", type=click.Path(path_type=Path), help="A .parquet or .csv file.")
+def ledger_show(folder: Path, as_of: datetime | None, customer: str | None, out: Path | None) -> None:
+    """Print who was in which tier from when to when, and why."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    from tiermodel.ledger import Ledger  # noqa: PLC0415
+    from tiermodel.tables.output import write_table  # noqa: PLC0415
+
+    book = Ledger(folder).must_exist()
+    rows = book.history(customer) if as_of is None else book.as_of(as_of.date())
+    if customer is not None:
+        rows = rows[rows["customer_id"] == customer]
+    if out is not None:
+        write_table(pa.Table.from_pandas(rows, preserve_index=False), out)
+        click.echo(f"{len(rows):,} assignments in {out}")
+        return
+    keys = (
+        "customer_id",
+        "valid_from",
+        "valid_to",
+        "tier_code",
+        "previous_code",
+        "event",
+        "reason_1",
+        "operator",
+        "expires",
+    )
+    listed = rows.astype(object).where(rows.notna(), None).head(_LISTED).to_dict("records")
+    _table(f"{len(rows):,} assignments", [{k: row[k] for k in keys if k in row} for row in listed])
+
+
+@ledger.command("override")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--customer", required=True)
+@click.option("--tier", help="The tier's code.  [default: withdraw what was set]")
+@click.option("--from", "start", type=_DAY, required=True, help="The first day, after the last grading.")
+@click.option("--until", type=_DAY, help="The day from which the tier of the scheme is in force again.")
+@click.option("--operator", required=True, help="Who decides.")
+@click.option("--reason", required=True, help="Why.")
+def ledger_override(
+    folder: Path, customer: str, tier: str | None, start: datetime, until: datetime | None, operator: str, reason: str
+) -> None:
+    """Set one customer's tier by hand; it stays through every grading until it expires or is withdrawn."""
+    from tiermodel.ledger import Ledger  # noqa: PLC0415
+
+    end = None if until is None else until.date()
+    Ledger(folder).must_exist().override(customer, tier, start.date(), until=end, operator=operator, reason=reason)
+    click.echo(f"{customer}: {tier or 'as graded'} from {start.date()}" + ("" if end is None else f" until {end}"))
 
 
 @run.group()
@@ -402,6 +480,9 @@ def _scheme_table(rows: Sequence[Mapping[str, Any]]) -> None:
         "as_of",
         "key_customers_share",
         "value_capture_top",
+        "value_capture_low",
+        "value_capture_high",
+        "rules",
         "gini",
         "monotone",
         "qwk",

@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from tiermodel.config_data import Data, Section, Text
+from tiermodel.config_tiers import Tiers
 from tiermodel.errors import ProjectError
 from tiermodel.yaml_source import Loc, YamlSource, shown
 
@@ -122,19 +123,6 @@ class Panel(Section):
 
     every_days: Annotated[int, Field(strict=True, ge=1, le=366)] = 30
     snapshots: Annotated[int, Field(strict=True, ge=1, le=120)] = 12
-
-
-class Tiers(Section):
-    """Name the scheme: a preset, a path to a scheme file, or the scheme itself."""
-
-    scheme: str | dict[str, Any] = "pyramid"
-
-    @field_validator("scheme", mode="before")
-    @classmethod
-    def _name_or_mapping(cls, value: object) -> object:
-        if not isinstance(value, str | dict) or not value:
-            raise ValueError(f"expected a preset's name, a path or a mapping, got {shown(value)}")
-        return value
 
 
 class Churn(Section):

@@ -27,9 +27,11 @@ from tiermodel.features.panel import (
     write_nothing,
     write_quarantine,
 )
+from tiermodel.ledger import Ledger, from_batch, graded_rows, position_in, with_ledger_columns
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, project_key
 from tiermodel.tables.output import write_table
+from tiermodel.tiers.grading import Grading, grade
 from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages
 from tiermodel.tiers.segments import assign_segments
 
@@ -44,11 +46,12 @@ _NUMERIC = {"floating", "integer", "mixed-integer-float", "boolean", "decimal", 
 
 @dataclass(frozen=True)
 class Scored:
-    """Say how a scoring run went: the accounts of the tables read, and the number of customers by tier code."""
+    """Say how a scoring run went: the accounts of the tables read, customers by tier code, rows added to the ledger."""
 
     accounts: dict[str, Accounting]
     customers: int
     tiers: dict[str, int]
+    ledger_rows: int | None = None
 
 
 def score(
@@ -59,13 +62,15 @@ def score(
     *,
     history: History | None = None,
     allow_empty: bool = False,
+    ledger: str | Path | None = None,
 ) -> Scored:
     """Write one row for every customer known at `as_of` (a date, or `latest`), old and new, as `score_schema` says.
 
     `out` ends in .parquet or .csv. The features are the bundle's, whatever the project file says now. `history` stands
-    in for the project's files. With `allow_empty`, transactions without a row give a table without a row. Raises
-    `ModelError` where the project does not map a column that the bundle was trained with, `DataError` where no customer
-    is known at `as_of`.
+    in for the project's files. With `allow_empty`, transactions without a row give a table without a row. Where the
+    scheme has a stability rule, it starts from where `ledger`, a folder, says that a customer stands, else from the
+    snapshots before; the grading is added to the ledger when the scores are written. Raises `ModelError` where the
+    project does not map a column that the bundle was trained with, `DataError` where no customer is known at `as_of`.
     """
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     try:
@@ -84,15 +89,21 @@ def score(
     _refuse_other_meaning(project, bundle)
     told = Project.model_validate({**project.model_dump(exclude_none=True), "features": bundle.settings["features"]})
     every = timedelta(bundle.settings["panel"]["every_days"])
-    snapshots = Snapshots(told, frozenset(bundle.columns), (day - every, day))
+    earlier = tuple(day - every * k for k in reversed(range(1, bundle.scheme.memory(every.days) + 1)))
+    snapshots = Snapshots(told, frozenset(bundle.columns), (*earlier, day))
+    book = None if ledger is None else Ledger(ledger)
+    before = None if book is None else book.before(day)
+    graded: list[pd.DataFrame] = []
     tally, counts = Tally(), dict.fromkeys(bundle.scheme.scheme.codes, 0)
     schema = score_schema(bundle)
 
     def scored() -> Iterator[pa.RecordBatch]:
-        for batch in snapshot_batches(history, snapshots, tally, _Scoring(bundle, day)):
+        for batch in snapshot_batches(history, snapshots, tally, _Scoring(bundle, day, before)):
             for found in pc.value_counts(batch.column("tier_code")).to_pylist():
                 counts[found["values"]] += found["counts"]
-            yield batch
+            if before is not None:
+                graded.append(from_batch(batch))
+            yield batch.select(schema.names)
         if not sum(counts.values()):
             raise DataError(
                 f"TM2071 no customer has a row before {day}: the data starts on {history.first_day}; "
@@ -102,22 +113,35 @@ def score(
     stale = stale_words(project, history, day, every.days)
     write_table(scored(), Path(out), schema)
     write_quarantine(history, Path(out))
+    added = None if book is None else book.append(day, pd.concat(graded, ignore_index=True))
     tally.warn(stale)
-    return Scored(tally.accounts, sum(counts.values()), counts)
+    return Scored(tally.accounts, sum(counts.values()), counts, added)
 
 
 @dataclass(frozen=True)
 class _Scoring:
-    """Score a batch of snapshots of whole customers, at a day and before it."""
+    """Score a batch of snapshots of whole customers, at a day and before it, from where a ledger says they stand.
+
+    With a ledger, the columns of its rows come after those of the scores.
+    """
 
     bundle: Bundle
     day: date
+    before: pd.DataFrame | None
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         frame = batch.to_pandas(date_as_object=False)
         now = frame["as_of"] == pd.Timestamp(self.day)
-        table = predict(self.bundle, frame[now].reset_index(drop=True), frame[~now].reset_index(drop=True))
-        return pa.RecordBatch.from_pandas(table, schema=score_schema(self.bundle), preserve_index=False)
+        today, past = frame[now].reset_index(drop=True), frame[~now].reset_index(drop=True)
+        codes, position = self.bundle.scheme.scheme.codes, None
+        if self.before is not None:
+            position = position_in(self.before, today["customer_id"], codes, self.day)
+        grading = grade(self.bundle.scheme, _checked(self.bundle, today), past, position)
+        table = predict(self.bundle, today, grading=grading)
+        scored = pa.RecordBatch.from_pandas(table, schema=score_schema(self.bundle), preserve_index=False)
+        if self.before is None:
+            return scored
+        return with_ledger_columns(scored, graded_rows(table, grading, codes, self.before))
 
 
 def _refuse_other_meaning(project: Project, bundle: Bundle) -> None:
@@ -147,27 +171,29 @@ def score_schema(bundle: Bundle) -> pa.Schema:
     ])  # fmt: skip
 
 
-def predict(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None = None) -> pd.DataFrame:
+def predict(
+    bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None = None, grading: Grading | None = None
+) -> pd.DataFrame:
     """Score snapshot rows: the columns of `score_schema`, one row for each row given, in the same order.
 
     `frame` has the bundle's features by name, in any order; extra columns are ignored, and without `customer_id` and
-    `as_of` the index stands for the customer. `previous` holds the same customers' earlier snapshot, from which the
-    previous tier is told. Raises `ModelError` where a feature is missing, `DataError` where one is not a number or
-    infinite.
+    `as_of` the index stands for the customer. `previous` holds the same customers' earlier snapshots, from which the
+    previous tier is told and the stability rule replayed; `grading` is given where that is done already. Raises
+    `ModelError` where a feature is missing, `DataError` where one is not a number or infinite.
     """
     frame = _checked(bundle, frame)
     x = bundle.inputs.matrix(frame)
     levels = bundle.scheme.scheme
-    tier, rule = bundle.scheme.assign(frame)
+    grading = grading or grade(bundle.scheme, frame, previous)
+    tier, before = grading.tier, grading.before
     bought = frame["days_since_last"].notna().to_numpy()
-    before = _previous(bundle, frame, previous)
     probabilities = bundle.tier.predict(x)
     low_tier, high_tier = bundle.tier.sets(probabilities)
     churn = np.where(bundle.at_risk(frame), bundle.churn.predict(x), np.nan)  # who never bought cannot churn
     value = np.where(bought, bundle.value.predict(x), np.nan)  # nor has shown what a purchase is worth
     value_low, value_high = bundle.value.interval(value)
     lifecycle, loyalty = ladder_stages(frame, bundle.typical_rhythm)
-    reasons = bundle.scheme.reasons(bundle.features, bundle.language)
+    reasons, words = grading.reasons(bundle.scheme, frame, bundle.features, bundle.language)
     moved = np.where(np.isnan(before), 3, np.sign(tier - np.nan_to_num(before)) + 1).astype(np.int64)
     width = len(levels.codes)
     sets = [
@@ -186,7 +212,7 @@ def predict(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None =
         "tier_name": _words(tier, levels.names(bundle.language)),
         **{f"p_{code}": np.round(probabilities[:, k], _DECIMALS) for k, code in enumerate(levels.codes)},
         "tier_set": _words(low_tier * width + high_tier, sets),
-        "model_tier": tier,
+        "model_tier": grading.level,
         "previous_tier": before,
         "movement": _words(moved, _names(_MOVEMENTS, zh)),
         "segment": _words(np.where(bought, assign_segments(bundle.segments, frame), -1), segments),
@@ -199,7 +225,7 @@ def predict(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None =
         "expected_value_high": np.round(value_high, 4),
         "potential": np.round(np.where(bought, bundle.peers.headroom(frame), np.nan), 4),
         "upgrade_potential": np.round(np.where(bought, _above(probabilities, tier), np.nan), _DECIMALS),
-        **{f"reason_{k + 1}": _words(rule % len(reasons), reasons[:, k]) for k in range(reasons.shape[1])},
+        **{f"reason_{k + 1}": _words(reasons[:, k], words) for k in range(reasons.shape[1])},
         "policy": _words(tier, [level.policy for level in levels.levels]),
         "scheme_version": _words(np.zeros(len(frame), dtype=np.int64), [bundle.scheme_version]),
         "model_version": _words(np.zeros(len(frame), dtype=np.int64), [bundle.version]),
@@ -240,13 +266,6 @@ def _numbers(name: str, column: pd.Series) -> NDArray[np.float64]:
     return values
 
 
-def _previous(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None) -> NDArray[np.float64]:
-    if previous is None or previous.empty:
-        return np.full(len(frame), np.nan)
-    earlier = pd.Series(bundle.scheme.assign(previous)[0].astype(float), index=previous["customer_id"])
-    return earlier.reindex(frame["customer_id"]).to_numpy()
-
-
 def _above(probabilities: NDArray[np.float64], tier: NDArray[np.int64]) -> NDArray[np.float64]:
     """Give P(a higher tier one outcome window later than the present one)."""
     return (probabilities * (np.arange(probabilities.shape[1]) > tier[:, None])).sum(axis=1)
@@ -260,6 +279,7 @@ def _words(index: NDArray[np.int64], words: Iterable[str]) -> pd.Series[str]:
     """Give each row its word without building a string per row; -1 is missing. Equal words become one category."""
     listed = list(words)
     distinct = list(dict.fromkeys(listed))
-    position = np.array([distinct.index(word) for word in listed], dtype=np.int64)
+    place = {word: n for n, word in enumerate(distinct)}
+    position = np.array([place[word] for word in listed], dtype=np.int64)
     codes = np.where(index < 0, -1, position[index])
     return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(distinct)))

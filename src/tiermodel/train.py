@@ -35,6 +35,7 @@ from tiermodel.tables.history import History
 from tiermodel.tiers.assign import fit_scheme
 from tiermodel.tiers.ladders import typical_rhythm
 from tiermodel.tiers.scheme import load_scheme
+from tiermodel.tiers.search import keep_budget
 from tiermodel.tiers.segments import fit_segments
 
 __all__ = ["SEGMENTS", "Trained", "fit_bundle", "train", "training_dates"]
@@ -126,7 +127,7 @@ def fit_bundle(
     learned = ~unknown & panel["as_of"].isin([pd.Timestamp(day) for day in trained_on])
     history = panel[learned]
     say("fitting the scheme")
-    scheme = fit_scheme(load_scheme(project), snapshot, history, project.seed)
+    scheme = fit_scheme(keep_budget(load_scheme(project), history, project.seed), snapshot, history, project.seed)
     level, _ = scheme.assign(panel)
     names = tuple(feature_names(panel))
     inputs = fit_inputs(snapshot, names, project.outcome.horizon_days)

@@ -11,75 +11,120 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.features.known import Feature
 from tiermodel.features.panel import feature_names
-from tiermodel.features.tree import round_readable
-from tiermodel.tiers import learned, rfm, share
-from tiermodel.tiers.scheme import LearnedScheme, RfmScheme, Score, ShareScheme, parse_scheme
+from tiermodel.tiers import composite, grid, learned, share, thresholds
+from tiermodel.tiers.conditions import Named
+from tiermodel.tiers.kinds import LearnedScheme
+from tiermodel.tiers.scheme import Scheme, parse_scheme, scheme_data, settle
+from tiermodel.tiers.words import reason_table, rule_lines
 
-__all__ = ["FittedScheme", "fit_scheme"]
+__all__ = ["KINDS", "REASONS", "FittedScheme", "fit_scheme"]
 
-_KINDS: Mapping[str, Any] = {"share": share, "rfm": rfm, "learned": learned}
+KINDS: Mapping[str, Any] = {
+    "share": share,
+    "thresholds": thresholds,
+    "rfm": grid,
+    "composite": composite,
+    "matrix": grid,
+    "learned": learned,
+}
 REASONS = 3
+_REPLAYED = 6  # a year's half, where snapshots are a month apart
+Levels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class FittedScheme:
     """Hold a scheme with its cut points or rules frozen; `state` is plain lists and numbers, as in JSON."""
 
-    scheme: ShareScheme | RfmScheme | LearnedScheme
+    scheme: Scheme
     state: dict[str, Any]
 
-    def assign(self, frame: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Give each row's level (0 lowest) and the index of the rule that decided, -1 where nothing was bought yet."""
+    def assign(self, frame: pd.DataFrame) -> tuple[Levels, Levels]:
+        """Give each row's level (0 lowest) and the index of the rule that decided, -1 where nothing was bought yet.
+
+        Vetoes follow the rules: the index of the first is the number of rules.
+        """
+        level, rule = self.kind.assign(self.scheme, self.state, frame)
+        level = self._numbers[level]
+        for n, (veto, highest) in enumerate(self._vetoes(frame)):
+            lowered = veto & (level > highest)
+            level, rule = np.where(lowered, highest, level), np.where(lowered, self.rule_count + n, rule)
         bought = frame["days_since_last"].notna().to_numpy()
-        codes = self.scheme.codes
-        level_of = np.array([codes.index(code) for code in self.scheme.bought_levels])
-        level, rule = _KINDS[self.scheme.kind].assign(self.scheme, self.state, frame)
-        return np.where(bought, level_of[level], self.scheme.no_purchase_level), np.where(bought, rule, -1)
+        return np.where(bought, level, self.scheme.no_purchase_level), np.where(bought, rule, -1)
 
-    def reasons(self, features: Mapping[str, Feature], language: str) -> NDArray[Any]:
-        """Write up to three reasons for every rule, shape (rules + 1, 3); the last row is for who never bought."""
-        rows = [
-            [c.text(features, language) for c in rule]
-            for rule in _KINDS[self.scheme.kind].conditions(self.scheme, self.state)
-        ]
-        rows.append(["尚无购买" if language == "zh" else "no purchase yet"])
-        # the last conditions of a path are the ones that set the customer apart from the nearest other level
-        return np.array([(row[-REASONS:] + [""] * REASONS)[:REASONS] for row in rows], dtype=object)
+    def span(self, frame: pd.DataFrame) -> tuple[Levels, Levels]:
+        """Give the lowest level within the band for moving up, and the highest within the band for moving down.
 
-    def rules(self, features: Mapping[str, Feature], language: str) -> list[str]:
+        A customer is sure to have left a level upwards when the lowest is above it, downwards when the highest is below
+        it. Without a stability rule both are the level.
+        """
+        if self.scheme.stability is None:
+            level, _ = self.assign(frame)
+            return level, level
+        bought = frame["days_since_last"].notna().to_numpy()
+        lowest, highest = (self._numbers[level] for level in self.kind.span(self.scheme, self.state, frame))
+        for veto, cap in self._vetoes(frame):
+            lowest, highest = (np.where(veto, np.minimum(end, cap), end) for end in (lowest, highest))
+        nothing = self.scheme.no_purchase_level
+        return np.where(bought, lowest, nothing), np.where(bought, highest, nothing)
+
+    def memory(self, every_days: int) -> int:
+        """Count the earlier snapshots, so many days apart, from which a grading without a ledger starts."""
+        rule = self.scheme.stability
+        if rule is None:
+            return 1
+        longest = max(rule.up.min_stay_days, rule.down.min_stay_days, rule.down.grace_days) // every_days
+        return max(_REPLAYED, longest + 1, rule.up.confirmations, rule.down.confirmations)
+
+    @property
+    def kind(self) -> Any:
+        """Give the module of the scheme's kind."""
+        return KINDS[self.scheme.kind]
+
+    @property
+    def rule_count(self) -> int:
+        """Count the rules, vetoes aside."""
+        return len(self.kind.levels_of_rules(self.scheme, self.state))
+
+    @property
+    def _numbers(self) -> Levels:
+        """Give the number of each level that customers with a purchase can reach."""
+        return np.array([self.scheme.codes.index(code) for code in self.scheme.bought_levels])
+
+    def _vetoes(self, frame: pd.DataFrame) -> list[tuple[NDArray[np.bool_], int]]:
+        found = []
+        for veto, fitted in zip(self.scheme.veto, self.state.get("veto", []), strict=True):
+            met = np.ones(len(frame), dtype=np.bool_)
+            for c in fitted:
+                met &= thresholds.holds(c, frame[c["feature"]].to_numpy(dtype=np.float64))
+            found.append((met, self.scheme.codes.index(veto.highest)))
+        return found
+
+    def explain(
+        self, frame: pd.DataFrame, rule: Levels, features: Mapping[str, Named], language: str
+    ) -> tuple[Levels, list[str]]:
+        """Give up to three reasons for every row: positions in a list of words, shape (rows, 3).
+
+        `rule` is that of `assign`. Every word that is not empty is a condition that the customer meets and the scheme
+        applied.
+        """
+        table, words = reason_table(self, features, language)
+        codes = table[rule % len(table)]
+        if hasattr(self.kind, "explain"):
+            own, own_words = self.kind.explain(self.scheme, self.state, frame, features, language)
+            by_rule = (rule >= 0) & (rule < self.rule_count)
+            codes = np.where(by_rule[:, None], own + len(words), codes)
+            words = [*words, *own_words]
+        return codes, words
+
+    def rules(self, features: Mapping[str, Named], language: str) -> list[str]:
         """Write every rule that a customer can meet as one line; learned rules with support, purity and value."""
-        kind = _KINDS[self.scheme.kind]
-        names = self.scheme.names(language)
-        codes = self.scheme.codes
-        lines = []
-        for i, rule in enumerate(kind.conditions(self.scheme, self.state)):
-            if any(condition.impossible for condition in rule):
-                continue
-            code = self.scheme.bought_levels[self._level_of_rule(i)]
-            words = (" 且 " if language == "zh" else " and ").join(c.text(features, language) for c in rule)
-            lines.append((codes.index(code), f"{names[codes.index(code)]} ({code}): {words}{self._facts(i, language)}"))
-        return [line for _, line in sorted(lines, key=lambda pair: -pair[0])]
-
-    def _level_of_rule(self, rule: int) -> int:
-        if self.scheme.kind == "share":
-            return rule
-        if self.scheme.kind == "rfm":
-            return int(rfm.levels_of_rules(self.scheme)[rule])
-        return int(self.state["level"][rule])
-
-    def _facts(self, rule: int, language: str) -> str:
-        if self.scheme.kind != "learned":
-            return ""
-        fact = self.state["leaves"][rule]
-        words = ("占比", "纯度", "后续价值") if language == "zh" else ("support", "purity", "value that followed")
-        figures = (f"{fact['support']:.1%}", f"{fact['purity']:.0%}", f"{round_readable(fact['value_mean']):,.10g}")
-        return f"  [{', '.join(f'{word} {figure}' for word, figure in zip(words, figures, strict=True))}]"
+        return rule_lines(self, features, language)
 
     def to_dict(self) -> dict[str, Any]:
         """Give scheme and state as plain data."""
-        return {"scheme": self.scheme.model_dump(mode="json"), "state": self.state}
+        return {"scheme": scheme_data(self.scheme), "state": self.state}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FittedScheme:
@@ -87,13 +132,12 @@ class FittedScheme:
         return cls(parse_scheme(data["scheme"], "bundle", (1,)), dict(data["state"]))
 
 
-def fit_scheme(
-    scheme: ShareScheme | RfmScheme | LearnedScheme, snapshot: pd.DataFrame, history: pd.DataFrame, seed: int
-) -> FittedScheme:
+def fit_scheme(scheme: Scheme, snapshot: pd.DataFrame, history: pd.DataFrame, seed: int) -> FittedScheme:
     """Freeze a scheme: cut points on the latest snapshot, learned rules on past snapshots whose outcome is observed.
 
-    Both frames are panels sorted by customer and date. Raises `ProjectError` where the scheme names a feature that is
-    not there, `DataError` where the snapshot has nobody who bought.
+    Both frames are panels sorted by customer and date. The scheme is settled on the features that are there: optional
+    parts without one are left out, and `state` lists them. Raises `ProjectError` where the scheme needs a feature that
+    is not there, `DataError` where the snapshot has nobody who bought.
     """
     bought = snapshot[snapshot["days_since_last"].notna()]
     if bought.empty:
@@ -101,22 +145,20 @@ def fit_scheme(
             f"scheme {scheme.code}: none of {len(snapshot)} customers has bought; "
             "check that data.transactions.columns.amount is above zero for a purchase"
         )
-    for score in _ranked(scheme):
-        if score.feature not in feature_names(snapshot):
-            raise ProjectError(
-                f"scheme {scheme.code}: feature {score.feature!r} is not built; "
-                f"there are {', '.join(feature_names(snapshot))}"
-            )
-        if bought[score.feature].isna().all():
-            raise DataError(f"scheme {scheme.code}: no customer has a {score.feature!r}; rank by another feature")
+    built = feature_names(snapshot)
+    scheme, left = settle(scheme, built)
+    for name in (*scheme.ranked(), *(when.feature for veto in scheme.veto for when in veto.when)):
+        if name not in built:
+            raise ProjectError(f"scheme {scheme.code}: feature {name!r} is not built; there are {', '.join(built)}")
+        if bought[name].isna().all():
+            raise DataError(f"scheme {scheme.code}: no customer has a {name!r}; rank by another feature")
     if isinstance(scheme, LearnedScheme):
         followed = history[history["days_since_last"].notna() & history["outcome_value"].notna()]
-        return FittedScheme(scheme, learned.fit(scheme, followed, seed))
-    return FittedScheme(scheme, _KINDS[scheme.kind].fit(scheme, bought))
-
-
-def _ranked(scheme: ShareScheme | RfmScheme | LearnedScheme) -> list[ShareScheme | Score]:
-    """List what names a feature to rank by."""
-    if isinstance(scheme, RfmScheme):
-        return [scheme.r, scheme.f, scheme.m]
-    return [scheme] if isinstance(scheme, ShareScheme) else []
+        state = learned.fit(scheme, followed, seed)
+    else:
+        state = KINDS[scheme.kind].fit(scheme, bought)
+    if scheme.veto:
+        state["veto"] = [[thresholds.fit_condition(scheme, when, bought) for when in v.when] for v in scheme.veto]
+    if left:
+        state["left_out"] = left
+    return FittedScheme(scheme, state)

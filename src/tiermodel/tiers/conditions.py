@@ -5,10 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
-from tiermodel.features.known import Feature
+__all__ = ["Condition", "Named", "Words", "number"]
 
-__all__ = ["Condition", "number"]
+
+class Named(Protocol):
+    """Have a name in both languages, as a feature does."""
+
+    @property
+    def zh(self) -> str:
+        """Give the Chinese name."""
+
+    @property
+    def en(self) -> str:
+        """Give the English name."""
+
+
+class Words(NamedTuple):
+    """Name what is no feature, such as the points of a composite."""
+
+    zh: str
+    en: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +44,7 @@ class Condition:
         """Tell whether no number lies within the bounds, as between two equal cut points."""
         return self.low >= self.high
 
-    def text(self, features: Mapping[str, Feature], language: str) -> str:
+    def text(self, features: Mapping[str, Named], language: str) -> str:
         """Write the condition as a person reads it."""
         entry = features.get(self.feature)
         name = self.feature if entry is None else (entry.zh if language == "zh" else entry.en)
@@ -34,7 +52,7 @@ class Condition:
         bounds = [f"{above} {number(self.low)}"] * (self.low > -math.inf) + [f"{below} {number(self.high)}"] * (
             self.high < math.inf
         )
-        words = (" 且 " if language == "zh" else " and ").join(bounds)
+        words = "" if self.impossible else (" 且 " if language == "zh" else " and ").join(bounds)
         if not words:
             only, anything = ("无", "任意") if language == "zh" else ("missing", "anything")
             words = only if self.missing else anything

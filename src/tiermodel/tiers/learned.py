@@ -20,10 +20,13 @@ from tiermodel.errors import DataError
 from tiermodel.features.panel import feature_names
 from tiermodel.features.tree import freeze, leaf_of
 from tiermodel.tiers.conditions import Condition
-from tiermodel.tiers.scheme import LearnedScheme
+from tiermodel.tiers.cuts import band_edges
+from tiermodel.tiers.kinds import LearnedScheme
 from tiermodel.tiers.segments import assign_segments, fit_segments
 
-__all__ = ["assign", "conditions", "fit"]
+__all__ = ["assign", "conditions", "fit", "levels_of_rules", "span"]
+
+Levels = NDArray[np.int64]
 
 
 def fit(scheme: LearnedScheme, frame: pd.DataFrame, seed: int) -> dict[str, Any]:
@@ -57,7 +60,18 @@ def fit(scheme: LearnedScheme, frame: pd.DataFrame, seed: int) -> dict[str, Any]
         for n in range(len(level))
     ]
     missing = [name for name in dict.fromkeys(tree["feature"]) if name is not None and frame[name].isna().any()]
-    return {"tree": tree, "level": level.tolist(), "leaves": facts, "may_miss": missing}
+    state = {"tree": tree, "level": level.tolist(), "leaves": facts, "may_miss": missing}
+    return state if scheme.stability is None else state | _bands(scheme, tree, frame)
+
+
+def _bands(scheme: LearnedScheme, tree: dict[str, list[Any]], frame: pd.DataFrame) -> dict[str, Any]:
+    """Give, for every split of the tree, the bounds that the band makes of its threshold."""
+    bands: dict[str, Any] = {"up": [], "down": []}
+    for name, threshold in zip(tree["feature"], tree["threshold"], strict=True):
+        pairs = {} if name is None else band_edges(scheme, [threshold], frame[name].to_numpy(dtype=np.float64))
+        for side, of_side in bands.items():
+            of_side.append(pairs[side][0] if pairs else None)
+    return bands
 
 
 def _rank_within_date(dates: NDArray[Any], value: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -93,6 +107,37 @@ def assign(
     """Give every buyer's level among `bought_levels`, and the rule that decided: the position of the leaf."""
     rule = leaf_of(state["tree"], frame)
     return np.array(state["level"])[rule], rule
+
+
+def span(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    """Give the lowest level within the band for moving up, and the highest within the band for moving down."""
+    return _reach(state, frame, "up")[0], _reach(state, frame, "down")[1]
+
+
+def _reach(state: dict[str, Any], frame: pd.DataFrame, side: str) -> tuple[Levels, Levels]:
+    """Give the lowest and the highest level of all leaves that the band leaves open."""
+    tree, levels = state["tree"], np.array(state["level"])
+    lowest, highest = np.full(len(frame), levels.max()), np.zeros(len(frame), dtype=np.int64)
+    here = {0: np.ones(len(frame), dtype=np.bool_)}
+    leaf = 0
+    for n, name in enumerate(tree["feature"]):  # children come after their parent
+        mask = here.pop(n)
+        if name is None:
+            lowest = np.where(mask, np.minimum(lowest, levels[leaf]), lowest)
+            highest = np.where(mask, np.maximum(highest, levels[leaf]), highest)
+            leaf += 1
+            continue
+        x = frame[name].to_numpy(dtype=np.float64)
+        low, high = state[side][n]
+        missing, missing_left = np.isnan(x), tree["missing_left"][n]
+        here[tree["left"][n]] = mask & np.where(missing, missing_left, x <= high)
+        here[tree["right"][n]] = mask & np.where(missing, not missing_left, x > low)
+    return lowest, highest
+
+
+def levels_of_rules(_scheme: LearnedScheme, state: dict[str, Any]) -> Levels:
+    """Give the level, among `bought_levels`, of every leaf."""
+    return np.array(state["level"])
 
 
 def conditions(_scheme: LearnedScheme, state: dict[str, Any]) -> list[list[Condition]]:

@@ -1,207 +1,31 @@
-"""Describe a tier scheme as data: ordered levels, how customers are assigned, and proof that it holds together."""
+"""Read schemes as data: presets, files or mappings, settled on the features that are there."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError
 
 from tiermodel.config import Project
 from tiermodel.errors import ProjectError
+from tiermodel.tiers.kinds import (
+    CompositeScheme,
+    LearnedScheme,
+    MatrixScheme,
+    RfmScheme,
+    ShareScheme,
+    ThresholdScheme,
+)
+from tiermodel.tiers.parts import without_defaults_that_came_later
 from tiermodel.yaml_source import YamlSource
 
-__all__ = [
-    "LearnedScheme",
-    "Level",
-    "RfmScheme",
-    "Scheme",
-    "ShareScheme",
-    "load_preset",
-    "load_scheme",
-    "parse_scheme",
-    "preset_names",
-]
+__all__ = ["Scheme", "load_preset", "load_scheme", "parse_scheme", "preset_names", "scheme_data", "settle"]
 
-Share = Annotated[float, Field(gt=0, le=1)]
-
-
-class _Data(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Level(_Data):
-    """Name one level. `key` marks the levels whose customers count as key accounts, `policy` is what they get."""
-
-    code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
-    name_zh: str
-    name_en: str
-    policy: str = ""
-    key: bool = False
-
-
-class _Scheme(_Data):
-    code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
-    name_zh: str
-    name_en: str
-    levels: Annotated[tuple[Level, ...], Field(min_length=2, max_length=12)]
-    no_purchase: str | None = None
-    """The level of customers without a purchase, decided by this rule alone; the lowest where it is not set."""
-
-    @model_validator(mode="after")
-    def _levels_hold_together(self) -> Self:
-        codes = self.codes
-        for name, values in (("code", codes), ("name_zh", self.names("zh")), ("name_en", self.names("en"))):
-            twice = sorted({v for v in values if values.count(v) > 1})
-            if twice:
-                raise ValueError(f"levels: {name} {twice[0]!r} is used twice")
-        if self.no_purchase is not None and self.no_purchase not in codes:
-            raise ValueError(f"no_purchase: {self.no_purchase!r} is not a level; levels are {', '.join(codes)}")
-        keys = [level.key for level in self.levels]
-        if keys != sorted(keys):
-            lowest = codes[keys.index(True)]
-            raise ValueError(
-                f"levels: {lowest!r} is a key level but a higher level is not; levels go from lowest to highest"
-            )
-        return self
-
-    @property
-    def codes(self) -> list[str]:
-        """List the codes, lowest first."""
-        return [level.code for level in self.levels]
-
-    def names(self, language: str) -> list[str]:
-        """List the names, lowest first."""
-        return [level.name_zh if language == "zh" else level.name_en for level in self.levels]
-
-    @property
-    def no_purchase_level(self) -> int:
-        """Give the number of the level for customers without a purchase."""
-        return 0 if self.no_purchase is None else self.codes.index(self.no_purchase)
-
-    @property
-    def bought_levels(self) -> list[str]:
-        """List the levels that customers with a purchase can reach, lowest first."""
-        return [code for code in self.codes if code != self.no_purchase]
-
-
-def _check_shares(shares: Mapping[str, float], scheme: _Scheme) -> None:
-    missing = [c for c in scheme.bought_levels if c not in shares]
-    unknown = [c for c in shares if c not in scheme.bought_levels]
-    if missing or unknown:
-        raise ValueError(f"shares: missing {missing}, not a level {unknown}; each of {scheme.bought_levels} needs one")
-    total = sum(shares.values())
-    if abs(total - 1) > 1e-9:
-        raise ValueError(f"shares: they add up to {total:g}, not 1")
-
-
-class ShareScheme(_Scheme):
-    """Give each level a share of the customers, or of the cumulated value, ranked by one feature."""
-
-    kind: Literal["share"]
-    feature: str
-    of: Literal["customers", "value"] = "customers"
-    shares: dict[str, Share]
-
-    @model_validator(mode="after")
-    def _shares_add_up(self) -> Self:
-        _check_shares(self.shares, self)
-        return self
-
-
-class Score(_Data):
-    """Score one feature from 1 to `bins`: at cut points given, or fitted as quantiles or Jenks natural breaks."""
-
-    feature: str
-    better: Literal["higher", "lower"] = "higher"
-    bins: Annotated[int, Field(ge=2, le=10)] = 5
-    cuts: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | Literal["quantile", "jenks"] = "quantile"
-
-    @model_validator(mode="after")
-    def _cuts_ascend(self) -> Self:
-        if isinstance(self.cuts, tuple):
-            if len(self.cuts) != self.bins - 1:
-                raise ValueError(f"cuts: {self.bins} bins need {self.bins - 1} cut points, not {len(self.cuts)}")
-            if any(a >= b for a, b in itertools.pairwise(self.cuts)):
-                raise ValueError(f"cuts: {list(self.cuts)} do not increase")
-        return self
-
-
-class Cell(_Data):
-    """Name the customers whose scores lie in the given sets, and their level."""
-
-    name_zh: str
-    name_en: str
-    level: str
-    r: tuple[int, ...]
-    f: tuple[int, ...]
-    m: tuple[int, ...]
-
-
-class RfmScheme(_Scheme):
-    """Score recency, frequency and money, and map every combination of scores to one named cell."""
-
-    kind: Literal["rfm"]
-    r: Score
-    f: Score
-    m: Score
-    cells: tuple[Cell, ...]
-
-    @model_validator(mode="after")
-    def _cells_partition_the_scores(self) -> Self:
-        for cell in self.cells:
-            if cell.level not in self.bought_levels:
-                raise ValueError(
-                    f"cells: {cell.name_en!r} goes to {cell.level!r}, which is not a level of customers who bought"
-                )
-        spans = [range(1, score.bins + 1) for score in (self.r, self.f, self.m)]
-        for cell in self.cells:
-            for axis, given, span in zip("RFM", (cell.r, cell.f, cell.m), spans, strict=True):
-                unknown = [s for s in given if s not in span]
-                if unknown:
-                    raise ValueError(
-                        f"cells: {cell.name_en!r} has {axis}{unknown[0]}, but scores go from 1 to {len(span)}"
-                    )
-        for combination in itertools.product(*spans):
-            found = [
-                cell.name_en
-                for cell in self.cells
-                if all(s in c for s, c in zip(combination, (cell.r, cell.f, cell.m), strict=True))
-            ]
-            if len(found) != 1:
-                where = "R{} F{} M{}".format(*combination)
-                what = "no cell" if not found else f"{len(found)} cells ({', '.join(found)})"
-                raise ValueError(f"cells: {where} belongs to {what}; each combination needs exactly one")
-        return self
-
-
-class LearnedScheme(_Scheme):
-    """Learn levels from the value that followed, or discover clusters; a tree of few leaves gives the rules."""
-
-    kind: Literal["learned"]
-    target: Literal["future_value", "clusters"] = "future_value"
-    shares: dict[str, Share] | None = None
-    max_leaves: Annotated[int, Field(ge=2, le=64)] = 12
-    min_leaf_share: Annotated[float, Field(gt=0, le=0.5)] = 0.02
-
-    @model_validator(mode="after")
-    def _target_and_shares_fit(self) -> Self:
-        if self.target == "future_value":
-            if self.shares is None:
-                raise ValueError("shares: target future_value needs a share for every level")
-            _check_shares(self.shares, self)
-        elif self.shares is not None:
-            raise ValueError("shares: clusters find their own sizes; leave shares out")
-        if self.max_leaves < len(self.bought_levels):
-            raise ValueError(f"max_leaves: {self.max_leaves} leaves cannot make {len(self.bought_levels)} levels")
-        return self
-
-
-Scheme = Annotated[ShareScheme | RfmScheme | LearnedScheme, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[ShareScheme | RfmScheme | LearnedScheme] = TypeAdapter(Scheme)
+Scheme = ShareScheme | ThresholdScheme | RfmScheme | CompositeScheme | MatrixScheme | LearnedScheme
+_ADAPTER: TypeAdapter[Scheme] = TypeAdapter(Annotated[Scheme, Field(discriminator="kind")])
 
 
 def _preset_folder() -> Path:
@@ -214,12 +38,18 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in _preset_folder().glob("*.yaml"))
 
 
-def load_scheme(project: Project) -> ShareScheme | RfmScheme | LearnedScheme:
+def load_scheme(project: Project) -> Scheme:
     """Read the project's scheme: a preset's name, the path of a scheme file, or the scheme itself.
 
-    `{longest}` and `{shortest}` in a feature's name become the project's window lengths. Raises `ProjectError` naming
-    the file and the key, cell or level at fault.
+    `{longest}`, `{middle}` and `{shortest}` in a feature's name become the project's window lengths. Raises
+    `ProjectError` naming the file and the key, cell or level at fault.
     """
+    scheme = _given(project)
+    stability = project.tiers.stability
+    return scheme if stability is None else scheme.model_copy(update={"stability": stability})
+
+
+def _given(project: Project) -> Scheme:
     given = project.tiers.scheme
     if isinstance(given, Mapping):
         return parse_scheme(given, "tiers.scheme", project.features.windows_days)
@@ -233,23 +63,24 @@ def load_scheme(project: Project) -> ShareScheme | RfmScheme | LearnedScheme:
     return _read_scheme(path, project.features.windows_days)
 
 
-def load_preset(name: str, windows_days: Iterable[int]) -> ShareScheme | RfmScheme | LearnedScheme:
+def load_preset(name: str, windows_days: Iterable[int]) -> Scheme:
     """Read a scheme that comes with the package, for the given window lengths."""
     return _read_scheme(_preset_folder() / f"{name}.yaml", windows_days)
 
 
-def _read_scheme(path: Path, windows_days: Iterable[int]) -> ShareScheme | RfmScheme | LearnedScheme:
+def _read_scheme(path: Path, windows_days: Iterable[int]) -> Scheme:
     source = YamlSource(path)
     read = source.read()
     source.refuse_problems()
     return parse_scheme(read, str(path), windows_days)
 
 
-def parse_scheme(data: Any, where: str, windows_days: Iterable[int]) -> ShareScheme | RfmScheme | LearnedScheme:
+def parse_scheme(data: Any, where: str, windows_days: Iterable[int]) -> Scheme:
     """Check a scheme given as data; `where` is what errors call it."""
-    windows = tuple(windows_days)
+    windows = sorted(windows_days)
+    named = {"longest": windows[-1], "middle": windows[(len(windows) - 1) // 2], "shortest": windows[0]}
     try:
-        return _ADAPTER.validate_python(_fill(data, {"longest": max(windows), "shortest": min(windows)}))
+        return _ADAPTER.validate_python(_fill(data, named))
     except ValidationError as error:
         lines = [
             f"{'.'.join(map(str, e['loc'][1:])) or 'scheme'}: {e['msg'].removeprefix('Value error, ')}"
@@ -267,3 +98,67 @@ def _fill(data: Any, windows: Mapping[str, int]) -> Any:
         for name, days in windows.items():
             data = data.replace(f"{{{name}}}", str(days))
     return data
+
+
+def scheme_data(scheme: Scheme) -> dict[str, Any]:
+    """Give a scheme as plain data, from which `parse_scheme` makes the same scheme."""
+    return without_defaults_that_came_later(scheme.model_dump(mode="json"))
+
+
+def settle(scheme: Scheme, built: Collection[str]) -> tuple[Scheme, list[str]]:
+    """Choose, of alternatives `a | b`, the first feature that is built; leave out optional parts whose feature is not.
+
+    Declared weights of the dimensions that stay are scaled to add up to one. Also list what was left out.
+    """
+    left: list[str] = []
+    data = _settled(scheme.model_dump(mode="json"), built, left)
+    return parse_scheme(data, f"scheme {scheme.code}", (1,)), left
+
+
+def _settled(data: Any, built: Collection[str], left: list[str]) -> Any:
+    if isinstance(data, list):
+        kept = [_settled(item, built, left) for item in data if not _missing(item, built, left)]
+        # a rule whose every condition is left out would take everybody
+        return [new for new in kept if not _emptied(new)]
+    if not isinstance(data, dict):
+        return data
+    had = {key: bool(value) for key, value in data.items()}
+    new = {key: _settled(value, built, left) for key, value in data.items()}
+    if isinstance(new.get("feature"), str) and "|" in new["feature"]:
+        names = [name.strip() for name in new["feature"].split("|")]
+        new["feature"] = next((name for name in names if name in built), names[-1])
+    if had.get("when") and not new["when"]:
+        new["_emptied"] = True
+    return _reweighed(data, new)
+
+
+def _missing(item: Any, built: Collection[str], left: list[str]) -> bool:
+    if not (isinstance(item, dict) and item.get("optional") and isinstance(item.get("feature"), str)):
+        return False
+    names = [name.strip() for name in item["feature"].split("|")]
+    gone = not any(name in built for name in names)
+    if gone:
+        left.append(names[0])
+    return gone
+
+
+def _emptied(item: Any) -> bool:
+    return isinstance(item, dict) and bool(item.pop("_emptied", False))
+
+
+def _reweighed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Scale declared weights, and keep those rows of AHP comparisons, that belong to the dimensions which stay."""
+    old, new = before.get("dimensions"), after.get("dimensions")
+    if not old or not new or len(old) == len(new):
+        return after
+    if before.get("weights") == "declared":
+        total = sum(d["weight"] for d in new)
+        return {**after, "dimensions": [{**d, "weight": d["weight"] / total} for d in new]}
+    if before.get("comparisons"):
+        stays = [n for n, d in enumerate(old) if any(set(_names(e)) <= set(_names(d)) for e in new)]
+        return {**after, "comparisons": [[before["comparisons"][i][j] for j in stays] for i in stays]}
+    return after
+
+
+def _names(dimension: Mapping[str, Any]) -> list[str]:
+    return [name.strip() for name in dimension["feature"].split("|")]

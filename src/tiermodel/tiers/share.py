@@ -9,53 +9,37 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.features.tree import roundest
 from tiermodel.tiers.conditions import Condition
-from tiermodel.tiers.scheme import ShareScheme
+from tiermodel.tiers.cuts import band_edges, level_of, share_cuts
+from tiermodel.tiers.kinds import ShareScheme
 
-__all__ = ["assign", "conditions", "fit"]
+__all__ = ["assign", "conditions", "fit", "levels_of_rules", "span"]
+
+Levels = NDArray[np.int64]
 
 
 def fit(scheme: ShareScheme, frame: pd.DataFrame) -> dict[str, Any]:
     """Find, on one snapshot of buyers, the value from which on each level starts."""
-    values = np.sort(frame[scheme.feature].to_numpy(dtype=np.float64))[::-1]
-    values = values[~np.isnan(values)]
-    if scheme.of == "customers":
-        reached = np.arange(1, len(values) + 1) / len(values)
-    else:
-        positive = np.maximum(values, 0.0)
-        reached = np.cumsum(positive) / max(positive.sum(), np.finfo(float).tiny)
-    cuts: list[float] = []
-    share = 0.0
-    for code in reversed(scheme.bought_levels[1:]):
-        share += scheme.shares[code]
-        cuts.append(_cut(values, reached, share))
-    return {"cuts": cuts[::-1], "may_miss": bool(frame[scheme.feature].isna().any())}
-
-
-def _cut(values: NDArray[np.float64], reached: NDArray[np.float64], share: float) -> float:
-    """Put the cut at a readable number between the last customer inside and the first outside, where there is one.
-
-    Equal values that straddle the share are inside or outside together, whichever comes nearer to it, unless nobody
-    would be left inside.
-    """
-    inside = values[min(int(np.searchsorted(reached, share - 1e-12)), len(values) - 1)]
-    first, last = np.flatnonzero(values == inside)[[0, -1]]
-    if 0 < first < last and share - reached[first - 1] < reached[last] - share - 1e-12:
-        inside = values[first - 1]
-    outside = values[values < inside]
-    if outside.size == 0:
-        return float(inside)
-    return roundest(float(inside), lambda cut: outside[0] < cut <= inside)
-
-
-def assign(
-    scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give every buyer's level among `bought_levels`, the lowest without a value, and the rule: the level itself."""
     values = frame[scheme.feature].to_numpy(dtype=np.float64)
-    level = np.searchsorted(np.array(state["cuts"]), np.where(np.isnan(values), -np.inf, values), side="right")
+    cuts = share_cuts(scheme.ordered(scheme.shares), values, of_value=scheme.of == "value", capacity=scheme.capacities)
+    return {"cuts": cuts, "may_miss": bool(np.isnan(values).any()), **band_edges(scheme, cuts, values)}
+
+
+def assign(scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    """Give every buyer's level among `bought_levels`, the lowest without a value, and the rule: the level itself."""
+    level = level_of(state["cuts"], frame[scheme.feature].to_numpy(dtype=np.float64))
     return level, level
+
+
+def span(scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    """Give the lowest level within the band for moving up, and the highest within the band for moving down."""
+    values = frame[scheme.feature].to_numpy(dtype=np.float64)
+    return level_of([high for _, high in state["up"]], values), level_of([low for low, _ in state["down"]], values)
+
+
+def levels_of_rules(scheme: ShareScheme, _state: dict[str, Any]) -> Levels:
+    """Give the level of every rule: its own number."""
+    return np.arange(len(scheme.bought_levels))
 
 
 def conditions(scheme: ShareScheme, state: dict[str, Any]) -> list[list[Condition]]:

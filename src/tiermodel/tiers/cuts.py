@@ -1,0 +1,160 @@
+"""Find cut points once, at numbers as round as the data allow: by shares, quantiles or natural breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiermodel.errors import ProjectError
+from tiermodel.features.tree import roundest
+from tiermodel.tiers.parts import BaseScheme, Score
+
+__all__ = ["band_edges", "level_of", "score_cuts", "scores_of", "share_cuts"]
+
+Floats = NDArray[np.float64]
+_JENKS_SAMPLE = 2_000
+
+
+def share_cuts(
+    shares: Mapping[str, float],
+    values: Floats,
+    *,
+    of_value: bool = False,
+    capacity: Mapping[str, int | None] | None = None,
+) -> list[float]:
+    """Find the value from which on each level starts, so that levels hold their share and keep their capacity.
+
+    `shares` go from the lowest level to the highest; `of_value` shares out the cumulated value, not the customers.
+    Raises `ProjectError` where so many customers tie that a capacity cannot be kept.
+    """
+    values = np.sort(values[~np.isnan(values)])[::-1]
+    if of_value:
+        positive = np.maximum(values, 0.0)
+        reached = np.cumsum(positive) / max(positive.sum(), np.finfo(float).tiny)
+    else:
+        reached = np.arange(1, len(values) + 1) / len(values)
+    cuts: list[float] = []
+    share, above = 0.0, 0
+    for code in reversed(list(shares)[1:]):
+        share += shares[code]
+        cut = _cut(values, reached, share)
+        most = (capacity or {}).get(code)
+        if most is not None and np.count_nonzero(values >= cut) - above > most:
+            cut = _cut_for(values, above, most, code)  # the rest finds its place below
+        above = int(np.count_nonzero(values >= cut))
+        cuts.append(cut)
+    return cuts[::-1]
+
+
+def _cut(values: Floats, reached: Floats, share: float) -> float:
+    """Put the cut at a readable number between the last customer inside and the first outside, where there is one.
+
+    Equal values that straddle the share are inside or outside together, whichever comes nearer to it, unless nobody
+    would be left inside.
+    """
+    inside = values[min(int(np.searchsorted(reached, share - 1e-12)), len(values) - 1)]
+    first, last = np.flatnonzero(values == inside)[[0, -1]]
+    if 0 < first < last and share - reached[first - 1] < reached[last] - share - 1e-12:
+        inside = values[first - 1]
+    outside = values[values < inside]
+    if outside.size == 0:
+        return float(inside)
+    return roundest(float(inside), lambda cut: outside[0] < cut <= inside)
+
+
+def _cut_for(values: Floats, above: int, most: int, code: str) -> float:
+    """Put the cut where at most so many customers are inside, beyond those above."""
+    first_out = values[above + most]
+    inside = values[values > first_out]
+    if len(inside) <= above:
+        ties = np.count_nonzero(values == first_out)
+        raise ProjectError(
+            f"levels: capacity {most} of {code!r} cannot be kept: {ties} customers tie at {first_out:g}; "
+            "rank by a finer feature, or raise it"
+        )
+    return roundest(float(inside[-1]), lambda cut: first_out < cut <= inside[-1])
+
+
+def score_cuts(score: Score, values: Floats) -> list[float]:
+    """Find the cut points of a score on the values of one snapshot of buyers."""
+    if not isinstance(score.cuts, str):
+        return list(score.cuts)
+    values = np.sort(values[~np.isnan(values)])
+    if score.cuts == "jenks":
+        found = _jenks(values, score.bins)
+    else:
+        at = np.arange(1, score.bins) / score.bins if score.quantiles is None else np.array(score.quantiles)
+        found = np.quantile(values, at, method="inverted_cdf").tolist()
+    # equal cut points stay: with many ties below, the scores between stay empty and the best is still the best
+    return [_cut_after(float(cut), values) for cut in found]
+
+
+def _cut_after(value: float, values: Floats) -> float:
+    """Put the cut at a readable number from the value on, before the next greater one."""
+    greater = values[values > value]
+    return value if greater.size == 0 else roundest(value, lambda cut: value <= cut < greater[0])
+
+
+def _jenks(values: Floats, bins: int) -> list[float]:
+    """Minimise the squared deviation within classes (Jenks 1967, Fisher 1958) on at most 2,000 quantiles.
+
+    Gives each class's greatest value but the last's; the first is repeated where there are fewer values than classes.
+    """
+    n = min(len(values), _JENKS_SAMPLE)
+    x = values[np.rint(np.linspace(0, len(values) - 1, n)).astype(np.int64)]
+    classes = min(bins, len(np.unique(x)))
+    total, square = np.append(0, np.cumsum(x)), np.append(0, np.cumsum(x * x))
+    start = np.arange(n)
+    cost = np.array([square[j] - total[j] ** 2 / max(j, 1) for j in range(n + 1)])
+    back = np.zeros((classes, n + 1), dtype=np.int64)
+    for k in range(1, classes):
+        nxt = np.full(n + 1, np.inf)
+        for j in range(k + 1, n + 1):
+            i = start[k:j]
+            within = square[j] - square[i] - (total[j] - total[i]) ** 2 / (j - i)
+            best = int(np.argmin(cost[i] + within))
+            nxt[j], back[k, j] = cost[i[best]] + within[best], i[best]
+        cost = nxt
+    ends, j = [], n
+    for k in range(classes - 1, 0, -1):
+        j = int(back[k, j])
+        ends.append(float(x[j - 1]))
+    return [min(ends, default=float(x[0]))] * (bins - classes) + ends[::-1]
+
+
+def scores_of(score: Score, cuts: Sequence[float], values: Floats) -> NDArray[np.int64]:
+    """Score from 1, as without a value; one on a cut point belongs to the lower side, so equal values share a score."""
+    rank = np.searchsorted(np.array(cuts), values, side="left")
+    return np.where(np.isnan(values), 1, 1 + rank if score.better == "higher" else score.bins - rank)
+
+
+def level_of(cuts: Sequence[float], values: Floats) -> NDArray[np.int64]:
+    """Count the cut points at or below each value; without a value, none."""
+    return np.searchsorted(np.array(cuts), np.where(np.isnan(values), -np.inf, values), side="right")
+
+
+def band_edges(scheme: BaseScheme, cuts: Sequence[float], values: Floats) -> dict[str, Any]:
+    """Move every cut point both ways past a share of the customers: `up` and `down` hold [lower, upper] of each.
+
+    A cut point is moved past at most half of those beyond it, so that the end of the scale stays within reach.
+    """
+    stability = scheme.stability
+    if stability is None:
+        return {}
+    values = np.sort(values[~np.isnan(values)])
+    return {
+        side: [[_moved(values, cut, -band), _moved(values, cut, band)] for cut in cuts]
+        for side, band in (("up", stability.up.band), ("down", stability.down.band))
+    }
+
+
+def _moved(values: Floats, cut: float, by: float) -> float:
+    n = len(values)
+    at = int(np.searchsorted(values, cut, side="left"))
+    steps = min(round(abs(by) * n), (n - at) // 2 if by > 0 else at // 2)
+    if steps == 0:
+        return float(cut)
+    return float(values[at + steps] if by > 0 else values[at - steps])

@@ -1,0 +1,323 @@
+"""What schemes are made of: levels, conditions, scored dimensions; each checks that it holds together."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tiermodel.config_tiers import Stability
+from tiermodel.tiers.weights import consistency_ratio
+
+__all__ = [
+    "Axis",
+    "BaseScheme",
+    "Data",
+    "Dimension",
+    "Index",
+    "Level",
+    "Number",
+    "Score",
+    "Share",
+    "Veto",
+    "When",
+    "check_shares",
+    "without_defaults_that_came_later",
+]
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+_MOST_INCONSISTENT = 0.10  # Saaty's limit
+
+
+class Data(BaseModel):
+    """Refuse unknown keys; never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Level(Data):
+    """Name one level. `key` marks key accounts, `policy` is what they get, `capacity` how many customers fit in."""
+
+    code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
+    name_zh: str
+    name_en: str
+    policy: str = ""
+    key: bool = False
+    capacity: Annotated[int, Field(ge=1)] | None = None
+
+
+class When(Data):
+    """Bound one feature by a number, or by the share of customers at its top or bottom, frozen at fit.
+
+    `feature` may name alternatives, `a | b`: the first that is built is meant. An `optional` condition is left out
+    where its feature is not built. Without a value nobody meets a condition, unless `missing` says so.
+    """
+
+    feature: str
+    at_least: Number | None = None
+    above: Number | None = None
+    at_most: Number | None = None
+    below: Number | None = None
+    top: Share | None = None
+    bottom: Share | None = None
+    missing: bool = False
+    optional: bool = False
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Self:
+        given = [k for k in ("at_least", "above", "at_most", "below", "top", "bottom") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"{self.feature}: needs one of at_least, above, at_most, below, top, bottom, not {given or 'none'}"
+            )
+        return self
+
+    @property
+    def bound(self) -> tuple[str, float]:
+        """Give the kind of the bound and its number."""
+        kinds = ("at_least", "above", "at_most", "below", "top", "bottom")
+        return next((k, float(v)) for k in kinds if (v := getattr(self, k)) is not None)
+
+    def implies(self, other: When) -> bool:
+        """Tell whether whoever meets this condition meets the other too."""
+        if self.feature != other.feature or (self.missing and not other.missing):
+            return False
+        (kind, mine), (theirs, bound) = self.bound, other.bound
+        if kind == theirs:
+            return mine >= bound if kind in {"at_least", "above"} else mine <= bound
+        return (kind, theirs) in {("above", "at_least"), ("below", "at_most")} and (
+            mine >= bound if kind == "above" else mine <= bound
+        )
+
+
+class Veto(Data):
+    """Hold customers who meet every condition, such as bad payers, at a level or below, whatever the scheme says."""
+
+    name_zh: str
+    name_en: str
+    highest: str
+    when: Annotated[tuple[When, ...], Field(min_length=1)]
+
+
+class BaseScheme(Data):
+    """Hold what every kind of scheme has: ordered levels, the rule for who never bought, vetoes, stability."""
+
+    code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
+    name_zh: str
+    name_en: str
+    levels: Annotated[tuple[Level, ...], Field(min_length=2, max_length=12)]
+    no_purchase: str | None = None
+    """The level of customers without a purchase, decided by this rule alone; the lowest where it is not set."""
+    key_share: Share | None = None
+    """The share of customers that the key levels are meant to hold; checked against `shares`."""
+    veto: tuple[Veto, ...] = ()
+    stability: Stability | None = None
+
+    @model_validator(mode="after")
+    def _levels_hold_together(self) -> Self:
+        codes = self.codes
+        for name, values in (("code", codes), ("name_zh", self.names("zh")), ("name_en", self.names("en"))):
+            twice = sorted({v for v in values if values.count(v) > 1})
+            if twice:
+                raise ValueError(f"levels: {name} {twice[0]!r} is used twice")
+        if self.no_purchase is not None and self.no_purchase not in codes:
+            raise ValueError(f"no_purchase: {self.no_purchase!r} is not a level; levels are {', '.join(codes)}")
+        keys = [level.key for level in self.levels]
+        if keys != sorted(keys):
+            lowest = codes[keys.index(True)]
+            raise ValueError(
+                f"levels: {lowest!r} is a key level but a higher level is not; levels go from lowest to highest"
+            )
+        for veto in self.veto:
+            if veto.highest not in self.bought_levels:
+                raise ValueError(
+                    f"veto: {veto.name_en!r} holds customers at {veto.highest!r}, which is not a level of customers "
+                    "who bought"
+                )
+        self._capacities_are_feasible()
+        return self
+
+    def _capacities_are_feasible(self) -> None:
+        capped = [level.code for level in self.levels if level.capacity is not None]
+        if not capped:
+            return
+        lowest = self.bought_levels[0]
+        if lowest in capped or self.no_purchase in capped:
+            at = lowest if lowest in capped else self.no_purchase
+            raise ValueError(f"levels: {at!r} cannot have a capacity: who finds no place above has to go there")
+        if getattr(self, "kind", "") not in {"share", "composite"} or getattr(self, "shares", None) is None:
+            raise ValueError(
+                f"levels: {capped[0]!r} has a capacity, which only a scheme that ranks customers by shares can keep"
+            )
+
+    @property
+    def codes(self) -> list[str]:
+        """List the codes, lowest first."""
+        return [level.code for level in self.levels]
+
+    def names(self, language: str) -> list[str]:
+        """List the names, lowest first."""
+        return [level.name_zh if language == "zh" else level.name_en for level in self.levels]
+
+    @property
+    def no_purchase_level(self) -> int:
+        """Give the number of the level for customers without a purchase."""
+        return 0 if self.no_purchase is None else self.codes.index(self.no_purchase)
+
+    @property
+    def bought_levels(self) -> list[str]:
+        """List the levels that customers with a purchase can reach, lowest first."""
+        return [code for code in self.codes if code != self.no_purchase]
+
+    @property
+    def capacities(self) -> dict[str, int | None]:
+        """Give every level's capacity."""
+        return {level.code: level.capacity for level in self.levels}
+
+    def ordered(self, shares: Mapping[str, float]) -> dict[str, float]:
+        """Put shares in the order of the levels, lowest first."""
+        return {code: shares[code] for code in self.bought_levels}
+
+    def ranked(self) -> Iterable[str]:
+        """List the features that the scheme cannot do without."""
+        return ()
+
+
+def check_shares(shares: Mapping[str, float], scheme: BaseScheme) -> None:
+    """Refuse shares that miss a level, name no level or do not add up; `ValueError` names them."""
+    missing = [c for c in scheme.bought_levels if c not in shares]
+    unknown = [c for c in shares if c not in scheme.bought_levels]
+    if missing or unknown:
+        raise ValueError(f"shares: missing {missing}, not a level {unknown}; each of {scheme.bought_levels} needs one")
+    total = sum(shares.values())
+    if abs(total - 1) > 1e-9:
+        raise ValueError(f"shares: they add up to {total:g}, not 1")
+    key = sum(shares[level.code] for level in scheme.levels if level.key and level.code in shares)
+    if scheme.key_share is not None and abs(key - scheme.key_share) > 1e-9:
+        raise ValueError(f"key_share: the key levels hold {key:g} of the customers, not {scheme.key_share:g}")
+
+
+class Dimension(Data):
+    """Score one feature from 0 to 100 by where it stood among the customers at fit; `weight` where it is declared."""
+
+    feature: str
+    weight: Share | None = None
+    better: Literal["higher", "lower"] = "higher"
+    optional: bool = False
+
+
+class Index(Data):
+    """Weigh dimensions into points from 0 to 100; weights are declared, or found by entropy, CRITIC or AHP.
+
+    Entropy (Shannon) and CRITIC (Diakoulaki, Mavrotas and Papayannakis 1995) weigh a dimension by how much it tells
+    customers apart; `comparisons` is the matrix of an analytic hierarchy process (Saaty 1980), in the order of the
+    dimensions. A missing dimension is left out of a customer's mean (`drop`), or counts as 0 (`worst`) or 50
+    (`middle`).
+    """
+
+    dimensions: Annotated[tuple[Dimension, ...], Field(max_length=12)]
+    weights: Literal["declared", "entropy", "critic", "ahp"] = "declared"
+    comparisons: tuple[tuple[Annotated[float, Field(gt=0, le=9)], ...], ...] | None = None
+    missing: Literal["drop", "worst", "middle"] = "drop"
+
+    @model_validator(mode="after")
+    def _weights_hold_together(self) -> Self:
+        names, n = [d.feature for d in self.dimensions], len(self.dimensions)
+        if len(set(names)) < n:
+            raise ValueError(f"dimensions: {max(names, key=names.count)!r} is there twice")
+        declared = [d.feature for d in self.dimensions if d.weight is not None]
+        if self.weights == "declared":
+            if len(declared) < n:
+                raise ValueError(f"dimensions: {next(x for x in names if x not in declared)!r} has no weight")
+            total = sum(d.weight or 0.0 for d in self.dimensions)
+            if n and abs(total - 1) > 1e-6:
+                raise ValueError(f"dimensions: weights add up to {total:g}, not 1")
+        elif declared:
+            raise ValueError(f"dimensions: {declared[0]!r} has a weight, but weights are found by {self.weights}")
+        if (self.comparisons is not None) != (self.weights == "ahp"):
+            raise ValueError("comparisons: weights: ahp needs them, and nothing else does")
+        self._comparisons_hold_together()
+        return self
+
+    def _comparisons_hold_together(self) -> None:
+        matrix, names = self.comparisons, [d.feature for d in self.dimensions]
+        if matrix is None:
+            return
+        if len(matrix) != len(names) or any(len(row) != len(names) for row in matrix):
+            raise ValueError(f"comparisons: {len(names)} dimensions need {len(names)} rows of {len(names)} numbers")
+        for (i, a), (j, b) in itertools.combinations_with_replacement(enumerate(names), 2):
+            if abs(matrix[i][j] * matrix[j][i] - 1) > 0.02:
+                raise ValueError(
+                    f"comparisons: {a!r} over {b!r} is {matrix[i][j]:g}, the other way {matrix[j][i]:g}; "
+                    "one must be 1 over the other"
+                )
+        ratio = consistency_ratio(matrix)
+        if ratio > _MOST_INCONSISTENT:
+            raise ValueError(
+                f"comparisons: they contradict each other (consistency ratio {ratio:.2f}, at most 0.10 is usual)"
+            )
+
+
+class Score(Data):
+    """Score one feature from 1 to `bins`: at cut points given, or fitted as quantiles or Jenks natural breaks.
+
+    `quantiles` names other shares than equal ones, such as [0.5, 0.8] for the lower half, the next 30 % and the rest.
+    """
+
+    feature: str
+    better: Literal["higher", "lower"] = "higher"
+    bins: Annotated[int, Field(ge=2, le=10)] = 5
+    cuts: tuple[Number, ...] | Literal["quantile", "jenks"] = "quantile"
+    quantiles: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = None
+
+    @model_validator(mode="after")
+    def _cuts_ascend(self) -> Self:
+        if self.quantiles is not None and self.cuts != "quantile":
+            raise ValueError("quantiles: they need cuts: quantile")
+        for what, given in (("cuts", self.cuts), ("quantiles", self.quantiles)):
+            if not isinstance(given, tuple):
+                continue
+            if len(given) != self.bins - 1:
+                raise ValueError(f"{what}: {self.bins} bins need {self.bins - 1} cut points, not {len(given)}")
+            if any(a >= b for a, b in itertools.pairwise(given)):
+                raise ValueError(f"{what}: {list(given)} do not increase")
+        return self
+
+
+class Axis(Score):
+    """Name one axis of a matrix: a scored feature, or the points of an index of several dimensions."""
+
+    name_zh: str
+    name_en: str
+    feature: str = ""
+    index: Index | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.feature) == (self.index is not None):
+            raise ValueError(f"axes: {self.name_en!r} needs either a feature or an index")
+        return self
+
+
+def without_defaults_that_came_later(data: dict[str, Any]) -> dict[str, Any]:
+    """Leave out keys that older schemes do not have where they are not set, so that versions stay what they were."""
+    later: dict[str, Any] = {
+        "key_share": None,
+        "veto": [],
+        "stability": None,
+        "quantiles": None,
+        "capacity": None,
+        "learner": "tree",
+    }
+    kept = {k: v for k, v in data.items() if not (k in later and v == later[k])}
+    return {
+        k: without_defaults_that_came_later(v)
+        if isinstance(v, dict)
+        else [without_defaults_that_came_later(x) if isinstance(x, dict) else x for x in v]
+        if isinstance(v, list)
+        else v
+        for k, v in kept.items()
+    }

@@ -1,0 +1,129 @@
+"""Rules as SQL, executed: the same tier as the scheme for every row, on DuckDB, PostgreSQL and Spark's grammar."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import sqlglot
+
+from postgres import binaries, postgres
+from test_schemes import LEARNED, SHARE, WINDOWS, people
+from tiermodel.errors import ProjectError
+from tiermodel.tiers.assign import FittedScheme, fit_scheme
+from tiermodel.tiers.scheme import load_preset, parse_scheme, preset_names
+from tiermodel.tiers.sql import scheme_sql
+
+VETO: dict[str, Any] = {
+    **SHARE,
+    "code": "veto",
+    "veto": [{"name_zh": "否", "name_en": "no", "highest": "mid", "when": [{"feature": "gap_days_mean", "above": 30}]}],
+}
+FRAME = people(2000, prospects=40)
+SCHEMES = {name: load_preset(name, WINDOWS) for name in preset_names()}
+SCHEMES |= {"veto": parse_scheme(VETO, "test", WINDOWS), "tree": parse_scheme(LEARNED, "test", WINDOWS)}
+FITTED: dict[str, FittedScheme] = {name: fit_scheme(scheme, FRAME, FRAME, 7) for name, scheme in SCHEMES.items()}
+
+
+def numbers_of(state: Any) -> Iterator[float]:
+    """List every number that a scheme froze: cut points, thresholds, bounds."""
+    if isinstance(state, dict):
+        for key, value in state.items():
+            if key not in {"leaves", "sensitivity", "weights"}:
+                yield from numbers_of(value)
+    elif isinstance(state, list):
+        for value in state:
+            yield from numbers_of(value)
+    elif isinstance(state, float):
+        yield state
+
+
+def probes(fitted: FittedScheme, rows: int) -> pd.DataFrame:
+    """Draw rows on and beside every threshold, in double and single precision, infinite, missing, and as people are."""
+    draw = np.random.default_rng(5)
+    edges = np.unique(list(numbers_of(fitted.state)))
+    single = edges.astype(np.float32)
+    beside = [np.nextafter(edges, np.inf), np.nextafter(edges, -np.inf)]
+    beside += [np.nextafter(single, np.float32(np.inf)), np.nextafter(single, np.float32(-np.inf)), single]
+    pool = np.concatenate([edges, *(b.astype(np.float64) for b in beside), [np.nan, np.inf, -np.inf, 0.0, -0.0]])
+    frame = FRAME.iloc[draw.integers(0, len(FRAME), rows)].reset_index(drop=True)
+    for name in frame.columns.drop(["customer_id", "as_of"]):
+        odd = draw.random(rows) < 0.4
+        frame.loc[odd, name] = draw.choice(pool, int(odd.sum()))
+    return frame.assign(customer_id=[f"p{i:06d}" for i in range(rows)])
+
+
+def assert_equal_to_scheme(found: pd.DataFrame, fitted: FittedScheme, frame: pd.DataFrame) -> None:
+    found = found.sort_values("customer_id").reset_index(drop=True)
+    assert found["customer_id"].tolist() == frame["customer_id"].tolist()
+    level, _ = fitted.assign(frame)
+    np.testing.assert_array_equal(found["tier"].to_numpy(), level)
+    assert found["tier_code"].tolist() == [fitted.scheme.codes[k] for k in level]
+
+
+def tiers_in_duckdb(fitted: FittedScheme, frame: pd.DataFrame) -> pd.DataFrame:
+    """Run the rules in DuckDB; half of the missing values are NaN there, half NULL."""
+    with duckdb.connect() as connection:
+        nulls = pa.Table.from_pandas(frame.iloc[::2], preserve_index=False)
+        nans = {name: pa.array(frame[name].iloc[1::2].to_numpy(), from_pandas=False) for name in frame}
+        both = pa.concat_tables([nulls, pa.table(nans).cast(nulls.schema)])
+        connection.from_arrow(both).create_view("features")
+        return connection.sql(scheme_sql(fitted)).df()
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_duckdb_gives_every_row_the_tier_of_the_scheme(name: str) -> None:
+    fitted = FITTED[name]
+    frame = probes(fitted, 5_000)
+    assert_equal_to_scheme(tiers_in_duckdb(fitted, frame), fitted, frame)
+
+
+@pytest.mark.parametrize("name", ["learned", "rfm", "rfm_score", "five_levels", "pyramid"])
+def test_a_hundred_thousand_rows_give_no_mismatch(name: str) -> None:
+    fitted = FITTED[name]
+    frame = probes(fitted, 100_000)
+    assert_equal_to_scheme(tiers_in_duckdb(fitted, frame), fitted, frame)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    if binaries() is None:
+        pytest.skip("PostgreSQL is not installed")
+    with postgres() as address:
+        yield address
+
+
+def test_postgresql_gives_every_row_the_tier_of_the_scheme(server: str) -> None:
+    import adbc_driver_postgresql.dbapi as adbc  # noqa: PLC0415
+
+    with adbc.connect(server) as connection, connection.cursor() as cursor:
+        for name, fitted in FITTED.items():
+            frame = probes(fitted, 100_000 if name == "learned" else 4_000)
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+            # NaN as NaN, as other writers leave it
+            spend = pa.array(frame["net_amount_365d"].to_numpy(), from_pandas=False)
+            table = table.set_column(table.column_names.index("net_amount_365d"), "net_amount_365d", spend)
+            cursor.adbc_ingest("features", table, mode="replace")
+            connection.commit()
+            cursor.execute(scheme_sql(fitted, "postgres"))
+            assert_equal_to_scheme(cursor.fetch_arrow_table().to_pandas(), fitted, frame)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_spark_reads_what_is_written_for_it(name: str) -> None:
+    text = scheme_sql(FITTED[name], "spark", "graded.features")
+    assert sqlglot.parse_one(text, read="spark").sql("spark") == sqlglot.transpile(text, read="spark", write="spark")[0]
+    assert '"' not in text
+
+
+def test_names_are_quoted_and_what_cannot_be_written_is_refused() -> None:
+    assert 'FROM "my schema"."feature table"' in scheme_sql(FITTED["pyramid"], table="my schema.feature table")
+    with pytest.raises(ProjectError, match="dialect 'oracle': rules are written for duckdb, postgres, spark"):
+        scheme_sql(FITTED["pyramid"], "oracle")
+    assert json.dumps(FITTED["kaism"].to_dict())
