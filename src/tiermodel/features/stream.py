@@ -297,7 +297,7 @@ def _refuse_overflow(
     if reach[worst] >= _LARGEST_SUM:
         customer = named(customers[worst : worst + 1])[0].as_py()
         raise DataError(
-            f"customer {customer!r}: amounts add up to {reach[worst] / MONEY:.3g}, more than 64 bits "
+            f"TM2044 customer {customer!r}: amounts add up to {reach[worst] / MONEY:.3g}, more than 64 bits "
             "hold; check the amount expression, or give amounts in a larger unit"
         )
 
