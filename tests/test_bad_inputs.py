@@ -292,8 +292,10 @@ AMOUNTS = [
     fine("amounts of every right form", "".join(f"A{n},2024-01-01,{v},x\n" for n, v in enumerate(
         ("1", "+1", "-1.5", ".5", "5.", "1e3", "1E-3", " 7 ", "0"))), {f"A{n}" for n in range(9)}),
     Case("B116 sums beyond reason", HEADER + b"A,2024-01-01,90000000000000,x\n" * 1000, "TM2044", code=3),
+    fine("amounts of 10 billion", "A,2024-01-01,10000000000,x\nB,2024-01-01,-999999999999.9999,x\n", {"A", "B"}),
+    Case("whole amounts so large", parquet(amount=pa.array([10**10, 10**12, -(10**11)])), used=3, file="a.parquet"),
     refused("sums beyond 64 bits", HEADER + b"".join(b"A,2024-01-01,%d,x\n" % (10**12 - n) for n in range(2000)),
-            "", code=3),
+            "more than 64 bits hold"),
     Case("B118 all the same", HEADER + b"".join(b"K%d,2024-01-01,10.00,x\n" % n for n in range(50)), used=50),
     Case("B119 refunds only", HEADER + b"".join(b"K%d,2024-01-01,-10.00,x\n" % n for n in range(50)), used=50),
     fine("B124 return without purchase", "A,2024-01-01,-5,x\n", {"A"}),

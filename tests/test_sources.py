@@ -219,7 +219,7 @@ def test_files_with_names_are_joined_by_a_query(tmp_path: Path) -> None:
     found = stream(load_project(write_project(tmp_path, **place)))
     assert plain(found) == WANTED
     assert len({row["category_key"] for row in found}) == 2
-    with pytest.raises(ProjectError, match=r"data\.transactions\.query: .*It may use: sales, members"):
+    with pytest.raises(ProjectError, match=r"data\.transactions\.query: .*It may use: members, sales"):
         open_history(load_project(write_project(tmp_path, **{**place, "query": "SELECT * FROM sale"})))
 
 
