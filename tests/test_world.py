@@ -215,7 +215,7 @@ def test_a_model_beats_chance_and_nears_but_does_not_pass_what_can_be_known(tmp_
     worse, chance = losses(said) - losses(known), losses(np.full(len(truth), truth.mean()))
     assert worse.mean() > -3 * worse.std() / np.sqrt(len(truth))
     assert losses(said).mean() < chance.mean()
-    assert (chance - losses(said)).mean() / (chance - losses(known)).mean() > 0.9
+    assert (chance - losses(said)).mean() / (chance - losses(known)).mean() > 0.8
     assert auc((truth > 0.5).astype(float), said) > 0.8
     for part in np.array_split(np.argsort(said, kind="stable"), 5):  # calibration against the truth
         error = 4 * truth[part].std() / np.sqrt(len(part))

@@ -180,8 +180,8 @@ def make_world(
 ) -> World:
     """Draw a world; the same arguments give the same bits, and fewer customers are the first of more.
 
-    `days` are seen in the tables, `future_days` after them in the truth alone; `season` (0–1) is how far the rates go up
-    in December and down in June. Ids begin with `mark`; some are Chinese.
+    `days` are seen in the tables, `future_days` after them in the truth alone; `season` (0–1) is how far rates go up in
+    December and down in June. Ids begin with `mark`; some are Chinese.
     """
     day = np.arange(days + future_days)
     rates = 1 + season * np.cos(2 * np.pi * (day + first_day.timetuple().tm_yday - 345) / 365.25)
