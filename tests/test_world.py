@@ -194,27 +194,29 @@ def test_csv_says_the_same_as_parquet(world: World, project: Project, tmp_path: 
 # models
 
 
-def test_a_model_beats_chance_and_nears_but_does_not_pass_what_can_be_known(world: World, project: Project) -> None:
-    settings = {"features": {"windows_days": [60, 365]}, "panel": {"every_days": 30, "snapshots": 6}}
-    quick = Project.model_validate({**project.model_dump(), **settings})
+def test_a_model_beats_chance_and_nears_but_does_not_pass_what_can_be_known(tmp_path: Path) -> None:
+    # without a season, which half a year of snapshots cannot know; of purchases alone, as the bound is
+    world = make_world(seed=11, customers=3_000, season=0.0)
+    found = load_project(world.write(tmp_path)).model_dump()
+    found |= {"features": {"windows_days": [60, 365]}, "panel": {"every_days": 30, "snapshots": 6}}
+    found["data"] = {"transactions": found["data"]["transactions"]}
+    quick = Project.model_validate(found)
     bundle = train(quick, AS_OF).bundle
-    frame = build_panel(quick, [AS_OF])
-    scored = predict(bundle, frame).set_index("customer_id")["churn_risk"].dropna()
-    told = {given: world.p_silent(AS_OF, HORIZON, given=given).reindex(scored.index) for given in ("truth", "history")}
-    # judged by the true probabilities: less noise than what happened once, and the same in expectation
-    truth = told["truth"].to_numpy()
+    scored = predict(bundle, build_panel(quick, [AS_OF])).set_index("customer_id")["churn_risk"].dropna()
+    said = scored.to_numpy()
+    truth = world.p_silent(AS_OF, HORIZON).reindex(scored.index).to_numpy()
+    known = world.p_silent(AS_OF, HORIZON, given="history").reindex(scored.index).to_numpy()
 
-    def loss(predicted: NDArray[np.float64]) -> float:
+    def losses(predicted: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Judge by the true probabilities: less noise than what happened once, and the same in expectation."""
         p = np.clip(predicted, 1e-6, 1 - 1e-6)
-        return float(-np.mean(truth * np.log(p) + (1 - truth) * np.log(1 - p)))
+        return -(truth * np.log(p) + (1 - truth) * np.log(1 - p))
 
-    model, best, chance = (
-        loss(scored.to_numpy()),
-        loss(told["history"].to_numpy()),
-        loss(np.full(len(truth), truth.mean())),
-    )
-    assert best < model < chance
-    assert (chance - model) / (chance - best) > 0.8
-    assert auc((truth > 0.5).astype(float), scored.to_numpy()) > 0.8
-    for part in np.array_split(np.argsort(scored.to_numpy(), kind="stable"), 5):  # calibration against the truth
-        assert abs(scored.iloc[part].mean() - truth[part].mean()) < 0.06
+    worse, chance = losses(said) - losses(known), losses(np.full(len(truth), truth.mean()))
+    assert worse.mean() > -3 * worse.std() / np.sqrt(len(truth))
+    assert losses(said).mean() < chance.mean()
+    assert (chance - losses(said)).mean() / (chance - losses(known)).mean() > 0.8
+    assert auc((truth > 0.5).astype(float), said) > 0.8
+    for part in np.array_split(np.argsort(said, kind="stable"), 5):  # calibration against the truth
+        error = 4 * truth[part].std() / np.sqrt(len(part))
+        assert abs(said[part].mean() - truth[part].mean()) < 0.02 + error

@@ -74,7 +74,7 @@ class World:
         """Give P(no purchase in the outcome window) of everyone who bought before `as_of`, by customer.
 
         Given the truth at that date: the rates, and whether the customer is still there. Given the history: the rates,
-        but only the purchases tell whether the customer is still there; no model that sees purchases can know more.
+        but only the purchases tell whether the customer is still there; no model of purchases alone can know more.
         """
         now, people = self._day(as_of), self._people
         known = people["start"] < now
@@ -175,17 +175,19 @@ def make_world(
     first_day: date = date(2022, 1, 1),
     days: int = 730,
     future_days: int = 365,
+    season: float = 0.25,
     mark: str = "C",
 ) -> World:
     """Draw a world; the same arguments give the same bits, and fewer customers are the first of more.
 
-    `days` are seen in the tables, `future_days` after them in the truth alone. Ids begin with `mark`; some are Chinese.
+    `days` are seen in the tables, `future_days` after them in the truth alone; `season` (0–1) is how far rates go up in
+    December and down in June. Ids begin with `mark`; some are Chinese.
     """
     day = np.arange(days + future_days)
-    season = 1 + 0.25 * np.cos(2 * np.pi * (day + first_day.timetuple().tm_yday - 345) / 365.25)
-    season *= np.where((day + first_day.weekday()) % 7 >= 5, 1.3, 0.88)
+    rates = 1 + season * np.cos(2 * np.pi * (day + first_day.timetuple().tm_yday - 345) / 365.25)
+    rates *= np.where((day + first_day.weekday()) % 7 >= 5, 1.3, 0.88)
     blocks = [
-        draw_block(np.random.default_rng([seed, first]), first, days, season) for first in range(0, customers, BLOCK)
+        draw_block(np.random.default_rng([seed, first]), first, days, rates) for first in range(0, customers, BLOCK)
     ]
     found = {name: _joined([block[name] for block in blocks], customers) for name in blocks[0]}
     people = {name: column[:customers] for name, column in found.pop("people").items()}
@@ -196,7 +198,7 @@ def make_world(
         last_day=first_day + timedelta(days - 1),
         truth=_truth(people, ids, np.datetime64(first_day)),
         tables=tables,
-        _season=season,
+        _season=rates,
         _people=people,
         _rows={name: found["transactions"][name] for name in ("customer", "day", "amount", "cost")},
     )
