@@ -255,7 +255,9 @@ def test_a_model_of_noise_loses_and_the_run_says_so(trained: TrainedWorld, monke
 
 def test_baselines_do_what_their_names_say(trained: TrainedWorld) -> None:
     frame = build_panel(trained.project, [date(2023, 6, 1)], with_outcome=True)
-    test = Shown(trained.project, frame, frame.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan)))
+    tier = (frame["net_amount_total"] > 100).to_numpy().astype(np.int64)
+    hidden = frame.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))
+    test = Shown(trained.project, frame, hidden, lambda rows: tier[: len(rows)])
     bought = frame["outcome_purchase_days"] > 0
     np.testing.assert_allclose(baselines.CHURN_BASELINES["rate"](test), 1 - bought.mean())
     seen = np.minimum(frame["days_since_first"], 365)

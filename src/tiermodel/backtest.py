@@ -18,16 +18,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tiermodel.backtest_tiers import tier_results
+from tiermodel.backtest_tiers import levels_at, tier_results
 from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES, Test
+from tiermodel.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.engines.chosen import open_history
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import outcome_span
 from tiermodel.features.panel import KEYS, Tally, build_panel
+from tiermodel.learning_curve import learning_curve
 from tiermodel.models.churn import at_risk
 from tiermodel.models.metrics import auc, churn_metrics, ece_null_band, gini, log_loss, paired_bootstrap, value_metrics
 from tiermodel.models.profit import Campaign, concentration, expected_maximum_profit
+from tiermodel.models.slices import groups, slice_figures
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
 from tiermodel.tables.output import plain, write_json, write_table
@@ -119,6 +122,8 @@ def backtest(
         "churn": [],
         "value": [],
         "concentration": [],
+        "slices": [],
+        "learning_curve": [],
         "tiers": [],
         "comparisons": [],
         "notes": [],
@@ -127,7 +132,13 @@ def backtest(
     for day in dates:
         say(f"{day}: training")
         with threadpool_limits(limits=1):  # as in training
-            frames.append(_one_date(project, panel, day, history, results, say))
+            bundle, frame = _one_date(project, panel, day, history, results, say)
+        frames.append(frame)
+    say(f"{dates[-1]}: learning from less history")
+    with threadpool_limits(limits=1):
+        trained_on = training_dates(project, dates[-1], history.first_day)
+        curve = learning_curve(project, panel, dates[-1], trained_on, bundle, results["notes"])
+        results["learning_curve"] += curve
     done = Backtest(plain(results), pd.concat(frames, ignore_index=True), tally.accounts)
     if out is not None:
         write_json(done.results, Path(out))
@@ -138,8 +149,8 @@ def backtest(
 
 def _one_date(
     project: Project, panel: pd.DataFrame, day: date, history: History, results: dict[str, Any], say: Say
-) -> pd.DataFrame:
-    """Train as of one date, predict its customers, add the figures to `results`, give the predictions."""
+) -> tuple[Bundle, pd.DataFrame]:
+    """Train as of one date, predict its customers, add the figures to `results`, give the model and predictions."""
     now = pd.Timestamp(day)
     trained_on = training_dates(project, day, history.first_day)
     wanted = {pd.Timestamp(d) for d in panel_dates(project, day, history.first_day)}
@@ -155,11 +166,13 @@ def _one_date(
         customers["outcome_value"],
     )
     active = project.churn.active_days
-    risk = Test(project, past[at_risk(active, past)], hidden[at_risk(active, hidden)])
+    risk = Test(
+        project, past[at_risk(active, past)], hidden[at_risk(active, hidden)], lambda f: bundle.scheme.assign(f)[0]
+    )
     rows = risk.now.index
     churn = {_OURS: bundle.churn.predict(bundle.inputs.matrix(risk.now))}
     churn |= {name: baseline(risk) for name, baseline in CHURN_BASELINES.items()}
-    everyone = Test(project, past, hidden)
+    everyone = Test(project, past, hidden, risk.grade)
     value = {_OURS: bundle.value.predict(bundle.inputs.matrix(hidden))}
     value |= {name: baseline(everyone) for name, baseline in VALUE_BASELINES.items()}
     churned = frame["churned"].to_numpy()[rows]
@@ -179,12 +192,30 @@ def _one_date(
     results["concentration"].append({"as_of": str(day), **concentration(frame["value"].to_numpy())})
     low, high = bundle.value.interval(value[_OURS])
     frame["value_low"], frame["value_high"] = low, high
+    results["slices"] += _slices(project, panel, customers, frame, bundle)
     results["tiers"] += tier_results(project, panel, day, bundle, results["notes"])
     results["comparisons"] += [
         *_compare(project, "churn", day, churned, churn),
         *_compare(project, "value", day, frame["value"].to_numpy(), value),
     ]
-    return frame
+    return bundle, frame
+
+
+def _slices(
+    project: Project, panel: pd.DataFrame, customers: pd.DataFrame, frame: pd.DataFrame, bundle: Bundle
+) -> Iterator[dict[str, Any]]:
+    """Give our figures by group; sets of tiers and intervals of value should hold nine of ten in every tier."""
+    day = frame["as_of"].iloc[0]
+    low, high = bundle.tier.sets(bundle.tier.predict(bundle.inputs.matrix(customers)))
+    later = levels_at(panel, bundle.scheme, day + timedelta(outcome_span(project.outcome)), customers["customer_id"])
+    held = np.where(np.isnan(later), np.nan, (low <= later) & (later <= high))
+    told = pd.DataFrame({
+        "churned": frame["churned"], "risk": frame[f"churn_{_OURS}"], "value": frame["value"],
+        "expected": frame[f"value_{_OURS}"], "low": frame["value_low"], "high": frame["value_high"], "held": held,
+    })  # fmt: skip
+    by = groups(customers, bundle.scheme.assign(customers)[0], bundle.scheme.scheme.codes)
+    for row in slice_figures(by, told):
+        yield {"as_of": str(day.date()), **row}
 
 
 def _ece_by_chance(predicted: Floats) -> float:

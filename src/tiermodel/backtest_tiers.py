@@ -19,7 +19,7 @@ from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.scheme import load_preset, preset_names
 from tiermodel.tiers.stability import replay
 
-__all__ = ["tier_results"]
+__all__ = ["levels_at", "tier_results"]
 
 _DRAWS = 200
 
@@ -58,7 +58,7 @@ def _figures(project: Project, panel: pd.DataFrame, day: date, fitted: FittedSch
     moved = level != before
     back = ~np.isnan(two_before) & both & moved & (level == two_before)
     moved_before = ~np.isnan(two_before) & (before != two_before)
-    later = _levels_at(panel, fitted, now + timedelta(outcome_span(project.outcome)), customers)
+    later = levels_at(panel, fitted, now + timedelta(outcome_span(project.outcome)), customers)
     low, high = _capture_interval(key, value, project.seed)
     return {
         "scheme": fitted.scheme.code,
@@ -102,7 +102,7 @@ def _forecast(project: Project, panel: pd.DataFrame, day: date, bundle: Bundle) 
     now = pd.Timestamp(day)
     snapshot = panel[panel["as_of"] == now].reset_index(drop=True)
     p = bundle.tier.predict(bundle.inputs.matrix(snapshot))
-    later = _levels_at(panel, bundle.scheme, now + timedelta(outcome_span(project.outcome)), snapshot["customer_id"])
+    later = levels_at(panel, bundle.scheme, now + timedelta(outcome_span(project.outcome)), snapshot["customer_id"])
     low, high = bundle.tier.sets(p)
     known = ~np.isnan(later)
     forecast = np.rint(p @ np.arange(p.shape[1])).astype(np.int64)
@@ -112,7 +112,7 @@ def _forecast(project: Project, panel: pd.DataFrame, day: date, bundle: Bundle) 
     }
 
 
-def _levels_at(
+def levels_at(
     panel: pd.DataFrame, fitted: FittedScheme, when: pd.Timestamp, customers: pd.Series
 ) -> NDArray[np.float64]:
     """Give the customers' levels at another date; NaN where they, or the date, are not in the panel."""

@@ -25,11 +25,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Test:
-    """Hold what a baseline may see: past snapshots with outcomes, and the customers at the test date without theirs."""
+    """Hold what a baseline may see: past snapshots with outcomes, and the customers at the test date without theirs.
+
+    `grade` gives snapshots their levels by the scheme fitted at the test date.
+    """
 
     project: Project
     train: pd.DataFrame
     now: pd.DataFrame
+    grade: Callable[[pd.DataFrame], NDArray[np.int64]]
 
     @property
     def horizon(self) -> float:
@@ -53,6 +57,27 @@ def _columns(frame: pd.DataFrame, names: list[str]) -> Floats:
 
 def _rate(test: Test) -> Floats:
     return np.full(len(test.now), test.churned.mean())
+
+
+def _last_tier_rate(test: Test) -> Floats:
+    return _by_tier(test, test.churned.astype(np.float64))
+
+
+def _last_tier_value(test: Test) -> Floats:
+    return _by_tier(test, test.train["outcome_value"].to_numpy(dtype=np.float64))
+
+
+def _by_tier(test: Test, outcome: Floats) -> Floats:
+    """Carry on the mean outcome of each tier; the mean of all counts as one customer more in each."""
+    past, now = test.grade(test.train), test.grade(test.now)
+    levels = int(max(past.max(), now.max())) + 1
+    total, count = np.bincount(past, weights=outcome, minlength=levels), np.bincount(past, minlength=levels)
+    return ((total + outcome.mean()) / (count + 1))[now]
+
+
+def _logistic_all(test: Test) -> Floats:
+    names = feature_names(test.train)
+    return expit(fit_logistic(_columns(test.train, names), test.churned).decision(_columns(test.now, names)))
 
 
 def _logistic_rfm(test: Test) -> Floats:
@@ -120,11 +145,14 @@ def _lightgbm_tweedie_default(test: Test) -> Floats:
 
 CHURN_BASELINES: Mapping[str, Callable[[Test], Floats]] = {
     "rate": _rate,
+    "last_tier": _last_tier_rate,
     "logistic_rfm": _logistic_rfm,
+    "logistic_all": _logistic_all,
     "mbg_nbd": _mbg_nbd,
     "lightgbm_default": _lightgbm_default,
 }
 VALUE_BASELINES: Mapping[str, Callable[[Test], Floats]] = {
+    "last_tier": _last_tier_value,
     "naive_rate": _naive_rate,
     "bg_nbd_gamma_gamma": _bg_nbd_gamma_gamma,
     "lightgbm_tweedie_default": _lightgbm_tweedie_default,

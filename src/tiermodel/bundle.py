@@ -33,7 +33,7 @@ from tiermodel.tiers.assign import FittedScheme
 
 __all__ = ["FORMAT", "Bundle", "load_bundle", "save_bundle"]
 
-FORMAT = 2
+FORMAT = 3
 _JSON, _MANIFEST, _CARD = "bundle.json", "manifest.json", "card.md"
 _LARGEST = 512 * 2**20
 
@@ -198,7 +198,7 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
         scheme=FittedScheme.from_dict(data["scheme"]),
         churn=ChurnModel(names, logistic, compact, trees("churn.txt"), tuple(churn["blend"])),
         value=ValueModel(names=names, boosted=trees("value.txt"), **value),
-        tier=TierModel(names, boosted, shares, tier["mass"]),
+        tier=TierModel(names, boosted, shares, tuple(tier["mass"])),
         segments=data["segments"],
         peers=Peers(**data["peers"]),
         typical_rhythm=data["typical_rhythm"],

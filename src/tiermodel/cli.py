@@ -164,6 +164,9 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
         return
     _churn_table(done.results["churn"])
     _value_table(done.results["value"])
+    latest = done.results["dates"][-1]
+    _table(f"For whom, {latest}", [row for row in done.results["slices"] if row["as_of"] == latest])
+    _table("With less history", done.results["learning_curve"])
     _scheme_table(done.results["tiers"])
     _table("tiermodel minus baseline, 95 % interval", done.results["comparisons"])
     losses = done.losses()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tiermodel.baselines import BASELINES
 from tiermodel.errors import GateError
 from tiermodel.models.metrics import ece, ece_null_band, gini, log_loss
+from tiermodel.models.slices import draw_customers
 
 __all__ = ["Check", "judge"]
 
@@ -161,7 +162,7 @@ def _difference(
     rng = np.random.default_rng(_SEED)
     draws = int(np.clip(_DRAWN_ROWS / len(one), _DRAWS_AT_LEAST, _DRAWS_AT_MOST))
     first, second = ([frame[column].to_numpy() for column in columns] for frame in (one, other))
-    ours, theirs = _customers(one["key"].to_numpy()), _customers(other["key"].to_numpy())
+    ours, theirs = draw_customers(one["key"].to_numpy()), draw_customers(other["key"].to_numpy())
     differences = []
     for _ in range(draws):
         rows = ours(rng)
@@ -170,21 +171,6 @@ def _difference(
     defined = [d for d in differences if np.isfinite(d)]
     low, high = np.quantile(defined, [0.025, 0.975]) if defined else (np.nan, np.nan)
     return metric(*first) - metric(*second), float(low), float(high)
-
-
-def _customers(key: NDArray[np.int64]) -> Callable[[np.random.Generator], NDArray[np.int64]]:
-    """Make a function that draws as many customers as there are, with replacement, and gives all rows of each."""
-    order = np.argsort(key, kind="stable")
-    _, first, count = np.unique(key[order], return_index=True, return_counts=True)
-
-    def draw(rng: np.random.Generator) -> NDArray[np.int64]:
-        chosen = rng.integers(0, len(first), len(first))
-        lengths = count[chosen]
-        skipped = np.cumsum(lengths) - lengths
-        rows: NDArray[np.int64] = order[np.repeat(first[chosen] - skipped, lengths) + np.arange(lengths.sum())]
-        return rows
-
-    return draw
 
 
 def _shown(difference: float, low: float, high: float) -> str:

@@ -32,7 +32,7 @@ from tiermodel.models.tier import fit_tier, future_levels
 from tiermodel.models.value import fit_value
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
-from tiermodel.tiers.assign import fit_scheme
+from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.ladders import typical_rhythm
 from tiermodel.tiers.scheme import load_scheme
 from tiermodel.tiers.search import keep_budget
@@ -142,7 +142,7 @@ def fit_bundle(
     say("fitting the future tier")
     future = future_levels(panel, level, span)[learned.to_numpy()]
     tier, tier_later = fit_tier(project, history, x, inputs.all_names, future, len(scheme.scheme.levels))
-    churn_later = _beside(project, history, churn_later)
+    churn_later = _beside(project, history, churn_later, scheme)
     later = {"churn": churn_later, "value": value_later, "tier": tier_later}
     bundle = Bundle(
         name=project.name,
@@ -163,14 +163,14 @@ def fit_bundle(
     return bundle, later
 
 
-def _beside(project: Project, history: pd.DataFrame, later: pd.DataFrame) -> pd.DataFrame:
+def _beside(project: Project, history: pd.DataFrame, later: pd.DataFrame, scheme: FittedScheme) -> pd.DataFrame:
     """Add what simple baselines, trained on the same earlier rows, predict for the churn model's out-of-time rows."""
     risky = history[at_risk(project.churn.active_days, history)]
     span = pd.Timedelta(days=outcome_span(project.outcome))
     columns: dict[str, list[pd.Series]] = {name: [] for name in BASELINES}
     for day in later["as_of"].unique():
         now = risky[risky["as_of"] == day].drop(columns=list(OUTCOME_COLUMNS))
-        test = Test(project, risky[risky["as_of"] + span <= day], now)
+        test = Test(project, risky[risky["as_of"] + span <= day], now, lambda frame: scheme.assign(frame)[0])
         for name, predicted in columns.items():
             predicted.append(pd.Series(CHURN_BASELINES[name](test), index=later.index[later["as_of"] == day]))
     return later.assign(**{name: pd.concat(p) if p else pd.Series(dtype=float) for name, p in columns.items()})

@@ -2,7 +2,8 @@
 
 A cumulative-link ensemble (Frank and Hall 2001): one model per threshold for P(tier above k), made monotone afterwards.
 Sets are the smallest runs of neighbouring tiers around the likeliest that held the true tier of 90 % of later
-customers.
+customers, of each likeliest tier by itself (Mondrian conformal prediction, Vovk et al. 2003): few are in the top tiers,
+and a promise kept for all customers together could be broken for them.
 """
 
 from __future__ import annotations
@@ -24,16 +25,22 @@ __all__ = ["TierModel", "fit_tier", "future_levels"]
 Floats = NDArray[np.float64]
 ROUNDS = 200
 COVERAGE = 0.90
+_FOLDS = 2
+_FEWEST_ROWS = 50
+_UNKNOWN_MASS = 0.95
 
 
 @dataclass(frozen=True)
 class TierModel:
-    """Hold a model per threshold (None, with the share above, where one side was never seen) and a 90 % set's mass."""
+    """Hold a model per threshold (None, with the share above, where one side was never seen).
+
+    `mass` is that of a 90 % set by the likeliest tier.
+    """
 
     names: tuple[str, ...]
     boosted: tuple[Boosted | None, ...]
     share_above: tuple[float, ...]
-    mass: float
+    mass: tuple[float, ...]
 
     def predict(self, x: Floats) -> Floats:
         """Give P(tier one outcome window later) for every row and level, shape (rows, levels); rows sum to one."""
@@ -47,9 +54,9 @@ class TierModel:
         """Give the lowest and highest level of each row's contiguous 90 % set."""
         low = high = probabilities.argmax(axis=1)
         rows = np.arange(len(probabilities))
-        mass = probabilities[rows, low]
+        mass, enough = probabilities[rows, low], np.array(self.mass)[low]
         for _ in range(probabilities.shape[1] - 1):
-            low, high, mass = _grow(probabilities, low, high, mass, mass < self.mass)
+            low, high, mass = _grow(probabilities, low, high, mass, mass < enough)
         return low, high
 
 
@@ -100,20 +107,29 @@ def fit_tier(
     known = ~np.isnan(future)
     rows, x = panel[known].reset_index(drop=True), inputs[known]
     level = future[known].astype(np.int64)
-    later, needed = [], []
-    for train, test in rolling_folds(rows["as_of"], outcome_span(project.outcome), most=1):
+    later, needed, likeliest = [], [], []
+    for train, test in rolling_folds(rows["as_of"], outcome_span(project.outcome), most=_FOLDS):
         p = _fit(x[train], level[train], names, levels, project.seed).predict(x[test])
         needed.append(_mass_needed(p, level[test]))
+        likeliest.append(p.argmax(axis=1))
         best = np.rint(p @ np.arange(levels))
         later.append(rows[list(KEYS)].iloc[test].assign(actual=level[test], predicted=best))
     model = _fit(x, level, names, levels, project.seed)
-    mass = 0.95
-    if needed:
-        all_needed = np.concatenate(needed)
-        reach = min(1.0, COVERAGE * (1 + 1 / len(all_needed)))
-        mass = float(np.nextafter(np.quantile(all_needed, reach, method="inverted_cdf"), 2.0))
+    mass = _masses(np.concatenate(needed), np.concatenate(likeliest), levels) if needed else (_UNKNOWN_MASS,) * levels
     empty = pd.DataFrame({"customer_id": [], "as_of": [], "actual": [], "predicted": []})
-    return TierModel(model.names, model.boosted, model.share_above, mass), later[0] if later else empty
+    told = pd.concat(later, ignore_index=True) if later else empty
+    return TierModel(model.names, model.boosted, model.share_above, mass), told
+
+
+def _masses(needed: Floats, likeliest: NDArray[np.int64], levels: int) -> tuple[float, ...]:
+    """Take the mass that 90 % of later rows needed, by likeliest tier; of all rows where a tier has few."""
+
+    def enough(of: Floats) -> float:
+        reach = min(1.0, COVERAGE * (1 + 1 / len(of)))
+        return float(np.nextafter(np.quantile(of, reach, method="inverted_cdf"), 2.0))
+
+    by_tier = [needed[likeliest == k] for k in range(levels)]
+    return tuple(enough(of if len(of) >= _FEWEST_ROWS else needed) for of in by_tier)
 
 
 def _fit(x: Floats, level: NDArray[np.int64], names: list[str], levels: int, seed: int) -> TierModel:
@@ -124,4 +140,4 @@ def _fit(x: Floats, level: NDArray[np.int64], names: list[str], levels: int, see
             return None
         return fit_boosted(x, (level > k).astype(float), names, ROUNDS, seed, objective="binary", learning_rate=0.05)
 
-    return TierModel(tuple(names), tuple(side_by_side(above, range(levels - 1))), shares, 1.0)
+    return TierModel(tuple(names), tuple(side_by_side(above, range(levels - 1))), shares, (1.0,) * levels)

@@ -1,0 +1,62 @@
+"""Ask how much history the models need: train on fewer snapshots, judge on the same customers and date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiermodel.bundle import Bundle
+from tiermodel.config import Project
+from tiermodel.errors import DataError
+from tiermodel.models.churn import ChurnModel, fit_churn
+from tiermodel.models.inputs import panel_matrix
+from tiermodel.models.metrics import churn_metrics, value_metrics
+from tiermodel.models.value import ValueModel, fit_value
+
+__all__ = ["learning_curve"]
+
+
+def learning_curve(
+    project: Project, panel: pd.DataFrame, day: date, trained_on: Sequence[date], bundle: Bundle, notes: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Give the figures at `day` of models that learned from the latest 1, a quarter, half and all of the snapshots.
+
+    `bundle` was trained on all of them. A length that is too short to learn from is noted, not judged.
+    """
+    now = panel["as_of"] == pd.Timestamp(day)
+    customers = panel[now & panel["days_since_last"].notna()].reset_index(drop=True)
+    exposed = bundle.at_risk(customers)
+    names, x_now = bundle.inputs.all_names, bundle.inputs.matrix(customers)
+    ahead = pd.Timestamp(day)
+    whole = len(trained_on)
+    for count in sorted({1, whole // 4, whole // 2, whole} - {0}):
+        dates = sorted(trained_on)[-count:]
+        rows = panel[panel["as_of"].isin([pd.Timestamp(d) for d in dates])].reset_index(drop=True)
+        churn, value = bundle.churn, bundle.value
+        if count < whole:
+            x = panel_matrix(rows, bundle.inputs.names, bundle.inputs.horizon)
+            try:
+                churn, _ = fit_churn(project, rows, x, names, (ahead, x_now[exposed]))
+                value, _ = fit_value(project, rows, x, names, (ahead, x_now))
+            except DataError as error:
+                notes.append(f"{day}, {count} snapshots: {error}")
+                continue
+        about = {"as_of": str(day), "snapshots": count, "first_snapshot": str(dates[0]), "rows": len(rows)}
+        yield about | _figures(customers, exposed, x_now, churn, value)
+
+
+def _figures(
+    customers: pd.DataFrame,
+    exposed: np.ndarray[Any, Any],
+    x: np.ndarray[Any, Any],
+    churn: ChurnModel,
+    value: ValueModel,
+) -> dict[str, float]:
+    churned = (customers["outcome_purchase_days"] == 0).to_numpy()[exposed]
+    risk = churn_metrics(churned.astype(np.float64), churn.predict(x[exposed]))
+    worth = value_metrics(customers["outcome_value"].to_numpy(), value.predict(x))
+    return {name: risk[name] for name in ("log_loss", "auc", "ece")} | {name: worth[name] for name in ("gini", "mae")}

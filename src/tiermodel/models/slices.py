@@ -1,0 +1,121 @@
+"""Say how good predictions are for whom: by how often and how long customers have bought, and by their tier.
+
+A model can be right on average and wrong for the new customers, so every figure that is printed for all is kept for
+these groups too. Small groups are left out: their figures are chance, and could be told back to people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tiermodel.models.metrics import auc, ece, ece_null_band, log_loss
+
+__all__ = ["FEWEST", "draw_customers", "groups", "interval", "slice_figures"]
+
+Floats = NDArray[np.float64]
+FEWEST = 30
+"""Groups of fewer customers are not shown."""
+
+_EDGES: Mapping[str, tuple[str, tuple[float, ...], tuple[str, ...]]] = {
+    "purchase_days": ("purchase_days_total", (1.5, 3.5, 9.5), ("1", "2-3", "4-9", "10+")),
+    "tenure_days": ("days_since_first", (90.0, 365.0), ("<90", "90-364", "365+")),
+}
+_BAND_ROWS, _FEWEST_DRAWS, _MOST_DRAWS = 2_000_000, 50, 300
+
+
+def groups(frame: pd.DataFrame, tier: NDArray[np.int64], codes: Sequence[str]) -> dict[str, pd.Series[str]]:
+    """Name every buyer's group by purchase days so far, by days since the first purchase, and by tier.
+
+    >>> frame = pd.DataFrame({"purchase_days_total": [1.0, 12.0], "days_since_first": [400.0, 90.0]})
+    >>> {by: list(group) for by, group in groups(frame, np.array([0, 1]), ["small", "key"]).items()}
+    {'purchase_days': ['1', '10+'], 'tenure_days': ['365+', '90-364'], 'tier': ['small', 'key']}
+    """
+    found = {
+        by: _named(np.searchsorted(edges, frame[column].to_numpy(dtype=np.float64), side="right"), names)
+        for by, (column, edges, names) in _EDGES.items()
+    }
+    return found | {"tier": _named(tier, codes)}
+
+
+def _named(position: NDArray[np.int64], names: Sequence[str]) -> pd.Series[str]:
+    return pd.Series(pd.Categorical.from_codes(position, categories=pd.Index(names), ordered=True))
+
+
+def slice_figures(by: Mapping[str, pd.Series[str]], told: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Give a row of figures for every group of 30 customers or more.
+
+    `told` has the columns `churned` and `risk` (NaN for those who cannot churn), `value` and `expected`, and, where
+    known, `low` and `high`, the bounds of the value, and `held`: whether the set of tiers held the true one.
+    """
+    for name, group in by.items():
+        for label in group.cat.categories:
+            rows = told[(group == label).to_numpy()]
+            if len(rows) >= FEWEST:
+                yield {"by": name, "group": label, "n": len(rows), **_risk(rows), **_value(rows)}
+
+
+def _risk(rows: pd.DataFrame) -> dict[str, float | None]:
+    known = rows[rows["risk"].notna() & rows["churned"].notna()]
+    names = ("rate", "mean_risk", "log_loss", "auc", "ece", "ece_by_chance")
+    if len(known) < FEWEST:
+        return dict.fromkeys(names)
+    y, p = known["churned"].to_numpy(dtype=np.float64), known["risk"].to_numpy(dtype=np.float64)
+    draws = int(np.clip(_BAND_ROWS / len(y), _FEWEST_DRAWS, _MOST_DRAWS))
+    figures = (y.mean(), p.mean(), log_loss(y, p), auc(y, p), ece(y, p), ece_null_band(p, draws=draws))
+    return dict(zip(names, map(float, figures), strict=True))
+
+
+def _value(rows: pd.DataFrame) -> dict[str, float | None]:
+    known = rows[rows["expected"].notna() & rows["value"].notna()]
+    y, p = known["value"], known["expected"]
+    figures: dict[str, float | None] = {"value_mean": None, "expected_mean": None, "value_mae": None}
+    if len(known) >= FEWEST:
+        figures = {
+            "value_mean": float(y.mean()),
+            "expected_mean": float(p.mean()),
+            "value_mae": float((p - y).abs().mean()),
+        }
+        if "low" in known:
+            figures["value_coverage"] = float(y.between(known["low"], known["high"]).mean())
+    if "held" in rows and rows["held"].notna().any():
+        figures["tier_coverage"] = float(rows["held"].mean())
+    return figures
+
+
+def interval(
+    metric: Callable[..., float], columns: Sequence[Floats], customer: NDArray[np.int64], *, draws: int, seed: int
+) -> tuple[float, float]:
+    """Give the 95 % interval of a metric of columns, customers (their numbers given) drawn again with all their rows.
+
+    >>> same = np.zeros(40)
+    >>> interval(lambda y: float(y.mean()), [same], np.arange(40), draws=10, seed=0)
+    (0.0, 0.0)
+    """
+    rng, draw = np.random.default_rng(seed), draw_customers(customer)
+    found = []
+    for _ in range(draws):
+        rows = draw(rng)
+        found.append(metric(*(column[rows] for column in columns)))
+    defined = [x for x in found if np.isfinite(x)]
+    low, high = np.quantile(defined, [0.025, 0.975]) if defined else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def draw_customers(key: NDArray[np.int64]) -> Callable[[np.random.Generator], NDArray[np.int64]]:
+    """Make a function that draws as many customers as there are, with replacement, and gives all rows of each."""
+    order = np.argsort(key, kind="stable")
+    _, first, count = np.unique(key[order], return_index=True, return_counts=True)
+
+    def draw(rng: np.random.Generator) -> NDArray[np.int64]:
+        chosen = rng.integers(0, len(first), len(first))
+        lengths = count[chosen]
+        skipped = np.cumsum(lengths) - lengths
+        rows: NDArray[np.int64] = order[np.repeat(first[chosen] - skipped, lengths) + np.arange(lengths.sum())]
+        return rows
+
+    return draw
