@@ -169,6 +169,26 @@ def test_baselines_see_no_outcome_and_train_on_observed_ones_only(played: Played
         assert not set(OUTCOME_COLUMNS) & set(feature_names(test.train))
 
 
+def test_groups_and_history_lengths_are_judged(played: Played) -> None:
+    for day in played.results["dates"]:
+        rows = [r for r in played.results["slices"] if r["as_of"] == day]
+        frame = played.predictions[played.predictions["as_of"] == pd.Timestamp(day)]
+        tiers = [r for r in rows if r["by"] == "tier"]
+        assert {r["by"] for r in rows} == {"purchase_days", "tenure_days", "tier"}
+        assert 0 < sum(r["n"] for r in tiers) <= len(frame)
+        for r in tiers:
+            assert 0.7 < r["value_coverage"] <= 1
+            assert 0.7 < r["tier_coverage"] <= 1
+    curve = played.results["learning_curve"]
+    last = played.results["dates"][-1]
+    assert [r["snapshots"] for r in curve] == [1, 3]  # of three snapshots: one, and all
+    assert {r["as_of"] for r in curve} == {last}
+    whole = next(r for r in played.results["churn"] if r["model"] == "tiermodel" and r["as_of"] == last)
+    assert curve[-1]["log_loss"] == pytest.approx(whole["log_loss"])
+    assert curve[0]["log_loss"] != curve[-1]["log_loss"]
+    assert curve[0]["rows"] < curve[-1]["rows"]
+
+
 # dates
 
 

@@ -82,7 +82,9 @@ def test_nothing_in_a_bundle_tells_of_the_machine_or_a_customer(trained: Trained
 def test_figures_that_are_not_numbers_survive_saving(trained: TrainedWorld, tmp_path: Path) -> None:
     bundle = trained.trained.bundle
     later = {**bundle.facts["later"], "churn": {"n": 3, "auc": float("nan")}}
-    odd = type(bundle)(**{**{k: vars(bundle)[k] for k in bundle.__dataclass_fields__}, "facts": {"later": later}})
+    odd = type(bundle)(
+        **{**{k: vars(bundle)[k] for k in bundle.__dataclass_fields__}, "facts": {**bundle.facts, "later": later}}
+    )
     loaded = load_bundle(save_bundle(odd, tmp_path / "odd"))
     assert loaded.version == odd.version
     assert loaded.facts["later"]["churn"]["auc"] is None

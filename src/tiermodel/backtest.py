@@ -28,7 +28,16 @@ from tiermodel.features.outcome import outcome_span
 from tiermodel.features.panel import KEYS, Tally, build_panel
 from tiermodel.learning_curve import learning_curve
 from tiermodel.models.churn import at_risk
-from tiermodel.models.metrics import auc, churn_metrics, ece_null_band, gini, log_loss, paired_bootstrap, value_metrics
+from tiermodel.models.metrics import (
+    auc,
+    churn_metrics,
+    ece_null_band,
+    gini,
+    log_loss,
+    mae,
+    paired_bootstrap,
+    value_metrics,
+)
 from tiermodel.models.profit import Campaign, concentration, expected_maximum_profit
 from tiermodel.models.slices import groups, slice_figures
 from tiermodel.tables.contract import Accounting
@@ -43,7 +52,7 @@ _OURS = "tiermodel"
 _DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 200, 10_000_000
 _COMPARED: Mapping[str, Mapping[str, Callable[[Floats, Floats], float]]] = {
     "churn": {"log_loss": log_loss, "auc": auc},
-    "value": {"gini": gini, "mae": lambda a, p: float(np.mean(np.abs(a - p)))},
+    "value": {"gini": gini, "mae": mae},
 }
 
 

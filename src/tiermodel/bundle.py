@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tiermodel.card import model_card
 from tiermodel.config import Features
 from tiermodel.errors import ModelError, ProjectError
 from tiermodel.features.catalogue import expand
@@ -105,7 +106,7 @@ class Bundle:
             "facts": self.facts,
         }
         files = {name: text.encode() for name, text in texts.items()}
-        files |= {_JSON: _dump(data), _CARD: _card(self).encode()}
+        files |= {_JSON: _dump(data), _CARD: model_card(self).encode()}
         manifest = {"format": FORMAT, "files": {name: _digest(files[name]) for name in sorted(files)}}
         return {**files, _MANIFEST: _dump(manifest)}
 
@@ -213,27 +214,3 @@ def _dump(data: Any) -> bytes:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _card(bundle: Bundle) -> str:
-    facts, scheme, horizon = plain(bundle.facts), bundle.scheme.scheme, bundle.settings["outcome"]["horizon_days"]
-    lines = [
-        f"# {bundle.name}",
-        "",
-        f"Tiers ({scheme.name_en}, {scheme.name_zh}), churn risk and expected value over {horizon} days.",
-        "",
-        *(f"- {key}: {value}" for key, value in sorted(facts.items()) if not isinstance(value, dict)),
-        "",
-        "## Rules",
-        "",
-        *(f"- {line}" for line in bundle.scheme.rules(bundle.features, bundle.language)),
-        "",
-        "## Out of time, on later snapshots than the members were trained on",
-        "",
-        *(
-            f"- {target}: " + ", ".join(f"{k} {v:.4g}" for k, v in sorted(numbers.items()) if v is not None)
-            for target, numbers in sorted(facts["later"].items())
-        ),
-        "",
-    ]
-    return "\n".join(lines)

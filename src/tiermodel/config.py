@@ -96,12 +96,19 @@ class Features(Section):
 
     A group is left out where its table is missing; those not chosen by default read the same transactions in more ways,
     which on the data tried made no better models. `attributes` names those of `data.customers.attributes` that models
-    may use: numbers only, and by default none, since age, sex or region may stand for what must not decide.
+    may use: numbers only, and by default none, since age, sex or region may stand for what must not decide. `audited`
+    names attributes, numbers too, by whose values the model's figures are shown; no model reads them for that.
     """
 
     groups: tuple[FeatureGroup, ...] = ("rfm", "loyalty", "potential", "value", "engagement", "service", "credit")
     windows_days: Annotated[tuple[_Days, ...], AfterValidator(_increasing)] = (30, 90, 180, 365)
     attributes: tuple[str, ...] = ()
+    audited: tuple[str, ...] = ()
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Give the attributes that snapshots know, each once."""
+        return tuple(dict.fromkeys((*self.attributes, *self.audited)))
 
     @field_validator("groups")
     @classmethod
@@ -154,6 +161,8 @@ class Tracking(Section):
 class Project(Section):
     """Hold one project file, checked; `folder` is where relative paths start and is no key of the file.
 
+    `contact` is whom a customer may ask about a decision; the model card names it.
+
     >>> columns = {"customer_id": "id", "time": "day", "amount": "quantity * price"}
     >>> data = {"transactions": {"path": "sales.csv", "columns": columns}}
     >>> Project.model_validate({"version": 1, "name": "shop", "data": data}).outcome.horizon_days
@@ -165,6 +174,7 @@ class Project(Section):
     language: Literal["zh", "en"] = "en"
     timezone: str = "UTC"
     currency: Text | None = None
+    contact: Text | None = None
     data: Data
     features: Features = Features()
     outcome: Outcome = Outcome()
@@ -213,8 +223,9 @@ class Project(Section):
     def _attributes_are_mapped(cls, value: Features, info: ValidationInfo) -> Features:
         data = info.data.get("data")
         known = data.customers.attributes if data is not None and data.customers is not None else {}
-        if data is not None and (unknown := [name for name in value.attributes if name not in known]):
-            raise ValueError(f"attributes: {unknown[0]!r} is not one of data.customers.attributes {sorted(known)}")
+        for key in ("attributes", "audited"):
+            if data is not None and (unknown := [name for name in getattr(value, key) if name not in known]):
+                raise ValueError(f"{key}: {unknown[0]!r} is not one of data.customers.attributes {sorted(known)}")
         return value
 
     def resolve(self, path: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tiermodel.baselines import BASELINES, CHURN_BASELINES, Test
@@ -22,12 +23,21 @@ from tiermodel.errors import DataError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.known import columns_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
-from tiermodel.features.panel import Tally, build_panel, feature_names, one_date, snapshot_dates
+from tiermodel.features.panel import KEYS, Tally, build_panel, feature_names, one_date, snapshot_dates
 from tiermodel.features.peers import fit_peers
 from tiermodel.models.canary import refuse_leaks
 from tiermodel.models.churn import at_risk, fit_churn
 from tiermodel.models.inputs import fit_inputs, panel_matrix
-from tiermodel.models.metrics import churn_metrics, quadratic_weighted_kappa, value_metrics
+from tiermodel.models.metrics import (
+    auc,
+    churn_metrics,
+    gini,
+    log_loss,
+    mae,
+    quadratic_weighted_kappa,
+    value_metrics,
+)
+from tiermodel.models.slices import groups, interval, slice_figures
 from tiermodel.models.tier import fit_tier, future_levels
 from tiermodel.models.value import fit_value
 from tiermodel.tables.contract import Accounting
@@ -41,6 +51,7 @@ from tiermodel.tiers.segments import fit_segments
 __all__ = ["SEGMENTS", "Trained", "fit_bundle", "train", "training_dates"]
 
 SEGMENTS = 5
+_DRAWN_ROWS = 3_000_000
 _PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
 Say = Callable[[str], None]
 
@@ -146,9 +157,7 @@ def fit_bundle(
     later = {"churn": churn_later, "value": value_later, "tier": tier_later}
     bundle = Bundle(
         name=project.name,
-        settings=project.model_dump(
-            mode="json", include={"language", "currency", "timezone", "features", "outcome", "panel", "churn", "value"}
-        ),
+        settings=_settings(project),
         columns=needed_columns(project, columns),
         inputs=inputs,
         scheme=scheme,
@@ -158,9 +167,30 @@ def fit_bundle(
         segments=fit_segments(buyers, min(SEGMENTS, len(buyers)), project.seed),
         peers=fit_peers(buyers, f"net_amount_{max(project.features.windows_days)}d", project.seed),
         typical_rhythm=typical_rhythm(buyers),
-        facts=_facts(project, history, snapshot, as_of, later),
+        facts=_facts(project, history, snapshot, as_of, later)
+        | {"slices": _slices(history, level[learned.to_numpy()], scheme, later)},
     )
     return bundle, later
+
+
+def _settings(project: Project) -> dict[str, Any]:
+    """Keep what a score depends on, or its card tells; scoring reads no attribute that only the audit needed."""
+    kept = {"language", "currency", "timezone", "contact", "features", "outcome", "panel", "churn", "value"}
+    return project.model_dump(mode="json", include=kept, exclude={"features": {"audited"}})
+
+
+def _slices(
+    history: pd.DataFrame, level: NDArray[np.int64], scheme: FittedScheme, later: dict[str, pd.DataFrame]
+) -> list[dict[str, Any]]:
+    """Give the figures of the out-of-time predictions by group of customers, all later dates together."""
+    keys = list(KEYS)
+    told = history[keys].copy()
+    for target, names in (("churn", ("churned", "risk")), ("value", ("value", "expected"))):
+        found = later[target][[*keys, "actual", "predicted"]].set_axis([*keys, *names], axis=1)
+        told = told.merge(found.astype({"as_of": told["as_of"].dtype}), on=keys, how="left")
+    judged = told[["risk", "expected"]].notna().any(axis=1).to_numpy()
+    by = groups(history[judged], level[judged], scheme.scheme.codes)
+    return list(slice_figures(by, told[judged].astype(dict.fromkeys(told.columns[2:], np.float64))))
 
 
 def _beside(project: Project, history: pd.DataFrame, later: pd.DataFrame, scheme: FittedScheme) -> pd.DataFrame:
@@ -177,8 +207,9 @@ def _beside(project: Project, history: pd.DataFrame, later: pd.DataFrame, scheme
 
 
 def needed_columns(project: Project, columns: Iterable[str]) -> tuple[str, ...]:
-    """List the optional columns, of those mapped, that a feature of the project stands on."""
-    return tuple(sorted(set().union(*map(columns_of, expand(project.features, columns)))))
+    """List the optional columns, of those mapped, that an input of the project stands on."""
+    inputs = project.features.model_copy(update={"audited": ()})
+    return tuple(sorted(set().union(*map(columns_of, expand(inputs, columns)))))
 
 
 def _facts(
@@ -204,13 +235,27 @@ def _facts(
         "last_snapshot": str(dates[-1]),
         "snapshots": len(dates),
         "customers": len(snapshot),
+        "history_days": int(np.nanmax(snapshot["days_since_first"].to_numpy(dtype=np.float64), initial=0.0)),
         "training_rows": len(history),
         "project_digest": project_digest(project),
         "panel_digest": _panel_digest(history, snapshot),
         "seed": project.seed,
         "versions": {name: version(name) for name in _PACKAGES},
         "later": measured,
+        "later_dates": sorted({str(day.date()) for frame in (churn, value) for day in frame["as_of"].unique()}),
+        "intervals": {target: _intervals(target, later[target], project.seed) for target in ("churn", "value")},
     }
+
+
+def _intervals(target: str, later: pd.DataFrame, seed: int) -> dict[str, list[float]]:
+    """Give 95 % intervals of the figures of out-of-time predictions, customers drawn again."""
+    if later.empty:
+        return {}
+    columns = [later[name].to_numpy(dtype=np.float64) for name in ("actual", "predicted")]
+    customer = pd.factorize(later["customer_id"])[0]
+    draws = int(np.clip(_DRAWN_ROWS / len(later), 50, 400))
+    metrics = {"churn": {"log_loss": log_loss, "auc": auc}, "value": {"gini": gini, "mae": mae}}[target]
+    return {name: list(interval(metric, columns, customer, draws=draws, seed=seed)) for name, metric in metrics.items()}
 
 
 def _panel_digest(*frames: pd.DataFrame) -> str:

@@ -16,7 +16,10 @@ from tiermodel.features.contacts import CONTACTS
 from tiermodel.features.known import Feature, Floats, Known, columns_of
 from tiermodel.features.purchases import PURCHASES
 
-__all__ = ["CATALOGUE", "CORE", "expand", "left_out"]
+__all__ = ["AUDITED", "CATALOGUE", "CORE", "expand", "left_out"]
+
+AUDITED = "audited"
+"""The prefix of attributes that are no inputs."""
 
 CATALOGUE: tuple[Feature, ...] = (*PURCHASES, *CONTACTS)
 
@@ -31,7 +34,7 @@ CORE = frozenset({
 def expand(features: Features, columns: Iterable[str]) -> tuple[Feature, ...]:
     """Make the features of the groups, and `CORE`, for every window, as far as the mapped columns allow.
 
-    Then come the attributes asked for, each as known at the date.
+    Then come the attributes asked for, each as known at the date; those to audit by are named `audited_…`.
 
     >>> found = expand(Features(groups=("potential",), windows_days=(30,)), [])
     >>> [f.name for f in found if "amount" in f.name and "30d" in f.name]
@@ -46,8 +49,9 @@ def expand(features: Features, columns: Iterable[str]) -> tuple[Feature, ...]:
         if w <= f.longest
     )
     attributes = (
-        Feature(f"attribute_{name}", "attribute", "number", f"客户属性：{name}", f"attribute {name}", _attribute(name))
-        for name in features.attributes
+        Feature(f"{kind}_{name}", "attribute", "number", f"客户属性：{name}", f"attribute {name}", _attribute(name))
+        for kind, names in (("attribute", features.attributes), (AUDITED, features.audited))
+        for name in names
     )
     return tuple(f for f in (*made, *attributes) if columns_of(f) <= present)
 

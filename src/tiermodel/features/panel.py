@@ -19,7 +19,7 @@ from tiermodel.config import Project
 from tiermodel.engines.chosen import open_history, stream
 from tiermodel.engines.duckdb import rows_from, sorted_again
 from tiermodel.errors import DataError, EmptyInputError, ProjectError
-from tiermodel.features.catalogue import expand, left_out
+from tiermodel.features.catalogue import AUDITED, expand, left_out
 from tiermodel.features.known import Feature, known_from, needs_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_columns, outcome_requests
 from tiermodel.features.stream import UNSORTED, Chunk, Plan, walk, whole_customers
@@ -272,8 +272,9 @@ def build_panel(
 
 
 def feature_names(frame: pd.DataFrame) -> list[str]:
-    """List the features of a panel, in its order."""
-    return [name for name in frame.columns if name not in {*KEYS, *OUTCOME_COLUMNS}]
+    """List the features of a panel, in its order; attributes to audit by are none."""
+    names = (name for name in frame.columns if name not in {*KEYS, *OUTCOME_COLUMNS})
+    return [name for name in names if not name.startswith(f"{AUDITED}_")]
 
 
 def left_out_words(project: Project) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "herfindahl",
     "log_loss",
     "lorenz_curve",
+    "mae",
     "pair",
     "paired_bootstrap",
     "pareto_share",
@@ -78,7 +79,7 @@ def value_metrics(actual: Column, predicted: Column) -> dict[str, float]:
     return {
         "gini": gini(y, p),
         "spearman": spearman(y, p),
-        "mae": float(np.mean(np.abs(p - y))),
+        "mae": mae(y, p),
         "rmse": float(np.sqrt(np.mean((p - y) ** 2))),
         "bias": _ratio(float(np.mean(p - y)), float(np.mean(y))),
         "decile_mape": decile_mape(y, p),
@@ -157,6 +158,15 @@ def reliability_table(actual: Column, predicted: Column, bins: int = 10) -> list
         low, high = max(0.0, float(centre - half)), min(1.0, float(centre + half))
         rows.append({"predicted": float(p[inside].mean()), "rate": rate, "count": count, "low": low, "high": high})
     return rows
+
+
+def mae(actual: Column, predicted: Column) -> float:
+    """Return the mean absolute error, in the currency.
+
+    >>> mae(np.array([1.0, 4.0]), np.array([2.0, 2.0]))
+    1.5
+    """
+    return float(np.mean(np.abs(np.asarray(predicted) - np.asarray(actual))))
 
 
 def gini(actual: Column, predicted: Column) -> float:

@@ -1,4 +1,4 @@
-"""Say how good predictions are for whom: by how often and how long customers have bought, and by their tier.
+"""Say how good predictions are for whom: by how often and how long customers have bought, by tier and by attribute.
 
 A model can be right on average and wrong for the new customers, so every figure that is printed for all is kept for
 these groups too. Small groups are left out: their figures are chance, and could be told back to people.
@@ -7,12 +7,14 @@ these groups too. Small groups are left out: their figures are chance, and could
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tiermodel.features.catalogue import AUDITED
 from tiermodel.models.metrics import auc, ece, ece_null_band, log_loss
 
 __all__ = ["FEWEST", "draw_customers", "groups", "interval", "slice_figures"]
@@ -25,11 +27,12 @@ _EDGES: Mapping[str, tuple[str, tuple[float, ...], tuple[str, ...]]] = {
     "purchase_days": ("purchase_days_total", (1.5, 3.5, 9.5), ("1", "2-3", "4-9", "10+")),
     "tenure_days": ("days_since_first", (90.0, 365.0), ("<90", "90-364", "365+")),
 }
+_MOST_VALUES = 8
 _BAND_ROWS, _FEWEST_DRAWS, _MOST_DRAWS = 2_000_000, 50, 300
 
 
 def groups(frame: pd.DataFrame, tier: NDArray[np.int64], codes: Sequence[str]) -> dict[str, pd.Series[str]]:
-    """Name every buyer's group by purchase days so far, by days since the first purchase, and by tier.
+    """Name every buyer's group by purchase days so far, by days since the first purchase, by tier, by `audited_…`.
 
     >>> frame = pd.DataFrame({"purchase_days_total": [1.0, 12.0], "days_since_first": [400.0, 90.0]})
     >>> {by: list(group) for by, group in groups(frame, np.array([0, 1]), ["small", "key"]).items()}
@@ -39,7 +42,21 @@ def groups(frame: pd.DataFrame, tier: NDArray[np.int64], codes: Sequence[str]) -
         by: _named(np.searchsorted(edges, frame[column].to_numpy(dtype=np.float64), side="right"), names)
         for by, (column, edges, names) in _EDGES.items()
     }
-    return found | {"tier": _named(tier, codes)}
+    audited = {name: _by_value(frame[name]) for name in frame.columns if name.startswith(f"{AUDITED}_")}
+    return found | {"tier": _named(tier, codes)} | audited
+
+
+def _by_value(column: pd.Series) -> pd.Series[str]:
+    """Make a group of each value, of quarters where there are many, and of those not known."""
+    values = column.to_numpy(dtype=np.float64)
+    known = np.unique(values[~np.isnan(values)])
+    if len(known) > _MOST_VALUES:
+        edges = np.unique(np.quantile(values[~np.isnan(values)], [0.25, 0.5, 0.75]))
+        names = [f"<{edges[0]:g}", *(f"{a:g}-<{b:g}" for a, b in pairwise(edges)), f"{edges[-1]:g}+"]
+        position = np.searchsorted(edges, values, side="right")
+    else:
+        names, position = [f"{x:g}" for x in known], np.searchsorted(known, values)
+    return _named(np.where(np.isnan(values), len(names), position), [*names, "?"])
 
 
 def _named(position: NDArray[np.int64], names: Sequence[str]) -> pd.Series[str]:
@@ -67,7 +84,7 @@ def _risk(rows: pd.DataFrame) -> dict[str, float | None]:
     y, p = known["churned"].to_numpy(dtype=np.float64), known["risk"].to_numpy(dtype=np.float64)
     draws = int(np.clip(_BAND_ROWS / len(y), _FEWEST_DRAWS, _MOST_DRAWS))
     figures = (y.mean(), p.mean(), log_loss(y, p), auc(y, p), ece(y, p), ece_null_band(p, draws=draws))
-    return dict(zip(names, map(float, figures), strict=True))
+    return {name: float(x) if np.isfinite(x) else None for name, x in zip(names, figures, strict=True)}
 
 
 def _value(rows: pd.DataFrame) -> dict[str, float | None]:

@@ -145,7 +145,7 @@ def compile_contract(
     if table == "customers" and project.data.customers is not None:
         for name, text in project.data.customers.attributes.items():
             expression = bind(connection, source, f"data.customers.attributes.{name}", text)
-            if name in project.features.attributes:
+            if name in project.features.carried:
                 mapped[f"attribute_{name}"] = expression
     parsed = _parse(project, rows, key, mapped, last_day)
     where = bind(connection, source, f"data.{table}.where", rows.where) if rows.where else None

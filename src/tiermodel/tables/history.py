@@ -193,7 +193,7 @@ def history_columns(project: Project) -> frozenset[str]:
     found = set(data.transactions.columns.model_dump(exclude_none=True)) - {"customer_id", "time", "amount", "currency"}
     if data.customers:
         found |= set(data.customers.columns.model_dump(exclude_none=True)) - {"customer_id"}
-        found |= {f"attribute_{name}" for name in project.features.attributes}
+        found |= {f"attribute_{name}" for name in project.features.carried}
     if data.events:
         found |= set(EVENTS if data.events.kinds is None else data.events.kinds)
         found |= {"value"} if data.events.columns.value else set()
@@ -234,7 +234,7 @@ def stream_layout(project: Project, tables: dict[str, Table]) -> dict[str, str]:
     if "customers" in tables:
         profile = tables["customers"].contract.mapped
         layout |= {name: default for name, default in _PROFILE.items() if name in profile}
-        layout |= {f"attribute_{name}": _NO_KEY for name in project.features.attributes}
+        layout |= {f"attribute_{name}": _NO_KEY for name in project.features.carried}
     if len(tables) > 1 or not tables["transactions"].contract.keep_duplicates:
         layout["row_key"] = _NO_KEY
     return layout

@@ -1,0 +1,129 @@
+"""Write a bundle's model card: what it is for, from which data, how good for whom, its limits, and whom to ask.
+
+The items are those that article 24 of China's Personal Information Protection Law and Mitchell et al. (2019, Model
+Cards) ask for, in Chinese and in English, the project's language first. Every number comes from the bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tiermodel.models.slices import FEWEST
+from tiermodel.tables.output import plain
+
+if TYPE_CHECKING:
+    from tiermodel.bundle import Bundle
+
+__all__ = ["model_card", "number"]
+
+_YEAR_DAYS = 365
+_SLACK = 0.01
+_TARGETS = ("churn", "value", "tier")
+_CELLS = ("rate", "mean_risk", "log_loss", "ece", "ece_by_chance", "value_mean", "expected_mean")
+_BY = {
+    "zh": {"purchase_days": "购买天数", "tenure_days": "首次购买至今天数", "tier": "等级"},
+    "en": {"purchase_days": "purchase days", "tenure_days": "days since first purchase", "tier": "tier"},
+}
+_LIMITS = {
+    "zh": {
+        "season": "数据不足一年（{days} 天），没有见过的季节会使流失率和价值的总水平偏离。",
+        "dates": "只有 {n} 个检验日，检验日之间的差异看不全。",
+        "uncalibrated": "{by} {group}：校准误差 {ece} 超出偶然上限 {chance}，该群体的流失风险不宜直接当作概率。",
+    },
+    "en": {
+        "season": "The data span {days} days, less than a year: seasons not seen move the level of churn and value.",
+        "dates": "There are only {n} later dates, too few to see how dates differ.",
+        "uncalibrated": "{by} {group}: the calibration error {ece} is beyond chance ({chance}), so do not read this "
+        "group's risk as a probability.",
+    },
+}
+_FEW_DATES = 3
+
+
+def number(value: float | None) -> str:
+    """Show a figure in four significant digits, as the card does.
+
+    >>> number(0.29541), number(12345.678), number(None)
+    ('0.2954', '12346', '–')
+    """
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+
+
+def model_card(bundle: Bundle) -> str:
+    """Give the card in both languages as Markdown, the bundle's own language first."""
+    first = bundle.language
+    second = "en" if first == "zh" else "zh"
+    return f"{_in_language(bundle, first)}\n---\n\n{_in_language(bundle, second)}"
+
+
+def _in_language(bundle: Bundle, language: str) -> str:
+    facts, settings = plain(bundle.facts), bundle.settings
+    templates = Environment(
+        loader=PackageLoader("tiermodel"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True, autoescape=False,  # noqa: S701 Markdown, read as text
+    )  # fmt: skip
+    return templates.get_template(f"card.{language}.md.j2").render(
+        name=bundle.name,
+        facts=facts,
+        scheme=bundle.scheme.scheme,
+        levels=bundle.scheme.scheme.names(language),
+        horizon=settings["outcome"]["horizon_days"],
+        gap=settings["outcome"]["gap_days"],
+        active=settings["churn"]["active_days"],
+        measure=settings["value"]["measure"],
+        currency=settings["currency"],
+        timezone=settings["timezone"],
+        contact=settings["contact"],
+        attributes=settings["features"]["attributes"],
+        inputs=_inputs(bundle),
+        rules=bundle.scheme.rules(bundle.features, language),
+        figures=_figures(facts),
+        slices=[
+            {**row, "by_name": _BY[language].get(row["by"], row["by"]), "cells": [number(row[key]) for key in _CELLS]}
+            for row in facts["slices"]
+        ],
+        fewest=FEWEST,
+        limits=list(_limits(facts, language)),
+    )
+
+
+def _inputs(bundle: Bundle) -> dict[str, list[str]]:
+    """List the features by group, in the catalogue's order."""
+    found: dict[str, list[str]] = {}
+    for name in bundle.inputs.names:
+        found.setdefault(bundle.features[name].group, []).append(name)
+    return found
+
+
+def _figures(facts: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Show every figure of every target, with its interval where there is one."""
+    found: dict[str, list[str]] = {}
+    for target, figures in sorted(facts["later"].items(), key=lambda item: _TARGETS.index(item[0])):
+        ends = facts["intervals"].get(target, {})
+        found[target] = [
+            f"{name} {number(value)}" + (f" [{number(ends[name][0])}, {number(ends[name][1])}]" if name in ends else "")
+            for name, value in sorted(figures.items())
+        ]
+    return found
+
+
+def _limits(facts: Mapping[str, Any], language: str) -> Iterator[str]:
+    """Say what the run itself shows to be weak."""
+    words = _LIMITS[language]
+    if facts["history_days"] < _YEAR_DAYS:
+        yield words["season"].format(days=facts["history_days"])
+    if len(facts["later_dates"]) < _FEW_DATES:
+        yield words["dates"].format(n=len(facts["later_dates"]))
+    for row in facts["slices"]:
+        if row["ece"] is not None and row["ece"] > row["ece_by_chance"] + _SLACK:
+            yield words["uncalibrated"].format(
+                by=_BY[language].get(row["by"], row["by"]),
+                group=row["group"],
+                ece=number(row["ece"]),
+                chance=number(row["ece_by_chance"]),
+            )

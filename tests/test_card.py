@@ -1,0 +1,126 @@
+"""The model card: both languages, the items that the law asks for, and not one number that the run does not hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import log_loss, mean_absolute_error, roc_auc_score
+
+from tiermodel.bundle import Bundle
+from tiermodel.card import model_card, number
+from tiermodel.features.panel import build_panel
+from tiermodel.models.metrics import ece
+from worlds import TrainedWorld
+
+NUMBER = re.compile(r"(?<![\w.-])-?\d+(?:\.\d+)?(?![\w-])")
+
+
+@pytest.fixture(scope="module")
+def card(trained: TrainedWorld) -> str:
+    return (trained.bundle / "card.md").read_text(encoding="utf-8")
+
+
+def test_the_card_comes_in_both_languages_the_projects_first(card: str, trained: TrainedWorld) -> None:
+    english, chinese = card.split("\n---\n")
+    assert english.startswith("# small-world: model card")
+    assert chinese.strip().startswith("# small-world：模型说明卡")
+    assert len(re.findall("^## ", english, re.MULTILINE)) == len(re.findall("^## ", chinese, re.MULTILINE)) == 8
+    for number_of in (english, chinese):
+        assert set(NUMBER.findall(english)) - {"24"} <= set(NUMBER.findall(number_of)) | set(known(trained))
+    zh = {**trained.trained.bundle.settings, "language": "zh"}
+    fields = {name: getattr(trained.trained.bundle, name) for name in Bundle.__dataclass_fields__}
+    assert model_card(Bundle(**{**fields, "settings": zh})).startswith("# small-world：模型说明卡")
+
+
+def leaves(data: Any) -> Iterator[Any]:
+    if isinstance(data, dict):
+        for value in data.values():
+            yield from leaves(value)
+    elif isinstance(data, list | tuple):
+        for value in data:
+            yield from leaves(value)
+    else:
+        yield data
+
+
+def known(world: TrainedWorld) -> Iterator[str]:
+    """List every number that the card may show, as it would show it."""
+    bundle = world.trained.bundle
+    yield from ("24", "95", "3", "1", "30")  # the article of the law, the level of the intervals, reason_1 to reason_3
+    yield str(len(bundle.scheme.scheme.levels))
+    for value in leaves([bundle.facts, bundle.settings]):
+        if isinstance(value, int | float):
+            yield from (str(value), number(value))
+        else:
+            yield from NUMBER.findall(str(value))
+    for language in ("zh", "en"):
+        for line in bundle.scheme.rules(bundle.features, language):
+            yield from NUMBER.findall(line)
+    groups = [bundle.features[name].group for name in bundle.inputs.names]
+    yield from {str(groups.count(group)) for group in groups}
+    yield str(len(bundle.facts["later_dates"]))
+
+
+def test_every_number_of_the_card_is_one_of_the_run(card: str, trained: TrainedWorld) -> None:
+    shown = NUMBER.findall(card)
+    assert len(shown) > 60
+    assert sorted(set(shown) - set(known(trained))) == []
+
+
+def test_the_figures_are_those_of_the_out_of_time_predictions(card: str, trained: TrainedWorld) -> None:
+    later, facts = trained.trained.later, trained.trained.bundle.facts
+    churn, value = later["churn"], later["value"]
+    y, p = churn["actual"].to_numpy(), churn["predicted"].to_numpy()
+    shown = {
+        "log_loss": log_loss(y, p), "auc": roc_auc_score(y, p), "rate": y.mean(), "ece": ece(y, p),
+        "mae": mean_absolute_error(value["actual"], value["predicted"]),
+    }  # fmt: skip
+    for name, figure in shown.items():
+        assert re.search(rf"\b{name} {re.escape(number(float(figure)))}\b", card), name
+    for target, name in (("churn", "log_loss"), ("churn", "auc"), ("value", "mae"), ("value", "gini")):
+        low, high = facts["intervals"][target][name]
+        assert low < facts["later"][target][name] < high
+        assert f"[{number(low)}, {number(high)}]" in card
+    assert facts["later_dates"] == sorted({str(day.date()) for day in churn["as_of"]})
+
+
+def test_the_groups_are_counted_by_hand(trained: TrainedWorld) -> None:
+    churn = trained.trained.later["churn"]
+    panel = build_panel(trained.project, sorted({day.date() for day in churn["as_of"]}), with_outcome=True)
+    rows = churn.astype({"as_of": panel["as_of"].dtype}).merge(panel, on=["customer_id", "as_of"])
+    edges = {"1": (1, 1), "2-3": (2, 3), "4-9": (4, 9), "10+": (10, np.inf)}
+    found = {row["group"]: row for row in trained.trained.bundle.facts["slices"] if row["by"] == "purchase_days"}
+    assert found
+    for group, row in found.items():
+        low, high = edges[group]
+        mine = rows[rows["purchase_days_total"].between(low, high)]
+        assert row["n"] == len(mine)
+        assert row["rate"] == pytest.approx((mine["outcome_purchase_days"] == 0).mean())
+        assert row["mean_risk"] == pytest.approx(mine["predicted"].mean())
+        assert row["value_mean"] == pytest.approx(mine["outcome_value"].mean())
+    tiers = [row for row in trained.trained.bundle.facts["slices"] if row["by"] == "tier"]
+    assert {row["group"] for row in tiers} <= set(trained.trained.bundle.scheme.scheme.codes)
+    codes = dict(enumerate(trained.trained.bundle.scheme.scheme.codes))
+    level = pd.Series(trained.trained.bundle.scheme.assign(rows)[0]).map(codes)
+    assert {row["group"]: row["n"] for row in tiers} == {k: n for k, n in level.value_counts().items() if n >= 30}
+
+
+def test_weak_groups_and_short_histories_are_named(trained: TrainedWorld) -> None:
+    bundle = trained.trained.bundle
+    weak = {
+        "by": "tier", "group": "small", "n": 500, "rate": 0.5, "mean_risk": 0.2, "log_loss": 0.9, "auc": 0.5,
+        "ece": 0.3, "ece_by_chance": 0.05, "value_mean": None, "expected_mean": None, "value_mae": None,
+    }  # fmt: skip
+    facts = {**bundle.facts, "slices": [weak], "history_days": 200}
+    fields = {name: getattr(bundle, name) for name in Bundle.__dataclass_fields__}
+    text = model_card(Bundle(**{**fields, "facts": facts}))
+    assert "tier small: the calibration error 0.3 is beyond chance (0.05)" in text
+    assert "The data span 200 days, less than a year" in text
+    assert "等级 small：校准误差 0.3 超出偶然上限 0.05" in text
+    short = model_card(Bundle(**{**fields, "facts": {**facts, "slices": [], "later": {}, "later_dates": []}}))
+    assert "The history is too short for a later date: no figure can be given" in short
