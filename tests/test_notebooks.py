@@ -32,8 +32,9 @@ def _texts(output: Any) -> list[str]:
     return ["".join(text) for text in shown]
 
 
-def test_both_notebooks_are_there() -> None:
-    assert [path.name for path in PATHS] == ["01_data_and_features.ipynb", "02_tiers_and_churn.ipynb"]
+def test_the_notebooks_are_there() -> None:
+    names = ["01_data_and_features", "02_tiers_and_churn", "05_churn_and_value"]
+    assert [path.stem for path in PATHS] == names
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
