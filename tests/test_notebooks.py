@@ -33,7 +33,7 @@ def _texts(output: Any) -> list[str]:
 
 
 def test_the_notebooks_are_there() -> None:
-    names = ["01_data_and_features", "02_tiers_and_churn", "05_churn_and_value"]
+    names = ["01_data_and_features", "02_tiers_and_churn", "03_designing_a_scheme", "05_churn_and_value"]
     assert [path.stem for path in PATHS] == names
 
 
