@@ -33,8 +33,12 @@ def test_the_card_comes_in_both_languages_the_projects_first(card: str, trained:
     for number_of in (english, chinese):
         assert set(NUMBER.findall(english)) - {"24"} <= set(NUMBER.findall(number_of)) | set(known(trained))
     zh = {**trained.trained.bundle.settings, "language": "zh"}
-    fields = {name: getattr(trained.trained.bundle, name) for name in Bundle.__dataclass_fields__}
-    assert model_card(Bundle(**{**fields, "settings": zh})).startswith("# small-world：模型说明卡")
+    assert written(trained.trained.bundle, settings=zh).startswith("# small-world：模型说明卡")
+
+
+def written(bundle: Bundle, **other: Any) -> str:
+    parts = ("name", "settings", "facts", "features", "scheme")
+    return model_card(*(other.get(name, getattr(bundle, name)) for name in parts))
 
 
 def leaves(data: Any) -> Iterator[Any]:
@@ -117,10 +121,9 @@ def test_weak_groups_and_short_histories_are_named(trained: TrainedWorld) -> Non
         "ece": 0.3, "ece_by_chance": 0.05, "value_mean": None, "expected_mean": None, "value_mae": None,
     }  # fmt: skip
     facts = {**bundle.facts, "slices": [weak], "history_days": 200}
-    fields = {name: getattr(bundle, name) for name in Bundle.__dataclass_fields__}
-    text = model_card(Bundle(**{**fields, "facts": facts}))
+    text = written(bundle, facts=facts)
     assert "tier small: the calibration error 0.3 is beyond chance (0.05)" in text
     assert "The data span 200 days, less than a year" in text
     assert "等级 small：校准误差 0.3 超出偶然上限 0.05" in text
-    short = model_card(Bundle(**{**fields, "facts": {**facts, "slices": [], "later": {}, "later_dates": []}}))
+    short = written(bundle, facts={**facts, "slices": [], "later": {}, "later_dates": []})
     assert "The history is too short for a later date: no figure can be given" in short

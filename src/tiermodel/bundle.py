@@ -106,7 +106,8 @@ class Bundle:
             "facts": self.facts,
         }
         files = {name: text.encode() for name, text in texts.items()}
-        files |= {_JSON: _dump(data), _CARD: model_card(self).encode()}
+        card = model_card(self.name, self.settings, self.facts, self.features, self.scheme)
+        files |= {_JSON: _dump(data), _CARD: card.encode()}
         manifest = {"format": FORMAT, "files": {name: _digest(files[name]) for name in sorted(files)}}
         return {**files, _MANIFEST: _dump(manifest)}
 

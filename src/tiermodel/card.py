@@ -7,15 +7,14 @@ Cards) ask for, in Chinese and in English, the project's language first. Every n
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from tiermodel.features.known import Feature
 from tiermodel.models.slices import FEWEST
 from tiermodel.tables.output import plain
-
-if TYPE_CHECKING:
-    from tiermodel.bundle import Bundle
+from tiermodel.tiers.assign import FittedScheme
 
 __all__ = ["model_card", "number"]
 
@@ -54,34 +53,42 @@ def number(value: float | None) -> str:
     return f"{value:.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
-def model_card(bundle: Bundle) -> str:
-    """Give the card in both languages as Markdown, the bundle's own language first."""
-    first = bundle.language
-    second = "en" if first == "zh" else "zh"
-    return f"{_in_language(bundle, first)}\n---\n\n{_in_language(bundle, second)}"
+def model_card(
+    name: str,
+    settings: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    features: Mapping[str, Feature],
+    scheme: FittedScheme,
+) -> str:
+    """Give the card of a bundle with these parts in both languages as Markdown, the project's language first."""
+    languages = ("zh", "en") if settings["language"] == "zh" else ("en", "zh")
+    told = plain(facts)
+    return "\n---\n\n".join(_in_language(language, name, settings, told, features, scheme) for language in languages)
 
 
-def _in_language(bundle: Bundle, language: str) -> str:
-    facts, settings = plain(bundle.facts), bundle.settings
+def _in_language(
+    language: str,
+    name: str,
+    settings: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    features: Mapping[str, Feature],
+    scheme: FittedScheme,
+) -> str:
     templates = Environment(
         loader=PackageLoader("tiermodel"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, autoescape=False,  # noqa: S701 Markdown, read as text
     )  # fmt: skip
+    by_group: dict[str, list[str]] = {}
+    for feature in features.values():
+        by_group.setdefault(feature.group, []).append(feature.name)
     return templates.get_template(f"card.{language}.md.j2").render(
-        name=bundle.name,
+        name=name,
         facts=facts,
-        scheme=bundle.scheme.scheme,
-        levels=bundle.scheme.scheme.names(language),
-        horizon=settings["outcome"]["horizon_days"],
-        gap=settings["outcome"]["gap_days"],
-        active=settings["churn"]["active_days"],
-        measure=settings["value"]["measure"],
-        currency=settings["currency"],
-        timezone=settings["timezone"],
-        contact=settings["contact"],
-        attributes=settings["features"]["attributes"],
-        inputs=_inputs(bundle),
-        rules=bundle.scheme.rules(bundle.features, language),
+        settings=settings,
+        scheme=scheme.scheme,
+        levels=scheme.scheme.names(language),
+        inputs=by_group,
+        rules=scheme.rules(features, language),
         figures=_figures(facts),
         slices=[
             {**row, "by_name": _BY[language].get(row["by"], row["by"]), "cells": [number(row[key]) for key in _CELLS]}
@@ -90,14 +97,6 @@ def _in_language(bundle: Bundle, language: str) -> str:
         fewest=FEWEST,
         limits=list(_limits(facts, language)),
     )
-
-
-def _inputs(bundle: Bundle) -> dict[str, list[str]]:
-    """List the features by group, in the catalogue's order."""
-    found: dict[str, list[str]] = {}
-    for name in bundle.inputs.names:
-        found.setdefault(bundle.features[name].group, []).append(name)
-    return found
 
 
 def _figures(facts: Mapping[str, Any]) -> dict[str, list[str]]:
