@@ -26,6 +26,7 @@ from tiermodel.features.panel import Tally, build_panel, feature_names, one_date
 from tiermodel.features.peers import fit_peers
 from tiermodel.models.canary import refuse_leaks
 from tiermodel.models.churn import at_risk, fit_churn
+from tiermodel.models.contributions import importance
 from tiermodel.models.inputs import fit_inputs, panel_matrix
 from tiermodel.models.metrics import churn_metrics, quadratic_weighted_kappa, value_metrics
 from tiermodel.models.tier import fit_tier, future_levels
@@ -158,7 +159,8 @@ def fit_bundle(
         segments=fit_segments(buyers, min(SEGMENTS, len(buyers)), project.seed),
         peers=fit_peers(buyers, f"net_amount_{max(project.features.windows_days)}d", project.seed),
         typical_rhythm=typical_rhythm(buyers),
-        facts=_facts(project, history, snapshot, as_of, later),
+        facts=_facts(project, history, snapshot, as_of, later)
+        | {"importance": importance(churn, value, inputs.matrix(exposed), inputs.matrix(buyers))},
     )
     return bundle, later
 
