@@ -77,12 +77,11 @@ def test_contributions_add_up_to_the_expected_value(bundle: Bundle, x: Floats) -
 
 
 def test_a_batch_says_of_a_customer_what_the_customer_alone_says(bundle: Bundle, x: Floats) -> None:
-    asked = (
-        lambda rows: churn_contributions(bundle.churn, rows)[1],
-        lambda rows: value_contributions(bundle.value, rows)[1],
-    )
-    for contributions in asked:
-        assert contributions(x)[3] == pytest.approx(contributions(x[3:4])[0], rel=1e-12)
+    alone = x[3:4]
+    together = churn_contributions(bundle.churn, x)[1], value_contributions(bundle.value, x)[1]
+    single = churn_contributions(bundle.churn, alone)[1], value_contributions(bundle.value, alone)[1]
+    for batch, one in zip(together, single, strict=True):
+        assert batch[3] == pytest.approx(one[0], rel=1e-12)
 
 
 def test_terms_of_a_line_are_coefficient_times_standardised_input(bundle: Bundle, x: Floats) -> None:

@@ -32,8 +32,8 @@ def _texts(output: Any) -> list[str]:
     return ["".join(text) for text in shown]
 
 
-def test_both_notebooks_are_there() -> None:
-    assert [path.name for path in PATHS] == ["01_data_and_features.ipynb", "02_tiers_and_churn.ipynb"]
+def test_every_notebook_is_there() -> None:
+    assert [path.stem for path in PATHS] == ["01_data_and_features", "02_tiers_and_churn", "04_review_a_run"]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

@@ -159,7 +159,9 @@ def residuals(pen: Pen, panels: Mapping[str, tuple[Floats, Floats]], currency: s
                 panel.vlines(x, low, high, color=COLOURS["muted"], linewidth=1.0, label=pen.words["nine_tenths"]),
                 panel.vlines(x, first, third, color=COLOURS["sand"], linewidth=5.0, label=pen.words["half_of_them"]),
                 *panel.plot(x, middle, "_", color=COLOURS["ink"], markersize=8, label=pen.words["median"]),
-                panel.errorbar(x + 0.28, mean, half, fmt="o", color=COLOURS["accent"], label=pen.words["mean_95"]),
+                panel.errorbar(
+                    x + 0.28, mean, half, fmt="o", color=COLOURS["accent"], markersize=4, label=pen.words["mean_95"]
+                ),
             ]
             panel.set_yscale("symlog", linthresh=straight)
             promised = [predicted[group == k].mean() for k in np.unique(group)]
