@@ -32,9 +32,14 @@ def _texts(output: Any) -> list[str]:
     return ["".join(text) for text in shown]
 
 
-def test_the_notebooks_are_there() -> None:
-    names = ["01_data_and_features", "02_tiers_and_churn", "03_designing_a_scheme", "05_churn_and_value"]
-    assert [path.stem for path in PATHS] == names
+def test_every_notebook_is_there() -> None:
+    assert [path.stem for path in PATHS] == [
+        "01_data_and_features",
+        "02_tiers_and_churn",
+        "03_designing_a_scheme",
+        "04_review_a_run",
+        "05_churn_and_value",
+    ]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

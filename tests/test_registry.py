@@ -17,14 +17,15 @@ import pandas as pd
 import pytest
 import yaml
 
-from tiermodel import gate, registry
+from tiermodel import gate, registry, tracking_store
 from tiermodel.bundle import load_bundle
 from tiermodel.config import Project
 from tiermodel.errors import GateError, ModelError, OutputBusyError, TierModelError, TrackingError
-from tiermodel.evaluation import EVALUATION
+from tiermodel.evaluation import EVALUATION, draw_evaluation, evaluation_table, judged
 from tiermodel.features.panel import build_panel
 from tiermodel.gate import judge
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
+from tiermodel.models.metrics import churn_metrics, value_metrics
 from tiermodel.predict import predict
 from tiermodel.registry import log_training, promote, resolve_model
 from worlds import ID_MARK, TrainedWorld, spoiled
@@ -115,9 +116,79 @@ def test_a_run_holds_parameters_metrics_per_date_digest_and_model(store: Store, 
     assert {"value/gini", "value/mae", "tier/qwk", "churn/ece"} <= set(run.data.metrics)
 
 
+def children(store: Store) -> list[Any]:
+    """Give the runs below the first training."""
+    run = store.run(store.first)
+    below = f"tags.mlflow.parentRunId = '{run.info.run_id}'"
+    found: list[Any] = store.client.search_runs([run.info.experiment_id], below)
+    return found
+
+
+def test_below_a_training_there_is_a_run_for_each_learner_and_date(store: Store, trained: TrainedWorld) -> None:
+    run, facts = store.run(store.first), trained.trained.bundle.facts
+    version = trained.trained.bundle.version.removeprefix("small-world-")
+    assert run.info.run_name == f"small-world · {facts['as_of']} · {version}"
+    assert run.data.tags["kind"] == "training"
+    learners = {
+        "churn": ("tiermodel", "logistic", "compact", "trees", "btyd", "logistic_rfm", "mbg_nbd"),
+        "value": ("tiermodel", "ridge", "trees", "btyd"),
+        "tier": ("tiermodel",),
+    }
+    later = trained.trained.later
+    days = {target: [str(day.date()) for day in later[target]["as_of"].unique()] for target in learners}
+    wanted = [f"{t} · {name} · {day}" for t, names in learners.items() for name in names for day in days[t]]
+    found = children(store)
+    assert sorted(child.info.run_name for child in found) == sorted(wanted)
+    for child in found:
+        tags = child.data.tags
+        assert child.info.status == "FINISHED"
+        assert child.info.run_name == f"{tags['target']} · {tags['learner']} · {tags['date']}"
+        assert child.data.params == {name: tags[name] for name in ("target", "learner", "date")}
+        assert tags["kind"] == "learner"
+        assert {tags[name] == facts[name] for name in ("as_of", "panel_digest", "project_digest")} == {True}
+    roles = {child.data.tags["learner"]: child.data.tags["role"] for child in found}
+    assert [name for name, role in roles.items() if role == "served"] == ["tiermodel"]
+    assert {name for name, role in roles.items() if role == "baseline"} == {"logistic_rfm", "mbg_nbd"}
+
+
+def test_the_measures_of_a_learner_are_those_of_its_predictions_in_the_evaluation(store: Store) -> None:
+    kept = pd.read_parquet(run_folder(store) / "evaluation.parquet")
+    for child in children(store):
+        tags = child.data.tags
+        rows = kept[(kept["target"] == tags["target"]) & (kept["as_of"] == tags["date"])]
+        column = {"served": "predicted", "member": f"member_{tags['learner']}", "baseline": tags["learner"]}
+        actual, predicted = rows["actual"].to_numpy(), rows[column[tags["role"]]].to_numpy()
+        measure = {"churn": churn_metrics, "value": value_metrics}.get(tags["target"])
+        if measure is None:
+            assert child.data.metrics["tier/n"] == len(rows) > 0
+            assert -1 <= child.data.metrics["tier/qwk"] <= 1
+        else:
+            wanted = {f"{tags['target']}/{name}": x for name, x in measure(actual, predicted).items()}
+            assert child.data.metrics == pytest.approx(wanted)
+
+
+def test_pictures_are_the_same_bytes_again(store: Store, trained: TrainedWorld, tmp_path: Path) -> None:
+    draw_evaluation(trained.project, trained.trained.bundle, trained.trained.later, tmp_path)
+    drawn = sorted(tmp_path.iterdir())
+    assert len(drawn) == 5
+    for path in drawn:
+        assert path.read_bytes() == (run_folder(store) / path.name).read_bytes(), path.name
+
+
+def test_without_later_predictions_there_is_nothing_to_judge_and_the_inputs_are_drawn(
+    trained: TrainedWorld, tmp_path: Path
+) -> None:
+    nothing = {target: frame.head(0) for target, frame in trained.trained.later.items()}
+    assert list(judged(nothing)) == []
+    assert evaluation_table(trained.project, nothing).empty
+    draw_evaluation(trained.project, trained.trained.bundle, nothing, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["importance.png"]
+
+
 def test_artifacts_lie_beside_the_database(store: Store) -> None:
     assert run_folder(store).is_relative_to(store.folder / "mlartifacts")
-    assert {path.name for path in run_folder(store).iterdir()} == {"calibration.png", "evaluation.parquet", "gains.png"}
+    figures = {f"{name}.png" for name in ("calibration", "concentration", "gains", "importance", "residuals")}
+    assert {path.name for path in run_folder(store).iterdir()} == {"evaluation.parquet", *figures}
 
 
 def run_folder(store: Store) -> Path:
@@ -344,8 +415,11 @@ def test_an_older_evaluation_without_baselines_serves_a_champion_not_a_challenge
 
 
 def test_two_runs_do_not_share_a_sqlite_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_WAIT_SECONDS", 0.2)
-    with registry._alone(store.folder / "mlflow.db"), pytest.raises(OutputBusyError, match="in use by another run"):
+    monkeypatch.setattr(tracking_store, "_WAIT_SECONDS", 0.2)
+    with (
+        tracking_store.alone(store.folder / "mlflow.db"),
+        pytest.raises(OutputBusyError, match="in use by another run"),
+    ):
         promote("promoted", tracking_uri=store.uri)
 
 
@@ -396,7 +470,7 @@ def refused(uri: str) -> str:
 
 
 def test_a_server_that_does_not_answer_is_told_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(tracking_store, "_ANSWER_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         assert "timed out" in refused(f"http://127.0.0.1:{port}")

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiermodel import figures
-from tiermodel.bundle import Bundle, save_bundle
+from tiermodel.bundle import Bundle, load_bundle, save_bundle
 from tiermodel.errors import DataError, ProjectError, TierModelError
 from tiermodel.features.panel import build_panel, write_features
 from tiermodel.figures import Pen, concentration, pyramid, save_png, svg, words
-from tiermodel.figures_model import found_at
+from tiermodel.figures_model import found_at, input_names, residuals
 from tiermodel.models.metrics import auc, churn_metrics, ece_null_band, log_loss, paired_bootstrap, value_metrics
 from tiermodel.predict import score
 from tiermodel.report import report
@@ -33,7 +33,7 @@ from worlds import LAST_DAY, TrainedWorld
 
 SECTIONS = {
     *("headline", "pyramid", "concentration", "risk_map", "rfm", "movement", "ladders", "calls"),
-    *("rules", "churn", "backtest", "schemes", "about"),
+    *("rules", "importance", "churn", "residuals", "backtest", "schemes", "about"),
 }
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
@@ -307,6 +307,28 @@ def _unknown(made: Path, folder: Path) -> Iterator[tuple[list[Path], type[TierMo
     yield [made / "scores.parquet", made / "scores.csv"], ProjectError, "takes one scores"
 
 
+def test_a_figure_without_its_source_is_left_out(made: Path, tmp_path: Path) -> None:
+    bundle = load_bundle(made / "bundle")
+    facts = {name: fact for name, fact in bundle.facts.items() if name != "importance"}
+    save_bundle(dataclasses.replace(bundle, facts=facts), tmp_path / "older")
+    predictions = pd.read_parquet(made / "predictions.parquet").drop(columns="value_tiermodel")
+    predictions.to_parquet(tmp_path / "predictions.parquet", index=False)
+    sources = [tmp_path / "older", tmp_path / "predictions.parquet"]
+    ids = Page(report(sources, tmp_path / "page.html")).ids
+    assert {"rules", "churn"} <= set(ids)
+    assert not {"importance", "residuals"} & set(ids)
+
+
+def test_what_moves_the_predictions_is_told_in_words(pages: dict[str, Path], made: Path) -> None:
+    bundle = load_bundle(made / "bundle")
+    for language in ("zh", "en"):
+        text = Page(pages[language]).text
+        names = input_names(Pen(language, browser=True), bundle.features)
+        told = [names[row["feature"]].split()[0] for rows in bundle.facts["importance"].values() for row in rows[:6]]
+        assert [name for name in told if name not in text] == []
+        assert words(language)["more_lowers"] in text
+
+
 def test_unknown_sources_are_refused(made: Path, tmp_path: Path) -> None:
     for sources, error, message in _unknown(made, tmp_path):
         with pytest.raises(error, match=message):
@@ -363,6 +385,19 @@ def test_pictures_are_the_same_bytes_again(tmp_path: Path) -> None:
     for name in ("1.png", "2.png"):
         save_png(concentration(Pen(), {"value": np.array([1.0, 2.0, 7.0])}), tmp_path / name)
     assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
+
+
+def test_residuals_of_a_heavy_tail_and_of_equal_predictions_are_drawn(tmp_path: Path) -> None:
+    draw = np.random.default_rng(1)
+    actual = np.where(draw.random(900) < 0.7, 0.0, draw.lognormal(3, 2, 900))
+    actual[:3] = -500.0  # returns
+    panels = {"2024-01-01": (actual, draw.lognormal(2, 1, 900)), "2024-02-01": (actual[:4], np.full(4, 2.0))}
+    for name in ("1.png", "2.png"):
+        save_png(residuals(Pen(), panels, "EUR"), tmp_path / name)
+    assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
+    assert "actual − predicted (EUR)" in svg(residuals(Pen(), panels, "EUR"), "r", "l")
+    perfect = np.arange(20.0)
+    save_png(residuals(Pen(), {"2024-01-01": (perfect, perfect)}), tmp_path / "3.png")
 
 
 def test_every_word_is_in_both_languages_with_the_same_blanks() -> None:

@@ -1,34 +1,62 @@
-"""Keep how a model did out of time: a table without customer ids, figures by date, two pictures."""
+"""Keep how a model and each of its learners did out of time: a table without customer ids, measures, pictures."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tiermodel.baselines import BASELINES
+from tiermodel.bundle import Bundle
 from tiermodel.config import Project
-from tiermodel.figures import Pen, save_png
-from tiermodel.figures_model import gains, reliability
+from tiermodel.figures import Pen, concentration, save_png
+from tiermodel.figures_model import gains, importance, input_names, reliability, residuals
+from tiermodel.models import churn, value
 from tiermodel.models.metrics import churn_metrics, ece_null_band, quadratic_weighted_kappa, value_metrics
 
-__all__ = ["EVALUATION", "draw_evaluation", "evaluation_table", "metrics_by_date"]
+__all__ = ["EVALUATION", "OURS", "Judged", "draw_evaluation", "evaluation_table", "judged"]
+
+Floats = NDArray[np.float64]
 
 EVALUATION = ("target", "question", "as_of", "customers", "key", "actual", "predicted")
 """The first columns of an evaluation: `key` numbers the customers, `customers` hashes who was judged on that date.
 
-The columns `BASELINES` follow; evaluations kept by older versions end before.
+The columns `BASELINES` follow, then what each member of a blend predicted alone; evaluations kept by older versions
+end before.
 """
+
+OURS = "tiermodel"
+"""The learner that is served: the blend, or the only one."""
+
+_MEMBERS = tuple(dict.fromkeys((*churn.MEMBERS, *value.MEMBERS)))
+_LEARNERS = {
+    "predicted": (OURS, "served"),
+    **{name: (name.removeprefix("member_"), "member") for name in _MEMBERS},
+    **{name: (name, "baseline") for name in BASELINES},
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Hold how one learner (`role`: served, member, baseline) did on one later date."""
+
+    target: str
+    learner: str
+    role: str
+    day: date
+    metrics: dict[str, float]
 
 
 def evaluation_table(project: Project, later: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Give out-of-time predictions by target, sorted by date and customer, without ids.
 
-    The columns are `EVALUATION`, then `BASELINES`, NaN where a frame of `later` does not have them.
+    The columns are `EVALUATION`, `BASELINES` and the members' of both blends, NaN where a frame of `later` lacks one.
     """
     span = f"the {project.outcome.horizon_days} days that follow a gap of {project.outcome.gap_days} days"
     active = project.churn.active_days
@@ -40,7 +68,8 @@ def evaluation_table(project: Project, later: Mapping[str, pd.DataFrame]) -> pd.
     filled = {target: frame.sort_values(["as_of", "customer_id"]) for target, frame in later.items() if len(frame)}
     ids = sorted(set().union(*(frame["customer_id"] for frame in filled.values())))
     numbers = {customer: number for number, customer in enumerate(ids)}
-    empty = pd.DataFrame({name: [] for name in (*EVALUATION, *BASELINES)})
+    more = [*BASELINES, *_MEMBERS]
+    empty = pd.DataFrame({name: [] for name in (*EVALUATION, *more)})
     parts = [
         pd.DataFrame({
             "target": target,
@@ -50,7 +79,7 @@ def evaluation_table(project: Project, later: Mapping[str, pd.DataFrame]) -> pd.
             "key": frame["customer_id"].map(numbers).astype(np.int64),
             "actual": frame["actual"].astype(np.float64),
             "predicted": frame["predicted"].astype(np.float64),
-            **frame.reindex(columns=list(BASELINES)).astype(np.float64),
+            **frame.reindex(columns=more).astype(np.float64),
         })
         for target, frame in filled.items()
     ]  # fmt: skip
@@ -61,36 +90,53 @@ def _hash_of_all(ids: pd.Series) -> str:
     return hashlib.sha256("\n".join(map(str, ids)).encode()).hexdigest()
 
 
-def metrics_by_date(later: Mapping[str, pd.DataFrame]) -> Iterator[tuple[date, dict[str, float]]]:
-    """Give each date's metrics, named `TARGET/METRIC`, of out-of-time predictions by target."""
+def judged(later: Mapping[str, pd.DataFrame]) -> Iterator[Judged]:
+    """Judge every learner on every date of the out-of-time predictions, which are given by target."""
     for target, frame in later.items():
-        for day in frame["as_of"].unique():
-            rows = frame[frame["as_of"] == day]
-            yield (
-                pd.Timestamp(day).date(),
-                {f"{target}/{name}": value for name, value in _metrics(target, rows).items()},
-            )
+        for day, rows in frame.groupby("as_of"):
+            for column, (learner, role) in _LEARNERS.items():
+                if column in rows and rows[column].notna().all():
+                    found = _metrics(target, rows["actual"].to_numpy(), rows[column].to_numpy())
+                    yield Judged(target, learner, role, pd.Timestamp(str(day)).date(), found)
 
 
-def _metrics(target: str, rows: pd.DataFrame) -> dict[str, float]:
-    actual, predicted = rows["actual"].to_numpy(), rows["predicted"].to_numpy()
+def _metrics(target: str, actual: Floats, predicted: Floats) -> dict[str, float]:
     if target == "churn":
         return churn_metrics(actual, predicted)
     if target == "value":
         return value_metrics(actual, predicted)
     levels = int(max(actual.max(), predicted.max())) + 1
-    return {"n": len(rows), "qwk": quadratic_weighted_kappa(actual, predicted, levels)}
+    return {"n": len(actual), "qwk": quadratic_weighted_kappa(actual, predicted, levels)}
 
 
-def draw_evaluation(project: Project, churn: pd.DataFrame, folder: Path) -> None:
-    """Write `calibration.png`, a panel a date, and `gains.png` of the last date on which customers left."""
-    pen, days = Pen(project.language), {}
-    for day in sorted(churn["as_of"].unique()):
-        rows = churn[churn["as_of"] == day]
-        actual, predicted = rows["actual"].to_numpy(), rows["predicted"].to_numpy()
-        days[str(pd.Timestamp(day).date())] = (actual, predicted, ece_null_band(predicted))
-    if days:
-        save_png(reliability(pen, days), folder / "calibration.png")
-    if left := [day for day, (actual, *_) in days.items() if actual.any()]:
-        actual, predicted, _ = days[left[-1]]
+def draw_evaluation(project: Project, bundle: Bundle, later: Mapping[str, pd.DataFrame], folder: Path) -> None:
+    """Write four pictures, as far as there are predictions to draw, and `importance.png` of the bundle's inputs.
+
+    `calibration.png` and `residuals.png` have a panel a date, `gains.png` and `concentration.png` show the last one.
+    """
+    pen, currency = Pen(project.language), project.currency or ""
+    risks, amounts = (_by_day(later[target]) for target in ("churn", "value"))
+    if risks:
+        panels = {day: (actual, p, ece_null_band(p)) for day, (actual, p) in risks.items()}
+        save_png(reliability(pen, panels), folder / "calibration.png")
+    if left := [day for day, (actual, _) in risks.items() if actual.any()]:
+        actual, predicted = risks[left[-1]]
         save_png(gains(pen, actual, {f"{project.name} {left[-1]}": predicted}), folder / "gains.png")
+    if amounts:
+        save_png(residuals(pen, amounts, currency), folder / "residuals.png")
+        day, (actual, predicted) = list(amounts.items())[-1]
+        curves = {pen.words["curve_expected"]: predicted, pen.words["curve_followed"].format(date=day): actual}
+        if all(curve.sum() > 0 for curve in curves.values()):
+            save_png(concentration(pen, curves), folder / "concentration.png")
+    rows = bundle.facts["importance"]
+    if any(rows.values()):
+        names = input_names(pen, bundle.features)
+        save_png(importance(pen, rows, names, currency), folder / "importance.png")
+
+
+def _by_day(frame: pd.DataFrame) -> dict[str, tuple[Floats, Floats]]:
+    """Give actual and predicted by date, earliest first."""
+    return {
+        str(pd.Timestamp(str(day)).date()): (rows["actual"].to_numpy(), rows["predicted"].to_numpy())
+        for day, rows in frame.groupby("as_of")
+    }

@@ -9,15 +9,30 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 from numpy.typing import NDArray
 
+from tiermodel.features.known import Feature
 from tiermodel.figures import COLOURS, LINES, Pen, percent_axes, short
-from tiermodel.models.metrics import ece, reliability_table
+from tiermodel.models.inputs import EXPECTED
+from tiermodel.models.metrics import ece, quantile_groups, reliability_table
 
-__all__ = ["LOWER_IS_BETTER", "differences", "found_at", "gains", "reliability", "tournament", "tree"]
+__all__ = [
+    "LOWER_IS_BETTER",
+    "differences",
+    "found_at",
+    "gains",
+    "importance",
+    "input_names",
+    "reliability",
+    "residuals",
+    "tournament",
+    "tree",
+]
 
 Floats = NDArray[np.float64]
+_TENTHS, _ONE_WAY = 10, 0.5
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "mae", "rmse", "decile_mape"})
 
 
@@ -118,6 +133,87 @@ def found_at(churned: Floats, predicted: Floats, shares: Floats) -> Floats:
     reached = np.concatenate([[0], np.cumsum(heads)]) / len(predicted)
     found = np.concatenate([[0], np.cumsum(leavers)]) / leavers.sum()
     return np.interp(shares, reached, found)
+
+
+def residuals(pen: Pen, panels: Mapping[str, tuple[Floats, Floats]], currency: str = "") -> Figure:
+    """Draw actual minus predicted value by tenths of the prediction, a panel a date, given (actual, predicted).
+
+    Thin lines hold nine tenths of the customers, thick ones half, a tick marks the median; the dot is the mean with its
+    95 % interval. The scale is straight near zero and logarithmic beyond, because a few customers miss by a hundred
+    times what most do.
+    """
+    unit = f" ({currency})" if currency else ""
+    every = np.concatenate([actual - predicted for actual, predicted in panels.values()])
+    straight = 10.0 ** np.floor(np.log10(max(float(np.median(np.abs(every))), 1e-9)))
+    with pen.draw(3.7 * max(len(panels), 1.5), 4.3, columns=len(panels)) as (figure, axes):
+        ends = []
+        for panel, (day, (actual, predicted)) in zip(axes, panels.items(), strict=True):
+            group = quantile_groups(predicted, _TENTHS)
+            each = [(actual - predicted)[group == k] for k in np.unique(group)]
+            low, first, middle, third, high = np.array([np.quantile(r, (0.05, 0.25, 0.5, 0.75, 0.95)) for r in each]).T
+            mean = np.array([r.mean() for r in each])
+            half = np.array([1.96 * r.std() / np.sqrt(len(r)) for r in each])
+            x = np.arange(len(each))
+            panel.axhline(0, color=COLOURS["ink"], linewidth=0.9)
+            keys = [
+                panel.vlines(x, low, high, color=COLOURS["muted"], linewidth=1.0, label=pen.words["nine_tenths"]),
+                panel.vlines(x, first, third, color=COLOURS["sand"], linewidth=5.0, label=pen.words["half_of_them"]),
+                *panel.plot(x, middle, "_", color=COLOURS["ink"], markersize=8, label=pen.words["median"]),
+                panel.errorbar(
+                    x + 0.28, mean, half, fmt="o", color=COLOURS["accent"], markersize=4, label=pen.words["mean_95"]
+                ),
+            ]
+            panel.set_yscale("symlog", linthresh=straight)
+            promised = [predicted[group == k].mean() for k in np.unique(group)]
+            panel.set_xticks(x, [f"{p:,.0f}" if abs(p) >= 9.5 else f"{p:.1f}" for p in promised], rotation=45)
+            panel.set(title=day, xlabel=pen.words["expected_by_tenth"] + unit)
+            panel.grid(axis="x", visible=False)
+            ends += [*low, *high, *(mean - half), *(mean + half)]
+        for panel in axes:
+            panel.set_ylim(min(ends) * 1.3 - straight, max(ends) * 1.3 + straight)
+            panel.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=straight, subs=(1, 3)))
+            panel.yaxis.set_major_formatter("{x:,g}")
+        axes[0].set_ylabel(pen.words["actual_less_predicted"] + unit)
+        figure.legend(handles=keys, loc="outside lower center", ncols=4)
+    return figure
+
+
+def input_names(pen: Pen, features: Mapping[str, Feature]) -> dict[str, str]:
+    """Say in words what each input of the models is, by its name."""
+    told = {name: f.zh if pen.language == "zh" else f.en for name, f in features.items()}
+    return told | {name: pen.words[f"input_{name}"] for name in EXPECTED}
+
+
+def importance(
+    pen: Pen, targets: Mapping[str, Sequence[Mapping[str, Any]]], names: Mapping[str, str], currency: str = ""
+) -> Figure:
+    """Draw how far each input moves churn risk and expected value, and which way: a panel a target, largest on top.
+
+    `targets` has what `models.contributions.importance` gave; one of them at least is not empty.
+    """
+    drawn = {target: rows for target, rows in targets.items() if rows}
+    colours = {"raises": "warm", "lowers": "accent", "varies": "muted"}
+    wide = 20 if pen.language == "zh" else 36
+    with pen.draw(5.3 * len(drawn), 1.2 + 0.36 * max(map(len, drawn.values())), columns=len(drawn)) as (figure, axes):
+        for panel, (target, rows) in zip(axes, drawn.items(), strict=True):
+            for y, row in enumerate(rows[::-1]):
+                panel.barh(y, row["size"], height=0.62, color=COLOURS[colours[_way(row["direction"])]])
+            told = [names.get(row["feature"], row["feature"]) for row in rows[::-1]]
+            lines = ["\n".join(textwrap.wrap(text, wide, max_lines=2, placeholder="…")) for text in told]
+            panel.set_yticks(range(len(rows)), lines, fontsize=7.5)
+            unit = currency if target == "value" else pen.words["log_odds"]
+            panel.set_title(pen.words[f"moves_{target}"])
+            panel.set(xlabel=pen.words["mean_shift"] + (f" ({unit})" if unit else ""), ylim=(-0.6, len(rows) - 0.4))
+            panel.grid(axis="y", visible=False)
+        keys = [Patch(color=COLOURS[colour], label=pen.words[f"more_{way}"]) for way, colour in colours.items()]
+        figure.legend(handles=keys, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _way(direction: float | None) -> str:
+    if direction is None or abs(direction) < _ONE_WAY:
+        return "varies"
+    return "raises" if direction > 0 else "lowers"
 
 
 def differences(pen: Pen, comparisons: Sequence[Mapping[str, Any]]) -> Figure:

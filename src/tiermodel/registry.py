@@ -7,19 +7,14 @@ its aliases go to whoever writes last. Nothing that is logged names a customer.
 from __future__ import annotations
 
 import atexit
-import fcntl
 import hashlib
-import http.client
 import json
 import os
 import re
 import shutil
 import tempfile
-import time
-import urllib.error
-import urllib.request
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date
@@ -34,13 +29,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tiermodel.bundle import Bundle, load_bundle
 from tiermodel.config import Project
-from tiermodel.errors import GateError, ModelError, OutputBusyError, TrackingError
-from tiermodel.evaluation import EVALUATION, draw_evaluation, evaluation_table, metrics_by_date
+from tiermodel.errors import GateError, ModelError, TrackingError
+from tiermodel.evaluation import EVALUATION, OURS, Judged, draw_evaluation, evaluation_table, judged
 from tiermodel.gate import judge
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.predict import score_schema
 from tiermodel.tables.history import TABLES
 from tiermodel.tables.output import write_table
+from tiermodel.tracking_store import SQLITE, alone, check_answer, database_of, first_line
 from tiermodel.train import Trained
 
 # MLflow reads these when it is imported; what a user has set is kept.
@@ -60,10 +56,12 @@ with warnings.catch_warnings():
     import mlflow.pyfunc
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.entities import Metric, Param
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.exceptions import MlflowException
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 __all__ = ["Promotion", "log_training", "promote", "resolve_model"]
 
@@ -71,8 +69,6 @@ _CHALLENGER, _CHAMPION, _PREVIOUS = "challenger", "champion", "previous"
 _EVALUATION_FILE = "evaluation.parquet"
 _PACKAGES = ("tiermodel", "lightgbm", "mlflow", "numba", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
-_SQLITE = "sqlite:///"
-_WAIT_SECONDS, _ANSWER_SECONDS = 120.0, 5.0
 _TYPES = {pa.int64(): "long", pa.float64(): "double", pa.date32(): "datetime", pa.string(): "string"}
 _EPOCH = date(1970, 1, 1)
 # Filters and queries in SQL may name customers, folders may name people, a database's address may hold a password.
@@ -102,9 +98,11 @@ class Promotion:
 def log_training(project: Project, trained: Trained, bundle_folder: str | Path, *, register: bool) -> str | None:
     """Log a training run with its model; with `register` give it the alias `challenger` and return `NAME/VERSION`.
 
-    The store is `project.tracking.uri`; a relative `sqlite:///` path starts at the current directory, and its artifacts
-    go to `mlartifacts/` beside the database. Raises `TrackingError` where the store does not answer, `ModelError` where
-    the folder does not hold the trained bundle.
+    Below it goes one run for each learner and later date, `TARGET · LEARNER · DATE`, with the same names of metrics and
+    the tag `mlflow.parentRunId`; the tag `kind` tells them apart: `training`, `learner`. The store is
+    `project.tracking.uri`; a relative `sqlite:///` path starts at the current directory, and its artifacts go to
+    `mlartifacts/` beside the database. Raises `TrackingError` where the store does not answer, `ModelError` where the
+    folder does not hold the trained bundle.
     """
     bundle = load_bundle(bundle_folder)
     if bundle.version != trained.bundle.version:
@@ -112,10 +110,14 @@ def log_training(project: Project, trained: Trained, bundle_folder: str | Path, 
         raise ModelError(f"{bundle_folder} holds {bundle.version}, but {wanted} was trained: save that one there")
     with _store(project.tracking.uri, create=True) as client:
         experiment = _experiment(client, project.tracking.uri, project.tracking.experiment or project.name)
-        with mlflow.start_run(experiment_id=experiment, run_name=bundle.version) as run:
-            mlflow.set_tags(_tags(bundle))
+        digest = bundle.version.rpartition("-")[2]
+        name = f"{project.name} · {bundle.facts['as_of']} · {digest}"
+        with mlflow.start_run(experiment_id=experiment, run_name=name) as run:
+            mlflow.set_tags(_tags(bundle) | {"kind": "training"})
             mlflow.log_params(_without_literals(_flat(project.model_dump(mode="json", exclude=_UNLOGGED))))
-            _log_results(project, trained)
+            found = list(judged(trained.later))
+            _log_results(project, trained, found)
+            _log_learners(client, run, bundle, found)
             logged = _log_model(bundle, Path(bundle_folder).resolve())
         if not register:
             return None
@@ -158,20 +160,44 @@ def _without_literals(settings: Mapping[str, str]) -> dict[str, str]:
     return {k: re.sub(r"'[^']*'", "'…'", v) if k.startswith("data.") else v for k, v in settings.items()}
 
 
-def _log_results(project: Project, trained: Trained) -> None:
+def _log_results(project: Project, trained: Trained, found: Sequence[Judged]) -> None:
     """Log what the model was trained on and how it did out of time, by date (steps are days since 1970) and in all."""
     digest = trained.bundle.facts["panel_digest"]
     source = CodeDatasetSource(tags={"panel_digest": digest})
     mlflow.log_input(MetaDataset(source, name=project.name, digest=digest[:36]), context="training")
-    for day, metrics in metrics_by_date(trained.later):
-        mlflow.log_metrics(_finite(metrics), step=(day - _EPOCH).days)
+    for one in found:
+        if one.learner == OURS:
+            mlflow.log_metrics(_measures(one), step=_step(one))
     for target, metrics in trained.bundle.facts["later"].items():
         mlflow.log_metrics(_finite({f"{target}/{name}/all": value for name, value in metrics.items()}))
     with tempfile.TemporaryDirectory() as folder:
         table = pa.Table.from_pandas(evaluation_table(project, trained.later), preserve_index=False)
         write_table(table, Path(folder, _EVALUATION_FILE))
-        draw_evaluation(project, trained.later["churn"], Path(folder))
+        draw_evaluation(project, trained.bundle, trained.later, Path(folder))
         mlflow.log_artifacts(folder)
+
+
+def _log_learners(
+    client: mlflow.MlflowClient, parent: mlflow.ActiveRun, bundle: Bundle, found: Iterable[Judged]
+) -> None:
+    """Log each learner's figures of each date as a run below its training: three calls each, for a store on a disk."""
+    info = parent.info
+    noted = {name: str(bundle.facts[name]) for name in ("as_of", "panel_digest", "project_digest")}
+    for one in found:
+        asked = {"target": one.target, "learner": one.learner, "date": str(one.day)}
+        tags = noted | asked | {MLFLOW_PARENT_RUN_ID: info.run_id, "kind": "learner", "role": one.role}
+        child = client.create_run(info.experiment_id, tags=tags, run_name=" · ".join(asked.values())).info
+        metrics = [Metric(key, x, child.start_time, _step(one)) for key, x in _measures(one).items()]
+        client.log_batch(child.run_id, metrics, [Param(key, x) for key, x in asked.items()])
+        client.set_terminated(child.run_id)
+
+
+def _measures(one: Judged) -> dict[str, float]:
+    return _finite({f"{one.target}/{name}": value for name, value in one.metrics.items()})
+
+
+def _step(one: Judged) -> int:
+    return (one.day - _EPOCH).days
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:
@@ -234,7 +260,7 @@ def _evaluation(client: mlflow.MlflowClient, found: ModelVersion) -> pd.DataFram
         artifacts = client.get_run(str(found.run_id)).info.artifact_uri
         table = pd.read_parquet(_fetch(client, f"{artifacts}/{_EVALUATION_FILE}"))
     except (MlflowException, OSError, pa.ArrowInvalid) as error:
-        words = f"its run has no readable {_EVALUATION_FILE} ({_first_line(error)})"
+        words = f"its run has no readable {_EVALUATION_FILE} ({first_line(error)})"
         raise GateError(f"{where}: {words}; train it again with --register") from error
     if tuple(table.columns)[: len(EVALUATION)] != EVALUATION:  # an older champion still has to be comparable
         words = f"{_EVALUATION_FILE} has the columns {list(table.columns)[:8]}"
@@ -295,7 +321,7 @@ def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
-    database = _database(uri)
+    database = database_of(uri)
     artifacts = None if database is None else (database.parent / "mlartifacts").as_uri()
     return str(client.create_experiment(name, artifacts))
 
@@ -303,64 +329,21 @@ def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
 @contextmanager
 def _store(uri: str, *, create: bool = False) -> Iterator[mlflow.MlflowClient]:
     """Connect to a store that answers, alone on SQLite; every fault of the store is a `TrackingError`."""
-    database = _database(uri)
+    database = database_of(uri)
     if database is not None and not create and not database.is_file():
         raise TrackingError(f"{uri}: there is no such database; train with --register first, or correct the path")
-    address = uri if database is None else f"{_SQLITE}{database}"
-    with warnings.catch_warnings(), nullcontext() if database is None else _alone(database):
+    address = uri if database is None else f"{SQLITE}{database}"
+    with warnings.catch_warnings(), nullcontext() if database is None else alone(database):
         # MLflow's own use of SQLAlchemy, and its test of column names under pandas 3: nothing a user could change.
         warnings.filterwarnings("ignore", message=r"The ``noload`` loader strategy is deprecated")
         warnings.filterwarnings("ignore", message="Operation with range is deprecated")
         before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
         try:
-            _check_answer(uri)
+            check_answer(uri)
             mlflow.set_tracking_uri(address)
             yield mlflow.MlflowClient(tracking_uri=address, registry_uri=address)
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-            words = f"{uri}: {_first_line(error)}; check tracking.uri and that the store is up"
+            words = f"{uri}: {first_line(error)}; check tracking.uri and that the store is up"
             raise TrackingError(re.sub(r"://[^\s@/]*@", "://…@", words)) from None  # a password goes into no message
         finally:
             mlflow.set_tracking_uri(before)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
-
-
-def _database(uri: str) -> Path | None:
-    """Give the file of a SQLite store, from the current directory where it is relative."""
-    return Path(uri.removeprefix(_SQLITE)).absolute() if uri.startswith(_SQLITE) else None
-
-
-def _check_answer(uri: str) -> None:
-    """Ask an HTTP store for its health: MLflow itself would try for minutes. Any answer will do."""
-    if not uri.startswith(("http://", "https://")):
-        return
-    try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS).close()  # noqa: S310 HTTP only
-    except urllib.error.HTTPError as answer:
-        answer.close()
-    except (ValueError, http.client.HTTPException) as error:  # not an address, or not HTTP
-        raise OSError(f"{type(error).__name__}: {error}") from None
-
-
-@contextmanager
-def _alone(database: Path) -> Iterator[None]:
-    """Hold the lock beside a database; `OutputBusyError` where another run holds it for two minutes."""
-    database.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + _WAIT_SECONDS
-    with database.with_name(f".{database.name}.lock").open("w") as lock:
-        while not _locked(lock.fileno()):
-            if time.monotonic() > deadline:
-                raise OutputBusyError(f"{database} is in use by another run for minutes: wait for it, or stop it")
-            time.sleep(0.05)
-        yield
-
-
-def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

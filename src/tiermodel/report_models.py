@@ -12,7 +12,7 @@ import pandas as pd
 from tiermodel import figures_model
 from tiermodel.bundle import Bundle
 from tiermodel.figures import Pen, svg
-from tiermodel.figures_model import LOWER_IS_BETTER, found_at
+from tiermodel.figures_model import LOWER_IS_BETTER, found_at, input_names
 from tiermodel.report_sources import Given
 from tiermodel.tiers import learned
 
@@ -30,10 +30,13 @@ def model_sections(given: Given, pen: Pen) -> dict[str, Any]:
     sections: dict[str, Any] = {}
     if given.bundle is not None:
         sections["rules"] = _rules(given.bundle, pen)
+        sections |= _importance(given.bundle, pen)
     if given.backtest is not None:
         sections |= {"backtest": _backtest(given.backtest, pen), "schemes": _schemes(given.backtest["tiers"], pen)}
     if given.backtest is not None or given.predictions is not None:
         sections["churn"] = _churn(given.backtest, given.predictions, pen)
+    if given.predictions is not None:
+        sections |= _residuals(given, given.predictions, pen)
     return sections
 
 
@@ -45,7 +48,6 @@ def _rules(bundle: Bundle, pen: Pen) -> dict[str, Any]:
     state = fitted.state
     names = dict(zip(fitted.scheme.codes, fitted.scheme.names(language), strict=True))
     levels = [names[code] for code in fitted.scheme.bought_levels]
-    features = {name: f.zh if language == "zh" else f.en for name, f in bundle.features.items()}
     rows = [
         {
             "level": level,
@@ -59,8 +61,33 @@ def _rules(bundle: Bundle, pen: Pen) -> dict[str, Any]:
         )
     ]
     rows.sort(key=lambda row: (-row["level"], -row["value_mean"]))
-    drawn = figures_model.tree(pen, state, levels, features)
+    drawn = figures_model.tree(pen, state, levels, input_names(pen, bundle.features))
     return {"rows": rows, "figure": svg(drawn, "tree", pen.words["rules"]), "snapshots": bundle.facts["snapshots"]}
+
+
+def _importance(bundle: Bundle, pen: Pen) -> dict[str, Any]:
+    """Draw which inputs move the predictions; bundles of older versions do not know."""
+    targets = bundle.facts.get("importance") or {}
+    if not any(targets.values()):
+        return {}
+    currency = str(bundle.settings.get("currency") or "")
+    drawn = figures_model.importance(pen, targets, input_names(pen, bundle.features), currency)
+    return {"importance": svg(drawn, "importance", pen.words["importance"])}
+
+
+def _residuals(given: Given, predictions: pd.DataFrame, pen: Pen) -> dict[str, Any]:
+    """Draw by how much the value that followed differs from what was predicted, on the last test dates."""
+    if "value_tiermodel" not in predictions:
+        return {}
+    known = predictions[predictions["value_tiermodel"].notna() & predictions["value"].notna()]
+    panels = {
+        str(day): (rows["value"].to_numpy(), rows["value_tiermodel"].to_numpy())
+        for day, rows in list(known.groupby("as_of"))[-_DATES_DRAWN:]
+    }
+    if not panels:
+        return {}
+    currency = str(given.bundle.settings.get("currency") or "") if given.bundle else ""
+    return {"residuals": svg(figures_model.residuals(pen, panels, currency), "residuals", pen.words["residuals"])}
 
 
 def _churn(backtest: Mapping[str, Any] | None, predictions: pd.DataFrame | None, pen: Pen) -> dict[str, Any]:

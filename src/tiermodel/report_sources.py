@@ -42,7 +42,7 @@ _KINDS = {
         r"p_.+",
     ),
     "predictions": _Kind(
-        frozenset({"churned", "churn_tiermodel"}), ("customer_id", "as_of"), ("churned", "value"), r"churn_.+"
+        frozenset({"churned", "churn_tiermodel"}), ("customer_id", "as_of"), ("churned", "value"), r"(churn|value)_.+"
     ),
     "features": _Kind(
         frozenset({"days_since_last", "order_count_total"}),

@@ -27,6 +27,7 @@ from tiermodel.features.panel import KEYS, Tally, build_panel, feature_names, on
 from tiermodel.features.peers import fit_peers
 from tiermodel.models.canary import refuse_leaks
 from tiermodel.models.churn import at_risk, fit_churn
+from tiermodel.models.contributions import importance
 from tiermodel.models.inputs import fit_inputs, panel_matrix
 from tiermodel.models.metrics import (
     auc,
@@ -168,7 +169,10 @@ def fit_bundle(
         peers=fit_peers(buyers, f"net_amount_{max(project.features.windows_days)}d", project.seed),
         typical_rhythm=typical_rhythm(buyers),
         facts=_facts(project, history, snapshot, as_of, later)
-        | {"slices": _slices(history, level[learned.to_numpy()], scheme, later)},
+        | {
+            "slices": _slices(history, level[learned.to_numpy()], scheme, later),
+            "importance": importance(churn, value, inputs.matrix(exposed), inputs.matrix(buyers)),
+        },
     )
     return bundle, later
 

@@ -58,6 +58,14 @@ class Boosted:
         threads = _THREADS if len(x) > _SMALL else 1
         return np.asarray(self.booster.predict(x, num_iteration=rounds, num_threads=threads))
 
+    def contributions(self, x: Floats) -> tuple[float, Floats]:
+        """Give the mean score over the training rows, and what each input adds to it, the shape of x.
+
+        These are the SHAP values of trees (Lundberg, Erion and Lee 2018), on the scale before the link function.
+        """
+        each = np.asarray(self.booster.predict(x, pred_contrib=True, num_threads=1))
+        return float(each[0, -1]), each[:, :-1]
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave the parsed booster behind when copied to another process."""
         return {"names": self.names, "text": self.text}

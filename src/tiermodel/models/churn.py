@@ -27,7 +27,7 @@ from tiermodel.models.inputs import EXPECTED
 from tiermodel.models.level import chance_shift, forecast_miss, log_odds, misses, seasoned
 from tiermodel.models.linear import Linear, fit_logistic
 
-__all__ = ["COMPACT", "ChurnModel", "at_risk", "fit_churn"]
+__all__ = ["COMPACT", "MEMBERS", "ChurnModel", "at_risk", "fit_churn"]
 
 Floats = NDArray[np.float64]
 FEWEST_PER_CLASS = 20
@@ -38,7 +38,10 @@ COMPACT = (
 )  # fmt: skip
 """The inputs of the compact logistic regression, as far as the project has them."""
 
-_PRIOR = np.array([0.2, 0.2, 0.5, 0.1])  # the logistic, the compact one, the trees, MBG/NBD
+MEMBERS = ("member_logistic", "member_compact", "member_trees", "member_btyd")
+"""What each member alone predicts at the level of the blend, in the blend's order: columns beside `predicted`."""
+
+_PRIOR = np.array([0.2, 0.2, 0.5, 0.1])  # of `MEMBERS`
 _PRIOR_ROWS, _PRIOR_DATES = 50.0, 0.02
 _PRIOR_ROUNDS = 2
 _EDGE = 1e-6
@@ -98,8 +101,9 @@ def fit_churn(
     """Fit on a panel with outcomes, sorted by key, and its inputs; `now` is the date to forecast for and its inputs.
 
     Also give the blend's out-of-time predictions: the keys, `actual` (1 = churned), and `predicted` by weights fitted
-    on the other later dates, at the level forecast from what was over by then; empty where no snapshot is late enough,
-    and then the prior weights stand. Raises `DataError` with fewer than 20 customers of either kind.
+    on the other later dates, at the level forecast from what was over by then, beside `MEMBERS`; empty where no
+    snapshot is late enough, and then the prior weights stand. Raises `DataError` with fewer than 20 customers of either
+    kind.
     """
     chosen = at_risk(project.churn.active_days, panel) & panel["outcome_purchase_days"].notna().to_numpy()
     rows, x = panel[chosen].reset_index(drop=True), inputs[chosen]
@@ -141,7 +145,10 @@ def fit_churn(
         day = rows["as_of"].iloc[fold.rows[0]]
         intercept = level(fold.odds[at], weights, structural[fold.rows], day)
         predicted = _chance(fold.odds[at], weights, intercept)
-        later.append(rows[list(KEYS)].iloc[fold.rows].assign(actual=fold.churned.astype(float), predicted=predicted))
+        told = rows[list(KEYS)].iloc[fold.rows].assign(actual=fold.churned.astype(float), predicted=predicted)
+        for name, alone in zip(MEMBERS, np.eye(len(MEMBERS)), strict=True):
+            told[name] = _chance(fold.odds[at], alone, level(fold.odds[at], alone, structural[fold.rows], day))
+        later.append(told)
     at, weights = _fit_blend(seen)
     day, ahead = now
     intercept = 0.0
@@ -150,7 +157,7 @@ def fit_churn(
         intercept = level(last.odds(ahead, ROUNDS[at]), weights, theirs, day)
     blend = (intercept, *(float(w) for w in weights))
     model = ChurnModel(tuple(names), last.linear, last.compact, last.boosted.first(ROUNDS[at]), blend)
-    empty = pd.DataFrame(columns=[*KEYS, "actual", "predicted"])
+    empty = pd.DataFrame(columns=[*KEYS, "actual", "predicted", *MEMBERS])
     return model, pd.concat(later or [empty], ignore_index=True)
 
 

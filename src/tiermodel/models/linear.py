@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -46,16 +46,27 @@ class Linear:
     def decision(self, x: Floats) -> Floats:
         """Give the linear score of each row; added up feature by feature, so that no batch size changes a bit."""
         total = np.full(len(x), self.intercept)
+        for _, term in self._terms(x):
+            total += term
+        return total
+
+    def contributions(self, x: Floats) -> Floats:
+        """Give what each input adds to the score beyond the intercept, shape of x: zero at the training mean."""
+        each = np.zeros(x.shape)
+        for column, term in self._terms(x):
+            each[:, column] += term
+        return each
+
+    def _terms(self, x: Floats) -> Iterator[tuple[int, Floats]]:
         width = len(self.columns)
         for j, column in enumerate(self.columns):
             missing = np.isnan(x[:, column])
             z = _SHAPES[self.shape](np.clip(np.where(missing, 0.0, x[:, column]), self.low[j], self.high[j]))
             z[missing] = self.middle[j]
-            total += (z - self.mean[j]) * (self.coefficient[j] / self.scale[j])
+            yield column, (z - self.mean[j]) * (self.coefficient[j] / self.scale[j])
             if j in self.flagged:
                 k = width + self.flagged.index(j)
-                total += (missing - self.mean[k]) * (self.coefficient[k] / self.scale[k])
-        return total
+                yield column, (missing - self.mean[k]) * (self.coefficient[k] / self.scale[k])
 
     def to_dict(self) -> dict[str, Any]:
         """Give the model as plain data; `Linear(**data)` reads it."""

@@ -31,6 +31,7 @@ __all__ = [
     "paired_bootstrap",
     "pareto_share",
     "quadratic_weighted_kappa",
+    "quantile_groups",
     "reliability_table",
     "spearman",
     "value_metrics",
@@ -147,7 +148,7 @@ def reliability_table(actual: Column, predicted: Column, bins: int = 10) -> list
     0.0
     """
     y, p = pair(actual, predicted)
-    index = _quantile_groups(p, bins)
+    index = quantile_groups(p, bins)
     z2 = float(norm.ppf(0.975)) ** 2
     rows = []
     for bin_number in np.unique(index):
@@ -209,7 +210,7 @@ def decile_mape(actual: Column, predicted: Column) -> float:
     0.3
     """
     y, p = pair(actual, predicted)
-    decile = _quantile_groups(p, 10)
+    decile = quantile_groups(p, 10)
     occupied = np.unique(decile)
     actual_total = np.bincount(decile, weights=y)[occupied]
     predicted_total = np.bincount(decile, weights=p)[occupied]
@@ -344,7 +345,8 @@ def _ece_bins(predicted: Array) -> NDArray[np.intp]:
     return np.minimum((predicted * ECE_BINS).astype(np.intp), ECE_BINS - 1)
 
 
-def _quantile_groups(predicted: Array, groups: int) -> NDArray[np.intp]:
+def quantile_groups(predicted: Array, groups: int) -> NDArray[np.intp]:
+    """Return each prediction's group, of about equal size and lowest first; equal predictions share one."""
     ranks: Array = rankdata(predicted)  # ties at their mean rank, so they share a group
     return ((ranks - 0.5) * groups / len(predicted)).astype(np.intp)
 

@@ -25,16 +25,20 @@ from tiermodel.models.inputs import EXPECTED
 from tiermodel.models.level import forecast_miss, misses, seasoned, total_shift
 from tiermodel.models.linear import Linear, fit_ridge
 
-__all__ = ["ValueModel", "fit_value"]
+__all__ = ["MEMBERS", "ValueModel", "fit_value"]
 
 Floats = NDArray[np.float64]
 Weights = tuple[float, float, float]
 COVERAGE = 0.90
 FEWEST = 50
+MEMBERS = ("member_ridge", "member_trees", "member_btyd")
+"""What each member alone predicts at the level of the blend, in the blend's order: columns beside `predicted`."""
+
 _BANDS = 10
 _TWEEDIE = {"objective": "tweedie", "tweedie_variance_power": 1.2}
 _PRIOR_ROUNDS = 2
 _PRIOR: Weights = (0.4, 0.45, 0.15)  # the ridge, the trees, MBG/NBD with Gamma-Gamma
+_ALONE: tuple[Weights, ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 _WEIGHTS: tuple[Weights, ...] = (_PRIOR, (0.7, 0.25, 0.05), (0.2, 0.75, 0.05), (0.25, 0.35, 0.4), (0.1, 0.2, 0.7))
 
 
@@ -88,7 +92,8 @@ def fit_value(
 ) -> tuple[ValueModel, pd.DataFrame]:
     """Fit on a panel with outcomes, sorted by key, and its inputs; `now` is the date to forecast for and its inputs.
 
-    Also give the blend's out-of-time predictions, at the level forecast from what was over by their date. Raises
+    Also give the blend's out-of-time predictions, at the level forecast from what was over by their date, beside
+    `MEMBERS`. Raises
     `DataError` where fewer than 50 customer snapshots have a positive outcome.
     """
     chosen = (panel["days_since_last"].notna() & panel["outcome_value"].notna()).to_numpy()
@@ -126,19 +131,17 @@ def fit_value(
         known = missed[missed.index <= day - pd.Timedelta(days=span)]
         return float(theirs.sum() * np.exp(usual + forecast_miss(known - usual, day, span)))
 
-    predicted = []
+    predicted, frames = [], []
     for fold in seen:
         at, weights = _settle([other for other in seen if other is not fold])
         whole = total(structural[fold.rows], rows["as_of"].iloc[fold.rows[0]])
         predicted.append(_mix(_factors(weights, fold.members[at], whole), fold.members[at]))
-    later = pd.concat(
-        [
-            rows[list(KEYS)].iloc[fold.rows].assign(actual=fold.actual, predicted=p)
-            for fold, p in zip(seen, predicted, strict=True)
-        ]
-        or [pd.DataFrame(columns=[*KEYS, "actual", "predicted"])],
-        ignore_index=True,
-    )
+        told = rows[list(KEYS)].iloc[fold.rows].assign(actual=fold.actual, predicted=predicted[-1])
+        for name, alone in zip(MEMBERS, _ALONE, strict=True):
+            told[name] = _mix(_factors(alone, fold.members[at], whole), fold.members[at])
+        frames.append(told)
+    empty = pd.DataFrame(columns=[*KEYS, "actual", "predicted", *MEMBERS])
+    later = pd.concat(frames or [empty], ignore_index=True)
     at, weights = _settle(seen)
     day, ahead = now if len(now[1]) else (now[0], x[rows["as_of"].to_numpy() == rows["as_of"].max()])
     members = _members(linear, boosted.predict(ahead, ROUNDS[at]), ahead, tuple(names))
