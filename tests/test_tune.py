@@ -20,7 +20,8 @@ from tiermodel.models.boosted import fit_boosted
 from tiermodel.models.linear import fit_logistic, fit_ridge
 from tiermodel.models.signs import BUYING, constraints
 from tiermodel.train import train
-from tiermodel.tune import Found, Tuned, tune
+from tiermodel.tune import Tuned, tune
+from tiermodel.tune_study import Found
 from worlds import ID_MARK, small_project, small_world
 
 import mlflow  # isort: skip
@@ -166,11 +167,11 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
         return fit(*given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(sys.modules["tiermodel.tune"], "fit_churn", killed)
+        patched.setattr("tiermodel.tune_study.fit_churn", killed)
         with pytest.raises(KeyboardInterrupt):
             tune(project, AS_OF, trials=2, study=tmp_path / "parts.db")
         before = len(calls)
-        patched.setattr(sys.modules["tiermodel.tune"], "fit_churn", fit)
+        patched.setattr("tiermodel.tune_study.fit_churn", fit)
         resumed = tune(project, AS_OF, trials=2, study=tmp_path / "parts.db")
     assert before == 3
     assert resumed == whole

@@ -200,8 +200,9 @@ def tune(
     if as_json:
         click.echo(_dump(tuned.to_dict()))
         return
-    _table("Settings", [{"target": f.target, "trials": len(f.trials) - 1, **f.settings} for f in tuned.found])
-    _table(f"Judged on {tuned.judged_on}, which no trial saw", [row for f in tuned.found for row in f.verdict])
+    for found in tuned.found:
+        _table(f"The best of {len(found.trials)}, on dates before {tuned.judged_on}", found.settings_rows())
+    _table(f"Judged on {tuned.judged_on}, which no trial saw", [row for found in tuned.found for row in found.verdict])
     click.echo(tuned.to_yaml().rstrip())
 
 
