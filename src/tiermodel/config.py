@@ -175,9 +175,9 @@ class Project(Section):
     outcome: Outcome = Outcome()
     panel: Panel = Panel()
     tiers: Tiers = Tiers()
+    models: Models = Models()
     churn: Churn = Churn()
     value: Value = Value()
-    models: Models = Models()
     backtest: Backtest = Backtest()
     tracking: Tracking = Tracking()
     seed: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)] = 7
