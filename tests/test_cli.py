@@ -56,7 +56,7 @@ def test_help_is_quick_and_lists_the_verbs(tmp_path: Path) -> None:
     done = shell("-m", "tiermodel", "--help", cwd=tmp_path)
     print(f"tiermodel --help took {time.perf_counter() - started:.2f} s")  # noqa: T201
     assert (done.code, done.err) == (0, "")
-    for verb in ("demo", "check", "features", "train", "backtest", "score", "promote", "report", "rules", "show"):
+    for verb in ("demo", "check", "features", "train", "backtest", "tune", "score", "promote", "report", "rules"):
         assert f"  {verb} " in done.out
 
 
@@ -278,7 +278,8 @@ def modules() -> dict[str, ast.Module]:
 
 ROOMS = (
     {"errors", "world_draws"}, {"world"}, {"config"}, {"tables"}, {"engines"}, {"features"}, {"tiers", "models"},
-    {"bundle", "ledger"}, {"train", "predict"}, {"backtest"}, {"registry", "report"}, {"demo"}, {"cli"}, {"__main__"},
+    {"bundle", "ledger"}, {"train", "predict"}, {"backtest"}, {"tune"}, {"registry", "report"}, {"demo"}, {"cli"},
+    {"__main__"},
 )  # fmt: skip
 
 

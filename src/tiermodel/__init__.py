@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tiermodel.registry import promote
     from tiermodel.report import report
     from tiermodel.train import train
+    from tiermodel.tune import tune
     from tiermodel.world import World, make_world
 
 _HOMES = {
@@ -44,6 +45,7 @@ _HOMES = {
     "save_bundle": "bundle",
     "score": "predict",
     "train": "train",
+    "tune": "tune",
 }
 
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "save_bundle",
     "score",
     "train",
+    "tune",
 ]
 
 

@@ -179,6 +179,38 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
 
 @run.command()
 @_PROJECT
+@click.option("--as-of", help="Use rows before this date only.  [default: the first test date of the backtest]")
+@click.option("--trials", type=click.IntRange(1), default=50, show_default=True, help="How many settings a target.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=60, show_default=True, help="Time to try.")
+@click.option("--study", type=click.Path(path_type=Path), help="Where trials are kept.  [default: tune.db]")
+@click.option("--out", type=click.Path(path_type=Path), help="A .yaml file for the section `models`.")
+@_JSON
+def tune(
+    project: Path, as_of: str | None, trials: int, minutes: float, study: Path | None, out: Path | None, as_json: bool
+) -> None:
+    """Look for better learner settings on past dates, judge them on a later one; a stopped run goes on."""
+    settings = _load(project)
+    from tiermodel.registry import log_tuning  # noqa: PLC0415
+    from tiermodel.tune import tune as run_tune  # noqa: PLC0415
+
+    with _progress() as say:
+        tuned = run_tune(settings, as_of, trials=trials, minutes=minutes, study=study, say=say)
+        if out is not None:
+            tuned.save(out)
+        say("tracking the trials")
+        log_tuning(settings, tuned)
+    _accounts(settings, tuned.accounts)
+    if as_json:
+        click.echo(_dump(tuned.to_dict()))
+        return
+    for found in tuned.found:
+        _table(f"The best of {len(found.trials)}, on dates before {tuned.judged_on}", found.settings_rows())
+    _table(f"Judged on {tuned.judged_on}, which no trial saw", [row for found in tuned.found for row in found.verdict])
+    click.echo(tuned.to_yaml().rstrip())
+
+
+@run.command()
+@_PROJECT
 @click.option("--model", required=True, help="A bundle's folder, or NAME@champion or NAME/VERSION from the registry.")
 @click.option("--as-of", required=True, help=_AS_OF)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A .parquet or .csv file.")

@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from tiermodel.config_data import Data, Section, Text
+from tiermodel.config_models import Models
 from tiermodel.config_tiers import Tiers
 from tiermodel.errors import ProjectError
 from tiermodel.yaml_source import Loc, YamlSource, shown
@@ -54,11 +55,15 @@ FeatureGroup = Literal[
 _VERSION = 1
 _MAPPING = "expected a mapping (key: value), got {value}; write one, or remove the key to keep the defaults"
 _PLAIN = {
+    "bool_type": "expected true or false, got {value}",
     "dict_type": _MAPPING,
     "extra_forbidden": "unknown key; {hint}",
+    "float_parsing": "expected a number, got {value}",
     "float_type": "expected a number, got {value}",
+    "greater_than": "must be above {gt}, got {value}",
     "greater_than_equal": "must be at least {ge}, got {value}",
     "int_type": "expected a whole number (int), got {value}",
+    "less_than": "must be below {lt}, got {value}",
     "less_than_equal": "must be at most {le}, got {value}",
     "literal_error": "allowed values: {expected}; got {value}",
     "missing": "this key is required; add it",
@@ -180,6 +185,7 @@ class Project(Section):
     outcome: Outcome = Outcome()
     panel: Panel = Panel()
     tiers: Tiers = Tiers()
+    models: Models = Models()
     churn: Churn = Churn()
     value: Value = Value()
     backtest: Backtest = Backtest()

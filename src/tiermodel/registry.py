@@ -38,6 +38,7 @@ from tiermodel.tables.history import TABLES
 from tiermodel.tables.output import write_table
 from tiermodel.tracking_store import SQLITE, alone, check_answer, database_of, first_line
 from tiermodel.train import Trained
+from tiermodel.tune import Tuned
 
 # MLflow reads these when it is imported; what a user has set is kept.
 for _name, _value in {
@@ -63,7 +64,7 @@ with warnings.catch_warnings():
     from mlflow.types import ColSpec, Schema
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-__all__ = ["Promotion", "log_training", "promote", "resolve_model"]
+__all__ = ["Promotion", "log_training", "log_tuning", "promote", "resolve_model"]
 
 _CHALLENGER, _CHAMPION, _PREVIOUS = "challenger", "champion", "previous"
 _EVALUATION_FILE = "evaluation.parquet"
@@ -71,6 +72,7 @@ _PACKAGES = ("tiermodel", "lightgbm", "mlflow", "numba", "numpy", "pandas", "pya
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
 _TYPES = {pa.int64(): "long", pa.float64(): "double", pa.date32(): "datetime", pa.string(): "string"}
 _EPOCH = date(1970, 1, 1)
+_JUDGED = ("defaults", "found", "difference", "low", "high")
 # Filters and queries in SQL may name customers, folders may name people, a database's address may hold a password.
 _UNLOGGED: Any = {
     "folder": True,
@@ -126,6 +128,28 @@ def log_training(project: Project, trained: Trained, bundle_folder: str | Path, 
         made = client.create_model_version(project.name, logged.model_uri, run.info.run_id, model_id=logged.model_id)
         client.set_registered_model_alias(project.name, _CHALLENGER, str(made.version))
         return f"{project.name}/{made.version}"
+
+
+def log_tuning(project: Project, tuned: Tuned) -> None:
+    """Log a tuning: one run with the verdicts and the section found, one below it for each trial.
+
+    Raises `TrackingError` where the store does not answer.
+    """
+    with _store(project.tracking.uri, create=True) as client:
+        experiment = _experiment(client, project.tracking.uri, project.tracking.experiment or project.name)
+        with mlflow.start_run(experiment_id=experiment, run_name=f"tune {tuned.as_of}"):
+            dates = {"as_of": str(tuned.as_of), "judged_on": str(tuned.judged_on)}
+            mlflow.set_tags({**dates, "code_digest": _code_digest()})
+            mlflow.log_text(tuned.to_yaml(), "models.yaml")
+            for found in tuned.found:
+                for row in found.verdict:
+                    judged = {f"{found.target}/{row['metric']}/{which}": row[which] for which in _JUDGED}
+                    mlflow.log_metrics(_finite(judged))
+                for trial in found.trials:
+                    name = f"{found.target} {trial['number']}"
+                    with mlflow.start_run(experiment_id=experiment, run_name=name, nested=True):
+                        mlflow.log_params({"target": found.target, **trial["settings"]})
+                        mlflow.log_metrics(_finite({f"{found.target}/{found.metric}": trial["error"]}))
 
 
 def _code_digest() -> str:

@@ -12,9 +12,10 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
+from tiermodel.config_models import Trees
 from tiermodel.errors import ModelError
 
-__all__ = ["ROUNDS", "Boosted", "fit_boosted", "side_by_side"]
+__all__ = ["ROUNDS", "Boosted", "fit_boosted", "side_by_side", "sized"]
 
 Floats = NDArray[np.float64]
 ROUNDS = (100, 200, 300, 400, 600)
@@ -22,6 +23,7 @@ ROUNDS = (100, 200, 300, 400, 600)
 
 _SMALL = 2_000  # rows below which a second thread costs more than it saves
 _THREADS = 2
+_BY_SIZE = Trees()
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -71,11 +73,23 @@ class Boosted:
         return {"names": self.names, "text": self.text}
 
 
-def fit_boosted(x: Floats, y: Floats, names: list[str], rounds: int, seed: int, **target: Any) -> Boosted:
+def sized(trees: Trees, rows: int) -> Trees:
+    """Fill in, by the number of training rows, the size and pace of trees that are not set."""
+    by_size = {
+        "learning_rate": 0.02 if rows < 200_000 else 0.05,
+        "num_leaves": 8 if rows < 100_000 else 31,
+        "min_data_in_leaf": int(np.clip(rows / 300, 10, 60)) if rows < 200_000 else 200,
+    }
+    return trees.model_copy(update={name: v for name, v in by_size.items() if getattr(trees, name) is None})
+
+
+def fit_boosted(
+    x: Floats, y: Floats, names: list[str], rounds: int, seed: int, trees: Trees = _BY_SIZE, **target: Any
+) -> Boosted:
     """Grow `rounds` trees; rows must come in a fixed order (sorted by key), so that the same data give the same model.
 
-    `target` is what LightGBM calls objective and its parameters. Size and pace follow the number of rows. Raises
-    `ModelError` where the target is not finite: LightGBM would train on it in silence.
+    `target` is what LightGBM calls objective and its parameters. Raises `ModelError` where the target is not finite:
+    LightGBM would train on it in silence.
     """
     if not np.isfinite(y).all() or np.isinf(x).any():
         raise ModelError(
@@ -83,13 +97,9 @@ def fit_boosted(x: Floats, y: Floats, names: list[str], rounds: int, seed: int, 
         )
     rows = len(y)
     settings: Mapping[str, Any] = {
-        "learning_rate": 0.02 if rows < 200_000 else 0.05,
-        "num_leaves": 8 if rows < 100_000 else 31,
-        "min_data_in_leaf": int(np.clip(rows / 300, 10, 60)) if rows < 200_000 else 200,
-        "feature_fraction": 0.4,
+        **sized(trees, rows).model_dump(exclude={"monotone"}),
         "bagging_fraction": 0.7,
         "bagging_freq": 1,
-        "lambda_l2": 10.0,
         "bin_construct_sample_cnt": max(200_000, min(rows, 2_000_000)),
         "deterministic": True,
         "force_row_wise": True,

@@ -26,6 +26,7 @@ from tiermodel.models.folds import rolling_folds
 from tiermodel.models.inputs import EXPECTED
 from tiermodel.models.level import chance_shift, forecast_miss, log_odds, misses, seasoned
 from tiermodel.models.linear import Linear, fit_logistic
+from tiermodel.models.signs import constraints
 
 __all__ = ["COMPACT", "MEMBERS", "ChurnModel", "at_risk", "fit_churn"]
 
@@ -117,11 +118,13 @@ def fit_churn(
         )
     span = outcome_span(project.outcome)
     few = [j for j, name in enumerate(names) if name in COMPACT]
+    trees, c = project.models.churn.trees, project.models.churn.logistic_c
+    target = {"objective": "binary", **constraints(trees, names, "churn")}
 
     def members(train: NDArray[np.int64]) -> _Members:
-        grown = fit_boosted(x[train], churned[train].astype(float), names, ROUNDS[-1], project.seed, objective="binary")
         y = churned[train]
-        return _Members(tuple(names), fit_logistic(x[train], y), fit_logistic(x[train], y, few), grown)
+        grown = fit_boosted(x[train], y.astype(float), names, ROUNDS[-1], project.seed, trees, **target)
+        return _Members(tuple(names), fit_logistic(x[train], y, c=c), fit_logistic(x[train], y, few, c), grown)
 
     folds = [
         (train, test)

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from tiermodel.config_models import ChurnLearners, ValueLearners
+
 __all__ = ["Linear", "fit_logistic", "fit_ridge"]
 
 Floats = NDArray[np.float64]
@@ -19,8 +21,8 @@ _SHAPES: Mapping[str, Callable[[Floats], Floats]] = {
 }
 _RARE = 0.005
 _BOUNDS = (0.005, 0.995)
-_LOGISTIC_C = 0.02
-_RIDGE_ALPHA = 300.0
+_LOGISTIC_C = ChurnLearners().logistic_c
+_RIDGE_ALPHA = ValueLearners().ridge_alpha
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,11 @@ def _range(x: Floats) -> tuple[Floats, Floats]:
     return np.array([e[0] for e in edges]), np.array([e[1] for e in edges])
 
 
-def fit_logistic(x: Floats, y: NDArray[np.bool_], columns: list[int] | None = None) -> Linear:
+def fit_logistic(x: Floats, y: NDArray[np.bool_], columns: list[int] | None = None, c: float = _LOGISTIC_C) -> Linear:
     """Fit a logistic regression with L2 on standardised signed logarithms of x (customers, features), or some of it."""
-    return _fit(x, y, "log", columns, LogisticRegression(C=_LOGISTIC_C, max_iter=5_000))
+    return _fit(x, y, "log", columns, LogisticRegression(C=c, max_iter=5_000))
 
 
-def fit_ridge(x: Floats, y: Floats) -> Linear:
+def fit_ridge(x: Floats, y: Floats, alpha: float = _RIDGE_ALPHA) -> Linear:
     """Fit a ridge regression of y on signed square roots of the features; L2 on standardised inputs."""
-    return _fit(x, y, "root", None, Ridge(alpha=_RIDGE_ALPHA))
+    return _fit(x, y, "root", None, Ridge(alpha=alpha))

@@ -24,8 +24,9 @@ from tiermodel.models.folds import rolling_folds
 from tiermodel.models.inputs import EXPECTED
 from tiermodel.models.level import forecast_miss, misses, seasoned, total_shift
 from tiermodel.models.linear import Linear, fit_ridge
+from tiermodel.models.signs import constraints
 
-__all__ = ["MEMBERS", "ValueModel", "fit_value"]
+__all__ = ["MEMBERS", "ValueModel", "fit_value", "squared_errors"]
 
 Floats = NDArray[np.float64]
 Weights = tuple[float, float, float]
@@ -35,7 +36,6 @@ MEMBERS = ("member_ridge", "member_trees", "member_btyd")
 """What each member alone predicts at the level of the blend, in the blend's order: columns beside `predicted`."""
 
 _BANDS = 10
-_TWEEDIE = {"objective": "tweedie", "tweedie_variance_power": 1.2}
 _PRIOR_ROUNDS = 2
 _PRIOR: Weights = (0.4, 0.45, 0.15)  # the ridge, the trees, MBG/NBD with Gamma-Gamma
 _ALONE: tuple[Weights, ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -107,9 +107,13 @@ def fit_value(
     positive = np.maximum(actual, 0.0)
     span = outcome_span(project.outcome)
 
+    learners = project.models.value
+    target = {"objective": "tweedie", "tweedie_variance_power": learners.tweedie_power}
+    target |= constraints(learners.trees, names, "value")
+
     def fit(train: NDArray[np.int64]) -> tuple[Linear, Boosted]:
-        grown = fit_boosted(x[train], positive[train], names, ROUNDS[-1], project.seed, **_TWEEDIE)
-        return fit_ridge(x[train], np.sqrt(positive[train])), grown
+        grown = fit_boosted(x[train], positive[train], names, ROUNDS[-1], project.seed, learners.trees, **target)
+        return fit_ridge(x[train], np.sqrt(positive[train]), learners.ridge_alpha), grown
 
     folds = [
         (train, test)
@@ -177,7 +181,7 @@ def _settle(seen: list[_Seen]) -> tuple[int, Weights]:
 
     def errors(at: int, weights: Weights) -> Floats:
         exact = [_mix(_factors(weights, f.members[at], float(f.actual.sum())), f.members[at]) for f in seen]
-        return _errors(np.concatenate(exact), np.concatenate([f.actual for f in seen]))
+        return squared_errors(np.concatenate(exact), np.concatenate([f.actual for f in seen]))
 
     at = int(np.argmin([errors(k, (0.0, 1.0, 0.0)).mean() for k in range(len(ROUNDS))]))
     return at, _weight({w: errors(at, w) for w in _WEIGHTS})
@@ -187,7 +191,7 @@ def _square(root: Floats) -> Floats:
     return np.maximum(root, 0.0) ** 2
 
 
-def _errors(predicted: Floats, actual: Floats) -> Floats:
+def squared_errors(predicted: Floats, actual: Floats) -> Floats:
     """Give squared errors, smallest for the mean, the largest thousandth cut so that no whale decides alone."""
     most = float(np.quantile(actual, 0.999))
     return np.square(np.minimum(predicted, most) - np.minimum(actual, most))

@@ -1,0 +1,30 @@
+"""The inputs whose sign is known: all else equal, a rise of theirs never means that a customer buys less, or more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from tiermodel.config_models import Trees
+
+__all__ = ["BUYING", "constraints"]
+
+BUYING: Mapping[str, int] = {
+    "days_since_last": -1,
+    "expected_p_zero": -1,
+    "expected_purchases": 1,
+    "expected_spend": 1,
+}
+"""1 where more of it means more buying to come, -1 where it means less; sums of one window tell too little alone."""
+
+
+def constraints(trees: Trees, names: Sequence[str], target: Literal["churn", "value"]) -> dict[str, Any]:
+    """Give LightGBM's monotone constraints on inputs of these names, nothing where the project does not ask for them.
+
+    >>> constraints(Trees(monotone=True), ["days_since_last", "discount_share"], "churn")
+    {'monotone_constraints': [1, 0]}
+    """
+    if not trees.monotone:
+        return {}
+    way = -1 if target == "churn" else 1
+    return {"monotone_constraints": [way * BUYING.get(name, 0) for name in names]}

@@ -1,0 +1,238 @@
+"""Tuning: the command line, resuming, the same trials again, nothing seen of the date that judges."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from commands import Run
+from tiermodel.config import Project, load_project, project_digest
+from tiermodel.config_models import Models, Trees
+from tiermodel.errors import DataError, OutputError
+from tiermodel.models import churn, value
+from tiermodel.models.boosted import fit_boosted
+from tiermodel.models.linear import fit_logistic, fit_ridge
+from tiermodel.models.signs import BUYING, constraints
+from tiermodel.train import train
+from tiermodel.tune import Tuned, tune
+from tiermodel.tune_study import Found
+from worlds import ID_MARK, small_project, small_world
+
+import mlflow  # isort: skip
+
+# MLflow's own use of SQLAlchemy, and its test of column names under pandas 3, when a test calls MLflow itself.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated"),
+    pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
+]
+
+PANEL = {"every_days": 30, "snapshots": 6}
+AS_OF = "2023-09-03"
+
+
+@pytest.fixture(autouse=True)
+def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep fits quick; what is tested here does not depend on how good they are."""
+    for module in (churn, value):
+        monkeypatch.setattr(module, "ROUNDS", (10, 20, 30))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_world(tmp_path_factory.mktemp("tune") / "transactions.parquet", customers=250)
+
+
+@pytest.fixture
+def project(world: Path, tmp_path: Path) -> Project:
+    return small_project(world, panel=PANEL, tracking={"uri": f"sqlite:///{tmp_path}/mlflow.db"})
+
+
+def errors(tuned: Tuned) -> list[list[float]]:
+    return [[trial["error"] for trial in found.trials] for found in tuned.found]
+
+
+# settings
+
+
+def test_settings_reach_the_learners_and_the_defaults_change_nothing(project: Project) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(400, 3))
+    y = (x[:, 0] + rng.normal(size=400) > 0).astype(float)
+    plain = fit_boosted(x, y, ["a", "b", "c"], 5, 7, objective="binary")
+    written_out = {"learning_rate": 0.02, "num_leaves": 8, "min_data_in_leaf": 10}
+    for trees in (project.models.churn.trees, Trees(**written_out, feature_fraction=0.4, lambda_l2=10.0)):
+        assert fit_boosted(x, y, ["a", "b", "c"], 5, 7, trees, objective="binary") == plain
+    for name, changed in {**dict.fromkeys(written_out, 3), "learning_rate": 0.1, "lambda_l2": 0.0}.items():
+        assert fit_boosted(x, y, ["a", "b", "c"], 5, 7, Trees(**{name: changed}), objective="binary") != plain
+    assert fit_logistic(x, y > 0, c=0.02) == fit_logistic(x, y > 0) != fit_logistic(x, y > 0, c=1.0)
+    assert fit_ridge(x, y, 300.0) == fit_ridge(x, y) != fit_ridge(x, y, 1.0)
+    other = project.model_copy(update={"models": Models.model_validate({"value": {"ridge_alpha": 100}})})
+    assert project_digest(other) != project_digest(project)
+
+
+@pytest.mark.parametrize("target", ["churn", "value"])
+def test_the_trees_rise_and_fall_as_they_must(target: Any) -> None:
+    rng = np.random.default_rng(2)
+    names = ["days_since_last", "expected_spend", "other"]
+    x = rng.uniform(0, 100, size=(2_000, 3))
+    y = np.sin(x[:, 0] / 9) - np.sin(x[:, 1] / 9) + rng.normal(size=2_000)  # which goes up and down
+    grid = np.repeat(x[:50], 101, axis=0)
+    for column, name in enumerate(names[:2]):
+        rows = grid.copy()
+        rows[:, column] = np.tile(np.arange(101), 50)
+        steps = {}
+        for monotone in (False, True):
+            trees = Trees(monotone=monotone)
+            model = fit_boosted(x, y, names, 100, 7, trees, objective="regression", **constraints(trees, names, target))
+            steps[monotone] = np.diff(model.predict(rows).reshape(50, 101), axis=1)
+        way = BUYING[name] * (-1 if target == "churn" else 1)
+        assert (steps[True] * way >= 0).all()
+        assert (steps[True] * way > 0).any()
+        assert (steps[False] * way < 0).any()
+
+
+def test_training_takes_the_settings_of_each_target(project: Project) -> None:
+    section = {"churn": {"trees": {"num_leaves": 3}}, "value": {"trees": {"monotone": True}, "tweedie_power": 1.5}}
+    bundle = train(project.model_copy(update={"models": Models.model_validate(section)})).bundle
+    risk, worth = bundle.churn.boosted.text, bundle.value.boosted.text
+    assert "[num_leaves: 3]" in risk
+    assert "[num_leaves: 8]" in worth
+    signs = constraints(Trees(monotone=True), bundle.inputs.all_names, "value")["monotone_constraints"]
+    assert signs.count(1) == 2
+    assert signs.count(-1) == 2
+    assert f"[monotone_constraints: {','.join(map(str, signs))}]" in worth
+    assert "[monotone_constraints: ]" in risk
+    assert "[tweedie_variance_power: 1.5]" in worth
+
+
+# the command line
+
+
+def test_tune_prints_a_verdict_and_a_section_that_the_project_takes(cli: Run, project: Project, tmp_path: Path) -> None:
+    settings = project.model_dump(mode="json", exclude={"folder"}, exclude_none=True)
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    done = cli("tune", "shop.yaml", "--trials", 2, "--out", "best.yaml")
+    assert done.code == 0, done.err
+    text = (tmp_path / "best.yaml").read_text(encoding="utf-8")
+    assert text.strip() in done.out
+    assert "which no trial saw" in done.out
+    assert done.out.count("# churn: ") == done.out.count("# value: ") == 1
+    assert (tmp_path / "tune.db").is_file()
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump({**settings, **yaml.safe_load(text)}), encoding="utf-8")
+    load_project(tmp_path / "shop.yaml")
+
+    client = mlflow.MlflowClient(tracking_uri=project.tracking.uri)
+    (experiment,) = client.search_experiments(filter_string=f"name = '{project.name}'")
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert sorted(run.info.run_name for run in children) == [f"{t} {k}" for t in ("churn", "value") for k in range(3)]
+    for run in children:
+        assert {"target", "num_leaves", "learning_rate"} <= set(run.data.params)
+        assert len(run.data.metrics) == 1
+    assert {"churn/log_loss/difference", "value/cut_rmse/low"} <= set(parent.data.metrics)
+    assert ID_MARK.encode() not in (tmp_path / "mlflow.db").read_bytes() + (tmp_path / "tune.db").read_bytes()
+
+
+def test_without_optuna_the_line_that_installs_it_is_shown(
+    cli: Run, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = project.model_dump(mode="json", exclude={"folder"}, exclude_none=True)
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    done = cli("tune", "shop.yaml")
+    assert (done.code, done.out) == (2, "")
+    assert "pip install 'tiermodel[tune]'" in done.err
+
+
+# trials
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tune(project, AS_OF, trials=2, study=tmp_path / "whole.db")
+    calls, fit = [], churn.fit_churn
+
+    def killed(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 3:  # in the middle of the second trial
+            raise KeyboardInterrupt
+        return fit(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tiermodel.tune_study.fit_churn", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tune(project, AS_OF, trials=2, study=tmp_path / "parts.db")
+        before = len(calls)
+        patched.setattr("tiermodel.tune_study.fit_churn", fit)
+        resumed = tune(project, AS_OF, trials=2, study=tmp_path / "parts.db")
+    assert before == 3
+    assert resumed == whole
+    assert len({tuple(trial["settings"].values()) for trial in whole.found[0].trials}) == 3
+    fewer = tune(project, AS_OF, trials=1, study=tmp_path / "parts.db", minutes=1e-9)
+    assert errors(fewer) == [found[:2] for found in errors(whole)]
+
+
+def test_trials_see_nothing_of_the_date_that_judges(project: Project, world: Path, tmp_path: Path) -> None:
+    before = tune(project, AS_OF, trials=1, study=tmp_path / "before.db")
+    rows = pd.read_parquet(world)
+    later = rows["day"] >= pd.Timestamp(before.judged_on)
+    assert later.any()
+    rows.loc[later, "amount"] *= 7
+    rows[~later | (rows["customer"].str[-1] > "4")].to_parquet(tmp_path / "changed.parquet")  # some leave that day
+    columns = project.data.transactions.model_copy(update={"path": str(tmp_path / "changed.parquet")})
+    changed = project.model_copy(update={"data": project.data.model_copy(update={"transactions": columns})})
+    after = tune(changed, AS_OF, trials=1, study=tmp_path / "after.db")
+    assert after.judged_on == before.judged_on
+    assert errors(after) == errors(before)
+    for one, other in zip(before.found, after.found, strict=True):
+        assert one.verdict[0]["defaults"] != other.verdict[0]["defaults"]
+
+
+def test_by_default_everything_is_over_before_the_first_test_date(project: Project, tmp_path: Path) -> None:
+    dates = {"dates": ["2023-09-03", "2023-10-03"]}
+    tested = Project.model_validate({**project.model_dump(), "backtest": dates})
+    tuned = tune(tested, trials=1, minutes=1e-9, study=tmp_path / "tune.db")
+    assert str(tuned.as_of) == "2023-09-03"
+    assert [len(found) for found in errors(tuned)] == [1, 1]  # no time: the project's own settings only
+    assert (tuned.as_of - tuned.judged_on).days >= project.outcome.horizon_days
+
+
+def test_too_short_a_history_and_a_file_that_is_no_study_are_refused(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("these are words\n" * 100, encoding="utf-8")
+    with pytest.raises(OutputError, match="choose another file with --study"):
+        tune(project, AS_OF, trials=1, study=tmp_path / "text.db")
+    short = project.model_copy(update={"panel": project.panel.model_copy(update={"snapshots": 3})})
+    with pytest.raises(DataError, match="tuning needs a date to test on before"):
+        tune(short, AS_OF, trials=1, study=tmp_path / "tune.db")
+
+
+# words
+
+
+def found(low: float, high: float, settings: dict[str, float]) -> Found:
+    row = {"target": "churn", "metric": "log_loss", "defaults": 0.3, "found": 0.29, "difference": (low + high) / 2}
+    return Found("churn", "log_loss", [], settings, [{**row, "low": low, "high": high}])
+
+
+def test_the_section_holds_what_is_better_and_keeps_the_rest_in_comments(project: Project) -> None:
+    settings = {"num_leaves": 5, "logistic_c": 0.1}
+    assert found(-0.02, -0.01, settings).better
+    assert "better beyond chance" in found(-0.02, -0.01, settings).words()
+    for low, high, words in ((-0.01, 0.01, "defaults are as good"), (0.01, 0.02, "defaults are better")):
+        unproven = found(low, high, settings)
+        assert not unproven.better
+        assert words in unproven.words()
+        day = pd.Timestamp(AS_OF).date()
+        text = Tuned(day, day, (unproven,), project.models, {}).to_yaml()
+        assert yaml.safe_load(text) == {"models": {}}
+        rest = "\n".join(line.removeprefix("#  ") for line in text.splitlines() if line.startswith("#  "))
+        assert yaml.safe_load(rest) == {"churn": {"trees": {"num_leaves": 5}, "logistic_c": 0.1}}
+    assert "no trial did better" in found(0.0, 0.0, {}).words()
