@@ -13,7 +13,7 @@ from tiermodel import gate
 from tiermodel.baselines import BASELINES
 from tiermodel.config import Project
 from tiermodel.errors import GateError
-from tiermodel.evaluation import EVALUATION, evaluation_table
+from tiermodel.evaluation import EVALUATION, MEMBERS, evaluation_table
 from tiermodel.gate import judge
 from tiermodel.models.metrics import log_loss
 from worlds import ID_MARK, TrainedWorld, spoiled
@@ -42,7 +42,7 @@ def failed(project: Project, challenger: Later, champion: Later | None) -> list[
 
 def test_an_evaluation_pairs_without_naming_anyone(trained: TrainedWorld) -> None:
     table = evaluation_table(trained.project, judged(trained))
-    assert tuple(table.columns) == (*EVALUATION, *BASELINES)
+    assert tuple(table.columns) == (*EVALUATION, *BASELINES, *MEMBERS)
     assert not table.astype(str).apply(lambda column: column.str.contains(ID_MARK)).any(axis=None)
     shuffled = {target: frame.sample(frac=1, random_state=1) for target, frame in judged(trained).items()}
     pd.testing.assert_frame_equal(evaluation_table(trained.project, shuffled), table)
@@ -186,6 +186,6 @@ def test_models_that_answer_different_questions_are_not_compared(trained: Traine
 def test_a_model_without_out_of_time_predictions_is_refused(trained: TrainedWorld) -> None:
     empty = {target: frame.iloc[:0] for target, frame in judged(trained).items()}
     table = evaluation_table(trained.project, empty)
-    assert tuple(table.columns) == (*EVALUATION, *BASELINES)
+    assert tuple(table.columns) == (*EVALUATION, *BASELINES, *MEMBERS)
     with pytest.raises(GateError, match="train on a longer history"):
         judge(table, None)

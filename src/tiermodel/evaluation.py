@@ -20,24 +20,25 @@ from tiermodel.figures_model import gains, importance, input_names, reliability,
 from tiermodel.models import churn, value
 from tiermodel.models.metrics import churn_metrics, ece_null_band, quadratic_weighted_kappa, value_metrics
 
-__all__ = ["EVALUATION", "OURS", "Judged", "draw_evaluation", "evaluation_table", "judged"]
+__all__ = ["EVALUATION", "MEMBERS", "OURS", "Judged", "draw_evaluation", "evaluation_table", "judged"]
 
 Floats = NDArray[np.float64]
 
 EVALUATION = ("target", "question", "as_of", "customers", "key", "actual", "predicted")
 """The first columns of an evaluation: `key` numbers the customers, `customers` hashes who was judged on that date.
 
-The columns `BASELINES` follow, then what each member of a blend predicted alone; evaluations kept by older versions
-end before.
+The columns `BASELINES` and `MEMBERS` follow; evaluations kept by older versions end before.
 """
 
 OURS = "tiermodel"
 """The learner that is served: the blend, or the only one."""
 
-_MEMBERS = tuple(dict.fromkeys((*churn.MEMBERS, *value.MEMBERS)))
+MEMBERS = tuple(dict.fromkeys((*churn.MEMBERS, *value.MEMBERS)))
+"""The columns of what each member of either blend predicted alone."""
+
 _LEARNERS = {
     "predicted": (OURS, "served"),
-    **{name: (name.removeprefix("member_"), "member") for name in _MEMBERS},
+    **{name: (name.removeprefix("member_"), "member") for name in MEMBERS},
     **{name: (name, "baseline") for name in BASELINES},
 }
 
@@ -56,7 +57,7 @@ class Judged:
 def evaluation_table(project: Project, later: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Give out-of-time predictions by target, sorted by date and customer, without ids.
 
-    The columns are `EVALUATION`, `BASELINES` and the members' of both blends, NaN where a frame of `later` lacks one.
+    The columns are `EVALUATION`, `BASELINES` and `MEMBERS`, NaN where a frame of `later` lacks one.
     """
     span = f"the {project.outcome.horizon_days} days that follow a gap of {project.outcome.gap_days} days"
     active = project.churn.active_days
@@ -68,7 +69,7 @@ def evaluation_table(project: Project, later: Mapping[str, pd.DataFrame]) -> pd.
     filled = {target: frame.sort_values(["as_of", "customer_id"]) for target, frame in later.items() if len(frame)}
     ids = sorted(set().union(*(frame["customer_id"] for frame in filled.values())))
     numbers = {customer: number for number, customer in enumerate(ids)}
-    more = [*BASELINES, *_MEMBERS]
+    more = [*BASELINES, *MEMBERS]
     empty = pd.DataFrame({name: [] for name in (*EVALUATION, *more)})
     parts = [
         pd.DataFrame({

@@ -144,7 +144,8 @@ def residuals(pen: Pen, panels: Mapping[str, tuple[Floats, Floats]], currency: s
     """
     unit = f" ({currency})" if currency else ""
     every = np.concatenate([actual - predicted for actual, predicted in panels.values()])
-    straight = 10.0 ** np.floor(np.log10(max(float(np.median(np.abs(every))), 1e-9)))
+    missed = np.abs(every[every != 0])
+    straight = 10.0 ** np.floor(np.log10(np.median(missed))) if len(missed) else 1.0
     with pen.draw(3.7 * max(len(panels), 1.5), 4.3, columns=len(panels)) as (figure, axes):
         ends = []
         for panel, (day, (actual, predicted)) in zip(axes, panels.items(), strict=True):
