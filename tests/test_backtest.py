@@ -72,7 +72,7 @@ def played(trained: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) -> P
     )
     module = sys.modules["tiermodel.backtest"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_DRAWS_AT_MOST", 100)
+        patch.setattr(sys.modules["tiermodel.backtest_tiers"], "_DRAWS_AT_MOST", 100)
         for name, known in (("CHURN_BASELINES", CHURN_BASELINES), ("VALUE_BASELINES", VALUE_BASELINES)):
             patch.setattr(module, name, {k: watched(b, shown) for k, b in known.items()})
         done = backtest(project, out=folder / "b.json", predictions=folder / "p.parquet")
@@ -235,7 +235,7 @@ def test_a_baseline_that_wins_is_named(metric: str, low: float | None, high: flo
 
 def test_a_model_of_noise_loses_and_the_run_says_so(trained: TrainedWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     module, noise = sys.modules["tiermodel.backtest"], np.random.default_rng(0)
-    monkeypatch.setattr(module, "_DRAWS_AT_MOST", 200)
+    monkeypatch.setattr(sys.modules["tiermodel.backtest_tiers"], "_DRAWS_AT_MOST", 200)
 
     class Noise:
         """Give random risks in the place of the churn model."""
@@ -274,7 +274,7 @@ def test_tier_figures_are_those_counted_by_hand(played: Played) -> None:
     bundle = train(played.project, day).bundle
     dates = [day + timedelta(k * 60) for k in (-4, -3, -2, -1, 0, 1)]
     panel = build_panel(played.project, dates, with_outcome=True)
-    ours = next(iter(tier_results(played.project, panel, day, bundle, [])))
+    ours = tier_results(played.project, panel, day, bundle, [])[0][0]
     assert ours == next(r for r in played.results["tiers"] if r["as_of"] == str(day) and r["ours"])
     level = panel.assign(level=bundle.scheme.assign(panel)[0]).pivot_table("level", "customer_id", "as_of")
     at_date = level[now].dropna()

@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tiermodel.backtest_tiers import tier_results
+from tiermodel.backtest_tiers import draws_for, tier_results, with_all_dates
 from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES, Test
 from tiermodel.config import Project
 from tiermodel.engines.chosen import open_history
@@ -37,7 +37,7 @@ __all__ = ["Backtest", "backtest", "test_dates"]
 
 Floats = NDArray[np.float64]
 _OURS = "tiermodel"
-_DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 200, 10_000_000
+_DRAWN_ROWS = 10_000_000
 _COMPARED: Mapping[str, Mapping[str, Callable[[Floats, Floats], float]]] = {
     "churn": {"log_loss": log_loss, "auc": auc},
     "value": {"gini": gini, "mae": lambda a, p: float(np.mean(np.abs(a - p)))},
@@ -128,6 +128,7 @@ def backtest(
         say(f"{day}: training")
         with threadpool_limits(limits=1):  # as in training
             frames.append(_one_date(project, panel, day, history, results, say))
+    results["comparisons"] = with_all_dates(results["comparisons"])
     done = Backtest(plain(results), pd.concat(frames, ignore_index=True), tally.accounts)
     if out is not None:
         write_json(done.results, Path(out))
@@ -179,8 +180,10 @@ def _one_date(
     results["concentration"].append({"as_of": str(day), **concentration(frame["value"].to_numpy())})
     low, high = bundle.value.interval(value[_OURS])
     frame["value_low"], frame["value_high"] = low, high
-    results["tiers"] += tier_results(project, panel, day, bundle, results["notes"])
+    tiers, against = tier_results(project, panel, day, bundle, results["notes"])
+    results["tiers"] += tiers
     results["comparisons"] += [
+        *against,
         *_compare(project, "churn", day, churned, churn),
         *_compare(project, "value", day, frame["value"].to_numpy(), value),
     ]
@@ -196,7 +199,7 @@ def _compare(
     project: Project, target: str, day: date, actual: Floats, predicted: Mapping[str, Floats]
 ) -> Iterator[dict[str, Any]]:
     """Compare the model with each baseline: metric(model) - metric(baseline), with a 95 % interval."""
-    draws = int(np.clip(_DRAWN_ROWS / max(len(actual), 1), _DRAWS_AT_LEAST, _DRAWS_AT_MOST))
+    draws = draws_for(len(actual))
     for against, other in predicted.items():
         if against == _OURS:
             continue
