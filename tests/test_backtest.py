@@ -131,6 +131,8 @@ def test_every_figure_follows_from_the_predictions(played: Played) -> None:
     by_target = {target: {(r["model"], r["as_of"]): r for r in played.results[target]} for target in ("churn", "value")}
     assert len(figures) < sum(map(len, by_target.values()))
     for c in played.results["comparisons"]:
+        if c["target"] == "tiers":
+            continue
         ours, theirs = (by_target[c["target"]][m, c["as_of"]][c["metric"]] for m in ("tiermodel", c["against"]))
         assert c["difference"] == pytest.approx(ours - theirs)
         assert c["low"] <= c["difference"] <= c["high"]
@@ -268,7 +270,8 @@ def test_baselines_do_what_their_names_say(trained: TrainedWorld) -> None:
 # tiers
 
 
-def test_tier_figures_are_those_counted_by_hand(played: Played) -> None:
+def test_tier_figures_are_those_counted_by_hand(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["tiermodel.backtest_tiers"], "_DRAWS_AT_MOST", 100)
     day = date.fromisoformat(played.results["dates"][-1])
     now, every, span = pd.Timestamp(day), pd.Timedelta(days=60), pd.Timedelta(days=60)
     bundle = train(played.project, day).bundle

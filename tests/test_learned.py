@@ -273,7 +273,7 @@ def test_a_bundle_keeps_the_learner_and_the_same_data_give_the_same(learner: str
     assert load_bundle(tmp_path / "b").version == bundle.version
 
 
-def test_the_commands_train_score_and_tell_a_learner_chosen(world: Path, tmp_path: Path, run: Run) -> None:
+def test_the_commands_train_score_and_tell_a_learner_chosen(world: Path, tmp_path: Path, cli: Run) -> None:
     import yaml  # noqa: PLC0415
 
     project = small_project(
@@ -282,13 +282,13 @@ def test_the_commands_train_score_and_tell_a_learner_chosen(world: Path, tmp_pat
     file, model, out = tmp_path / "p.yaml", tmp_path / "model", tmp_path / "s.csv"
     settings = project.model_dump(mode="json", exclude={"folder"}, exclude_none=True)
     file.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    trained = run("train", file, "--as-of", "2023-12-31", "--out", model)
+    trained = cli("train", file, "--as-of", "2023-12-31", "--out", model)
     assert "Learners of the tiers, tried on later snapshots" in trained.out
     assert "Learned tiers beside tiers by rules" in trained.out
-    assert run("score", file, "--model", model, "--as-of", "2023-12-31", "--out", out).code == 0
+    assert cli("score", file, "--model", model, "--as-of", "2023-12-31", "--out", out).code == 0
     assert set(pd.read_csv(out)["tier_code"]) <= {"low", "mid", "top"}
-    assert run("rules", model).out
-    assert "CASE" in run("rules", model, "--format", "sql").out
+    assert cli("rules", model).out
+    assert "CASE" in cli("rules", model, "--format", "sql").out
 
 
 # labels
@@ -331,7 +331,7 @@ def test_labels_of_the_business_are_learned_and_read_by_no_model(
     frame = build_panel(project, [pd.Timestamp("2023-03-01").date()])
     known = frame["attribute_given"].notna() & frame["days_since_last"].notna()
     level = bundle.scheme.assign(frame)[0]
-    kappa = quadratic_weighted_kappa(frame["attribute_given"][known].astype(int), level[known.to_numpy()], 3)
+    kappa = quadratic_weighted_kappa(frame["attribute_given"][known].to_numpy().astype(int), level[known.to_numpy()], 3)
     assert kappa > 0.6
     # who is scored needs no label, nor a table of customers
     plain = small_project(world)

@@ -64,7 +64,7 @@ def probes(fitted: FittedScheme, rows: int) -> pd.DataFrame:
 def assert_equal_to_scheme(found: pd.DataFrame, fitted: FittedScheme, frame: pd.DataFrame) -> None:
     found = found.sort_values("customer_id").reset_index(drop=True)
     assert found["customer_id"].tolist() == frame["customer_id"].tolist()
-    level, _ = fitted.assign(frame)
+    level, _ = fitted.readable.assign(frame)
     np.testing.assert_array_equal(found["tier"].to_numpy(), level)
     assert found["tier_code"].tolist() == [fitted.scheme.codes[k] for k in level]
 

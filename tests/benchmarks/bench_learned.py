@@ -33,7 +33,8 @@ def main() -> None:
     needed = set().union(*(panel_dates(project, day, history.first_day) for day in days))
     needed |= {d for day in days for d in (day + span, day - every, day - 2 * every)}
     panel = build_panel(project, sorted(needed), with_outcome=True, history=history)
-    rows, comparisons, notes = [], [], []
+    rows, comparisons = [], []
+    notes: list[str] = []
     for day in days:
         trained_on = training_dates(project, day, history.first_day)
         wanted = {pd.Timestamp(d) for d in panel_dates(project, day, history.first_day)}
