@@ -127,7 +127,7 @@ def test_features_and_check(cli: Run, project: Path, tmp_path: Path) -> None:
 def test_backtest_says_who_won(
     cli: Run, trained: TrainedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_module("tiermodel.backtest"), "_DRAWS_AT_MOST", 50)
+    monkeypatch.setattr(import_module("tiermodel.backtest_tiers"), "_DRAWS_AT_MOST", 50)
     project = write_project(trained, tmp_path / "one.yaml", backtest={"dates": ["2023-09-01"]})
     done = cli("backtest", project, "--out", "b.json", "--predictions", "p.parquet")
     assert done.code == 0
@@ -277,7 +277,7 @@ def modules() -> dict[str, ast.Module]:
 
 
 ROOMS = (
-    {"errors", "world_draws"}, {"world"}, {"config"}, {"tables"}, {"engines"}, {"features"}, {"tiers", "models"},
+    {"errors", "world_draws"}, {"world"}, {"config"}, {"tables"}, {"engines"}, {"features"}, {"models"}, {"tiers"},
     {"bundle", "ledger"}, {"train", "predict"}, {"backtest"}, {"tune"}, {"registry", "report"}, {"demo"}, {"cli"},
     {"__main__"},
 )  # fmt: skip

@@ -18,6 +18,7 @@ from test_schemes import LEARNED, SHARE, WINDOWS, people
 from tiermodel.errors import ProjectError
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.scheme import load_preset, parse_scheme, preset_names
+from tiermodel.tiers.scored import LEARNERS
 from tiermodel.tiers.sql import scheme_sql
 
 VETO: dict[str, Any] = {
@@ -28,6 +29,7 @@ VETO: dict[str, Any] = {
 FRAME = people(2000, prospects=40)
 SCHEMES = {name: load_preset(name, WINDOWS) for name in preset_names()}
 SCHEMES |= {"veto": parse_scheme(VETO, "test", WINDOWS), "tree": parse_scheme(LEARNED, "test", WINDOWS)}
+SCHEMES |= {name: parse_scheme({**LEARNED, "learner": name}, "test", WINDOWS) for name in LEARNERS}
 FITTED: dict[str, FittedScheme] = {name: fit_scheme(scheme, FRAME, FRAME, 7) for name, scheme in SCHEMES.items()}
 
 
@@ -47,7 +49,7 @@ def numbers_of(state: Any) -> Iterator[float]:
 def probes(fitted: FittedScheme, rows: int) -> pd.DataFrame:
     """Draw rows on and beside every threshold, in double and single precision, infinite, missing, and as people are."""
     draw = np.random.default_rng(5)
-    edges = np.unique(list(numbers_of(fitted.state)))
+    edges = np.unique(list(numbers_of(fitted.readable.state)))
     single = edges.astype(np.float32)
     beside = [np.nextafter(edges, np.inf), np.nextafter(edges, -np.inf)]
     beside += [np.nextafter(single, np.float32(np.inf)), np.nextafter(single, np.float32(-np.inf)), single]
@@ -62,7 +64,7 @@ def probes(fitted: FittedScheme, rows: int) -> pd.DataFrame:
 def assert_equal_to_scheme(found: pd.DataFrame, fitted: FittedScheme, frame: pd.DataFrame) -> None:
     found = found.sort_values("customer_id").reset_index(drop=True)
     assert found["customer_id"].tolist() == frame["customer_id"].tolist()
-    level, _ = fitted.assign(frame)
+    level, _ = fitted.readable.assign(frame)
     np.testing.assert_array_equal(found["tier"].to_numpy(), level)
     assert found["tier_code"].tolist() == [fitted.scheme.codes[k] for k in level]
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tiermodel.backtest_tiers import levels_at, tier_results
+from tiermodel.backtest_tiers import draws_for, levels_at, tier_results, with_all_dates
 from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES, Test
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
@@ -49,7 +49,7 @@ __all__ = ["Backtest", "backtest", "test_dates"]
 
 Floats = NDArray[np.float64]
 _OURS = "tiermodel"
-_DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 200, 10_000_000
+_DRAWN_ROWS = 10_000_000
 _COMPARED: Mapping[str, Mapping[str, Callable[[Floats, Floats], float]]] = {
     "churn": {"log_loss": log_loss, "auc": auc},
     "value": {"gini": gini, "mae": mae},
@@ -148,6 +148,7 @@ def backtest(
         trained_on = training_dates(project, dates[-1], history.first_day)
         curve = learning_curve(project, panel, dates[-1], trained_on, bundle, results["notes"])
         results["learning_curve"] += curve
+    results["comparisons"] = with_all_dates(results["comparisons"])
     done = Backtest(plain(results), pd.concat(frames, ignore_index=True), tally.accounts)
     if out is not None:
         write_json(done.results, Path(out))
@@ -202,8 +203,10 @@ def _one_date(
     low, high = bundle.value.interval(value[_OURS])
     frame["value_low"], frame["value_high"] = low, high
     results["slices"] += _slices(project, panel, customers, frame, bundle)
-    results["tiers"] += tier_results(project, panel, day, bundle, results["notes"])
+    tiers, against = tier_results(project, panel, day, bundle, results["notes"])
+    results["tiers"] += tiers
     results["comparisons"] += [
+        *against,
         *_compare(project, "churn", day, churned, churn),
         *_compare(project, "value", day, frame["value"].to_numpy(), value),
     ]
@@ -236,7 +239,7 @@ def _compare(
     project: Project, target: str, day: date, actual: Floats, predicted: Mapping[str, Floats]
 ) -> Iterator[dict[str, Any]]:
     """Compare the model with each baseline: metric(model) - metric(baseline), with a 95 % interval."""
-    draws = int(np.clip(_DRAWN_ROWS / max(len(actual), 1), _DRAWS_AT_LEAST, _DRAWS_AT_MOST))
+    draws = draws_for(len(actual))
     for against, other in predicted.items():
         if against == _OURS:
             continue

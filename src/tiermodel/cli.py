@@ -141,6 +141,10 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: 
         )
         return
     _table("Out of time, on snapshots later than those trained on", [{"target": k, **v} for k, v in later.items()])
+    if tried := trained.bundle.scheme.state.get("trials"):
+        _table("Learners of the tiers, tried on later snapshots", tried)
+    if rules := trained.bundle.facts.get("agreement"):
+        _table("Learned tiers beside tiers by rules", [{"scheme": k, **v["figures"]} for k, v in rules.items()])
     click.echo(f"bundle {trained.bundle.version} in {folder}")
 
 
@@ -155,6 +159,7 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
     """Play the past again, out of time, with the baselines beside the model."""
     settings = _load(project)
     from tiermodel.backtest import backtest as run_backtest  # noqa: PLC0415
+    from tiermodel.backtest_tiers import tier_verdict  # noqa: PLC0415
 
     with _progress() as say:
         done = run_backtest(settings, out=out, predictions=predictions, say=say)
@@ -169,6 +174,7 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
     _table("With less history", done.results["learning_curve"])
     _scheme_table(done.results["tiers"])
     _table("tiermodel minus baseline, 95 % interval", done.results["comparisons"])
+    click.echo("\n".join(tier_verdict(done.results["comparisons"])))
     losses = done.losses()
     click.echo(
         "\n".join(["A baseline is better beyond chance:", *losses])
@@ -510,22 +516,9 @@ def _value_table(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _scheme_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    keys = (
-        "scheme",
-        "as_of",
-        "key_customers_share",
-        "value_capture_top",
-        "value_capture_low",
-        "value_capture_high",
-        "rules",
-        "gini",
-        "monotone",
-        "qwk",
-        "qwk_forecast",
-        "moved_share",
-        "reversed_share",
-    )
-    _table("Schemes, judged by the value that followed", [{k: row.get(k) for k in keys} for row in rows])
+    from tiermodel.backtest_tiers import scheme_summary  # noqa: PLC0415
+
+    _table("Schemes, judged by the value that followed: means over the dates", scheme_summary(rows))
 
 
 def _tier_table(tiers: Mapping[str, int]) -> None:

@@ -14,7 +14,6 @@ from tiermodel.bundle import Bundle
 from tiermodel.figures import Pen, svg
 from tiermodel.figures_model import LOWER_IS_BETTER, found_at, input_names
 from tiermodel.report_sources import Given
-from tiermodel.tiers import learned
 
 __all__ = ["model_sections"]
 
@@ -42,7 +41,7 @@ def model_sections(given: Given, pen: Pen) -> dict[str, Any]:
 
 def _rules(bundle: Bundle, pen: Pen) -> dict[str, Any]:
     """Tell a learned scheme as a table and a tree; any other as the lines of `FittedScheme.rules`."""
-    fitted, language = bundle.scheme, pen.language
+    fitted, language = bundle.scheme.readable, pen.language
     if fitted.scheme.kind != "learned":
         return {"lines": fitted.rules(bundle.features, language)}
     state = fitted.state
@@ -57,7 +56,7 @@ def _rules(bundle: Bundle, pen: Pen) -> dict[str, Any]:
             **fact,
         }
         for path, level, fact in zip(
-            learned.conditions(fitted.scheme, state), state["level"], state["leaves"], strict=True
+            fitted.kind.conditions(fitted.scheme, state), state["level"], state["leaves"], strict=True
         )
     ]
     rows.sort(key=lambda row: (-row["level"], -row["value_mean"]))
@@ -134,7 +133,7 @@ def _model(code: str, words: Mapping[str, str]) -> str:
 
 
 def _backtest(backtest: Mapping[str, Any], pen: Pen) -> dict[str, Any]:
-    comparisons = [{**row, "verdict": _verdict(row)} for row in backtest["comparisons"]]
+    comparisons = [{**row, "verdict": _verdict(row)} for row in backtest["comparisons"] if row["target"] in _METRICS]
     verdicts = {
         target: {v: sum(c["verdict"] == v and c["target"] == target for c in comparisons) for v in _VERDICTS}
         for target in _METRICS

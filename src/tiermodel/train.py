@@ -43,6 +43,7 @@ from tiermodel.models.tier import fit_tier, future_levels
 from tiermodel.models.value import fit_value
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
+from tiermodel.tiers.agreement import beside_rules
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.ladders import typical_rhythm
 from tiermodel.tiers.scheme import load_scheme
@@ -139,9 +140,11 @@ def fit_bundle(
     learned = ~unknown & panel["as_of"].isin([pd.Timestamp(day) for day in trained_on])
     history = panel[learned]
     say("fitting the scheme")
-    scheme = fit_scheme(keep_budget(load_scheme(project), history, project.seed), snapshot, history, project.seed)
+    asked = keep_budget(load_scheme(project), history, project.seed, span)
+    scheme = fit_scheme(asked, snapshot, history, project.seed, span)
     level, _ = scheme.assign(panel)
-    names = tuple(feature_names(panel))
+    label = getattr(scheme.scheme, "kept_out", None)  # what the business said must not be what the models read
+    names = tuple(name for name in feature_names(panel) if name != label)
     inputs = fit_inputs(snapshot, names, project.outcome.horizon_days)
     x = panel_matrix(history, names, project.outcome.horizon_days)
     refuse_leaks(history, x, inputs.all_names)
@@ -158,8 +161,8 @@ def fit_bundle(
     later = {"churn": churn_later, "value": value_later, "tier": tier_later}
     bundle = Bundle(
         name=project.name,
-        settings=_settings(project),
-        columns=needed_columns(project, columns),
+        settings=_settings(project, label),
+        columns=tuple(name for name in needed_columns(project, columns) if name != label),
         inputs=inputs,
         scheme=scheme,
         churn=churn,
@@ -169,6 +172,7 @@ def fit_bundle(
         peers=fit_peers(buyers, f"net_amount_{max(project.features.windows_days)}d", project.seed),
         typical_rhythm=typical_rhythm(buyers),
         facts=_facts(project, history, snapshot, as_of, later)
+        | beside_rules(scheme, snapshot, project)
         | {
             "slices": _slices(history, level[learned.to_numpy()], scheme, later),
             "importance": importance(churn, value, inputs.matrix(exposed), inputs.matrix(buyers)),
@@ -177,10 +181,12 @@ def fit_bundle(
     return bundle, later
 
 
-def _settings(project: Project) -> dict[str, Any]:
-    """Keep what a score depends on, or its card tells; scoring reads no attribute that only the audit needed."""
+def _settings(project: Project, label: str | None) -> dict[str, Any]:
+    """Keep what a score depends on, or its card tells; new customers need neither label nor audited attributes."""
     kept = {"language", "currency", "timezone", "contact", "features", "outcome", "panel", "churn", "value"}
-    return project.model_dump(mode="json", include=kept, exclude={"features": {"audited"}})
+    settings = project.model_dump(mode="json", include=kept, exclude={"features": {"audited"}})
+    attributes = [name for name in settings["features"]["attributes"] if f"attribute_{name}" != label]
+    return {**settings, "features": {**settings["features"], "attributes": attributes}}
 
 
 def _slices(

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.panel import feature_names
-from tiermodel.tiers import composite, grid, learned, share, thresholds
+from tiermodel.tiers import composite, grid, learned, leaves, share, thresholds
 from tiermodel.tiers.conditions import Named
 from tiermodel.tiers.kinds import LearnedScheme
 from tiermodel.tiers.scheme import Scheme, parse_scheme, scheme_data, settle
-from tiermodel.tiers.words import reason_table, rule_lines
+from tiermodel.tiers.words import reason_table, rule_lines, surrogate_line
 
 __all__ = ["KINDS", "REASONS", "FittedScheme", "fit_scheme"]
 
@@ -26,7 +26,7 @@ KINDS: Mapping[str, Any] = {
     "rfm": grid,
     "composite": composite,
     "matrix": grid,
-    "learned": learned,
+    "learned": leaves,
 }
 REASONS = 3
 _REPLAYED = 6  # a year's half, where snapshots are a month apart
@@ -79,8 +79,16 @@ class FittedScheme:
 
     @property
     def kind(self) -> Any:
-        """Give the module of the scheme's kind."""
-        return KINDS[self.scheme.kind]
+        """Give the module that applies the state: that of the scheme's kind, or of a learned score."""
+        return learned.kind_of(self.state) if self.scheme.kind == "learned" else KINDS[self.scheme.kind]
+
+    @property
+    def readable(self) -> FittedScheme:
+        """Give the scheme itself, or the tree that imitates it where no rule can say what it does."""
+        if "surrogate" not in self.state:
+            return self
+        vetoes = {"veto": self.state["veto"]} if "veto" in self.state else {}
+        return FittedScheme(self.scheme, self.state["surrogate"] | vetoes)
 
     @property
     def rule_count(self) -> int:
@@ -119,8 +127,12 @@ class FittedScheme:
         return codes, words
 
     def rules(self, features: Mapping[str, Named], language: str) -> list[str]:
-        """Write every rule that a customer can meet as one line; learned rules with support, purity and value."""
-        return rule_lines(self, features, language)
+        """Write every rule that a customer can meet as one line; learned rules with support, purity and value.
+
+        Where no rule can say what a scheme does, the first line says so, and how near the rules come that imitate it.
+        """
+        note = [surrogate_line(self.state, language)] if "surrogate" in self.state else []
+        return [*note, *rule_lines(self.readable, features, language)]
 
     def to_dict(self) -> dict[str, Any]:
         """Give scheme and state as plain data."""
@@ -132,12 +144,14 @@ class FittedScheme:
         return cls(parse_scheme(data["scheme"], "bundle", (1,)), dict(data["state"]))
 
 
-def fit_scheme(scheme: Scheme, snapshot: pd.DataFrame, history: pd.DataFrame, seed: int) -> FittedScheme:
+def fit_scheme(
+    scheme: Scheme, snapshot: pd.DataFrame, history: pd.DataFrame, seed: int, span_days: int | None = None
+) -> FittedScheme:
     """Freeze a scheme: cut points on the latest snapshot, learned rules on past snapshots whose outcome is observed.
 
     Both frames are panels sorted by customer and date. The scheme is settled on the features that are there: optional
-    parts without one are left out, and `state` lists them. Raises `ProjectError` where the scheme needs a feature that
-    is not there, `DataError` where the snapshot has nobody who bought.
+    parts without one are left out, and `state` lists them. `span_days` is as in `learned.fit`. Raises `ProjectError`
+    where the scheme needs a feature that is not there, `DataError` where the snapshot has nobody who bought.
     """
     bought = snapshot[snapshot["days_since_last"].notna()]
     if bought.empty:
@@ -153,8 +167,7 @@ def fit_scheme(scheme: Scheme, snapshot: pd.DataFrame, history: pd.DataFrame, se
         if bought[name].isna().all():
             raise DataError(f"scheme {scheme.code}: no customer has a {name!r}; rank by another feature")
     if isinstance(scheme, LearnedScheme):
-        followed = history[history["days_since_last"].notna() & history["outcome_value"].notna()]
-        state = learned.fit(scheme, followed, seed)
+        state = learned.fit(scheme, bought, history, seed, span_days)
     else:
         state = KINDS[scheme.kind].fit(scheme, bought)
     if scheme.veto:

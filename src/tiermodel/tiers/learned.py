@@ -1,162 +1,127 @@
-"""Learned levels: a decision tree of few leaves whose rules, with readable thresholds, are the model itself.
-
-Two targets. `future_value`: leaves are ordered by the value that followed past snapshots and filled into the levels
-from the top. `clusters`: k-means groups ordered by value, and a tree that tells them apart. The tree is grown by
-scikit-learn, then its thresholds are rounded and it is evaluated here, in double precision: what people read is, to the
-last bit, what is applied.
-"""
+"""Learned levels: from lessons to a tree, or to a strong learner's score; the learner chosen on later snapshots."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from tiermodel.errors import DataError
-from tiermodel.features.panel import feature_names
-from tiermodel.features.tree import freeze, leaf_of
-from tiermodel.tiers.conditions import Condition
-from tiermodel.tiers.cuts import band_edges
+from tiermodel.models.folds import rolling_folds
+from tiermodel.models.metrics import quadratic_weighted_kappa
+from tiermodel.tiers import leaves, scored
 from tiermodel.tiers.kinds import LearnedScheme
-from tiermodel.tiers.segments import assign_segments, fit_segments
+from tiermodel.tiers.lessons import Lessons, lessons_of
 
-__all__ = ["assign", "conditions", "fit", "levels_of_rules", "span"]
+__all__ = ["fit", "key_levels", "kind_of"]
 
 Levels = NDArray[np.int64]
+_FOLDS = 2
 
 
-def fit(scheme: LearnedScheme, frame: pd.DataFrame, seed: int) -> dict[str, Any]:
-    """Learn the tree and each leaf's level from stacked snapshots of buyers with their observed `outcome_value`."""
-    names = feature_names(frame)
-    x = frame[names].to_numpy(dtype=np.float64)
-    value = frame["outcome_value"].to_numpy(dtype=np.float64)
-    if len(frame) < 2 * scheme.max_leaves:
-        raise DataError(
-            f"scheme {scheme.code}: {len(frame)} customers are too few to learn {scheme.max_leaves} leaves from"
-        )
-    size = {"max_leaf_nodes": scheme.max_leaves, "min_samples_leaf": max(1, int(scheme.min_leaf_share * len(frame)))}
-    if scheme.target == "clusters":
-        segments = fit_segments(frame, len(scheme.bought_levels), seed)
-        wanted = assign_segments(segments, frame)
-        grown = DecisionTreeClassifier(**size, random_state=seed).fit(x, wanted)
-        tree, leaf = freeze(grown.tree_, names, frame)
-        level = np.array([np.bincount(wanted[leaf == n]).argmax() for n in range(leaf.max() + 1)])
-    else:
-        rank = _rank_within_date(frame["as_of"].to_numpy(), value)
-        grown = DecisionTreeRegressor(**size, random_state=seed).fit(x, rank)
-        tree, leaf = freeze(grown.tree_, names, frame)
-        level = _levels_by_value(scheme, leaf, value)
-        wanted = np.minimum(np.searchsorted(np.cumsum(_shares(scheme)), rank - 1e-12), len(level) - 1)
-    facts = [
-        {
-            "support": float(np.mean(leaf == n)),
-            "purity": float(np.mean(wanted[leaf == n] == level[n])),
-            "value_mean": float(value[leaf == n].mean()),
-        }
-        for n in range(len(level))
-    ]
-    missing = [name for name in dict.fromkeys(tree["feature"]) if name is not None and frame[name].isna().any()]
-    state = {"tree": tree, "level": level.tolist(), "leaves": facts, "may_miss": missing}
-    return state if scheme.stability is None else state | _bands(scheme, tree, frame)
+def fit(
+    scheme: LearnedScheme, snapshot: pd.DataFrame, history: pd.DataFrame, seed: int, span_days: int | None = None
+) -> dict[str, Any]:
+    """Learn from past dates, and cut a strong learner's score on the snapshot of buyers.
+
+    `span_days` is gap plus horizon of the outcome; without it, the days from the last past date to the snapshot. Every
+    strong learner is tried on up to two later dates before its training's end, with the tree that imitates it; `trials`
+    in the state keep the figures. `auto` takes the best of all three, the tree where no date is late enough to try.
+    """
+    lessons = lessons_of(scheme, snapshot, history, seed)
+    if scheme.learner == "tree":
+        return leaves.grow(scheme, lessons, seed)
+    learners = ["tree", *scored.LEARNERS] if scheme.learner == "auto" else [scheme.learner]
+    span = span_days or (snapshot["as_of"].max() - history["as_of"].max()).days
+    trials = _trials(scheme, lessons, learners, seed, span) if span > 0 else []
+    learner = _best(learners, trials)
+    state = _learned(scheme, learner, lessons, snapshot, seed)
+    state["trials"] = trials
+    if "surrogate" in state:
+        state["fidelity"] = _fidelity(scheme, state, snapshot, [t for t in trials if t["learner"] == learner])
+    return state
 
 
-def _bands(scheme: LearnedScheme, tree: dict[str, list[Any]], frame: pd.DataFrame) -> dict[str, Any]:
-    """Give, for every split of the tree, the bounds that the band makes of its threshold."""
-    bands: dict[str, Any] = {"up": [], "down": []}
-    for name, threshold in zip(tree["feature"], tree["threshold"], strict=True):
-        pairs = {} if name is None else band_edges(scheme, [threshold], frame[name].to_numpy(dtype=np.float64))
-        for side, of_side in bands.items():
-            of_side.append(pairs[side][0] if pairs else None)
-    return bands
+def kind_of(state: dict[str, Any]) -> Any:
+    """Give the module that applies a state: a tree's, or a score's."""
+    return scored if "surrogate" in state else leaves
 
 
-def _rank_within_date(dates: NDArray[Any], value: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rank from 0 to 1 within each date, so that a rich season does not pass for a rich customer."""
-    rank = np.empty(len(value))
-    for day in np.unique(dates):
-        here = dates == day
-        rank[here] = rankdata(value[here]) / np.count_nonzero(here)
-    return rank
+def key_levels(scheme: LearnedScheme) -> list[int]:
+    """List the key levels by their number among those of buyers; the highest alone where none is marked."""
+    keys = {level.code for level in scheme.levels if level.key} or {scheme.codes[-1]}
+    return [n for n, code in enumerate(scheme.bought_levels) if code in keys]
 
 
-def _shares(scheme: LearnedScheme) -> list[float]:
-    return [(scheme.shares or {})[code] for code in scheme.bought_levels]
+def _learned(
+    scheme: LearnedScheme, learner: str, lessons: Lessons, snapshot: pd.DataFrame, seed: int
+) -> dict[str, Any]:
+    if learner == "tree":
+        return leaves.grow(scheme, lessons, seed)
+    return scored.fit(scheme, learner, lessons, snapshot, seed)
 
 
-def _levels_by_value(scheme: LearnedScheme, leaf: NDArray[np.int64], value: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Fill the leaves, most valuable first, into the levels from the top; a leaf goes where its middle falls."""
-    ends = np.append(
-        np.cumsum(_shares(scheme)[::-1])[:-1], 1.0
-    )  # cumulated share from the top at which each level ends
-    counts = np.bincount(leaf)
-    order = np.argsort(-np.bincount(leaf, weights=value) / counts, kind="stable")
-    reached = np.cumsum(counts[order]) / len(leaf)
-    middle = reached - counts[order] / len(leaf) / 2
-    level = np.empty(len(counts), dtype=np.int64)
-    level[order] = len(ends) - 1 - np.searchsorted(ends, middle - 1e-12)
-    return level
-
-
-def assign(
-    _scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give every buyer's level among `bought_levels`, and the rule that decided: the position of the leaf."""
-    rule = leaf_of(state["tree"], frame)
-    return np.array(state["level"])[rule], rule
-
-
-def span(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
-    """Give the lowest level within the band for moving up, and the highest within the band for moving down."""
-    return _reach(state, frame, "up")[0], _reach(state, frame, "down")[1]
-
-
-def _reach(state: dict[str, Any], frame: pd.DataFrame, side: str) -> tuple[Levels, Levels]:
-    """Give the lowest and the highest level of all leaves that the band leaves open."""
-    tree, levels = state["tree"], np.array(state["level"])
-    lowest, highest = np.full(len(frame), levels.max()), np.zeros(len(frame), dtype=np.int64)
-    here = {0: np.ones(len(frame), dtype=np.bool_)}
-    leaf = 0
-    for n, name in enumerate(tree["feature"]):  # children come after their parent
-        mask = here.pop(n)
-        if name is None:
-            lowest = np.where(mask, np.minimum(lowest, levels[leaf]), lowest)
-            highest = np.where(mask, np.maximum(highest, levels[leaf]), highest)
-            leaf += 1
+def _trials(
+    scheme: LearnedScheme, lessons: Lessons, learners: Sequence[str], seed: int, span_days: int
+) -> list[dict[str, Any]]:
+    """Train on dates whose outcome was known at a later date, and judge the levels there by what then followed."""
+    found = []
+    for train, test in rolling_folds(lessons.frame["as_of"], span_days, most=_FOLDS):
+        past, later = lessons.take(train), lessons.take(test)
+        if len(past.frame) < 2 * scheme.max_leaves:
             continue
-        x = frame[name].to_numpy(dtype=np.float64)
-        low, high = state[side][n]
-        missing, missing_left = np.isnan(x), tree["missing_left"][n]
-        here[tree["left"][n]] = mask & np.where(missing, missing_left, x <= high)
-        here[tree["right"][n]] = mask & np.where(missing, not missing_left, x > low)
-    return lowest, highest
+        for learner in learners:
+            state = _learned(scheme, learner, past, later.frame, seed)
+            row = {"learner": learner, "as_of": str(later.frame["as_of"].iloc[0].date()), "n": len(later.frame)}
+            row |= _judged(scheme, later, kind_of(state).assign(scheme, state, later.frame)[0])
+            if "surrogate" in state:
+                told = _judged(scheme, later, leaves.assign(scheme, state["surrogate"], later.frame)[0])
+                row["of_best_imitated"] = told["of_best"]
+            found.append(row)
+    return found
 
 
-def levels_of_rules(_scheme: LearnedScheme, state: dict[str, Any]) -> Levels:
-    """Give the level, among `bought_levels`, of every leaf."""
-    return np.array(state["level"])
+def _judged(scheme: LearnedScheme, later: Lessons, level: Levels) -> dict[str, float | None]:
+    """Give kappa, the share of the value that key customers brought, and that over the most they could have brought.
+
+    The last compares schemes whose key levels are not equally large: it is 1 where no other customers, as many, brought
+    more. None where nothing is known of the value.
+    """
+    value = later.value
+    total, inside = np.nansum(value), np.isin(level, key_levels(scheme))
+    most = np.sort(value[~np.isnan(value)])[::-1][: np.count_nonzero(inside & ~np.isnan(value))].sum()
+    known = bool(total > 0 and most > 0)
+    return {
+        "qwk": _kappa(scheme, later.wanted, level),
+        "value_capture": float(np.nansum(value[inside]) / total) if known else None,
+        "of_best": float(np.nansum(value[inside]) / most) if known else None,
+    }
 
 
-def conditions(_scheme: LearnedScheme, state: dict[str, Any]) -> list[list[Condition]]:
-    """List each leaf's path in the tree's order of leaves, the bounds on one feature taken together."""
-    tree = state["tree"]
-    found: dict[int, list[Condition]] = {}
+def _kappa(scheme: LearnedScheme, actual: Levels, level: Levels) -> float | None:
+    kappa = quadratic_weighted_kappa(actual, level, len(scheme.bought_levels))
+    return None if np.isnan(kappa) else kappa
 
-    def descend(n: int, path: dict[str, Condition]) -> None:
-        name = tree["feature"][n]
-        if name is None:
-            found[n] = list(path.values())
-            return
-        threshold, missing_left = tree["threshold"][n], tree["missing_left"][n]
-        before = path.get(name, Condition(name, missing=name in state["may_miss"]))
-        left = Condition(name, before.low, min(before.high, threshold), before.missing and missing_left)
-        right = Condition(name, max(before.low, threshold), before.high, before.missing and not missing_left)
-        others = {key: condition for key, condition in path.items() if key != name}  # the last split comes last
-        descend(tree["left"][n], {**others, name: left})
-        descend(tree["right"][n], {**others, name: right})
 
-    descend(0, {})
-    return [found[n] for n in sorted(found)]
+def _best(learners: Sequence[str], trials: Sequence[dict[str, Any]]) -> str:
+    """Choose the learner with the greatest sum of kappa and captured value over the dates; the simplest of equals."""
+
+    def worth(learner: str) -> float:
+        return sum((t["qwk"] or 0.0) + (t["of_best"] or 0.0) for t in trials if t["learner"] == learner)
+
+    return max(learners, key=worth)
+
+
+def _fidelity(
+    scheme: LearnedScheme, state: dict[str, Any], snapshot: pd.DataFrame, trials: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Say how well the tree imitates the score: on the snapshot, and in value captured on the dates tried."""
+    level, told = (kind.assign(scheme, s, snapshot)[0] for kind, s in ((scored, state), (leaves, state["surrogate"])))
+    kept = [t["of_best_imitated"] / t["of_best"] for t in trials if t["of_best"] and t["of_best_imitated"]]
+    return {
+        "equal": float(np.mean(level == told)),
+        "qwk": _kappa(scheme, level, told),
+        "value_kept": float(np.mean(kept)) if kept else None,
+    }

@@ -148,7 +148,10 @@ class BaseScheme(Data):
         if lowest in capped or self.no_purchase in capped:
             at = lowest if lowest in capped else self.no_purchase
             raise ValueError(f"levels: {at!r} cannot have a capacity: who finds no place above has to go there")
-        if getattr(self, "kind", "") not in {"share", "composite"} or getattr(self, "shares", None) is None:
+        kept = {"share", "composite"}
+        if getattr(self, "learner", "") in {"ordinal_boosting", "neural_network"}:
+            kept.add("learned")
+        if getattr(self, "kind", "") not in kept or getattr(self, "shares", None) is None:
             raise ValueError(
                 f"levels: {capped[0]!r} has a capacity, which only a scheme that ranks customers by shares can keep"
             )
@@ -311,6 +314,7 @@ def without_defaults_that_came_later(data: dict[str, Any]) -> dict[str, Any]:
         "quantiles": None,
         "capacity": None,
         "learner": "tree",
+        "label": None,
     }
     kept = {k: v for k, v in data.items() if not (k in later and v == later[k])}
     return {

@@ -45,8 +45,27 @@ def load_scheme(project: Project) -> Scheme:
     `ProjectError` naming the file and the key, cell or level at fault.
     """
     scheme = _given(project)
+    _label_is_dated(scheme, project)
     stability = project.tiers.stability
     return scheme if stability is None else scheme.model_copy(update={"stability": stability})
+
+
+def _label_is_dated(scheme: Scheme, project: Project) -> None:
+    """Refuse labels that are not read, or not dated: a label of today beside features of last year is a leak."""
+    label = scheme.label if isinstance(scheme, LearnedScheme) else None
+    if label is None:
+        return
+    customers = project.data.customers
+    if label not in project.features.attributes:
+        raise ProjectError(
+            f"tiers.scheme: label {label!r} is not one of features.attributes {list(project.features.attributes)}; "
+            "map it under data.customers.attributes, and name it there"
+        )
+    if customers is None or customers.columns.valid_from is None:
+        raise ProjectError(
+            f"tiers.scheme: label {label!r} needs data.customers.columns.valid_from, the day from which on a customer "
+            "had it: without it, past customers would be told by what was decided later"
+        )
 
 
 def _given(project: Project) -> Scheme:

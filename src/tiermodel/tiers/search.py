@@ -43,7 +43,13 @@ class Trial:
     spearman: float
 
 
-def trials(scheme: Scheme, panel: pd.DataFrame, rules: Sequence[Stability] = RULES, seed: int = 7) -> list[Trial]:
+def trials(
+    scheme: Scheme,
+    panel: pd.DataFrame,
+    rules: Sequence[Stability] = RULES,
+    seed: int = 7,
+    span_days: int | None = None,
+) -> list[Trial]:
     """Replay every rule on a panel of past dates whose outcome is observed, cut points frozen on its first date.
 
     The first trial is without a rule. A learned scheme is fitted on the whole panel. Raises `DataError` for fewer than
@@ -61,7 +67,7 @@ def trials(scheme: Scheme, panel: pd.DataFrame, rules: Sequence[Stability] = RUL
 
     def fitted(band: float) -> FittedScheme:
         both = Stability(up=Upgrade(band=band), down=Downgrade(band=band))
-        return fit_scheme(scheme.model_copy(update={"stability": both}), first, panel, seed)
+        return fit_scheme(scheme.model_copy(update={"stability": both}), first, panel, seed, span_days)
 
     level, _ = fitted(0.0).assign(panel)
     # the lowest sure level follows from the band for moving up alone, the highest from the other
@@ -83,12 +89,12 @@ def _trial(rule: Stability | None, who: Whole, day: Whole, tier: Whole, value_ra
     return Trial(rule, moved, 0.0 if np.isnan(back) else back, float(np.mean(each)) if each else np.nan)
 
 
-def keep_budget(scheme: Scheme, history: pd.DataFrame, seed: int = 7) -> Scheme:
+def keep_budget(scheme: Scheme, history: pd.DataFrame, seed: int = 7, span_days: int | None = None) -> Scheme:
     """Put, in the place of a movement budget, the rule that keeps it on past dates; a scheme without one stays."""
     budget = scheme.stability
     if budget is None or budget.moved_share is None:
         return scheme
-    best = choose(trials(scheme, history, RULES, seed), budget.moved_share, budget.reversed_share)
+    best = choose(trials(scheme, history, RULES, seed, span_days), budget.moved_share, budget.reversed_share)
     return scheme.model_copy(update={"stability": best.rule})
 
 

@@ -18,6 +18,7 @@ from tiermodel.tiers.grid import index_of
 from tiermodel.tiers.kinds import CompositeScheme, LearnedScheme, MatrixScheme, RfmScheme, ShareScheme, ThresholdScheme
 from tiermodel.tiers.parts import Index, Score
 from tiermodel.tiers.points import STEPS
+from tiermodel.tiers.words import surrogate_line
 
 __all__ = ["DIALECTS", "Dialect", "scheme_sql"]
 
@@ -30,13 +31,15 @@ _SIGNS = {"at_least": ">=", "above": ">", "below": "<", "at_most": "<="}
 def scheme_sql(fitted: FittedScheme, dialect: str = "duckdb", table: str = "features") -> str:
     """Give one SELECT with `customer_id`, `as_of`, `tier` (0 lowest) and `tier_code` for every row of a feature table.
 
-    Before stability and overrides, which need the ledger. Raises `ProjectError` for an unknown dialect, or a scheme
-    that no rule can say.
+    Before stability and overrides, which need the ledger. Where no rule can say what a scheme does, the statement is
+    that of the tree which imitates it, and its first line says so. Raises `ProjectError` for an unknown dialect.
     """
     import sqlglot  # noqa: PLC0415  # needed here alone
 
     if dialect not in DIALECTS:
         raise ProjectError(f"dialect {dialect!r}: rules are written for {', '.join(DIALECTS)}")
+    note = f"-- {surrogate_line(fitted.state, 'en')}\n" if "surrogate" in fitted.state else ""
+    fitted = fitted.readable
     known: set[str] = set()
     level, made = _level(fitted, known)
     known |= {"days_since_last"}
@@ -57,7 +60,7 @@ def scheme_sql(fitted: FittedScheme, dialect: str = "duckdb", table: str = "feat
         f"FROM {'scored' if made else 'known'}) "
         f"SELECT customer_id, as_of, tier, CASE tier {codes} END AS tier_code FROM graded"
     )
-    return str(sqlglot.transpile(statement, read="duckdb", write=dialect, pretty=True, identify=False)[0])
+    return note + str(sqlglot.transpile(statement, read="duckdb", write=dialect, pretty=True, identify=False)[0])
 
 
 def _level(fitted: FittedScheme, known: set[str]) -> tuple[str, str]:
@@ -77,8 +80,6 @@ def _level(fitted: FittedScheme, known: set[str]) -> tuple[str, str]:
         ]
         return f"CASE {' '.join(cases)} ELSE {numbers[levels[-1]]} END", ""
     if isinstance(scheme, LearnedScheme):
-        if "tree" not in state:
-            raise ProjectError(f"scheme {scheme.code}: only a tree can be written as SQL, and this learner is none")
         known |= {name for name in state["tree"]["feature"] if name is not None}
         return _tree(state["tree"], [numbers[k] for k in levels]), ""
     return _grid(scheme, state, [numbers[k] for k in levels], known)

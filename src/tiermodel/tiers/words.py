@@ -16,7 +16,7 @@ from tiermodel.tiers.parts import Index
 from tiermodel.tiers.scheme import Scheme
 from tiermodel.tiers.thresholds import condition_of
 
-__all__ = ["Fitted", "named", "reason_table", "rule_lines"]
+__all__ = ["Fitted", "named", "reason_table", "rule_lines", "surrogate_line"]
 
 _REASONS = 3
 
@@ -39,7 +39,7 @@ class Fitted(Protocol):
 
 def named(fitted: Fitted, features: Mapping[str, Named]) -> dict[str, Named]:
     """Add names for what the scheme itself makes: points, and the points of an axis."""
-    made = {"points": ("综合得分", "composite points")}
+    made = {"points": ("综合得分", "composite points"), "learned_score": ("学习得分", "learned score")}
     if isinstance(fitted.scheme, MatrixScheme):
         made |= {
             f"points:{name}": (f"{a.name_zh}得分", f"{a.name_en} points") for name, a in fitted.scheme.axes.items()
@@ -83,6 +83,24 @@ def rule_lines(fitted: Fitted, features: Mapping[str, Named], language: str) -> 
     return [*lines, *_veto_lines(fitted, known, language), *_index_lines(fitted, known, language)]
 
 
+_LEARNERS = {"ordinal_boosting": ("有序提升树", "ordinal boosting"), "neural_network": ("神经网络", "a neural network")}
+
+
+def surrogate_line(state: Mapping[str, Any], language: str) -> str:
+    """Say that the rules which follow only imitate a learner, and how near they come to it."""
+    zh, fidelity = language == "zh", state["fidelity"]
+    learner = _LEARNERS[state["learner"]][0 if zh else 1]
+    equal, kept = f"{fidelity['equal']:.1%}", fidelity["value_kept"]
+    kappa = "-" if fidelity["qwk"] is None else f"{fidelity['qwk']:.3f}"
+    value = ("未在后续日期检验" if zh else "not tried on later dates") if kept is None else f"{kept:.1%}"
+    if zh:
+        return f"等级由{learner}给出；以下规则只是其近似：等级相同 {equal}，加权 kappa {kappa}，保留所捕获价值 {value}"
+    return (
+        f"tiers come from {learner}; these rules only imitate it: same tier {equal}, weighted kappa {kappa}, "
+        f"captured value kept {value}"
+    )
+
+
 def _joined(rule: list[Condition], features: Mapping[str, Named], language: str) -> str:
     return (" 且 " if language == "zh" else " and ").join(c.text(features, language) for c in rule)
 
@@ -92,7 +110,8 @@ def _facts(fitted: Fitted, rule: int, language: str) -> str:
         return ""
     fact = fitted.state["leaves"][rule]
     words = ("占比", "纯度", "后续价值") if language == "zh" else ("support", "purity", "value that followed")
-    figures = (f"{fact['support']:.1%}", f"{fact['purity']:.0%}", f"{round_readable(fact['value_mean']):,.10g}")
+    value = "-" if fact["value_mean"] is None else f"{round_readable(fact['value_mean']):,.10g}"
+    figures = (f"{fact['support']:.1%}", f"{fact['purity']:.0%}", value)
     return f"  [{', '.join(f'{word} {figure}' for word, figure in zip(words, figures, strict=True))}]"
 
 

@@ -1,0 +1,75 @@
+"""Set learned tiers beside tiers by rules on the same customers: how many share a tier, and who is where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiermodel.config import Project
+from tiermodel.errors import TierModelError
+from tiermodel.models.metrics import quadratic_weighted_kappa
+from tiermodel.tiers.assign import FittedScheme, fit_scheme
+from tiermodel.tiers.kinds import CompositeScheme, LearnedScheme
+from tiermodel.tiers.scheme import load_preset, scheme_data
+
+__all__ = ["agreement", "beside_rules", "composite_like"]
+
+_COMPOSITE, _OTHERS = "rfm_score", ("rfm", "pyramid")
+
+
+def beside_rules(fitted: FittedScheme, snapshot: pd.DataFrame, project: Project) -> dict[str, Any]:
+    """Give, for a learned scheme, its agreement with a composite of the same level sizes, with RFM and the pyramid."""
+    if not isinstance(fitted.scheme, LearnedScheme):
+        return {}
+    level, _ = fitted.assign(snapshot)
+    windows = project.features.windows_days
+    others: dict[str, Any] = {"composite": composite_like(fitted, snapshot, windows)}
+    others |= {name: load_preset(name, windows) for name in _OTHERS}
+    found = {}
+    for name, scheme in others.items():
+        try:
+            rules = scheme and fit_scheme(scheme, snapshot, snapshot, project.seed)
+        except TierModelError:  # such as a feature that is not built: no rule to be compared with
+            rules = None
+        if rules:
+            found[name] = agreement(level, fitted, rules.assign(snapshot)[0], rules)
+    return {"agreement": found}
+
+
+def composite_like(fitted: FittedScheme, snapshot: pd.DataFrame, windows: tuple[int, ...]) -> CompositeScheme | None:
+    """Make 0.2 R + 0.3 F + 0.5 M with the levels of a fitted scheme, as large as they are on the snapshot.
+
+    None where a level is empty there, so that no composite has it too.
+    """
+    bought = snapshot[snapshot["days_since_last"].notna()]
+    level, _ = fitted.assign(bought)
+    codes = fitted.scheme.codes
+    sizes = {code: float(np.mean(level == codes.index(code))) for code in fitted.scheme.bought_levels}
+    if not all(sizes.values()):
+        return None
+    preset, own = scheme_data(load_preset(_COMPOSITE, windows)), scheme_data(fitted.scheme)
+    kept = {"levels": own["levels"], "no_purchase": own["no_purchase"], "shares": sizes}
+    levels = [{k: v for k, v in level_.items() if k != "capacity"} for level_ in kept["levels"]]
+    return CompositeScheme.model_validate({**preset, **kept, "levels": levels, "stability": None})
+
+
+def agreement(level: Any, fitted: FittedScheme, other: Any, rules: FittedScheme) -> dict[str, Any]:
+    """Count the customers of every pair of levels; give the share in one tier and the weighted kappa.
+
+    The figures are None where the schemes have unlike numbers of levels.
+    """
+    codes, theirs = fitted.scheme.codes, rules.scheme.codes
+    counts = np.zeros((len(codes), len(theirs)), dtype=np.int64)
+    np.add.at(counts, (level, other), 1)
+    alike = len(codes) == len(theirs)
+    kappa = quadratic_weighted_kappa(other, level, len(codes)) if alike else np.nan
+    return {
+        "figures": {
+            "n": len(level),
+            "equal": float(np.mean(level == other)) if alike else None,
+            "qwk": None if np.isnan(kappa) else kappa,
+        },
+        "counts": {code: dict(zip(theirs, row.tolist(), strict=True)) for code, row in zip(codes, counts, strict=True)},
+    }

@@ -1,0 +1,119 @@
+"""What a learned scheme learns from: customers at past dates, and the level that they turned out to belong to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from tiermodel.errors import DataError
+from tiermodel.features.panel import feature_names
+from tiermodel.tiers.kinds import LearnedScheme
+from tiermodel.tiers.segments import assign_segments, fit_segments
+
+__all__ = ["Lessons", "lessons_of", "matrix", "rank_filled"]
+
+Floats = NDArray[np.float64]
+Levels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Hold rows of buyers, the features to learn from, and each row's level; `rank` (0 to 1) where levels share it out.
+
+    `shares` are the sizes of the levels, lowest first.
+    """
+
+    frame: pd.DataFrame
+    names: list[str]
+    wanted: Levels
+    rank: Floats | None
+    shares: list[float]
+
+    @property
+    def x(self) -> Floats:
+        """Give the features, one row a customer."""
+        return matrix(self.frame, self.names)
+
+    @property
+    def value(self) -> Floats:
+        """Give the value that followed; NaN where nobody knows yet."""
+        return self.frame["outcome_value"].to_numpy(dtype=np.float64)
+
+    def take(self, rows: NDArray[np.int64]) -> Lessons:
+        """Pick rows by number."""
+        rank = None if self.rank is None else self.rank[rows]
+        return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True), wanted=self.wanted[rows], rank=rank)
+
+
+def matrix(frame: pd.DataFrame, names: list[str]) -> Floats:
+    """Give the named columns as float64, one row a customer."""
+    x = np.empty((len(frame), len(names)), order="F")
+    for j, name in enumerate(names):
+        x[:, j] = frame[name].to_numpy(dtype=np.float64)
+    return x
+
+
+def lessons_of(scheme: LearnedScheme, snapshot: pd.DataFrame, history: pd.DataFrame, seed: int) -> Lessons:
+    """Take the lessons from buyers at past dates whose outcome is known; labels also from the latest snapshot."""
+    names = [name for name in feature_names(history) if name != scheme.kept_out]
+    followed = history[history["days_since_last"].notna() & history["outcome_value"].notna()].reset_index(drop=True)
+    if scheme.kept_out is not None:
+        return _from_labels(scheme, scheme.kept_out, snapshot, followed, names)
+    if scheme.target == "clusters":
+        segments = fit_segments(followed, len(scheme.bought_levels), seed)
+        wanted = assign_segments(segments, followed)
+        return Lessons(followed, names, wanted, None, _sizes(wanted, len(scheme.bought_levels)))
+    shares = list(scheme.ordered(scheme.shares or {}).values())
+    rank = _rank_within_date(followed["as_of"].to_numpy(), followed["outcome_value"].to_numpy(dtype=np.float64))
+    return Lessons(followed, names, rank_filled(rank, shares), rank, shares)
+
+
+def _from_labels(
+    scheme: LearnedScheme, label: str, snapshot: pd.DataFrame, followed: pd.DataFrame, names: list[str]
+) -> Lessons:
+    """Learn from customers who had a label at the date; `DataError` names labels that are no tier of buyers."""
+    today = snapshot.assign(outcome_value=np.nan)
+    new = today[today["as_of"] > followed["as_of"].max()] if len(followed) else today
+    frame = pd.concat([followed, new], ignore_index=True).reindex(columns=followed.columns)
+    frame = frame[frame[label].notna()].reset_index(drop=True)
+    given = frame[label].to_numpy(dtype=np.float64)
+    numbers = {scheme.codes.index(code): n for n, code in enumerate(scheme.bought_levels)}
+    unknown = ~np.isin(given, list(numbers))
+    if unknown.any():
+        known = ", ".join(f"{number} ({scheme.codes[number]})" for number in numbers)
+        first = ", ".join(f"{value:g}" for value in np.unique(given[unknown])[:3])
+        raise DataError(
+            f"scheme {scheme.code}: {label.removeprefix('attribute_')!r} gives {np.count_nonzero(unknown):,} of "
+            f"{len(given):,} buyers a tier that is none: {first}; tiers are {known}: map the labels to these numbers"
+        )
+    wanted = np.array([numbers[int(value)] for value in given], dtype=np.int64)
+    seen = np.unique(wanted)
+    if len(seen) < len(scheme.bought_levels):
+        lacking = next(code for n, code in enumerate(scheme.bought_levels) if n not in seen)
+        raise DataError(f"scheme {scheme.code}: no labelled customer is {lacking!r}; every level needs examples")
+    shares = _sizes(wanted, len(scheme.bought_levels))
+    if scheme.shares is not None:
+        shares = list(scheme.ordered(scheme.shares).values())
+    return Lessons(frame, names, wanted, None, shares)
+
+
+def _sizes(level: Levels, levels: int) -> list[float]:
+    return [float(share) for share in np.bincount(level, minlength=levels) / len(level)]
+
+
+def rank_filled(rank: Floats, shares: list[float]) -> Levels:
+    """Give each rank, from 0 to 1, the level in whose share it falls; equal ranks share a level."""
+    return np.minimum(np.searchsorted(np.cumsum(shares), rank - 1e-12), len(shares) - 1)
+
+
+def _rank_within_date(dates: NDArray[np.generic], value: Floats) -> Floats:
+    """Rank from 0 to 1 within each date, so that a rich season does not pass for a rich customer."""
+    rank = np.empty(len(value))
+    for day in np.unique(dates):
+        here = dates == day
+        rank[here] = rankdata(value[here]) / np.count_nonzero(here)
+    return rank

@@ -1,0 +1,107 @@
+"""A neural learner: three networks of one hidden layer, averaged, kept as numbers and evaluated here.
+
+Scikit-learn trains them; rows are summed up unit by unit, so that no batch size changes a bit.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPRegressor
+from threadpoolctl import threadpool_limits
+
+__all__ = ["fit", "pulls", "score"]
+
+Floats = NDArray[np.float64]
+_NETWORKS, _HIDDEN, _EPOCHS, _BATCH = 3, 16, 40, 256
+_PENALTY, _PACE = 10.0, 3e-3
+_BOUNDS = (0.005, 0.995)
+
+
+def fit(x: Floats, wanted: NDArray[np.int64], levels: int, _names: list[str], seed: int) -> dict[str, Any]:
+    """Fit the level by squared error; the networks side by side are one of three times as many units."""
+    z = _signed_log(x)
+    missing = np.isnan(z)
+    middle = np.array([np.median(c[~m]) if not m.all() else 0.0 for c, m in zip(z.T, missing.T, strict=True)])
+    z = np.where(missing, middle, z)
+    low, high = np.quantile(z, _BOUNDS, axis=0)
+    z = np.clip(z, low, high)
+    mean, scale = z.mean(axis=0), z.std(axis=0)
+    scale[scale < 1e-12] = 1.0
+    z = (z - mean) / scale
+    networks = []
+    with warnings.catch_warnings(), threadpool_limits(limits=1):
+        warnings.simplefilter("ignore", ConvergenceWarning)  # so many rounds over the data are meant
+        for k in range(_NETWORKS):
+            network = MLPRegressor(
+                hidden_layer_sizes=(_HIDDEN,), alpha=_PENALTY, batch_size=min(_BATCH, len(z)), max_iter=_EPOCHS,
+                learning_rate_init=_PACE, random_state=seed + k,
+            )  # fmt: skip
+            networks.append(network.fit(z, wanted / max(levels - 1, 1)))
+    return {
+        "middle": middle.tolist(),
+        "low": low.tolist(),
+        "high": high.tolist(),
+        "mean": mean.tolist(),
+        "scale": scale.tolist(),
+        "into": np.hstack([n.coefs_[0] for n in networks]).tolist(),
+        "bias": np.hstack([n.intercepts_[0] for n in networks]).tolist(),
+        "out": (np.hstack([n.coefs_[1][:, 0] for n in networks]) / _NETWORKS).tolist(),
+        "start": float(np.mean([n.intercepts_[1][0] for n in networks])),
+    }
+
+
+def _signed_log(x: Floats) -> Floats:
+    return np.sign(x) * np.log1p(np.abs(x))
+
+
+def _standard(model: dict[str, Any], j: int, x: Floats) -> Floats:
+    z = _signed_log(x)
+    z = np.clip(np.where(np.isnan(z), model["middle"][j], z), model["low"][j], model["high"][j])
+    return (z - model["mean"][j]) / model["scale"][j]
+
+
+def _units(model: dict[str, Any], x: Floats) -> Floats:
+    """Give what goes into every hidden unit, shape (units, rows)."""
+    into = np.array(model["into"])
+    units = np.repeat(np.array(model["bias"])[:, None], len(x), axis=1)
+    for j in range(x.shape[1]):
+        units += into[j][:, None] * _standard(model, j, x[:, j])
+    return units
+
+
+def score(model: dict[str, Any], _names: list[str], x: Floats) -> Floats:
+    """Give the expected level of each row, from 0 to about 1."""
+    total = np.full(len(x), model["start"])
+    for out, unit in zip(model["out"], np.maximum(_units(model, x), 0.0), strict=True):
+        total += out * unit
+    return total
+
+
+def pulls(model: dict[str, Any], _names: list[str], x: Floats) -> Floats:
+    """Give what each feature adds to the score, shape (rows, features), against a customer with median features.
+
+    Integrated gradients (Sundararajan, Taly and Yan 2017), exact here: on the straight way from one customer to the
+    other a unit's input is linear, so its mean slope is what its output gains over what its input gains.
+    """
+    middle = np.array([model["middle"]])
+    middle = np.sign(middle) * np.expm1(np.abs(middle))
+    before, after = _units(model, middle), _units(model, x)
+    gained = after - before
+    slope = np.divide(
+        np.maximum(after, 0.0) - np.maximum(before, 0.0),
+        gained,
+        out=np.where(after > 0, 1.0, 0.0),
+        where=np.abs(gained) > 1e-12,
+    )
+    into = np.array(model["into"])
+    found = np.zeros(x.shape)
+    for j in range(x.shape[1]):
+        step = _standard(model, j, x[:, j]) - _standard(model, j, middle[:, j])
+        for weight, out, unit in zip(into[j], model["out"], slope, strict=True):
+            found[:, j] += step * (weight * out) * unit
+    return found
