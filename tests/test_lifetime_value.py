@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
+from pydantic import ValidationError
 from scipy.special import hyperu
 
+from tiermodel.config import LifetimeValue, Project
+from tiermodel.features.panel import build_panel
 from tiermodel.models.btyd import BGNBD, MBGNBD
-from tiermodel.models.lifetime_value import DAYS_A_YEAR, Purchases, convert_rate, discounted_purchases
+from tiermodel.models.inputs import history
+from tiermodel.models.lifetime_value import (
+    DAYS_A_YEAR,
+    Purchases,
+    convert_rate,
+    discount,
+    discounted_purchases,
+    lifetime_value,
+)
 from tiermodel.models.pareto_nbd import ParetoNBD
+from tiermodel.predict import predict
+from worlds import TrainedWorld
 
 MODELS = [BGNBD(0.55, 60.0, 0.8, 2.4), MBGNBD(0.55, 60.0, 0.8, 2.4), ParetoNBD(0.6, 40.0, 0.7, 90.0)]
 PAST = (np.array([0.0, 3.0, 20.0]), np.array([0.0, 200.0, 380.0]), np.array([1.0, 400.0, 400.0]))
@@ -85,3 +100,58 @@ def test_ten_years_are_the_published_closed_form() -> None:
     closed *= endless(0.0) - endless(horizon)
     found = discounted_purchases(model, horizon, 0.15, frequency, recency, age)
     np.testing.assert_allclose(found, closed, rtol=2e-4)
+
+
+# of customers, from their expected value
+
+
+@pytest.fixture(scope="module")
+def scored(trained: TrainedWorld) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+    frame = build_panel(trained.project, [date(2023, 11, 1)])
+    bundle = trained.trained.bundle
+    return frame, bundle.value.predict(bundle.inputs.matrix(frame))
+
+
+def test_the_outcome_window_undiscounted_is_the_expected_value(
+    trained: TrainedWorld, scored: tuple[pd.DataFrame, NDArray[np.float64]]
+) -> None:
+    model, outcome = trained.trained.bundle.inputs.purchases, trained.project.outcome
+    window = LifetimeValue(horizon_days=outcome.horizon_days, annual_rate=0.0)
+    np.testing.assert_allclose(lifetime_value(model, window, outcome, *scored), scored[1], rtol=1e-12)
+    discounted = lifetime_value(model, window.model_copy(update={"annual_rate": 0.5}), outcome, *scored)
+    least = discount(outcome.horizon_days, 0.5)
+    assert ((discounted <= scored[1]) & (discounted >= scored[1] * least)).all()
+
+
+def test_one_record_equals_the_batch_and_a_gap_is_left_out(
+    trained: TrainedWorld, scored: tuple[pd.DataFrame, NDArray[np.float64]]
+) -> None:
+    model, clv = trained.trained.bundle.inputs.purchases, LifetimeValue(horizon_days=365, annual_rate=0.1)
+    outcome = trained.project.outcome.model_copy(update={"gap_days": 20})
+    frame, value = scored
+    whole = lifetime_value(model, clv, outcome, frame, value)
+    for i in range(0, len(frame), 37):
+        assert lifetime_value(model, clv, outcome, frame.iloc[i : i + 1], value[i : i + 1]) == whole[i]
+        past = [column[:1] for column in history(frame.iloc[i : i + 1])]
+        window = model.expected_purchases(80, *past) - model.expected_purchases(20, *past)
+        wanted = value[i] * discounted_purchases(model, 365, 0.1, *past) / window
+        np.testing.assert_allclose(whole[i], wanted, rtol=1e-9)
+
+
+def test_horizon_and_rate_are_stated_together(trained: TrainedWorld) -> None:
+    given = trained.project.model_dump(mode="json", exclude={"folder"}, exclude_none=True)
+    for clv, words in (({"horizon_days": 90}, "annual_rate"), ({"horizon_days": 90, "annual_rate": -0.1}, "0")):
+        with pytest.raises(ValidationError, match=words):
+            Project.model_validate({**given, "value": {"clv": clv}})
+    assert trained.project.value.clv == LifetimeValue(horizon_days=365, annual_rate=0.1)
+
+
+def test_the_score_table_and_the_card_state_it(
+    trained: TrainedWorld, scored: tuple[pd.DataFrame, NDArray[np.float64]]
+) -> None:
+    bundle = trained.trained.bundle
+    table = predict(bundle, scored[0])
+    np.testing.assert_allclose(table["clv"], bundle.lifetime_value(*scored), atol=1e-4)
+    assert "next 365 days, discounted at 0.1 a year" in (trained.bundle / "card.md").read_text(encoding="utf-8")
+    nobody = scored[0].assign(days_since_last=np.nan, days_since_first=np.nan)
+    assert predict(bundle, nobody)["clv"].isna().all()

@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from tiermodel.backtest_clv import clv_predictions
 from tiermodel.backtest_tiers import tier_results
 from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES, Test
 from tiermodel.config import Project
@@ -38,9 +39,11 @@ __all__ = ["Backtest", "backtest", "test_dates"]
 Floats = NDArray[np.float64]
 _OURS = "tiermodel"
 _DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 200, 10_000_000
+_OF_VALUE = {"gini": gini, "mae": lambda a, p: float(np.mean(np.abs(a - p)))}
 _COMPARED: Mapping[str, Mapping[str, Callable[[Floats, Floats], float]]] = {
     "churn": {"log_loss": log_loss, "auc": auc},
-    "value": {"gini": gini, "mae": lambda a, p: float(np.mean(np.abs(a - p)))},
+    "value": _OF_VALUE,
+    "clv": _OF_VALUE,
 }
 
 
@@ -118,6 +121,7 @@ def backtest(
         "dates": [str(day) for day in dates],
         "churn": [],
         "value": [],
+        "clv": [],
         "concentration": [],
         "tiers": [],
         "comparisons": [],
@@ -128,6 +132,7 @@ def backtest(
         say(f"{day}: training")
         with threadpool_limits(limits=1):  # as in training
             frames.append(_one_date(project, panel, day, history, results, say))
+    frames.append(_lifetime(project, history, results, say))
     done = Backtest(plain(results), pd.concat(frames, ignore_index=True), tally.accounts)
     if out is not None:
         write_json(done.results, Path(out))
@@ -185,6 +190,23 @@ def _one_date(
         *_compare(project, "value", day, frame["value"].to_numpy(), value),
     ]
     return frame
+
+
+def _lifetime(project: Project, history: History, results: dict[str, Any], say: Say) -> pd.DataFrame:
+    """Add the figures of lifetime value where the log is long enough, else a note; give the predictions."""
+    try:
+        day, frame = clv_predictions(project, history, say)
+    except DataError as error:
+        results["notes"].append(str(error))
+        return pd.DataFrame()
+    actual = frame["actual"].to_numpy()
+    predicted = {name: frame[name].to_numpy() for name in frame.columns.drop([*KEYS, "actual"])}
+    results["clv"] = [
+        {"model": name, "as_of": str(day), "n": len(p), **project.value.clv.model_dump(), **value_metrics(actual, p)}
+        for name, p in predicted.items()
+    ]
+    results["comparisons"] += _compare(project, "clv", day, actual, predicted)
+    return frame.rename(columns={name: "clv" if name == "actual" else f"clv_{name}" for name in frame.columns[2:]})
 
 
 def _ece_by_chance(predicted: Floats) -> float:

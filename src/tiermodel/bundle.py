@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.config import Features
+from tiermodel.config import Features, Outcome, Value
 from tiermodel.errors import ModelError, ProjectError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.known import Feature
@@ -25,6 +25,7 @@ from tiermodel.features.peers import Peers
 from tiermodel.models.boosted import Boosted
 from tiermodel.models.churn import ChurnModel, at_risk
 from tiermodel.models.inputs import Inputs
+from tiermodel.models.lifetime_value import lifetime_value
 from tiermodel.models.linear import Linear
 from tiermodel.models.tier import TierModel
 from tiermodel.models.value import ValueModel
@@ -63,6 +64,16 @@ class Bundle:
     def at_risk(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
         """Tell whose churn risk the model knows: buyers, within `churn.active_days` where it was set."""
         return at_risk(self.settings["churn"]["active_days"], frame)
+
+    def lifetime_value(self, buyers: pd.DataFrame, value: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Give buyers' lifetime value, as `value.clv` states it, from their expected value in the outcome window."""
+        outcome = Outcome.model_validate(self.settings["outcome"])
+        return lifetime_value(self.inputs.purchases, self.value_settings.clv, outcome, buyers, value)
+
+    @property
+    def value_settings(self) -> Value:
+        """Give what value and lifetime value mean; bundles older than lifetime value have its defaults."""
+        return Value.model_validate(self.settings["value"])
 
     @cached_property
     def features(self) -> dict[str, Feature]:
@@ -217,10 +228,16 @@ def _digest(content: bytes) -> str:
 
 def _card(bundle: Bundle) -> str:
     facts, scheme, horizon = plain(bundle.facts), bundle.scheme.scheme, bundle.settings["outcome"]["horizon_days"]
+    value = bundle.value_settings
+    clv = (
+        f"Value is {value.measure}. Lifetime value (clv) is that of the next {value.clv.horizon_days} days, discounted "
+        f"at {value.clv.annual_rate:.4g} a year."
+    )
     lines = [
         f"# {bundle.name}",
         "",
         f"Tiers ({scheme.name_en}, {scheme.name_zh}), churn risk and expected value over {horizon} days.",
+        clv,
         "",
         *(f"- {key}: {value}" for key, value in sorted(facts.items()) if not isinstance(value, dict)),
         "",

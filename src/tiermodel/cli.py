@@ -164,6 +164,8 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
         return
     _churn_table(done.results["churn"])
     _value_table(done.results["value"])
+    if done.results["clv"]:
+        _table("Lifetime value, discounted, against what came", done.results["clv"])
     _scheme_table(done.results["tiers"])
     _table("tiermodel minus baseline, 95 % interval", done.results["comparisons"])
     losses = done.losses()

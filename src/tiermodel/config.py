@@ -32,7 +32,10 @@ from tiermodel.yaml_source import Loc, YamlSource, shown
 
 __all__ = [
     "FeatureGroup",
+    "LifetimeValue",
+    "Outcome",
     "Project",
+    "Value",
     "load_project",
     "project_digest",
 ]
@@ -131,10 +134,18 @@ class Churn(Section):
     active_days: _Days | None = None
 
 
+class LifetimeValue(Section):
+    """State how far ahead, in days, lifetime value adds up, and the annual rate (0.1 = 10 %) at which it discounts."""
+
+    horizon_days: _Days
+    annual_rate: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+
+
 class Value(Section):
-    """Choose what is predicted: the amount, or the margin where `cost` is mapped."""
+    """Choose what is predicted: the amount, or the margin where `cost` is mapped; and what lifetime value means."""
 
     measure: Literal["amount", "margin"] = "amount"
+    clv: LifetimeValue = LifetimeValue(horizon_days=365, annual_rate=0.1)
 
 
 class Backtest(Section):
