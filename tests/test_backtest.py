@@ -168,7 +168,7 @@ def test_a_backtest_is_training_at_its_date(played: Played) -> None:
     frame = build_panel(played.project, [day])
     mine = played.predictions[played.predictions["as_of"] == pd.Timestamp(day)]
     np.testing.assert_array_equal(mine["value_tiermodel"], bundle.value.predict(bundle.inputs.matrix(frame)))
-    risky = at_risk(played.project.churn.active_days, frame)
+    risky = at_risk(played.project.churn, played.project.outcome, frame)
     np.testing.assert_array_equal(
         mine["churn_tiermodel"][risky], bundle.churn.predict(bundle.inputs.matrix(frame[risky]))
     )

@@ -30,6 +30,7 @@ COLUMNS = [
     "customer_id", "as_of", "tier", "tier_code", "tier_name", "p_small", "p_regular", "p_secondary", "p_major",
     "tier_set", "model_tier", "previous_tier", "movement", "segment", "lifecycle_stage", "loyalty_stage", "churn_risk",
     "risk_band", "expected_value", "expected_value_low", "expected_value_high", "clv", "potential", "upgrade_potential",
+    "p_conversion",
     "reason_1", "reason_2", "reason_3", "policy", "scheme_version", "model_version",
 ]  # fmt: skip
 

@@ -18,17 +18,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from tiermodel.backtest_chances import Judged, judge_prospects, judge_upgrade
 from tiermodel.backtest_clv import clv_predictions
 from tiermodel.backtest_tiers import tier_results
 from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES, Test
 from tiermodel.config import Project
 from tiermodel.engines.chosen import open_history
 from tiermodel.errors import DataError
-from tiermodel.features.outcome import outcome_span
+from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
 from tiermodel.features.panel import KEYS, Tally, build_panel
 from tiermodel.models.churn import at_risk
 from tiermodel.models.metrics import auc, churn_metrics, ece_null_band, gini, log_loss, paired_bootstrap, value_metrics
 from tiermodel.models.profit import Campaign, concentration, expected_maximum_profit
+from tiermodel.models.upgrade import upgrade_span
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
 from tiermodel.tables.output import plain, write_json, write_table
@@ -41,7 +43,7 @@ _OURS = "tiermodel"
 _DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 200, 10_000_000
 _OF_VALUE = {"gini": gini, "mae": lambda a, p: float(np.mean(np.abs(a - p)))}
 _COMPARED: Mapping[str, Mapping[str, Callable[[Floats, Floats], float]]] = {
-    "churn": {"log_loss": log_loss, "auc": auc},
+    **dict.fromkeys(("churn", "upgrade", "prospects"), {"log_loss": log_loss, "auc": auc}),
     "value": _OF_VALUE,
     "clv": _OF_VALUE,
 }
@@ -71,16 +73,16 @@ def test_dates(project: Project, history: History) -> tuple[date, ...]:
 
     Raises `DataError` where a date's outcome window ends after the data.
     """
-    last = history.last_day + timedelta(1 - outcome_span(project.outcome))
+    last = history.last_day + timedelta(1 - outcome_span(project))
     if project.backtest.dates is None:
         every = timedelta(project.panel.every_days)
         earliest = history.first_day + timedelta(
-            outcome_span(project.outcome) + min(project.panel.every_days, project.outcome.horizon_days)
+            outcome_span(project) + min(project.panel.every_days, project.outcome.horizon_days)
         )
         dates = tuple(d for k in reversed(range(project.backtest.folds)) if (d := last - every * k) >= earliest)
         if not dates:
             raise DataError(
-                f"a backtest needs {2 * outcome_span(project.outcome)} days and more of history; the data runs from "
+                f"a backtest needs {2 * outcome_span(project)} days and more of history; the data runs from "
                 f"{history.first_day} to {history.last_day}: shorten outcome.horizon_days"
             )
         return dates
@@ -107,8 +109,10 @@ def backtest(
     say("reading transactions")
     history = open_history(project) if history is None else history
     dates = test_dates(project, history)
-    every, span = timedelta(project.panel.every_days), timedelta(outcome_span(project.outcome))
+    every, span = timedelta(project.panel.every_days), timedelta(outcome_span(project))
     needed = set().union(*(panel_dates(project, day, history.first_day) for day in dates))
+    stayed = {day + timedelta(upgrade_span(project)) for day in dates}
+    needed |= {day for day in stayed if day <= history.last_day + timedelta(1)}
     needed |= {day + span for day in dates} | {day - every for day in dates} | {day - 2 * every for day in dates}
     say(f"building {len(needed)} snapshots")
     tally = Tally()
@@ -124,6 +128,8 @@ def backtest(
         "clv": [],
         "concentration": [],
         "tiers": [],
+        "upgrade": [],
+        "prospects": [],
         "comparisons": [],
         "notes": [],
     }
@@ -152,15 +158,15 @@ def _one_date(
     customers = panel[(panel["as_of"] == now) & panel["days_since_last"].notna()].reset_index(drop=True)
     past = panel[panel["as_of"].isin([pd.Timestamp(d) for d in trained_on]) & panel["days_since_last"].notna()]
     # baselines must not see what they predict
-    hidden = customers.assign(outcome_purchase_days=np.nan, outcome_value=np.nan)
+    hidden = customers.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))
     say(f"{day}: baselines and intervals")
     frame = customers[list(KEYS)].copy()
     frame["churned"], frame["value"] = (
-        (customers["outcome_purchase_days"] == 0).astype(float),
+        customers["outcome_churned"],
         customers["outcome_value"],
     )
-    active = project.churn.active_days
-    risk = Test(project, past[at_risk(active, past)], hidden[at_risk(active, hidden)])
+    exposed, then = (at_risk(project.churn, project.outcome, frame) for frame in (hidden, past))
+    risk = Test(project, past[then], hidden[exposed])
     rows = risk.now.index
     churn = {_OURS: bundle.churn.predict(bundle.inputs.matrix(risk.now))}
     churn |= {name: baseline(risk) for name, baseline in CHURN_BASELINES.items()}
@@ -189,7 +195,30 @@ def _one_date(
         *_compare(project, "churn", day, churned, churn),
         *_compare(project, "value", day, frame["value"].to_numpy(), value),
     ]
+    then = panel[panel["as_of"].isin([pd.Timestamp(d) for d in trained_on])]
+    judged = {
+        "upgrade": judge_upgrade(project, panel, day, bundle),
+        "prospects": judge_prospects(panel, then, day, bundle),
+    }
+    for target, found in judged.items():
+        frame = _add_chances(project, target, day, found, results, frame)
     return frame
+
+
+def _add_chances(
+    project: Project, target: str, day: date, found: Judged | str, results: dict[str, Any], frame: pd.DataFrame
+) -> pd.DataFrame:
+    """Add the figures of upgrades or prospects to the results, or the note why there are none, and the predictions."""
+    if isinstance(found, str):
+        results["notes"] += [found] if found else []
+        return frame
+    results[target] += [
+        {"model": name, "as_of": str(day), **churn_metrics(found.actual, p), "ece_by_chance": _ece_by_chance(p)}
+        for name, p in found.predicted.items()
+    ]
+    results["comparisons"] += _compare(project, target, day, found.actual, found.predicted)
+    columns = {target: found.actual, **{f"{target}_{name}": p for name, p in found.predicted.items()}}
+    return frame.merge(found.keys.assign(**columns), on=list(KEYS), how="outer")
 
 
 def _lifetime(project: Project, history: History, results: dict[str, Any], say: Say) -> pd.DataFrame:

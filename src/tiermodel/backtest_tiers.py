@@ -28,7 +28,7 @@ def tier_results(
     project: Project, panel: pd.DataFrame, day: date, bundle: Bundle, notes: list[str]
 ) -> Iterator[dict[str, Any]]:
     """Give figures for the project's scheme and every other preset, all fitted on what was known at the date."""
-    now, span = pd.Timestamp(day), pd.Timedelta(days=outcome_span(project.outcome))
+    now, span = pd.Timestamp(day), pd.Timedelta(days=outcome_span(project))
     known = panel[panel["as_of"] <= now]
     snapshot = known[known["as_of"] == now]
     history = known[known["as_of"] + span <= now]
@@ -58,7 +58,7 @@ def _figures(project: Project, panel: pd.DataFrame, day: date, fitted: FittedSch
     moved = level != before
     back = ~np.isnan(two_before) & both & moved & (level == two_before)
     moved_before = ~np.isnan(two_before) & (before != two_before)
-    later = _levels_at(panel, fitted, now + timedelta(outcome_span(project.outcome)), customers)
+    later = _levels_at(panel, fitted, now + timedelta(outcome_span(project)), customers)
     low, high = _capture_interval(key, value, project.seed)
     return {
         "scheme": fitted.scheme.code,
@@ -102,7 +102,7 @@ def _forecast(project: Project, panel: pd.DataFrame, day: date, bundle: Bundle) 
     now = pd.Timestamp(day)
     snapshot = panel[panel["as_of"] == now].reset_index(drop=True)
     p = bundle.tier.predict(bundle.inputs.matrix(snapshot))
-    later = _levels_at(panel, bundle.scheme, now + timedelta(outcome_span(project.outcome)), snapshot["customer_id"])
+    later = _levels_at(panel, bundle.scheme, now + timedelta(outcome_span(project)), snapshot["customer_id"])
     low, high = bundle.tier.sets(p)
     known = ~np.isnan(later)
     forecast = np.rint(p @ np.arange(p.shape[1])).astype(np.int64)

@@ -13,6 +13,7 @@ from scipy.special import expit
 
 from tiermodel.config import Project
 from tiermodel.errors import DataError
+from tiermodel.features.outcome import churn_window
 from tiermodel.features.panel import feature_names
 from tiermodel.models.btyd import BGNBD, MBGNBD, GammaGamma
 from tiermodel.models.inputs import history, mean_purchase
@@ -45,7 +46,7 @@ class Test:
     @property
     def churned(self) -> NDArray[np.bool_]:
         """Tell which training rows churned."""
-        return (self.train["outcome_purchase_days"] == 0).to_numpy()
+        return (self.train["outcome_churned"] == 1).to_numpy()
 
 
 def _columns(frame: pd.DataFrame, names: list[str]) -> Floats:
@@ -65,7 +66,8 @@ def _logistic_rfm(test: Test) -> Floats:
 def _mbg_nbd(test: Test) -> Floats:
     """Fit on all that the customers at the date did before it; needs no outcome. A gap is not allowed for."""
     past = history(test.now)
-    return MBGNBD.fit(*past).p_zero(test.horizon, *past)
+    first, last = churn_window(test.project.churn, test.project.outcome)
+    return MBGNBD.fit(*past).p_zero(last - first, *past)
 
 
 def _lightgbm_default(test: Test) -> Floats:

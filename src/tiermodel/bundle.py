@@ -17,17 +17,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.config import Features, Outcome, Value
+from tiermodel.config import Churn, Features, Outcome, Value
 from tiermodel.errors import ModelError, ProjectError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.known import Feature
 from tiermodel.features.peers import Peers
 from tiermodel.models.boosted import Boosted
+from tiermodel.models.chance import Chance
 from tiermodel.models.churn import ChurnModel, at_risk
 from tiermodel.models.inputs import Inputs
 from tiermodel.models.lifetime_value import lifetime_value
 from tiermodel.models.linear import Linear
 from tiermodel.models.tier import TierModel
+from tiermodel.models.upgrade import upgrade_inputs
 from tiermodel.models.value import ValueModel
 from tiermodel.tables.output import plain, writing_folder
 from tiermodel.tiers.assign import FittedScheme
@@ -55,6 +57,8 @@ class Bundle:
     peers: Peers
     typical_rhythm: float
     facts: dict[str, Any]
+    upgrade: Chance | None = None
+    prospects: Chance | None = None
 
     @property
     def language(self) -> str:
@@ -62,13 +66,27 @@ class Bundle:
         return str(self.settings["language"])
 
     def at_risk(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
-        """Tell whose churn risk the model knows: buyers, within `churn.active_days` where it was set."""
-        return at_risk(self.settings["churn"]["active_days"], frame)
+        """Tell whose churn risk the model knows: who was at risk by the `churn` that it was trained with."""
+        churn, outcome = (self.settings[name] for name in ("churn", "outcome"))
+        return at_risk(Churn.model_validate(churn), Outcome.model_validate(outcome), frame)
 
     def lifetime_value(self, buyers: pd.DataFrame, value: NDArray[np.float64]) -> NDArray[np.float64]:
         """Give buyers' lifetime value, as `value.clv` states it, from their expected value in the outcome window."""
         outcome = Outcome.model_validate(self.settings["outcome"])
         return lifetime_value(self.inputs.purchases, self.value_settings.clv, outcome, buyers, value)
+
+    def p_upgrade(self, x: NDArray[np.float64], tier: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Give P(rises above `tier` in the outcome window and stays) by the model of upgrades; 0 in the highest."""
+        if self.upgrade is None:
+            raise ModelError(f"the bundle {self.version} has no model of upgrades")
+        top = tier == len(self.scheme.scheme.levels) - 1
+        return np.where(top, 0.0, self.upgrade.predict(upgrade_inputs(x, tier)))
+
+    def p_conversion(self, frame: pd.DataFrame) -> NDArray[np.float64]:
+        """Give P(first purchase in the outcome window), meant for prospects; NaN without a model of them."""
+        if self.prospects is None or not len(frame):
+            return np.full(len(frame), np.nan)
+        return self.prospects.predict(frame[list(self.prospects.names)].to_numpy(dtype=np.float64))
 
     @property
     def value_settings(self) -> Value:
@@ -93,6 +111,8 @@ class Bundle:
 
     def _files(self) -> dict[str, bytes]:
         texts = {"churn.txt": self.churn.boosted.text, "value.txt": self.value.boosted.text}
+        chances = {"upgrade": self.upgrade, "prospects": self.prospects}
+        texts |= {f"{name}.txt": model.boosted.text for name, model in chances.items() if model is not None}
         texts |= {f"tier_{k}.txt": b.text for k, b in enumerate(self.tier.boosted) if b is not None}
         data = {
             "format": FORMAT,
@@ -114,6 +134,11 @@ class Bundle:
             "peers": vars(self.peers),
             "typical_rhythm": self.typical_rhythm,
             "facts": self.facts,
+        }
+        data |= {
+            name: {"names": model.names, "linear": model.linear.to_dict(), "calibration": model.calibration}
+            for name, model in chances.items()
+            if model is not None
         }
         files = {name: text.encode() for name, text in texts.items()}
         files |= {_JSON: _dump(data), _CARD: _card(self).encode()}
@@ -214,6 +239,18 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
         peers=Peers(**data["peers"]),
         typical_rhythm=data["typical_rhythm"],
         facts=data["facts"],
+        upgrade=_chance("upgrade", data, files),
+        prospects=_chance("prospects", data, files),
+    )
+
+
+def _chance(name: str, data: Mapping[str, Any], files: Mapping[str, bytes]) -> Chance | None:
+    """Read a model that a bundle need not have: too little may have happened, or the bundle may be older."""
+    if name not in data:
+        return None
+    names, (intercept, slope) = tuple(data[name]["names"]), data[name]["calibration"]
+    return Chance(
+        names, Linear(**data[name]["linear"]), Boosted(names, files[f"{name}.txt"].decode()), (intercept, slope)
     )
 
 

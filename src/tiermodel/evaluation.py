@@ -12,6 +12,7 @@ import pandas as pd
 
 from tiermodel.baselines import BASELINES
 from tiermodel.config import Project
+from tiermodel.features.outcome import churn_window
 from tiermodel.figures import Pen, save_png
 from tiermodel.figures_model import gains, reliability
 from tiermodel.models.metrics import churn_metrics, ece_null_band, quadratic_weighted_kappa, value_metrics
@@ -31,11 +32,12 @@ def evaluation_table(project: Project, later: Mapping[str, pd.DataFrame]) -> pd.
     The columns are `EVALUATION`, then `BASELINES`, NaN where a frame of `later` does not have them.
     """
     span = f"the {project.outcome.horizon_days} days that follow a gap of {project.outcome.gap_days} days"
-    active = project.churn.active_days
     questions = {
-        "churn": f"no purchase in {span}" + ("" if active is None else f", customers of the last {active} days"),
+        "churn": churn_question(project),
         "value": f"{project.value.measure} in {span}",
         "tier": f"tier after {span}",
+        "upgrade": f"in a higher tier after {span}, and {project.upgrade.stay_days} days later",
+        "prospects": f"first purchase in {span}",
     }
     filled = {target: frame.sort_values(["as_of", "customer_id"]) for target, frame in later.items() if len(frame)}
     ids = sorted(set().union(*(frame["customer_id"] for frame in filled.values())))
@@ -57,6 +59,17 @@ def evaluation_table(project: Project, later: Mapping[str, pd.DataFrame]) -> pd.
     return pd.concat(parts, ignore_index=True) if parts else empty
 
 
+def churn_question(project: Project) -> str:
+    """Say in words what churn means in a project, and of whom it is asked."""
+    churn = project.churn
+    first, last = churn_window(churn, project.outcome)
+    span = f"the {last - first} days that follow a gap of {first} days"
+    asked = f"no purchase in {span}"
+    if churn.contract_renewal_days is not None:
+        asked = f"no renewal within {churn.contract_renewal_days} days of contracts that end in {span}"
+    return asked + ("" if churn.active_days is None else f", customers of the last {churn.active_days} days")
+
+
 def _hash_of_all(ids: pd.Series) -> str:
     return hashlib.sha256("\n".join(map(str, ids)).encode()).hexdigest()
 
@@ -74,7 +87,7 @@ def metrics_by_date(later: Mapping[str, pd.DataFrame]) -> Iterator[tuple[date, d
 
 def _metrics(target: str, rows: pd.DataFrame) -> dict[str, float]:
     actual, predicted = rows["actual"].to_numpy(), rows["predicted"].to_numpy()
-    if target == "churn":
+    if target in {"churn", "upgrade", "prospects"}:
         return churn_metrics(actual, predicted)
     if target == "value":
         return value_metrics(actual, predicted)

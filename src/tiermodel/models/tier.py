@@ -19,7 +19,7 @@ from tiermodel.features.panel import KEYS
 from tiermodel.models.boosted import Boosted, fit_boosted, side_by_side
 from tiermodel.models.folds import rolling_folds
 
-__all__ = ["TierModel", "fit_tier", "future_levels"]
+__all__ = ["TierModel", "fit_tier", "future_levels", "p_above"]
 
 Floats = NDArray[np.float64]
 ROUNDS = 200
@@ -82,6 +82,11 @@ def _mass_needed(p: Floats, level: NDArray[np.int64]) -> Floats:
     return needed
 
 
+def p_above(probabilities: Floats, tier: NDArray[np.int64]) -> Floats:
+    """Give P(a higher tier one outcome window later than the one given)."""
+    return np.asarray((probabilities * (np.arange(probabilities.shape[1]) > tier[:, None])).sum(axis=1))
+
+
 def future_levels(frame: pd.DataFrame, level: NDArray[np.int64], span_days: int) -> Floats:
     """Look up every row's level `span_days` later in the same frame; NaN where that snapshot is not there."""
     keyed = pd.DataFrame({"customer_id": frame["customer_id"], "as_of": frame["as_of"], "level": level.astype(float)})
@@ -101,7 +106,7 @@ def fit_tier(
     rows, x = panel[known].reset_index(drop=True), inputs[known]
     level = future[known].astype(np.int64)
     later, needed = [], []
-    for train, test in rolling_folds(rows["as_of"], outcome_span(project.outcome), most=1):
+    for train, test in rolling_folds(rows["as_of"], outcome_span(project), most=1):
         p = _fit(x[train], level[train], names, levels, project.seed).predict(x[test])
         needed.append(_mass_needed(p, level[test]))
         best = np.rint(p @ np.arange(levels))

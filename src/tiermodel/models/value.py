@@ -100,7 +100,7 @@ def fit_value(
             "change outcome.horizon_days or bring more history"
         )
     positive = np.maximum(actual, 0.0)
-    span = outcome_span(project.outcome)
+    span = outcome_span(project)
 
     def fit(train: NDArray[np.int64]) -> tuple[Linear, Boosted]:
         grown = fit_boosted(x[train], positive[train], names, ROUNDS[-1], project.seed, **_TWEEDIE)
