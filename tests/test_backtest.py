@@ -105,7 +105,9 @@ def test_the_file_has_the_agreed_shape(played: Played) -> None:
     compared = {(c["target"], c["metric"], c["against"]) for c in results["comparisons"]}
     assert compared == {("churn", m, b) for m in ("log_loss", "auc") for b in CHURN[1:]} | {
         ("value", m, b) for m in ("gini", "mae") for b in VALUE[1:]
-    } | {("clv", m, b) for m in ("gini", "mae") for b in CLV_BASELINES}
+    } | {("clv", m, b) for m in ("gini", "mae") for b in CLV_BASELINES} | {
+        ("upgrade", m, b) for m in ("log_loss", "auc") for b in ("rate_per_tier", "tier_forecast")
+    }
 
 
 def test_every_figure_follows_from_the_predictions(played: Played) -> None:
@@ -127,7 +129,7 @@ def test_every_figure_follows_from_the_predictions(played: Played) -> None:
         assert row["rmse"] == pytest.approx(np.sqrt(np.mean((y - p) ** 2)))
         assert row["bias"] == pytest.approx((p.mean() - y.mean()) / y.mean())
         assert row["spearman"] == pytest.approx(y.rank().corr(p.rank()))
-    targets = ("churn", "value", "clv")
+    targets = ("churn", "value", "clv", "upgrade")
     by_target = {target: {(r["model"], r["as_of"]): r for r in played.results[target]} for target in targets}
     for c in played.results["comparisons"]:
         ours, theirs = (by_target[c["target"]][m, c["as_of"]][c["metric"]] for m in ("tiermodel", c["against"]))

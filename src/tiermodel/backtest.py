@@ -43,7 +43,7 @@ _OURS = "tiermodel"
 _DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 200, 10_000_000
 _OF_VALUE = {"gini": gini, "mae": lambda a, p: float(np.mean(np.abs(a - p)))}
 _COMPARED: Mapping[str, Mapping[str, Callable[[Floats, Floats], float]]] = {
-    **dict.fromkeys(("churn", "upgrade", "prospects"), {"log_loss": log_loss, "auc": auc}),
+    **{target: {"log_loss": log_loss, "auc": auc} for target in ("churn", "upgrade", "prospects")},
     "value": _OF_VALUE,
     "clv": _OF_VALUE,
 }
@@ -195,14 +195,9 @@ def _one_date(
         *_compare(project, "churn", day, churned, churn),
         *_compare(project, "value", day, frame["value"].to_numpy(), value),
     ]
-    then = panel[panel["as_of"].isin([pd.Timestamp(d) for d in trained_on])]
-    judged = {
-        "upgrade": judge_upgrade(project, panel, day, bundle),
-        "prospects": judge_prospects(panel, then, day, bundle),
-    }
-    for target, found in judged.items():
-        frame = _add_chances(project, target, day, found, results, frame)
-    return frame
+    frame = _add_chances(project, "upgrade", day, judge_upgrade(project, panel, day, bundle), results, frame)
+    earlier = panel[panel["as_of"].isin([pd.Timestamp(d) for d in trained_on])]
+    return _add_chances(project, "prospects", day, judge_prospects(panel, earlier, day, bundle), results, frame)
 
 
 def _add_chances(

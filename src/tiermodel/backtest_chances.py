@@ -35,10 +35,8 @@ class Judged:
 def judge_upgrade(project: Project, panel: pd.DataFrame, day: date, bundle: Bundle) -> Judged | str:
     """Judge the model against the rate of each tier, and against the chance to be higher at the end of the window only.
 
-    A note says why where there is nothing to judge: no model, or the stay is not fully observed.
+    A note says why where there is nothing to judge: the stay is not fully observed.
     """
-    if bundle.upgrade is None:
-        return f"{day}: too few customers rose to a higher tier and stayed for a model of upgrades"
     now, levels = pd.Timestamp(day), len(bundle.scheme.scheme.levels)
     level = bundle.scheme.assign(panel)[0]
     rose = stayed_above(project, panel, level)
@@ -48,13 +46,13 @@ def judge_upgrade(project: Project, panel: pd.DataFrame, day: date, bundle: Bund
         return f"{day}: who stays in a higher tier is known {upgrade_span(project)} days later only: not judged"
     known = rising & (panel["as_of"] + timedelta(upgrade_span(project)) <= now).to_numpy()
     frame, tier = panel[here].reset_index(drop=True), level[here]
-    x = bundle.inputs.matrix(frame)
+    forecast = bundle.tier.predict(bundle.inputs.matrix(frame))
     predicted = {
-        "tiermodel": bundle.p_upgrade(x, tier),
+        "tiermodel": bundle.p_upgrade(forecast, tier),
         "rate_per_tier": group_rates(level[known], rose[known] == 1, tier),
-        "tier_forecast": p_above(bundle.tier.predict(x), tier),
+        "tier_forecast": p_above(forecast, tier),
     }
-    return Judged(frame[list(KEYS)], rose[here], predicted)
+    return Judged(frame[list(KEYS)], rose[here].astype(np.float64), predicted)
 
 
 def judge_prospects(panel: pd.DataFrame, past: pd.DataFrame, day: date, bundle: Bundle) -> Judged | str:
@@ -64,9 +62,9 @@ def judge_prospects(panel: pd.DataFrame, past: pd.DataFrame, day: date, bundle: 
         return f"{day}: too few prospects made a first purchase for a model of them" if here.any() else ""
     frame = panel[here].reset_index(drop=True)
     before = past[is_prospect(past)]
-    bought, nobody = (before["outcome_purchase_days"] > 0).to_numpy(), np.zeros(len(before), dtype=np.int64)
+    bought, one = (before["outcome_purchase_days"] > 0).to_numpy(), np.zeros(len(before), dtype=np.int64)
     predicted = {
         "tiermodel": bundle.p_conversion(frame),
-        "rate": group_rates(nobody, bought, np.zeros(len(frame), dtype=np.int64)),
+        "rate": group_rates(one, bought, np.zeros(len(frame), dtype=np.int64)),
     }
-    return Judged(frame[list(KEYS)], (frame["outcome_purchase_days"] > 0).to_numpy(dtype=np.float64), predicted)
+    return Judged(frame[list(KEYS)], frame["outcome_purchase_days"].gt(0).to_numpy(dtype=np.float64), predicted)

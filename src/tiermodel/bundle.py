@@ -26,10 +26,11 @@ from tiermodel.models.boosted import Boosted
 from tiermodel.models.chance import Chance
 from tiermodel.models.churn import ChurnModel, at_risk
 from tiermodel.models.inputs import Inputs
+from tiermodel.models.level import Calibration
 from tiermodel.models.lifetime_value import lifetime_value
 from tiermodel.models.linear import Linear
 from tiermodel.models.tier import TierModel
-from tiermodel.models.upgrade import upgrade_inputs
+from tiermodel.models.upgrade import p_upgrade
 from tiermodel.models.value import ValueModel
 from tiermodel.tables.output import plain, writing_folder
 from tiermodel.tiers.assign import FittedScheme
@@ -57,7 +58,7 @@ class Bundle:
     peers: Peers
     typical_rhythm: float
     facts: dict[str, Any]
-    upgrade: Chance | None = None
+    upgrade: Calibration = (0.0, 1.0)
     prospects: Chance | None = None
 
     @property
@@ -75,12 +76,9 @@ class Bundle:
         outcome = Outcome.model_validate(self.settings["outcome"])
         return lifetime_value(self.inputs.purchases, self.value_settings.clv, outcome, buyers, value)
 
-    def p_upgrade(self, x: NDArray[np.float64], tier: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Give P(rises above `tier` in the outcome window and stays) by the model of upgrades; 0 in the highest."""
-        if self.upgrade is None:
-            raise ModelError(f"the bundle {self.version} has no model of upgrades")
-        top = tier == len(self.scheme.scheme.levels) - 1
-        return np.where(top, 0.0, self.upgrade.predict(upgrade_inputs(x, tier)))
+    def p_upgrade(self, forecast: NDArray[np.float64], tier: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Give P(rises above `tier` in the outcome window and stays) from the forecast of the tier to come."""
+        return p_upgrade(forecast, tier, self.upgrade)
 
     def p_conversion(self, frame: pd.DataFrame) -> NDArray[np.float64]:
         """Give P(first purchase in the outcome window), meant for prospects; NaN without a model of them."""
@@ -111,8 +109,8 @@ class Bundle:
 
     def _files(self) -> dict[str, bytes]:
         texts = {"churn.txt": self.churn.boosted.text, "value.txt": self.value.boosted.text}
-        chances = {"upgrade": self.upgrade, "prospects": self.prospects}
-        texts |= {f"{name}.txt": model.boosted.text for name, model in chances.items() if model is not None}
+        if (chance := self.prospects) is not None:
+            texts["prospects.txt"] = chance.boosted.text
         texts |= {f"tier_{k}.txt": b.text for k, b in enumerate(self.tier.boosted) if b is not None}
         data = {
             "format": FORMAT,
@@ -135,11 +133,15 @@ class Bundle:
             "typical_rhythm": self.typical_rhythm,
             "facts": self.facts,
         }
-        data |= {
-            name: {"names": model.names, "linear": model.linear.to_dict(), "calibration": model.calibration}
-            for name, model in chances.items()
-            if model is not None
-        }
+        if self.upgrade != (0.0, 1.0):
+            data["upgrade"] = self.upgrade
+        if self.prospects is not None:
+            chance = self.prospects
+            data["prospects"] = {
+                "names": chance.names,
+                "linear": chance.linear.to_dict(),
+                "calibration": chance.calibration,
+            }
         files = {name: text.encode() for name, text in texts.items()}
         files |= {_JSON: _dump(data), _CARD: _card(self).encode()}
         manifest = {"format": FORMAT, "files": {name: _digest(files[name]) for name in sorted(files)}}
@@ -239,19 +241,18 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
         peers=Peers(**data["peers"]),
         typical_rhythm=data["typical_rhythm"],
         facts=data["facts"],
-        upgrade=_chance("upgrade", data, files),
-        prospects=_chance("prospects", data, files),
+        upgrade=tuple(data.get("upgrade", (0.0, 1.0))),
+        prospects=_prospects(data.get("prospects"), files),
     )
 
 
-def _chance(name: str, data: Mapping[str, Any], files: Mapping[str, bytes]) -> Chance | None:
-    """Read a model that a bundle need not have: too little may have happened, or the bundle may be older."""
-    if name not in data:
+def _prospects(data: Mapping[str, Any] | None, files: Mapping[str, bytes]) -> Chance | None:
+    """Read a model that a bundle need not have: there may be no prospects, and older ones had none."""
+    if data is None:
         return None
-    names, (intercept, slope) = tuple(data[name]["names"]), data[name]["calibration"]
-    return Chance(
-        names, Linear(**data[name]["linear"]), Boosted(names, files[f"{name}.txt"].decode()), (intercept, slope)
-    )
+    names = tuple(data["names"])
+    trees = Boosted(names, files["prospects.txt"].decode())
+    return Chance(names, Linear(**data["linear"]), trees, tuple(data["calibration"]))
 
 
 def _dump(data: Any) -> bytes:

@@ -28,7 +28,6 @@ from tiermodel.features.panel import (
     write_quarantine,
 )
 from tiermodel.ledger import Ledger, from_batch, graded_rows, position_in, with_ledger_columns
-from tiermodel.models.tier import p_above
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, project_key
 from tiermodel.tables.output import write_table
@@ -198,8 +197,7 @@ def predict(
     clv = np.full(len(frame), np.nan)
     if bought.any():
         clv[bought] = bundle.lifetime_value(frame[bought], value[bought])
-    upgrade = p_above(probabilities, tier) if bundle.upgrade is None else bundle.p_upgrade(x, tier)
-    upgrade = np.where(bought, upgrade, np.nan)
+    upgrade = np.where(bought, bundle.p_upgrade(probabilities, tier), np.nan)
     conversion = np.where(bought, np.nan, bundle.p_conversion(frame))  # of those who have not bought yet
     lifecycle, loyalty = ladder_stages(frame, bundle.typical_rhythm)
     reasons, words = grading.reasons(bundle.scheme, frame, bundle.features, bundle.language)

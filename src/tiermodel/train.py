@@ -44,6 +44,7 @@ __all__ = ["SEGMENTS", "Trained", "fit_bundle", "train", "training_dates"]
 
 SEGMENTS = 5
 _PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
+_SETTINGS = {"language", "currency", "timezone", "features", "outcome", "panel", "churn", "value", "upgrade"}
 Say = Callable[[str], None]
 
 
@@ -69,7 +70,7 @@ def training_dates(project: Project, as_of: date, first_day: date) -> tuple[date
 
 
 def panel_dates(project: Project, as_of: date, first_day: date) -> set[date]:
-    """List every date that fitting needs: training dates, those where their customers ended up and stayed, and `as_of`."""
+    """List every date that fitting needs: training dates, those where customers ended up and stayed, and `as_of`."""
     span, stay = timedelta(outcome_span(project)), timedelta(project.upgrade.stay_days)
     dates = training_dates(project, as_of, first_day)
     return {*dates, *(d + span for d in dates), *(d + span + stay for d in dates if d + span + stay <= as_of), as_of}
@@ -148,17 +149,14 @@ def fit_bundle(
     say("fitting upgrades and the conversion of prospects")
     rose = stayed_above(project, panel, level)[learned.to_numpy()]
     then = level[learned.to_numpy()]
-    upgrade, upgrade_later = fit_upgrade(project, history, x, inputs.all_names, then, rose, len(scheme.scheme.levels))
+    upgrade, upgrade_later = fit_upgrade(project, history, x, inputs.all_names, then, future, rose)
     prospects, prospects_later = fit_prospects(project, history, names)
     churn_later = _beside(project, history, churn_later)
     later = {"churn": churn_later, "value": value_later, "tier": tier_later}
     later |= {"upgrade": upgrade_later, "prospects": prospects_later}
     bundle = Bundle(
         name=project.name,
-        settings=project.model_dump(
-            mode="json",
-            include={"language", "currency", "timezone", "features", "outcome", "panel", "churn", "value", "upgrade"},
-        ),
+        settings=project.model_dump(mode="json", include=_SETTINGS),
         columns=needed_columns(project, columns),
         inputs=inputs,
         scheme=scheme,

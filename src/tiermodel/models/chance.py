@@ -11,13 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from tiermodel.features.panel import KEYS
 from tiermodel.models.boosted import Boosted, fit_boosted, side_by_side
 from tiermodel.models.folds import rolling_folds
-from tiermodel.models.level import log_odds
+from tiermodel.models.level import Calibration, calibrated, fit_calibration, log_odds
 from tiermodel.models.linear import Linear, fit_logistic
 
 __all__ = ["Chance", "fit_chance", "group_rates"]
@@ -28,9 +26,7 @@ FEWEST = 20
 
 _ROUNDS = 150
 _FOLDS = 2
-_PRIOR_ROWS = 50.0
 _GROUP_PRIOR = 20.0
-_EDGE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -40,19 +36,15 @@ class Chance:
     names: tuple[str, ...]
     linear: Linear
     boosted: Boosted
-    calibration: tuple[float, float]
+    calibration: Calibration
 
     def predict(self, x: Floats) -> Floats:
         """Give each row's probability; `x` has the columns `names`, in that order."""
-        return _calibrated(_odds(self.linear, self.boosted, x), self.calibration)
+        return calibrated(_odds(self.linear, self.boosted, x), self.calibration)
 
 
 def _odds(linear: Linear, boosted: Boosted, x: Floats) -> Floats:
     return (linear.decision(x) + log_odds(boosted.predict(x))) / 2
-
-
-def _calibrated(odds: Floats, calibration: tuple[float, float]) -> Floats:
-    return np.clip(expit(calibration[0] + calibration[1] * odds), _EDGE, 1 - _EDGE)
 
 
 def group_rates(group: NDArray[np.int64], happened: NDArray[np.bool_], now: NDArray[np.int64]) -> Floats:
@@ -91,27 +83,8 @@ def fit_chance(
     seen = [(test, _odds(*fitted, x[test])) for fitted, (_, test) in zip(earlier, folds, strict=True)]
     later = [empty]
     for test, odds in seen:
-        calibration = _calibration([(o, happened[t]) for t, o in seen if t is not test])
+        calibration = fit_calibration([(o, happened[t]) for t, o in seen if t is not test])
         kept = rows[list(KEYS)].iloc[test]
-        later.append(kept.assign(actual=happened[test].astype(float), predicted=_calibrated(odds, calibration)))
-    model = Chance(names, *last, _calibration([(odds, happened[test]) for test, odds in seen]))
+        later.append(kept.assign(actual=happened[test].astype(float), predicted=calibrated(odds, calibration)))
+    model = Chance(names, *last, fit_calibration([(odds, happened[test]) for test, odds in seen]))
     return model, pd.concat(later[1:] or later, ignore_index=True)
-
-
-def _calibration(seen: list[tuple[Floats, NDArray[np.bool_]]]) -> tuple[float, float]:
-    """Fit intercept and slope by log loss, pulled to 0 and 1 as if by fifty rows; without later dates they stay."""
-    if not seen:
-        return 0.0, 1.0
-    odds = np.concatenate([o for o, _ in seen])
-    happened = np.concatenate([h for _, h in seen]).astype(float)
-    pull = _PRIOR_ROWS / len(odds)
-
-    def loss(theta: Floats) -> tuple[float, Floats]:
-        score = theta[0] + theta[1] * odds
-        missed = expit(score) - happened
-        away = theta - np.array([0.0, 1.0])
-        value = float(np.mean(np.logaddexp(0, score) - happened * score) + pull * away @ away)
-        return value, np.array([missed.mean(), (missed * odds).mean()]) + 2 * pull * away
-
-    found = minimize(loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=[(-3, 3), (0.2, 2)]).x
-    return float(found[0]), float(found[1])

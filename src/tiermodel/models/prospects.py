@@ -29,9 +29,8 @@ def fit_prospects(project: Project, panel: pd.DataFrame, names: tuple[str, ...])
     predictions, as `fit_chance` does.
     """
     rows = panel[is_prospect(panel) & panel["outcome_purchase_days"].notna()].reset_index(drop=True)
-    telling = tuple(name for name in names if rows[name].nunique(dropna=False) > 1)
-    x = rows[list(telling)].to_numpy(dtype=np.float64) if telling else np.zeros((len(rows), 0))
-    bought = (rows["outcome_purchase_days"] > 0).to_numpy()
-    if not telling:
-        bought = np.zeros(len(rows), dtype=np.bool_)
-    return fit_chance(rows, x, bought, telling, outcome_span(project), project.seed)
+    every = rows[list(names)].to_numpy(dtype=np.float64)
+    differ = [j for j, column in enumerate(every.T) if len(np.unique(column)) > 1]
+    bought = (rows["outcome_purchase_days"] > 0).to_numpy() & bool(differ)
+    telling = tuple(names[j] for j in differ)
+    return fit_chance(rows, every[:, differ], bought, telling, outcome_span(project), project.seed)

@@ -19,7 +19,7 @@ from tiermodel.features.panel import KEYS
 from tiermodel.models.boosted import Boosted, fit_boosted, side_by_side
 from tiermodel.models.folds import rolling_folds
 
-__all__ = ["TierModel", "fit_tier", "future_levels", "p_above"]
+__all__ = ["TierModel", "fit_ordinal", "fit_tier", "future_levels", "p_above"]
 
 Floats = NDArray[np.float64]
 ROUNDS = 200
@@ -107,11 +107,11 @@ def fit_tier(
     level = future[known].astype(np.int64)
     later, needed = [], []
     for train, test in rolling_folds(rows["as_of"], outcome_span(project), most=1):
-        p = _fit(x[train], level[train], names, levels, project.seed).predict(x[test])
+        p = fit_ordinal(x[train], level[train], names, levels, project.seed).predict(x[test])
         needed.append(_mass_needed(p, level[test]))
         best = np.rint(p @ np.arange(levels))
         later.append(rows[list(KEYS)].iloc[test].assign(actual=level[test], predicted=best))
-    model = _fit(x, level, names, levels, project.seed)
+    model = fit_ordinal(x, level, names, levels, project.seed)
     mass = 0.95
     if needed:
         all_needed = np.concatenate(needed)
@@ -121,7 +121,8 @@ def fit_tier(
     return TierModel(model.names, model.boosted, model.share_above, mass), later[0] if later else empty
 
 
-def _fit(x: Floats, level: NDArray[np.int64], names: list[str], levels: int, seed: int) -> TierModel:
+def fit_ordinal(x: Floats, level: NDArray[np.int64], names: list[str], levels: int, seed: int) -> TierModel:
+    """Fit a model per threshold on inputs and levels; `mass` is left at 1, so that a set holds every level."""
     shares = tuple(float(np.mean(level > k)) for k in range(levels - 1))
 
     def above(k: int) -> Boosted | None:
