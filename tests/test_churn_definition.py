@@ -21,8 +21,7 @@ from test_panel import check_outcome, with_outcome
 from tiermodel.bundle import load_bundle
 from tiermodel.config import Churn, Outcome, Project, load_project
 from tiermodel.errors import ProjectError
-from tiermodel.evaluation import churn_question
-from tiermodel.features.outcome import outcome_span
+from tiermodel.features.outcome import churn_question, outcome_span
 from tiermodel.features.panel import build_panel
 from tiermodel.models.churn import at_risk
 from tiermodel.predict import predict
@@ -211,6 +210,7 @@ def test_contracts_are_trained_scored_and_backtested(cli: Run, tmp_path: Path) -
     np.testing.assert_array_equal(scores["risk_band"].notna(), inside)
     assert scores["expected_value"].notna().all()
     assert bundle.facts["customers_at_risk"] == inside.sum()
+    assert "no renewal within 15 days of contracts" in (tmp_path / "model" / "card.md").read_text(encoding="utf-8")
     silent = frame["days_since_last"] > 50
     assert scores.loc[(inside & silent).to_numpy(), "churn_risk"].mean() > 0.6
     assert scores.loc[(inside & ~silent).to_numpy(), "churn_risk"].mean() < 0.35

@@ -67,4 +67,5 @@ def judge_prospects(panel: pd.DataFrame, past: pd.DataFrame, day: date, bundle: 
         "tiermodel": bundle.p_conversion(frame),
         "rate": group_rates(one, bought, np.zeros(len(frame), dtype=np.int64)),
     }
-    return Judged(frame[list(KEYS)], frame["outcome_purchase_days"].gt(0).to_numpy(dtype=np.float64), predicted)
+    converted = np.where(frame["outcome_purchase_days"] > 0, 1.0, 0.0)
+    return Judged(frame[list(KEYS)], converted, predicted)

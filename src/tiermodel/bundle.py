@@ -267,15 +267,16 @@ def _digest(content: bytes) -> str:
 def _card(bundle: Bundle) -> str:
     facts, scheme, horizon = plain(bundle.facts), bundle.scheme.scheme, bundle.settings["outcome"]["horizon_days"]
     value = bundle.value_settings
-    clv = (
+    words = (
         f"Value is {value.measure}. Lifetime value (clv) is that of the next {value.clv.horizon_days} days, discounted "
-        f"at {value.clv.annual_rate:.4g} a year."
+        f"at {value.clv.annual_rate:.4g} a year. Upgrade potential is the chance to be in a higher tier after the window "
+        "and to stay there; p_conversion that of a first purchase in it."
     )
     lines = [
         f"# {bundle.name}",
         "",
         f"Tiers ({scheme.name_en}, {scheme.name_zh}), churn risk and expected value over {horizon} days.",
-        clv,
+        words,
         "",
         *(f"- {key}: {value}" for key, value in sorted(facts.items()) if not isinstance(value, dict)),
         "",

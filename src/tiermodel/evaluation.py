@@ -12,7 +12,7 @@ import pandas as pd
 
 from tiermodel.baselines import BASELINES
 from tiermodel.config import Project
-from tiermodel.features.outcome import churn_window
+from tiermodel.features.outcome import churn_question
 from tiermodel.figures import Pen, save_png
 from tiermodel.figures_model import gains, reliability
 from tiermodel.models.metrics import churn_metrics, ece_null_band, quadratic_weighted_kappa, value_metrics
@@ -57,17 +57,6 @@ def evaluation_table(project: Project, later: Mapping[str, pd.DataFrame]) -> pd.
         for target, frame in filled.items()
     ]  # fmt: skip
     return pd.concat(parts, ignore_index=True) if parts else empty
-
-
-def churn_question(project: Project) -> str:
-    """Say in words what churn means in a project, and of whom it is asked."""
-    churn = project.churn
-    first, last = churn_window(churn, project.outcome)
-    span = f"the {last - first} days that follow a gap of {first} days"
-    asked = f"no purchase in {span}"
-    if churn.contract_renewal_days is not None:
-        asked = f"no renewal within {churn.contract_renewal_days} days of contracts that end in {span}"
-    return asked + ("" if churn.active_days is None else f", customers of the last {churn.active_days} days")
 
 
 def _hash_of_all(ids: pd.Series) -> str:

@@ -21,7 +21,7 @@ from tiermodel.engines.chosen import open_history
 from tiermodel.errors import DataError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.known import columns_of
-from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
+from tiermodel.features.outcome import OUTCOME_COLUMNS, churn_question, outcome_span
 from tiermodel.features.panel import Tally, build_panel, feature_names, one_date, snapshot_dates
 from tiermodel.features.peers import fit_peers
 from tiermodel.models.canary import refuse_leaks
@@ -217,6 +217,7 @@ def _facts(
         "last_snapshot": str(dates[-1]),
         "snapshots": len(dates),
         "customers": len(snapshot),
+        "churn_means": churn_question(project),
         "customers_at_risk": int(at_risk(project.churn, project.outcome, snapshot).sum()),
         "training_rows": len(history),
         "project_digest": project_digest(project),

@@ -13,7 +13,7 @@ from tiermodel.config import Churn, Outcome, Project
 from tiermodel.features.stream import Chunk, Request
 from tiermodel.tables.kinds import KINDS
 
-__all__ = ["OUTCOME_COLUMNS", "churn_window", "outcome_columns", "outcome_requests", "outcome_span"]
+__all__ = ["OUTCOME_COLUMNS", "churn_question", "churn_window", "outcome_columns", "outcome_requests", "outcome_span"]
 
 OUTCOME_COLUMNS = ("outcome_purchase_days", "outcome_value", "outcome_churned")
 """Days with a purchase, and the amount or margin in currency units, in the window; whether the customer churned (0, 1)
@@ -30,6 +30,17 @@ def churn_window(churn: Churn, outcome: Outcome) -> tuple[int, int]:
     """
     gap = outcome.gap_days if churn.gap_days is None else churn.gap_days
     return gap, gap + (churn.horizon_days or outcome.horizon_days)
+
+
+def churn_question(project: Project) -> str:
+    """Say in words what churn means in a project, and of whom it is asked."""
+    churn = project.churn
+    first, last = churn_window(churn, project.outcome)
+    span = f"the {last - first} days that follow a gap of {first} days"
+    asked = f"no purchase in {span}"
+    if churn.contract_renewal_days is not None:
+        asked = f"no renewal within {churn.contract_renewal_days} days of contracts that end in {span}"
+    return asked + ("" if churn.active_days is None else f", customers of the last {churn.active_days} days")
 
 
 def outcome_span(project: Project) -> int:
