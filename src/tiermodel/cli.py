@@ -73,7 +73,7 @@ def demo(out: Path) -> None:
 
     with _progress() as say:
         done = run_demo(out, say)
-    _churn_table(done.backtest["churn"])
+    _chance_table("Churn", done.backtest["churn"])
     _value_table(done.backtest["value"])
     _tier_table(done.tiers)
     _files(done.files)
