@@ -310,10 +310,13 @@ def all_rows(histories: dict[str, list[Row]]) -> list[Row]:
     return [row for rows in histories.values() for row in rows]
 
 
+PROFILE = {name: name for name in ("customer_id", "valid_from", "contract_end")}
+
+
 def make_project(**sections: Any) -> Project:
     """Make a project of our own columns with `WINDOWS`; sections are as in the project file."""
     data: dict[str, Any] = {"transactions": {"path": "unused.parquet", "columns": {name: name for name in MAPPED}}}
-    data["customers"] = {"path": "unused.csv", "columns": {"customer_id": "id"}, "attributes": {"size": "size"}}
+    data["customers"] = {"path": "unused.csv", "columns": PROFILE, "attributes": {"size": "size"}}
     features = {"windows_days": WINDOWS, "groups": GROUPS, "attributes": ["size"]}
     return Project.model_validate({"version": 1, "name": "test", "data": data, "features": features, **sections})
 

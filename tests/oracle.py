@@ -17,6 +17,7 @@ from itertools import pairwise
 from statistics import fmean, pstdev
 from typing import Any
 
+from tiermodel.config import Project
 from tiermodel.features.known import Feature
 
 Row = dict[str, Any]
@@ -54,6 +55,26 @@ def outcome_of(
     value = _money(window) - (_money(window, "cost") if measure == "margin" else 0)
     bought = {row["day"] for row in window if row["amount"] >= 0}
     return float(len(bought)), float(value)
+
+
+def churned_of(rows: Iterable[Row], as_of: int, project: Project, data_end: int) -> float:
+    """Tell whether a customer churned (1, 0) by the project's definition; NaN where that is not known, or not asked."""
+    churn, outcome = project.churn, project.outcome
+    gap = outcome.gap_days if churn.gap_days is None else churn.gap_days
+    horizon = outcome.horizon_days if churn.horizon_days is None else churn.horizon_days
+    renewal = churn.contract_renewal_days or 0
+    if as_of + max(outcome.gap_days + outcome.horizon_days, gap + horizon + renewal) > data_end:
+        return NAN
+    tables = _tables(_distinct(rows))
+    start, end = as_of + gap, as_of + gap + horizon
+    if churn.contract_renewal_days is not None:
+        start = _profile(tables["customers"], as_of, "contract_end", 1)
+        if not as_of + gap <= start < end:  # false for NaN
+            return NAN
+        end = start + renewal
+        if _profile(tables["customers"], end, "contract_end", 1) > start:
+            return 0.0
+    return float(not any(start <= row["day"] < end and row["amount"] >= 0 for row in tables["transactions"]))
 
 
 def _rfm(past: list[Row]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from tiermodel import baselines
 from tiermodel.backtest import Backtest, backtest
 from tiermodel.backtest import test_dates as dates_to_test
 from tiermodel.backtest_tiers import tier_results
-from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES
+from tiermodel.baselines import CHURN_BASELINES, CLV_BASELINES, VALUE_BASELINES
 from tiermodel.baselines import Test as Shown
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
@@ -105,6 +105,8 @@ def test_the_file_has_the_agreed_shape(played: Played) -> None:
     compared = {(c["target"], c["metric"], c["against"]) for c in results["comparisons"]}
     assert compared == {("churn", m, b) for m in ("log_loss", "auc") for b in CHURN[1:]} | {
         ("value", m, b) for m in ("gini", "mae") for b in VALUE[1:]
+    } | {("clv", m, b) for m in ("gini", "mae") for b in CLV_BASELINES} | {
+        ("upgrade", m, b) for m in ("log_loss", "auc") for b in ("rate_per_tier", "tier_forecast")
     }
 
 
@@ -127,15 +129,30 @@ def test_every_figure_follows_from_the_predictions(played: Played) -> None:
         assert row["rmse"] == pytest.approx(np.sqrt(np.mean((y - p) ** 2)))
         assert row["bias"] == pytest.approx((p.mean() - y.mean()) / y.mean())
         assert row["spearman"] == pytest.approx(y.rank().corr(p.rank()))
-    figures = {(r["model"], r["as_of"]): r for r in [*played.results["churn"], *played.results["value"]]}
-    by_target = {target: {(r["model"], r["as_of"]): r for r in played.results[target]} for target in ("churn", "value")}
-    assert len(figures) < sum(map(len, by_target.values()))
+    targets = ("churn", "value", "clv", "upgrade")
+    by_target = {target: {(r["model"], r["as_of"]): r for r in played.results[target]} for target in targets}
     for c in played.results["comparisons"]:
         if c["target"] == "tiers":
             continue
         ours, theirs = (by_target[c["target"]][m, c["as_of"]][c["metric"]] for m in ("tiermodel", c["against"]))
         assert c["difference"] == pytest.approx(ours - theirs)
         assert c["low"] <= c["difference"] <= c["high"]
+
+
+def test_lifetime_value_is_compared_with_what_came(played: Played) -> None:
+    rows = pd.read_parquet(str(played.project.data.transactions.path))
+    day = pd.Timestamp(LAST_DAY - timedelta(364))
+    frame = played.predictions[played.predictions["as_of"] == day].set_index("customer_id")
+    assert set(frame.index) == set(rows.loc[(rows["day"] < day) & (rows["amount"] >= 0), "customer"])
+    ahead = (rows["day"] - day).dt.days
+    middle = np.minimum(ahead // 30 * 30 + 15, 362.5)
+    worth = (rows["amount"] * 1.1 ** (-middle / 365))[(ahead >= 0) & (ahead < 365)]
+    actual = worth.groupby(rows["customer"]).sum().reindex(frame.index, fill_value=0)
+    np.testing.assert_allclose(frame["clv"], actual, atol=0.01)
+    for row in played.results["clv"]:
+        assert (row["horizon_days"], row["annual_rate"], row["n"]) == (365, 0.1, len(frame))
+        assert row["mae"] == pytest.approx(mean_absolute_error(frame["clv"], frame[f"clv_{row['model']}"]))
+    assert abs(played.results["clv"][0]["bias"]) < 0.35
 
 
 def test_the_outcomes_are_those_of_the_transactions(played: Played) -> None:
@@ -155,7 +172,7 @@ def test_a_backtest_is_training_at_its_date(played: Played) -> None:
     frame = build_panel(played.project, [day])
     mine = played.predictions[played.predictions["as_of"] == pd.Timestamp(day)]
     np.testing.assert_array_equal(mine["value_tiermodel"], bundle.value.predict(bundle.inputs.matrix(frame)))
-    risky = at_risk(played.project.churn.active_days, frame)
+    risky = at_risk(played.project.churn, played.project.outcome, frame)
     np.testing.assert_array_equal(
         mine["churn_tiermodel"][risky], bundle.churn.predict(bundle.inputs.matrix(frame[risky]))
     )

@@ -22,6 +22,7 @@ from scipy.special import hyp2f1
 from tiermodel.errors import DataError
 from tiermodel.models import btyd
 from tiermodel.models.btyd import BGNBD, MBGNBD, GammaGamma
+from tiermodel.models.histories import cells_of
 
 Array = NDArray[np.float64]
 Purchases = BGNBD | MBGNBD
@@ -134,12 +135,14 @@ def log_likelihood(model: Purchases, x: float, recency: float, age: float) -> fl
 def test_the_likelihood_of_cells_is_that_of_their_customers(
     model: Purchases, cdnow: tuple[Array, Array, Array]
 ) -> None:
-    cells = btyd._cells(*cdnow, model.first_can_be_last)
+    cells = cells_of(*cdnow)
     assert len(cells.share) == 1016
     one_by_one = np.mean([log_likelihood(model, *row) for row in zip(*cdnow, strict=True)])
     scaled = np.log([model.r, model.alpha / cells.unit, model.a, model.b])
     # Time in units of the mean age makes each of the purchases' densities larger by that unit.
-    assert -btyd._purchase_loss(scaled, cells)[0] - cdnow[0].mean() * np.log(cells.unit) == pytest.approx(one_by_one)
+    assert -btyd._purchase_loss(scaled, cells, cells.frequency + model.first_can_be_last)[0] - cdnow[0].mean() * np.log(
+        cells.unit
+    ) == pytest.approx(one_by_one)
 
 
 @both
@@ -147,11 +150,16 @@ def test_the_likelihood_of_cells_is_that_of_their_customers(
 def test_the_gradient_is_that_of_finite_differences(
     model: Purchases, theta: list[float], cdnow: tuple[Array, Array, Array], spend: tuple[Array, Array]
 ) -> None:
-    cells = btyd._cells(*cdnow, model.first_can_be_last)
+    cells = cells_of(*cdnow)
+    chances = cells.frequency + model.first_can_be_last
     at, step = np.array(theta), 1e-5
     moves = step * np.eye(4)
-    purchases = [btyd._purchase_loss(at + m, cells)[0] - btyd._purchase_loss(at - m, cells)[0] for m in moves]
-    assert btyd._purchase_loss(at, cells)[1] == pytest.approx(np.array(purchases) / (2 * step), rel=1e-5, abs=1e-7)
+    purchases = [
+        btyd._purchase_loss(at + m, cells, chances)[0] - btyd._purchase_loss(at - m, cells, chances)[0] for m in moves
+    ]
+    assert btyd._purchase_loss(at, cells, chances)[1] == pytest.approx(
+        np.array(purchases) / (2 * step), rel=1e-5, abs=1e-7
+    )
     frequency, mean_value = spend
     spent, three = frequency * mean_value / 40, at[:3]
     amount = [

@@ -157,7 +157,11 @@ def test_online_retail_test_dates_leave_room_for_outcome_and_training() -> None:
         ("", "seed: -1\n", "7:7: seed: must be at least 0, got -1"),
         ("", "seed: 1\nseed: 2\n", "8:1: seed: key 'seed' stands on line 7 and again on line 8; keep one"),
         ("", "folder: /tmp\n", "7:1: folder: unknown key; paths start at this file's folder, always"),
-        ("", "horizon_days: 3\n", "7:1: horizon_days: unknown key; did you mean outcome.horizon_days?"),
+        (
+            "",
+            "horizon_days: 3\n",
+            "7:1: horizon_days: unknown key; did you mean outcome.horizon_days or churn.",
+        ),
         ("", "panel: {zzz: 3}\n", "7:9: panel.zzz: unknown key; known here: every_days, snapshots"),
         ("", "language: no\n", "7:11: language: allowed values: 'zh' or 'en'; got False"),
         ("", "churn:\n", "7:7: churn: expected a mapping (key: value), got nothing; write one, or remove"),

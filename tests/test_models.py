@@ -23,7 +23,7 @@ from tiermodel.models.boosted import fit_boosted
 from tiermodel.models.canary import refuse_leaks
 from tiermodel.models.churn import ChurnModel, at_risk, fit_churn
 from tiermodel.models.folds import rolling_folds
-from tiermodel.models.inputs import EXPECTED, fit_inputs, panel_matrix
+from tiermodel.models.inputs import EXPECTED, Horizons, fit_inputs, panel_matrix
 from tiermodel.models.linear import Linear, fit_logistic, fit_ridge
 from tiermodel.models.metrics import churn_metrics, ece_null_band
 from tiermodel.models.tier import TierModel, fit_tier, future_levels
@@ -67,6 +67,7 @@ def draw(dates: int = DATES, seed: int = 3) -> Truth:
         "days_since_first": np.tile(100 + 30.0 * np.arange(dates), CUSTOMERS),
         "outcome_purchase_days": np.where(left, 0.0, 1.0 + rng.poisson(1, n)),
         "outcome_value": np.where(refund, -5.0, spend),
+        "outcome_churned": left.astype(float),
     })  # fmt: skip
     return Truth(rows, x, p, np.digitize(-x[:, 1] + rng.normal(0, 0.5, n), [-1.0, 0.5, 1.5]).astype(float))
 
@@ -158,7 +159,7 @@ def test_no_training_outcome_ends_after_the_test_date(days: list[int], span: int
 
 def test_a_column_that_knows_the_outcome_fails_the_run(truth: Truth) -> None:
     refuse_leaks(truth.rows, truth.x, NAMES)
-    left = (truth.rows["outcome_purchase_days"] == 0).to_numpy()
+    left = (truth.rows["outcome_churned"] == 1).to_numpy()
     spent = truth.rows["outcome_value"].to_numpy()
     for planted in (left.astype(float), np.where(left, np.nan, 1.0), -spent, np.round(spent, 1)):
         with pytest.raises(DataError, match=r"planted \(.*knows the outcome"):
@@ -178,16 +179,16 @@ def test_churn_recovers_known_probabilities(churn: tuple[ChurnModel, pd.DataFram
 
 def test_churn_counts_the_present_customers_only(project: Project, truth: Truth) -> None:
     recent = project.model_copy(update={"churn": project.churn.model_copy(update={"active_days": 40})})
-    np.testing.assert_array_equal(at_risk(40, truth.rows), truth.x[:, 0] <= 40)
+    np.testing.assert_array_equal(at_risk(recent.churn, recent.outcome, truth.rows), truth.x[:, 0] <= 40)
     _, later = fit_churn(recent, truth.rows, truth.x, NAMES, now_of(truth))
     kept = truth.rows.merge(later, on=["customer_id", "as_of"])
     assert kept["days_since_last"].max() <= 40
 
 
 def test_one_class_is_refused(project: Project, truth: Truth) -> None:
-    for stayed in (0.0, 2.0):
+    for stayed in (0.0, 1.0):
         with pytest.raises(DataError, match=r"at least 20 that did and 20 that did not.*bring more history"):
-            fit_churn(project, truth.rows.assign(outcome_purchase_days=stayed), truth.x, NAMES, now_of(truth))
+            fit_churn(project, truth.rows.assign(outcome_churned=stayed), truth.x, NAMES, now_of(truth))
     with pytest.raises(DataError, match="value: 0 customer snapshots bought"):
         fit_value(project, truth.rows.assign(outcome_value=-1.0), truth.x, NAMES, now_of(truth))
 
@@ -290,11 +291,11 @@ def test_inputs_of_one_customer_are_those_of_the_batch(trained: TrainedWorld, pa
 
 def test_each_snapshot_has_the_parameters_of_its_own_date(panel: pd.DataFrame) -> None:
     names = tuple(feature_names(panel))
-    x = panel_matrix(panel, names, 60)
+    x = panel_matrix(panel, names, Horizons(60, 60))
     day = panel["as_of"] == panel["as_of"].min()
-    np.testing.assert_array_equal(x[day], fit_inputs(panel[day], names, 60).matrix(panel[day]))
+    np.testing.assert_array_equal(x[day], fit_inputs(panel[day], names, Horizons(60, 60)).matrix(panel[day]))
     shuffled = panel.sample(frac=1, random_state=1)
-    np.testing.assert_allclose(panel_matrix(shuffled, names, 60), x[shuffled.index], rtol=1e-6)
+    np.testing.assert_allclose(panel_matrix(shuffled, names, Horizons(60, 60)), x[shuffled.index], rtol=1e-6)
 
 
 def test_prospects_expect_nothing(trained: TrainedWorld, panel: pd.DataFrame) -> None:
@@ -345,7 +346,7 @@ def test_headroom_is_what_the_better_quarter_of_look_alikes_spends_beyond(panel:
 
 
 def bundle_of(trained: TrainedWorld, panel: pd.DataFrame) -> Bundle:
-    span = timedelta(outcome_span(trained.project.outcome))
+    span = timedelta(outcome_span(trained.project))
     days = sorted({stamp.date() for stamp in panel["as_of"] if stamp.date() + span <= AS_OF})
     bundle, _ = fit_bundle(trained.project, panel, AS_OF, days, trained.trained.bundle.columns)
     return bundle
@@ -364,7 +365,7 @@ def test_rows_and_outcomes_after_the_date_change_no_byte(
     later = spoiled["as_of"] > now
     numbers = [*feature_names(panel), *OUTCOME_COLUMNS]
     spoiled.loc[later, numbers] = rng.normal(0, 1e6, (int(later.sum()), len(numbers)))
-    ends_later = spoiled["as_of"] + pd.Timedelta(days=outcome_span(trained.project.outcome)) > now
+    ends_later = spoiled["as_of"] + pd.Timedelta(days=outcome_span(trained.project)) > now
     spoiled.loc[ends_later, list(OUTCOME_COLUMNS)] = 1e9
     assert later.any()
     assert (ends_later & ~later).any()

@@ -33,11 +33,11 @@ from histories import (
     small_histories,
     snapshot,
 )
-from oracle import outcome_of
+from oracle import churned_of, outcome_of
 from tiermodel.config import Project
 from tiermodel.engines import duckdb as duckdb_engine
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.features.outcome import OUTCOME_COLUMNS
+from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
 from tiermodel.features.panel import Snapshots, Tally, build_panel, parse_dates, snapshot_dates
 from tiermodel.tables.history import EPOCH, open_history
 
@@ -60,7 +60,10 @@ def check_outcome(histories: dict[str, list[Row]], days: tuple[int, ...], projec
     for row in panel.to_dict("records"):
         day = (row["as_of"] - EPOCH).days
         wanted = outcome_of(histories[row["customer_id"]], day, span.gap_days, span.horizon_days, end, measure)
-        np.testing.assert_array_equal([row[name] for name in OUTCOME_COLUMNS], wanted)
+        churned = churned_of(histories[row["customer_id"]], day, project, end)
+        observed = day + outcome_span(project) <= end  # all of it, or nothing
+        found = [row[name] for name in OUTCOME_COLUMNS]
+        np.testing.assert_array_equal(found, [*wanted, churned] if observed else [np.nan] * 3)
     return panel
 
 
@@ -87,7 +90,7 @@ def test_outcome_equals_the_oracle_on_small_histories(
 def test_a_window_not_fully_observed_is_no_outcome() -> None:
     panel = with_outcome(HISTORIES, DAYS, make_project(), END)
     known = panel.set_index("as_of")[list(OUTCOME_COLUMNS)].notna().groupby("as_of").mean()
-    assert known.to_numpy().tolist() == [[1, 1], [1, 1], [1, 1], [0, 0], [0, 0]]
+    assert known.to_numpy().tolist() == [[1, 1, 1]] * 3 + [[0, 0, 0]] * 2
 
 
 def test_outcome_sees_its_window_only() -> None:

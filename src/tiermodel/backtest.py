@@ -18,13 +18,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from tiermodel.backtest_chances import Judged, judge_prospects, judge_upgrade
+from tiermodel.backtest_clv import clv_predictions
 from tiermodel.backtest_tiers import draws_for, levels_at, tier_results, with_all_dates
 from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES, Test
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.engines.chosen import open_history
 from tiermodel.errors import DataError
-from tiermodel.features.outcome import outcome_span
+from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
 from tiermodel.features.panel import KEYS, Tally, build_panel
 from tiermodel.learning_curve import learning_curve
 from tiermodel.models.churn import at_risk
@@ -40,6 +42,7 @@ from tiermodel.models.metrics import (
 )
 from tiermodel.models.profit import Campaign, concentration, expected_maximum_profit
 from tiermodel.models.slices import groups, slice_figures
+from tiermodel.models.upgrade import upgrade_span
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
 from tiermodel.tables.output import plain, write_json, write_table
@@ -50,9 +53,11 @@ __all__ = ["Backtest", "backtest", "test_dates"]
 Floats = NDArray[np.float64]
 _OURS = "tiermodel"
 _DRAWN_ROWS = 10_000_000
+_OF_VALUE = {"gini": gini, "mae": mae}
 _COMPARED: Mapping[str, Mapping[str, Callable[[Floats, Floats], float]]] = {
-    "churn": {"log_loss": log_loss, "auc": auc},
-    "value": {"gini": gini, "mae": mae},
+    **{target: {"log_loss": log_loss, "auc": auc} for target in ("churn", "upgrade", "prospects")},
+    "value": _OF_VALUE,
+    "clv": _OF_VALUE,
 }
 
 
@@ -80,16 +85,16 @@ def test_dates(project: Project, history: History) -> tuple[date, ...]:
 
     Raises `DataError` where a date's outcome window ends after the data.
     """
-    last = history.last_day + timedelta(1 - outcome_span(project.outcome))
+    last = history.last_day + timedelta(1 - outcome_span(project))
     if project.backtest.dates is None:
         every = timedelta(project.panel.every_days)
         earliest = history.first_day + timedelta(
-            outcome_span(project.outcome) + min(project.panel.every_days, project.outcome.horizon_days)
+            outcome_span(project) + min(project.panel.every_days, project.outcome.horizon_days)
         )
         dates = tuple(d for k in reversed(range(project.backtest.folds)) if (d := last - every * k) >= earliest)
         if not dates:
             raise DataError(
-                f"a backtest needs {2 * outcome_span(project.outcome)} days and more of history; the data runs from "
+                f"a backtest needs {2 * outcome_span(project)} days and more of history; the data runs from "
                 f"{history.first_day} to {history.last_day}: shorten outcome.horizon_days"
             )
         return dates
@@ -116,8 +121,10 @@ def backtest(
     say("reading transactions")
     history = open_history(project) if history is None else history
     dates = test_dates(project, history)
-    every, span = timedelta(project.panel.every_days), timedelta(outcome_span(project.outcome))
+    every, span = timedelta(project.panel.every_days), timedelta(outcome_span(project))
     needed = set().union(*(panel_dates(project, day, history.first_day) for day in dates))
+    stayed = {day + timedelta(upgrade_span(project)) for day in dates}
+    needed |= {day for day in stayed if day <= history.last_day + timedelta(1)}
     needed |= {day + span for day in dates} | {day - every for day in dates} | {day - 2 * every for day in dates}
     say(f"building {len(needed)} snapshots")
     tally = Tally()
@@ -130,10 +137,13 @@ def backtest(
         "dates": [str(day) for day in dates],
         "churn": [],
         "value": [],
+        "clv": [],
         "concentration": [],
         "slices": [],
         "learning_curve": [],
         "tiers": [],
+        "upgrade": [],
+        "prospects": [],
         "comparisons": [],
         "notes": [],
     }
@@ -148,6 +158,7 @@ def backtest(
         trained_on = training_dates(project, dates[-1], history.first_day)
         curve = learning_curve(project, panel, dates[-1], trained_on, bundle, results["notes"])
         results["learning_curve"] += curve
+    frames.append(_lifetime(project, history, results, say))
     results["comparisons"] = with_all_dates(results["comparisons"])
     done = Backtest(plain(results), pd.concat(frames, ignore_index=True), tally.accounts)
     if out is not None:
@@ -168,17 +179,15 @@ def _one_date(
     customers = panel[(panel["as_of"] == now) & panel["days_since_last"].notna()].reset_index(drop=True)
     past = panel[panel["as_of"].isin([pd.Timestamp(d) for d in trained_on]) & panel["days_since_last"].notna()]
     # baselines must not see what they predict
-    hidden = customers.assign(outcome_purchase_days=np.nan, outcome_value=np.nan)
+    hidden = customers.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))
     say(f"{day}: baselines and intervals")
     frame = customers[list(KEYS)].copy()
     frame["churned"], frame["value"] = (
-        (customers["outcome_purchase_days"] == 0).astype(float),
+        customers["outcome_churned"],
         customers["outcome_value"],
     )
-    active = project.churn.active_days
-    risk = Test(
-        project, past[at_risk(active, past)], hidden[at_risk(active, hidden)], lambda f: bundle.scheme.assign(f)[0]
-    )
+    exposed, then = (at_risk(project.churn, project.outcome, frame) for frame in (hidden, past))
+    risk = Test(project, past[then], hidden[exposed], lambda f: bundle.scheme.assign(f)[0])
     rows = risk.now.index
     churn = {_OURS: bundle.churn.predict(bundle.inputs.matrix(risk.now))}
     churn |= {name: baseline(risk) for name, baseline in CHURN_BASELINES.items()}
@@ -210,7 +219,10 @@ def _one_date(
         *_compare(project, "churn", day, churned, churn),
         *_compare(project, "value", day, frame["value"].to_numpy(), value),
     ]
-    return bundle, frame
+    frame = _add_chances(project, "upgrade", day, judge_upgrade(project, panel, day, bundle), results, frame)
+    earlier = panel[panel["as_of"].isin([pd.Timestamp(d) for d in trained_on])]
+    chances = judge_prospects(panel, earlier, day, bundle)
+    return bundle, _add_chances(project, "prospects", day, chances, results, frame)
 
 
 def _slices(
@@ -219,7 +231,7 @@ def _slices(
     """Give our figures by group; sets of tiers and intervals of value should hold nine of ten in every tier."""
     day = frame["as_of"].iloc[0]
     low, high = bundle.tier.sets(bundle.tier.predict(bundle.inputs.matrix(customers)))
-    later = levels_at(panel, bundle.scheme, day + timedelta(outcome_span(project.outcome)), customers["customer_id"])
+    later = levels_at(panel, bundle.scheme, day + timedelta(outcome_span(project)), customers["customer_id"])
     held = np.where(np.isnan(later), np.nan, (low <= later) & (later <= high))
     told = pd.DataFrame({
         "churned": frame["churned"], "risk": frame[f"churn_{_OURS}"], "value": frame["value"],
@@ -228,6 +240,39 @@ def _slices(
     by = groups(customers, bundle.scheme.assign(customers)[0], bundle.scheme.scheme.codes)
     for row in slice_figures(by, told):
         yield {"as_of": str(day.date()), **row}
+
+
+def _add_chances(
+    project: Project, target: str, day: date, found: Judged | str, results: dict[str, Any], frame: pd.DataFrame
+) -> pd.DataFrame:
+    """Add the figures of upgrades or prospects to the results, or the note why there are none, and the predictions."""
+    if isinstance(found, str):
+        results["notes"] += [found] if found else []
+        return frame
+    results[target] += [
+        {"model": name, "as_of": str(day), **churn_metrics(found.actual, p), "ece_by_chance": _ece_by_chance(p)}
+        for name, p in found.predicted.items()
+    ]
+    results["comparisons"] += _compare(project, target, day, found.actual, found.predicted)
+    columns = {target: found.actual, **{f"{target}_{name}": p for name, p in found.predicted.items()}}
+    return frame.merge(found.keys.assign(**columns), on=list(KEYS), how="outer")
+
+
+def _lifetime(project: Project, history: History, results: dict[str, Any], say: Say) -> pd.DataFrame:
+    """Add the figures of lifetime value where the log is long enough, else a note; give the predictions."""
+    try:
+        day, frame = clv_predictions(project, history, say)
+    except DataError as error:
+        results["notes"].append(str(error))
+        return pd.DataFrame()
+    actual = frame["actual"].to_numpy()
+    predicted = {name: frame[name].to_numpy() for name in frame.columns.drop([*KEYS, "actual"])}
+    results["clv"] = [
+        {"model": name, "as_of": str(day), "n": len(p), **project.value.clv.model_dump(), **value_metrics(actual, p)}
+        for name, p in predicted.items()
+    ]
+    results["comparisons"] += _compare(project, "clv", day, actual, predicted)
+    return frame.rename(columns={name: "clv" if name == "actual" else f"clv_{name}" for name in frame.columns[2:]})
 
 
 def _ece_by_chance(predicted: Floats) -> float:

@@ -125,7 +125,7 @@ def _others(
     project: Project, panel: pd.DataFrame, day: date, bundle: Bundle, notes: list[str]
 ) -> Iterator[FittedScheme]:
     """Fit every other preset on the snapshot, and learned ones on past dates whose outcome was known."""
-    now, span = pd.Timestamp(day), outcome_span(project.outcome)
+    now, span = pd.Timestamp(day), outcome_span(project)
     known = panel[panel["as_of"] <= now]
     snapshot, history = known[known["as_of"] == now], known[known["as_of"] + pd.Timedelta(days=span) <= now]
     for name in preset_names():
@@ -185,7 +185,7 @@ def _figures(project: Project, panel: pd.DataFrame, day: date, fitted: FittedSch
     moved = level != before
     back = ~np.isnan(two_before) & both & moved & (level == two_before)
     moved_before = ~np.isnan(two_before) & (before != two_before)
-    later = levels_at(panel, fitted, now + timedelta(outcome_span(project.outcome)), customers)
+    later = levels_at(panel, fitted, now + timedelta(outcome_span(project)), customers)
     row = {
         "scheme": fitted.scheme.code,
         "as_of": str(day),
@@ -256,7 +256,7 @@ def _forecast(project: Project, panel: pd.DataFrame, day: date, bundle: Bundle) 
     now = pd.Timestamp(day)
     snapshot = panel[panel["as_of"] == now].reset_index(drop=True)
     p = bundle.tier.predict(bundle.inputs.matrix(snapshot))
-    later = levels_at(panel, bundle.scheme, now + timedelta(outcome_span(project.outcome)), snapshot["customer_id"])
+    later = levels_at(panel, bundle.scheme, now + timedelta(outcome_span(project)), snapshot["customer_id"])
     low, high = bundle.tier.sets(p)
     known = ~np.isnan(later)
     forecast = np.rint(p @ np.arange(p.shape[1])).astype(np.int64)

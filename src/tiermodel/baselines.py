@@ -13,12 +13,14 @@ from scipy.special import expit
 
 from tiermodel.config import Project
 from tiermodel.errors import DataError
+from tiermodel.features.outcome import churn_window
 from tiermodel.features.panel import feature_names
 from tiermodel.models.btyd import BGNBD, MBGNBD, GammaGamma
 from tiermodel.models.inputs import history, mean_purchase
+from tiermodel.models.lifetime_value import DAYS_A_YEAR, convert_rate, discount, discounted_purchases
 from tiermodel.models.linear import fit_logistic
 
-__all__ = ["BASELINES", "CHURN_BASELINES", "VALUE_BASELINES", "Test"]
+__all__ = ["BASELINES", "CHURN_BASELINES", "CLV_BASELINES", "VALUE_BASELINES", "Test"]
 
 Floats = NDArray[np.float64]
 
@@ -48,7 +50,7 @@ class Test:
     @property
     def churned(self) -> NDArray[np.bool_]:
         """Tell which training rows churned."""
-        return (self.train["outcome_purchase_days"] == 0).to_numpy()
+        return (self.train["outcome_churned"] == 1).to_numpy()
 
 
 def _columns(frame: pd.DataFrame, names: list[str]) -> Floats:
@@ -89,7 +91,8 @@ def _logistic_rfm(test: Test) -> Floats:
 def _mbg_nbd(test: Test) -> Floats:
     """Fit on all that the customers at the date did before it; needs no outcome. A gap is not allowed for."""
     past = history(test.now)
-    return MBGNBD.fit(*past).p_zero(test.horizon, *past)
+    first, last = churn_window(test.project.churn, test.project.outcome)
+    return MBGNBD.fit(*past).p_zero(last - first, *past)
 
 
 def _lightgbm_default(test: Test) -> Floats:
@@ -120,11 +123,29 @@ def _bg_nbd_gamma_gamma(test: Test) -> Floats:
     expected = model.expected_purchases(test.gap + test.horizon, *past)
     if test.gap:
         expected = expected - model.expected_purchases(test.gap, *past)
+    return expected * _each(past[0], mean) * _margin_rate(test)
+
+
+def _each(frequency: Floats, mean: Floats) -> Floats:
+    """Give what a purchase is expected to bring."""
     try:
-        each = GammaGamma.fit(past[0], mean).expected_value(past[0], mean)
+        return GammaGamma.fit(frequency, mean).expected_value(frequency, mean)
     except DataError:  # nobody bought twice: the mean of everybody's purchases is what is left
-        each = np.full(len(mean), float(np.mean(mean)))
-    return expected * each * _margin_rate(test)
+        return np.full(len(mean), float(np.mean(mean)))
+
+
+def _annuity(test: Test) -> Floats:
+    """Carry the naive rate on to the horizon of lifetime value, discounted."""
+    clv, force = test.project.value.clv, np.log1p(convert_rate(test.project.value.clv.annual_rate, DAYS_A_YEAR, 1))
+    days = (1 - discount(clv.horizon_days, clv.annual_rate)) / force if force else clv.horizon_days
+    return _naive_rate(test) / test.horizon * days
+
+
+def _discounted_bg_nbd_gamma_gamma(test: Test) -> Floats:
+    """Add lifetime value up as the literature does: discounted purchases times what each is expected to bring."""
+    past, mean, clv = history(test.now), mean_purchase(test.now), test.project.value.clv
+    purchases = discounted_purchases(BGNBD.fit(*past), clv.horizon_days, clv.annual_rate, *past)
+    return purchases * _each(past[0], mean) * _margin_rate(test)
 
 
 def _margin_rate(test: Test) -> float:
@@ -156,6 +177,10 @@ VALUE_BASELINES: Mapping[str, Callable[[Test], Floats]] = {
     "naive_rate": _naive_rate,
     "bg_nbd_gamma_gamma": _bg_nbd_gamma_gamma,
     "lightgbm_tweedie_default": _lightgbm_tweedie_default,
+}
+CLV_BASELINES: Mapping[str, Callable[[Test], Floats]] = {
+    "naive_annuity": _annuity,
+    "bg_nbd_gamma_gamma": _discounted_bg_nbd_gamma_gamma,
 }
 BASELINES = ("logistic_rfm", "mbg_nbd")
 """The churn baselines that training keeps beside its out-of-time predictions, for the gate."""

@@ -18,16 +18,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.card import model_card
-from tiermodel.config import Features
+from tiermodel.config import Churn, Features, Outcome, Value
 from tiermodel.errors import ModelError, ProjectError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.known import Feature
 from tiermodel.features.peers import Peers
 from tiermodel.models.boosted import Boosted
+from tiermodel.models.chance import Chance
 from tiermodel.models.churn import ChurnModel, at_risk
 from tiermodel.models.inputs import Inputs
+from tiermodel.models.level import Calibration
+from tiermodel.models.lifetime_value import lifetime_value
 from tiermodel.models.linear import Linear
 from tiermodel.models.tier import TierModel
+from tiermodel.models.upgrade import p_upgrade
 from tiermodel.models.value import ValueModel
 from tiermodel.tables.output import plain, writing_folder
 from tiermodel.tiers.assign import FittedScheme
@@ -55,6 +59,8 @@ class Bundle:
     peers: Peers
     typical_rhythm: float
     facts: dict[str, Any]
+    upgrade: Calibration = (0.0, 1.0)
+    prospects: Chance | None = None
 
     @property
     def language(self) -> str:
@@ -62,8 +68,29 @@ class Bundle:
         return str(self.settings["language"])
 
     def at_risk(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
-        """Tell whose churn risk the model knows: buyers, within `churn.active_days` where it was set."""
-        return at_risk(self.settings["churn"]["active_days"], frame)
+        """Tell whose churn risk the model knows: who was at risk by the `churn` that it was trained with."""
+        churn, outcome = (self.settings[name] for name in ("churn", "outcome"))
+        return at_risk(Churn.model_validate(churn), Outcome.model_validate(outcome), frame)
+
+    def lifetime_value(self, buyers: pd.DataFrame, value: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Give buyers' lifetime value, as `value.clv` states it, from their expected value in the outcome window."""
+        outcome = Outcome.model_validate(self.settings["outcome"])
+        return lifetime_value(self.inputs.purchases, self.value_settings.clv, outcome, buyers, value)
+
+    def p_upgrade(self, forecast: NDArray[np.float64], tier: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Give P(rises above `tier` in the outcome window and stays) from the forecast of the tier to come."""
+        return p_upgrade(forecast, tier, self.upgrade)
+
+    def p_conversion(self, frame: pd.DataFrame) -> NDArray[np.float64]:
+        """Give P(first purchase in the outcome window), meant for prospects; NaN without a model of them."""
+        if self.prospects is None or not len(frame):
+            return np.full(len(frame), np.nan)
+        return self.prospects.predict(frame[list(self.prospects.names)].to_numpy(dtype=np.float64))
+
+    @property
+    def value_settings(self) -> Value:
+        """Give what value and lifetime value mean; bundles older than lifetime value have its defaults."""
+        return Value.model_validate(self.settings["value"])
 
     @cached_property
     def features(self) -> dict[str, Feature]:
@@ -83,6 +110,8 @@ class Bundle:
 
     def _files(self) -> dict[str, bytes]:
         texts = {"churn.txt": self.churn.boosted.text, "value.txt": self.value.boosted.text}
+        if (chance := self.prospects) is not None:
+            texts["prospects.txt"] = chance.boosted.text
         texts |= {f"tier_{k}.txt": b.text for k, b in enumerate(self.tier.boosted) if b is not None}
         scheme, trees = _apart(self.scheme.to_dict())
         texts |= trees
@@ -107,6 +136,15 @@ class Bundle:
             "typical_rhythm": self.typical_rhythm,
             "facts": self.facts,
         }
+        if self.upgrade != (0.0, 1.0):
+            data["upgrade"] = self.upgrade
+        if self.prospects is not None:
+            chance = self.prospects
+            data["prospects"] = {
+                "names": chance.names,
+                "linear": chance.linear.to_dict(),
+                "calibration": chance.calibration,
+            }
         files = {name: text.encode() for name, text in texts.items()}
         card = model_card(self.name, self.settings, self.facts, self.features, self.scheme)
         files |= {_JSON: _dump(data), _CARD: card.encode()}
@@ -220,7 +258,18 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
         peers=Peers(**data["peers"]),
         typical_rhythm=data["typical_rhythm"],
         facts=data["facts"],
+        upgrade=tuple(data.get("upgrade", (0.0, 1.0))),
+        prospects=_prospects(data.get("prospects"), files),
     )
+
+
+def _prospects(data: Mapping[str, Any] | None, files: Mapping[str, bytes]) -> Chance | None:
+    """Read a model that a bundle need not have: there may be no prospects, and older ones had none."""
+    if data is None:
+        return None
+    names = tuple(data["names"])
+    trees = Boosted(names, files["prospects.txt"].decode())
+    return Chance(names, Linear(**data["linear"]), trees, tuple(data["calibration"]))
 
 
 def _dump(data: Any) -> bytes:

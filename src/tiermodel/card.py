@@ -20,7 +20,7 @@ __all__ = ["model_card", "number"]
 
 _YEAR_DAYS = 365
 _SLACK = 0.01
-_TARGETS = ("churn", "value", "tier")
+_TARGETS = ("churn", "value", "tier", "upgrade", "prospects")
 _CELLS = ("rate", "mean_risk", "log_loss", "ece", "ece_by_chance", "value_mean", "expected_mean")
 _BY = {
     "zh": {"purchase_days": "购买天数", "tenure_days": "首次购买至今天数", "tier": "等级"},
@@ -83,6 +83,8 @@ def _in_language(
         by_group.setdefault(feature.group, []).append(feature.name)
     return templates.get_template(f"card.{language}.md.j2").render(
         name=name,
+        number=number,
+        churn_zh=_churn_in_chinese(settings),
         facts=facts,
         settings=settings,
         scheme=scheme.scheme,
@@ -97,6 +99,17 @@ def _in_language(
         fewest=FEWEST,
         limits=list(_limits(facts, language)),
     )
+
+
+def _churn_in_chinese(settings: Mapping[str, Any]) -> str:
+    """Say what churn means; in English the facts do."""
+    churn, outcome = settings["churn"], settings["outcome"]
+    gap = outcome["gap_days"] if churn["gap_days"] is None else churn["gap_days"]
+    days = churn["horizon_days"] or outcome["horizon_days"]
+    window = f"某日{f'之后间隔 {gap} 天起' if gap else '起'} {days} 天内"
+    renewal, active = churn["contract_renewal_days"], churn["active_days"]
+    what = f"{window}不再购买" if renewal is None else f"合同在{window}到期、且到期后 {renewal} 天内未续"
+    return what + ("" if active is None else f"（仅限此前 {active} 天内有购买的客户）")
 
 
 def _figures(facts: Mapping[str, Any]) -> dict[str, list[str]]:

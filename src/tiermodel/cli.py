@@ -73,7 +73,7 @@ def demo(out: Path) -> None:
 
     with _progress() as say:
         done = run_demo(out, say)
-    _churn_table(done.backtest["churn"])
+    _chance_table("Churn", done.backtest["churn"])
     _value_table(done.backtest["value"])
     _tier_table(done.tiers)
     _files(done.files)
@@ -167,11 +167,15 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
     if as_json:
         click.echo(_dump(done.results))
         return
-    _churn_table(done.results["churn"])
+    _chance_table("Churn", done.results["churn"])
     _value_table(done.results["value"])
     latest = done.results["dates"][-1]
     _table(f"For whom, {latest}", [row for row in done.results["slices"] if row["as_of"] == latest])
     _table("With less history", done.results["learning_curve"])
+    if done.results["clv"]:
+        _table("Lifetime value, discounted, against what came", done.results["clv"])
+    _chance_table("Upgrades that stay", done.results["upgrade"])
+    _chance_table("Conversion of prospects", done.results["prospects"])
     _scheme_table(done.results["tiers"])
     _table("tiermodel minus baseline, 95 % interval", done.results["comparisons"])
     click.echo("\n".join(tier_verdict(done.results["comparisons"])))
@@ -505,9 +509,10 @@ def _accounts_as_data(accounts: Mapping[str, Accounting]) -> dict[str, Any]:
     return {"account": vars(accounts["transactions"]), "accounts": {name: vars(a) for name, a in accounts.items()}}
 
 
-def _churn_table(rows: Sequence[Mapping[str, Any]]) -> None:
+def _chance_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     keys = ("model", "as_of", "n", "rate", "auc", "average_precision", "log_loss", "brier", "ece", "ece_by_chance")
-    _table("Churn, out of time", [{k: row[k] for k in keys} for row in rows])
+    if rows:
+        _table(f"{title}, out of time", [{k: row[k] for k in keys} for row in rows])
 
 
 def _value_table(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -32,8 +32,12 @@ from tiermodel.errors import ProjectError
 from tiermodel.yaml_source import Loc, YamlSource, shown
 
 __all__ = [
+    "Churn",
     "FeatureGroup",
+    "LifetimeValue",
+    "Outcome",
     "Project",
+    "Value",
     "load_project",
     "project_digest",
 ]
@@ -138,15 +142,39 @@ class Panel(Section):
 
 
 class Churn(Section):
-    """Say who can churn: customers with a purchase in the last `active_days` days (all buyers where it is not set)."""
+    """Say who can churn, when, and how it is told.
+
+    At risk are buyers, where `active_days` is set those with a purchase in the last so many days. Churned is who does
+    not buy in the window, which is that of `outcome` where `horizon_days` and `gap_days` are not set here.
+
+    With `contract_renewal_days`, at risk are only buyers whose contract ends in the window, as known at the date, and
+    churned is who within so many days from that end on neither buys nor has a later end of contract.
+    """
 
     active_days: _Days | None = None
+    horizon_days: _Days | None = None
+    gap_days: Annotated[int, Field(strict=True, ge=0, le=3660)] | None = None
+    contract_renewal_days: _Days | None = None
+
+
+class LifetimeValue(Section):
+    """State how far ahead, in days, lifetime value adds up, and the annual rate (0.1 = 10 %) at which it discounts."""
+
+    horizon_days: _Days
+    annual_rate: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 
 
 class Value(Section):
-    """Choose what is predicted: the amount, or the margin where `cost` is mapped."""
+    """Choose what is predicted: the amount, or the margin where `cost` is mapped; and what lifetime value means."""
 
     measure: Literal["amount", "margin"] = "amount"
+    clv: LifetimeValue = LifetimeValue(horizon_days=365, annual_rate=0.1)
+
+
+class Upgrade(Section):
+    """Say how long after the outcome window a customer must still be in a higher tier for the rise to count."""
+
+    stay_days: _Days = 30
 
 
 class Backtest(Section):
@@ -188,6 +216,7 @@ class Project(Section):
     models: Models = Models()
     churn: Churn = Churn()
     value: Value = Value()
+    upgrade: Upgrade = Upgrade()
     backtest: Backtest = Backtest()
     tracking: Tracking = Tracking()
     seed: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)] = 7
@@ -222,6 +251,19 @@ class Project(Section):
         data = info.data.get("data")
         if value.measure == "margin" and data is not None and data.transactions.columns.cost is None:
             raise ValueError("measure: margin needs data.transactions.columns.cost; map it, or write measure: amount")
+        return value
+
+    @field_validator("churn")
+    @classmethod
+    def _contracts_are_known(cls, value: Churn, info: ValidationInfo) -> Churn:
+        data = info.data.get("data")
+        mapped = data.customers.columns if data is not None and data.customers is not None else None
+        known = mapped is not None and mapped.contract_end is not None and mapped.valid_from is not None
+        if data is not None and value.contract_renewal_days is not None and not known:
+            raise ValueError(
+                "contract_renewal_days needs data.customers.columns.contract_end and valid_from: without the day from "
+                "which each end was known, an end moved on renewal would tell the past who renewed; map both"
+            )
         return value
 
     @field_validator("features")

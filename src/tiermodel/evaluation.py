@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tiermodel.baselines import BASELINES
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
+from tiermodel.features.outcome import churn_question
 from tiermodel.figures import Pen, concentration, save_png
 from tiermodel.figures_model import gains, importance, input_names, reliability, residuals
 from tiermodel.models import churn, value
@@ -60,11 +61,12 @@ def evaluation_table(project: Project, later: Mapping[str, pd.DataFrame]) -> pd.
     The columns are `EVALUATION`, `BASELINES` and `MEMBERS`, NaN where a frame of `later` lacks one.
     """
     span = f"the {project.outcome.horizon_days} days that follow a gap of {project.outcome.gap_days} days"
-    active = project.churn.active_days
     questions = {
-        "churn": f"no purchase in {span}" + ("" if active is None else f", customers of the last {active} days"),
+        "churn": churn_question(project),
         "value": f"{project.value.measure} in {span}",
         "tier": f"tier after {span}",
+        "upgrade": f"in a higher tier after {span}, and {project.upgrade.stay_days} days later",
+        "prospects": f"first purchase in {span}",
     }
     filled = {target: frame.sort_values(["as_of", "customer_id"]) for target, frame in later.items() if len(frame)}
     ids = sorted(set().union(*(frame["customer_id"] for frame in filled.values())))
@@ -102,7 +104,7 @@ def judged(later: Mapping[str, pd.DataFrame]) -> Iterator[Judged]:
 
 
 def _metrics(target: str, actual: Floats, predicted: Floats) -> dict[str, float]:
-    if target == "churn":
+    if target in {"churn", "upgrade", "prospects"}:
         return churn_metrics(actual, predicted)
     if target == "value":
         return value_metrics(actual, predicted)

@@ -38,7 +38,7 @@ def learning_curve(
         rows = panel[panel["as_of"].isin([pd.Timestamp(d) for d in dates])].reset_index(drop=True)
         churn, value = bundle.churn, bundle.value
         if count < whole:
-            x = panel_matrix(rows, bundle.inputs.names, bundle.inputs.horizon)
+            x = panel_matrix(rows, bundle.inputs.names, bundle.inputs.horizons)
             try:
                 churn, _ = fit_churn(project, rows, x, names, (ahead, x_now[exposed]))
                 value, _ = fit_value(project, rows, x, names, (ahead, x_now))
@@ -56,7 +56,7 @@ def _figures(
     churn: ChurnModel,
     value: ValueModel,
 ) -> dict[str, float]:
-    churned = (customers["outcome_purchase_days"] == 0).to_numpy()[exposed]
-    risk = churn_metrics(churned.astype(np.float64), churn.predict(x[exposed]))
+    churned = customers["outcome_churned"].to_numpy(dtype=np.float64)[exposed]
+    risk = churn_metrics(churned, churn.predict(x[exposed]))
     worth = value_metrics(customers["outcome_value"].to_numpy(), value.predict(x))
     return {name: risk[name] for name in ("log_loss", "auc", "ece")} | {name: worth[name] for name in ("gini", "mae")}

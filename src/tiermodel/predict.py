@@ -146,10 +146,11 @@ class _Scoring:
 
 def _refuse_other_meaning(project: Project, bundle: Bundle) -> None:
     now = project.model_dump(mode="json")
+    then = {**bundle.settings, "value": bundle.value_settings.model_dump(mode="json")}
     for key in ("timezone", "currency", "value"):
-        if now[key] != bundle.settings[key]:
+        if now[key] != then[key]:
             raise ModelError(
-                f"the bundle {bundle.version} was trained with {key}: {bundle.settings[key]}, "
+                f"the bundle {bundle.version} was trained with {key}: {then[key]}, "
                 f"the project says {now[key]}; train again, or correct the project"
             )
 
@@ -165,7 +166,8 @@ def score_schema(bundle: Bundle) -> pa.Schema:
         ("segment", words), ("lifecycle_stage", words), ("loyalty_stage", words),
         ("churn_risk", pa.float64()), ("risk_band", words),
         ("expected_value", pa.float64()), ("expected_value_low", pa.float64()), ("expected_value_high", pa.float64()),
-        ("potential", pa.float64()), ("upgrade_potential", pa.float64()),
+        ("clv", pa.float64()),
+        ("potential", pa.float64()), ("upgrade_potential", pa.float64()), ("p_conversion", pa.float64()),
         ("reason_1", words), ("reason_2", words), ("reason_3", words),
         ("policy", words), ("scheme_version", words), ("model_version", words),
     ])  # fmt: skip
@@ -192,6 +194,11 @@ def predict(
     churn = np.where(bundle.at_risk(frame), bundle.churn.predict(x), np.nan)  # who never bought cannot churn
     value = np.where(bought, bundle.value.predict(x), np.nan)  # nor has shown what a purchase is worth
     value_low, value_high = bundle.value.interval(value)
+    clv = np.full(len(frame), np.nan)
+    if bought.any():
+        clv[bought] = bundle.lifetime_value(frame[bought], value[bought])
+    upgrade = np.where(bought, bundle.p_upgrade(probabilities, tier), np.nan)
+    conversion = np.where(bought, np.nan, bundle.p_conversion(frame))  # of those who have not bought yet
     lifecycle, loyalty = ladder_stages(frame, bundle.typical_rhythm)
     reasons, words = grading.reasons(bundle.scheme, frame, bundle.features, bundle.language)
     moved = np.where(np.isnan(before), 3, np.sign(tier - np.nan_to_num(before)) + 1).astype(np.int64)
@@ -223,8 +230,10 @@ def predict(
         "expected_value": np.round(value, 4),
         "expected_value_low": np.round(value_low, 4),
         "expected_value_high": np.round(value_high, 4),
+        "clv": np.round(clv, 4),
         "potential": np.round(np.where(bought, bundle.peers.headroom(frame), np.nan), 4),
-        "upgrade_potential": np.round(np.where(bought, _above(probabilities, tier), np.nan), _DECIMALS),
+        "upgrade_potential": np.round(upgrade, _DECIMALS),
+        "p_conversion": np.round(conversion, _DECIMALS),
         **{f"reason_{k + 1}": _words(reasons[:, k], words) for k in range(reasons.shape[1])},
         "policy": _words(tier, [level.policy for level in levels.levels]),
         "scheme_version": _words(np.zeros(len(frame), dtype=np.int64), [bundle.scheme_version]),
@@ -264,11 +273,6 @@ def _numbers(name: str, column: pd.Series) -> NDArray[np.float64]:
     if bad.size:
         raise DataError(f"feature {name!r} is infinite in {bad.size} rows, first at position {bad[0]}: build it again")
     return values
-
-
-def _above(probabilities: NDArray[np.float64], tier: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Give P(a higher tier one outcome window later than the present one)."""
-    return (probabilities * (np.arange(probabilities.shape[1]) > tier[:, None])).sum(axis=1)
 
 
 def _names(words: Mapping[str, str], zh: bool) -> list[str]:

@@ -22,13 +22,13 @@ from tiermodel.engines.chosen import open_history
 from tiermodel.errors import DataError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.known import columns_of
-from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
+from tiermodel.features.outcome import OUTCOME_COLUMNS, churn_question, outcome_span
 from tiermodel.features.panel import KEYS, Tally, build_panel, feature_names, one_date, snapshot_dates
 from tiermodel.features.peers import fit_peers
 from tiermodel.models.canary import refuse_leaks
 from tiermodel.models.churn import at_risk, fit_churn
 from tiermodel.models.contributions import importance
-from tiermodel.models.inputs import fit_inputs, panel_matrix
+from tiermodel.models.inputs import Horizons, fit_inputs, panel_matrix
 from tiermodel.models.metrics import (
     auc,
     churn_metrics,
@@ -38,8 +38,10 @@ from tiermodel.models.metrics import (
     quadratic_weighted_kappa,
     value_metrics,
 )
+from tiermodel.models.prospects import fit_prospects
 from tiermodel.models.slices import groups, interval, slice_figures
 from tiermodel.models.tier import fit_tier, future_levels
+from tiermodel.models.upgrade import fit_upgrade, stayed_above
 from tiermodel.models.value import fit_value
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
@@ -55,6 +57,9 @@ __all__ = ["SEGMENTS", "Trained", "fit_bundle", "train", "training_dates"]
 SEGMENTS = 5
 _DRAWN_ROWS = 3_000_000
 _PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
+_SETTINGS = {
+    "language", "currency", "timezone", "contact", "features", "outcome", "panel", "churn", "value", "upgrade",
+}  # fmt: skip
 Say = Callable[[str], None]
 
 
@@ -69,7 +74,7 @@ class Trained:
 
 def training_dates(project: Project, as_of: date, first_day: date) -> tuple[date, ...]:
     """List the snapshot dates whose outcome is fully observed before `as_of`; `DataError` where there is none."""
-    span = timedelta(outcome_span(project.outcome))
+    span = timedelta(outcome_span(project))
     dates = snapshot_dates(project, as_of - span, first_day)
     if not dates:
         raise DataError(
@@ -80,10 +85,10 @@ def training_dates(project: Project, as_of: date, first_day: date) -> tuple[date
 
 
 def panel_dates(project: Project, as_of: date, first_day: date) -> set[date]:
-    """List every date that fitting needs: training dates, those where their customers ended up, and `as_of` itself."""
-    span = timedelta(outcome_span(project.outcome))
+    """List every date that fitting needs: training dates, those where customers ended up and stayed, and `as_of`."""
+    span, stay = timedelta(outcome_span(project)), timedelta(project.upgrade.stay_days)
     dates = training_dates(project, as_of, first_day)
-    return {*dates, *(d + span for d in dates), as_of}
+    return {*dates, *(d + span for d in dates), *(d + span + stay for d in dates if d + span + stay <= as_of), as_of}
 
 
 def train(
@@ -131,11 +136,11 @@ def fit_bundle(
     Rows dated after `as_of` are left aside, and so are outcomes that end after it. Models learn from the dates in
     `trained_on`; other dates tell where customers ended up.
     """
-    span = outcome_span(project.outcome)
+    span = outcome_span(project)
     now = pd.Timestamp(as_of)
     panel = panel[panel["as_of"] <= now].reset_index(drop=True)
     unknown = (panel["as_of"] + pd.Timedelta(days=span) > now) | panel["outcome_purchase_days"].isna()
-    panel.loc[unknown, ["outcome_purchase_days", "outcome_value"]] = np.nan
+    panel.loc[unknown, list(OUTCOME_COLUMNS)] = np.nan
     snapshot = panel[panel["as_of"] == now]
     learned = ~unknown & panel["as_of"].isin([pd.Timestamp(day) for day in trained_on])
     history = panel[learned]
@@ -145,20 +150,27 @@ def fit_bundle(
     level, _ = scheme.assign(panel)
     label = getattr(scheme.scheme, "kept_out", None)  # what the business said must not be what the models read
     names = tuple(name for name in feature_names(panel) if name != label)
-    inputs = fit_inputs(snapshot, names, project.outcome.horizon_days)
-    x = panel_matrix(history, names, project.outcome.horizon_days)
+    horizons = Horizons.of(project)
+    inputs = fit_inputs(snapshot, names, horizons)
+    x = panel_matrix(history, names, horizons)
     refuse_leaks(history, x, inputs.all_names)
     say("fitting churn risk")
     buyers = snapshot[snapshot["days_since_last"].notna()]
-    exposed = snapshot[at_risk(project.churn.active_days, snapshot)]
+    exposed = snapshot[at_risk(project.churn, project.outcome, snapshot)]
     churn, churn_later = fit_churn(project, history, x, inputs.all_names, (now, inputs.matrix(exposed)))
     say("fitting value")
     value, value_later = fit_value(project, history, x, inputs.all_names, (now, inputs.matrix(buyers)))
     say("fitting the future tier")
     future = future_levels(panel, level, span)[learned.to_numpy()]
     tier, tier_later = fit_tier(project, history, x, inputs.all_names, future, len(scheme.scheme.levels))
+    say("fitting upgrades and the conversion of prospects")
+    rose = stayed_above(project, panel, level)[learned.to_numpy()]
+    then = level[learned.to_numpy()]
+    upgrade, upgrade_later = fit_upgrade(project, history, x, inputs.all_names, then, future, rose)
+    prospects, prospects_later = fit_prospects(project, history, names)
     churn_later = _beside(project, history, churn_later, scheme)
     later = {"churn": churn_later, "value": value_later, "tier": tier_later}
+    later |= {"upgrade": upgrade_later, "prospects": prospects_later}
     bundle = Bundle(
         name=project.name,
         settings=_settings(project, label),
@@ -174,17 +186,19 @@ def fit_bundle(
         facts=_facts(project, history, snapshot, as_of, later)
         | beside_rules(scheme, snapshot, project)
         | {
-            "slices": _slices(history, level[learned.to_numpy()], scheme, later),
+            "slices": _slices(history, then, scheme, later),
             "importance": importance(churn, value, inputs.matrix(exposed), inputs.matrix(buyers)),
+            "upgrades_not_yet_known": int(np.isnan(rose).sum()),
         },
+        upgrade=upgrade,
+        prospects=prospects,
     )
     return bundle, later
 
 
 def _settings(project: Project, label: str | None) -> dict[str, Any]:
     """Keep what a score depends on, or its card tells; new customers need neither label nor audited attributes."""
-    kept = {"language", "currency", "timezone", "contact", "features", "outcome", "panel", "churn", "value"}
-    settings = project.model_dump(mode="json", include=kept, exclude={"features": {"audited"}})
+    settings = project.model_dump(mode="json", include=_SETTINGS, exclude={"features": {"audited"}})
     attributes = [name for name in settings["features"]["attributes"] if f"attribute_{name}" != label]
     return {**settings, "features": {**settings["features"], "attributes": attributes}}
 
@@ -205,8 +219,8 @@ def _slices(
 
 def _beside(project: Project, history: pd.DataFrame, later: pd.DataFrame, scheme: FittedScheme) -> pd.DataFrame:
     """Add what simple baselines, trained on the same earlier rows, predict for the churn model's out-of-time rows."""
-    risky = history[at_risk(project.churn.active_days, history)]
-    span = pd.Timedelta(days=outcome_span(project.outcome))
+    risky = history[at_risk(project.churn, project.outcome, history)]
+    span = pd.Timedelta(days=outcome_span(project))
     columns: dict[str, list[pd.Series]] = {name: [] for name in BASELINES}
     for day in later["as_of"].unique():
         now = risky[risky["as_of"] == day].drop(columns=list(OUTCOME_COLUMNS))
@@ -231,6 +245,9 @@ def _facts(
     measured: dict[str, dict[str, float]] = {}
     if len(churn):
         measured["churn"] = churn_metrics(churn["actual"].to_numpy(), churn["predicted"].to_numpy())
+    for target in ("upgrade", "prospects"):
+        if len(frame := later[target]):
+            measured[target] = churn_metrics(frame["actual"].to_numpy(), frame["predicted"].to_numpy())
     if len(value):
         measured["value"] = value_metrics(value["actual"].to_numpy(), value["predicted"].to_numpy())
     if len(tier):
@@ -246,6 +263,8 @@ def _facts(
         "snapshots": len(dates),
         "customers": len(snapshot),
         "history_days": int(np.nanmax(snapshot["days_since_first"].to_numpy(dtype=np.float64), initial=0.0)),
+        "churn_means": churn_question(project),
+        "customers_at_risk": int(at_risk(project.churn, project.outcome, snapshot).sum()),
         "training_rows": len(history),
         "project_digest": project_digest(project),
         "panel_digest": _panel_digest(history, snapshot),

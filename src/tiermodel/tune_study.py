@@ -125,10 +125,10 @@ class Search:
     ) -> Search:
         """Split the panel and find the study of this project and these rows, or begin it."""
         judge = panel["as_of"].max()
-        searched = (panel["as_of"] + pd.Timedelta(days=outcome_span(project.outcome)) <= judge).to_numpy()
+        searched = (panel["as_of"] + pd.Timedelta(days=outcome_span(project)) <= judge).to_numpy()
         rows, seen = panel[searched].reset_index(drop=True), x[searched]
         if target == "churn":
-            judged = (panel["as_of"] == judge).to_numpy() & at_risk(project.churn.active_days, panel)
+            judged = (panel["as_of"] == judge).to_numpy() & at_risk(project.churn, project.outcome, panel)
         else:
             judged = ((panel["as_of"] == judge) & panel["days_since_last"].notna()).to_numpy()
         digest = hashlib.sha256(project_digest(project).encode() + version("tiermodel").encode())
@@ -197,7 +197,7 @@ class Search:
         """Give the error on the later ones of the earlier dates, each at its exact level, which no setting decides."""
         _, later = self._fit(project, self.last_x[:0])
         if not len(later):
-            span = outcome_span(project.outcome)
+            span = outcome_span(project)
             raise DataError(
                 f"tuning needs a date to test on before {self.last['as_of'].iloc[0].date()}, which judges: bring "
                 f"{span} days more of history, or shorten outcome.horizon_days"
@@ -225,7 +225,7 @@ class Search:
 
 
 def _actual(target: Target, rows: pd.DataFrame) -> Floats:
-    column = rows["outcome_purchase_days"] == 0 if target == "churn" else rows["outcome_value"]
+    column = rows["outcome_churned"] if target == "churn" else rows["outcome_value"]
     return np.asarray(column, dtype=np.float64)
 
 

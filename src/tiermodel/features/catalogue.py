@@ -26,9 +26,9 @@ CATALOGUE: tuple[Feature, ...] = (*PURCHASES, *CONTACTS)
 CORE = frozenset({
     "days_since_last", "order_count_{w}d", "order_count_total", "net_amount_{w}d", "net_amount_total",
     "order_amount_mean", "days_since_first", "purchase_days_{w}d", "purchase_days_total", "gap_days_mean",
-    "gap_days_max", "active_share",
+    "gap_days_max", "active_share", "contract_days_left",
 })  # fmt: skip
-"""Built whatever groups are chosen: schemes, ladders, segments and the buy-till-you-die models stand on them."""
+"""Built whatever groups are chosen: schemes, ladders, segments, churn and the buy-till-you-die models stand on them."""
 
 
 def expand(features: Features, columns: Iterable[str]) -> tuple[Feature, ...]:

@@ -2,38 +2,104 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tiermodel.config import Outcome
+from tiermodel.config import Churn, Outcome, Project
 from tiermodel.features.stream import Chunk, Request
+from tiermodel.tables.kinds import KINDS
 
-__all__ = ["OUTCOME_COLUMNS", "outcome_columns", "outcome_requests", "outcome_span"]
+__all__ = ["OUTCOME_COLUMNS", "churn_question", "churn_window", "outcome_columns", "outcome_requests", "outcome_span"]
 
-OUTCOME_COLUMNS = ("outcome_purchase_days", "outcome_value")
-"""Days with a purchase, and the amount or margin in currency units, in the window; NaN where not fully observed."""
+OUTCOME_COLUMNS = ("outcome_purchase_days", "outcome_value", "outcome_churned")
+"""Days with a purchase, and the amount or margin in currency units, in the window; whether the customer churned (0, 1)
+by the definition of `churn`, NaN where no contract ends in its window. All are NaN where not fully observed."""
+
+Floats = NDArray[np.float64]
 
 
-def outcome_span(outcome: Outcome) -> int:
-    """Count the days from a date to the end of its outcome window.
+def churn_window(churn: Churn, outcome: Outcome) -> tuple[int, int]:
+    """Give the first day of the churn window and the day after its last, counted from the date.
 
-    >>> outcome_span(Outcome(horizon_days=90, gap_days=7))
+    >>> churn_window(Churn(horizon_days=30), Outcome(horizon_days=90, gap_days=7))
+    (7, 37)
+    """
+    gap = outcome.gap_days if churn.gap_days is None else churn.gap_days
+    return gap, gap + (churn.horizon_days or outcome.horizon_days)
+
+
+def churn_question(project: Project) -> str:
+    """Say in words what churn means in a project, and of whom it is asked."""
+    churn = project.churn
+    first, last = churn_window(churn, project.outcome)
+    span = f"the {last - first} days that follow a gap of {first} days"
+    asked = f"no purchase in {span}"
+    if churn.contract_renewal_days is not None:
+        asked = f"no renewal within {churn.contract_renewal_days} days of contracts that end in {span}"
+    return asked + ("" if churn.active_days is None else f", customers of the last {churn.active_days} days")
+
+
+def outcome_span(project: Project) -> int:
+    """Count the days from a date until everything that is asked of its outcome is over.
+
+    >>> outcome_span(Project.model_construct(outcome=Outcome(horizon_days=90, gap_days=7), churn=Churn()))
     97
     """
-    return outcome.gap_days + outcome.horizon_days
+    outcome, churn = project.outcome, project.churn
+    judged = churn_window(churn, outcome)[1] + (churn.contract_renewal_days or 0)
+    return max(outcome.gap_days + outcome.horizon_days, judged)
 
 
-def outcome_requests(outcome: Outcome, measure: Literal["amount", "margin"]) -> tuple[Request, Request]:
-    """Ask for days with a purchase, and value, in the window [as_of + gap, as_of + gap + horizon)."""
-    value = "net_amount" if measure == "amount" else "margin"
-    start, end = outcome.gap_days, outcome_span(outcome)
-    return Request("purchase_days", start, end), Request(value, start, end)
+def outcome_requests(project: Project) -> tuple[Request, Request, Request]:
+    """Ask for days with a purchase, and value, in the outcome window, and for days with a purchase in that of churn."""
+    outcome, churn = project.outcome, project.churn
+    value = "net_amount" if project.value.measure == "amount" else "margin"
+    start, end = outcome.gap_days, outcome.gap_days + outcome.horizon_days
+    first, last = churn_window(churn, outcome)
+    judged = last + (churn.contract_renewal_days or 0)
+    return Request("purchase_days", start, end), Request(value, start, end), Request("purchase_days", first, judged)
 
 
-def outcome_columns(chunk: Chunk, outcome: Outcome, data_end: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Read purchase days and value, the last two sums of the chunk; a window that ends after the data is no outcome."""
-    observed = chunk.as_of + outcome_span(outcome) <= data_end
-    days, value = np.where(observed, chunk.sums[-2:], np.nan)
-    return days, value
+def outcome_columns(
+    project: Project, chunk: Chunk, sums: Mapping[Request, Floats], table: pa.Table, contract_end: Floats | None
+) -> tuple[Floats, ...]:
+    """Give `OUTCOME_COLUMNS` of a chunk of `table`, observed or not.
+
+    `sums` are those of the chunk, `contract_end` the days on which contracts end as known at each date.
+    """
+    days, value, kept = (sums[request] for request in outcome_requests(project))
+    if project.churn.contract_renewal_days is None or contract_end is None:
+        return days, value, (kept == 0).astype(np.float64)
+    return days, value, _not_renewed(project, chunk, table, contract_end)
+
+
+def _not_renewed(project: Project, chunk: Chunk, table: pa.Table, contract_end: Floats) -> Floats:
+    """Tell whose contract ended in the churn window and was not renewed; NaN where none ended there.
+
+    Renewed is who buys within `contract_renewal_days` from the end on, or of whom a later end is known by then.
+    """
+    first, last = churn_window(project.churn, project.outcome)
+    left = contract_end - chunk.as_of
+    ends = (left >= first) & (left < last)
+    churned = np.full(len(left), np.nan)
+    customer, end = chunk.customer[ends], contract_end[ends].astype(np.int64)
+    judged = end + int(project.churn.contract_renewal_days or 0)
+    key = np.asarray(pc.fill_null(table.column("customer_id").combine_chunks().dictionary_encode().indices, 0))
+    day, kind = (table.column(name).to_numpy() for name in ("day", "kind"))
+    place = _place(key, day)  # rows come sorted by customer and day
+    bought = place[(kind == KINDS["transaction"]) & (table.column("amount").to_numpy() >= 0)]
+    profile = np.flatnonzero(kind == KINDS["profile"])
+    renewed = np.searchsorted(bought, _place(customer, judged)) > np.searchsorted(bought, _place(customer, end))
+    latest = np.searchsorted(place[profile], _place(customer, judged)) - 1  # not before the row that told the end
+    renewed |= table.column("contract_end").to_numpy()[profile[latest]] > end
+    churned[ends] = ~renewed
+    return churned
+
+
+def _place(customer: NDArray[np.int64], day: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give every customer's day a number, so that they sort by customer, then day (which fits 32 bits)."""
+    return customer.astype(np.int64) * 2**33 + day

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,8 +22,8 @@ from tiermodel.engines.duckdb import rows_from, sorted_again
 from tiermodel.errors import DataError, EmptyInputError, ProjectError
 from tiermodel.features.catalogue import AUDITED, expand, left_out
 from tiermodel.features.known import Feature, known_from, needs_of
-from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_columns, outcome_requests
-from tiermodel.features.stream import UNSORTED, Chunk, Plan, walk, whole_customers
+from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_columns, outcome_requests, outcome_span
+from tiermodel.features.stream import UNSORTED, Chunk, Latest, Plan, walk, whole_customers
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import EPOCH, History, history_columns, project_key
 from tiermodel.tables.kinds import KINDS, MAIN_KINDS, RowCounts
@@ -159,7 +160,7 @@ class Snapshots:
         if future:
             raise ValueError(f"features may not look past their date: {future[:3]}")
         if self.with_outcome:
-            asked += outcome_requests(self.project.outcome, self.project.value.measure)
+            asked = tuple(dict.fromkeys((*asked, *outcome_requests(self.project))))
         if not self.dates:
             raise ProjectError("there is no date to build a snapshot for; give one or more, such as 2017-11-30")
         return Plan(tuple((d - EPOCH).days for d in sorted(set(self.dates))), asked, latest)
@@ -175,13 +176,18 @@ class Snapshots:
         plan, features, schema = self.plan, self.features, self.schema
         data_end = (self.data_end - EPOCH).days
         named = partial(public_ids, key=self.key)
+        contracts = Latest("profile", "contract_end") in plan.latest
 
         def one(table: pa.Table) -> tuple[Chunk, pa.RecordBatch]:
             chunk = walk(table, plan, named)
             known = known_from(chunk, plan)
             numbers = [f.compute(known) for f in features]
             if self.with_outcome:
-                numbers += outcome_columns(chunk, self.project.outcome, data_end)
+                sums = dict(zip(plan.requests, chunk.sums, strict=True))
+                ends = known.latest("profile", "contract_end") if contracts else None
+                observed = chunk.as_of + outcome_span(self.project) <= data_end
+                followed = outcome_columns(self.project, chunk, sums, table, ends)
+                numbers += [np.where(observed, column, np.nan) for column in followed]
             ids = named(chunk.customers).take(pa.array(chunk.customer))
             arrays = [ids, pa.array(chunk.as_of).cast(pa.date32()), *(pa.array(n) for n in numbers)]
             return chunk, pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -6,32 +6,33 @@ rate λ ~ Gamma(r, α) and after a purchase leaves for ever with probability p ~
 Lee 2005) lets a customer leave after repeat purchases only, so a one-order customer is alive with certainty; MBG/NBD
 (Batislam, Denizel and Filiztekin 2007) adds the first purchase. That one chance to leave is all they differ in.
 
-Fits are maximum likelihood with analytic gradients over distinct (frequency, recency, age) cells, in log-parameters,
-time and amount in units of their mean. Two devices keep a fit finite where the data say nothing about a parameter (only
-one-order customers, identical amounts): log-parameters stay within ±9, and a normal prior on them, of standard
-deviation 100 and so too weak to matter where the data speak, breaks ties.
+Fits are maximum likelihood with analytic gradients over the cells of `histories`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from functools import partial
+from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
+from numpy.typing import ArrayLike
 from scipy.special import digamma, expit, gammaln
 
 from tiermodel.errors import DataError
+from tiermodel.models.histories import (
+    LOG_BOUND,
+    Array,
+    Cells,
+    cells_of,
+    check_horizon,
+    checked_history,
+    finite_columns,
+    minimise,
+)
 
 __all__ = ["BGNBD", "MBGNBD", "GammaGamma"]
 
-Array = NDArray[np.float64]
-Loss = Callable[[Array], tuple[float, Array]]
-
-LOG_BOUND = 9.0
-PRIOR_SD = 100.0
 LEAST_Q = 1.1
 NODES = 24
 
@@ -54,11 +55,16 @@ class BGNBD:
     @classmethod
     def fit(cls, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Self:
         """Fit the parameters; raise DataError for rows that are no history."""
-        return cls(*_fit_purchases(_cells(*_history(frequency, recency, age), cls.first_can_be_last)))
+        cells = cells_of(*checked_history(frequency, recency, age))
+        chances = cells.frequency + cls.first_can_be_last
+        bounds = [(-LOG_BOUND, LOG_BOUND)] * 4
+        loss = partial(_purchase_loss, cells=cells, chances=chances)
+        r, alpha, a, b = minimise(loss, np.zeros(4), bounds, cells.customers)
+        return cls(r, alpha * cells.unit, a, b)
 
     def p_alive(self, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
         """Return each customer's probability of not having left by the end of `age`."""
-        return _p_alive(self, *_history(frequency, recency, age))
+        return _p_alive(self, *checked_history(frequency, recency, age))
 
     def p_zero(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
         """Return each customer's probability of no purchase in the next `horizon`.
@@ -67,7 +73,7 @@ class BGNBD:
         part. Given alive, λ is Gamma(r + frequency, α + age), so P(none | alive) = E[exp(-λ horizon)]
         = ((α + age) / (α + age + horizon)) ** (r + frequency), and P(none) = 1 - p_alive (1 - P(none | alive)).
         """
-        return _p_zero(self, horizon, *_history(frequency, recency, age))
+        return _p_zero(self, horizon, *checked_history(frequency, recency, age))
 
     def expected_purchases(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
         """Return each customer's expected number of purchases in the next `horizon`.
@@ -76,7 +82,7 @@ class BGNBD:
         p ~ Beta(a, b + chances to leave) is a Gauss-Jacobi sum, which unlike the published 2F1 form neither overflows
         nor breaks down at a = 1. It agrees with that form to six digits for horizons up to ten times α + age.
         """
-        return _expected_purchases(self, horizon, *_history(frequency, recency, age))
+        return _expected_purchases(self, horizon, *checked_history(frequency, recency, age))
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ class GammaGamma:
     @classmethod
     def fit(cls, frequency: ArrayLike, mean_value: ArrayLike) -> Self:
         """Fit on the customers with frequency and mean value above zero; raise DataError if there is none."""
-        x, m = _columns(frequency=frequency, mean_value=mean_value)
+        x, m = finite_columns(frequency=frequency, mean_value=mean_value)
         used = (x > 0) & (m > 0)
         if not used.any():
             raise DataError(
@@ -120,7 +126,7 @@ class GammaGamma:
         x, m = x[used][order], m[used][order]
         unit = float(m.mean())
         bounds = [(-LOG_BOUND, LOG_BOUND), (np.log(LEAST_Q), LOG_BOUND), (-LOG_BOUND, LOG_BOUND)]
-        p, q, v = _minimise(lambda theta: _amount_loss(theta, x, x * m / unit), np.log([2.0, 3.0, 1.0]), bounds, len(x))
+        p, q, v = minimise(lambda theta: _amount_loss(theta, x, x * m / unit), np.log([2.0, 3.0, 1.0]), bounds, len(x))
         return cls(p, q, v * unit)
 
     def expected_value(self, frequency: ArrayLike, mean_value: ArrayLike) -> Array:
@@ -130,79 +136,15 @@ class GammaGamma:
         return np.asarray(self.p * (self.v + spent) / (self.p * x + self.q - 1))
 
 
-def _columns(**columns: ArrayLike) -> tuple[Array, ...]:
-    arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(values, dtype=np.float64)) for values in columns.values()))
-    for name, values in zip(columns, arrays, strict=True):
-        if not np.isfinite(values).all():
-            at = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise DataError(f"{name}: row {at} is {values[at]}; drop or fill such rows first")
-    return tuple(arrays)
-
-
-def _history(frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> tuple[Array, Array, Array]:
-    x, recent, old = _columns(frequency=frequency, recency=recency, age=age)
-    wrong = (x < 0) | (recent < 0) | (recent > old) | ((x == 0) & (recent > 0))
-    if wrong.any():
-        at = int(np.flatnonzero(wrong)[0])
-        raise DataError(
-            f"row {at}: frequency {x[at]:g}, recency {recent[at]:g}, age {old[at]:g} is no history; "
-            "0 <= recency <= age must hold, and recency is 0 without a repeat purchase"
-        )
-    return x, recent, old
-
-
-class _Cells(NamedTuple):
-    """Distinct histories and their share of customers; `level` points into the distinct frequencies."""
-
-    frequency: Array
-    chances: Array
-    level: NDArray[np.intp]
-    recency: Array
-    age: Array
-    share: Array
-    unit: float
-    customers: int
-
-
-def _cells(frequency: Array, recency: Array, age: Array, first_can_be_last: bool) -> _Cells:
-    if not len(frequency):
-        raise DataError("no customers; a purchase model needs at least one")
-    order = np.lexsort((age, recency, frequency))
-    rows = np.column_stack([frequency, recency, age])[order]
-    first = np.flatnonzero(np.r_[True, (rows[1:] != rows[:-1]).any(axis=1)])
-    levels, level = np.unique(rows[first, 0], return_inverse=True)
-    unit = float(rows[:, 2].mean()) or 1.0
-    share = np.diff(np.r_[first, len(rows)]) / len(rows)
-    recent, old = rows[first, 1] / unit, rows[first, 2] / unit
-    return _Cells(levels, levels + first_can_be_last, level, recent, old, share, unit, len(rows))
-
-
-def _fit_purchases(cells: _Cells) -> tuple[float, float, float, float]:
-    bounds = [(-LOG_BOUND, LOG_BOUND)] * 4
-    r, alpha, a, b = _minimise(lambda theta: _purchase_loss(theta, cells), np.zeros(4), bounds, cells.customers)
-    return r, alpha * cells.unit, a, b
-
-
-def _minimise(loss: Loss, start: Array, bounds: list[tuple[float, float]], customers: int) -> list[float]:
-    precision = 1 / (PRIOR_SD**2 * customers)
-
-    def with_prior(theta: Array) -> tuple[float, Array]:
-        value, gradient = loss(theta)
-        return value + precision * float(np.sum(theta**2)) / 2, gradient + precision * theta
-
-    options = {"ftol": 1e-13, "gtol": 1e-7, "maxiter": 500}
-    result = minimize(with_prior, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return [float(value) for value in np.exp(result.x)]
-
-
-def _purchase_loss(theta: Array, cells: _Cells) -> tuple[float, Array]:
+def _purchase_loss(theta: Array, cells: Cells, chances: Array) -> tuple[float, Array]:
     """Return the mean negative log-likelihood and its gradient by log(r, α, a, b).
 
     L = B(a, b + n) / B(a, b) Γ(r + x) / Γ(r) α^r (α + age)^-(r + x) (1 + odds), where n counts the chances to leave and
     odds = a / (b + n - 1) ((α + age) / (α + recency))^(r + x), 0 if n = 0, are those of having left.
     """
     r, alpha, a, b = np.exp(theta)
-    x, n, level, recency, age, share = cells[:6]
+    x, level, recency, age, share = cells[:5]
+    n = chances
     log_age, log_recency = np.log(alpha + age), np.log(alpha + recency)
     elapsed = log_age - log_recency
     rate = (r + x)[level]
@@ -258,13 +200,13 @@ def _p_alive(model: BGNBD, frequency: Array, recency: Array, age: Array) -> Arra
 
 
 def _p_zero(model: BGNBD, horizon: float, frequency: Array, recency: Array, age: Array) -> Array:
-    _check_horizon(horizon)
+    check_horizon(horizon)
     buys = -np.expm1(-(model.r + frequency) * np.log1p(horizon / (model.alpha + age)))
     return 1 - _p_alive(model, frequency, recency, age) * buys
 
 
 def _expected_purchases(model: BGNBD, horizon: float, frequency: Array, recency: Array, age: Array) -> Array:
-    _check_horizon(horizon)
+    check_horizon(horizon)
     chances, level = np.unique(frequency + model.first_can_be_last, return_inverse=True)
     rate, ahead = model.r + frequency, horizon / (model.alpha + age)
     if_alive = np.zeros(len(frequency))
@@ -272,11 +214,6 @@ def _expected_purchases(model: BGNBD, horizon: float, frequency: Array, recency:
         p = nodes[level]
         if_alive += weights[level] * -np.expm1(-rate * np.log1p(p * ahead)) / p
     return _p_alive(model, frequency, recency, age) * if_alive
-
-
-def _check_horizon(horizon: float) -> None:
-    if not 0 <= horizon < np.inf:
-        raise DataError(f"horizon: {horizon} is not a length of time; give a number from 0 up, in the unit of age")
 
 
 def _beta_quadrature(a: float, b: Array) -> tuple[Array, Array]:

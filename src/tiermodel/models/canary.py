@@ -25,8 +25,8 @@ def refuse_leaks(rows: pd.DataFrame, inputs: NDArray[np.float64], names: list[st
     Rows without an outcome are left aside; fewer than 50 customers of a kind prove nothing. A column that is missing
     for one kind of customer and there for the other leaks as well.
     """
-    known = rows["outcome_purchase_days"].notna().to_numpy()
-    churned = (rows["outcome_purchase_days"] == 0).to_numpy()[known].astype(float)
+    known = rows["outcome_churned"].notna().to_numpy()
+    churned = rows["outcome_churned"].to_numpy(dtype=np.float64)[known]
     value = rows["outcome_value"].to_numpy(dtype=np.float64)[known]
     found = [
         f"{name} ({why})" for name, x in zip(names, inputs[known].T, strict=True) if (why := _leak(x, churned, value))

@@ -1,4 +1,4 @@
-"""Churn risk: the calibrated probability of no purchase in the outcome window.
+"""Churn risk: the calibrated probability of churning as the project defines it, by default no purchase in the window.
 
 Four members are blended on the log-odds scale: a logistic regression on all inputs, a compact one on the few that
 always matter, LightGBM, and what MBG/NBD expects. The weights of the blend and the number of trees are chosen on later
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from tiermodel.config import Project
+from tiermodel.config import Churn, Outcome, Project
 from tiermodel.errors import DataError
-from tiermodel.features.outcome import outcome_span
+from tiermodel.features.outcome import churn_window, outcome_span
 from tiermodel.features.panel import KEYS
 from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted, side_by_side
 from tiermodel.models.folds import rolling_folds
@@ -48,10 +48,14 @@ _PRIOR_ROUNDS = 2
 _EDGE = 1e-6
 
 
-def at_risk(active_days: int | None, frame: pd.DataFrame) -> NDArray[np.bool_]:
-    """Tell who can churn: customers with a purchase, within the last `active_days` where that is set."""
+def at_risk(churn: Churn, outcome: Outcome, frame: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tell who can churn: customers with a purchase, recent and with a contract that ends where `churn` asks for it."""
     since = frame["days_since_last"]
-    return (since.notna() if active_days is None else since <= active_days).to_numpy()
+    exposed = since.notna() if churn.active_days is None else since <= churn.active_days
+    if churn.contract_renewal_days is not None:
+        first, last = churn_window(churn, outcome)
+        exposed &= frame["contract_days_left"].between(first, last, inclusive="left")
+    return exposed.to_numpy()
 
 
 @dataclass(frozen=True)
@@ -106,9 +110,9 @@ def fit_churn(
     snapshot is late enough, and then the prior weights stand. Raises `DataError` with fewer than 20 customers of either
     kind.
     """
-    chosen = at_risk(project.churn.active_days, panel) & panel["outcome_purchase_days"].notna().to_numpy()
+    chosen = at_risk(project.churn, project.outcome, panel) & panel["outcome_churned"].notna().to_numpy()
     rows, x = panel[chosen].reset_index(drop=True), inputs[chosen]
-    churned = (rows["outcome_purchase_days"] == 0).to_numpy()
+    churned = (rows["outcome_churned"] == 1).to_numpy()
     fewest = int(min(churned.sum(), (~churned).sum()))
     if fewest < FEWEST_PER_CLASS:
         raise DataError(
@@ -116,7 +120,7 @@ def fit_churn(
             f"at least {FEWEST_PER_CLASS} that did and {FEWEST_PER_CLASS} that did not are needed: "
             "change outcome.horizon_days or bring more history"
         )
-    span = outcome_span(project.outcome)
+    span = outcome_span(project)
     few = [j for j, name in enumerate(names) if name in COMPACT]
     trees, c = project.models.churn.trees, project.models.churn.logistic_c
     target = {"objective": "binary", **constraints(trees, names, "churn")}

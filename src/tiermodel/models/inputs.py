@@ -9,20 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tiermodel.config import Project
 from tiermodel.errors import DataError
+from tiermodel.features.outcome import churn_window
 from tiermodel.models.btyd import MBGNBD, GammaGamma
 
-__all__ = ["EXPECTED", "Inputs", "fit_inputs", "history", "mean_purchase", "panel_matrix"]
+__all__ = ["EXPECTED", "Horizons", "Inputs", "fit_inputs", "history", "mean_purchase", "panel_matrix"]
 
 Floats = NDArray[np.float64]
 EXPECTED = ("expected_p_zero", "expected_purchases", "expected_spend")
-"""P(no purchase), purchase days and spend that MBG/NBD and Gamma-Gamma expect over the horizon."""
+"""P(no purchase), purchase days and spend that MBG/NBD and Gamma-Gamma expect over their horizons."""
 
 
 def history(frame: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
@@ -37,12 +39,25 @@ def mean_purchase(frame: pd.DataFrame) -> Floats:
     return (frame["net_amount_total"] / frame["purchase_days_total"]).to_numpy(dtype=np.float64)
 
 
+class Horizons(NamedTuple):
+    """Hold how many days ahead purchases and spend are expected, and silence."""
+
+    purchases: int
+    silence: int
+
+    @classmethod
+    def of(cls, project: Project) -> Self:
+        """Take the horizon of the outcome for the first, that of churn for the second."""
+        first, last = churn_window(project.churn, project.outcome)
+        return cls(project.outcome.horizon_days, last - first)
+
+
 @dataclass(frozen=True)
 class Inputs:
-    """Hold the features' names, the horizon in days, and frozen parameters (no Gamma-Gamma if nobody bought twice)."""
+    """Hold the features' names, the horizons, and frozen parameters (no Gamma-Gamma if nobody bought twice)."""
 
     names: tuple[str, ...]
-    horizon: int
+    horizons: Horizons
     purchases: MBGNBD
     spend: GammaGamma | None
 
@@ -63,14 +78,15 @@ class Inputs:
 
     def _expected(self, buyers: pd.DataFrame) -> Floats:
         past, mean = history(buyers), mean_purchase(buyers)
-        purchases = self.purchases.expected_purchases(self.horizon, *past)
+        purchases = self.purchases.expected_purchases(self.horizons.purchases, *past)
         each = mean if self.spend is None else self.spend.expected_value(past[0], mean)
-        return np.column_stack([self.purchases.p_zero(self.horizon, *past), purchases, purchases * each])
+        return np.column_stack([self.purchases.p_zero(self.horizons.silence, *past), purchases, purchases * each])
 
     def to_dict(self) -> dict[str, Any]:
         """Give the parameters as plain data."""
         return {
-            "horizon": self.horizon,
+            "horizon": self.horizons.purchases,
+            "silence": self.horizons.silence,
             "purchases": asdict(self.purchases),
             "spend": None if self.spend is None else asdict(self.spend),
         }
@@ -79,10 +95,11 @@ class Inputs:
     def from_dict(cls, names: tuple[str, ...], data: Mapping[str, Any]) -> Inputs:
         """Read what `to_dict` gave."""
         spend = data["spend"]
-        return cls(names, data["horizon"], MBGNBD(**data["purchases"]), None if spend is None else GammaGamma(**spend))
+        horizons = Horizons(data["horizon"], data.get("silence", data["horizon"]))  # older ones had one for both
+        return cls(names, horizons, MBGNBD(**data["purchases"]), None if spend is None else GammaGamma(**spend))
 
 
-def fit_inputs(snapshot: pd.DataFrame, names: tuple[str, ...], horizon: int) -> Inputs:
+def fit_inputs(snapshot: pd.DataFrame, names: tuple[str, ...], horizons: Horizons) -> Inputs:
     """Fit the parameters on one snapshot."""
     buyers = snapshot[snapshot["days_since_last"].notna()]
     past = history(buyers)
@@ -90,10 +107,10 @@ def fit_inputs(snapshot: pd.DataFrame, names: tuple[str, ...], horizon: int) -> 
         spend = GammaGamma.fit(past[0], mean_purchase(buyers))
     except DataError:
         spend = None
-    return Inputs(names, horizon, MBGNBD.fit(*past), spend)
+    return Inputs(names, horizons, MBGNBD.fit(*past), spend)
 
 
-def panel_matrix(panel: pd.DataFrame, names: tuple[str, ...], horizon: int) -> Floats:
+def panel_matrix(panel: pd.DataFrame, names: tuple[str, ...], horizons: Horizons) -> Floats:
     """Give the inputs of stacked snapshots, each with the parameters of its own date; rows in the order given."""
     x = np.full((len(panel), len(names) + len(EXPECTED)), np.nan, order="F")
     dates = panel["as_of"].to_numpy()
@@ -101,5 +118,5 @@ def panel_matrix(panel: pd.DataFrame, names: tuple[str, ...], horizon: int) -> F
         rows = np.flatnonzero(dates == day)
         snapshot = panel.iloc[rows]
         if snapshot["days_since_last"].notna().any():
-            x[rows] = fit_inputs(snapshot, names, horizon).matrix(snapshot)
+            x[rows] = fit_inputs(snapshot, names, horizons).matrix(snapshot)
     return x

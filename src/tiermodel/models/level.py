@@ -12,12 +12,26 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize
 from scipy.special import expit, logit
 
-__all__ = ["chance_shift", "forecast_miss", "log_odds", "misses", "seasoned", "total_shift"]
+__all__ = [
+    "Calibration",
+    "calibrated",
+    "chance_shift",
+    "fit_calibration",
+    "forecast_miss",
+    "log_odds",
+    "misses",
+    "seasoned",
+    "total_shift",
+]
 
 Floats = NDArray[np.float64]
+Calibration = tuple[float, float]
+"""Intercept and slope on the log-odds scale."""
+
+_CALIBRATION_ROWS = 50.0
 _EDGE = 1e-6
 _FARTHEST = 12.0
 _LASTING_SD, _DATE_SD = 0.3, 0.15
@@ -30,6 +44,30 @@ _LEAST_SHARE, _NEVER = 0.02, 1e-9
 def log_odds(p: Floats) -> Floats:
     """Give log(p / (1 - p)), p kept a millionth away from 0 and 1."""
     return logit(np.clip(p, _EDGE, 1 - _EDGE))
+
+
+def calibrated(odds: Floats, calibration: Calibration) -> Floats:
+    """Turn log-odds into probabilities by intercept and slope."""
+    return np.clip(expit(calibration[0] + calibration[1] * odds), _EDGE, 1 - _EDGE)
+
+
+def fit_calibration(seen: list[tuple[Floats, NDArray[np.bool_]]]) -> Calibration:
+    """Fit intercept and slope by log loss, pulled to 0 and 1 as if by fifty rows; without later dates they stay."""
+    if not seen:
+        return 0.0, 1.0
+    odds = np.concatenate([o for o, _ in seen])
+    happened = np.concatenate([h for _, h in seen]).astype(float)
+    pull = _CALIBRATION_ROWS / len(odds)
+
+    def loss(theta: Floats) -> tuple[float, Floats]:
+        score = theta[0] + theta[1] * odds
+        missed = expit(score) - happened
+        away = theta - np.array([0.0, 1.0])
+        value = float(np.mean(np.logaddexp(0, score) - happened * score) + pull * away @ away)
+        return value, np.array([missed.mean(), (missed * odds).mean()]) + 2 * pull * away
+
+    found = minimize(loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=[(-3, 3), (0.2, 2)]).x
+    return float(found[0]), float(found[1])
 
 
 def chance_shift(odds: Floats, rate: float) -> float:

@@ -20,7 +20,7 @@ from tiermodel.features.panel import KEYS
 from tiermodel.models.boosted import Boosted, fit_boosted, side_by_side
 from tiermodel.models.folds import rolling_folds
 
-__all__ = ["TierModel", "fit_tier", "future_levels"]
+__all__ = ["TierModel", "fit_ordinal", "fit_tier", "future_levels", "p_above"]
 
 Floats = NDArray[np.float64]
 ROUNDS = 200
@@ -89,6 +89,11 @@ def _mass_needed(p: Floats, level: NDArray[np.int64]) -> Floats:
     return needed
 
 
+def p_above(probabilities: Floats, tier: NDArray[np.int64]) -> Floats:
+    """Give P(a higher tier one outcome window later than the one given)."""
+    return np.asarray((probabilities * (np.arange(probabilities.shape[1]) > tier[:, None])).sum(axis=1))
+
+
 def future_levels(frame: pd.DataFrame, level: NDArray[np.int64], span_days: int) -> Floats:
     """Look up every row's level `span_days` later in the same frame; NaN where that snapshot is not there."""
     keyed = pd.DataFrame({"customer_id": frame["customer_id"], "as_of": frame["as_of"], "level": level.astype(float)})
@@ -108,13 +113,13 @@ def fit_tier(
     rows, x = panel[known].reset_index(drop=True), inputs[known]
     level = future[known].astype(np.int64)
     later, needed, likeliest = [], [], []
-    for train, test in rolling_folds(rows["as_of"], outcome_span(project.outcome), most=_FOLDS):
-        p = _fit(x[train], level[train], names, levels, project.seed).predict(x[test])
+    for train, test in rolling_folds(rows["as_of"], outcome_span(project), most=_FOLDS):
+        p = fit_ordinal(x[train], level[train], names, levels, project.seed).predict(x[test])
         needed.append(_mass_needed(p, level[test]))
         likeliest.append(p.argmax(axis=1))
         best = np.rint(p @ np.arange(levels))
         later.append(rows[list(KEYS)].iloc[test].assign(actual=level[test], predicted=best))
-    model = _fit(x, level, names, levels, project.seed)
+    model = fit_ordinal(x, level, names, levels, project.seed)
     mass = _masses(np.concatenate(needed), np.concatenate(likeliest), levels) if needed else (_UNKNOWN_MASS,) * levels
     empty = pd.DataFrame({"customer_id": [], "as_of": [], "actual": [], "predicted": []})
     told = pd.concat(later, ignore_index=True) if later else empty
@@ -132,7 +137,8 @@ def _masses(needed: Floats, likeliest: NDArray[np.int64], levels: int) -> tuple[
     return tuple(enough(of if len(of) >= _FEWEST_ROWS else needed) for of in by_tier)
 
 
-def _fit(x: Floats, level: NDArray[np.int64], names: list[str], levels: int, seed: int) -> TierModel:
+def fit_ordinal(x: Floats, level: NDArray[np.int64], names: list[str], levels: int, seed: int) -> TierModel:
+    """Fit a model per threshold on inputs and levels; `mass` is left at 1, so that a set holds every level."""
     shares = tuple(float(np.mean(level > k)) for k in range(levels - 1))
 
     def above(k: int) -> Boosted | None:

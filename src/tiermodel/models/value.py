@@ -105,7 +105,7 @@ def fit_value(
             "change outcome.horizon_days or bring more history"
         )
     positive = np.maximum(actual, 0.0)
-    span = outcome_span(project.outcome)
+    span = outcome_span(project)
 
     learners = project.models.value
     target = {"objective": "tweedie", "tweedie_variance_power": learners.tweedie_power}

@@ -1,0 +1,63 @@
+"""Compare lifetime value with what came: it needs a date of its own, a whole horizon before the end of the log."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from tiermodel.baselines import CLV_BASELINES, Test
+from tiermodel.config import Features, Project
+from tiermodel.errors import DataError
+from tiermodel.features.panel import KEYS, build_panel
+from tiermodel.models.lifetime_value import discount
+from tiermodel.tables.history import History
+from tiermodel.train import Say, fit_bundle, panel_dates, training_dates
+
+__all__ = ["clv_predictions", "discounted_outcome"]
+
+_SLICE_DAYS = 30
+
+
+def clv_predictions(project: Project, history: History, say: Say) -> tuple[date, pd.DataFrame]:
+    """Give the last date whose horizon is fully observed, and its buyers: the keys, `actual`, `tiermodel`, baselines.
+
+    Everything is fitted on what was known at that date. Raises `DataError` where the log is too short for that.
+    """
+    day = history.last_day + timedelta(1 - project.value.clv.horizon_days)
+    try:
+        trained_on = training_dates(project, day, history.first_day)
+    except DataError:
+        raise DataError(
+            f"lifetime value over {project.value.clv.horizon_days} days is not compared with what came: that needs a "
+            f"date as long before {history.last_day} with training before it, and the data starts on "
+            f"{history.first_day}: shorten value.clv.horizon_days to see it"
+        ) from None
+    say(f"{day}: training for lifetime value")
+    dates = sorted(panel_dates(project, day, history.first_day))
+    panel = build_panel(project, dates, with_outcome=True, known_until=day, history=history)
+    with threadpool_limits(limits=1):  # as in training
+        bundle, _ = fit_bundle(project, panel, day, trained_on, history.columns)
+        bought = panel["days_since_last"].notna()
+        buyers = panel[bought & (panel["as_of"] == pd.Timestamp(day))].reset_index(drop=True)
+        past = panel[bought & panel["as_of"].isin([pd.Timestamp(d) for d in trained_on])]
+        frame = buyers[list(KEYS)].assign(actual=discounted_outcome(project, history, day, buyers["customer_id"]))
+        frame["tiermodel"] = bundle.lifetime_value(buyers, bundle.value.predict(bundle.inputs.matrix(buyers)))
+        test = Test(project, past, buyers, lambda f: bundle.scheme.assign(f)[0])
+        return day, frame.assign(**{name: baseline(test) for name, baseline in CLV_BASELINES.items()})
+
+
+def discounted_outcome(project: Project, history: History, day: date, customers: pd.Series) -> NDArray[np.float64]:
+    """Add up what customers brought from `day` to the horizon, every 30 days of it discounted from their middle."""
+    clv = project.value.clv
+    steps = [*range(0, clv.horizon_days, _SLICE_DAYS), clv.horizon_days]
+    plain = project.model_copy(update={"features": Features(groups=("rfm", "value"), windows_days=(30,))})
+    later = build_panel(plain, [day + timedelta(step) for step in steps], history=history)
+    name = "margin_total" if project.value.measure == "margin" else "net_amount_total"
+    totals = later.pivot_table(name, "customer_id", "as_of").reindex(customers).to_numpy(dtype=np.float64)
+    factors = [discount((start + end) / 2, clv.annual_rate) for start, end in pairwise(steps)]
+    return np.asarray(np.diff(totals, axis=1) @ np.array(factors))

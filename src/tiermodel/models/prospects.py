@@ -1,0 +1,36 @@
+"""Prospects: the probability that someone who has not bought yet makes a first purchase in the outcome window.
+
+What is known of prospects are contacts, signups and attributes; all that is a fact of purchases says nothing of them
+and is left out of the model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tiermodel.config import Project
+from tiermodel.features.outcome import outcome_span
+from tiermodel.models.chance import Chance, fit_chance
+
+__all__ = ["fit_prospects", "is_prospect"]
+
+
+def is_prospect(frame: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tell who is known but has not bought."""
+    return frame["days_since_last"].isna().to_numpy()
+
+
+def fit_prospects(project: Project, panel: pd.DataFrame, names: tuple[str, ...]) -> tuple[Chance | None, pd.DataFrame]:
+    """Fit on the prospects of a panel sorted by key, by those of the features `names` that differ among them.
+
+    No model where too few prospects bought, or nothing is known that tells them apart. Also give out-of-time
+    predictions, as `fit_chance` does.
+    """
+    rows = panel[is_prospect(panel) & panel["outcome_purchase_days"].notna()].reset_index(drop=True)
+    every = rows[list(names)].to_numpy(dtype=np.float64)
+    differ = [j for j, column in enumerate(every.T) if len(np.unique(column)) > 1]
+    bought = (rows["outcome_purchase_days"] > 0).to_numpy() & bool(differ)
+    telling = tuple(names[j] for j in differ)
+    return fit_chance(rows, every[:, differ], bought, telling, outcome_span(project), project.seed)
