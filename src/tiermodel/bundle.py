@@ -30,6 +30,7 @@ from tiermodel.models.tier import TierModel
 from tiermodel.models.value import ValueModel
 from tiermodel.tables.output import plain, writing_folder
 from tiermodel.tiers.assign import FittedScheme
+from tiermodel.tiers.profiles import segment_lines
 
 __all__ = ["FORMAT", "Bundle", "load_bundle", "save_bundle"]
 
@@ -228,6 +229,7 @@ def _card(bundle: Bundle) -> str:
         "",
         *(f"- {line}" for line in bundle.scheme.rules(bundle.features, bundle.language)),
         "",
+        *_segment_section(bundle),
         "## Out of time, on later snapshots than the members were trained on",
         "",
         *(
@@ -237,3 +239,8 @@ def _card(bundle: Bundle) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _segment_section(bundle: Bundle) -> list[str]:
+    lines = segment_lines(bundle.segments, bundle.features, bundle.language)
+    return ["## Segments", "", *(f"- {line}" for line in lines), ""] if lines else []

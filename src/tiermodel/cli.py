@@ -125,12 +125,14 @@ def features(project: Path, as_of: str, out: Path, allow_empty: bool, as_json: b
 def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: bool) -> None:
     """Fit the scheme and the models, write the bundle, and track the run in MLflow."""
     settings = _load(project)
-    from tiermodel.registry import log_training  # noqa: PLC0415
+    from tiermodel.registry import champion_of, log_training  # noqa: PLC0415
+    from tiermodel.tiers.profiles import segment_lines  # noqa: PLC0415
     from tiermodel.train import train as run_train  # noqa: PLC0415
 
     folder = out or Path("models") / settings.name
     with _progress() as say:
-        trained = run_train(settings, as_of, out=folder, say=say)
+        champion = champion_of(settings) if register else None
+        trained = run_train(settings, as_of, out=folder, champion=champion, say=say)
         say("tracking the run")
         tracked = log_training(settings, trained, folder, register=register)
     _accounts(settings, trained.accounts)
@@ -141,7 +143,9 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: 
         )
         return
     _table("Out of time, on snapshots later than those trained on", [{"target": k, **v} for k, v in later.items()])
-    click.echo(f"bundle {trained.bundle.version} in {folder}")
+    bundle = trained.bundle
+    click.echo("\n".join(segment_lines(bundle.segments, bundle.features, bundle.language)))
+    click.echo(f"bundle {bundle.version} in {folder}")
 
 
 @run.command()
@@ -394,12 +398,18 @@ def show_schemes() -> None:
 
 @show.command("model")
 @click.argument("model")
+@click.option("--language", type=click.Choice(["zh", "en"]), help="[default: the model's]")
 @_STORE
-def show_model(model: str, tracking_uri: str) -> None:
-    """Print what a bundle was made from and how it did on later snapshots."""
+def show_model(model: str, language: str | None, tracking_uri: str) -> None:
+    """Print what a bundle was made from, its segments, how its weights matter, and how it did on later snapshots."""
     from tiermodel.bundle import load_bundle  # noqa: PLC0415
+    from tiermodel.tiers.composite import sensitivity_lines  # noqa: PLC0415
+    from tiermodel.tiers.profiles import segment_lines, sorted_profiles  # noqa: PLC0415
 
     bundle = load_bundle(_model(model, tracking_uri))
+    words = (bundle.features, language or bundle.language)
+    state, segments = bundle.scheme.state, bundle.segments
+    told = ("method", "stability", "criteria", "champion")
     click.echo(
         _dump(
             {
@@ -407,6 +417,12 @@ def show_model(model: str, tracking_uri: str) -> None:
                 "scheme_version": bundle.scheme_version,
                 "settings": bundle.settings,
                 **bundle.facts,
+                "segments": {
+                    **{name: segments[name] for name in told if name in segments},
+                    "profiles": dict(sorted_profiles(segments)),
+                    "words": segment_lines(segments, *words),
+                },
+                "sensitivity": {"changed": state.get("sensitivity", {}), "words": sensitivity_lines(state, *words)},
             }
         )
     )

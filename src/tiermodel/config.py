@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from tiermodel.config_data import Data, Section, Text
-from tiermodel.config_tiers import Tiers
+from tiermodel.config_tiers import Segments, Tiers
 from tiermodel.errors import ProjectError
 from tiermodel.yaml_source import Loc, YamlSource, shown
 
@@ -170,6 +170,7 @@ class Project(Section):
     outcome: Outcome = Outcome()
     panel: Panel = Panel()
     tiers: Tiers = Tiers()
+    segments: Segments = Segments()
     churn: Churn = Churn()
     value: Value = Value()
     backtest: Backtest = Backtest()

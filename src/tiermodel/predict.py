@@ -33,7 +33,7 @@ from tiermodel.tables.history import History, project_key
 from tiermodel.tables.output import write_table
 from tiermodel.tiers.grading import Grading, grade
 from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages
-from tiermodel.tiers.segments import assign_segments
+from tiermodel.tiers.segments import assign_segments, segment_names
 
 __all__ = ["Scored", "predict", "score", "score_schema"]
 
@@ -202,7 +202,7 @@ def predict(
         for j in range(width)
     ]
     zh = bundle.language == "zh"
-    segments = [f"segment_{k + 1}" for k in range(len(bundle.segments["centres"]))]
+    segment = np.where(bought, assign_segments(bundle.segments, frame), -1)
     band = np.searchsorted(_RISK_EDGES, churn, side="right")
     return pd.DataFrame({
         "customer_id": frame["customer_id"],
@@ -215,7 +215,7 @@ def predict(
         "model_tier": grading.level,
         "previous_tier": before,
         "movement": _words(moved, _names(_MOVEMENTS, zh)),
-        "segment": _words(np.where(bought, assign_segments(bundle.segments, frame), -1), segments),
+        "segment": _words(segment, segment_names(bundle.segments)),
         "lifecycle_stage": _words(lifecycle, _names(LIFECYCLE, zh)),
         "loyalty_stage": _words(loyalty, _names(LOYALTY, zh)),
         "churn_risk": np.round(churn, _DECIMALS),

@@ -36,11 +36,12 @@ from tiermodel.bundle import Bundle, load_bundle
 from tiermodel.config import Project
 from tiermodel.errors import GateError, ModelError, OutputBusyError, TrackingError
 from tiermodel.evaluation import EVALUATION, draw_evaluation, evaluation_table, metrics_by_date
-from tiermodel.gate import judge
+from tiermodel.gate import judge, judge_segments
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.predict import score_schema
 from tiermodel.tables.history import TABLES
 from tiermodel.tables.output import write_table
+from tiermodel.tiers.segments import segment_names
 from tiermodel.train import Trained
 
 # MLflow reads these when it is imported; what a user has set is kept.
@@ -65,7 +66,7 @@ with warnings.catch_warnings():
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
-__all__ = ["Promotion", "log_training", "promote", "resolve_model"]
+__all__ = ["Promotion", "champion_of", "log_training", "promote", "resolve_model"]
 
 _CHALLENGER, _CHAMPION, _PREVIOUS = "challenger", "champion", "previous"
 _EVALUATION_FILE = "evaluation.parquet"
@@ -126,6 +127,20 @@ def log_training(project: Project, trained: Trained, bundle_folder: str | Path, 
         return f"{project.name}/{made.version}"
 
 
+def champion_of(project: Project) -> Bundle | None:
+    """Load the project's champion; None where there is none yet, or only one of a format that is no longer read."""
+    with _store(project.tracking.uri, create=True) as client:
+        if not client.search_registered_models(f"name = '{project.name}'"):
+            return None
+        found = _champion(client, project.name)
+        if found is None:
+            return None
+        try:
+            return load_bundle(trusted_bundle(_download(client, found), f"{found.name}/{found.version}"))
+        except ModelError:
+            return None
+
+
 def _code_digest() -> str:
     """Give the SHA-256 of this package's modules, by name and content."""
     home = Path(__file__).parent
@@ -167,6 +182,10 @@ def _log_results(project: Project, trained: Trained) -> None:
         mlflow.log_metrics(_finite(metrics), step=(day - _EPOCH).days)
     for target, metrics in trained.bundle.facts["later"].items():
         mlflow.log_metrics(_finite({f"{target}/{name}/all": value for name, value in metrics.items()}))
+    segments = trained.bundle.segments
+    mlflow.log_metrics(
+        {"segments/count": len(segment_names(segments)) - 1, "segments/stability": segments["stability"]}
+    )
     with tempfile.TemporaryDirectory() as folder:
         table = pa.Table.from_pandas(evaluation_table(project, trained.later), preserve_index=False)
         write_table(table, Path(folder, _EVALUATION_FILE))
@@ -202,11 +221,12 @@ def promote(name: str, challenger: str | None = None, *, tracking_uri: str) -> P
     """
     with _store(tracking_uri) as client:
         found = _find(client, name, alias=None if challenger else _CHALLENGER, version=challenger)
-        load_bundle(trusted_bundle(_download(client, found), f"{name}/{found.version}"))  # a champion must load
+        bundle = load_bundle(trusted_bundle(_download(client, found), f"{name}/{found.version}"))
         champion = _champion(client, name)
         if champion is not None and champion.version == found.version:
             raise GateError(f"{name}: version {found.version} is the champion already")
         checks = judge(_evaluation(client, found), None if champion is None else _evaluation(client, champion))
+        checks.append(judge_segments(bundle.segments))
         before = None if champion is None else str(champion.version)
         reasons = tuple(f"{'passed' if check.passed else 'FAILED'}: {check.words}" for check in checks)
         if not all(check.passed for check in checks):
