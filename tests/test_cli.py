@@ -278,7 +278,8 @@ def modules() -> dict[str, ast.Module]:
 
 ROOMS = (
     {"errors", "world_draws"}, {"world"}, {"config"}, {"tables"}, {"engines"}, {"features"}, {"tiers", "models"},
-    {"bundle", "ledger"}, {"train", "predict"}, {"backtest"}, {"registry", "report"}, {"demo"}, {"cli"}, {"__main__"},
+    {"bundle", "ledger"}, {"train", "predict", "movement"}, {"backtest"}, {"registry", "report"}, {"demo"}, {"cli"},
+    {"__main__"},
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
 
 from commands import Run
 from tiermodel.bundle import load_bundle, save_bundle
@@ -40,6 +42,14 @@ from tiermodel.tiers.segments import (
 from tiermodel.train import train
 from worlds import TrainedWorld
 
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Fit as training does: threads that share out a few rows only wait for each other."""
+    with threadpool_limits(limits=1):
+        yield
+
+
 METHODS = ("kmeans", "gaussian_mixture", "hdbscan")
 
 
@@ -63,7 +73,7 @@ def buyers(groups: int = 3, each: int = 80, seed: int = 3) -> pd.DataFrame:
 
 
 def chosen(method: str, frame: pd.DataFrame, k: Any = "auto") -> dict[str, Any]:
-    state = choose_segments(Segments(method=method, k=k), frame.drop(columns="habit"), 7)
+    state = choose_segments(Segments(method=method, groups=k), frame.drop(columns="habit"), 7)
     return dict(json.loads(json.dumps(plain(state), allow_nan=False)))
 
 
@@ -224,9 +234,9 @@ def test_a_segment_section_that_makes_no_sense_is_refused(cli: Run, tmp_path: Pa
     head = "version: 1\nname: s\ndata: {transactions: {path: a.csv, columns: {customer_id: c, time: t, amount: a}}}\n"
     for text, words in (
         ("{method: kmeens}", "kmeans"),
-        ("{k: 1}", "expected auto or a whole number from 2 to 20, got 1"),
-        ("{method: hdbscan, k: 4}", "leave k: 4 out"),
-        ("{kk: 4}", "did you mean k?"),
+        ("{groups: 1}", "expected auto or a whole number from 2 to 20, got 1"),
+        ("{method: hdbscan, groups: 4}", "leave groups: 4 out"),
+        ("{group: 4}", "did you mean groups?"),
     ):
         (tmp_path / "s.yaml").write_text(f"{head}segments: {text}\n")
         ran = cli("show", "config", "s.yaml")

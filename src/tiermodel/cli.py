@@ -220,6 +220,24 @@ def score(
 
 
 @run.command()
+@_PROJECT
+@click.option("--model", required=True, help="A bundle's folder, or NAME@champion or NAME/VERSION from the registry.")
+@click.option("--as-of", required=True, help=_AS_OF)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A .parquet or .csv file.")
+@click.option("--language", type=click.Choice(["zh", "en"]), help="[default: the model's]")
+def upgrades(project: Path, model: str, as_of: str, out: Path, language: str | None) -> None:
+    """Write what would move each customer up: the smallest change of one thing that the customer can change."""
+    settings = _load(project)
+    from tiermodel.predict import write_upgrades  # noqa: PLC0415
+
+    with _progress() as say:
+        folder = _model(model, settings.tracking.uri)
+        say(f"grading as of {as_of}")
+        rows, customers = write_upgrades(settings, folder, as_of, out, language=language)
+    click.echo(f"{rows:,} ways up for {customers:,} customers in {out}")
+
+
+@run.command()
 @click.argument("name")
 @click.option("--challenger", help="The version to promote.  [default: the alias `challenger`]")
 @_STORE
@@ -308,6 +326,48 @@ def ledger_show(folder: Path, as_of: datetime | None, customer: str | None, out:
     )
     listed = rows.astype(object).where(rows.notna(), None).head(_LISTED).to_dict("records")
     _table(f"{len(rows):,} assignments", [{k: row[k] for k in keys if k in row} for row in listed])
+
+
+@ledger.command("movement")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--from", "start", type=_DAY, required=True, help="The day before.")
+@click.option("--to", "end", type=_DAY, required=True, help="The day after.")
+@click.option(
+    "--scores", type=click.Path(path_type=Path), multiple=True, help="Score tables that say what customers are worth."
+)
+@click.option("--language", type=click.Choice(["zh", "en"]), default="en", show_default=True)
+@_JSON
+def ledger_movement(
+    folder: Path, start: datetime, end: datetime, scores: Sequence[Path], language: str, as_json: bool
+) -> None:
+    """Print who moved from which tier to which between two days, newcomers and leavers included."""
+    from tiermodel.movement import ledger_movement as run_movement  # noqa: PLC0415
+
+    found = run_movement(folder, start.date(), end.date(), scores)
+    if as_json:
+        click.echo(_dump({"from": start.date(), "to": end.date(), "tiers": found.codes, "cells": found.cells()}))
+        return
+    _table(f"{start.date()} → {end.date()}", found.table(language))
+    click.echo(found.summary_words(language))
+
+
+@ledger.command("forecast")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--language", type=click.Choice(["zh", "en"]), default="en", show_default=True)
+@_JSON
+def ledger_forecast(folder: Path, language: str, as_json: bool) -> None:
+    """Print how large the tiers will be at the next grading, and how such forecasts would have done before."""
+    from tiermodel.movement import by_tier  # noqa: PLC0415
+    from tiermodel.movement import ledger_forecast as run_forecast  # noqa: PLC0415
+
+    found = run_forecast(folder)
+    if as_json:
+        click.echo(_dump({**vars(found), "verdict": found.verdict(language)}))
+        return
+    _table(f"After {found.day}", by_tier(found))
+    if found.backtest:
+        _table("Forecasts of the past, errors as shares of the customers", found.backtest)
+    click.echo(found.verdict(language))
 
 
 @ledger.command("override")

@@ -73,9 +73,9 @@ class Segments(Section):
     """
 
     method: Literal["kmeans", "gaussian_mixture", "hdbscan"] = "kmeans"
-    k: Annotated[int, Field(strict=True, ge=2, le=20)] | Literal["auto"] = "auto"
+    groups: Annotated[int, Field(strict=True, ge=2, le=20)] | Literal["auto"] = "auto"
 
-    @field_validator("k", mode="before")
+    @field_validator("groups", mode="before")
     @classmethod
     def _number_or_auto(cls, value: object) -> object:
         if value != "auto" and not (type(value) is int and 2 <= value <= 20):
@@ -84,6 +84,6 @@ class Segments(Section):
 
     @model_validator(mode="after")
     def _density_counts_itself(self) -> Self:
-        if self.method == "hdbscan" and self.k != "auto":
-            raise ValueError(f"hdbscan finds how many groups there are: leave k: {self.k} out")
+        if self.method == "hdbscan" and self.groups != "auto":
+            raise ValueError(f"hdbscan finds how many groups there are: leave groups: {self.groups} out")
         return self

@@ -69,7 +69,7 @@ def judge_segments(state: Mapping[str, Any]) -> Check:
     found, groups = float(state["stability"]), len(segment_names(state)) - 1
     stable = found >= FLOOR
     words = f"{groups} segments: adjusted Rand index under resampling {found:.2f}, {FLOOR} at least"
-    return Check(stable, words if stable else f"{words}; set segments.k or another segments.method")
+    return Check(stable, words if stable else f"{words}; set segments.groups or another segments.method")
 
 
 def _with_rate(churn: pd.DataFrame) -> pd.DataFrame:

@@ -36,7 +36,7 @@ def choose_segments(rule: Segments, frame: pd.DataFrame, seed: int) -> dict[str,
     """
     scale, fit = scale_of(frame), FITS[rule.method]
     judged = standardised(scale, _spread(frame, _JUDGED))
-    candidates = [rule.k] if rule.k != "auto" else _SHARES if rule.method == "hdbscan" else _COUNTS
+    candidates = [rule.groups] if rule.groups != "auto" else _SHARES if rule.method == "hdbscan" else _COUNTS
     found = [_judge(rule.method, judged, float(c), seed) for c in candidates]
     stable = [c for c in found if c["stability"] >= FLOOR] or [max(found, key=lambda c: c["stability"])]
     best = min(stable, key=lambda c: c["bic"]) if "bic" in found[0] else max(stable, key=lambda c: c["silhouette"])
