@@ -7,7 +7,7 @@ gradings, and the customers who came; it is played against "as many as now" on e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -144,7 +144,8 @@ def movement(
     if value is None:
         return Movement(list(codes), counts)
     worth = value.reindex(both.index).fillna(0.0).to_numpy(dtype=np.float64)
-    return Movement(list(codes), counts, np.bincount(cell, weights=worth, minlength=size).reshape(n + 1, n + 1))
+    summed = np.bincount(cell, weights=worth, minlength=size).astype(np.float64)
+    return Movement(list(codes), counts, summed.reshape(n + 1, n + 1))
 
 
 def ledger_movement(folder: str | Path, start: date, end: date, scores: Sequence[str | Path] = ()) -> Movement:
@@ -249,7 +250,9 @@ def ledger_forecast(folder: str | Path) -> Forecast:
     return forecast_sizes(days, steps)
 
 
-def by_tier(forecast: Forecast) -> list[Mapping[str, Any]]:
+def by_tier(forecast: Forecast) -> list[dict[str, Any]]:
     """List the tiers, highest first, with their size now and forecast."""
-    sizes = [{"tier": c, "now": int(now), "forecast": forecast.forecast[c]} for c, now in forecast.now.items()]
+    sizes: list[dict[str, Any]] = [
+        {"tier": c, "now": int(now), "forecast": forecast.forecast[c]} for c, now in forecast.now.items()
+    ]
     return sizes[::-1]
