@@ -278,8 +278,8 @@ def modules() -> dict[str, ast.Module]:
 
 ROOMS = (
     {"errors", "world_draws"}, {"world"}, {"config"}, {"tables"}, {"engines"}, {"features"}, {"models"}, {"tiers"},
-    {"bundle", "ledger"}, {"train", "predict"}, {"backtest"}, {"tune"}, {"registry", "report"}, {"demo"}, {"cli"},
-    {"__main__"},
+    {"bundle", "ledger"}, {"train", "predict", "movement"}, {"backtest"}, {"tune"}, {"registry", "report"}, {"demo"},
+    {"cli"}, {"__main__"},
 )  # fmt: skip
 
 

@@ -125,12 +125,14 @@ def features(project: Path, as_of: str, out: Path, allow_empty: bool, as_json: b
 def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: bool) -> None:
     """Fit the scheme and the models, write the bundle, and track the run in MLflow."""
     settings = _load(project)
-    from tiermodel.registry import log_training  # noqa: PLC0415
+    from tiermodel.registry import champion_of, log_training  # noqa: PLC0415
+    from tiermodel.tiers.profiles import segment_lines  # noqa: PLC0415
     from tiermodel.train import train as run_train  # noqa: PLC0415
 
     folder = out or Path("models") / settings.name
     with _progress() as say:
-        trained = run_train(settings, as_of, out=folder, say=say)
+        champion = champion_of(settings) if register else None
+        trained = run_train(settings, as_of, out=folder, champion=champion, say=say)
         say("tracking the run")
         tracked = log_training(settings, trained, folder, register=register)
     _accounts(settings, trained.accounts)
@@ -141,11 +143,13 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: 
         )
         return
     _table("Out of time, on snapshots later than those trained on", [{"target": k, **v} for k, v in later.items()])
-    if tried := trained.bundle.scheme.state.get("trials"):
+    bundle = trained.bundle
+    if tried := bundle.scheme.state.get("trials"):
         _table("Learners of the tiers, tried on later snapshots", tried)
-    if rules := trained.bundle.facts.get("agreement"):
+    if rules := bundle.facts.get("agreement"):
         _table("Learned tiers beside tiers by rules", [{"scheme": k, **v["figures"]} for k, v in rules.items()])
-    click.echo(f"bundle {trained.bundle.version} in {folder}")
+    click.echo("\n".join(segment_lines(bundle.segments, bundle.features, bundle.language)))
+    click.echo(f"bundle {bundle.version} in {folder}")
 
 
 @run.command()
@@ -261,6 +265,24 @@ def score(
 
 
 @run.command()
+@_PROJECT
+@click.option("--model", required=True, help="A bundle's folder, or NAME@champion or NAME/VERSION from the registry.")
+@click.option("--as-of", required=True, help=_AS_OF)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A .parquet or .csv file.")
+@click.option("--language", type=click.Choice(["zh", "en"]), help="[default: the model's]")
+def upgrades(project: Path, model: str, as_of: str, out: Path, language: str | None) -> None:
+    """Write what would move each customer up: the smallest change of one thing that the customer can change."""
+    settings = _load(project)
+    from tiermodel.predict import write_upgrades  # noqa: PLC0415
+
+    with _progress() as say:
+        folder = _model(model, settings.tracking.uri)
+        say(f"grading as of {as_of}")
+        rows, customers = write_upgrades(settings, folder, as_of, out, language=language)
+    click.echo(f"{rows:,} ways up for {customers:,} customers in {out}")
+
+
+@run.command()
 @click.argument("name")
 @click.option("--challenger", help="The version to promote.  [default: the alias `challenger`]")
 @_STORE
@@ -351,6 +373,48 @@ def ledger_show(folder: Path, as_of: datetime | None, customer: str | None, out:
     _table(f"{len(rows):,} assignments", [{k: row[k] for k in keys if k in row} for row in listed])
 
 
+@ledger.command("movement")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--from", "start", type=_DAY, required=True, help="The day before.")
+@click.option("--to", "end", type=_DAY, required=True, help="The day after.")
+@click.option(
+    "--scores", type=click.Path(path_type=Path), multiple=True, help="Score tables that say what customers are worth."
+)
+@click.option("--language", type=click.Choice(["zh", "en"]), default="en", show_default=True)
+@_JSON
+def ledger_movement(
+    folder: Path, start: datetime, end: datetime, scores: Sequence[Path], language: str, as_json: bool
+) -> None:
+    """Print who moved from which tier to which between two days, newcomers and leavers included."""
+    from tiermodel.movement import ledger_movement as run_movement  # noqa: PLC0415
+
+    found = run_movement(folder, start.date(), end.date(), scores)
+    if as_json:
+        click.echo(_dump({"from": start.date(), "to": end.date(), "tiers": found.codes, "cells": found.cells()}))
+        return
+    _table(f"{start.date()} → {end.date()}", found.table(language))
+    click.echo(found.summary_words(language))
+
+
+@ledger.command("forecast")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--language", type=click.Choice(["zh", "en"]), default="en", show_default=True)
+@_JSON
+def ledger_forecast(folder: Path, language: str, as_json: bool) -> None:
+    """Print how large the tiers will be at the next grading, and how such forecasts would have done before."""
+    from tiermodel.movement import by_tier  # noqa: PLC0415
+    from tiermodel.movement import ledger_forecast as run_forecast  # noqa: PLC0415
+
+    found = run_forecast(folder)
+    if as_json:
+        click.echo(_dump({**vars(found), "verdict": found.verdict(language)}))
+        return
+    _table(f"After {found.day}", by_tier(found))
+    if found.backtest:
+        _table("Forecasts of the past, errors as shares of the customers", found.backtest)
+    click.echo(found.verdict(language))
+
+
 @ledger.command("override")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--customer", required=True)
@@ -439,12 +503,18 @@ def show_schemes() -> None:
 
 @show.command("model")
 @click.argument("model")
+@click.option("--language", type=click.Choice(["zh", "en"]), help="[default: the model's]")
 @_STORE
-def show_model(model: str, tracking_uri: str) -> None:
-    """Print what a bundle was made from and how it did on later snapshots."""
+def show_model(model: str, language: str | None, tracking_uri: str) -> None:
+    """Print what a bundle was made from, its segments, how its weights matter, and how it did on later snapshots."""
     from tiermodel.bundle import load_bundle  # noqa: PLC0415
+    from tiermodel.tiers.composite import sensitivity_lines  # noqa: PLC0415
+    from tiermodel.tiers.profiles import segment_lines, sorted_profiles  # noqa: PLC0415
 
     bundle = load_bundle(_model(model, tracking_uri))
+    words = (bundle.features, language or bundle.language)
+    state, segments = bundle.scheme.state, bundle.segments
+    told = ("method", "stability", "criteria", "champion")
     click.echo(
         _dump(
             {
@@ -452,6 +522,12 @@ def show_model(model: str, tracking_uri: str) -> None:
                 "scheme_version": bundle.scheme_version,
                 "settings": bundle.settings,
                 **bundle.facts,
+                "segments": {
+                    **{name: segments[name] for name in told if name in segments},
+                    "profiles": dict(sorted_profiles(segments)),
+                    "words": segment_lines(segments, *words),
+                },
+                "sensitivity": {"changed": state.get("sensitivity", {}), "words": sensitivity_lines(state, *words)},
             }
         )
     )

@@ -27,7 +27,7 @@ from pydantic_core import ErrorDetails
 
 from tiermodel.config_data import Data, Section, Text
 from tiermodel.config_models import Models
-from tiermodel.config_tiers import Tiers
+from tiermodel.config_tiers import Segments, Tiers
 from tiermodel.errors import ProjectError
 from tiermodel.yaml_source import Loc, YamlSource, shown
 
@@ -214,6 +214,7 @@ class Project(Section):
     panel: Panel = Panel()
     tiers: Tiers = Tiers()
     models: Models = Models()
+    segments: Segments = Segments()
     churn: Churn = Churn()
     value: Value = Value()
     upgrade: Upgrade = Upgrade()

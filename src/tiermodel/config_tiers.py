@@ -1,15 +1,15 @@
-"""The project's tiers: which scheme, and what keeps customers in their tier."""
+"""The project's tiers, which scheme and what keeps customers in theirs, and the segments beside them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from tiermodel.config_data import Section
 from tiermodel.yaml_source import shown
 
-__all__ = ["Downgrade", "Stability", "Tiers", "Upgrade"]
+__all__ = ["Downgrade", "Segments", "Stability", "Tiers", "Upgrade"]
 
 _Days = Annotated[int, Field(strict=True, ge=0, le=3660)]
 
@@ -64,3 +64,26 @@ class Tiers(Section):
         if not isinstance(value, str | dict) or not value:
             raise ValueError(f"expected a preset's name, a path or a mapping, got {shown(value)}")
         return value
+
+
+class Segments(Section):
+    """Choose how groups of behaviour are found, and how many: a number, or `auto`, by the criteria.
+
+    HDBSCAN finds itself how many there are.
+    """
+
+    method: Literal["kmeans", "gaussian_mixture", "hdbscan"] = "kmeans"
+    groups: Annotated[int, Field(strict=True, ge=2, le=20)] | Literal["auto"] = "auto"
+
+    @field_validator("groups", mode="before")
+    @classmethod
+    def _number_or_auto(cls, value: object) -> object:
+        if value != "auto" and not (type(value) is int and 2 <= value <= 20):
+            raise ValueError(f"expected auto or a whole number from 2 to 20, got {shown(value)}")
+        return value
+
+    @model_validator(mode="after")
+    def _density_counts_itself(self) -> Self:
+        if self.method == "hdbscan" and self.groups != "auto":
+            raise ValueError(f"hdbscan finds how many groups there are: leave groups: {self.groups} out")
+        return self

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,10 @@ from tiermodel.baselines import BASELINES
 from tiermodel.errors import GateError
 from tiermodel.models.metrics import ece, ece_null_band, gini, log_loss
 from tiermodel.models.slices import draw_customers
+from tiermodel.tiers.segment_choice import FLOOR
+from tiermodel.tiers.segments import segment_names
 
-__all__ = ["Check", "judge"]
+__all__ = ["Check", "judge", "judge_segments"]
 
 Floats = NDArray[np.float64]
 Metric = Callable[..., float]
@@ -58,6 +61,16 @@ def judge(challenger: pd.DataFrame, champion: pd.DataFrame | None) -> list[Check
     if champion is not None:
         checks += [_against(challenger, champion, target) for target in _COMPARED]
     return checks
+
+
+def judge_segments(state: Mapping[str, Any]) -> Check:
+    """Check that the segments come out alike on resampled customers: what a refit would shuffle is no group to name."""
+    if "stability" not in state:
+        return Check(passed=False, words="segments: the bundle does not say how stable they are; train it again")
+    found, groups = float(state["stability"]), len(segment_names(state)) - 1
+    stable = found >= FLOOR
+    words = f"{groups} segments: adjusted Rand index under resampling {found:.2f}, {FLOOR} at least"
+    return Check(stable, words if stable else f"{words}; set segments.groups or another segments.method")
 
 
 def _with_rate(churn: pd.DataFrame) -> pd.DataFrame:

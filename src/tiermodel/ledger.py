@@ -60,10 +60,29 @@ class Ledger:
         return self
 
     @property
+    def graded(self) -> list[date]:
+        """List the scoring dates, oldest first."""
+        days = [file.stem for file in self.files if len(file.stem) == len("2017-11-30")]
+        return [date.fromisoformat(day) for day in sorted(days)]
+
+    @property
     def last_graded(self) -> date | None:
         """Give the last scoring date."""
-        days = [file.stem for file in self.files if len(file.stem) == len("2017-11-30")]
-        return date.fromisoformat(max(days)) if days else None
+        return self.graded[-1] if self.graded else None
+
+    @property
+    def levels(self) -> dict[str, int]:
+        """Give every tier's number, by code, lowest first, as it was last graded."""
+        seen = self._query(
+            "select tier_code, max_by(tier, valid_from)::integer as tier from rows "
+            "where event not in ('override', 'exit') group by tier_code order by tier, tier_code"
+        )
+        return dict(zip(seen["tier_code"], seen["tier"], strict=True))
+
+    @property
+    def codes(self) -> list[str]:
+        """List the codes of all tiers, lowest first."""
+        return list(self.levels)
 
     def as_of(self, day: date) -> pd.DataFrame:
         """Give every customer's assignment in force on a day: since when, which tier, why, and until when if known."""
@@ -71,6 +90,9 @@ class Ledger:
         expired = rows["expires"].notna() & (pd.to_datetime(rows["expires"]) <= pd.Timestamp(day))
         rows.loc[expired, "valid_from"] = rows.loc[expired, "expires"]
         rows.loc[expired, "tier_code"] = rows.loc[expired, "stable_code"]
+        if expired.any():
+            levels = rows.loc[expired, "tier_code"].map(self.levels)
+            rows.loc[expired, "tier"] = levels.astype(rows["tier"].dtype)
         rows.loc[expired, ["operator", "expires"]] = None
         rows.loc[expired, "event"] = "expired"
         return rows[rows["tier_code"].notna()].reset_index(drop=True)
@@ -152,8 +174,7 @@ class Ledger:
             raise ProjectError(f"an override from {start} until {until} never holds; give a later end")
         if not operator.strip() or not reason.strip():
             raise ProjectError("an override needs an operator and a reason")
-        seen = self._query("select distinct tier_code, tier from rows where event not in ('override', 'exit')")
-        levels = dict(zip(seen["tier_code"], seen["tier"], strict=True))
+        levels = self.levels
         if code is not None and code not in levels:
             raise ProjectError(f"no customer was ever in tier {code!r}; there are {', '.join(sorted(levels))}")
         now = self._last("valid_from <= $day", start)

@@ -21,6 +21,7 @@ from tiermodel.features.panel import (
     KEYS,
     Snapshots,
     Tally,
+    build_panel,
     one_date,
     snapshot_batches,
     stale_words,
@@ -33,9 +34,10 @@ from tiermodel.tables.history import History, project_key
 from tiermodel.tables.output import write_table
 from tiermodel.tiers.grading import Grading, grade
 from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages
-from tiermodel.tiers.segments import assign_segments
+from tiermodel.tiers.segments import assign_segments, segment_names
+from tiermodel.tiers.upgrades import upgrades
 
-__all__ = ["Scored", "predict", "score", "score_schema"]
+__all__ = ["Scored", "predict", "score", "score_schema", "write_upgrades"]
 
 RISK_BANDS = {"low": "低", "medium": "中", "high": "高"}
 _RISK_EDGES = (0.2, 0.5)
@@ -80,14 +82,8 @@ def score(
             raise
         nobody = write_nothing(score_schema(bundle), Path(out))
         return Scored(nobody.accounts, 0, dict.fromkeys(bundle.scheme.scheme.codes, 0))
-    missing = sorted(set(bundle.columns) - history.columns)
-    if missing:
-        raise ModelError(
-            f"the bundle {bundle.version} needs {', '.join(map(project_key, missing))}, which the project does not map"
-        )
+    told = _told(project, bundle, history)
     day = one_date(as_of, history)
-    _refuse_other_meaning(project, bundle)
-    told = Project.model_validate({**project.model_dump(exclude_none=True), "features": bundle.settings["features"]})
     every = timedelta(bundle.settings["panel"]["every_days"])
     earlier = tuple(day - every * k for k in reversed(range(1, bundle.scheme.memory(every.days) + 1)))
     snapshots = Snapshots(told, frozenset(bundle.columns), (*earlier, day))
@@ -116,6 +112,38 @@ def score(
     added = None if book is None else book.append(day, pd.concat(graded, ignore_index=True))
     tally.warn(stale)
     return Scored(tally.accounts, sum(counts.values()), counts, added)
+
+
+def _told(project: Project, bundle: Bundle, history: History) -> Project:
+    """Give the project with the bundle's features; `ModelError` where it maps too little, or means something else."""
+    missing = sorted(set(bundle.columns) - history.columns)
+    if missing:
+        raise ModelError(
+            f"the bundle {bundle.version} needs {', '.join(map(project_key, missing))}, which the project does not map"
+        )
+    _refuse_other_meaning(project, bundle)
+    return Project.model_validate({**project.model_dump(exclude_none=True), "features": bundle.settings["features"]})
+
+
+def write_upgrades(
+    project: Project, model: Bundle | str | Path, as_of: date | str, out: str | Path, *, language: str | None = None
+) -> tuple[int, int]:
+    """Write what would move each customer up at a date, as `tiers.upgrades` finds it; give rows and customers.
+
+    Raises what `score` raises, and `ProjectError` for a scheme without rules.
+    """
+    bundle = model if isinstance(model, Bundle) else load_bundle(model)
+    history = open_history(project)
+    told = _told(project, bundle, history)
+    snapshot = build_panel(told, [one_date(as_of, history)], history=history)
+    found = upgrades(bundle.scheme, _checked(bundle, snapshot), bundle.features, language or bundle.language)
+    dates = pa.field("as_of", pa.date32())
+    texts = {"customer_id", "tier_code", "reached_code", "feature", "words"}
+    schema = pa.schema([
+        dates if name == "as_of" else pa.field(name, pa.string() if name in texts else pa.float64()) for name in found
+    ])  # fmt: skip
+    write_table(pa.Table.from_pandas(found, schema=schema, preserve_index=False), Path(out))
+    return len(found), int(found["customer_id"].nunique())
 
 
 @dataclass(frozen=True)
@@ -209,7 +237,7 @@ def predict(
         for j in range(width)
     ]
     zh = bundle.language == "zh"
-    segments = [f"segment_{k + 1}" for k in range(len(bundle.segments["centres"]))]
+    segment = np.where(bought, assign_segments(bundle.segments, frame), -1)
     band = np.searchsorted(_RISK_EDGES, churn, side="right")
     return pd.DataFrame({
         "customer_id": frame["customer_id"],
@@ -222,7 +250,7 @@ def predict(
         "model_tier": grading.level,
         "previous_tier": before,
         "movement": _words(moved, _names(_MOVEMENTS, zh)),
-        "segment": _words(np.where(bought, assign_segments(bundle.segments, frame), -1), segments),
+        "segment": _words(segment, segment_names(bundle.segments)),
         "lifecycle_stage": _words(lifecycle, _names(LIFECYCLE, zh)),
         "loyalty_stage": _words(loyalty, _names(LOYALTY, zh)),
         "churn_risk": np.round(churn, _DECIMALS),

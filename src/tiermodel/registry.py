@@ -31,11 +31,12 @@ from tiermodel.bundle import Bundle, load_bundle
 from tiermodel.config import Project
 from tiermodel.errors import GateError, ModelError, TrackingError
 from tiermodel.evaluation import EVALUATION, OURS, Judged, draw_evaluation, evaluation_table, judged
-from tiermodel.gate import judge
+from tiermodel.gate import judge, judge_segments
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.predict import score_schema
 from tiermodel.tables.history import TABLES
 from tiermodel.tables.output import write_table
+from tiermodel.tiers.segments import segment_names
 from tiermodel.tracking_store import SQLITE, alone, check_answer, database_of, first_line
 from tiermodel.train import Trained
 from tiermodel.tune import Tuned
@@ -64,7 +65,7 @@ with warnings.catch_warnings():
     from mlflow.types import ColSpec, Schema
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-__all__ = ["Promotion", "log_training", "log_tuning", "promote", "resolve_model"]
+__all__ = ["Promotion", "champion_of", "log_training", "log_tuning", "promote", "resolve_model"]
 
 _CHALLENGER, _CHAMPION, _PREVIOUS = "challenger", "champion", "previous"
 _EVALUATION_FILE = "evaluation.parquet"
@@ -139,7 +140,7 @@ def log_tuning(project: Project, tuned: Tuned) -> None:
         experiment = _experiment(client, project.tracking.uri, project.tracking.experiment or project.name)
         with mlflow.start_run(experiment_id=experiment, run_name=f"tune {tuned.as_of}"):
             dates = {"as_of": str(tuned.as_of), "judged_on": str(tuned.judged_on)}
-            mlflow.set_tags({**dates, "code_digest": _code_digest()})
+            mlflow.set_tags({**dates, "code_digest": _code_digest(), "kind": "tuning"})
             mlflow.log_text(tuned.to_yaml(), "models.yaml")
             for found in tuned.found:
                 for row in found.verdict:
@@ -147,9 +148,23 @@ def log_tuning(project: Project, tuned: Tuned) -> None:
                     mlflow.log_metrics(_finite(judged))
                 for trial in found.trials:
                     name = f"{found.target} {trial['number']}"
-                    with mlflow.start_run(experiment_id=experiment, run_name=name, nested=True):
+                    with mlflow.start_run(experiment_id=experiment, run_name=name, nested=True, tags={"kind": "trial"}):
                         mlflow.log_params({"target": found.target, **trial["settings"]})
                         mlflow.log_metrics(_finite({f"{found.target}/{found.metric}": trial["error"]}))
+
+
+def champion_of(project: Project) -> Bundle | None:
+    """Load the project's champion; None where there is none yet, or only one of a format that is no longer read."""
+    with _store(project.tracking.uri, create=True) as client:
+        if not client.search_registered_models(f"name = '{project.name}'"):
+            return None
+        found = _champion(client, project.name)
+        if found is None:
+            return None
+        try:
+            return load_bundle(trusted_bundle(_download(client, found), f"{found.name}/{found.version}"))
+        except ModelError:
+            return None
 
 
 def _code_digest() -> str:
@@ -194,6 +209,10 @@ def _log_results(project: Project, trained: Trained, found: Sequence[Judged]) ->
             mlflow.log_metrics(_measures(one), step=_step(one))
     for target, metrics in trained.bundle.facts["later"].items():
         mlflow.log_metrics(_finite({f"{target}/{name}/all": value for name, value in metrics.items()}))
+    segments = trained.bundle.segments
+    mlflow.log_metrics(
+        {"segments/count": len(segment_names(segments)) - 1, "segments/stability": segments["stability"]}
+    )
     with tempfile.TemporaryDirectory() as folder:
         table = pa.Table.from_pandas(evaluation_table(project, trained.later), preserve_index=False)
         write_table(table, Path(folder, _EVALUATION_FILE))
@@ -252,11 +271,12 @@ def promote(name: str, challenger: str | None = None, *, tracking_uri: str) -> P
     """
     with _store(tracking_uri) as client:
         found = _find(client, name, alias=None if challenger else _CHALLENGER, version=challenger)
-        load_bundle(trusted_bundle(_download(client, found), f"{name}/{found.version}"))  # a champion must load
+        bundle = load_bundle(trusted_bundle(_download(client, found), f"{name}/{found.version}"))
         champion = _champion(client, name)
         if champion is not None and champion.version == found.version:
             raise GateError(f"{name}: version {found.version} is the champion already")
         checks = judge(_evaluation(client, found), None if champion is None else _evaluation(client, champion))
+        checks.append(judge_segments(bundle.segments))
         before = None if champion is None else str(champion.version)
         reasons = tuple(f"{'passed' if check.passed else 'FAILED'}: {check.words}" for check in checks)
         if not all(check.passed for check in checks):

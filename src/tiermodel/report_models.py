@@ -14,6 +14,7 @@ from tiermodel.bundle import Bundle
 from tiermodel.figures import Pen, svg
 from tiermodel.figures_model import LOWER_IS_BETTER, found_at, input_names
 from tiermodel.report_sources import Given
+from tiermodel.tiers.profiles import segment_lines
 
 __all__ = ["model_sections"]
 
@@ -30,6 +31,8 @@ def model_sections(given: Given, pen: Pen) -> dict[str, Any]:
     if given.bundle is not None:
         sections["rules"] = _rules(given.bundle, pen)
         sections |= _importance(given.bundle, pen)
+        if lines := segment_lines(given.bundle.segments, given.bundle.features, pen.language):
+            sections["segments"] = lines
     if given.backtest is not None:
         sections |= {"backtest": _backtest(given.backtest, pen), "schemes": _schemes(given.backtest["tiers"], pen)}
     if given.backtest is not None or given.predictions is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -50,15 +50,16 @@ from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.ladders import typical_rhythm
 from tiermodel.tiers.scheme import load_scheme
 from tiermodel.tiers.search import keep_budget
-from tiermodel.tiers.segments import fit_segments
+from tiermodel.tiers.segment_choice import choose_segments
+from tiermodel.tiers.segments import align_segments
 
-__all__ = ["SEGMENTS", "Trained", "fit_bundle", "train", "training_dates"]
+__all__ = ["Trained", "fit_bundle", "train", "training_dates"]
 
-SEGMENTS = 5
 _DRAWN_ROWS = 3_000_000
 _PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
 _SETTINGS = {
     "language", "currency", "timezone", "contact", "features", "outcome", "panel", "churn", "value", "upgrade",
+    "segments",
 }  # fmt: skip
 Say = Callable[[str], None]
 
@@ -97,11 +98,12 @@ def train(
     *,
     history: History | None = None,
     out: str | Path | None = None,
+    champion: Bundle | None = None,
     say: Say = lambda _: None,
 ) -> Trained:
     """Train on rows before `as_of` (`latest`: the day after the last row), and write the bundle to `out` if given.
 
-    `history` stands in for the project's files.
+    `history` stands in for the project's files. Segments get the names that `champion` has for the same customers.
     """
     say("reading transactions")
     history = open_history(project) if history is None else history
@@ -118,6 +120,8 @@ def train(
     panel = build_panel(project, dates, with_outcome=True, known_until=now, history=history, tally=tally)
     with threadpool_limits(limits=1):  # sums that threads share out differ in the last bits
         bundle, later = fit_bundle(project, panel, now, trained_on, history.columns, say)
+        if champion is not None:
+            bundle = _named_as(champion, bundle, panel[panel["as_of"] == pd.Timestamp(now)])
     if out is not None:
         save_bundle(bundle, out)
     return Trained(bundle, tally.accounts, later)
@@ -155,7 +159,7 @@ def fit_bundle(
     x = panel_matrix(history, names, horizons)
     refuse_leaks(history, x, inputs.all_names)
     say("fitting churn risk")
-    buyers = snapshot[snapshot["days_since_last"].notna()]
+    buyers = snapshot[snapshot["days_since_last"].notna()].drop(columns=list(OUTCOME_COLUMNS))
     exposed = snapshot[at_risk(project.churn, project.outcome, snapshot)]
     churn, churn_later = fit_churn(project, history, x, inputs.all_names, (now, inputs.matrix(exposed)))
     say("fitting value")
@@ -180,7 +184,7 @@ def fit_bundle(
         churn=churn,
         value=value,
         tier=tier,
-        segments=fit_segments(buyers, min(SEGMENTS, len(buyers)), project.seed),
+        segments=choose_segments(project.segments, buyers, project.seed),
         peers=fit_peers(buyers, f"net_amount_{max(project.features.windows_days)}d", project.seed),
         typical_rhythm=typical_rhythm(buyers),
         facts=_facts(project, history, snapshot, as_of, later)
@@ -194,6 +198,11 @@ def fit_bundle(
         prospects=prospects,
     )
     return bundle, later
+
+
+def _named_as(champion: Bundle, bundle: Bundle, snapshot: pd.DataFrame) -> Bundle:
+    buyers = snapshot[snapshot["days_since_last"].notna()]
+    return replace(bundle, segments=align_segments(bundle.segments, champion.segments, buyers))
 
 
 def _settings(project: Project, label: str | None) -> dict[str, Any]:

@@ -16,7 +16,17 @@ from tiermodel.tiers.kinds import CompositeScheme
 from tiermodel.tiers.points import STEPS, dimension_points, fit_points, points_of
 from tiermodel.tiers.weights import thousandths
 
-__all__ = ["POINTS", "assign", "conditions", "explain", "fit", "levels_of_rules", "sensitivity", "span"]
+__all__ = [
+    "POINTS",
+    "assign",
+    "conditions",
+    "explain",
+    "fit",
+    "levels_of_rules",
+    "sensitivity",
+    "sensitivity_lines",
+    "span",
+]
 
 Levels = NDArray[np.int64]
 POINTS = "points"
@@ -53,6 +63,20 @@ def sensitivity(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFr
             after = level_of(_level_cuts(scheme, values), values)
             changed[dimension.feature].append(float(np.mean(before != after)))
     return changed
+
+
+def sensitivity_lines(state: dict[str, Any], features: Mapping[str, Named], language: str) -> list[str]:
+    """Write, for every dimension, which share of the customers changes level with 10 % less and 10 % more weight."""
+    lines = []
+    for feature, (less, more) in state.get("sensitivity", {}).items():
+        entry = features.get(feature)
+        if language == "zh":
+            name = feature if entry is None else entry.zh
+            lines.append(f"{name}权重减少10%：{less:.1%} 的客户改变等级；增加10%：{more:.1%}")
+        else:
+            name = feature if entry is None else entry.en
+            lines.append(f"weight of {name} 10 % less: {less:.1%} of the customers change level; 10 % more: {more:.1%}")
+    return lines
 
 
 def assign(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:

@@ -1,16 +1,38 @@
-"""Discover groups of behaviour with k-means, ordered by value; one customer scores as the batch to the bit."""
+"""Discover nominal groups of behaviour beside the tiers; one customer scores as the batch does, to the bit.
+
+Three methods share one space, standardised logarithms of recency, tenure, frequency, spend, order size and rhythm:
+k-means, a Gaussian mixture, and HDBSCAN (Campello, Moulavi and Sander 2013), whose groups are kept as spots with a
+reach; who is beyond the reach of every spot is in no group, `segment_0`. The state is plain numbers and lists.
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import HDBSCAN, KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score
+from sklearn.mixture import GaussianMixture
 
-__all__ = ["assign_segments", "fit_segments"]
+__all__ = [
+    "FITS",
+    "align_segments",
+    "assign_segments",
+    "fit_segments",
+    "in_order_of_spend",
+    "nearest",
+    "scale_of",
+    "segment_names",
+    "standardised",
+]
 
+Floats = NDArray[np.float64]
 _AXES = (
     "days_since_last",
     "days_since_first",
@@ -19,14 +41,22 @@ _AXES = (
     "order_amount_mean",
     "gap_days_mean",
 )
+_SPOTS, _LEAST_DENSE, _NEIGHBOURS = 12, 20, 5
+_EVERYWHERE = float(np.finfo(np.float64).max)
+_SAME = 0.25
 
 
 def fit_segments(frame: pd.DataFrame, k: int, seed: int) -> dict[str, Any]:
-    """Fit k groups on standardised logarithms of recency, tenure, frequency, spend, order size and rhythm.
+    """Fit k groups by k-means, numbered by mean spend so far, lowest first; fewer than k where fewer customers differ.
 
-    Groups are numbered by mean spend so far, lowest first; there are fewer than k where fewer customers differ. Rows
-    are taken in the order given: sort them by key.
+    Rows are taken in the order given: sort them by key.
     """
+    state = scale_of(frame)
+    return in_order_of_spend(state | FITS["kmeans"](standardised(state, frame), k, seed, 10), frame)
+
+
+def scale_of(frame: pd.DataFrame) -> dict[str, Any]:
+    """Learn how every axis is filled where it is missing, clipped at its tails and standardised."""
     names = [name for name in _AXES if name in frame.columns]
     z = np.column_stack([_signed_log(frame[name].to_numpy(dtype=np.float64)) for name in names])
     missing = np.isnan(z)
@@ -36,32 +66,164 @@ def fit_segments(frame: pd.DataFrame, k: int, seed: int) -> dict[str, Any]:
     z = np.clip(z, low, high)
     mean, scale = z.mean(axis=0), z.std(axis=0)
     scale[scale == 0] = 1.0
-    z = (z - mean) / scale
-    k = min(k, len(np.unique(z, axis=0)))
-    means = KMeans(n_clusters=k, n_init=10, random_state=seed).fit(z)
-    spend = [frame["net_amount_total"].to_numpy()[means.labels_ == c].mean() for c in range(k)]
-    order = np.argsort(spend, kind="stable")
+    numbers = {"middle": middle, "low": low, "high": high, "mean": mean, "scale": scale}
+    return {"features": names, **{name: values.tolist() for name, values in numbers.items()}}
+
+
+def standardised(state: Mapping[str, Any], frame: pd.DataFrame) -> Floats:
+    """Give the axes of every customer, shape (axes, customers)."""
+    z = np.empty((len(state["features"]), len(frame)))
+    for j, name in enumerate(state["features"]):
+        x = _signed_log(frame[name].to_numpy(dtype=np.float64))
+        x = np.clip(np.where(np.isnan(x), state["middle"][j], x), state["low"][j], state["high"][j])
+        z[j] = (x - state["mean"][j]) / state["scale"][j]
+    return z
+
+
+def _signed_log(x: Floats) -> Floats:
+    return np.sign(x) * np.log1p(np.abs(x))
+
+
+def _fit_means(z: Floats, k: float, seed: int, tries: int) -> dict[str, Any]:
+    k = min(int(k), len(np.unique(z, axis=1).T))
+    return {"centres": KMeans(n_clusters=k, n_init=tries, random_state=seed).fit(z.T).cluster_centers_.tolist()}
+
+
+def _fit_mixture(z: Floats, k: float, seed: int, tries: int) -> dict[str, Any]:
+    """Fit k Gaussians with full covariances, a little widened so that equal customers make no spike."""
+    k = min(int(k), len(np.unique(z, axis=1).T))
+    with warnings.catch_warnings():  # a fit that still creeps after 300 rounds is compared with others all the same
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = GaussianMixture(
+            k, reg_covar=1e-2, max_iter=300, n_init=min(tries, 3), random_state=seed, init_params="k-means++"
+        ).fit(z.T)
     return {
-        "features": names,
-        "middle": middle.tolist(),
-        "low": low.tolist(),
-        "high": high.tolist(),
-        "mean": mean.tolist(),
-        "scale": scale.tolist(),
-        "centres": means.cluster_centers_[order].tolist(),
+        "method": "gaussian_mixture",
+        "centres": fitted.means_.tolist(),
+        "log_weight": np.log(fitted.weights_).tolist(),
+        "precision": fitted.precisions_cholesky_.tolist(),
+        "bic": float(fitted.bic(z.T)),
     }
 
 
-def assign_segments(state: dict[str, Any], frame: pd.DataFrame) -> NDArray[np.int64]:
-    """Give every customer the nearest centre; summed feature by feature, so that no batch size changes a bit."""
-    centres = np.array(state["centres"])
-    distance = np.zeros((len(centres), len(frame)))
-    for j, name in enumerate(state["features"]):
-        z = _signed_log(frame[name].to_numpy(dtype=np.float64))
-        z = np.clip(np.where(np.isnan(z), state["middle"][j], z), state["low"][j], state["high"][j])
-        distance += ((z - state["mean"][j]) / state["scale"][j] - centres[:, j, None]) ** 2
-    return distance.argmin(axis=0)
+def _fit_density(z: Floats, share: float, seed: int, _tries: int) -> dict[str, Any]:
+    """Find groups that hold a share of the customers at least, and cover each with spots that reach its members.
+
+    Where there is no group, everybody is in one.
+    """
+    n = z.shape[1]
+    labels = np.full(n, -1)
+    if n >= _LEAST_DENSE:
+        size = max(_NEIGHBOURS, round(share * n))
+        labels = HDBSCAN(min_cluster_size=size, min_samples=_NEIGHBOURS, copy=True).fit_predict(z.T)
+    state: dict[str, Any] = {"method": "hdbscan", "centres": [], "segment": [], "reach": []}
+    for group in range(labels.max() + 1):
+        members = z.T[labels == group]
+        spots = KMeans(min(_SPOTS, len(np.unique(members, axis=0))), n_init=1, random_state=seed).fit(members)
+        apart = ((members - spots.cluster_centers_[spots.labels_]) ** 2).sum(axis=1)
+        for spot, centre in enumerate(spots.cluster_centers_):
+            state["centres"].append(centre.tolist())
+            state["segment"].append(group)
+            state["reach"].append(float(apart[spots.labels_ == spot].max()) + 1e-9)
+    if not state["centres"]:
+        state |= {"centres": [z.mean(axis=1).tolist()], "segment": [0], "reach": [_EVERYWHERE]}
+    return state
 
 
-def _signed_log(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.sign(x) * np.log1p(np.abs(x))
+FITS: Mapping[str, Callable[[Floats, float, int, int], dict[str, Any]]] = {
+    "kmeans": _fit_means,
+    "gaussian_mixture": _fit_mixture,
+    "hdbscan": _fit_density,
+}
+"""Fit groups on standardised axes: how many (HDBSCAN: the least share of the customers), a seed, how many starts."""
+
+
+def _count(state: Mapping[str, Any]) -> int:
+    return max(state["segment"]) + 1 if "segment" in state else len(state["centres"])
+
+
+def assign_segments(state: Mapping[str, Any], frame: pd.DataFrame) -> NDArray[np.int64]:
+    """Give every customer the position of a group in `segment_names`, as `nearest` does."""
+    return nearest(state, standardised(state, frame))
+
+
+def nearest(state: Mapping[str, Any], z: Floats) -> NDArray[np.int64]:
+    """Give every column the nearest centre's group, or the likeliest Gaussian's; who is in none has the last position.
+
+    Summed axis by axis, one centre after the other, so that no batch size changes a bit.
+    """
+    best, at = np.full(z.shape[1], np.inf), np.zeros(z.shape[1], dtype=np.int64)
+    for n, centre in enumerate(state["centres"]):
+        apart = _unlikeliness(state, n, z) if "precision" in state else _distance(z, centre)
+        nearer = apart < best
+        best, at = np.where(nearer, apart, best), np.where(nearer, n, at)
+    if "segment" not in state:
+        return at
+    return np.where(best > np.array(state["reach"])[at], _count(state), np.array(state["segment"])[at])
+
+
+def _distance(z: Floats, centre: list[float]) -> Floats:
+    squares = np.zeros(z.shape[1])
+    for x, c in zip(z, centre, strict=True):
+        squares += (x - c) ** 2
+    return squares
+
+
+def _unlikeliness(state: Mapping[str, Any], n: int, z: Floats) -> Floats:
+    """Give minus twice the logarithm of weight times density, constants aside."""
+    centre, factor = state["centres"][n], state["precision"][n]
+    total = np.full(z.shape[1], -2 * (state["log_weight"][n] + sum(np.log(factor[j][j]) for j in range(len(centre)))))
+    for i in range(len(centre)):
+        turned = np.zeros(z.shape[1])
+        for j in range(i + 1):  # the factor is upper triangular
+            turned += (z[j] - centre[j]) * factor[j][i]
+        total += turned**2
+    return total
+
+
+def in_order_of_spend(state: dict[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
+    """Put the groups in the order of mean spend so far, lowest first."""
+    labels, spend = assign_segments(state, frame), frame["net_amount_total"].to_numpy()
+    means = [spend[labels == n].mean() if (labels == n).any() else np.inf for n in range(_count(state))]
+    order = np.argsort(means, kind="stable")
+    if "segment" in state:
+        place = np.argsort(order, kind="stable")
+        return state | {"segment": [int(place[n]) for n in state["segment"]]}
+    listed = [name for name in ("centres", "log_weight", "precision") if name in state]
+    return state | {name: [state[name][n] for n in order] for name in listed}
+
+
+def _codes(state: Mapping[str, Any]) -> list[int]:
+    return list(state.get("codes", range(1, _count(state) + 1)))
+
+
+def segment_names(state: Mapping[str, Any]) -> list[str]:
+    """Name every position that `assign_segments` gives; the last, `segment_0`, is in no group."""
+    return [f"segment_{code}" for code in (*_codes(state), 0)]
+
+
+def align_segments(state: dict[str, Any], champion: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
+    """Give the groups the names that the champion has for the same customers, whatever the order either found them in.
+
+    Pairs maximise the shared customers over the union (Jaccard), summed, by the Hungarian method (Kuhn 1955). A pair
+    that shares less than a quarter is not the same group: it gets a number that no champion has used. `champion` in the
+    state tells the adjusted Rand index between both, and which names were kept, are new, and are gone.
+    """
+    ours, theirs, before = assign_segments(state, frame), assign_segments(champion, frame), _codes(champion)
+    counts = np.zeros((_count(state) + 1, len(before) + 1))
+    np.add.at(counts, (ours, theirs), 1)
+    union = counts.sum(axis=1, keepdims=True) + counts.sum(axis=0) - counts
+    shared = np.divide(counts, union, out=np.zeros_like(counts), where=union > 0)[:-1, :-1]
+    pairs = zip(*linear_sum_assignment(shared, maximize=True), strict=True)
+    kept = {int(i): before[j] for i, j in pairs if shared[i, j] >= _SAME}
+    last, codes = int(champion.get("last_code", max(before))), []
+    for n in range(_count(state)):
+        last += n not in kept
+        codes.append(kept.get(n, last))
+    told = {
+        "agreement": float(adjusted_rand_score(theirs, ours)),
+        "kept": sorted(kept.values()),
+        "new": sorted(set(codes) - set(before)),
+        "gone": sorted(set(before) - set(codes)),
+    }
+    return state | {"codes": codes, "last_code": last, "champion": told}

@@ -1,0 +1,234 @@
+"""Say what would move each customer up: the smallest single change, of what a customer can change, that is enough.
+
+Exact, not estimated: levels change only at the cut points of the fitted scheme, so every amount at which one of them is
+crossed is tried, smallest first, by grading the changed row. Only what is declared here counts as within reach;
+tenure, attributes and habits of years do not. The level is that of the rules; a stability rule may ask for more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tiermodel.errors import ProjectError
+from tiermodel.tiers.assign import FittedScheme
+from tiermodel.tiers.conditions import Named, number
+from tiermodel.tiers.grid import index_of
+from tiermodel.tiers.kinds import CompositeScheme, MatrixScheme, RfmScheme, ShareScheme
+from tiermodel.tiers.parts import Index
+
+__all__ = ["ACTIONS", "COLUMNS", "Action", "changed", "cut_points", "upgrades"]
+
+Floats = NDArray[np.float64]
+_NEVER, _FAR = np.iinfo(np.int64).max, 2.0**53
+_CHUNK = 20_000
+COLUMNS = (
+    *("customer_id", "as_of", "tier_code", "reached_code", "easiness", "feature"),
+    *("change", "value_now", "value_then", "passed_share", "words"),
+)
+
+
+@dataclass(frozen=True)
+class Action:
+    """Name one thing that a customer can do, by the features that it changes; a step is 1 over `steps` of their unit.
+
+    New purchases lie within every window, so all windows of a measure, and the total, change by the same amount.
+    """
+
+    features: str
+    steps: int
+    sign: int = 1
+    least: float = -np.inf
+
+
+ACTIONS = (
+    *(Action(rf"{name}_(\d+d|total)", 100) for name in ("net_amount", "margin", "profit")),
+    *(Action(rf"{name}_(\d+d|total)", 1) for name in ("order_count", "purchase_days", "quantity")),
+    *(Action(name, 1) for name in ("product_count", "category_count", "channel_count")),
+    Action("order_amount_mean", 100),
+    Action("days_since_last", 1, sign=-1, least=1),
+)
+
+
+def cut_points(fitted: FittedScheme) -> dict[str, list[float]]:
+    """List the values of each feature at which a level can change; `ProjectError` where a scheme has no such rules."""
+    found: dict[str, set[float]] = {}
+    for feature, cuts in (*_own_cuts(fitted), *_bounds(c for veto in fitted.state.get("veto", []) for c in veto)):
+        found.setdefault(feature, set()).update(float(cut) for cut in cuts if np.isfinite(cut))
+    return {feature: sorted(cuts) for feature, cuts in found.items()}
+
+
+def _own_cuts(fitted: FittedScheme) -> Iterable[tuple[str, Sequence[float]]]:
+    scheme, state = fitted.scheme, fitted.state
+    if isinstance(scheme, ShareScheme):
+        return [(scheme.feature, state["cuts"])]
+    if isinstance(scheme, CompositeScheme):
+        return _of_index(scheme, state)
+    if isinstance(scheme, RfmScheme | MatrixScheme):
+        return _of_axes(scheme, state)
+    if "rules" in state:
+        return _bounds(c for rule in state["rules"] for c in rule)
+    if "tree" in state:
+        splits = zip(state["tree"]["feature"], state["tree"]["threshold"], strict=True)
+        return [(feature, [threshold]) for feature, threshold in splits if feature is not None]
+    raise ProjectError(
+        f"scheme {scheme.code}: its levels follow no rules on single features, so there is no change to name"
+    )
+
+
+def _of_index(index: Index, state: Mapping[str, Any]) -> Iterable[tuple[str, Sequence[float]]]:
+    return [(d.feature, cuts) for d, cuts in zip(index.dimensions, state["cuts"], strict=True)]
+
+
+def _of_axes(scheme: RfmScheme | MatrixScheme, state: Mapping[str, Any]) -> Iterable[tuple[str, Sequence[float]]]:
+    for name, axis in scheme.grid.items():
+        index = index_of(axis)
+        if index is None:
+            yield axis.feature, state["cuts"][name]
+        else:
+            yield from _of_index(index, state["points"][name])
+
+
+def _bounds(conditions: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, Sequence[float]]]:
+    return [(condition["feature"], [condition["bound"]]) for condition in conditions]
+
+
+def changed(frame: pd.DataFrame, action: Action, steps: NDArray[np.int64]) -> pd.DataFrame:
+    """Give the rows after so many steps of an action each."""
+    names = _linked(frame.columns, action)
+    by = action.sign * steps / action.steps
+    return frame.assign(**{name: np.round(frame[name].to_numpy(dtype=np.float64) + by, 6) for name in names})
+
+
+def _linked(columns: Sequence[str] | pd.Index[Any], action: Action) -> list[str]:
+    return [name for name in columns if re.fullmatch(action.features, name)]
+
+
+def upgrades(fitted: FittedScheme, frame: pd.DataFrame, features: Mapping[str, Named], language: str) -> pd.DataFrame:
+    """List, for every buyer below the top, each action that alone reaches a higher level, with its smallest amount.
+
+    `frame` is one snapshot. `passed_share` is the share of its buyers whom the customer passes on that feature;
+    `easiness` numbers a customer's actions by it, the smallest 1. Columns are `COLUMNS`.
+    """
+    cuts, level = cut_points(fitted), fitted.assign(frame)[0]
+    bought = frame["days_since_last"].notna().to_numpy()
+    rows = np.flatnonzero(bought & (level < len(fitted.scheme.codes) - 1))
+    below, level_below, buyers = frame.iloc[rows].reset_index(drop=True), level[rows], frame[bought]
+    parts = []
+    for action in ACTIONS:
+        linked = [name for name in _linked(frame.columns, action) if name in cuts]
+        if linked:
+            steps = _smallest_all(fitted, below, level_below, action, {name: cuts[name] for name in linked})
+            parts.append(_told(fitted, below, level_below, action, steps, _shown(linked), buyers))
+    if not parts or not any(len(part) for part in parts):
+        return pd.DataFrame({name: [] for name in COLUMNS})
+    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    table = table.sort_values(["row", "passed_share", "feature"], kind="stable").reset_index(drop=True)
+    table["easiness"] = table.groupby("row").cumcount() + 1
+    table["words"] = [_words(row, features, language) for row in table.itertuples()]
+    return table[list(COLUMNS)]
+
+
+def _shown(linked: Sequence[str]) -> str:
+    """Name an action by its shortest window."""
+    days = {name: int(found[1]) if (found := re.search(r"_(\d+)d$", name)) else 10**6 for name in linked}
+    return min(linked, key=days.__getitem__)
+
+
+def _smallest_all(
+    fitted: FittedScheme, frame: pd.DataFrame, level: NDArray[np.int64], action: Action, cuts: Mapping[str, list[float]]
+) -> NDArray[np.int64]:
+    steps = np.full(len(frame), _NEVER)
+    for start in range(0, len(frame), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        steps[part] = _smallest(fitted, frame.iloc[part].reset_index(drop=True), level[part], action, cuts)
+    return steps
+
+
+def _smallest(
+    fitted: FittedScheme, frame: pd.DataFrame, level: NDArray[np.int64], action: Action, cuts: Mapping[str, list[float]]
+) -> NDArray[np.int64]:
+    """Try the steps at which a cut point is crossed, smallest first; `_NEVER` where no number of them is enough.
+
+    A step before and after are tried too, since a bound may lie on either side of its cut point.
+    """
+    tries = np.sort(np.concatenate([_crossings(frame, action, f, c) for f, c in cuts.items()], axis=1), axis=1)
+    steps, open_rows = np.full(len(frame), _NEVER), np.arange(len(frame))
+    if isinstance(fitted.scheme, ShareScheme | CompositeScheme):  # more of it never lowers: halve instead
+        return _halved(fitted, frame, level, action, tries)
+    for k in range(tries.shape[1]):
+        now = tries[open_rows, k]
+        rows = open_rows[(now < _NEVER) & ((k == 0) | (now != tries[open_rows, max(k - 1, 0)]))]
+        if rows.size:
+            up = _levels(fitted, frame, action, rows, tries[rows, k]) > level[rows]
+            steps[rows[up]] = tries[rows[up], k]
+        open_rows = open_rows[(steps[open_rows] == _NEVER) & (now < _NEVER)]
+    return steps
+
+
+def _levels(
+    fitted: FittedScheme, frame: pd.DataFrame, action: Action, rows: NDArray[np.int64], steps: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    return fitted.assign(changed(frame.iloc[rows], action, steps))[0]
+
+
+def _crossings(frame: pd.DataFrame, action: Action, feature: str, cuts: Sequence[float]) -> NDArray[np.int64]:
+    """Give, for each row and cut point, the steps just before, at and after it; `_NEVER` for what cannot be done."""
+    x = frame[feature].to_numpy(dtype=np.float64)[:, None]
+    exact = np.ceil(np.round(action.sign * (np.array(cuts) - x) * action.steps, 6))
+    around = np.concatenate([exact - 1, exact, exact + 1], axis=1)
+    possible = (around > 0) & (around < _FAR) & (x + action.sign * around / action.steps >= action.least)
+    return np.where(possible, np.where(possible, around, 0.0).astype(np.int64), _NEVER)
+
+
+def _halved(
+    fitted: FittedScheme, frame: pd.DataFrame, level: NDArray[np.int64], action: Action, tries: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    low, high = np.zeros(len(frame), dtype=np.int64), (tries < _NEVER).sum(axis=1)  # high: none of the first is enough
+    while (rows := np.flatnonzero(low < high)).size:
+        middle = (low[rows] + high[rows]) // 2
+        up = _levels(fitted, frame, action, rows, tries[rows, middle]) > level[rows]
+        high[rows[up]], low[rows[~up]] = middle[up], middle[~up] + 1
+    padded = np.column_stack([tries, np.full(len(frame), _NEVER)])
+    return padded[np.arange(len(frame)), low]
+
+
+def _told(
+    fitted: FittedScheme, frame: pd.DataFrame, level: NDArray[np.int64], action: Action, steps: NDArray[np.int64],
+    feature: str, buyers: pd.DataFrame,
+) -> pd.DataFrame:  # fmt: skip
+    rows = np.flatnonzero(steps < _NEVER)
+    reached = _levels(fitted, frame, action, rows, steps[rows])
+    now = frame[feature].to_numpy(dtype=np.float64)[rows]
+    then = changed(frame.iloc[rows], action, steps[rows])[feature].to_numpy()
+    all_of_it = np.sort(buyers[feature].dropna().to_numpy(dtype=np.float64))
+    places = [np.searchsorted(all_of_it, x, side="left") for x in (now, then)]
+    codes = np.array(fitted.scheme.codes, dtype=object)
+    return pd.DataFrame({
+        "row": rows,
+        "customer_id": frame["customer_id"].to_numpy()[rows],
+        "as_of": frame["as_of"].to_numpy()[rows],
+        "tier_code": codes[level[rows]],
+        "reached_code": codes[reached],
+        "feature": feature,
+        "change": action.sign * steps[rows] / action.steps,
+        "value_now": now,
+        "value_then": then,
+        "passed_share": np.abs(places[1] - places[0]) / len(all_of_it),
+    })  # fmt: skip
+
+
+def _words(row: Any, features: Mapping[str, Named], language: str) -> str:
+    entry = features.get(row.feature)
+    by, now, then = number(abs(row.change)), number(round(row.value_now, 2)), number(round(row.value_then, 2))
+    if language == "zh":
+        name = row.feature if entry is None else entry.zh
+        return f"{name}{'再增加' if row.change > 0 else '减少'} {by}（{now} → {then}）"
+    name = row.feature if entry is None else entry.en
+    return f"{name}: {by} {'more' if row.change > 0 else 'fewer'} ({now} → {then})"
