@@ -200,7 +200,10 @@ def importance(
             for y, row in enumerate(rows[::-1]):
                 panel.barh(y, row["size"], height=0.62, color=COLOURS[colours[_way(row["direction"])]])
             told = [names.get(row["feature"], row["feature"]) for row in rows[::-1]]
-            lines = ["\n".join(textwrap.wrap(text, wide, max_lines=2, placeholder="…")) for text in told]
+            lines = [
+                "\n".join(textwrap.wrap(text, wide, break_on_hyphens=False, max_lines=2, placeholder="…"))
+                for text in told
+            ]
             panel.set_yticks(range(len(rows)), lines, fontsize=7.5)
             unit = currency if target == "value" else pen.words["log_odds"]
             panel.set_title(pen.words[f"moves_{target}"])
