@@ -15,6 +15,7 @@ from tiermodel.bundle import Bundle
 from tiermodel.card import model_card, number
 from tiermodel.features.panel import build_panel
 from tiermodel.models.metrics import ece
+from tiermodel.tiers.profiles import segment_lines
 from worlds import TrainedWorld
 
 NUMBER = re.compile(r"(?<![\w.-])-?\d+(?:\.\d+)?(?![\w-])")
@@ -29,7 +30,7 @@ def test_the_card_comes_in_both_languages_the_projects_first(card: str, trained:
     english, chinese = card.split("\n---\n")
     assert english.startswith("# small-world: model card")
     assert chinese.strip().startswith("# small-world：模型说明卡")
-    assert len(re.findall("^## ", english, re.MULTILINE)) == len(re.findall("^## ", chinese, re.MULTILINE)) == 8
+    assert len(re.findall("^## ", english, re.MULTILINE)) == len(re.findall("^## ", chinese, re.MULTILINE)) == 10
     for number_of in (english, chinese):
         assert set(NUMBER.findall(english)) - {"24"} <= set(NUMBER.findall(number_of)) | set(known(trained))
     zh = {**trained.trained.bundle.settings, "language": "zh"}
@@ -37,7 +38,7 @@ def test_the_card_comes_in_both_languages_the_projects_first(card: str, trained:
 
 
 def written(bundle: Bundle, **other: Any) -> str:
-    parts = ("name", "settings", "facts", "features", "scheme")
+    parts = ("name", "settings", "facts", "features", "scheme", "segments")
     return model_card(*(other.get(name, getattr(bundle, name)) for name in parts))
 
 
@@ -65,6 +66,17 @@ def known(world: TrainedWorld) -> Iterator[str]:
     for language in ("zh", "en"):
         for line in bundle.scheme.rules(bundle.features, language):
             yield from NUMBER.findall(line)
+    for language in ("zh", "en"):
+        for line in segment_lines(bundle.segments, bundle.features, language):
+            yield from NUMBER.findall(line)
+        for feature in bundle.features.values():
+            yield from NUMBER.findall(feature.zh + " " + feature.en)
+    for row in [*bundle.facts["importance"]["churn"], *bundle.facts["importance"]["value"]]:
+        yield from (
+            number(row["size"]),
+            *NUMBER.findall("" if row["direction"] is None else f"{row['direction']:+.2f}"),
+        )
+    yield number(100 * bundle.settings["value"]["clv"]["annual_rate"])
     groups = [bundle.features[name].group for name in bundle.inputs.names]
     yield from {str(groups.count(group)) for group in groups}
     yield str(len(bundle.facts["later_dates"]))

@@ -146,7 +146,7 @@ class Bundle:
                 "calibration": chance.calibration,
             }
         files = {name: text.encode() for name, text in texts.items()}
-        card = model_card(self.name, self.settings, self.facts, self.features, self.scheme)
+        card = model_card(self.name, self.settings, self.facts, self.features, self.scheme, self.segments)
         files |= {_JSON: _dump(data), _CARD: card.encode()}
         manifest = {"format": FORMAT, "files": {name: _digest(files[name]) for name in sorted(files)}}
         return {**files, _MANIFEST: _dump(manifest)}

@@ -15,6 +15,7 @@ from tiermodel.features.known import Feature
 from tiermodel.models.slices import FEWEST
 from tiermodel.tables.output import plain
 from tiermodel.tiers.assign import FittedScheme
+from tiermodel.tiers.profiles import segment_lines
 
 __all__ = ["model_card", "number"]
 
@@ -59,11 +60,14 @@ def model_card(
     facts: Mapping[str, Any],
     features: Mapping[str, Feature],
     scheme: FittedScheme,
+    segments: Mapping[str, Any],
 ) -> str:
     """Give the card of a bundle with these parts in both languages as Markdown, the project's language first."""
     languages = ("zh", "en") if settings["language"] == "zh" else ("en", "zh")
     told = plain(facts)
-    return "\n---\n\n".join(_in_language(language, name, settings, told, features, scheme) for language in languages)
+    return "\n---\n\n".join(
+        _in_language(language, name, settings, told, features, scheme, segments) for language in languages
+    )
 
 
 def _in_language(
@@ -73,6 +77,7 @@ def _in_language(
     facts: Mapping[str, Any],
     features: Mapping[str, Feature],
     scheme: FittedScheme,
+    segments: Mapping[str, Any],
 ) -> str:
     templates = Environment(
         loader=PackageLoader("tiermodel"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -91,6 +96,8 @@ def _in_language(
         levels=scheme.scheme.names(language),
         inputs=by_group,
         rules=scheme.rules(features, language),
+        segments=segment_lines(segments, features, language),
+        importance=_importance(facts, features, language),
         figures=_figures(facts),
         slices=[
             {**row, "by_name": _BY[language].get(row["by"], row["by"]), "cells": [number(row[key]) for key in _CELLS]}
@@ -99,6 +106,24 @@ def _in_language(
         fewest=FEWEST,
         limits=list(_limits(facts, language)),
     )
+
+
+def _importance(
+    facts: Mapping[str, Any], features: Mapping[str, Feature], language: str
+) -> dict[str, list[tuple[str, str, str]]]:
+    """Name the inputs that move each target most, in words, with size and direction."""
+
+    def name(feature: str) -> str:
+        known = features.get(feature)
+        return feature if known is None else known.zh if language == "zh" else known.en
+
+    return {
+        target: [
+            (name(r["feature"]), number(r["size"]), "–" if r["direction"] is None else f"{r['direction']:+.2f}")
+            for r in rows
+        ]
+        for target, rows in facts["importance"].items()
+    }
 
 
 def _churn_in_chinese(settings: Mapping[str, Any]) -> str:
