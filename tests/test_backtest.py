@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import sys
 from collections.abc import Callable
@@ -24,7 +26,7 @@ from sklearn.metrics import (
 from tiermodel import baselines
 from tiermodel.backtest import Backtest, backtest
 from tiermodel.backtest import test_dates as dates_to_test
-from tiermodel.backtest_tiers import tier_results
+from tiermodel.backtest_tiers import scheme_summary, tier_results, tier_verdict
 from tiermodel.baselines import CHURN_BASELINES, CLV_BASELINES, VALUE_BASELINES
 from tiermodel.baselines import Test as Shown
 from tiermodel.bundle import Bundle
@@ -35,10 +37,12 @@ from tiermodel.features.panel import build_panel, feature_names
 from tiermodel.models.churn import at_risk
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import open_history
-from tiermodel.tiers.scheme import preset_names
+from tiermodel.tiers.assign import fit_scheme
+from tiermodel.tiers.scheme import load_preset, preset_names
 from tiermodel.train import train
 from worlds import LAST_DAY, TrainedWorld
 
+RIVALS = ("same_tier_as_now", "composite", "composite_365d")
 CHURN = ["tiermodel", *CHURN_BASELINES]
 VALUE = ["tiermodel", *VALUE_BASELINES]
 
@@ -107,7 +111,8 @@ def test_the_file_has_the_agreed_shape(played: Played) -> None:
         ("value", m, b) for m in ("gini", "mae") for b in VALUE[1:]
     } | {("clv", m, b) for m in ("gini", "mae") for b in CLV_BASELINES} | {
         ("upgrade", m, b) for m in ("log_loss", "auc") for b in ("rate_per_tier", "tier_forecast")
-    }
+    } | {("tiers", m, b) for m in ("value_capture_top", "qwk_value") for b in RIVALS}
+    assert {c["as_of"] for c in results["comparisons"] if c["target"] == "tiers"} == {*days, "all dates"}
 
 
 def test_every_figure_follows_from_the_predictions(played: Played) -> None:
@@ -307,6 +312,55 @@ def test_baselines_do_what_their_names_say(trained: TrainedWorld) -> None:
 
 
 # tiers
+
+
+def test_differences_of_tiers_are_those_of_their_figures_and_the_verdict_is_what_they_say(played: Played) -> None:
+    rows, comparisons = played.results["tiers"], played.results["comparisons"]
+    for row in rows:
+        ours = next(r for r in rows if r["ours"] and r["as_of"] == row["as_of"])
+        for metric, found in row.get("minus_ours", {}).items():
+            assert found["difference"] == pytest.approx(row[metric] - ours[metric])
+            assert found["low"] <= found["difference"] <= found["high"]
+    tiers = [c for c in comparisons if c["target"] == "tiers"]
+    for metric, rival in itertools.product(("value_capture_top", "qwk_value"), RIVALS):
+        mine = {c["as_of"]: c for c in tiers if (c["metric"], c["against"]) == (metric, rival)}
+        whole = mine.pop("all dates")
+        assert whole["difference"] == pytest.approx(np.mean([c["difference"] for c in mine.values()]))
+        assert whole["high"] - whole["low"] < max(c["high"] - c["low"] for c in mine.values())
+    words = tier_verdict(comparisons)
+    won = all(c["low"] > 0 for c in tiers if c["as_of"] == "all dates")
+    assert words[0].endswith(": yes" if won else ": no")
+    assert len(words) == 1 + 2 * len(RIVALS)
+    lost = [{**c, "low": -1.0} if c["against"] == "composite" else {**c, "low": 1.0} for c in tiers]
+    assert tier_verdict(lost)[0].endswith(": no")
+    assert tier_verdict([c for c in lost if c["low"] > 0])[0].endswith(": yes")
+    summary = scheme_summary(rows)
+    assert summary[0]["scheme"] == "pyramid (ours)"
+    assert len(summary) == len(preset_names())
+
+
+def test_a_rival_is_graded_into_levels_as_large_and_by_what_it_says(played: Played) -> None:
+    day = date.fromisoformat(played.results["dates"][-1])
+    panel = build_panel(played.project, [day + timedelta(k * 60) for k in (-2, -1, 0, 1)], with_outcome=True)
+    fitted = fit_scheme(load_preset("pyramid", (60, 365)), *[panel[panel["as_of"] == pd.Timestamp(day)]] * 2, 7)
+    bundle = dataclasses.replace(train(played.project, day).bundle, scheme=fitted)
+    compared = {(c["metric"], c["against"]): c for c in tier_results(played.project, panel, day, bundle, [])[1]}
+    frame = panel[panel["as_of"] == pd.Timestamp(day)]
+    level, value = fitted.assign(frame)[0], frame["outcome_value"].to_numpy()
+    spend = frame["net_amount_60d"].rank(method="average").to_numpy() / len(frame)
+    edges = np.cumsum(np.bincount(level, minlength=4)) / len(frame)
+    now = np.minimum(np.searchsorted(edges, spend - 1e-12), 3)
+    deserved = np.minimum(np.searchsorted(edges, pd.Series(value).rank().to_numpy() / len(frame) - 1e-12), 3)
+    theirs = np.minimum(
+        np.searchsorted(
+            np.cumsum(np.bincount(now, minlength=4)) / len(frame), pd.Series(value).rank() / len(frame) - 1e-12
+        ),
+        3,
+    )
+    captured = (value[level >= 2].sum() - value[now >= 2].sum()) / value.sum()
+    assert compared["value_capture_top", "same_tier_as_now"]["difference"] == pytest.approx(captured)
+    kappas = [cohen_kappa_score(d, g, weights="quadratic") for d, g in ((deserved, level), (theirs, now))]
+    assert compared["qwk_value", "same_tier_as_now"]["difference"] == pytest.approx(kappas[0] - kappas[1])
 
 
 def test_tier_figures_are_those_counted_by_hand(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:

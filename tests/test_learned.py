@@ -298,14 +298,11 @@ def labelled(world: Path, folder: Path, labels: pd.DataFrame, **more: Any) -> Pr
     """Make a project whose customers have a tier given by the business, from a day on."""
     labels.to_parquet(folder / "customers.parquet", index=False)
     scheme = scheme_of("tree", target="labels", label="given", shares=None) | more.pop("scheme", {})
-    project = small_project(
-        world, tiers={"scheme": scheme}, features={"windows_days": [60, 365], "attributes": ["given"]}
-    )
     columns = {"customer_id": "customer", "valid_from": "since"} | more
-    data = project.data.model_dump(mode="json") | {
-        "customers": {"path": str(folder / "customers.parquet"), "columns": columns, "attributes": {"given": "tier"}}
-    }
-    return Project.model_validate({**project.model_dump(), "data": data})
+    table = {"path": str(folder / "customers.parquet"), "columns": columns, "attributes": {"given": "tier"}}
+    data = {**small_project(world).data.model_dump(exclude_none=True), "customers": table}
+    features = {"windows_days": [60, 365], "attributes": ["given"]}
+    return small_project(world, data=data, tiers={"scheme": scheme}, features=features)
 
 
 @pytest.fixture(scope="module")
