@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.compute as pc
 import pytest
 from click.testing import CliRunner
 
@@ -178,8 +179,24 @@ def test_who_is_gone_leaves_the_ledger(steady: TrainedWorld, tmp_path: Path) -> 
     scores = graded(steady, tmp_path, DAYS[:2])
     gone = str(scores[DAYS[0]].index[0])
     book, day = Ledger(tmp_path / "book"), DAYS[1] + timedelta(60)
-    before = book.before(day)
-    stay = before[before["customer_id"] != gone].drop(columns=["valid_from", "sequence"])
+    before = book.before(day).rows
+    stay = before.filter(pc.not_equal(before["customer_id"], gone))
     assert book.append(day, stay) == 1
     assert gone not in set(book.as_of(day)["customer_id"])
     assert gone in set(book.as_of(day - timedelta(1))["customer_id"])
+
+
+def test_hashed_ids_make_the_same_ledger_without_the_ids(
+    steady: TrainedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIERMODEL_ID_KEY", "a key of thirty-two characters, or more than that")
+    plain = graded(steady, tmp_path / "plain", DAYS[:3])
+    data = steady.project.data.model_copy(update={"hash_ids": "TIERMODEL_ID_KEY"})
+    hashed = steady._replace(project=steady.project.model_copy(update={"data": data}))
+    scores = graded(hashed, tmp_path / "hashed", DAYS[:3])
+    for day in DAYS[:3]:
+        assert len(scores[day]) == len(plain[day])
+        assert scores[day]["tier"].value_counts().to_dict() == plain[day]["tier"].value_counts().to_dict()
+        held = Ledger(tmp_path / "hashed" / "book").as_of(day).set_index("customer_id")["tier_code"]
+        assert held.to_dict() == scores[day]["tier_code"].astype(str).to_dict()
+    assert not any("ID-ZQX" in customer for customer in Ledger(tmp_path / "hashed" / "book").history()["customer_id"])

@@ -23,11 +23,14 @@ from tiermodel.bundle import load_bundle, save_bundle
 from tiermodel.config_tiers import Segments
 from tiermodel.errors import GateError
 from tiermodel.features.catalogue import expand
+from tiermodel.features.panel import build_panel
 from tiermodel.gate import judge_segments
 from tiermodel.registry import champion_of, log_training, promote
 from tiermodel.report import report
 from tiermodel.tables.output import plain
+from tiermodel.tiers.assign import fit_scheme
 from tiermodel.tiers.profiles import segment_lines, sorted_profiles
+from tiermodel.tiers.scheme import load_preset
 from tiermodel.tiers.segment_choice import FLOOR, choose_segments
 from tiermodel.tiers.segments import (
     FITS,
@@ -40,7 +43,7 @@ from tiermodel.tiers.segments import (
     standardised,
 )
 from tiermodel.train import train
-from worlds import TrainedWorld
+from worlds import LAST_DAY, TrainedWorld
 
 
 @pytest.fixture(autouse=True)
@@ -244,3 +247,23 @@ def test_a_segment_section_that_makes_no_sense_is_refused(cli: Run, tmp_path: Pa
         assert ran.code == 2
         assert words in ran.err
         assert "segments" in ran.err
+
+
+def test_the_command_line_tells_what_ten_per_cent_of_a_weight_changes(
+    cli: Run, trained: TrainedWorld, tmp_path: Path
+) -> None:
+    panel = build_panel(trained.project, [LAST_DAY])
+    scheme = fit_scheme(load_preset("four_indicators", (60, 365)), panel, panel, 7)
+    save_bundle(replace(trained.trained.bundle, scheme=scheme), tmp_path / "bundle")
+    shown = {lang: cli("show", "model", tmp_path / "bundle", "--language", lang) for lang in ("zh", "en")}
+    told = {lang: json.loads(ran.out) for lang, ran in shown.items()}
+    changed = told["en"]["sensitivity"]["changed"]
+    assert changed == {k: pytest.approx(v) for k, v in scheme.state["sensitivity"].items()}
+    assert any(share > 0 for pair in changed.values() for share in pair)
+    name, (less, more) = next(iter(changed.items()))
+    feature = {f.name: f for f in expand(trained.project.features, trained.trained.bundle.columns)}[name]
+    words = f"weight of {feature.en} 10 % less: {less:.1%} of the customers change level; 10 % more: {more:.1%}"
+    assert told["en"]["sensitivity"]["words"][0] == words
+    assert told["zh"]["sensitivity"]["words"][0].startswith(f"{feature.zh}权重减少10%")
+    plain = json.loads(cli("show", "model", trained.bundle).out)["sensitivity"]
+    assert plain == {"changed": {}, "words": []}

@@ -217,3 +217,17 @@ def test_without_java_or_pyspark_it_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "pyspark.sql", None)
     with pytest.raises(ProjectError, match=r"pip install 'tiermodel\[spark\]'"):
         spark.session()
+
+
+def test_a_ledger_on_spark_is_that_on_duckdb(
+    trained: TrainedWorld, parts: Callable[[int], None], tmp_path: Path
+) -> None:
+    parts(3)
+    days = (date(2023, 9, 1), date(2023, 11, 1))
+    for name, project in (("here", trained.project), ("there", on_spark(trained.project))):
+        for day in days:
+            score(project, trained.bundle, day, tmp_path / "s.parquet", ledger=tmp_path / name)
+    for day in days:
+        one, other = (pq.read_table(tmp_path / name / f"{day}.parquet") for name in ("here", "there"))
+        assert one.num_rows > 0
+        assert one.equals(other)

@@ -7,7 +7,9 @@ that the scheme and its stability rule give goes on, and is in force again when 
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from collections.abc import Sequence
+from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -23,11 +26,10 @@ from tiermodel.tables.output import write_table
 from tiermodel.tiers.grading import Grading
 from tiermodel.tiers.stability import NOBODY, Position, Standing, Whole
 
-__all__ = ["SCHEMA", "Ledger", "from_batch", "graded_rows", "position_in", "with_ledger_columns"]
+__all__ = ["SCHEMA", "Before", "Ledger", "from_batch", "graded_rows", "position_in", "with_ledger_columns"]
 
 _PREFIX = "ledger_"
 
-_EPOCH = date(1970, 1, 1)
 SCHEMA = pa.schema([
     ("customer_id", pa.string()), ("valid_from", pa.date32()), ("sequence", pa.int32()),
     ("event", pa.string()), ("tier", pa.int16()), ("tier_code", pa.string()), ("previous_code", pa.string()),
@@ -37,7 +39,8 @@ SCHEMA = pa.schema([
     ("scheme_version", pa.string()), ("model_version", pa.string()),
     ("operator", pa.string()), ("expires", pa.date32()),
 ])  # fmt: skip
-_EVENTS = np.array(["down", "stay", "up", "enter", "override"], dtype=object)
+_EVENTS = ("down", "stay", "up", "enter", "override")
+_BEFORE = "valid_from < $day or (valid_from = $day and sequence > 0)"
 _SEEN = ("tier_code", "stable_code", "asked", "operator")
 
 
@@ -86,7 +89,7 @@ class Ledger:
 
     def as_of(self, day: date) -> pd.DataFrame:
         """Give every customer's assignment in force on a day: since when, which tier, why, and until when if known."""
-        rows = self._last("valid_from <= $day", day)
+        rows = self._query(_last("valid_from <= $day"), day=day)
         expired = rows["expires"].notna() & (pd.to_datetime(rows["expires"]) <= pd.Timestamp(day))
         rows.loc[expired, "valid_from"] = rows.loc[expired, "expires"]
         rows.loc[expired, "tier_code"] = rows.loc[expired, "stable_code"]
@@ -115,7 +118,7 @@ class Ledger:
         rows = rows.assign(valid_to=end.dt.date)
         return rows[rows["tier_code"].notna()].reset_index(drop=True)
 
-    def before(self, day: date) -> pd.DataFrame:
+    def before(self, day: date) -> Before:
         """Give what a grading on a day starts from: rows of earlier days, and overrides that begin on it.
 
         Raises `ProjectError` for a day before the last grading: a ledger goes forward only.
@@ -125,26 +128,24 @@ class Ledger:
             raise ProjectError(
                 f"{self.folder} is graded up to {last}: a ledger goes forward only, so {day} is too early"
             )
-        return self._last("valid_from < $day or (valid_from = $day and sequence > 0)", day)
+        return Before(self._arrow(_last(_BEFORE), day=day).combine_chunks(), day)
 
-    def append(self, day: date, rows: pd.DataFrame) -> int:
+    def append(self, day: date, rows: pa.Table) -> int:
         """Add one day's grading: the rows of customers for whom anything changed; give how many there are.
 
         The same grading again changes nothing. Raises `ProjectError` where the day was graded differently before.
         """
-        before = self.before(day).set_index("customer_id")
-        rows = rows.set_index("customer_id")
-        gone = before.index.difference(rows.index)
-        gone = gone[before.loc[gone, "tier_code"].notna().to_numpy()]
-        exits = pd.DataFrame({"event": "exit", "previous_code": before.loc[gone, "tier_code"]}, index=gone)
-        known = before.reindex(rows.index)
-        same = np.ones(len(rows), dtype=np.bool_)
-        for name in _SEEN:
-            mine, theirs = rows[name].astype(object), known[name].astype(object)
-            same &= ((mine == theirs) | (mine.isna() & theirs.isna())).to_numpy(dtype=np.bool_)
-        everything = pd.concat([rows[~same], exits]).rename_axis("customer_id").sort_index().reset_index()
-        everything = everything.assign(valid_from=day, sequence=0)
-        table = _table(everything)
+        self.before(day)
+        differs = " or ".join(f"now.{name} is distinct from before.{name}" for name in _SEEN)
+        table = self._arrow(
+            f"with before as ({_last(_BEFORE)}) "
+            "select now.* replace ($day::date as valid_from, 0 as sequence) from graded now left join before "
+            f"using (customer_id) where before.customer_id is null or {differs} union all by name "
+            "select customer_id, $day::date as valid_from, 0 as sequence, 'exit' as event, tier_code as previous_code "
+            "from before anti join graded using (customer_id) where tier_code is not null order by customer_id",
+            graded=rows,
+            day=day,
+        )
         path = self.folder / f"{day}.parquet"
         if path.exists():
             if not pq.read_table(path, schema=SCHEMA, page_checksum_verification=True).equals(table):
@@ -177,7 +178,7 @@ class Ledger:
         levels = self.levels
         if code is not None and code not in levels:
             raise ProjectError(f"no customer was ever in tier {code!r}; there are {', '.join(sorted(levels))}")
-        now = self._last("valid_from <= $day", start)
+        now = self._query(_last("valid_from <= $day"), day=start)
         now = now[now["customer_id"] == customer]
         if now.empty or pd.isna(now["stable_code"].iloc[0]):
             raise DataError(f"customer {customer!r} is not in {self.folder} on {start}")
@@ -197,90 +198,117 @@ class Ledger:
         write_table(_table(pd.DataFrame([row])), path)
         self.files = sorted([*self.files, path])
 
-    def _last(self, condition: str, day: date) -> pd.DataFrame:
-        """Give each customer's last row among those that meet a condition."""
-        return self._query(
-            f"select * from rows where {condition} "
-            "qualify row_number() over (partition by customer_id order by valid_from desc, sequence desc) = 1 "
-            "order by customer_id",
-            day=day,
-        )
-
     def _query(self, sql: str, **values: Any) -> pd.DataFrame:
+        return self._arrow(sql, **values).to_pandas()
+
+    def _arrow(self, sql: str, *, graded: pa.Table | None = None, **values: Any) -> pa.Table:
         with duckdb.connect() as connection:
             if self.files:
                 connection.read_parquet([str(file) for file in self.files]).create_view("rows")
             else:
                 connection.from_arrow(SCHEMA.empty_table()).create_view("rows")
+            if graded is not None:
+                connection.from_arrow(graded).create_view("graded")
             used = {name: value for name, value in values.items() if f"${name}" in sql}
             found: pa.Table = connection.sql(sql, params=used).to_arrow_table()
-        return found.to_pandas()
+        return found.select(SCHEMA.names).cast(SCHEMA) if set(SCHEMA.names) <= set(found.column_names) else found
 
 
-def position_in(before: pd.DataFrame, customers: pd.Series, codes: list[str], day: date) -> Position:
+def _last(condition: str) -> str:
+    """Give each customer's last row among those that meet a condition, as SQL."""
+    return (
+        f"select * from rows where {condition} "
+        "qualify row_number() over (partition by customer_id order by valid_from desc, sequence desc) = 1 "
+        "order by customer_id"
+    )
+
+
+class Before:
+    """Hold what customers had before a grading, one row each; looking a batch up costs what the batch does."""
+
+    def __init__(self, rows: pa.Table, day: date) -> None:
+        self.rows, self.day = rows, day
+
+    def __getstate__(self) -> tuple[pa.Table, date]:
+        """Send the rows to another process, which makes its own index."""
+        return self.rows, self.day
+
+    def __setstate__(self, state: tuple[pa.Table, date]) -> None:
+        """Take what `__getstate__` gave."""
+        self.rows, self.day = state
+
+    @cached_property
+    def _place(self) -> pd.Index[Any]:
+        return pd.Index(self.rows["customer_id"].to_numpy(), dtype=object)
+
+    def of(self, customers: pd.Series) -> pa.Table:
+        """Give the customers' rows in their order; all null for whom the ledger does not know."""
+        place = self._place.get_indexer(pd.Index(customers.astype(str).to_numpy(dtype=object), dtype=object))
+        return self.rows.take(pa.array(place, mask=place < 0))
+
+    def held(self, rows: pa.Table) -> NDArray[np.bool_]:
+        """Tell whose tier an operator set until a later day, or for good."""
+        over = pc.fill_null(pc.less_equal(rows["expires"], pa.scalar(self.day)), fill_value=False)
+        return pc.and_not(pc.is_valid(rows["operator"]), over).to_numpy()
+
+
+def position_in(before: Before, customers: pd.Series, codes: list[str]) -> Position:
     """Look customers up in what `before` gave; a level that the scheme no longer has counts as not graded."""
-    rows = pd.Index(before["customer_id"]).get_indexer(pd.Index(customers.astype(str)))
-    number = {code: n for n, code in enumerate(codes)}
+    rows, known = before.of(customers), pa.array(codes, pa.string())
     stable, tier = (
-        np.array([number.get(code, NOBODY) for code in before[name]], dtype=np.int64)
+        pc.fill_null(pc.index_in(rows[name], value_set=known), NOBODY).to_numpy().astype(np.int64)
         for name in ("stable_code", "tier_code")
     )
-    held = before["operator"].notna() & ~(pd.to_datetime(before["expires"]) <= pd.Timestamp(day))
-    standing = Standing(
-        stable,
-        _days(before["stable_since"]),
-        np.asarray(before["asked"].fillna(0), dtype=np.int64),
-        _days(before["asked_since"]),
+    since, asked, asked_since = (
+        pc.fill_null(rows[name].cast(kind), 0).to_numpy().astype(np.int64)
+        for name, kind in (("stable_since", pa.int32()), ("asked", pa.int16()), ("asked_since", pa.int32()))
     )
-    found = np.append(tier, NOBODY)[rows]
-    return Position(standing.take(rows), found, np.append(np.where(held, tier, NOBODY), NOBODY)[rows])
+    return Position(Standing(stable, since, asked, asked_since), tier, np.where(before.held(rows), tier, NOBODY))
 
 
-def graded_rows(table: pd.DataFrame, grading: Grading, codes: list[str], before: pd.DataFrame) -> pd.DataFrame:
+def graded_rows(table: pd.DataFrame, grading: Grading, codes: list[str], before: Before) -> pa.RecordBatch:
     """Give the ledger's rows of a scored batch; an override keeps its operator, reason and end."""
-    after, held = grading.standing, grading.overridden
-    kept = before.set_index("customer_id")[["operator", "expires", "reason_1"]].reindex(table["customer_id"])
-    kept = pd.DataFrame({name: _where(held, kept[name].to_numpy(dtype=object)) for name in kept}, dtype=object)
+    after, held, kept = grading.standing, pa.array(grading.overridden), before.of(table["customer_id"])
     earlier = np.where(np.isnan(grading.before), NOBODY, grading.before).astype(np.int64)
     moved = np.where(earlier == NOBODY, 3, np.sign(grading.tier - earlier) + 1)
-    names = np.array([*codes, None], dtype=object)  # the last stands for none
-    reasons = {f"reason_{k}": table[f"reason_{k}"].astype(object) for k in (1, 2, 3)}
-    reasons["reason_1"] = reasons["reason_1"].where(~held, kept["reason_1"])
-    return pd.DataFrame({
-        "customer_id": table["customer_id"].astype(str),
-        "event": _EVENTS[np.where(held, 4, moved)],
-        "tier": grading.tier,
-        "tier_code": names[grading.tier],
-        "previous_code": names[earlier],
-        "stable_code": names[after.tier],
-        "model_code": names[grading.level],
+    nothing = pa.scalar(None)
+    columns = {
+        "customer_id": pa.array(table["customer_id"].astype(str), pa.string()),
+        "event": _chosen(np.where(grading.overridden, 4, moved), _EVENTS),
+        "tier": pa.array(grading.tier),
+        "tier_code": _chosen(grading.tier, codes),
+        "previous_code": _chosen(earlier, codes),
+        "stable_code": _chosen(after.tier, codes),
+        "model_code": _chosen(grading.level, codes),
         "stable_since": _as_dates(after.since),
-        "asked": after.asked,
+        "asked": pa.array(after.asked),
         "asked_since": _as_dates(after.asked_since),
-        **reasons,
-        "scheme_version": table["scheme_version"].astype(object),
-        "model_version": table["model_version"].astype(object),
-        "operator": kept["operator"],
-        "expires": kept["expires"],
-    })  # fmt: skip
+        "reason_1": pc.if_else(held, kept["reason_1"], _texts(table["reason_1"])),
+        **{name: _texts(table[name]) for name in ("reason_2", "reason_3", "scheme_version", "model_version")},
+        "operator": pc.if_else(held, kept["operator"], nothing.cast(pa.string())),
+        "expires": pc.if_else(held, kept["expires"], nothing.cast(pa.date32())),
+    }
+    empty = pa.nulls(len(table))
+    arrays = [_whole(columns.get(field.name, empty)).cast(field.type) for field in SCHEMA]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
-def _where(held: NDArray[np.bool_], values: NDArray[np.object_]) -> NDArray[np.object_]:
-    kept = np.full(len(values), None, dtype=object)
-    kept[held] = values[held]
-    return kept
+def _chosen(place: Whole, words: Sequence[str]) -> pa.Array:
+    """Give each row its word; none for a negative place."""
+    return pa.array(words, pa.string()).take(pa.array(place, mask=place < 0))
 
 
-def _days(dates: pd.Series) -> Whole:
-    days = pd.to_datetime(dates).to_numpy().astype("datetime64[D]")
-    return np.asarray(np.where(np.isnat(days), 0, days.astype(np.int64)), dtype=np.int64)
+def _texts(column: pd.Series) -> pa.Array:
+    return _whole(pa.array(column)).cast(pa.string())
 
 
-def _as_dates(days: Whole) -> NDArray[np.object_]:
+def _whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _as_dates(days: Whole) -> pa.Array:
     """Turn days counted from 1970 into dates; day 0 stands for none."""
-    distinct, place = np.unique(days, return_inverse=True)
-    made = np.array([_EPOCH + timedelta(int(d)) if d else None for d in distinct], dtype=object)
-    return made[place]
+    return pa.array(days.astype(np.int32), mask=days == 0).cast(pa.date32())
 
 
 def _table(rows: pd.DataFrame) -> pa.Table:
@@ -291,14 +319,13 @@ def _table(rows: pd.DataFrame) -> pa.Table:
     return pa.table(columns, schema=SCHEMA)
 
 
-def with_ledger_columns(batch: pa.RecordBatch, rows: pd.DataFrame) -> pa.RecordBatch:
+def with_ledger_columns(batch: pa.RecordBatch, rows: pa.RecordBatch) -> pa.RecordBatch:
     """Put the ledger's rows of a batch beside its scores, for the way back from another process."""
-    for column in _table(rows).itercolumns():
-        batch = batch.append_column(f"{_PREFIX}{len(batch.schema)}", column.combine_chunks())
+    for column in rows.columns:
+        batch = batch.append_column(f"{_PREFIX}{len(batch.schema)}", column)
     return batch
 
 
-def from_batch(batch: pa.RecordBatch) -> pd.DataFrame:
+def from_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Take the ledger's rows out of what `with_ledger_columns` made."""
-    columns = batch.columns[-len(SCHEMA) :]
-    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA).to_pandas()
+    return pa.RecordBatch.from_arrays(batch.columns[-len(SCHEMA) :], schema=SCHEMA)

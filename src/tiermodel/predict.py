@@ -28,7 +28,7 @@ from tiermodel.features.panel import (
     write_nothing,
     write_quarantine,
 )
-from tiermodel.ledger import Ledger, from_batch, graded_rows, position_in, with_ledger_columns
+from tiermodel.ledger import Before, Ledger, from_batch, graded_rows, position_in, with_ledger_columns
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, project_key
 from tiermodel.tables.output import write_table
@@ -89,7 +89,7 @@ def score(
     snapshots = Snapshots(told, frozenset(bundle.columns), (*earlier, day))
     book = None if ledger is None else Ledger(ledger)
     before = None if book is None else book.before(day)
-    graded: list[pd.DataFrame] = []
+    graded: list[pa.RecordBatch] = []
     tally, counts = Tally(), dict.fromkeys(bundle.scheme.scheme.codes, 0)
     schema = score_schema(bundle)
 
@@ -109,7 +109,7 @@ def score(
     stale = stale_words(project, history, day, every.days)
     write_table(scored(), Path(out), schema)
     write_quarantine(history, Path(out))
-    added = None if book is None else book.append(day, pd.concat(graded, ignore_index=True))
+    added = None if book is None else book.append(day, pa.Table.from_batches(graded))
     tally.warn(stale)
     return Scored(tally.accounts, sum(counts.values()), counts, added)
 
@@ -155,7 +155,7 @@ class _Scoring:
 
     bundle: Bundle
     day: date
-    before: pd.DataFrame | None
+    before: Before | None
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         frame = batch.to_pandas(date_as_object=False)
@@ -163,7 +163,7 @@ class _Scoring:
         today, past = frame[now].reset_index(drop=True), frame[~now].reset_index(drop=True)
         codes, position = self.bundle.scheme.scheme.codes, None
         if self.before is not None:
-            position = position_in(self.before, today["customer_id"], codes, self.day)
+            position = position_in(self.before, today["customer_id"], codes)
         grading = grade(self.bundle.scheme, _checked(self.bundle, today), past, position)
         table = predict(self.bundle, today, grading=grading)
         scored = pa.RecordBatch.from_pandas(table, schema=score_schema(self.bundle), preserve_index=False)
