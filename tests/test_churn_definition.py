@@ -32,7 +32,7 @@ DEFINITIONS: list[dict[str, Any]] = [
     {"horizon_days": 20},
     {"horizon_days": 120, "gap_days": 9},
     {"gap_days": 0, "active_days": 30},
-    {"contract_renewal_days": 3, "horizon_days": 150},
+    {"contract_renewal_days": 3, "horizon_days": 130},
     {"contract_renewal_days": 5, "horizon_days": 100, "gap_days": 10},
 ]
 
