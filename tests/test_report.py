@@ -20,7 +20,7 @@ from tiermodel import figures
 from tiermodel.bundle import Bundle, load_bundle, save_bundle
 from tiermodel.errors import DataError, ProjectError, TierModelError
 from tiermodel.features.panel import build_panel, write_features
-from tiermodel.figures import Pen, concentration, pyramid, save_png, svg, words
+from tiermodel.figures import Pen, concentration, pyramid, save_png, svg
 from tiermodel.figures_model import found_at, input_names, residuals
 from tiermodel.models.metrics import auc, churn_metrics, ece_null_band, log_loss, paired_bootstrap, value_metrics
 from tiermodel.predict import score
@@ -29,6 +29,7 @@ from tiermodel.report_models import _verdict
 from tiermodel.tables.output import write_json
 from tiermodel.tiers.assign import fit_scheme
 from tiermodel.tiers.scheme import load_preset
+from tiermodel.words import words
 from worlds import LAST_DAY, TrainedWorld
 
 SECTIONS = {

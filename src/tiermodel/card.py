@@ -16,6 +16,7 @@ from tiermodel.models.slices import FEWEST
 from tiermodel.tables.output import plain
 from tiermodel.tiers.assign import FittedScheme
 from tiermodel.tiers.profiles import segment_lines
+from tiermodel.words import words
 
 __all__ = ["model_card", "number"]
 
@@ -115,7 +116,9 @@ def _importance(
 
     def name(feature: str) -> str:
         known = features.get(feature)
-        return feature if known is None else known.zh if language == "zh" else known.en
+        if known is None:  # what MBG/NBD expects
+            return words(language)[f"input_{feature}"]
+        return known.zh if language == "zh" else known.en
 
     return {
         target: [

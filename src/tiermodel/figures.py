@@ -8,15 +8,12 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import yaml
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,6 +23,7 @@ from numpy.typing import NDArray
 
 from tiermodel.models.metrics import pareto_share, whale_curve
 from tiermodel.tables.output import writing
+from tiermodel.words import words
 
 __all__ = [
     "COLOURS",
@@ -41,7 +39,6 @@ __all__ = [
     "save_png",
     "short",
     "svg",
-    "words",
 ]
 
 Floats = NDArray[np.float64]
@@ -65,13 +62,6 @@ _CJK = (
 _RISK_EDGES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75)
 LINES = (("accent", "-"), ("sand", "--"), ("warm", "-."), ("good", ":"))
 """Colour and dash of the first, second, … line: told apart in print too."""
-
-
-@cache
-def words(language: str) -> Mapping[str, str]:
-    """Give every word of the report in one language, zh or en."""
-    text = (resources.files("tiermodel") / "templates" / "words.yaml").read_text(encoding="utf-8")
-    return {key: pair[language != "zh"] for key, pair in yaml.safe_load(text).items()}
 
 
 @dataclass(frozen=True)
