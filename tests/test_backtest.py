@@ -342,11 +342,10 @@ def test_differences_of_tiers_are_those_of_their_figures_and_the_verdict_is_what
 def test_a_rival_is_graded_into_levels_as_large_and_by_what_it_says(played: Played) -> None:
     day = date.fromisoformat(played.results["dates"][-1])
     panel = build_panel(played.project, [day + timedelta(k * 60) for k in (-2, -1, 0, 1)], with_outcome=True)
-    here = panel[panel["as_of"] == pd.Timestamp(day)]
-    fitted = fit_scheme(load_preset("pyramid", (60, 365)), here, here, 7)
+    frame = panel[panel["as_of"] == pd.Timestamp(day)]
+    fitted = fit_scheme(load_preset("pyramid", (60, 365)), frame, frame, 7)
     bundle = dataclasses.replace(train(played.project, day).bundle, scheme=fitted)
     compared = {(c["metric"], c["against"]): c for c in tier_results(played.project, panel, day, bundle, [])[1]}
-    frame = panel[panel["as_of"] == pd.Timestamp(day)]
     level, value = fitted.assign(frame)[0], frame["outcome_value"].to_numpy()
     spend = frame["net_amount_60d"].rank(method="average").to_numpy() / len(frame)
     edges = np.cumsum(np.bincount(level, minlength=4)) / len(frame)

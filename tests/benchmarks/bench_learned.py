@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from datetime import date, timedelta
 
+import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
@@ -29,7 +30,7 @@ def main() -> None:
     project = project.model_copy(update={"tiers": project.tiers.model_copy(update={"scheme": scheme})})
     history = open_history(project)
     days = tuple(map(date.fromisoformat, sys.argv[3].split(","))) if len(sys.argv) > 3 else dates_of(project, history)
-    every, span = timedelta(project.panel.every_days), timedelta(outcome_span(project))
+    every, span = timedelta(project.panel.every_days), timedelta(outcome_span(project.outcome))
     needed = set().union(*(panel_dates(project, day, history.first_day) for day in days))
     needed |= {d for day in days for d in (day + span, day - every, day - 2 * every)}
     panel = build_panel(project, sorted(needed), with_outcome=True, history=history)
@@ -53,8 +54,8 @@ def main() -> None:
         value = panel.loc[panel["as_of"] == pd.Timestamp(day), "outcome_value"].to_numpy()
         key = [n for n, level in enumerate(bundle.scheme.scheme.levels) if level.key]
         inside = pd.Series(told).isin(key).to_numpy()
-        share = value[inside].sum() / value.sum()
-        print(f"   the readable tree captures {share:.4f} with {inside.mean():.3f} of customers")
+        most = np.sort(value)[::-1][: inside.sum()].sum()
+        print(f"   the readable tree: {inside.mean():.3f} of customers, of best {value[inside].sum() / most:.4f}")
     comparisons = with_all_dates(comparisons)
     print(pd.DataFrame(scheme_summary(rows)).round(4).to_string(index=False))
     print(pd.DataFrame(comparisons).round(4).to_string(index=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ KINDS: Mapping[str, Any] = {
     "learned": leaves,
 }
 REASONS = 3
+_BLOCK, _THREADS = 65_536, 2
 _REPLAYED = 6  # a year's half, where snapshots are a month apart
 Levels = NDArray[np.int64]
 
@@ -43,8 +45,17 @@ class FittedScheme:
     def assign(self, frame: pd.DataFrame) -> tuple[Levels, Levels]:
         """Give each row's level (0 lowest) and the index of the rule that decided, -1 where nothing was bought yet.
 
-        Vetoes follow the rules: the index of the first is the number of rules.
+        Vetoes follow the rules: the index of the first is the number of rules. Rows are taken in blocks, which stay in
+        the processor's cache, on two threads.
         """
+        if len(frame) <= _BLOCK:
+            return self._assign(frame)
+        blocks = [frame.iloc[start : start + _BLOCK] for start in range(0, len(frame), _BLOCK)]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            levels, rules = zip(*pool.map(self._assign, blocks), strict=True)
+        return np.concatenate(levels), np.concatenate(rules)
+
+    def _assign(self, frame: pd.DataFrame) -> tuple[Levels, Levels]:
         level, rule = self.kind.assign(self.scheme, self.state, frame)
         level = self._numbers[level]
         for n, (veto, highest) in enumerate(self._vetoes(frame)):

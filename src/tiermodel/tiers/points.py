@@ -21,6 +21,7 @@ __all__ = ["STEPS", "dimension_points", "fit_points", "points_of"]
 
 Floats = NDArray[np.float64]
 STEPS = 100
+_PADDED = 127  # what seven steps that halve can tell apart
 _TAIL = 0.005
 
 
@@ -78,35 +79,34 @@ def _add_dimension(
     """Add the weighted points of a dimension, and its weight where it is known, in place."""
     d = index.dimensions[k]
     instead = {"drop": -1, "worst": 0, "middle": STEPS // 2}[index.missing]
-    x = frame[d.feature].to_numpy(dtype=np.float64)
-    _add_points(x, np.array(state["cuts"][k], dtype=np.float64), d.better == "higher", instead, weight, total, weights)
+    x, cuts = frame[d.feature].to_numpy(dtype=np.float64), np.array(state["cuts"][k], dtype=np.float64)
+    sign = 1.0
+    if d.better == "lower":  # how many cut points lie above is how many of the opposite numbers lie below
+        sign, cuts = -1.0, -cuts[::-1]
+    _add_points(x, np.append(cuts, np.full(_PADDED - len(cuts), np.inf)), sign, instead, weight, total, weights)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _add_points(
     x: Floats,
     cuts: Floats,
-    higher: bool,
+    sign: float,
     instead: int,
     weight: int,
     total: NDArray[np.int64],
     weights: NDArray[np.int64],
 ) -> None:
-    """Count the cut points below each value (not above it, where lower is better) in steps that halve, no branches."""
-    n = len(cuts)
+    """Count the cut points below each value, in steps that halve and without a branch that a processor could guess."""
     for i in range(len(x)):
-        value = x[i]
-        if np.isnan(value):
-            points = instead
-        else:
-            below = 0
-            step = 64
-            while step:
-                at = below + step - 1
-                if at < n and (cuts[at] < value if higher else cuts[at] <= value):
-                    below += step
-                step >>= 1
-            points = below if higher else n - below
-        if points >= 0:
-            total[i] += weight * points
-            weights[i] += weight
+        value = sign * x[i]
+        below = 64 * (cuts[63] < value)
+        below += 32 * (cuts[below + 31] < value)
+        below += 16 * (cuts[below + 15] < value)
+        below += 8 * (cuts[below + 7] < value)
+        below += 4 * (cuts[below + 3] < value)
+        below += 2 * (cuts[below + 1] < value)
+        below += 1 * (cuts[below] < value)
+        points = instead if np.isnan(value) else below
+        known = points >= 0
+        total[i] += weight * points * known
+        weights[i] += weight * known
