@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tiermodel.engines.chosen import open_history
     from tiermodel.errors import TierModelError
     from tiermodel.features.panel import build_panel
-    from tiermodel.predict import score
+    from tiermodel.predict import score, upgrades
     from tiermodel.registry import promote
     from tiermodel.report import report
     from tiermodel.train import train
@@ -44,6 +44,7 @@ _HOMES = {
     "save_bundle": "bundle",
     "score": "predict",
     "train": "train",
+    "upgrades": "predict",
 }
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "save_bundle",
     "score",
     "train",
+    "upgrades",
 ]
 
 
