@@ -58,9 +58,10 @@ def test_no_small_cell_is_told_and_none_can_be_worked_out(numbers: list[int]) ->
         assert (cell["share"] is None) == (cell["customers"] is None)
     for line, hidden in ((counts, found.hidden), (counts.T, found.hidden.T)):
         for row, mask in zip(line, hidden, strict=True):
-            if mask.sum() == 1:  # then nobody else is in the line, and its total is hidden as small
-                assert (row > 0).sum() == 1
-                assert row.sum() < SMALL
+            assert mask.sum() != 1 or (row > 0).sum() == 1  # then nobody else is in the line
+    totals = {row["from \\ to"]: row["all"] for row in found.table("en")}
+    for name, row, mask in zip([*CODES, "new"], counts, found.hidden, strict=True):
+        assert (totals[name] in {"…", f"< {SMALL}"}) == (mask.sum() == 1 or 0 < row.sum() < SMALL)
     told = [cell["share"] for cell in found.cells() if cell["share"] is not None]
     assert all(0 < share <= 1 for share in told)
     words = {text for row in found.table("en") for text in row.values()}

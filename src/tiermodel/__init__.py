@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tiermodel.engines.chosen import open_history
     from tiermodel.errors import TierModelError
     from tiermodel.features.panel import build_panel
-    from tiermodel.predict import score
+    from tiermodel.predict import score, upgrades
     from tiermodel.registry import promote
     from tiermodel.report import report
     from tiermodel.train import train
@@ -46,6 +46,7 @@ _HOMES = {
     "score": "predict",
     "train": "train",
     "tune": "tune",
+    "upgrades": "predict",
 }
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "score",
     "train",
     "tune",
+    "upgrades",
 ]
 
 

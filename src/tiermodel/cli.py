@@ -273,12 +273,12 @@ def score(
 def upgrades(project: Path, model: str, as_of: str, out: Path, language: str | None) -> None:
     """Write what would move each customer up: the smallest change of one thing that the customer can change."""
     settings = _load(project)
-    from tiermodel.predict import write_upgrades  # noqa: PLC0415
+    from tiermodel.predict import upgrades as run_upgrades  # noqa: PLC0415
 
     with _progress() as say:
         folder = _model(model, settings.tracking.uri)
         say(f"grading as of {as_of}")
-        rows, customers = write_upgrades(settings, folder, as_of, out, language=language)
+        rows, customers = run_upgrades(settings, folder, as_of, out, language=language)
     click.echo(f"{rows:,} ways up for {customers:,} customers in {out}")
 
 

@@ -101,7 +101,9 @@ class Movement:
         for i in order:
             texts = {tos[j]: self._text(i, j, told=not hidden[i, j]) for j in order}
             total = int(self.counts[i].sum())
-            found.append({_WORDS["from"][at]: froms[i], **texts, _WORDS["all"][at]: _count(total)})
+            alone = hidden[i].sum() == 1 and total == self.counts[i][hidden[i]].sum()  # the total is the hidden cell
+            whole = "…" if alone and total >= SMALL else _count(total)
+            found.append({_WORDS["from"][at]: froms[i], **texts, _WORDS["all"][at]: whole})
         return found
 
     def _text(self, i: int, j: int, *, told: bool) -> str:

@@ -35,9 +35,9 @@ from tiermodel.tables.output import write_table
 from tiermodel.tiers.grading import Grading, grade
 from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages
 from tiermodel.tiers.segments import assign_segments, segment_names
-from tiermodel.tiers.upgrades import upgrades
+from tiermodel.tiers.upgrades import ways_up
 
-__all__ = ["Scored", "predict", "score", "score_schema", "write_upgrades"]
+__all__ = ["Scored", "predict", "score", "score_schema", "upgrades"]
 
 RISK_BANDS = {"low": "低", "medium": "中", "high": "高"}
 _RISK_EDGES = (0.2, 0.5)
@@ -125,7 +125,7 @@ def _told(project: Project, bundle: Bundle, history: History) -> Project:
     return Project.model_validate({**project.model_dump(exclude_none=True), "features": bundle.settings["features"]})
 
 
-def write_upgrades(
+def upgrades(
     project: Project, model: Bundle | str | Path, as_of: date | str, out: str | Path, *, language: str | None = None
 ) -> tuple[int, int]:
     """Write what would move each customer up at a date, as `tiers.upgrades` finds it; give rows and customers.
@@ -136,7 +136,7 @@ def write_upgrades(
     history = open_history(project)
     told = _told(project, bundle, history)
     snapshot = build_panel(told, [one_date(as_of, history)], history=history)
-    found = upgrades(bundle.scheme, _checked(bundle, snapshot), bundle.features, language or bundle.language)
+    found = ways_up(bundle.scheme, _checked(bundle, snapshot), bundle.features, language or bundle.language)
     dates = pa.field("as_of", pa.date32())
     texts = {"customer_id", "tier_code", "reached_code", "feature", "words"}
     schema = pa.schema([

@@ -207,7 +207,8 @@ def align_segments(state: dict[str, Any], champion: Mapping[str, Any], frame: pd
 
     Pairs maximise the shared customers over the union (Jaccard), summed, by the Hungarian method (Kuhn 1955). A pair
     that shares less than a quarter is not the same group: it gets a number that no champion has used. `champion` in the
-    state tells the adjusted Rand index between both, and which names were kept, are new, and are gone.
+    state tells the adjusted Rand index between both, and which names were kept, are new, and are gone; a refit that
+    finds the champion's very groups has nothing to tell, and the same data still give the same bundle.
     """
     ours, theirs, before = assign_segments(state, frame), assign_segments(champion, frame), _codes(champion)
     counts = np.zeros((_count(state) + 1, len(before) + 1))
@@ -220,10 +221,12 @@ def align_segments(state: dict[str, Any], champion: Mapping[str, Any], frame: pd
     for n in range(_count(state)):
         last += n not in kept
         codes.append(kept.get(n, last))
-    told = {
+    told: dict[str, Any] = {
         "agreement": float(adjusted_rand_score(theirs, ours)),
         "kept": sorted(kept.values()),
         "new": sorted(set(codes) - set(before)),
         "gone": sorted(set(before) - set(codes)),
     }
-    return state | {"codes": codes, "last_code": last, "champion": told}
+    numbered = {} if codes == _codes(state) and last == len(codes) else {"codes": codes, "last_code": last}
+    changed = told["agreement"] < 1 or told["new"] or told["gone"]
+    return state | numbered | ({"champion": told} if changed else {})

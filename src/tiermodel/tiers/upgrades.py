@@ -23,7 +23,7 @@ from tiermodel.tiers.grid import index_of
 from tiermodel.tiers.kinds import CompositeScheme, MatrixScheme, RfmScheme, ShareScheme
 from tiermodel.tiers.parts import Index
 
-__all__ = ["ACTIONS", "COLUMNS", "Action", "changed", "cut_points", "upgrades"]
+__all__ = ["ACTIONS", "COLUMNS", "Action", "changed", "cut_points", "ways_up"]
 
 Floats = NDArray[np.float64]
 _NEVER, _FAR = np.iinfo(np.int64).max, 2.0**53
@@ -110,7 +110,7 @@ def _linked(columns: Sequence[str] | pd.Index[Any], action: Action) -> list[str]
     return [name for name in columns if re.fullmatch(action.features, name)]
 
 
-def upgrades(fitted: FittedScheme, frame: pd.DataFrame, features: Mapping[str, Named], language: str) -> pd.DataFrame:
+def ways_up(fitted: FittedScheme, frame: pd.DataFrame, features: Mapping[str, Named], language: str) -> pd.DataFrame:
     """List, for every buyer below the top, each action that alone reaches a higher level, with its smallest amount.
 
     `frame` is one snapshot. `passed_share` is the share of its buyers whom the customer passes on that feature;
