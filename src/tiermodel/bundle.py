@@ -270,7 +270,7 @@ def _card(bundle: Bundle) -> str:
     words = (
         f"Value is {value.measure}. Lifetime value (clv) is that of the next {value.clv.horizon_days} days, discounted "
         f"at {value.clv.annual_rate:.4g} a year. Upgrade potential is the chance to be in a higher tier after the "
-        "window and to stay there; p_conversion that of a first purchase in it."
+        "window and to stay there; conversion_chance that of a first purchase in it."
     )
     lines = [
         f"# {bundle.name}",
