@@ -147,7 +147,7 @@ def test_train_register_promote_score_by_name(cli: Run, project: Path, tmp_path:
     assert done.code == 0
     told = json.loads(done.out)
     assert told["bundle"] == "model"
-    assert set(told["later"]) == {"churn", "value", "tier"}
+    assert set(told["later"]) == {"churn", "value", "tier", "upgrade"}
     uri = ("--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db")
     assert cli("score", project, "--model", "small-world@champion", "--as-of", "latest", "--out", "s.csv").code in {
         5,

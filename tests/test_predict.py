@@ -30,7 +30,7 @@ COLUMNS = [
     "customer_id", "as_of", "tier", "tier_code", "tier_name", "p_small", "p_regular", "p_secondary", "p_major",
     "tier_set", "model_tier", "previous_tier", "movement", "segment", "lifecycle_stage", "loyalty_stage", "churn_risk",
     "risk_band", "expected_value", "expected_value_low", "expected_value_high", "clv", "potential", "upgrade_potential",
-    "p_conversion",
+    "conversion_chance",
     "reason_1", "reason_2", "reason_3", "policy", "scheme_version", "model_version",
 ]  # fmt: skip
 
@@ -95,7 +95,7 @@ def test_what_a_row_says_hangs_together(scored: Path, bundle: Bundle) -> None:
     intercept, slope = bundle.upgrade
     rises = 1 / (1 + np.exp(-(intercept + slope * np.log(above / (1 - above)))))
     np.testing.assert_allclose(table["upgrade_potential"], np.where(table["tier"] == 3, 0, rises), atol=1e-4)
-    assert table["p_conversion"].isna().all()  # there are no prospects
+    assert table["conversion_chance"].isna().all()  # there are no prospects
     assert [codes[t] for t in table["tier"]] == table["tier_code"].tolist()
     assert set(table["risk_band"]) <= {"low", "medium", "high"}
     assert ((table["churn_risk"] >= 0.5) == (table["risk_band"] == "high")).all()

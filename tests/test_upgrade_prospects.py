@@ -171,15 +171,15 @@ def test_prospects_and_only_they_get_a_conversion(played: Played, tmp_path: Path
     frame = build_panel(played.project, [AS_OF])
     prospect = frame["days_since_last"].isna().to_numpy()
     assert 30 < prospect.sum() < len(frame) / 2
-    np.testing.assert_array_equal(scores["p_conversion"].notna(), prospect)
+    np.testing.assert_array_equal(scores["conversion_chance"].notna(), prospect)
     np.testing.assert_array_equal(scores["upgrade_potential"].notna(), ~prospect)
     assert played.bundle.prospects is not None
     assert "days_known" in played.bundle.prospects.names or "days_since_visit" in played.bundle.prospects.names
     save_bundle(played.bundle, tmp_path / "bundle")
     again = predict(load_bundle(tmp_path / "bundle"), frame)
-    np.testing.assert_array_equal(again["p_conversion"], scores["p_conversion"])
+    np.testing.assert_array_equal(again["conversion_chance"], scores["conversion_chance"])
     one = predict(played.bundle, frame[prospect].iloc[:1])
-    assert one["p_conversion"].iloc[0] == scores["p_conversion"][prospect].iloc[0]
+    assert one["conversion_chance"].iloc[0] == scores["conversion_chance"][prospect].iloc[0]
 
 
 def test_both_are_judged_out_of_time_beside_their_rates(played: Played) -> None:

@@ -195,7 +195,7 @@ def score_schema(bundle: Bundle) -> pa.Schema:
         ("churn_risk", pa.float64()), ("risk_band", words),
         ("expected_value", pa.float64()), ("expected_value_low", pa.float64()), ("expected_value_high", pa.float64()),
         ("clv", pa.float64()),
-        ("potential", pa.float64()), ("upgrade_potential", pa.float64()), ("p_conversion", pa.float64()),
+        ("potential", pa.float64()), ("upgrade_potential", pa.float64()), ("conversion_chance", pa.float64()),
         ("reason_1", words), ("reason_2", words), ("reason_3", words),
         ("policy", words), ("scheme_version", words), ("model_version", words),
     ])  # fmt: skip
@@ -261,7 +261,7 @@ def predict(
         "clv": np.round(clv, 4),
         "potential": np.round(np.where(bought, bundle.peers.headroom(frame), np.nan), 4),
         "upgrade_potential": np.round(upgrade, _DECIMALS),
-        "p_conversion": np.round(conversion, _DECIMALS),
+        "conversion_chance": np.round(conversion, _DECIMALS),
         **{f"reason_{k + 1}": _words(reasons[:, k], words) for k in range(reasons.shape[1])},
         "policy": _words(tier, [level.policy for level in levels.levels]),
         "scheme_version": _words(np.zeros(len(frame), dtype=np.int64), [bundle.scheme_version]),

@@ -30,7 +30,7 @@ def main() -> None:
     project = project.model_copy(update={"tiers": project.tiers.model_copy(update={"scheme": scheme})})
     history = open_history(project)
     days = tuple(map(date.fromisoformat, sys.argv[3].split(","))) if len(sys.argv) > 3 else dates_of(project, history)
-    every, span = timedelta(project.panel.every_days), timedelta(outcome_span(project.outcome))
+    every, span = timedelta(project.panel.every_days), timedelta(outcome_span(project))
     needed = set().union(*(panel_dates(project, day, history.first_day) for day in days))
     needed |= {d for day in days for d in (day + span, day - every, day - 2 * every)}
     panel = build_panel(project, sorted(needed), with_outcome=True, history=history)
