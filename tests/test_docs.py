@@ -16,12 +16,12 @@ import yaml
 
 import tiermodel
 from tiermodel.cli import main, run
-from tiermodel.config import load_project
+from tiermodel.config import Project, load_project
 from worlds import TrainedWorld
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SLOW = {"demo", "train", "backtest", "promote"}  # run by their own tests
+SLOW = {"demo", "train", "backtest", "promote", "tune"}  # run by their own tests
 STANDS_FOR = {"tiermodel-demo/bundle": "models/shop", "shop@champion": "models/shop", "backtest.json": ""}
 
 
@@ -86,6 +86,16 @@ def test_the_projects_of_the_readme_are_projects(tmp_path: Path) -> None:
     for block in projects:
         (tmp_path / "project.yaml").write_text(block, encoding="utf-8")
         assert load_project(tmp_path / "project.yaml").version == 1
+
+
+def test_the_settings_of_the_readme_are_settings() -> None:
+    (project,) = [yaml.safe_load(block) for block in fences("yaml") if block.startswith("version:")]
+    project["data"]["transactions"]["columns"]["cost"] = "cost"
+    project["data"]["customers"] = {"path": "p.csv", "columns": {"customer_id": "m"}, "attributes": {"age": "age"}}
+    parts = [block for block in fences("yaml") if not block.startswith("version:")]
+    assert len(parts) >= 2
+    for block in parts:
+        Project.model_validate({**project, **yaml.safe_load(block)})
 
 
 def test_the_python_of_the_readme_uses_public_names_only() -> None:

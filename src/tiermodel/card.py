@@ -24,10 +24,6 @@ _YEAR_DAYS = 365
 _SLACK = 0.01
 _TARGETS = ("churn", "value", "tier", "upgrade", "prospects")
 _CELLS = ("rate", "mean_risk", "log_loss", "ece", "ece_by_chance", "value_mean", "expected_mean")
-_BY = {
-    "zh": {"purchase_days": "购买天数", "tenure_days": "首次购买至今天数", "tier": "等级"},
-    "en": {"purchase_days": "purchase days", "tenure_days": "days since first purchase", "tier": "tier"},
-}
 _LIMITS = {
     "zh": {
         "season": "数据不足一年（{days} 天），没有见过的季节会使流失率和价值的总水平偏离。",
@@ -101,12 +97,16 @@ def _in_language(
         importance=_importance(facts, features, language),
         figures=_figures(facts),
         slices=[
-            {**row, "by_name": _BY[language].get(row["by"], row["by"]), "cells": [number(row[key]) for key in _CELLS]}
+            {**row, "by_name": _by(row, language), "cells": [number(row[key]) for key in _CELLS]}
             for row in facts["slices"]
         ],
         fewest=FEWEST,
         limits=list(_limits(facts, language)),
     )
+
+
+def _by(row: Mapping[str, Any], language: str) -> str:
+    return words(language).get(f"by_{row['by']}", row["by"])
 
 
 def _importance(
@@ -125,7 +125,7 @@ def _importance(
             (name(r["feature"]), number(r["size"]), "–" if r["direction"] is None else f"{r['direction']:+.2f}")
             for r in rows
         ]
-        for target, rows in facts["importance"].items()
+        for target, rows in facts.get("importance", {}).items()  # as figures, bundles made by hand may lack it
     }
 
 
@@ -154,15 +154,15 @@ def _figures(facts: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _limits(facts: Mapping[str, Any], language: str) -> Iterator[str]:
     """Say what the run itself shows to be weak."""
-    words = _LIMITS[language]
+    say = _LIMITS[language]
     if facts["history_days"] < _YEAR_DAYS:
-        yield words["season"].format(days=facts["history_days"])
+        yield say["season"].format(days=facts["history_days"])
     if len(facts["later_dates"]) < _FEW_DATES:
-        yield words["dates"].format(n=len(facts["later_dates"]))
+        yield say["dates"].format(n=len(facts["later_dates"]))
     for row in facts["slices"]:
         if row["ece"] is not None and row["ece"] > row["ece_by_chance"] + _SLACK:
-            yield words["uncalibrated"].format(
-                by=_BY[language].get(row["by"], row["by"]),
+            yield say["uncalibrated"].format(
+                by=_by(row, language),
                 group=row["group"],
                 ece=number(row["ece"]),
                 chance=number(row["ece_by_chance"]),

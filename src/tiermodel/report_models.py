@@ -35,6 +35,8 @@ def model_sections(given: Given, pen: Pen) -> dict[str, Any]:
             sections["segments"] = lines
     if given.backtest is not None:
         sections |= {"backtest": _backtest(given.backtest, pen), "schemes": _schemes(given.backtest["tiers"], pen)}
+        if rows := given.backtest.get("slices"):
+            sections["slices"] = _slices(rows, pen)
     if given.backtest is not None or given.predictions is not None:
         sections["churn"] = _churn(given.backtest, given.predictions, pen)
     if given.predictions is not None:
@@ -214,6 +216,13 @@ def _details(comparisons: Sequence[Mapping[str, Any]], words: Mapping[str, str])
         difference = None if c["difference"] is None else sign * c["difference"]
         row["cells"][c["as_of"]] = {"verdict": c["verdict"], "difference": difference, "ends": low_high}
     return list(rows.values())
+
+
+def _slices(rows: Sequence[Mapping[str, Any]], pen: Pen) -> dict[str, Any]:
+    """Tell the figures by group of customers on the last test date."""
+    last = max(row["as_of"] for row in rows)
+    named = [{**row, "by": pen.words.get(f"by_{row['by']}", row["by"])} for row in rows if row["as_of"] == last]
+    return {"as_of": last, "rows": named}
 
 
 def _schemes(tiers: Sequence[Mapping[str, Any]], pen: Pen) -> dict[str, Any] | None:
