@@ -58,7 +58,7 @@ class Movement:
 
     @property
     def hidden(self) -> NDArray[np.bool_]:
-        """Tell which cells are not told: small ones, and in a line with one of them the next smallest."""
+        """Tell which cells are not told: small ones, and a second in a line of which a total would tell the one."""
         hidden = (self.counts > 0) & (self.counts < SMALL)
         changed = True
         while changed:
@@ -66,8 +66,10 @@ class Movement:
             for counts, mask in ((self.counts, hidden), (self.counts.T, hidden.T)):
                 for n in np.flatnonzero(mask.sum(axis=1) == 1):
                     others = np.flatnonzero((counts[n] > 0) & ~mask[n])
-                    if others.size:
-                        mask[n, others[np.argmin(counts[n, others])]] = changed = True
+                    if others.size:  # where the line across has a hidden cell too, one closes both
+                        crossed = mask[:, others].any(axis=0)
+                        at = others[np.lexsort((counts[n, others], ~crossed))[0]]
+                        mask[n, at] = changed = True
         return hidden
 
     def summary(self) -> dict[str, int]:
