@@ -42,7 +42,8 @@ def money(amount: float) -> int:
 def compare(project: Project, histories: dict[str, list[Row]], dates: tuple[date, ...]) -> int:
     """Hold every value of the snapshots against the oracle; give the number of features."""
     history = open_history(project)
-    features = expand(project.features, history.columns)
+    inputs = project.features.model_copy(update={"audited": ()})  # attributes to audit by are no features
+    features = expand(inputs, history.columns)
     panel = build_panel(project, dates, history=history)
     assert set(panel["customer_id"]) == set(histories)
     for found in panel.to_dict("records"):

@@ -113,7 +113,7 @@ def _silence_block(model: ParetoNBD, x: Array, start: Array, end: Array) -> _Sil
     """Integrate by Gauss-Legendre in q = ((m + start) / (m + y))^κ, m = min(α, β).
 
     κ is a sixth of the integrand's first rate of decay in log(m + y), so that in q the integrand is nearly a power: 20
-    nodes reach 12 digits for parameters as they come, 8 at the edge of what they may be. Derivatives are integrals too,
+    nodes reach 12 digits for parameters as they come, 7 at the edge of what they may be. Derivatives are integrals too,
     on the same nodes.
     """
     r, alpha, s, beta = model.r, model.alpha, model.s, model.beta
