@@ -133,6 +133,8 @@ def test_below_a_training_there_is_a_run_for_each_learner_and_date(store: Store,
         "churn": ("tiermodel", "logistic", "compact", "trees", "btyd", "logistic_rfm", "mbg_nbd"),
         "value": ("tiermodel", "ridge", "trees", "btyd"),
         "tier": ("tiermodel",),
+        "upgrade": ("tiermodel",),
+        "prospects": ("tiermodel",),
     }
     later = trained.trained.later
     days = {target: [str(day.date()) for day in later[target]["as_of"].unique()] for target in learners}
@@ -158,7 +160,7 @@ def test_the_measures_of_a_learner_are_those_of_its_predictions_in_the_evaluatio
         rows = kept[(kept["target"] == tags["target"]) & (kept["as_of"] == tags["date"])]
         column = {"served": "predicted", "member": f"member_{tags['learner']}", "baseline": tags["learner"]}
         actual, predicted = rows["actual"].to_numpy(), rows[column[tags["role"]]].to_numpy()
-        measure = {"churn": churn_metrics, "value": value_metrics}.get(tags["target"])
+        measure = {"churn": churn_metrics, "value": value_metrics, "upgrade": churn_metrics}.get(tags["target"])
         if measure is None:
             assert child.data.metrics["tier/n"] == len(rows) > 0
             assert -1 <= child.data.metrics["tier/qwk"] <= 1
