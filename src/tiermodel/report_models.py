@@ -15,6 +15,7 @@ from tiermodel.figures import Pen, svg
 from tiermodel.figures_model import LOWER_IS_BETTER, found_at, input_names
 from tiermodel.report_sources import Given
 from tiermodel.tiers.profiles import segment_lines
+from tiermodel.tiers.scheme import load_preset, preset_names
 
 __all__ = ["model_sections"]
 
@@ -218,6 +219,14 @@ def _details(comparisons: Sequence[Mapping[str, Any]], words: Mapping[str, str])
     return list(rows.values())
 
 
+def _scheme_name(code: str, language: str) -> str:
+    """Give a preset's name; a scheme of the project's own is known by its code."""
+    if code not in preset_names():
+        return code
+    scheme = load_preset(code, (30, 90, 365))  # the windows do not matter for the name
+    return scheme.name_zh if language == "zh" else scheme.name_en
+
+
 def _slices(rows: Sequence[Mapping[str, Any]], pen: Pen) -> dict[str, Any]:
     """Tell the figures by group of customers on the last test date."""
     last = max(row["as_of"] for row in rows)
@@ -227,7 +236,7 @@ def _slices(rows: Sequence[Mapping[str, Any]], pen: Pen) -> dict[str, Any]:
 
 def _schemes(tiers: Sequence[Mapping[str, Any]], pen: Pen) -> dict[str, Any] | None:
     """Average each scheme's figures over the test dates, best order of value (Gini) first."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for code in dict.fromkeys(row["scheme"] for row in tiers):
         mine = [row for row in tiers if row["scheme"] == code]
         numbers = {
@@ -235,7 +244,7 @@ def _schemes(tiers: Sequence[Mapping[str, Any]], pen: Pen) -> dict[str, Any] | N
             for key in ("key_customers_share", "value_capture_top", "gini", "qwk", "moved_share", "reversed_share")
         }
         rows.append({
-            "name": pen.words.get(f"scheme_{code}", code),
+            "name": _scheme_name(code, pen.language),
             "ours": bool(mine[0].get("ours")),
             "monotone": sum(bool(row["monotone"]) for row in mine),
             "dates": len(mine),
