@@ -33,11 +33,12 @@ from tiermodel.models.churn import at_risk
 from tiermodel.models.metrics import (
     auc,
     churn_metrics,
+    drawn,
     ece_null_band,
     gini,
     log_loss,
     mae,
-    paired_bootstrap,
+    paired_interval,
     value_metrics,
 )
 from tiermodel.models.profit import Campaign, concentration, expected_maximum_profit
@@ -285,13 +286,16 @@ def _compare(
 ) -> Iterator[dict[str, Any]]:
     """Compare the model with each baseline: metric(model) - metric(baseline), with a 95 % interval."""
     draws = draws_for(len(actual))
-    for against, other in predicted.items():
+    measured = {
+        (name, metric): drawn(function, actual, p, draws=draws, seed=project.seed)
+        for name, p in predicted.items()
+        for metric, function in _COMPARED[target].items()
+    }
+    for against in predicted:
         if against == _OURS:
             continue
-        for metric, function in _COMPARED[target].items():
-            difference, low, high = paired_bootstrap(
-                function, actual, predicted[_OURS], other, draws=draws, seed=project.seed
-            )
+        for metric in _COMPARED[target]:
+            difference, low, high = paired_interval(measured[_OURS, metric], measured[against, metric])
             yield {
                 "target": target, "metric": metric, "against": against, "as_of": str(day),
                 "difference": difference, "low": low, "high": high, "draws": draws,

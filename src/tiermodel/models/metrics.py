@@ -19,6 +19,7 @@ __all__ = [
     "check_probabilities",
     "churn_metrics",
     "decile_mape",
+    "drawn",
     "ece",
     "ece_null_band",
     "gini",
@@ -29,6 +30,7 @@ __all__ = [
     "mae",
     "pair",
     "paired_bootstrap",
+    "paired_interval",
     "pareto_share",
     "quadratic_weighted_kappa",
     "quantile_groups",
@@ -305,19 +307,32 @@ def paired_bootstrap(
     >>> paired_bootstrap(log_loss, y, 0.2 + 0.6 * y, np.full(100, 0.5))[2] < 0
     True
     """
-    y, p = pair(actual, model)
-    _, q = pair(actual, baseline)
+    ours, theirs = (drawn(metric, actual, p, draws=draws, seed=seed) for p in (model, baseline))
+    return paired_interval(ours, theirs, level)
+
+
+def drawn(
+    metric: Callable[[Array, Array], float], actual: Column, predicted: Column, *, draws: int, seed: int
+) -> Array:
+    """Return the metric of all customers, then that of each of `draws` resamples, the same ones for the same seed."""
+    y, p = pair(actual, predicted)
     rng = np.random.default_rng(seed)
     n = len(y)
-    differences = np.empty(draws)
-    for draw in range(draws):
+    found = np.empty(draws + 1)
+    found[0] = metric(y, p)
+    for draw in range(1, draws + 1):
         rows = rng.integers(0, n, n)
-        resampled = y[rows]
-        differences[draw] = metric(resampled, p[rows]) - metric(resampled, q[rows])
-    defined = differences[np.isfinite(differences)]
+        found[draw] = metric(y[rows], p[rows])
+    return found
+
+
+def paired_interval(ours: Array, theirs: Array, level: float = 0.95) -> tuple[float, float, float]:
+    """Return (difference, low, high) of two metrics that `drawn` measured on the same resamples."""
+    differences = ours - theirs
+    defined = differences[1:][np.isfinite(differences[1:])]
     tail = (1 - level) / 2
     low, high = np.quantile(defined, [tail, 1 - tail]) if len(defined) else (np.nan, np.nan)
-    return metric(y, p) - metric(y, q), float(low), float(high)
+    return float(differences[0]), float(low), float(high)
 
 
 def pair(actual: Column, predicted: Column) -> tuple[Array, Array]:
