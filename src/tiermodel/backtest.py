@@ -187,13 +187,13 @@ def _one_date(
         customers["outcome_churned"],
         customers["outcome_value"],
     )
-    exposed, then = (at_risk(project.churn, project.outcome, frame) for frame in (hidden, past))
+    exposed, then = (at_risk(project.churn, project.outcome, part) for part in (hidden, past))
     risk = Test(project, past[then], hidden[exposed], lambda f: bundle.scheme.assign(f)[0])
-    rows = risk.now.index
-    churn = {_OURS: bundle.churn.predict(bundle.inputs.matrix(risk.now))}
+    rows, x = risk.now.index, bundle.inputs.matrix(hidden)
+    churn = {_OURS: bundle.churn.predict(x[exposed])}
     churn |= {name: baseline(risk) for name, baseline in CHURN_BASELINES.items()}
     everyone = Test(project, past, hidden, risk.grade)
-    value = {_OURS: bundle.value.predict(bundle.inputs.matrix(hidden))}
+    value = {_OURS: bundle.value.predict(x)}
     value |= {name: baseline(everyone) for name, baseline in VALUE_BASELINES.items()}
     churned = frame["churned"].to_numpy()[rows]
     campaign = Campaign.in_proportion(max(float(value[_OURS].mean()), 0.0))  # one worth for all, so models compare
@@ -212,7 +212,7 @@ def _one_date(
     results["concentration"].append({"as_of": str(day), **concentration(frame["value"].to_numpy())})
     low, high = bundle.value.interval(value[_OURS])
     frame["value_low"], frame["value_high"] = low, high
-    results["slices"] += _slices(project, panel, customers, frame, bundle)
+    results["slices"] += _slices(project, panel, frame, bundle, (customers, x))
     tiers, against = tier_results(project, panel, day, bundle, results["notes"])
     results["tiers"] += tiers
     results["comparisons"] += [
@@ -227,11 +227,14 @@ def _one_date(
 
 
 def _slices(
-    project: Project, panel: pd.DataFrame, customers: pd.DataFrame, frame: pd.DataFrame, bundle: Bundle
+    project: Project, panel: pd.DataFrame, frame: pd.DataFrame, bundle: Bundle, now: tuple[pd.DataFrame, Floats]
 ) -> Iterator[dict[str, Any]]:
-    """Give our figures by group; sets of tiers and intervals of value should hold nine of ten in every tier."""
-    day = frame["as_of"].iloc[0]
-    low, high = bundle.tier.sets(bundle.tier.predict(bundle.inputs.matrix(customers)))
+    """Give our figures by group; sets of tiers and intervals of value should hold nine of ten in every tier.
+
+    `now` has the customers of `frame` and the models' inputs.
+    """
+    day, (customers, x) = frame["as_of"].iloc[0], now
+    low, high = bundle.tier.sets(bundle.tier.predict(x))
     later = levels_at(panel, bundle.scheme, day + timedelta(outcome_span(project)), customers["customer_id"])
     held = np.where(np.isnan(later), np.nan, (low <= later) & (later <= high))
     told = pd.DataFrame({

@@ -35,7 +35,7 @@ _CELLS = 4_000_000  # of counts drawn at a time
 _COMPOSITE = "rfm_score"
 _METRICS = ("value_capture_top", "qwk_value", "value_capture_of_best")
 _COMPARED = _METRICS[:2]  # the third is for schemes whose key levels are not equally large
-_SUMMARY = ("key_customers_share", *_METRICS, "gini", "moved_share", "reversed_share")
+_SUMMARY = ("key_customers_share", "value_capture_top", "gini", "qwk_value", "moved_share", "reversed_share")
 _ALL = "all dates"
 
 
@@ -293,14 +293,7 @@ def scheme_summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         ends = [row["minus_ours"]["value_capture_of_best"] for row in mine if "minus_ours" in row]
         mean = {
             key: None if any(row[key] is None for row in mine) else float(np.mean([row[key] for row in mine]))
-            for key in (
-                "key_customers_share",
-                "value_capture_top",
-                "gini",
-                "qwk_value",
-                "moved_share",
-                "reversed_share",
-            )
+            for key in _SUMMARY
         }
         found.append({
             "scheme": f"{code} (ours)" if mine[0]["ours"] else code,

@@ -60,48 +60,33 @@ def model_card(
     segments: Mapping[str, Any],
 ) -> str:
     """Give the card of a bundle with these parts in both languages as Markdown, the project's language first."""
-    languages = ("zh", "en") if settings["language"] == "zh" else ("en", "zh")
+    by_group: dict[str, list[str]] = {}
+    for feature in features.values():
+        by_group.setdefault(feature.group, []).append(feature.name)
     told = plain(facts)
-    return "\n---\n\n".join(
-        _in_language(language, name, settings, told, features, scheme, segments) for language in languages
-    )
-
-
-def _in_language(
-    language: str,
-    name: str,
-    settings: Mapping[str, Any],
-    facts: Mapping[str, Any],
-    features: Mapping[str, Feature],
-    scheme: FittedScheme,
-    segments: Mapping[str, Any],
-) -> str:
+    same = {
+        "name": name, "number": number, "churn_zh": _churn_in_chinese(settings), "facts": told, "settings": settings,
+        "scheme": scheme.scheme, "inputs": by_group, "figures": _figures(told), "fewest": FEWEST,
+    }  # fmt: skip
     templates = Environment(
         loader=PackageLoader("tiermodel"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, autoescape=False,  # noqa: S701 Markdown, read as text
     )  # fmt: skip
-    by_group: dict[str, list[str]] = {}
-    for feature in features.values():
-        by_group.setdefault(feature.group, []).append(feature.name)
-    return templates.get_template(f"card.{language}.md.j2").render(
-        name=name,
-        number=number,
-        churn_zh=_churn_in_chinese(settings),
-        facts=facts,
-        settings=settings,
-        scheme=scheme.scheme,
-        levels=scheme.scheme.names(language),
-        inputs=by_group,
-        rules=scheme.rules(features, language),
-        segments=segment_lines(segments, features, language),
-        importance=_importance(facts, features, language),
-        figures=_figures(facts),
-        slices=[
-            {**row, "by_name": _by(row, language), "cells": [number(row[key]) for key in _CELLS]}
-            for row in facts["slices"]
-        ],
-        fewest=FEWEST,
-        limits=list(_limits(facts, language)),
+    languages = ("zh", "en") if settings["language"] == "zh" else ("en", "zh")
+    return "\n---\n\n".join(
+        templates.get_template(f"card.{language}.md.j2").render(
+            levels=scheme.scheme.names(language),
+            rules=scheme.rules(features, language),
+            segments=segment_lines(segments, features, language),
+            importance=_importance(told, features, language),
+            slices=[
+                {**row, "by_name": _by(row, language), "cells": [number(row[key]) for key in _CELLS]}
+                for row in told["slices"]
+            ],
+            limits=list(_limits(told, language)),
+            **same,
+        )
+        for language in languages
     )
 
 
