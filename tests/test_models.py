@@ -24,6 +24,7 @@ from tiermodel.models.canary import refuse_leaks
 from tiermodel.models.churn import ChurnModel, at_risk, fit_churn
 from tiermodel.models.folds import rolling_folds
 from tiermodel.models.inputs import EXPECTED, Horizons, fit_inputs, panel_matrix
+from tiermodel.models.level import Ahead
 from tiermodel.models.linear import Linear, fit_logistic, fit_ridge
 from tiermodel.models.metrics import churn_metrics, ece_null_band
 from tiermodel.models.tier import TierModel, fit_tier, future_levels
@@ -72,9 +73,10 @@ def draw(dates: int = DATES, seed: int = 3) -> Truth:
     return Truth(rows, x, p, np.digitize(-x[:, 1] + rng.normal(0, 0.5, n), [-1.0, 0.5, 1.5]).astype(float))
 
 
-def now_of(truth: Truth) -> tuple[pd.Timestamp, Floats]:
+def now_of(truth: Truth) -> Ahead:
     """Give the date to forecast for, one window after the last, and customers like those before."""
-    return truth.rows["as_of"].max() + pd.Timedelta(days=30), truth.x[truth.rows["as_of"] == truth.rows["as_of"].max()]
+    last = truth.rows["as_of"].max()
+    return Ahead(last + pd.Timedelta(days=30), truth.x[truth.rows["as_of"] == last])
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,10 @@ import pandas as pd
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.errors import DataError
+from tiermodel.models.between import missed_between
 from tiermodel.models.churn import ChurnModel, fit_churn
 from tiermodel.models.inputs import panel_matrix
+from tiermodel.models.level import Ahead
 from tiermodel.models.metrics import churn_metrics, value_metrics
 from tiermodel.models.value import ValueModel, fit_value
 
@@ -31,7 +33,9 @@ def learning_curve(
     customers = panel[now & panel["days_since_last"].notna()].reset_index(drop=True)
     exposed = bundle.at_risk(customers)
     names, x_now = bundle.inputs.all_names, bundle.inputs.matrix(customers)
-    ahead = pd.Timestamp(day)
+    missed_risk, missed_value = missed_between(project, panel, pd.Timestamp(day))
+    risk = Ahead(pd.Timestamp(day), x_now[exposed], missed_risk)
+    worth = Ahead(pd.Timestamp(day), x_now, missed_value)
     whole = len(trained_on)
     for count in sorted({1, whole // 4, whole // 2, whole} - {0}):
         dates = sorted(trained_on)[-count:]
@@ -40,8 +44,8 @@ def learning_curve(
         if count < whole:
             x = panel_matrix(rows, bundle.inputs.names, bundle.inputs.horizons)
             try:
-                churn, _ = fit_churn(project, rows, x, names, (ahead, x_now[exposed]))
-                value, _ = fit_value(project, rows, x, names, (ahead, x_now))
+                churn, _ = fit_churn(project, rows, x, names, risk)
+                value, _ = fit_value(project, rows, x, names, worth)
             except DataError as error:
                 notes.append(f"{day}, {count} snapshots: {error}")
                 continue

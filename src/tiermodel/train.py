@@ -25,10 +25,12 @@ from tiermodel.features.known import columns_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, churn_question, outcome_span
 from tiermodel.features.panel import KEYS, Tally, build_panel, feature_names, one_date, snapshot_dates
 from tiermodel.features.peers import fit_peers
+from tiermodel.models.between import missed_between
 from tiermodel.models.canary import refuse_leaks
 from tiermodel.models.churn import at_risk, fit_churn
 from tiermodel.models.contributions import importance
 from tiermodel.models.inputs import Horizons, fit_inputs, panel_matrix
+from tiermodel.models.level import Ahead
 from tiermodel.models.metrics import (
     auc,
     churn_metrics,
@@ -161,9 +163,12 @@ def fit_bundle(
     say("fitting churn risk")
     buyers = snapshot[snapshot["days_since_last"].notna()].drop(columns=list(OUTCOME_COLUMNS))
     exposed = snapshot[at_risk(project.churn, project.outcome, snapshot)]
-    churn, churn_later = fit_churn(project, history, x, inputs.all_names, (now, inputs.matrix(exposed)))
+    missed_risk, missed_value = missed_between(project, panel, now)
+    ahead = Ahead(now, inputs.matrix(exposed), missed_risk)
+    churn, churn_later = fit_churn(project, history, x, inputs.all_names, ahead)
     say("fitting value")
-    value, value_later = fit_value(project, history, x, inputs.all_names, (now, inputs.matrix(buyers)))
+    ahead = Ahead(now, inputs.matrix(buyers), missed_value)
+    value, value_later = fit_value(project, history, x, inputs.all_names, ahead)
     say("fitting the future tier")
     future = future_levels(panel, level, span)[learned.to_numpy()]
     tier, tier_later = fit_tier(project, history, x, inputs.all_names, future, len(scheme.scheme.levels))

@@ -29,7 +29,7 @@ from tiermodel.features.panel import feature_names
 from tiermodel.models.boosted import sized
 from tiermodel.models.churn import at_risk, fit_churn
 from tiermodel.models.inputs import EXPECTED
-from tiermodel.models.level import chance_shift, log_odds
+from tiermodel.models.level import Ahead, chance_shift, log_odds
 from tiermodel.models.metrics import auc, gini, log_loss, paired_bootstrap
 from tiermodel.models.value import fit_value, squared_errors
 
@@ -187,7 +187,7 @@ class Search:
 
     def _fit(self, project: Project, x: Floats) -> Any:
         fit: Any = fit_churn if self.target == "churn" else fit_value
-        return fit(project, self.rows, self.x, self.names, (self.last["as_of"].iloc[0], x))
+        return fit(project, self.rows, self.x, self.names, Ahead(self.last["as_of"].iloc[0], x))
 
     def _predict(self, project: Project) -> Floats:
         model, _ = self._fit(project, self.last_x)

@@ -24,7 +24,7 @@ from tiermodel.features.panel import KEYS
 from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted, side_by_side
 from tiermodel.models.folds import rolling_folds
 from tiermodel.models.inputs import EXPECTED
-from tiermodel.models.level import chance_shift, forecast_miss, log_odds, misses, seasoned
+from tiermodel.models.level import Ahead, Window, chance_shift, forecast_miss, log_odds, missed_by_date
 from tiermodel.models.linear import Linear, fit_logistic
 from tiermodel.models.signs import constraints
 
@@ -101,9 +101,9 @@ class _Members:
 
 
 def fit_churn(
-    project: Project, panel: pd.DataFrame, inputs: Floats, names: list[str], now: tuple[pd.Timestamp, Floats]
+    project: Project, panel: pd.DataFrame, inputs: Floats, names: list[str], ahead: Ahead
 ) -> tuple[ChurnModel, pd.DataFrame]:
-    """Fit on a panel with outcomes, sorted by key, and its inputs; `now` is the date to forecast for and its inputs.
+    """Fit on a panel with outcomes, sorted by key, and its inputs, for the date and rows `ahead`.
 
     Also give the blend's out-of-time predictions: the keys, `actual` (1 = churned), and `predicted` by weights fitted
     on the other later dates, at the level forecast from what was over by then, beside `MEMBERS`; empty where no
@@ -137,12 +137,13 @@ def fit_churn(
     ]
     *earlier, last = side_by_side(members, [*(train for train, _ in folds), np.arange(len(rows))])
     structural = log_odds(x[:, names.index(EXPECTED[0])])
-    missed = _missed(rows, structural, churned, span)
+    window = churn_window(project.churn, project.outcome)
+    missed = [*missed_by_date(Window.of_chance, (*window, span), rows, structural, churned), *ahead.missed]
 
     def level(odds: Floats, weights: Floats, theirs: Floats, day: pd.Timestamp) -> float:
         """Give the intercept at which the mean risk is what MBG/NBD expects, corrected by its misses known at a day."""
-        known = missed[missed.index <= day - pd.Timedelta(days=span)]
-        rate = expit(theirs + forecast_miss(known, day, span)).mean()
+        miss, _ = forecast_miss(missed, day, *window)
+        rate = expit(theirs + miss).mean()
         return chance_shift(odds @ weights, float(rate))
 
     seen = [_Seen(t, churned[t], [m.odds(x[t], r) for r in ROUNDS]) for m, (_, t) in zip(earlier, folds, strict=True)]
@@ -157,22 +158,14 @@ def fit_churn(
             told[name] = _chance(fold.odds[at], alone, level(fold.odds[at], alone, structural[fold.rows], day))
         later.append(told)
     at, weights = _fit_blend(seen)
-    day, ahead = now
     intercept = 0.0
-    if len(ahead):
-        theirs = log_odds(ahead[:, names.index(EXPECTED[0])])
-        intercept = level(last.odds(ahead, ROUNDS[at]), weights, theirs, day)
+    if len(ahead.x):
+        theirs = log_odds(ahead.x[:, names.index(EXPECTED[0])])
+        intercept = level(last.odds(ahead.x, ROUNDS[at]), weights, theirs, ahead.day)
     blend = (intercept, *(float(w) for w in weights))
     model = ChurnModel(tuple(names), last.linear, last.compact, last.boosted.first(ROUNDS[at]), blend)
     empty = pd.DataFrame(columns=[*KEYS, "actual", "predicted", *MEMBERS])
     return model, pd.concat(later or [empty], ignore_index=True)
-
-
-def _missed(rows: pd.DataFrame, structural: Floats, churned: NDArray[np.bool_], span: int) -> pd.Series:
-    """Give, for every date with history enough, what MBG/NBD's log-odds of that date lacked."""
-    by_date = rows.groupby("as_of").indices
-    days = seasoned(rows, span)
-    return misses(days, (chance_shift(structural[by_date[d]], churned[by_date[d]].mean()) for d in days))
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
-"""Forecast how high the coming window will be, from how far a structural forecast missed at earlier dates.
+"""Forecast how high the coming window will be, from how far a structural forecast missed in earlier windows.
 
 Learned models rank customers well, but their mean drifts where the log is young (its first snapshots hold the heaviest
 buyers), grows, shrinks or has seasons. A buy-till-you-die model needs no outcomes and so has no such drift: what it
-missed at each earlier date is one number a date, and those numbers tell the lasting error and, a year back, the season.
+missed in each earlier window is one number, and those numbers tell the lasting error and, a year back, the season.
+Windows as long as the outcome's end early; shorter ones, between snapshots, tell what happened since.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -16,29 +18,34 @@ from scipy.optimize import brentq, minimize
 from scipy.special import expit, logit
 
 __all__ = [
+    "Ahead",
     "Calibration",
+    "Window",
     "calibrated",
     "chance_shift",
     "fit_calibration",
     "forecast_miss",
     "log_odds",
-    "misses",
-    "seasoned",
+    "missed_by_date",
     "total_shift",
 ]
 
 Floats = NDArray[np.float64]
 Calibration = tuple[float, float]
 """Intercept and slope on the log-odds scale."""
+Span = tuple[int, int, int]
+"""The days after a date on which its window opens and closes, and on which all of it is known."""
 
 _CALIBRATION_ROWS = 50.0
 _EDGE = 1e-6
 _FARTHEST = 12.0
-_LASTING_SD, _DATE_SD = 0.3, 0.15
-_HALF_LIFE_DAYS = 180.0
-_YEAR_DAYS, _SEASON_DAYS = 365.25, 20.0
-_YOUNG_DAYS = 60
-_LEAST_SHARE, _NEVER = 0.02, 1e-9
+_LEAST_SHARE = 0.02
+# Standard deviations and widths of what is missed, on a logarithmic scale; chosen on dates of other logs than those
+# that benchmarks test on, and hardly sensitive.
+_YEARLY_SD, _YEARLY_WIDTH, _YEAR_DAYS = 0.35, 1.25, 365.25
+_DRIFT_SD, _DRIFT_DAYS = 0.15, 90.0
+_LENGTH_SD, _WINDOW_SD, _YOUNG_SD = 0.35, 0.1, 0.6
+_WITHIN = np.array([0.1, 0.3, 0.5, 0.7, 0.9])  # moments that stand for a window
 
 
 def log_odds(p: Floats) -> Floats:
@@ -92,50 +99,79 @@ def total_shift(expected: Floats, total: float) -> float:
     return float(np.log(max(total, _LEAST_SHARE * whole) / whole))
 
 
-def seasoned(rows: pd.DataFrame, span_days: int) -> list[pd.Timestamp]:
-    """List the dates of a panel whose history is as long as an outcome window, and two months; else the last one.
+class Window(NamedTuple):
+    """Hold what was missed, and its sampling variance, in the window of days `first` to `last` after a past `day`.
 
-    A young log shows its heaviest customers first, and what is missed then says little of what is missed later.
+    It is known `over` days after that day; `history_days` had been seen before it.
     """
-    length = rows.groupby("as_of")["days_since_first"].max()
-    long = length.index[length >= max(span_days, _YOUNG_DAYS)]
-    return list(long if len(long) else length.index[-1:])
+
+    day: pd.Timestamp
+    first: int
+    last: int
+    over: int
+    history_days: float
+    missed: float
+    variance: float
+
+    @classmethod
+    def of_chance(
+        cls, span: Span, day: pd.Timestamp, since_first: Floats, odds: Floats, happened: NDArray[Any]
+    ) -> Self:
+        """Measure what log-odds lacked on average; `since_first` are the days since the customers' first purchase."""
+        rate = (happened.sum() + 0.5) / (len(happened) + 1)
+        variance = 1 / (len(happened) * rate * (1 - rate))
+        return cls(day, *span, since_first.max(), chance_shift(odds, happened.mean()), float(variance))
+
+    @classmethod
+    def of_total(cls, span: Span, day: pd.Timestamp, since_first: Floats, expected: Floats, actual: Floats) -> Self:
+        """Measure the logarithm of what came over what was expected."""
+        mean = max(abs(float(actual.mean())), 1e-9)
+        variance = min(float(actual.var()) / (len(actual) * mean**2), 1.0)
+        return cls(day, *span, since_first.max(), total_shift(expected, float(actual.sum())), variance)
 
 
-def misses(days: Iterable[pd.Timestamp], shift: Iterable[float]) -> pd.Series:
-    """Pair dates with what was missed, sorted by date."""
-    return pd.Series(list(shift), index=pd.DatetimeIndex(list(days)), dtype=float).sort_index()
+def missed_by_date(
+    measure: Callable[..., Window], span: Span, rows: pd.DataFrame, *columns: NDArray[Any]
+) -> list[Window]:
+    """Apply `Window.of_chance` or `Window.of_total` to the rows of every date; columns as it takes them."""
+    since = rows["days_since_first"].to_numpy(dtype=np.float64)
+    dates = rows.groupby("as_of").indices
+    return [measure(span, pd.Timestamp(day), since[at], *(c[at] for c in columns)) for day, at in dates.items()]  # type: ignore[arg-type]
 
 
-def forecast_miss(missed: pd.Series, now: pd.Timestamp, span_days: int) -> float:
-    """Forecast the miss at `now` from those at earlier dates, index dates, all windows over by then.
+class Ahead(NamedTuple):
+    """Hold the date to forecast for, its rows' inputs, and what was missed in the short windows before it."""
 
-    The lasting error is a mean of the dates, those of half a year ago counting half, pulled to zero as far as few or
-    scattered dates leave doubt: between dates the error has the variance seen (0.15 squared before any are), the
-    lasting one has 0.3 squared, and windows that overlap count in part. The more the dates differ beyond 0.15, the more
-    two of them say about `now`: the latest, as far as a yearly wave would carry it on, and the one a year ago, in the
-    same season. Without dates the forecast is zero.
+    day: pd.Timestamp
+    x: Floats
+    missed: Sequence[Window] = ()
 
-    >>> days = pd.DatetimeIndex(["2020-01-01", "2020-03-01", "2020-05-01"])
-    >>> steady = forecast_miss(pd.Series([0.2, 0.2, 0.2], days), pd.Timestamp("2020-07-01"), 30)
-    >>> round(steady, 3)
-    0.196
+
+def forecast_miss(windows: Sequence[Window], day: pd.Timestamp, first: int, last: int) -> tuple[float, float]:
+    """Forecast what will be missed from `first` to `last` days after a day, and give the error to expect.
+
+    What is missed is taken as a Gaussian process in time (kriging; Rasmussen and Williams 2006, chapter 2) of which
+    every window that is over by `day` shows an average: a part that comes back every year, one that drifts within
+    months, and one of its own for every length of window, alike for lengths alike. Windows seen from little history
+    count less, since a young log shows its heaviest customers first. Without any the forecast is zero.
+
+    >>> starts = pd.to_datetime(["2020-01-01", "2020-03-01", "2020-05-01"])
+    >>> steady = [Window(start, 0, 30, 30, 300.0, 0.2, 0.0) for start in starts]
+    >>> miss, error = forecast_miss(steady, pd.Timestamp("2020-06-01"), 0, 30)
+    >>> round(miss, 3), round(error, 3)
+    (0.188, 0.128)
     """
-    if missed.empty:
-        return 0.0
-    ago = np.array([(now - day).days for day in missed.index], dtype=np.float64)
-    weight = 0.5 ** (ago / _HALF_LIFE_DAYS)
-    weight /= weight.sum()
-    values = missed.to_numpy()
-    mean = float(weight @ values)
-    scatter = float(weight @ (values - mean) ** 2)
-    apart = min(1 / float(weight @ weight), 1 + (ago.max() - ago.min()) / span_days)
-    between = (_DATE_SD**2 + len(values) * scatter) / (1 + len(values))
-    lasting = mean * _LASTING_SD**2 / (_LASTING_SD**2 + between / apart)
-    signal = scatter / (scatter + _DATE_SD**2)
-    carried = signal * max(0.0, float(np.cos(2 * np.pi * ago.min() / _YEAR_DAYS))) * float(values[-1] - mean)
-    near = np.exp(-(((ago - _YEAR_DAYS) / _SEASON_DAYS) ** 2) / 2)
-    seen = float(near.sum())
-    season = float(near @ values) / seen if seen > _NEVER else 0.0
-    share = signal * min(seen, 1.0)
-    return (1 - share) * (lasting + carried) + share * season
+    seen = [window for window in windows if window.day + pd.Timedelta(days=window.over) <= day]
+    start = np.array([(w.day - day).days + w.first for w in seen] + [first], dtype=np.float64)
+    length = np.array([w.last - w.first for w in seen] + [last - first], dtype=np.float64)
+    moments = start[:, None] + length[:, None] * _WITHIN
+    apart = np.abs(moments[:, None, :, None] - moments[None, :, None, :])
+    yearly = _YEARLY_SD**2 * np.exp(-2 * (np.sin(np.pi * apart / _YEAR_DAYS) / _YEARLY_WIDTH) ** 2)
+    drifting = _DRIFT_SD**2 * np.exp(-apart / _DRIFT_DAYS)
+    alike = _LENGTH_SD**2 * np.exp(-np.abs(np.log(length[:, None] / length)))
+    shared = (yearly + drifting).mean(axis=(2, 3)) + alike
+    young = np.array([_YOUNG_SD * (w.last - w.first) / max(w.history_days, 1.0) for w in seen])
+    noise = np.array([w.variance for w in seen]) + young**2 + _WINDOW_SD**2
+    ahead = shared[-1, :-1]
+    told = np.linalg.solve(shared[:-1, :-1] + np.diag(noise), np.column_stack([[w.missed for w in seen], ahead]))
+    return float(ahead @ told[:, 0]), float(np.sqrt(max(shared[-1, -1] + _WINDOW_SD**2 - ahead @ told[:, 1], 0.0)))

@@ -22,7 +22,7 @@ from tiermodel.features.panel import KEYS
 from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted, side_by_side
 from tiermodel.models.folds import rolling_folds
 from tiermodel.models.inputs import EXPECTED
-from tiermodel.models.level import forecast_miss, misses, seasoned, total_shift
+from tiermodel.models.level import Ahead, Window, forecast_miss, missed_by_date, total_shift
 from tiermodel.models.linear import Linear, fit_ridge
 from tiermodel.models.signs import constraints
 
@@ -88,9 +88,9 @@ def _factors(weights: Weights, members: Floats, total: float) -> Weights:
 
 
 def fit_value(
-    project: Project, panel: pd.DataFrame, inputs: Floats, names: list[str], now: tuple[pd.Timestamp, Floats]
+    project: Project, panel: pd.DataFrame, inputs: Floats, names: list[str], ahead: Ahead
 ) -> tuple[ValueModel, pd.DataFrame]:
-    """Fit on a panel with outcomes, sorted by key, and its inputs; `now` is the date to forecast for and its inputs.
+    """Fit on a panel with outcomes, sorted by key, and its inputs, for the date and rows `ahead`.
 
     Also give the blend's out-of-time predictions, at the level forecast from what was over by their date, beside
     `MEMBERS`. Raises
@@ -127,13 +127,15 @@ def fit_value(
 
     seen = [_Seen(t, actual[t], per_rounds(m, g, x[t])) for (m, g), (_, t) in zip(earlier, folds, strict=True)]
     structural = np.maximum(x[:, names.index(EXPECTED[2])], 0.0)
-    missed = _missed(rows, structural, actual, span)
     usual = total_shift(structural, float(actual.sum())) if project.value.measure == "margin" else 0.0
+    window = project.outcome.gap_days, project.outcome.gap_days + project.outcome.horizon_days
+    usually = structural * np.exp(usual)
+    missed = [*missed_by_date(Window.of_total, (*window, span), rows, usually, actual), *ahead.missed]
 
     def total(theirs: Floats, day: pd.Timestamp) -> float:
         """Forecast the value of all customers: what MBG/NBD with Gamma-Gamma expects, corrected by its known misses."""
-        known = missed[missed.index <= day - pd.Timedelta(days=span)]
-        return float(theirs.sum() * np.exp(usual + forecast_miss(known - usual, day, span)))
+        miss, _ = forecast_miss(missed, day, *window)
+        return float(theirs.sum() * np.exp(usual + miss))
 
     predicted, frames = [], []
     for fold in seen:
@@ -147,22 +149,15 @@ def fit_value(
     empty = pd.DataFrame(columns=[*KEYS, "actual", "predicted", *MEMBERS])
     later = pd.concat(frames or [empty], ignore_index=True)
     at, weights = _settle(seen)
-    day, ahead = now if len(now[1]) else (now[0], x[rows["as_of"].to_numpy() == rows["as_of"].max()])
-    members = _members(linear, boosted.predict(ahead, ROUNDS[at]), ahead, tuple(names))
-    factors = _factors(weights, members, total(members[2], day))
+    theirs = ahead.x if len(ahead.x) else x[rows["as_of"].to_numpy() == rows["as_of"].max()]
+    members = _members(linear, boosted.predict(theirs, ROUNDS[at]), theirs, tuple(names))
+    factors = _factors(weights, members, total(members[2], ahead.day))
     if seen:
         bands = _bands(np.concatenate(predicted), np.concatenate([fold.actual for fold in seen]))
     else:  # no snapshot is late enough: the interval is that of the training rows, and no figure is given for later
         own = _members(linear, boosted.predict(x, ROUNDS[at]), x, tuple(names))
         bands = _bands(_mix(_factors(weights, own, float(actual.sum())), own), actual)
     return ValueModel(tuple(names), linear, boosted.first(ROUNDS[at]), factors, *bands), later
-
-
-def _missed(rows: pd.DataFrame, structural: Floats, actual: Floats, span: int) -> pd.Series:
-    """Give, for every date with history enough, the logarithm of what happened over what was expected."""
-    by_date = rows.groupby("as_of").indices
-    days = seasoned(rows, span)
-    return misses(days, (total_shift(structural[by_date[d]], float(actual[by_date[d]].sum())) for d in days))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,148 @@
+"""The level of the coming window: the Gaussian process against one day by day, seasons, and nothing from the future."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiermodel.config import Project
+from tiermodel.features.panel import build_panel
+from tiermodel.models import level
+from tiermodel.models.between import missed_between
+from tiermodel.models.btyd import MBGNBD, GammaGamma
+from tiermodel.models.inputs import history, mean_purchase
+from tiermodel.models.level import Window, forecast_miss, log_odds
+from tiermodel.tables.history import open_history
+from worlds import TrainedWorld
+
+NOW = pd.Timestamp("2022-06-01")
+
+
+def ended(days_ago: int, length: int, missed: float, *, seen: float = 400.0, variance: float = 0.01) -> Window:
+    """Give a window that was over so many days before `NOW`."""
+    return Window(NOW - pd.Timedelta(days=days_ago + length), 0, length, length, seen, missed, variance)
+
+
+windows = st.lists(
+    st.builds(
+        ended,
+        st.integers(0, 500),
+        st.integers(7, 180),
+        st.floats(-1, 1),
+        seen=st.floats(10, 800),
+        variance=st.floats(0.001, 0.5),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def by_days(seen: list[Window], first: int, last: int) -> tuple[float, float]:
+    """Forecast in plain steps: a covariance for every pair of days, averaged over windows."""
+
+    def covariance(one: range, other: range) -> float:
+        total = 0.0
+        for a in one:
+            for b in other:
+                yearly = np.exp(-2 * (np.sin(np.pi * (a - b) / 365.25) / level._YEARLY_WIDTH) ** 2)
+                total += level._YEARLY_SD**2 * yearly + level._DRIFT_SD**2 * np.exp(-abs(a - b) / level._DRIFT_DAYS)
+        unlike = abs(np.log(len(one) / len(other)))
+        return float(total / len(one) / len(other) + level._LENGTH_SD**2 * np.exp(-unlike))
+
+    spans = [range((w.day - NOW).days + w.first, (w.day - NOW).days + w.last) for w in seen]
+    ahead = range(first, last)
+    noise = [
+        w.variance + level._WINDOW_SD**2 + (level._YOUNG_SD * (w.last - w.first) / w.history_days) ** 2 for w in seen
+    ]
+    known = np.array([[covariance(a, b) for b in spans] for a in spans]) + np.diag(noise)
+    shared = np.array([covariance(a, ahead) for a in spans])
+    mean = shared @ np.linalg.inv(known) @ np.array([w.missed for w in seen])
+    left = covariance(ahead, ahead) + level._WINDOW_SD**2 - shared @ np.linalg.inv(known) @ shared
+    return float(mean), float(np.sqrt(left))
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 30), (7, 97)])
+def test_five_moments_stand_for_the_days_of_a_window(first: int, last: int) -> None:
+    seen = [ended(0, 30, 0.3), ended(60, 90, -0.2, seen=100), ended(330, 30, 0.5), ended(200, 60, 0.1, variance=0.2)]
+    np.testing.assert_allclose(forecast_miss(seen, NOW, first, last), by_days(seen, first, last), atol=0.004)
+
+
+@given(windows, st.randoms(use_true_random=False))
+def test_order_decides_nothing_and_what_is_seen_only_makes_surer(seen: list[Window], shuffled: object) -> None:
+    miss, error = forecast_miss(seen, NOW, 0, 60)
+    mixed = sorted(seen, key=lambda _: shuffled.random())  # type: ignore[attr-defined]
+    np.testing.assert_allclose(forecast_miss(mixed, NOW, 0, 60), (miss, error), atol=1e-9)
+    assert error <= forecast_miss(seen[:-1], NOW, 0, 60)[1] + 1e-9
+    assert abs(miss) < 2
+
+
+@given(windows)
+def test_a_window_that_is_not_over_tells_nothing(seen: list[Window]) -> None:
+    open_still = ended(-1, 30, 5.0)
+    assert forecast_miss([*seen, open_still], NOW, 0, 30) == forecast_miss(seen, NOW, 0, 30)
+
+
+def test_without_windows_nothing_is_missed() -> None:
+    miss, error = forecast_miss([], NOW, 0, 30)
+    assert miss == 0
+    assert error == pytest.approx(np.sqrt(0.35**2 * 2 + 0.15**2 + 0.1**2), abs=0.03)
+
+
+def test_the_same_season_a_year_ago_tells_more_than_half_a_year_ago() -> None:
+    steady = [ended(30 * k, 30, 0.0) for k in range(12)]
+    a_year_ago, half_a_year_ago = list(steady), list(steady)
+    a_year_ago[11], half_a_year_ago[5] = ended(330, 30, 1.0), ended(150, 30, 1.0)
+    assert forecast_miss(a_year_ago, NOW, 0, 30)[0] > 3 * max(forecast_miss(half_a_year_ago, NOW, 0, 30)[0], 0.05)
+
+
+def test_a_young_log_is_believed_less() -> None:
+    old, young = (forecast_miss([ended(0, 60, 1.0, seen=days)], NOW, 0, 60)[0] for days in (400.0, 30.0))
+    assert 0 < young < 0.5 * old
+
+
+@pytest.fixture(scope="module")
+def quarterly(trained: TrainedWorld) -> Project:
+    outcome = trained.project.outcome.model_copy(update={"horizon_days": 90})
+    every = trained.project.panel.model_copy(update={"every_days": 30})
+    return trained.project.model_copy(update={"outcome": outcome, "panel": every})
+
+
+@pytest.fixture(scope="module")
+def panel(quarterly: Project) -> pd.DataFrame:
+    days = [date(2023, 11, 1) - timedelta(30 * k) for k in range(-2, 4)]
+    return build_panel(quarterly, days, with_outcome=True, history=open_history(quarterly))
+
+
+def test_what_happened_between_snapshots_is_counted_from_them(quarterly: Project, panel: pd.DataFrame) -> None:
+    now = pd.Timestamp("2023-11-01")
+    risk, total = missed_between(quarterly, panel, now)
+    assert [w.day for w in risk] == [w.day for w in total] == [now - pd.Timedelta(days=30 * k) for k in (1, 2, 3)]
+    for window, worth in zip(risk, total, strict=True):
+        here = panel[(panel["as_of"] == window.day) & panel["days_since_last"].notna()].set_index("customer_id")
+        then = panel[panel["as_of"] == window.day + pd.Timedelta(days=30)].set_index("customer_id").loc[here.index]
+        silent = (then["days_since_last"] > 30).mean()
+        past = history(here)
+        odds = log_odds(MBGNBD.fit(*past).p_zero(30, *past))
+        assert (1 / (1 + np.exp(-odds - window.missed))).mean() == pytest.approx(silent, abs=1e-6)
+        came = (then["net_amount_total"] - here["net_amount_total"]).sum()
+        each = GammaGamma.fit(past[0], mean_purchase(here)).expected_value(past[0], mean_purchase(here))
+        expected = (MBGNBD.fit(*past).expected_purchases(30, *past) * each).sum()
+        assert expected * np.exp(worth.missed) == pytest.approx(came, rel=1e-6)
+
+
+def test_later_snapshots_and_outcomes_tell_nothing(quarterly: Project, panel: pd.DataFrame) -> None:
+    now = pd.Timestamp("2023-11-01")
+    spoiled = panel.copy()
+    spoiled.loc[spoiled["as_of"] > now, ["purchase_days_total", "net_amount_total"]] = 1e6
+    spoiled[["outcome_purchase_days", "outcome_value", "outcome_churned"]] = 7.0
+    assert missed_between(quarterly, spoiled, now) == missed_between(quarterly, panel, now)
+
+
+def test_an_outcome_that_is_over_as_soon_needs_no_shorter_windows(quarterly: Project, panel: pd.DataFrame) -> None:
+    project = quarterly.model_copy(update={"outcome": quarterly.outcome.model_copy(update={"horizon_days": 30})})
+    assert missed_between(project, panel, pd.Timestamp("2023-11-01")) == ([], [])
