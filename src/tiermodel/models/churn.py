@@ -43,6 +43,7 @@ MEMBERS = ("member_logistic", "member_compact", "member_trees", "member_btyd")
 """What each member alone predicts at the level of the blend, in the blend's order: columns beside `predicted`."""
 
 _PRIOR = np.array([0.2, 0.2, 0.5, 0.1])  # of `MEMBERS`
+_UNTESTED = np.array([0.2, 0.3, 0.3, 0.2])  # where the history is too short for a later date: the plainer ones carry
 _PRIOR_ROWS, _PRIOR_DATES = 50.0, 0.02
 _PRIOR_ROUNDS = 2
 _EDGE = 1e-6
@@ -107,7 +108,7 @@ def fit_churn(
 
     Also give the blend's out-of-time predictions: the keys, `actual` (1 = churned), and `predicted` by weights fitted
     on the other later dates, at the level forecast from what was over by then, beside `MEMBERS`; empty where no
-    snapshot is late enough, and then the prior weights stand. Raises `DataError` with fewer than 20 customers of either
+    snapshot is late enough, and then weights for a short history stand. Raises `DataError` with fewer than 20 customers of either
     kind.
     """
     chosen = at_risk(project.churn, project.outcome, panel) & panel["outcome_churned"].notna().to_numpy()
@@ -185,10 +186,10 @@ def _loss(weights: Floats, intercept: float, odds: Floats, churned: NDArray[np.b
 def _fit_blend(seen: list[_Seen]) -> tuple[int, Floats]:
     """Choose the number of trees, an index of `ROUNDS`, and non-negative weights near the prior, by log loss.
 
-    Each date has an intercept of its own, so that its level decides nothing. Without later dates the prior stands.
+    Each date has an intercept of its own, so that its level decides nothing. Without later dates the weights are those for a short history.
     """
     if not seen:
-        return _PRIOR_ROUNDS, _PRIOR
+        return _PRIOR_ROUNDS, _UNTESTED
 
     def prior_loss(at: int) -> float:
         shifts = [chance_shift(fold.odds[at] @ _PRIOR, fold.churned.mean()) for fold in seen]
