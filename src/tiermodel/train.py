@@ -39,6 +39,7 @@ from tiermodel.models.metrics import (
     value_metrics,
 )
 from tiermodel.models.prospects import fit_prospects
+from tiermodel.models.proxies import proxy_scan
 from tiermodel.models.slices import groups, interval, slice_figures
 from tiermodel.models.tier import fit_tier, future_levels
 from tiermodel.models.upgrade import fit_upgrade, stayed_above
@@ -163,7 +164,8 @@ def fit_bundle(
     exposed = snapshot[at_risk(project.churn, project.outcome, snapshot)]
     churn, churn_later = fit_churn(project, history, x, inputs.all_names, (now, inputs.matrix(exposed)))
     say("fitting value")
-    value, value_later = fit_value(project, history, x, inputs.all_names, (now, inputs.matrix(buyers)))
+    x_buyers = inputs.matrix(buyers)
+    value, value_later = fit_value(project, history, x, inputs.all_names, (now, x_buyers))
     say("fitting the future tier")
     future = future_levels(panel, level, span)[learned.to_numpy()]
     tier, tier_later = fit_tier(project, history, x, inputs.all_names, future, len(scheme.scheme.levels))
@@ -191,9 +193,10 @@ def fit_bundle(
         | beside_rules(scheme, snapshot, project)
         | {
             "slices": _slices(history, then, scheme, later),
-            "importance": importance(churn, value, inputs.matrix(exposed), inputs.matrix(buyers)),
+            "importance": importance(churn, value, inputs.matrix(exposed), x_buyers),
             "upgrades_not_yet_known": int(np.isnan(rose).sum()),
-        },
+        }
+        | _audit(project, buyers, x_buyers, inputs.all_names),
         upgrade=upgrade,
         prospects=prospects,
     )
@@ -224,6 +227,13 @@ def _slices(
     judged = told[["risk", "expected"]].notna().any(axis=1).to_numpy()
     by = groups(history[judged], level[judged], scheme.scheme.codes)
     return list(slice_figures(by, told[judged].astype(dict.fromkeys(told.columns[2:], np.float64))))
+
+
+def _audit(project: Project, buyers: pd.DataFrame, x: NDArray[np.float64], names: list[str]) -> dict[str, Any]:
+    """Say how well the inputs tell the attributes to audit by, where there are any."""
+    if not project.features.audited:
+        return {}
+    return {"proxies": list(proxy_scan(buyers, x, names, project.seed))}
 
 
 def _beside(project: Project, history: pd.DataFrame, later: pd.DataFrame, scheme: FittedScheme) -> pd.DataFrame:
