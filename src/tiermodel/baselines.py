@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import lightgbm as lgb
 import numpy as np
@@ -19,6 +20,7 @@ from tiermodel.models.btyd import BGNBD, MBGNBD, GammaGamma
 from tiermodel.models.inputs import history, mean_purchase
 from tiermodel.models.lifetime_value import DAYS_A_YEAR, convert_rate, discount, discounted_purchases
 from tiermodel.models.linear import fit_logistic
+from tiermodel.models.pareto_nbd import ParetoNBD
 
 __all__ = ["BASELINES", "CHURN_BASELINES", "CLV_BASELINES", "VALUE_BASELINES", "Test"]
 
@@ -88,11 +90,11 @@ def _logistic_rfm(test: Test) -> Floats:
     return expit(fit_logistic(_columns(test.train, names), test.churned).decision(_columns(test.now, names)))
 
 
-def _mbg_nbd(test: Test) -> Floats:
+def _silence(model: type[MBGNBD | ParetoNBD], test: Test) -> Floats:
     """Fit on all that the customers at the date did before it; needs no outcome. A gap is not allowed for."""
     past = history(test.now)
     first, last = churn_window(test.project.churn, test.project.outcome)
-    return MBGNBD.fit(*past).p_zero(last - first, *past)
+    return model.fit(*past).p_zero(last - first, *past)
 
 
 def _lightgbm_default(test: Test) -> Floats:
@@ -169,7 +171,8 @@ CHURN_BASELINES: Mapping[str, Callable[[Test], Floats]] = {
     "last_tier": _last_tier_rate,
     "logistic_rfm": _logistic_rfm,
     "logistic_all": _logistic_all,
-    "mbg_nbd": _mbg_nbd,
+    "mbg_nbd": partial(_silence, MBGNBD),
+    "pareto_nbd": partial(_silence, ParetoNBD),
     "lightgbm_default": _lightgbm_default,
 }
 VALUE_BASELINES: Mapping[str, Callable[[Test], Floats]] = {
