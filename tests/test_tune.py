@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from commands import Run
+from tiermodel.bundle import load_bundle
 from tiermodel.config import Project, load_project, project_digest
 from tiermodel.config_models import Models, Trees
 from tiermodel.errors import DataError, OutputError
@@ -97,9 +98,14 @@ def test_the_trees_rise_and_fall_as_they_must(target: Any) -> None:
         assert (steps[False] * way < 0).any()
 
 
-def test_training_takes_the_settings_of_each_target(project: Project) -> None:
+def test_training_takes_the_settings_of_each_target_and_the_bundle_keeps_them(project: Project, tmp_path: Path) -> None:
     section = {"churn": {"trees": {"num_leaves": 3}}, "value": {"trees": {"monotone": True}, "tweedie_power": 1.5}}
-    bundle = train(project.model_copy(update={"models": Models.model_validate(section)})).bundle
+    other = project.model_copy(update={"models": Models.model_validate(section)})
+    bundle = train(other, out=tmp_path / "bundle").bundle
+    kept = load_bundle(tmp_path / "bundle").settings["models"]
+    assert Models.model_validate(kept) == other.models
+    assert kept["value"]["trees"]["monotone"] is True
+    assert train(other).bundle.version == bundle.version
     risk, worth = bundle.churn.boosted.text, bundle.value.boosted.text
     assert "[num_leaves: 3]" in risk
     assert "[num_leaves: 8]" in worth

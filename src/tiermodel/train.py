@@ -60,7 +60,7 @@ _DRAWN_ROWS = 3_000_000
 _PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
 _SETTINGS = {
     "language", "currency", "timezone", "contact", "features", "outcome", "panel", "churn", "value", "upgrade",
-    "segments",
+    "segments", "models",
 }  # fmt: skip
 Say = Callable[[str], None]
 
@@ -209,7 +209,10 @@ def _named_as(champion: Bundle, bundle: Bundle, snapshot: pd.DataFrame) -> Bundl
 
 
 def _settings(project: Project, label: str | None) -> dict[str, Any]:
-    """Keep what a score depends on, or its card tells; new customers need neither label nor audited attributes."""
+    """Keep what a score depends on, or its card tells, and what its learners were set to.
+
+    New customers need neither label nor audited attributes.
+    """
     settings = project.model_dump(mode="json", include=_SETTINGS, exclude={"features": {"audited"}})
     attributes = [name for name in settings["features"]["attributes"] if f"attribute_{name}" != label]
     return {**settings, "features": {**settings["features"], "attributes": attributes}}
