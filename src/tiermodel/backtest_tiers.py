@@ -124,9 +124,12 @@ def with_all_dates(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, A
 def _others(
     project: Project, panel: pd.DataFrame, day: date, bundle: Bundle, notes: list[str]
 ) -> Iterator[FittedScheme]:
-    """Fit every other preset on the snapshot, and learned ones on past dates whose outcome was known."""
-    now, span = pd.Timestamp(day), outcome_span(project)
-    known = panel[panel["as_of"] <= now]
+    """Fit every other preset on the snapshot, and learned ones on past dates whose outcome was known.
+
+    None is told what the project's scheme learns from.
+    """
+    now, span, label = pd.Timestamp(day), outcome_span(project), bundle.scheme.scheme.kept_out
+    known = panel[panel["as_of"] <= now].drop(columns=[] if label is None else [label])
     snapshot, history = known[known["as_of"] == now], known[known["as_of"] + pd.Timedelta(days=span) <= now]
     for name in preset_names():
         scheme = load_preset(name, project.features.windows_days)

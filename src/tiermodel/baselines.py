@@ -15,12 +15,12 @@ from scipy.special import expit
 from tiermodel.config import Project
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import churn_window
-from tiermodel.features.panel import feature_names
 from tiermodel.models.btyd import BGNBD, MBGNBD, GammaGamma
 from tiermodel.models.inputs import history, mean_purchase
 from tiermodel.models.lifetime_value import DAYS_A_YEAR, convert_rate, discount, discounted_purchases
 from tiermodel.models.linear import fit_logistic
 from tiermodel.models.pareto_nbd import ParetoNBD
+from tiermodel.tiers.scheme import input_names, load_scheme
 
 __all__ = ["BASELINES", "CHURN_BASELINES", "CLV_BASELINES", "VALUE_BASELINES", "Test"]
 
@@ -48,6 +48,11 @@ class Test:
     def gap(self) -> float:
         """Give the days between the date and its outcome window."""
         return float(self.project.outcome.gap_days)
+
+    @property
+    def inputs(self) -> list[str]:
+        """Name the features that our models read."""
+        return list(input_names(load_scheme(self.project), self.train))
 
     @property
     def churned(self) -> NDArray[np.bool_]:
@@ -80,7 +85,7 @@ def _by_tier(test: Test, outcome: Floats) -> Floats:
 
 
 def _logistic_all(test: Test) -> Floats:
-    names = feature_names(test.train)
+    names = test.inputs
     return expit(fit_logistic(_columns(test.train, names), test.churned).decision(_columns(test.now, names)))
 
 
@@ -98,7 +103,7 @@ def _silence(model: type[MBGNBD | ParetoNBD], test: Test) -> Floats:
 
 
 def _lightgbm_default(test: Test) -> Floats:
-    names = feature_names(test.train)
+    names = test.inputs
     data = lgb.Dataset(_columns(test.train, names), test.churned.astype(float))
     return _booster({"objective": "binary"}, data, _columns(test.now, names))
 
@@ -159,7 +164,7 @@ def _margin_rate(test: Test) -> float:
 
 
 def _lightgbm_tweedie_default(test: Test) -> Floats:
-    names = feature_names(test.train)
+    names = test.inputs
     data = lgb.Dataset(
         _columns(test.train, names), np.maximum(test.train["outcome_value"].to_numpy(dtype=np.float64), 0.0)
     )

@@ -23,7 +23,7 @@ from tiermodel.errors import DataError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.known import columns_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, churn_question, outcome_span
-from tiermodel.features.panel import KEYS, Tally, build_panel, feature_names, one_date, snapshot_dates
+from tiermodel.features.panel import KEYS, Tally, build_panel, one_date, snapshot_dates
 from tiermodel.features.peers import fit_peers
 from tiermodel.models.canary import refuse_leaks
 from tiermodel.models.churn import at_risk, fit_churn
@@ -49,7 +49,7 @@ from tiermodel.tables.history import History
 from tiermodel.tiers.agreement import beside_rules
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.ladders import typical_rhythm
-from tiermodel.tiers.scheme import load_scheme
+from tiermodel.tiers.scheme import input_names, load_scheme
 from tiermodel.tiers.search import keep_budget
 from tiermodel.tiers.segment_choice import choose_segments
 from tiermodel.tiers.segments import align_segments
@@ -153,14 +153,14 @@ def fit_bundle(
     asked = keep_budget(load_scheme(project), history, project.seed, span)
     scheme = fit_scheme(asked, snapshot, history, project.seed, span)
     level, _ = scheme.assign(panel)
-    label = getattr(scheme.scheme, "kept_out", None)  # what the business said must not be what the models read
-    names = tuple(name for name in feature_names(panel) if name != label)
+    label, names = scheme.scheme.kept_out, input_names(scheme.scheme, panel)
     horizons = Horizons.of(project)
     inputs = fit_inputs(snapshot, names, horizons)
     x = panel_matrix(history, names, horizons)
     refuse_leaks(history, x, inputs.all_names)
     say("fitting churn risk")
-    buyers = snapshot[snapshot["days_since_last"].notna()].drop(columns=list(OUTCOME_COLUMNS))
+    aside = [*OUTCOME_COLUMNS, *([] if label is None else [label])]
+    buyers = snapshot[snapshot["days_since_last"].notna()].drop(columns=aside)
     exposed = snapshot[at_risk(project.churn, project.outcome, snapshot)]
     churn, churn_later = fit_churn(project, history, x, inputs.all_names, (now, inputs.matrix(exposed)))
     say("fitting value")

@@ -19,11 +19,12 @@ from tiermodel.backtest import test_dates
 from tiermodel.config import Project
 from tiermodel.config_models import Models
 from tiermodel.engines.chosen import open_history
-from tiermodel.features.panel import Tally, build_panel, feature_names, one_date
+from tiermodel.features.panel import Tally, build_panel, one_date
 from tiermodel.models.inputs import Horizons, panel_matrix
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
 from tiermodel.tables.output import writing
+from tiermodel.tiers.scheme import input_names, load_scheme
 from tiermodel.train import Say, training_dates
 from tiermodel.tune_study import Found, Search, Target, changed, nested, open_optuna, open_storage
 
@@ -91,7 +92,7 @@ def tune(
     say(f"building {len(dates)} snapshots up to {dates[-1]}")
     tally = Tally()
     panel = build_panel(project, dates, with_outcome=True, known_until=now, history=history, tally=tally)
-    x = panel_matrix(panel, tuple(feature_names(panel)), Horizons.of(project))
+    x = panel_matrix(panel, input_names(load_scheme(project), panel), Horizons.of(project))
     began = time.monotonic()
     with threadpool_limits(limits=1), open_storage(optuna, project, study) as storage:  # one thread: as in training
         searches = [Search.open(optuna, project, target, storage, panel, x) for target in get_args(Target)]

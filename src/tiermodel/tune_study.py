@@ -25,13 +25,13 @@ from tiermodel.config import Project, project_digest
 from tiermodel.config_models import Models, Trees
 from tiermodel.errors import DataError, OutputError, ProjectError
 from tiermodel.features.outcome import outcome_span
-from tiermodel.features.panel import feature_names
 from tiermodel.models.boosted import sized
 from tiermodel.models.churn import at_risk, fit_churn
 from tiermodel.models.inputs import EXPECTED
 from tiermodel.models.level import chance_shift, log_odds
 from tiermodel.models.metrics import auc, gini, log_loss, paired_bootstrap
 from tiermodel.models.value import fit_value, squared_errors
+from tiermodel.tiers.scheme import input_names, load_scheme
 
 __all__ = ["Found", "Search", "Target", "changed", "nested", "open_optuna", "open_storage"]
 
@@ -137,8 +137,8 @@ class Search:
         study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
         for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):  # a run that was stopped
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
-        last = panel[judged].reset_index(drop=True)
-        return cls(optuna, project, target, study, rows, seen, [*feature_names(panel), *EXPECTED], last, x[judged])
+        last, names = panel[judged].reset_index(drop=True), [*input_names(load_scheme(project), panel), *EXPECTED]
+        return cls(optuna, project, target, study, rows, seen, names, last, x[judged])
 
     def done(self) -> list[Any]:
         """List the finished trials; the first has the project's own settings."""
