@@ -26,7 +26,7 @@ from sklearn.metrics import (
 from tiermodel import baselines
 from tiermodel.backtest import Backtest, backtest
 from tiermodel.backtest import test_dates as dates_to_test
-from tiermodel.backtest_tiers import scheme_summary, tier_results, tier_verdict
+from tiermodel.backtest_tiers import TiersAhead, scheme_summary, tier_results, tier_verdict
 from tiermodel.baselines import CHURN_BASELINES, CLV_BASELINES, VALUE_BASELINES
 from tiermodel.baselines import Test as Shown
 from tiermodel.bundle import Bundle
@@ -405,7 +405,9 @@ def test_tier_figures_are_those_counted_by_hand(played: Played, monkeypatch: pyt
     bundle = train(played.project, day).bundle
     dates = [day + timedelta(k * 60) for k in (-4, -3, -2, -1, 0, 1)]
     panel = build_panel(played.project, dates, with_outcome=True)
-    ours = tier_results(played.project, panel, day, bundle, [])[0][0]
+    snapshot = panel[panel["as_of"] == now].reset_index(drop=True)
+    ahead = TiersAhead.of(played.project, panel, snapshot, bundle.inputs.matrix(snapshot), bundle)
+    ours = tier_results(played.project, panel, day, bundle, [])[0][0] | ahead.figures()
     assert ours == next(r for r in played.results["tiers"] if r["as_of"] == str(day) and r["ours"])
     level = panel.assign(level=bundle.scheme.assign(panel)[0]).pivot_table("level", "customer_id", "as_of")
     at_date = level[now].dropna()
