@@ -186,6 +186,25 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
     assert errors(fewer) == [found[:2] for found in errors(whole)]
 
 
+def test_two_runs_on_one_file_at_once_the_second_is_told_to_wait(cli: Run, project: Project, tmp_path: Path) -> None:
+    settings = project.model_dump(mode="json", exclude={"folder"}, exclude_none=True)
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    seconds = []
+
+    def meanwhile(words: str) -> None:
+        if words == "reading transactions" or words.startswith("value 0/1"):
+            seconds.append(cli("tune", "shop.yaml", "--trials", 1, "--study", "one.db"))
+
+    first = tune(project, AS_OF, trials=1, study=tmp_path / "one.db", say=meanwhile)
+    for second in seconds:  # before the first trial and among the trials
+        assert (second.code, second.out) == (6, "")
+        assert "one.db is being written by another run: wait, or give another name" in second.err
+    assert len(seconds) == 2
+    assert [len(found) for found in errors(first)] == [2, 2]
+    assert errors(tune(project, AS_OF, trials=1, study=tmp_path / "one.db")) == errors(first)  # free again
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.db", "shop.yaml"]
+
+
 def test_trials_see_nothing_of_the_date_that_judges(project: Project, world: Path, tmp_path: Path) -> None:
     before = tune(project, AS_OF, trials=1, study=tmp_path / "before.db")
     rows = pd.read_parquet(world)

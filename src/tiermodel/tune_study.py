@@ -33,7 +33,7 @@ from tiermodel.models.metrics import auc, gini, log_loss, paired_bootstrap
 from tiermodel.models.value import fit_value, squared_errors
 from tiermodel.tiers.scheme import input_names, load_scheme
 
-__all__ = ["Found", "Search", "Target", "changed", "nested", "open_optuna", "open_storage"]
+__all__ = ["Found", "Search", "Target", "changed", "nested", "open_optuna", "open_storage", "study_file"]
 
 Floats = NDArray[np.float64]
 Target = Literal["churn", "value"]
@@ -267,14 +267,17 @@ def open_optuna() -> Any:
     return optuna
 
 
-@contextmanager
-def open_storage(optuna: Any, project: Project, study: str | Path | None) -> Iterator[Any]:
-    """Open the file of the studies; a fault of it is an `OutputError`."""
+def study_file(project: Project, study: str | Path | None) -> Path:
+    """Give the file of the studies: the one asked for, or `tune.db` beside the tracking store."""
     uri = project.tracking.uri
     beside = Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else Path()
-    file = (beside / "tune.db" if study is None else Path(study)).absolute()
+    return (beside / "tune.db" if study is None else Path(study)).absolute()
+
+
+@contextmanager
+def open_storage(optuna: Any, file: Path) -> Iterator[Any]:
+    """Open the file of the studies; a fault of it is an `OutputError`."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
         try:
             yield storage
