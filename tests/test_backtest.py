@@ -26,7 +26,7 @@ from sklearn.metrics import (
 from tiermodel import baselines
 from tiermodel.backtest import Backtest, backtest
 from tiermodel.backtest import test_dates as dates_to_test
-from tiermodel.backtest_tiers import scheme_summary, tier_results, tier_verdict
+from tiermodel.backtest_tiers import TiersAhead, scheme_summary, tier_results, tier_verdict
 from tiermodel.baselines import CHURN_BASELINES, CLV_BASELINES, VALUE_BASELINES
 from tiermodel.baselines import Test as Shown
 from tiermodel.bundle import Bundle
@@ -34,7 +34,10 @@ from tiermodel.config import Project
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import OUTCOME_COLUMNS
 from tiermodel.features.panel import build_panel, feature_names
+from tiermodel.models.btyd import MBGNBD
 from tiermodel.models.churn import at_risk
+from tiermodel.models.inputs import history
+from tiermodel.models.pareto_nbd import ParetoNBD
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import open_history
 from tiermodel.tiers.assign import fit_scheme
@@ -102,7 +105,7 @@ def test_the_file_has_the_agreed_shape(played: Played) -> None:
         assert all(wanted <= set(row) for row in results[section])
     assert [(r["model"], r["as_of"]) for r in results["churn"]] == [(m, d) for d in days for m in CHURN]
     assert [(r["model"], r["as_of"]) for r in results["value"]] == [(m, d) for d in days for m in VALUE]
-    assert {"logistic_rfm", "mbg_nbd", "lightgbm_default"} < set(CHURN)
+    assert {"logistic_rfm", "mbg_nbd", "pareto_nbd", "lightgbm_default"} < set(CHURN)
     assert {"naive_rate", "bg_nbd_gamma_gamma", "lightgbm_tweedie_default"} < set(VALUE)
     assert {r["scheme"] for r in results["tiers"]} == set(preset_names())
     assert [r["scheme"] for r in results["tiers"] if r["ours"]] == ["pyramid", "pyramid"]
@@ -309,6 +312,38 @@ def test_baselines_do_what_their_names_say(trained: TrainedWorld) -> None:
     for name, baseline in CHURN_BASELINES.items():
         p = baseline(test)
         assert ((p >= 0) & (p <= 1)).all(), name
+    past = history(frame)
+    silent = {"mbg_nbd": MBGNBD.fit(*past).p_zero(60, *past), "pareto_nbd": ParetoNBD.fit(*past).p_zero(60, *past)}
+    for name, p in silent.items():
+        np.testing.assert_array_equal(CHURN_BASELINES[name](test), p)
+    assert not np.allclose(silent["mbg_nbd"], silent["pareto_nbd"])
+
+
+@pytest.mark.parametrize("name", ["mbg_nbd", "pareto_nbd"])
+@pytest.mark.parametrize(
+    ("purchase_days", "first", "last"),
+    [
+        ([1], [1], [1]),
+        ([1] * 50, list(range(1, 51)), list(range(1, 51))),
+        ([365] * 20, [365] * 20, [1] * 20),
+        ([3] * 40, [60] * 40, [30] * 40),
+        ([1] * 99 + [2], [300] * 100, [300] * 99 + [20]),
+        ([1] * 50 + [300] * 50, [301] * 100, [301] * 50 + [1] * 50),
+        ([5000, 1, 1], [6001, 3000, 1], [1, 3000, 1]),
+    ],
+    ids=["one order, yesterday", "one-order customers", "daily", "all alike", "one came back", "two kinds", "huge"],
+)
+def test_baselines_of_silence_take_any_log(
+    trained: TrainedWorld, name: str, purchase_days: list[int], first: list[int], last: list[int]
+) -> None:
+    frame = pd.DataFrame({"purchase_days_total": purchase_days, "days_since_first": first, "days_since_last": last})
+    p = CHURN_BASELINES[name](
+        Shown(trained.project, frame.iloc[:0], frame.astype(float), lambda rows: np.zeros(len(rows), dtype=np.int64))
+    )
+    assert p.shape == (len(frame),)
+    assert ((p >= 0) & (p <= 1)).all()
+    if purchase_days[0] == 365:
+        assert (p < 0.01).all()  # who came every day comes again within 60
 
 
 # tiers
@@ -370,7 +405,9 @@ def test_tier_figures_are_those_counted_by_hand(played: Played, monkeypatch: pyt
     bundle = train(played.project, day).bundle
     dates = [day + timedelta(k * 60) for k in (-4, -3, -2, -1, 0, 1)]
     panel = build_panel(played.project, dates, with_outcome=True)
-    ours = tier_results(played.project, panel, day, bundle, [])[0][0]
+    snapshot = panel[panel["as_of"] == now].reset_index(drop=True)
+    ahead = TiersAhead.of(played.project, panel, snapshot, bundle.inputs.matrix(snapshot), bundle)
+    ours = tier_results(played.project, panel, day, bundle, [])[0][0] | ahead.figures()
     assert ours == next(r for r in played.results["tiers"] if r["as_of"] == str(day) and r["ours"])
     level = panel.assign(level=bundle.scheme.assign(panel)[0]).pivot_table("level", "customer_id", "as_of")
     at_date = level[now].dropna()

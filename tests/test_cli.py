@@ -106,6 +106,8 @@ def test_score_then_rules_then_show(cli: Run, project: Path, trained: TrainedWor
 
     shown = json.loads(cli("show", "model", trained.bundle).out)
     assert shown["model_version"] == trained.trained.bundle.version
+    assert shown["settings"]["models"]["churn"]["trees"]["num_leaves"] is None  # it follows the number of rows
+    assert shown["settings"]["models"]["value"]["tweedie_power"] == 1.2
     assert cli("show", "schema", trained.bundle).out.split()[:4] == ["customer_id", "string", "as_of", "date32[day]"]
     assert json.loads(cli("show", "config", project).out)["outcome"]["horizon_days"] == 60
     rows = json.loads(cli("show", "features", project, "--json").out)

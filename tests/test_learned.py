@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,25 @@ import pytest
 
 from commands import Run
 from test_schemes import FEATURES, LEARNED, LEVELS, SHARES, SPEND, WINDOWS, people, said
+from tiermodel.backtest_tiers import tier_results
+from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES
+from tiermodel.baselines import Test as Shown
 from tiermodel.bundle import load_bundle, save_bundle
 from tiermodel.config import Project
 from tiermodel.errors import DataError, ProjectError
+from tiermodel.features.outcome import OUTCOME_COLUMNS
 from tiermodel.features.panel import build_panel
+from tiermodel.models import churn, value
 from tiermodel.models.metrics import quadratic_weighted_kappa
 from tiermodel.predict import predict, score
 from tiermodel.tiers import neural, ordinal
 from tiermodel.tiers.agreement import agreement, composite_like
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.lessons import matrix
-from tiermodel.tiers.scheme import load_preset, load_scheme, parse_scheme
+from tiermodel.tiers.scheme import input_names, load_preset, load_scheme, parse_scheme
 from tiermodel.tiers.scored import LEARNERS
-from tiermodel.train import train
+from tiermodel.train import panel_dates, train
+from tiermodel.tune import tune
 from worlds import small_project, small_world
 
 DATES = [np.datetime64(day, "s") for day in ("2022-08-01", "2022-10-01", "2022-12-01", "2023-03-01")]
@@ -333,6 +340,44 @@ def test_labels_of_the_business_are_learned_and_read_by_no_model(
     # who is scored needs no label, nor a table of customers
     plain = small_project(world)
     assert score(plain, tmp_path / "model", "2023-12-31", tmp_path / "s.parquet").customers > 200
+
+
+def test_models_baselines_other_schemes_and_tuning_read_the_same_inputs(
+    world: Path, labels: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = date(2023, 10, 1)
+    project, notes = labelled(world, tmp_path, labels), list[str]()
+    bundle = train(project, day).bundle
+    dates = sorted({*panel_dates(project, day, date(2022, 1, 1)), *(day - timedelta(60 * k) for k in range(3))})
+    panel = build_panel(project, dates, with_outcome=True)
+    assert "attribute_given" in panel
+    assert input_names(load_scheme(project), panel) == bundle.inputs.names
+
+    # what is kept out may as well be the outcome: nobody reads it
+    telling = panel.assign(attribute_given=panel["outcome_value"])
+    found = []
+    monkeypatch.setattr("tiermodel.backtest_tiers.preset_names", lambda: ["learned"])
+    for frame in (panel, telling):
+        bought, now = frame[frame["days_since_last"].notna()], pd.Timestamp(day)
+        shown = bought[bought["as_of"] == now].assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))
+        past = bought[bought["as_of"] + pd.Timedelta(days=60) <= now]
+        test = Shown(project, past, shown, lambda rows: bundle.scheme.assign(rows)[0])
+        assert tuple(test.inputs) == bundle.inputs.names
+        told = [baseline(test).tolist() for known in (CHURN_BASELINES, VALUE_BASELINES) for baseline in known.values()]
+        found.append((told, tier_results(project, frame, day, bundle, notes)[0]))
+    assert {row["scheme"] for row in found[0][1]} == {"l", "learned"}
+    assert found[0] == found[1]
+    assert notes == []
+
+    # neither does tuning, whatever was given
+    for module in (churn, value):
+        monkeypatch.setattr(module, "ROUNDS", (5, 10))
+    tuned = []
+    for n, given in enumerate((labels, labels.assign(tier=2 - labels["tier"]))):
+        other = labelled(world, tmp_path, given)
+        longer = other.model_copy(update={"panel": other.panel.model_copy(update={"every_days": 30, "snapshots": 6})})
+        tuned.append(tune(longer, day, trials=1, study=tmp_path / f"{n}.db"))
+    assert tuned[0].found == tuned[1].found
 
 
 def test_a_label_given_later_is_not_learned_from_at_an_earlier_date(

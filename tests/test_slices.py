@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiermodel.bundle import load_bundle
 from tiermodel.models.slices import FEWEST, draw_customers, groups, interval, slice_figures
 from tiermodel.train import train
-from worlds import small_project, small_world
+from worlds import audited_project, small_world
 
 
 def told(n: int) -> pd.DataFrame:
@@ -67,24 +67,8 @@ def test_an_audited_attribute_is_shown_and_never_read(tmp_path: Path) -> None:
     rows = pd.read_parquet(small_world(tmp_path / "t.parquet"))
     people = pd.DataFrame({"customer": rows["customer"].unique()})
     people["age"] = np.where(np.arange(len(people)) % 2, 30, 60)
-    people.to_parquet(tmp_path / "people.parquet")
-    sections = {
-        "data": {
-            "transactions": {
-                "path": str(tmp_path / "t.parquet"),
-                "columns": {"customer_id": "customer", "time": "day", "order_id": "order", "amount": "amount"},
-            },
-            "customers": {
-                "path": str(tmp_path / "people.parquet"),
-                "columns": {"customer_id": "customer"},
-                "attributes": {"age": "age"},
-            },
-        },
-    }  # fmt: skip
-    audited = small_project(
-        tmp_path / "t.parquet", **sections, features={"windows_days": [60, 365], "audited": ["age"]}
-    )
-    blind = small_project(tmp_path / "t.parquet", **sections)
+    audited = audited_project(tmp_path / "t.parquet", people)
+    blind = audited.model_copy(update={"features": audited.features.model_copy(update={"audited": ()})})
     one, other = train(audited, out=tmp_path / "audited"), train(blind)
     assert one.bundle.churn == other.bundle.churn
     assert one.bundle.inputs.names == other.bundle.inputs.names

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from commands import Run
+from tiermodel.bundle import load_bundle
 from tiermodel.config import Project, load_project, project_digest
 from tiermodel.config_models import Models, Trees
 from tiermodel.errors import DataError, OutputError
@@ -97,9 +98,14 @@ def test_the_trees_rise_and_fall_as_they_must(target: Any) -> None:
         assert (steps[False] * way < 0).any()
 
 
-def test_training_takes_the_settings_of_each_target(project: Project) -> None:
+def test_training_takes_the_settings_of_each_target_and_the_bundle_keeps_them(project: Project, tmp_path: Path) -> None:
     section = {"churn": {"trees": {"num_leaves": 3}}, "value": {"trees": {"monotone": True}, "tweedie_power": 1.5}}
-    bundle = train(project.model_copy(update={"models": Models.model_validate(section)})).bundle
+    other = project.model_copy(update={"models": Models.model_validate(section)})
+    bundle = train(other, out=tmp_path / "bundle").bundle
+    kept = load_bundle(tmp_path / "bundle").settings["models"]
+    assert Models.model_validate(kept) == other.models
+    assert kept["value"]["trees"]["monotone"] is True
+    assert train(other).bundle.version == bundle.version
     risk, worth = bundle.churn.boosted.text, bundle.value.boosted.text
     assert "[num_leaves: 3]" in risk
     assert "[num_leaves: 8]" in worth
@@ -178,6 +184,25 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
     assert len({tuple(trial["settings"].values()) for trial in whole.found[0].trials}) == 3
     fewer = tune(project, AS_OF, trials=1, study=tmp_path / "parts.db", minutes=1e-9)
     assert errors(fewer) == [found[:2] for found in errors(whole)]
+
+
+def test_two_runs_on_one_file_at_once_the_second_is_told_to_wait(cli: Run, project: Project, tmp_path: Path) -> None:
+    settings = project.model_dump(mode="json", exclude={"folder"}, exclude_none=True)
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    seconds = []
+
+    def meanwhile(words: str) -> None:
+        if words == "reading transactions" or words.startswith("value 0/1"):
+            seconds.append(cli("tune", "shop.yaml", "--trials", 1, "--study", "one.db"))
+
+    first = tune(project, AS_OF, trials=1, study=tmp_path / "one.db", say=meanwhile)
+    for second in seconds:  # before the first trial and among the trials
+        assert (second.code, second.out) == (6, "")
+        assert "one.db is being written by another run: wait, or give another name" in second.err
+    assert len(seconds) == 2
+    assert [len(found) for found in errors(first)] == [2, 2]
+    assert errors(tune(project, AS_OF, trials=1, study=tmp_path / "one.db")) == errors(first)  # free again
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.db", "shop.yaml"]
 
 
 def test_trials_see_nothing_of_the_date_that_judges(project: Project, world: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 from tiermodel.config import Project
 from tiermodel.train import Trained
 
-__all__ = ["ID_MARK", "LAST_DAY", "TrainedWorld", "small_project", "small_world", "spoiled"]
+__all__ = ["ID_MARK", "LAST_DAY", "TrainedWorld", "audited_project", "small_project", "small_world", "spoiled"]
 
 ID_MARK = "ID-ZQX-"
 FIRST_DAY, LAST_DAY = date(2022, 1, 1), date(2023, 12, 31)
@@ -72,6 +72,21 @@ def small_project(transactions: Path, **sections: Any) -> Project:
         "panel": {"every_days": 60, "snapshots": 3},
     }
     return Project.model_validate({**base, **sections})
+
+
+def audited_project(transactions: Path, people: pd.DataFrame, **features: Any) -> Project:
+    """Make a small world's project that knows its people: `customer` and their attributes, all to be audited."""
+    people.to_parquet(transactions.with_name("people.parquet"), index=False)
+    names = [name for name in people.columns if name != "customer"]
+    plain = small_project(transactions)
+    data = plain.data.model_dump(mode="json", exclude_none=True) | {
+        "customers": {
+            "path": str(transactions.with_name("people.parquet")),
+            "columns": {"customer_id": "customer"},
+            "attributes": {name: name for name in names},
+        }
+    }
+    return small_project(transactions, data=data, features={"windows_days": [60, 365], "audited": names, **features})
 
 
 def spoiled(later: dict[str, pd.DataFrame], target: str, noise: float = 1.5) -> dict[str, pd.DataFrame]:

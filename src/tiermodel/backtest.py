@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from tiermodel.backtest_chances import Judged, judge_prospects, judge_upgrade
 from tiermodel.backtest_clv import clv_predictions
-from tiermodel.backtest_tiers import draws_for, levels_at, tier_results, with_all_dates
+from tiermodel.backtest_tiers import TiersAhead, draws_for, tier_results, with_all_dates
 from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES, Test
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
@@ -177,7 +177,9 @@ def _one_date(
     trained_on = training_dates(project, day, history.first_day)
     wanted = {pd.Timestamp(d) for d in panel_dates(project, day, history.first_day)}
     bundle, _ = fit_bundle(project, panel[panel["as_of"].isin(wanted)], day, trained_on, history.columns)
-    customers = panel[(panel["as_of"] == now) & panel["days_since_last"].notna()].reset_index(drop=True)
+    snapshot = panel[panel["as_of"] == now].reset_index(drop=True)
+    bought = snapshot["days_since_last"].notna().to_numpy()
+    customers = snapshot[bought].reset_index(drop=True)
     past = panel[panel["as_of"].isin([pd.Timestamp(d) for d in trained_on]) & panel["days_since_last"].notna()]
     # baselines must not see what they predict
     hidden = customers.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))
@@ -189,7 +191,8 @@ def _one_date(
     )
     exposed, then = (at_risk(project.churn, project.outcome, part) for part in (hidden, past))
     risk = Test(project, past[then], hidden[exposed], lambda f: bundle.scheme.assign(f)[0])
-    rows, x = risk.now.index, bundle.inputs.matrix(hidden)
+    everybody = bundle.inputs.matrix(snapshot)
+    rows, x = risk.now.index, everybody[bought]
     churn = {_OURS: bundle.churn.predict(x[exposed])}
     churn |= {name: baseline(risk) for name, baseline in CHURN_BASELINES.items()}
     everyone = Test(project, past, hidden, risk.grade)
@@ -212,38 +215,34 @@ def _one_date(
     results["concentration"].append({"as_of": str(day), **concentration(frame["value"].to_numpy())})
     low, high = bundle.value.interval(value[_OURS])
     frame["value_low"], frame["value_high"] = low, high
-    results["slices"] += _slices(project, panel, frame, bundle, (customers, x))
+    ahead = TiersAhead.of(project, panel, snapshot, everybody, bundle)
+    results["slices"] += _slices(frame, bundle, customers, ahead.held[bought])
     tiers, against = tier_results(project, panel, day, bundle, results["notes"])
+    tiers[0] |= ahead.figures()
     results["tiers"] += tiers
     results["comparisons"] += [
         *against,
         *_compare(project, "churn", day, churned, churn),
         *_compare(project, "value", day, frame["value"].to_numpy(), value),
     ]
-    frame = _add_chances(project, "upgrade", day, judge_upgrade(project, panel, day, bundle), results, frame)
+    frame = _add_chances(project, "upgrade", day, judge_upgrade(project, panel, day, bundle, ahead.p), results, frame)
     earlier = panel[panel["as_of"].isin([pd.Timestamp(d) for d in trained_on])]
     chances = judge_prospects(panel, earlier, day, bundle)
     return bundle, _add_chances(project, "prospects", day, chances, results, frame)
 
 
-def _slices(
-    project: Project, panel: pd.DataFrame, frame: pd.DataFrame, bundle: Bundle, now: tuple[pd.DataFrame, Floats]
-) -> Iterator[dict[str, Any]]:
+def _slices(frame: pd.DataFrame, bundle: Bundle, customers: pd.DataFrame, held: Floats) -> Iterator[dict[str, Any]]:
     """Give our figures by group; sets of tiers and intervals of value should hold nine of ten in every tier.
 
-    `now` has the customers of `frame` and the models' inputs.
+    `held` tells of the customers of `frame` whether the set of tiers held the one that came.
     """
-    day, (customers, x) = frame["as_of"].iloc[0], now
-    low, high = bundle.tier.sets(bundle.tier.predict(x))
-    later = levels_at(panel, bundle.scheme, day + timedelta(outcome_span(project)), customers["customer_id"])
-    held = np.where(np.isnan(later), np.nan, (low <= later) & (later <= high))
     told = pd.DataFrame({
         "churned": frame["churned"], "risk": frame[f"churn_{_OURS}"], "value": frame["value"],
         "expected": frame[f"value_{_OURS}"], "low": frame["value_low"], "high": frame["value_high"], "held": held,
     })  # fmt: skip
     by = groups(customers, bundle.scheme.assign(customers)[0], bundle.scheme.scheme.codes)
     for row in slice_figures(by, told):
-        yield {"as_of": str(day.date()), **row}
+        yield {"as_of": str(frame["as_of"].iloc[0].date()), **row}
 
 
 def _add_chances(

@@ -32,21 +32,23 @@ class Judged:
     predicted: Mapping[str, Floats]
 
 
-def judge_upgrade(project: Project, panel: pd.DataFrame, day: date, bundle: Bundle) -> Judged | str:
+def judge_upgrade(project: Project, panel: pd.DataFrame, day: date, bundle: Bundle, p: Floats) -> Judged | str:
     """Judge the model against the rate of each tier, and against the chance to be higher at the end of the window only.
 
-    A note says why where there is nothing to judge: the stay is not fully observed.
+    `p` has the chances of the tiers to come of all customers at the date, in the order of the panel. A note says why
+    where there is nothing to judge: the stay is not fully observed.
     """
     now, levels = pd.Timestamp(day), len(bundle.scheme.scheme.levels)
     level = bundle.scheme.assign(panel)[0]
     rose = stayed_above(project, panel, level)
     rising = can_rise(panel, level, levels) & ~np.isnan(rose)
-    here = rising & (panel["as_of"] == now).to_numpy()
+    today = (panel["as_of"] == now).to_numpy()
+    here = rising & today
     if not here.any():
         return f"{day}: who stays in a higher tier is known {upgrade_span(project)} days later only: not judged"
     known = rising & (panel["as_of"] + timedelta(upgrade_span(project)) <= now).to_numpy()
     frame, tier = panel[here].reset_index(drop=True), level[here]
-    forecast = bundle.tier.predict(bundle.inputs.matrix(frame))
+    forecast = p[rising[today]]
     predicted = {
         "tiermodel": bundle.p_upgrade(forecast, tier),
         "rate_per_tier": group_rates(level[known], rose[known] == 1, tier),

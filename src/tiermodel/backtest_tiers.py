@@ -27,7 +27,7 @@ from tiermodel.tiers.points import fit_points, points_of
 from tiermodel.tiers.scheme import load_preset, preset_names
 from tiermodel.tiers.stability import replay
 
-__all__ = ["draws_for", "levels_at", "scheme_summary", "tier_results", "tier_verdict", "with_all_dates"]
+__all__ = ["TiersAhead", "draws_for", "scheme_summary", "tier_results", "tier_verdict", "with_all_dates"]
 
 Floats = NDArray[np.float64]
 _DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 200, 10_000_000
@@ -61,6 +61,34 @@ class _Judged:
         return np.column_stack([self.key * value, best, (x - y) ** 2, x * x + y * y, x, y])
 
 
+@dataclass(frozen=True)
+class TiersAhead:
+    """Hold, of the customers at a date, the chances of the tiers to come, and the tier that came: NaN if not known."""
+
+    p: Floats
+    came: Floats
+    held: Floats
+    """Whether the set of tiers holds the one that came (1, 0); NaN if not known."""
+
+    @classmethod
+    def of(cls, project: Project, panel: pd.DataFrame, snapshot: pd.DataFrame, x: Floats, bundle: Bundle) -> TiersAhead:
+        """Forecast the tiers of a snapshot, whose inputs are `x`, and look in the panel for what they came to be."""
+        p = bundle.tier.predict(x)
+        low, high = bundle.tier.sets(p)
+        end = snapshot["as_of"].iloc[0] + timedelta(outcome_span(project))
+        came = _levels_at(panel, bundle.scheme, end, snapshot["customer_id"])
+        return cls(p, came, np.where(np.isnan(came), np.nan, (low <= came) & (came <= high)))
+
+    def figures(self) -> dict[str, float | None]:
+        """Give the agreement of the likely tier with the one that came, and the share of sets that held it."""
+        forecast = np.rint(self.p @ np.arange(self.p.shape[1])).astype(np.int64)
+        known = ~np.isnan(self.came)
+        return {
+            "qwk_forecast": _kappa(forecast, self.came, self.p.shape[1]),
+            "set_coverage": float(self.held[known].mean()) if known.any() else None,
+        }
+
+
 def draws_for(customers: int) -> int:
     """Say how many draws an interval is made of: fewer, the more customers there are."""
     return int(np.clip(_DRAWN_ROWS / max(customers, 1), _DRAWS_AT_LEAST, _DRAWS_AT_MOST))
@@ -82,7 +110,6 @@ def tier_results(
         row, figures = _figures(project, panel, day, fitted)
         rows.append(row | {"ours": fitted is bundle.scheme})
         judged.append(figures)
-    rows[0] |= _forecast(project, panel, day, bundle)
     rivals = _rivals(project, snapshot, judged[0], bundle, value)
     everyone = pd.Index(panel["customer_id"].unique())
     who = everyone.get_indexer(pd.Index(snapshot["customer_id"]))
@@ -124,9 +151,12 @@ def with_all_dates(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, A
 def _others(
     project: Project, panel: pd.DataFrame, day: date, bundle: Bundle, notes: list[str]
 ) -> Iterator[FittedScheme]:
-    """Fit every other preset on the snapshot, and learned ones on past dates whose outcome was known."""
-    now, span = pd.Timestamp(day), outcome_span(project)
-    known = panel[panel["as_of"] <= now]
+    """Fit every other preset on the snapshot, and learned ones on past dates whose outcome was known.
+
+    None is told what the project's scheme learns from.
+    """
+    now, span, label = pd.Timestamp(day), outcome_span(project), bundle.scheme.scheme.kept_out
+    known = panel[panel["as_of"] <= now].drop(columns=[] if label is None else [label])
     snapshot, history = known[known["as_of"] == now], known[known["as_of"] + pd.Timedelta(days=span) <= now]
     for name in preset_names():
         scheme = load_preset(name, project.features.windows_days)
@@ -185,7 +215,7 @@ def _figures(project: Project, panel: pd.DataFrame, day: date, fitted: FittedSch
     moved = level != before
     back = ~np.isnan(two_before) & both & moved & (level == two_before)
     moved_before = ~np.isnan(two_before) & (before != two_before)
-    later = levels_at(panel, fitted, now + timedelta(outcome_span(project)), customers)
+    later = _levels_at(panel, fitted, now + timedelta(outcome_span(project)), customers)
     row = {
         "scheme": fitted.scheme.code,
         "as_of": str(day),
@@ -251,22 +281,7 @@ def _interval(drawn: Floats) -> tuple[float | None, float | None, float | None]:
     return float(drawn[0]), float(low), float(high)
 
 
-def _forecast(project: Project, panel: pd.DataFrame, day: date, bundle: Bundle) -> dict[str, Any]:
-    """Judge the model of the future tier against "same tier as now"."""
-    now = pd.Timestamp(day)
-    snapshot = panel[panel["as_of"] == now].reset_index(drop=True)
-    p = bundle.tier.predict(bundle.inputs.matrix(snapshot))
-    later = levels_at(panel, bundle.scheme, now + timedelta(outcome_span(project)), snapshot["customer_id"])
-    low, high = bundle.tier.sets(p)
-    known = ~np.isnan(later)
-    forecast = np.rint(p @ np.arange(p.shape[1])).astype(np.int64)
-    return {
-        "qwk_forecast": _kappa(forecast, later, p.shape[1]),
-        "set_coverage": float(np.mean((low <= later) & (later <= high) & known) / max(known.mean(), 1e-9)),
-    }
-
-
-def levels_at(
+def _levels_at(
     panel: pd.DataFrame, fitted: FittedScheme, when: pd.Timestamp, customers: pd.Series
 ) -> NDArray[np.float64]:
     """Give the customers' levels at another date; NaN where they, or the date, are not in the panel."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import lightgbm as lgb
 import numpy as np
@@ -14,11 +15,12 @@ from scipy.special import expit
 from tiermodel.config import Project
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import churn_window
-from tiermodel.features.panel import feature_names
 from tiermodel.models.btyd import BGNBD, MBGNBD, GammaGamma
 from tiermodel.models.inputs import history, mean_purchase
 from tiermodel.models.lifetime_value import DAYS_A_YEAR, convert_rate, discount, discounted_purchases
 from tiermodel.models.linear import fit_logistic
+from tiermodel.models.pareto_nbd import ParetoNBD
+from tiermodel.tiers.scheme import input_names, load_scheme
 
 __all__ = ["BASELINES", "CHURN_BASELINES", "CLV_BASELINES", "VALUE_BASELINES", "Test"]
 
@@ -46,6 +48,11 @@ class Test:
     def gap(self) -> float:
         """Give the days between the date and its outcome window."""
         return float(self.project.outcome.gap_days)
+
+    @property
+    def inputs(self) -> list[str]:
+        """Name the features that our models read."""
+        return list(input_names(load_scheme(self.project), self.train))
 
     @property
     def churned(self) -> NDArray[np.bool_]:
@@ -78,7 +85,7 @@ def _by_tier(test: Test, outcome: Floats) -> Floats:
 
 
 def _logistic_all(test: Test) -> Floats:
-    names = feature_names(test.train)
+    names = test.inputs
     return expit(fit_logistic(_columns(test.train, names), test.churned).decision(_columns(test.now, names)))
 
 
@@ -88,15 +95,15 @@ def _logistic_rfm(test: Test) -> Floats:
     return expit(fit_logistic(_columns(test.train, names), test.churned).decision(_columns(test.now, names)))
 
 
-def _mbg_nbd(test: Test) -> Floats:
+def _silence(model: type[MBGNBD | ParetoNBD], test: Test) -> Floats:
     """Fit on all that the customers at the date did before it; needs no outcome. A gap is not allowed for."""
     past = history(test.now)
     first, last = churn_window(test.project.churn, test.project.outcome)
-    return MBGNBD.fit(*past).p_zero(last - first, *past)
+    return model.fit(*past).p_zero(last - first, *past)
 
 
 def _lightgbm_default(test: Test) -> Floats:
-    names = feature_names(test.train)
+    names = test.inputs
     data = lgb.Dataset(_columns(test.train, names), test.churned.astype(float))
     return _booster({"objective": "binary"}, data, _columns(test.now, names))
 
@@ -157,7 +164,7 @@ def _margin_rate(test: Test) -> float:
 
 
 def _lightgbm_tweedie_default(test: Test) -> Floats:
-    names = feature_names(test.train)
+    names = test.inputs
     data = lgb.Dataset(
         _columns(test.train, names), np.maximum(test.train["outcome_value"].to_numpy(dtype=np.float64), 0.0)
     )
@@ -169,7 +176,8 @@ CHURN_BASELINES: Mapping[str, Callable[[Test], Floats]] = {
     "last_tier": _last_tier_rate,
     "logistic_rfm": _logistic_rfm,
     "logistic_all": _logistic_all,
-    "mbg_nbd": _mbg_nbd,
+    "mbg_nbd": partial(_silence, MBGNBD),
+    "pareto_nbd": partial(_silence, ParetoNBD),
     "lightgbm_default": _lightgbm_default,
 }
 VALUE_BASELINES: Mapping[str, Callable[[Test], Floats]] = {

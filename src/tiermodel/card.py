@@ -83,6 +83,7 @@ def model_card(
                 {**row, "by_name": _by(row, language), "cells": [number(row[key]) for key in _CELLS]}
                 for row in told["slices"]
             ],
+            proxies=_proxies(told, features, language),
             limits=list(_limits(told, language)),
             **same,
         )
@@ -98,20 +99,40 @@ def _importance(
     facts: Mapping[str, Any], features: Mapping[str, Feature], language: str
 ) -> dict[str, list[tuple[str, str, str]]]:
     """Name the inputs that move each target most, in words, with size and direction."""
-
-    def name(feature: str) -> str:
-        known = features.get(feature)
-        if known is None:  # what MBG/NBD expects
-            return words(language)[f"input_{feature}"]
-        return known.zh if language == "zh" else known.en
-
     return {
         target: [
-            (name(r["feature"]), number(r["size"]), "–" if r["direction"] is None else f"{r['direction']:+.2f}")
+            (
+                _named(r["feature"], features, language),
+                number(r["size"]),
+                "–" if r["direction"] is None else f"{r['direction']:+.2f}",
+            )
             for r in rows
         ]
         for target, rows in facts.get("importance", {}).items()  # as figures, bundles made by hand may lack it
     }
+
+
+def _named(feature: str, features: Mapping[str, Feature], language: str) -> str:
+    known = features.get(feature)
+    if known is None:  # what MBG/NBD expects
+        return words(language)[f"input_{feature}"]
+    return known.zh if language == "zh" else known.en
+
+
+def _proxies(facts: Mapping[str, Any], features: Mapping[str, Feature], language: str) -> list[list[str]] | None:
+    """Give the cells of what the inputs tell of each audited attribute; None where there is none to audit by."""
+    if "proxies" not in facts:
+        return None
+    return [
+        [
+            row["attribute"], number(row["customers"]), words(language)[f"told_by_{row['metric']}"],
+            f"{number(row['told'])} [{number(row['low'])}, {number(row['high'])}]", number(row["chance"]),
+            words(language)["semicolon"].join(
+                f"{_named(one['feature'], features, language)} {number(one['told'])}" for one in row["inputs"]
+            ),
+        ]
+        for row in facts["proxies"]
+    ]  # fmt: skip
 
 
 def _churn_in_chinese(settings: Mapping[str, Any]) -> str:

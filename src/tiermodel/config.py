@@ -106,7 +106,8 @@ class Features(Section):
     A group is left out where its table is missing; those not chosen by default read the same transactions in more ways,
     which on the data tried made no better models. `attributes` names those of `data.customers.attributes` that models
     may use: numbers only, and by default none, since age, sex or region may stand for what must not decide. `audited`
-    names attributes, numbers too, by whose values the model's figures are shown; no model reads them for that.
+    names attributes, numbers too, by whose values the model's figures are shown, and how well the inputs tell them; no
+    model reads them for that.
     """
 
     groups: tuple[FeatureGroup, ...] = ("rfm", "loyalty", "potential", "value", "engagement", "service", "credit")

@@ -23,7 +23,7 @@ from tiermodel.errors import DataError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.known import columns_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, churn_question, outcome_span
-from tiermodel.features.panel import KEYS, Tally, build_panel, feature_names, one_date, snapshot_dates
+from tiermodel.features.panel import KEYS, Tally, build_panel, one_date, snapshot_dates
 from tiermodel.features.peers import fit_peers
 from tiermodel.models.between import missed_between
 from tiermodel.models.canary import refuse_leaks
@@ -41,6 +41,7 @@ from tiermodel.models.metrics import (
     value_metrics,
 )
 from tiermodel.models.prospects import fit_prospects
+from tiermodel.models.proxies import proxy_scan
 from tiermodel.models.slices import groups, interval, slice_figures
 from tiermodel.models.tier import fit_tier, future_levels
 from tiermodel.models.upgrade import fit_upgrade, stayed_above
@@ -50,7 +51,7 @@ from tiermodel.tables.history import History
 from tiermodel.tiers.agreement import beside_rules
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.ladders import typical_rhythm
-from tiermodel.tiers.scheme import load_scheme
+from tiermodel.tiers.scheme import input_names, load_scheme
 from tiermodel.tiers.search import keep_budget
 from tiermodel.tiers.segment_choice import choose_segments
 from tiermodel.tiers.segments import align_segments
@@ -61,7 +62,7 @@ _DRAWN_ROWS = 3_000_000
 _PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
 _SETTINGS = {
     "language", "currency", "timezone", "contact", "features", "outcome", "panel", "churn", "value", "upgrade",
-    "segments",
+    "segments", "models",
 }  # fmt: skip
 Say = Callable[[str], None]
 
@@ -154,21 +155,21 @@ def fit_bundle(
     asked = keep_budget(load_scheme(project), history, project.seed, span)
     scheme = fit_scheme(asked, snapshot, history, project.seed, span)
     level, _ = scheme.assign(panel)
-    label = getattr(scheme.scheme, "kept_out", None)  # what the business said must not be what the models read
-    names = tuple(name for name in feature_names(panel) if name != label)
+    label, names = scheme.scheme.kept_out, input_names(scheme.scheme, panel)
     horizons = Horizons.of(project)
     inputs = fit_inputs(snapshot, names, horizons)
     x = panel_matrix(history, names, horizons)
     refuse_leaks(history, x, inputs.all_names)
     say("fitting churn risk")
-    buyers = snapshot[snapshot["days_since_last"].notna()].drop(columns=list(OUTCOME_COLUMNS))
+    aside = [*OUTCOME_COLUMNS, *([] if label is None else [label])]
+    buyers = snapshot[snapshot["days_since_last"].notna()].drop(columns=aside)
     exposed = snapshot[at_risk(project.churn, project.outcome, snapshot)]
     missed_risk, missed_value = missed_between(project, panel, now)
     ahead = Ahead(now, inputs.matrix(exposed), missed_risk)
     churn, churn_later = fit_churn(project, history, x, inputs.all_names, ahead)
     say("fitting value")
-    ahead = Ahead(now, inputs.matrix(buyers), missed_value)
-    value, value_later = fit_value(project, history, x, inputs.all_names, ahead)
+    x_buyers = inputs.matrix(buyers)
+    value, value_later = fit_value(project, history, x, inputs.all_names, Ahead(now, x_buyers, missed_value))
     say("fitting the future tier")
     future = future_levels(panel, level, span)[learned.to_numpy()]
     tier, tier_later = fit_tier(project, history, x, inputs.all_names, future, len(scheme.scheme.levels))
@@ -196,9 +197,10 @@ def fit_bundle(
         | beside_rules(scheme, snapshot, project)
         | {
             "slices": _slices(history, then, scheme, later),
-            "importance": importance(churn, value, inputs.matrix(exposed), inputs.matrix(buyers)),
+            "importance": importance(churn, value, inputs.matrix(exposed), x_buyers),
             "upgrades_not_yet_known": int(np.isnan(rose).sum()),
-        },
+        }
+        | _audit(project, buyers, x_buyers, inputs.all_names),
         upgrade=upgrade,
         prospects=prospects,
     )
@@ -211,7 +213,10 @@ def _named_as(champion: Bundle, bundle: Bundle, snapshot: pd.DataFrame) -> Bundl
 
 
 def _settings(project: Project, label: str | None) -> dict[str, Any]:
-    """Keep what a score depends on, or its card tells; new customers need neither label nor audited attributes."""
+    """Keep what a score depends on, or its card tells, and what its learners were set to.
+
+    New customers need neither label nor audited attributes.
+    """
     settings = project.model_dump(mode="json", include=_SETTINGS, exclude={"features": {"audited"}})
     attributes = [name for name in settings["features"]["attributes"] if f"attribute_{name}" != label]
     return {**settings, "features": {**settings["features"], "attributes": attributes}}
@@ -229,6 +234,13 @@ def _slices(
     judged = told[["risk", "expected"]].notna().any(axis=1).to_numpy()
     by = groups(history[judged], level[judged], scheme.scheme.codes)
     return list(slice_figures(by, told[judged].astype(dict.fromkeys(told.columns[2:], np.float64))))
+
+
+def _audit(project: Project, buyers: pd.DataFrame, x: NDArray[np.float64], names: list[str]) -> dict[str, Any]:
+    """Say how well the inputs tell the attributes to audit by, where there are any."""
+    if not project.features.audited:
+        return {}
+    return {"proxies": list(proxy_scan(buyers, x, names, project.seed))}
 
 
 def _beside(project: Project, history: pd.DataFrame, later: pd.DataFrame, scheme: FittedScheme) -> pd.DataFrame:

@@ -19,13 +19,14 @@ from tiermodel.backtest import test_dates
 from tiermodel.config import Project
 from tiermodel.config_models import Models
 from tiermodel.engines.chosen import open_history
-from tiermodel.features.panel import Tally, build_panel, feature_names, one_date
+from tiermodel.features.panel import Tally, build_panel, one_date
 from tiermodel.models.inputs import Horizons, panel_matrix
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
-from tiermodel.tables.output import writing
+from tiermodel.tables.output import locked, writing
+from tiermodel.tiers.scheme import input_names, load_scheme
 from tiermodel.train import Say, training_dates
-from tiermodel.tune_study import Found, Search, Target, changed, nested, open_optuna, open_storage
+from tiermodel.tune_study import Found, Search, Target, changed, nested, open_optuna, open_storage, study_file
 
 __all__ = ["Tuned", "tune"]
 
@@ -81,28 +82,30 @@ def tune(
     Only what is known at `as_of` is used, by default the first test date of the backtest. Trials are kept in the SQLite
     file `study` (by default `tune.db` beside the tracking store): a run that was stopped goes on where it was, and the
     same seed gives the same trials. Raises `DataError` where the history is too short to test on two dates,
-    `ProjectError` where Optuna is not installed, `OutputError` where `study` cannot be used.
+    `ProjectError` where Optuna is not installed, `OutputError` where `study` cannot be used, `OutputBusyError` while
+    another run uses it.
     """
-    optuna = open_optuna()
-    say("reading transactions")
-    history = open_history(project) if history is None else history
-    now = test_dates(project, history)[0] if as_of is None else one_date(as_of, history)
-    dates = training_dates(project, now, history.first_day)
-    say(f"building {len(dates)} snapshots up to {dates[-1]}")
-    tally = Tally()
-    panel = build_panel(project, dates, with_outcome=True, known_until=now, history=history, tally=tally)
-    x = panel_matrix(panel, tuple(feature_names(panel)), Horizons.of(project))
-    began = time.monotonic()
-    with threadpool_limits(limits=1), open_storage(optuna, project, study) as storage:  # one thread: as in training
-        searches = [Search.open(optuna, project, target, storage, panel, x) for target in get_args(Target)]
-        for number in range(trials + 1):
-            for search in searches:
-                if number and time.monotonic() - began > 60 * minutes:
-                    break
-                if number >= len(search.done()):
-                    search.step()
-                say(f"{search.target} {number}/{trials}: {search.words()}")
-        found = tuple(search.finish(trials) for search in searches)
+    optuna, file = open_optuna(), study_file(project, study)
+    with locked(file):
+        say("reading transactions")
+        history = open_history(project) if history is None else history
+        now = test_dates(project, history)[0] if as_of is None else one_date(as_of, history)
+        dates = training_dates(project, now, history.first_day)
+        say(f"building {len(dates)} snapshots up to {dates[-1]}")
+        tally = Tally()
+        panel = build_panel(project, dates, with_outcome=True, known_until=now, history=history, tally=tally)
+        x = panel_matrix(panel, input_names(load_scheme(project), panel), Horizons.of(project))
+        began = time.monotonic()
+        with threadpool_limits(limits=1), open_storage(optuna, file) as storage:  # one thread: as in training
+            searches = [Search.open(optuna, project, target, storage, panel, x) for target in get_args(Target)]
+            for number in range(trials + 1):
+                for search in searches:
+                    if number and time.monotonic() - began > 60 * minutes:
+                        break
+                    if number >= len(search.done()):
+                        search.step()
+                    say(f"{search.target} {number}/{trials}: {search.words()}")
+            found = tuple(search.finish(trials) for search in searches)
     best = project
     for one in found:
         best = changed(best, one.target, one.settings if one.better else {})

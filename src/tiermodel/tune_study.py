@@ -25,15 +25,15 @@ from tiermodel.config import Project, project_digest
 from tiermodel.config_models import Models, Trees
 from tiermodel.errors import DataError, OutputError, ProjectError
 from tiermodel.features.outcome import outcome_span
-from tiermodel.features.panel import feature_names
 from tiermodel.models.boosted import sized
 from tiermodel.models.churn import at_risk, fit_churn
 from tiermodel.models.inputs import EXPECTED
 from tiermodel.models.level import Ahead, chance_shift, log_odds
 from tiermodel.models.metrics import auc, gini, log_loss, paired_bootstrap
 from tiermodel.models.value import fit_value, squared_errors
+from tiermodel.tiers.scheme import input_names, load_scheme
 
-__all__ = ["Found", "Search", "Target", "changed", "nested", "open_optuna", "open_storage"]
+__all__ = ["Found", "Search", "Target", "changed", "nested", "open_optuna", "open_storage", "study_file"]
 
 Floats = NDArray[np.float64]
 Target = Literal["churn", "value"]
@@ -137,8 +137,8 @@ class Search:
         study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
         for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):  # a run that was stopped
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
-        last = panel[judged].reset_index(drop=True)
-        return cls(optuna, project, target, study, rows, seen, [*feature_names(panel), *EXPECTED], last, x[judged])
+        last, names = panel[judged].reset_index(drop=True), [*input_names(load_scheme(project), panel), *EXPECTED]
+        return cls(optuna, project, target, study, rows, seen, names, last, x[judged])
 
     def done(self) -> list[Any]:
         """List the finished trials; the first has the project's own settings."""
@@ -267,14 +267,17 @@ def open_optuna() -> Any:
     return optuna
 
 
-@contextmanager
-def open_storage(optuna: Any, project: Project, study: str | Path | None) -> Iterator[Any]:
-    """Open the file of the studies; a fault of it is an `OutputError`."""
+def study_file(project: Project, study: str | Path | None) -> Path:
+    """Give the file of the studies: the one asked for, or `tune.db` beside the tracking store."""
     uri = project.tracking.uri
     beside = Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else Path()
-    file = (beside / "tune.db" if study is None else Path(study)).absolute()
+    return (beside / "tune.db" if study is None else Path(study)).absolute()
+
+
+@contextmanager
+def open_storage(optuna: Any, file: Path) -> Iterator[Any]:
+    """Open the file of the studies; a fault of it is an `OutputError`."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
         try:
             yield storage

@@ -47,8 +47,8 @@ def _odds(linear: Linear, boosted: Boosted, x: Floats) -> Floats:
     return (linear.decision(x) + log_odds(boosted.predict(x))) / 2
 
 
-def group_rates(group: NDArray[np.int64], happened: NDArray[np.bool_], now: NDArray[np.int64]) -> Floats:
-    """Give the rate of each one's group in the past, small groups drawn to the rate of all: what to beat.
+def group_rates(group: NDArray[np.int64], happened: NDArray[np.bool_] | Floats, now: NDArray[np.int64]) -> Floats:
+    """Give the rate, or the mean, of each one's group in the past, small groups drawn to that of all: what to beat.
 
     >>> group_rates(np.array([0, 0, 1]), np.array([True, True, False]), np.array([0, 1, 2])).round(2).tolist()
     [0.7, 0.63, 0.67]

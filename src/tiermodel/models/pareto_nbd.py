@@ -71,7 +71,8 @@ class ParetoNBD:
         """
         check_horizon(horizon)
         x, _, old = checked_history(frequency, recency, age)
-        return 1 - self.p_alive(frequency, recency, age) * (1 - _silence(self, x, old, old + horizon).total)
+        silent = np.minimum(_silence(self, x, old, old + horizon).total, 1)  # a sum that rounding may put above
+        return 1 - self.p_alive(frequency, recency, age) * (1 - silent)
 
     def expected_purchases(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
         """Return each customer's expected number of purchases in the next `horizon`.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tiermodel.features.catalogue import AUDITED
 from tiermodel.models.metrics import auc, ece, ece_null_band, log_loss
 
-__all__ = ["FEWEST", "draw_customers", "groups", "interval", "slice_figures"]
+__all__ = ["FEWEST", "MOST_VALUES", "draw_customers", "groups", "interval", "slice_figures"]
 
 Floats = NDArray[np.float64]
 FEWEST = 30
@@ -27,7 +27,9 @@ _EDGES: Mapping[str, tuple[str, tuple[float, ...], tuple[str, ...]]] = {
     "purchase_days": ("purchase_days_total", (1.5, 3.5, 9.5), ("1", "2-3", "4-9", "10+")),
     "tenure_days": ("days_since_first", (90.0, 365.0), ("<90", "90-364", "365+")),
 }
-_MOST_VALUES = 8
+MOST_VALUES = 8
+"""Attributes of more values are shown by quarters."""
+
 _BAND_ROWS, _FEWEST_DRAWS, _MOST_DRAWS = 2_000_000, 50, 300
 
 
@@ -50,7 +52,7 @@ def _by_value(column: pd.Series) -> pd.Series[str]:
     """Make a group of each value, of quarters where there are many, and of those not known."""
     values = column.to_numpy(dtype=np.float64)
     known = np.unique(values[~np.isnan(values)])
-    if len(known) > _MOST_VALUES:
+    if len(known) > MOST_VALUES:
         edges = np.unique(np.quantile(values[~np.isnan(values)], [0.25, 0.5, 0.75]))
         names = [f"<{edges[0]:g}", *(f"{a:g}-<{b:g}" for a, b in pairwise(edges)), f"{edges[-1]:g}+"]
         position = np.searchsorted(edges, values, side="right")

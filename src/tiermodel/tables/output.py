@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from tiermodel.errors import OutputBusyError, OutputError, ProjectError
 
-__all__ = ["defused", "plain", "write_json", "write_table", "writing", "writing_folder"]
+__all__ = ["defused", "locked", "plain", "write_json", "write_table", "writing", "writing_folder"]
 
 _FAULTS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EFBIG),
@@ -40,7 +40,7 @@ def writing(path: Path) -> Iterator[Path]:
     Raises OutputBusyError while another run writes the same path, OutputError for a full disk or missing permission.
     """
     path = _absolute(path)
-    with _locked(path), _disk_faults(path):
+    with locked(path), _disk_faults(path):
         temporary = _temporary(path)
         try:
             yield temporary
@@ -60,7 +60,7 @@ def writing_folder(path: Path) -> Iterator[Path]:
     path = _absolute(path)
     if Path.cwd().is_relative_to(path.resolve()):  # whoever is in a folder stays in the old one when it is swapped
         raise ProjectError(f"{path} is the current folder, or holds it, and would be replaced: give a folder in it")
-    with _locked(path), _disk_faults(path):
+    with locked(path), _disk_faults(path):
         temporary, old = _temporary(path), path.with_name(f".{path.name}.old")
         if old.exists() and not path.exists():  # a run was killed between the two renames below
             old.replace(path)
@@ -169,8 +169,11 @@ def _temporary(path: Path) -> Path:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of `path`, and clear what killed runs left beside it."""
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of `path`, and clear what killed runs left beside it.
+
+    Raises OutputBusyError while another run holds it, OutputError where it cannot be made.
+    """
     lock = path.with_name(f".{path.name}.lock")
     with _disk_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)

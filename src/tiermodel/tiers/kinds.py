@@ -280,7 +280,7 @@ class LearnedScheme(BaseScheme):
 
     @property
     def kept_out(self) -> str | None:
-        """Name the feature that is what is to be learned, so that no model may read it."""
+        """Name the feature that holds the labels, if any."""
         return None if self.label is None else f"attribute_{self.label}"
 
     def ranked(self) -> Iterable[str]:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from tiermodel.errors import DataError
-from tiermodel.features.panel import feature_names
 from tiermodel.tiers.kinds import LearnedScheme
+from tiermodel.tiers.scheme import input_names
 from tiermodel.tiers.segments import assign_segments, fit_segments
 
 __all__ = ["Lessons", "lessons_of", "matrix", "rank_filled"]
@@ -59,7 +59,7 @@ def matrix(frame: pd.DataFrame, names: list[str]) -> Floats:
 
 def lessons_of(scheme: LearnedScheme, snapshot: pd.DataFrame, history: pd.DataFrame, seed: int) -> Lessons:
     """Take the lessons from buyers at past dates whose outcome is known; labels also from the latest snapshot."""
-    names = [name for name in feature_names(history) if name != scheme.kept_out]
+    names = list(input_names(scheme, history))
     followed = history[history["days_since_last"].notna() & history["outcome_value"].notna()].reset_index(drop=True)
     if scheme.kept_out is not None:
         return _from_labels(scheme, scheme.kept_out, snapshot, followed, names)

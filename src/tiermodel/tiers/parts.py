@@ -116,6 +116,11 @@ class BaseScheme(Data):
     veto: tuple[Veto, ...] = ()
     stability: Stability | None = None
 
+    @property
+    def kept_out(self) -> str | None:
+        """Name the feature that is what is to be learned, so that no model may read it; most schemes have none."""
+        return None
+
     @model_validator(mode="after")
     def _levels_hold_together(self) -> Self:
         codes = self.codes

@@ -7,10 +7,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 from pydantic import Field, TypeAdapter, ValidationError
 
 from tiermodel.config import Project
 from tiermodel.errors import ProjectError
+from tiermodel.features.panel import feature_names
 from tiermodel.tiers.kinds import (
     CompositeScheme,
     LearnedScheme,
@@ -22,7 +24,16 @@ from tiermodel.tiers.kinds import (
 from tiermodel.tiers.parts import without_defaults_that_came_later
 from tiermodel.yaml_source import YamlSource
 
-__all__ = ["Scheme", "load_preset", "load_scheme", "parse_scheme", "preset_names", "scheme_data", "settle"]
+__all__ = [
+    "Scheme",
+    "input_names",
+    "load_preset",
+    "load_scheme",
+    "parse_scheme",
+    "preset_names",
+    "scheme_data",
+    "settle",
+]
 
 Scheme = ShareScheme | ThresholdScheme | RfmScheme | CompositeScheme | MatrixScheme | LearnedScheme
 _ADAPTER: TypeAdapter[Scheme] = TypeAdapter(Annotated[Scheme, Field(discriminator="kind")])
@@ -48,6 +59,11 @@ def load_scheme(project: Project) -> Scheme:
     _label_is_dated(scheme, project)
     stability = project.tiers.stability
     return scheme if stability is None else scheme.model_copy(update={"stability": stability})
+
+
+def input_names(scheme: Scheme, panel: pd.DataFrame) -> tuple[str, ...]:
+    """Name the features of a panel that models, baselines and tuning read: all but what the scheme learns from."""
+    return tuple(name for name in feature_names(panel) if name != scheme.kept_out)
 
 
 def _label_is_dated(scheme: Scheme, project: Project) -> None:
