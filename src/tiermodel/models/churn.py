@@ -108,8 +108,8 @@ def fit_churn(
 
     Also give the blend's out-of-time predictions: the keys, `actual` (1 = churned), and `predicted` by weights fitted
     on the other later dates, at the level forecast from what was over by then, beside `MEMBERS`; empty where no
-    snapshot is late enough, and then weights for a short history stand. Raises `DataError` with fewer than 20 customers of either
-    kind.
+    snapshot is late enough, and then weights for a short history stand. Raises `DataError` with fewer than 20 customers
+    of either kind.
     """
     chosen = at_risk(project.churn, project.outcome, panel) & panel["outcome_churned"].notna().to_numpy()
     rows, x = panel[chosen].reset_index(drop=True), inputs[chosen]
@@ -186,7 +186,8 @@ def _loss(weights: Floats, intercept: float, odds: Floats, churned: NDArray[np.b
 def _fit_blend(seen: list[_Seen]) -> tuple[int, Floats]:
     """Choose the number of trees, an index of `ROUNDS`, and non-negative weights near the prior, by log loss.
 
-    Each date has an intercept of its own, so that its level decides nothing. Without later dates the weights are those for a short history.
+    Each date has an intercept of its own, so that its level decides nothing. Without later dates the weights are those
+    for a short history.
     """
     if not seen:
         return _PRIOR_ROUNDS, _UNTESTED
