@@ -118,10 +118,9 @@ def train(
     trained_on = training_dates(project, now, history.first_day)
     dates = sorted(panel_dates(project, now, history.first_day))
     panel = build_panel(project, dates, with_outcome=True, known_until=now, history=history, tally=tally)
-    with threadpool_limits(limits=1):  # sums that threads share out differ in the last bits
-        bundle, later = fit_bundle(project, panel, now, trained_on, history.columns, say)
-        if champion is not None:
-            bundle = _named_as(champion, bundle, panel[panel["as_of"] == pd.Timestamp(now)])
+    bundle, later = fit_bundle(project, panel, now, trained_on, history.columns, say)
+    if champion is not None:
+        bundle = _named_as(champion, bundle, panel[panel["as_of"] == pd.Timestamp(now)])
     if out is not None:
         save_bundle(bundle, out)
     return Trained(bundle, tally.accounts, later)
@@ -140,64 +139,67 @@ def fit_bundle(
     Rows dated after `as_of` are left aside, and so are outcomes that end after it. Models learn from the dates in
     `trained_on`; other dates tell where customers ended up.
     """
-    span = outcome_span(project)
-    now = pd.Timestamp(as_of)
-    panel = panel[panel["as_of"] <= now].reset_index(drop=True)
-    unknown = (panel["as_of"] + pd.Timedelta(days=span) > now) | panel["outcome_purchase_days"].isna()
-    panel.loc[unknown, list(OUTCOME_COLUMNS)] = np.nan
-    snapshot = panel[panel["as_of"] == now]
-    learned = ~unknown & panel["as_of"].isin([pd.Timestamp(day) for day in trained_on])
-    history = panel[learned]
-    say("fitting the scheme")
-    asked = keep_budget(load_scheme(project), history, project.seed, span)
-    scheme = fit_scheme(asked, snapshot, history, project.seed, span)
-    level, _ = scheme.assign(panel)
-    label = getattr(scheme.scheme, "kept_out", None)  # what the business said must not be what the models read
-    names = tuple(name for name in feature_names(panel) if name != label)
-    horizons = Horizons.of(project)
-    inputs = fit_inputs(snapshot, names, horizons)
-    x = panel_matrix(history, names, horizons)
-    refuse_leaks(history, x, inputs.all_names)
-    say("fitting churn risk")
+    now, span = pd.Timestamp(as_of), outcome_span(project)
+    panel, known = _as_known(panel, now, span)
+    learned = known & panel["as_of"].isin([pd.Timestamp(day) for day in trained_on]).to_numpy()
+    snapshot, history = panel[panel["as_of"] == now], panel[learned]
     buyers = snapshot[snapshot["days_since_last"].notna()].drop(columns=list(OUTCOME_COLUMNS))
     exposed = snapshot[at_risk(project.churn, project.outcome, snapshot)]
-    churn, churn_later = fit_churn(project, history, x, inputs.all_names, (now, inputs.matrix(exposed)))
-    say("fitting value")
-    value, value_later = fit_value(project, history, x, inputs.all_names, (now, inputs.matrix(buyers)))
-    say("fitting the future tier")
-    future = future_levels(panel, level, span)[learned.to_numpy()]
-    tier, tier_later = fit_tier(project, history, x, inputs.all_names, future, len(scheme.scheme.levels))
-    say("fitting upgrades and the conversion of prospects")
-    rose = stayed_above(project, panel, level)[learned.to_numpy()]
-    then = level[learned.to_numpy()]
-    upgrade, upgrade_later = fit_upgrade(project, history, x, inputs.all_names, then, future, rose)
-    prospects, prospects_later = fit_prospects(project, history, names)
-    churn_later = _beside(project, history, churn_later, scheme)
-    later = {"churn": churn_later, "value": value_later, "tier": tier_later}
-    later |= {"upgrade": upgrade_later, "prospects": prospects_later}
-    bundle = Bundle(
-        name=project.name,
-        settings=_settings(project, label),
-        columns=tuple(name for name in needed_columns(project, columns) if name != label),
-        inputs=inputs,
-        scheme=scheme,
-        churn=churn,
-        value=value,
-        tier=tier,
-        segments=choose_segments(project.segments, buyers, project.seed),
-        peers=fit_peers(buyers, f"net_amount_{max(project.features.windows_days)}d", project.seed),
-        typical_rhythm=typical_rhythm(buyers),
-        facts=_facts(project, history, snapshot, as_of, later)
-        | beside_rules(scheme, snapshot, project)
-        | {
-            "slices": _slices(history, then, scheme, later),
-            "importance": importance(churn, value, inputs.matrix(exposed), inputs.matrix(buyers)),
-            "upgrades_not_yet_known": int(np.isnan(rose).sum()),
-        },
-        upgrade=upgrade,
-        prospects=prospects,
-    )
+    with threadpool_limits(limits=1):  # sums that threads share out differ in the last bits, and small ones wait
+        say("fitting the scheme")
+        asked = keep_budget(load_scheme(project), history, project.seed, span)
+        scheme = fit_scheme(asked, snapshot, history, project.seed, span)
+        level, _ = scheme.assign(panel)
+        then, future = level[learned], future_levels(panel, level, span)[learned]
+        rose = stayed_above(project, panel, level)[learned]
+        label = getattr(scheme.scheme, "kept_out", None)  # what the business said must not be what the models read
+        names = tuple(name for name in feature_names(panel) if name != label)
+        inputs = fit_inputs(snapshot, names, Horizons.of(project))
+        x = panel_matrix(history, names, inputs.horizons)
+        refuse_leaks(history, x, inputs.all_names)
+        told = (project, history, x, inputs.all_names)
+        later: dict[str, pd.DataFrame] = {}
+        say("fitting churn risk")
+        churn, later["churn"] = fit_churn(*told, (now, inputs.matrix(exposed)))
+        later["churn"] = _beside(project, history, later["churn"], scheme)
+        say("fitting value")
+        value, later["value"] = fit_value(*told, (now, inputs.matrix(buyers)))
+        say("fitting the future tier")
+        tier, later["tier"] = fit_tier(*told, future, len(scheme.scheme.levels))
+        say("fitting upgrades and the conversion of prospects")
+        upgrade, later["upgrade"] = fit_upgrade(*told, then, future, rose)
+        prospects, later["prospects"] = fit_prospects(project, history, names)
+        bundle = Bundle(
+            name=project.name,
+            settings=_settings(project, label),
+            columns=tuple(name for name in needed_columns(project, columns) if name != label),
+            inputs=inputs,
+            scheme=scheme,
+            churn=churn,
+            value=value,
+            tier=tier,
+            segments=choose_segments(project.segments, buyers, project.seed),
+            peers=fit_peers(buyers, f"net_amount_{max(project.features.windows_days)}d", project.seed),
+            typical_rhythm=typical_rhythm(buyers),
+            facts=_facts(project, history, snapshot, as_of, later)
+            | beside_rules(scheme, snapshot, project)
+            | {
+                "slices": _slices(history, then, scheme, later),
+                "importance": importance(churn, value, inputs.matrix(exposed), inputs.matrix(buyers)),
+                "upgrades_not_yet_known": int(np.isnan(rose).sum()),
+            },
+            upgrade=upgrade,
+            prospects=prospects,
+        )
     return bundle, later
+
+
+def _as_known(panel: pd.DataFrame, now: pd.Timestamp, span_days: int) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
+    """Leave out rows dated after a day and outcomes that end after it; say of which rows the outcome is known."""
+    panel = panel[panel["as_of"] <= now].reset_index(drop=True)
+    unknown = (panel["as_of"] + pd.Timedelta(days=span_days) > now) | panel["outcome_purchase_days"].isna()
+    panel.loc[unknown, list(OUTCOME_COLUMNS)] = np.nan
+    return panel, ~unknown.to_numpy()
 
 
 def _named_as(champion: Bundle, bundle: Bundle, snapshot: pd.DataFrame) -> Bundle:
