@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from commands import Run
 from test_schemes import FEATURES, LEARNED, LEVELS, SHARES, SPEND, WINDOWS, people, said
@@ -255,6 +257,7 @@ def scheme_of(learner: str, **more: Any) -> dict[str, Any]:
     return {**LEARNED, "learner": learner, **more}
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("learner", STRONG)
 def test_a_bundle_keeps_the_learner_and_the_same_data_give_the_same(learner: str, world: Path, tmp_path: Path) -> None:
     project = small_project(world, tiers={"scheme": scheme_of(learner)})
@@ -273,9 +276,11 @@ def test_a_bundle_keeps_the_learner_and_the_same_data_give_the_same(learner: str
     assert load_bundle(tmp_path / "b").version == bundle.version
 
 
-def test_the_commands_train_score_and_tell_a_learner_chosen(world: Path, tmp_path: Path, cli: Run) -> None:
-    import yaml  # noqa: PLC0415
-
+@pytest.mark.usefixtures("quick")
+def test_the_commands_train_score_and_tell_a_learner_chosen(
+    world: Path, empty_store: Path, tmp_path: Path, cli: Run
+) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     project = small_project(
         world, tiers={"scheme": scheme_of("auto")}, tracking={"uri": f"sqlite:///{tmp_path}/mlflow.db"}
     )
@@ -315,6 +320,7 @@ def labels(world: Path) -> pd.DataFrame:
     return frame[np.arange(len(frame)) % 5 > 0]
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("learner", ["tree", "ordinal_boosting"])
 def test_labels_of_the_business_are_learned_and_read_by_no_model(
     learner: str, world: Path, labels: pd.DataFrame, tmp_path: Path
@@ -335,6 +341,7 @@ def test_labels_of_the_business_are_learned_and_read_by_no_model(
     assert score(plain, tmp_path / "model", "2023-12-31", tmp_path / "s.parquet").customers > 200
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_label_given_later_is_not_learned_from_at_an_earlier_date(
     world: Path, labels: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -346,6 +353,7 @@ def test_a_label_given_later_is_not_learned_from_at_an_earlier_date(
         train(labelled(world, tmp_path, too_late), "2023-12-31")
 
 
+@pytest.mark.usefixtures("quick")
 def test_labels_that_are_no_tier_and_labels_without_a_day_are_refused(
     world: Path, labels: pd.DataFrame, tmp_path: Path
 ) -> None:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from tiermodel.config import Project
 from tiermodel.train import Trained
 
-__all__ = ["ID_MARK", "LAST_DAY", "TrainedWorld", "small_project", "small_world", "spoiled"]
+__all__ = ["ID_MARK", "LAST_DAY", "TrainedWorld", "quick_fits", "small_project", "small_world", "spoiled"]
 
 ID_MARK = "ID-ZQX-"
 FIRST_DAY, LAST_DAY = date(2022, 1, 1), date(2023, 12, 31)
 _DAYS = (LAST_DAY - FIRST_DAY).days + 1
+
+
+_QUICK: dict[str, dict[str, object]] = {
+    "models.churn": {"ROUNDS": (10, 20, 30)},
+    "models.value": {"ROUNDS": (10, 20, 30)},
+    "models.tier": {"ROUNDS": 30},
+    "tiers.segment_choice": {"_DRAWS": 2},
+    "train": {"_DRAWN_ROWS": 0},  # as few draws as there may be
+    "backtest_tiers": {"_DRAWS_AT_MOST": 50},
+}
 
 
 class TrainedWorld(NamedTuple):
@@ -72,6 +86,16 @@ def small_project(transactions: Path, **sections: Any) -> Project:
         "panel": {"every_days": 60, "snapshots": 3},
     }
     return Project.model_validate({**base, **sections})
+
+
+@contextmanager
+def quick_fits() -> Iterator[None]:
+    """Grow few trees and draw few resamples, where what is tested does not depend on how good the models are."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, fewer in _QUICK.items():
+            for name, value in fewer.items():
+                patch.setattr(import_module(f"tiermodel.{module}"), name, value)
+        yield
 
 
 def spoiled(later: dict[str, pd.DataFrame], target: str, noise: float = 1.5) -> dict[str, pd.DataFrame]:
