@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 from commands import Run, run_command
+from tiermodel import registry
 from tiermodel.train import train
-from worlds import TrainedWorld, small_project, small_world
+from worlds import TrainedWorld, quick_fits, small_project, small_world
 
 # a busy machine is no fault of the code; the gate tries the same examples every time, elsewhere new ones are tried
 settings.register_profile("here", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("here")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute on one thread, as training does: threads that share out a few rows only wait for each other."""
+    with threadpool_limits(limits=1):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +44,21 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedWorld:
     folder = tmp_path_factory.mktemp("world")
     project = small_project(small_world(folder / "transactions.parquet"))
     return TrainedWorld(project, train(project, out=folder / "bundle"), folder / "bundle")
+
+
+@pytest.fixture
+def quick(trained: TrainedWorld) -> Iterator[None]:  # noqa: ARG001  the shared world is trained before, in full
+    """Fit quickly in this test, where how good the models are does not matter."""
+    with quick_fits():
+        yield
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make an empty tracking store to copy: MLflow takes seconds for each new one."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    with registry._store(f"sqlite:///{path}", create=True):
+        return path
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ from tiermodel.tables.history import open_history
 from tiermodel.tiers.assign import fit_scheme
 from tiermodel.tiers.scheme import load_preset, preset_names
 from tiermodel.train import train
-from worlds import LAST_DAY, TrainedWorld
+from worlds import LAST_DAY, TrainedWorld, quick_fits
 
 RIVALS = ("same_tier_as_now", "composite", "composite_365d")
 CHURN = ["tiermodel", *CHURN_BASELINES]
@@ -78,13 +78,20 @@ def played(trained: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) -> P
         }
     )
     module = sys.modules["tiermodel.backtest"]
-    with pytest.MonkeyPatch.context() as patch:
+    with quick_fits(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules["tiermodel.backtest_tiers"], "_DRAWS_AT_MOST", 100)
         for name, known in (("CHURN_BASELINES", CHURN_BASELINES), ("VALUE_BASELINES", VALUE_BASELINES)):
             patch.setattr(module, name, {k: watched(b, shown) for k, b in known.items()})
         done = backtest(project, out=folder / "b.json", predictions=folder / "p.parquet")
     results = json.loads((folder / "b.json").read_text(), parse_constant=lambda c: pytest.fail(f"{c} is no JSON"))
     return Played(project, done, results, pd.read_parquet(folder / "p.parquet"), shown)
+
+
+@pytest.fixture(scope="module")
+def again(played: Played) -> Bundle:
+    """Train at the last test date, as the backtest did."""
+    with quick_fits():
+        return train(played.project, date.fromisoformat(played.results["dates"][-1])).bundle
 
 
 # the file
@@ -174,9 +181,8 @@ def test_the_outcomes_are_those_of_the_transactions(played: Played) -> None:
     np.testing.assert_allclose(frame["value"], amounts, atol=0.005)
 
 
-def test_a_backtest_is_training_at_its_date(played: Played) -> None:
-    day = date.fromisoformat(played.results["dates"][0])
-    bundle = train(played.project, day).bundle
+def test_a_backtest_is_training_at_its_date(played: Played, again: Bundle) -> None:
+    day, bundle = date.fromisoformat(played.results["dates"][-1]), again
     frame = build_panel(played.project, [day])
     mine = played.predictions[played.predictions["as_of"] == pd.Timestamp(day)]
     np.testing.assert_array_equal(mine["value_tiermodel"], bundle.value.predict(bundle.inputs.matrix(frame)))
@@ -374,12 +380,12 @@ def test_differences_of_tiers_are_those_of_their_figures_and_the_verdict_is_what
     assert len(summary) == len(preset_names())
 
 
-def test_a_rival_is_graded_into_levels_as_large_and_by_what_it_says(played: Played) -> None:
+def test_a_rival_is_graded_into_levels_as_large_and_by_what_it_says(played: Played, again: Bundle) -> None:
     day = date.fromisoformat(played.results["dates"][-1])
     panel = build_panel(played.project, [day + timedelta(k * 60) for k in (-2, -1, 0, 1)], with_outcome=True)
     frame = panel[panel["as_of"] == pd.Timestamp(day)]
     fitted = fit_scheme(load_preset("pyramid", (60, 365)), frame, frame, 7)
-    bundle = dataclasses.replace(train(played.project, day).bundle, scheme=fitted)
+    bundle = dataclasses.replace(again, scheme=fitted)
     compared = {(c["metric"], c["against"]): c for c in tier_results(played.project, panel, day, bundle, [])[1]}
     level, value = fitted.assign(frame)[0], frame["outcome_value"].to_numpy()
     spend = frame["net_amount_60d"].rank(method="average").to_numpy() / len(frame)
@@ -398,11 +404,11 @@ def test_a_rival_is_graded_into_levels_as_large_and_by_what_it_says(played: Play
     assert compared["qwk_value", "same_tier_as_now"]["difference"] == pytest.approx(kappas[0] - kappas[1])
 
 
-def test_tier_figures_are_those_counted_by_hand(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tier_figures_are_those_counted_by_hand(played: Played, again: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["tiermodel.backtest_tiers"], "_DRAWS_AT_MOST", 100)
     day = date.fromisoformat(played.results["dates"][-1])
     now, every, span = pd.Timestamp(day), pd.Timedelta(days=60), pd.Timedelta(days=60)
-    bundle = train(played.project, day).bundle
+    bundle = again
     dates = [day + timedelta(k * 60) for k in (-4, -3, -2, -1, 0, 1)]
     panel = build_panel(played.project, dates, with_outcome=True)
     snapshot = panel[panel["as_of"] == now].reset_index(drop=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -197,7 +198,9 @@ def subscribers(folder: Path) -> Path:
     return folder / "project.yaml"
 
 
-def test_contracts_are_trained_scored_and_backtested(cli: Run, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("quick")
+def test_contracts_are_trained_scored_and_backtested(cli: Run, empty_store: Path, tmp_path: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     file = subscribers(tmp_path)
     assert cli("train", file, "--as-of", "2023-12-01", "--out", "model").code == 0
     assert cli("score", file, "--model", "model", "--as-of", "2023-12-01", "--out", "scores.parquet").code == 0
@@ -234,6 +237,7 @@ def test_a_definition_with_a_wrong_key_names_the_line(tmp_path: Path) -> None:
         load_project(tmp_path / "bad.yaml")
 
 
+@pytest.mark.usefixtures("quick")
 def test_scores_of_a_shorter_churn_window_are_lower_where_more_is_asked(tmp_path: Path) -> None:
     file = subscribers(tmp_path)
     project = load_project(file).model_copy(update={"churn": Churn(horizon_days=10, active_days=100)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from commands import Run
 from test_schemes import FEATURES, LEARNED, LEVELS, SHARES, SPEND, WINDOWS, people, said
@@ -262,6 +264,7 @@ def scheme_of(learner: str, **more: Any) -> dict[str, Any]:
     return {**LEARNED, "learner": learner, **more}
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("learner", STRONG)
 def test_a_bundle_keeps_the_learner_and_the_same_data_give_the_same(learner: str, world: Path, tmp_path: Path) -> None:
     project = small_project(world, tiers={"scheme": scheme_of(learner)})
@@ -280,9 +283,11 @@ def test_a_bundle_keeps_the_learner_and_the_same_data_give_the_same(learner: str
     assert load_bundle(tmp_path / "b").version == bundle.version
 
 
-def test_the_commands_train_score_and_tell_a_learner_chosen(world: Path, tmp_path: Path, cli: Run) -> None:
-    import yaml  # noqa: PLC0415
-
+@pytest.mark.usefixtures("quick")
+def test_the_commands_train_score_and_tell_a_learner_chosen(
+    world: Path, empty_store: Path, tmp_path: Path, cli: Run
+) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     project = small_project(
         world, tiers={"scheme": scheme_of("auto")}, tracking={"uri": f"sqlite:///{tmp_path}/mlflow.db"}
     )
@@ -322,6 +327,7 @@ def labels(world: Path) -> pd.DataFrame:
     return frame[np.arange(len(frame)) % 5 > 0]
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("learner", ["tree", "ordinal_boosting"])
 def test_labels_of_the_business_are_learned_and_read_by_no_model(
     learner: str, world: Path, labels: pd.DataFrame, tmp_path: Path
@@ -380,6 +386,7 @@ def test_models_baselines_other_schemes_and_tuning_read_the_same_inputs(
     assert tuned[0].found == tuned[1].found
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_label_given_later_is_not_learned_from_at_an_earlier_date(
     world: Path, labels: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -391,6 +398,7 @@ def test_a_label_given_later_is_not_learned_from_at_an_earlier_date(
         train(labelled(world, tmp_path, too_late), "2023-12-31")
 
 
+@pytest.mark.usefixtures("quick")
 def test_labels_that_are_no_tier_and_labels_without_a_day_are_refused(
     world: Path, labels: pd.DataFrame, tmp_path: Path
 ) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from datetime import date, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow.compute as pc
@@ -20,7 +22,7 @@ from tiermodel.ledger import Ledger
 from tiermodel.predict import score
 from tiermodel.tiers.stability import replay
 from tiermodel.train import train
-from worlds import TrainedWorld
+from worlds import TrainedWorld, quick_fits
 
 DAYS = tuple(date(2023, 6, 1) + timedelta(60 * k) for k in range(4))
 STABLE = Stability(up=Upgrade(band=0.05), down=Downgrade(band=0.05, confirmations=2))
@@ -32,7 +34,8 @@ def steady(trained: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) -> T
     folder = tmp_path_factory.mktemp("steady")
     tiers = trained.project.tiers.model_copy(update={"stability": STABLE})
     project = trained.project.model_copy(update={"tiers": tiers})
-    return TrainedWorld(project, train(project, out=folder / "bundle"), folder / "bundle")
+    with quick_fits():
+        return TrainedWorld(project, train(project, out=folder / "bundle"), folder / "bundle")
 
 
 def graded(world: TrainedWorld, folder: Path, days: tuple[date, ...] = DAYS) -> dict[date, pd.DataFrame]:
@@ -44,9 +47,22 @@ def graded(world: TrainedWorld, folder: Path, days: tuple[date, ...] = DAYS) -> 
     return scores
 
 
-def test_as_of_gives_on_any_day_the_tier_of_the_last_grading(steady: TrainedWorld, tmp_path: Path) -> None:
-    scores = graded(steady, tmp_path)
-    book = Ledger(tmp_path / "book")
+class Kept(NamedTuple):
+    """A folder with a ledger, and the scores of each of `DAYS` that went into it."""
+
+    folder: Path
+    scores: dict[date, pd.DataFrame]
+
+
+@pytest.fixture(scope="module")
+def kept(steady: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    """Keep a ledger over all dates; the tests that share it must not change it."""
+    folder = tmp_path_factory.mktemp("kept")
+    return Kept(folder, graded(steady, folder))
+
+
+def test_as_of_gives_on_any_day_the_tier_of_the_last_grading(kept: Kept) -> None:
+    scores, book = kept.scores, Ledger(kept.folder / "book")
     for n, day in enumerate(DAYS):
         for later in (0, 1, 59 if n < 3 else 900):
             held = book.as_of(day + timedelta(later)).set_index("customer_id")["tier_code"]
@@ -63,10 +79,10 @@ def test_as_of_gives_on_any_day_the_tier_of_the_last_grading(steady: TrainedWorl
         assert rows["valid_from"].tolist()[1:] == rows["valid_to"].tolist()[:-1]
 
 
-def test_the_ledger_gives_what_a_replay_of_the_snapshots_gives(steady: TrainedWorld, tmp_path: Path) -> None:
+def test_the_ledger_gives_what_a_replay_of_the_snapshots_gives(steady: TrainedWorld, kept: Kept) -> None:
     bundle = load_bundle(steady.bundle)
     first = DAYS[0] - timedelta(60 * bundle.scheme.memory(60))
-    scores = graded(steady, tmp_path)
+    scores = kept.scores
     panel = build_panel(steady.project, [first + timedelta(60 * k) for k in range(bundle.scheme.memory(60) + 4)])
     tier, level = replay(bundle.scheme, panel)
     assert (tier != level).sum() > 10
@@ -82,9 +98,10 @@ def test_the_ledger_gives_what_a_replay_of_the_snapshots_gives(steady: TrainedWo
 
 
 def test_grading_again_changes_nothing_and_nothing_is_rewritten(
-    steady: TrainedWorld, trained: TrainedWorld, tmp_path: Path
+    steady: TrainedWorld, kept: Kept, trained: TrainedWorld, tmp_path: Path
 ) -> None:
-    first = graded(steady, tmp_path)
+    first = kept.scores
+    shutil.copytree(kept.folder / "book", tmp_path / "book")
     before = {file.name: file.read_bytes() for file in (tmp_path / "book").iterdir()}
     again = graded(steady, tmp_path, DAYS[-1:])
     pd.testing.assert_frame_equal(again[DAYS[-1]], first[DAYS[-1]])
@@ -98,8 +115,8 @@ def test_grading_again_changes_nothing_and_nothing_is_rewritten(
         Ledger(tmp_path)
 
 
-def test_an_override_stays_through_gradings_until_it_expires(steady: TrainedWorld, tmp_path: Path) -> None:
-    plain = graded(steady, tmp_path / "plain")
+def test_an_override_stays_through_gradings_until_it_expires(steady: TrainedWorld, kept: Kept, tmp_path: Path) -> None:
+    plain = kept.scores
     graded(steady, tmp_path, DAYS[:1])
     who = str(plain[DAYS[0]].index[plain[DAYS[0]]["tier_code"] == "small"][0])
     start, end = DAYS[0] + timedelta(10), DAYS[1] + timedelta(30)
@@ -187,10 +204,10 @@ def test_who_is_gone_leaves_the_ledger(steady: TrainedWorld, tmp_path: Path) -> 
 
 
 def test_hashed_ids_make_the_same_ledger_without_the_ids(
-    steady: TrainedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    steady: TrainedWorld, kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIERMODEL_ID_KEY", "a key of thirty-two characters, or more than that")
-    plain = graded(steady, tmp_path / "plain", DAYS[:3])
+    plain = kept.scores
     data = steady.project.data.model_copy(update={"hash_ids": "TIERMODEL_ID_KEY"})
     hashed = steady._replace(project=steady.project.model_copy(update={"data": data}))
     scores = graded(hashed, tmp_path / "hashed", DAYS[:3])

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 
@@ -27,6 +28,7 @@ from tiermodel.models.metrics import (
     herfindahl,
     log_loss,
     lorenz_curve,
+    mean_ranks,
     paired_bootstrap,
     pareto_share,
     quadratic_weighted_kappa,
@@ -139,6 +141,14 @@ def test_a_tie_is_worth_the_mean_of_its_orders() -> None:
     actual = np.array([0.0, 3.0, 5.0])
     orders = [gini(actual, np.array(p)) for p in ([1.0, 2.0, 3.0], [1.0, 3.0, 2.0])]
     assert gini(actual, np.array([1.0, 2.0, 2.0])) == pytest.approx(np.mean(orders))
+
+
+@given(arrays(np.float64, st.integers(0, 50), elements=st.sampled_from([-np.inf, -1.5, 0.0, -0.0, 2.0, 7.0, np.inf])))
+def test_ranks_are_those_of_scipy(values: Array) -> None:
+    assert mean_ranks(values).tolist() == rankdata(values).tolist()
+    unknown = np.append(values, np.nan)
+    assert np.isnan(mean_ranks(unknown)).all()
+    assert np.isnan(rankdata(unknown)).all()
 
 
 @given(pairs)

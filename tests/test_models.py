@@ -32,7 +32,7 @@ from tiermodel.models.value import ValueModel, fit_value
 from tiermodel.tables.history import open_history
 from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages, typical_rhythm
 from tiermodel.train import fit_bundle, panel_dates, train, training_dates
-from worlds import LAST_DAY, TrainedWorld, small_project, small_world
+from worlds import LAST_DAY, TrainedWorld, quick_fits, small_project, small_world
 
 NAMES = ["days_since_last", "b", "c", *EXPECTED]
 CUSTOMERS, DATES = 700, 5
@@ -356,9 +356,11 @@ def bundle_of(trained: TrainedWorld, panel: pd.DataFrame) -> Bundle:
 
 @pytest.fixture(scope="module")
 def honest(trained: TrainedWorld, panel: pd.DataFrame) -> str:
-    return bundle_of(trained, panel[panel["as_of"] <= pd.Timestamp(AS_OF)]).version
+    with quick_fits():
+        return bundle_of(trained, panel[panel["as_of"] <= pd.Timestamp(AS_OF)]).version
 
 
+@pytest.mark.usefixtures("quick")
 def test_rows_and_outcomes_after_the_date_change_no_byte(
     trained: TrainedWorld, panel: pd.DataFrame, honest: str
 ) -> None:
@@ -374,6 +376,7 @@ def test_rows_and_outcomes_after_the_date_change_no_byte(
     assert bundle_of(trained, spoiled).version == honest
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_change_in_the_known_past_does_change_the_bundle(
     trained: TrainedWorld, panel: pd.DataFrame, honest: str
 ) -> None:
@@ -383,6 +386,7 @@ def test_a_change_in_the_known_past_does_change_the_bundle(
     assert bundle_of(trained, changed).version != honest
 
 
+@pytest.mark.usefixtures("quick")
 def test_training_at_a_date_is_the_same_before_and_after_the_rest_happened(
     tmp_path_factory: pytest.TempPathFactory, trained: TrainedWorld
 ) -> None:
@@ -399,6 +403,7 @@ def test_training_at_a_date_is_the_same_before_and_after_the_rest_happened(
     assert cut.accounts["transactions"].used == (~later).sum()
 
 
+@pytest.mark.usefixtures("quick")
 def test_labels_that_end_after_the_data_are_dropped(trained: TrainedWorld) -> None:
     late = train(trained.project, LAST_DAY + timedelta(31)).bundle.facts
     assert date.fromisoformat(late["last_snapshot"]) + timedelta(60) <= LAST_DAY + timedelta(1)

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import hmac
 import pickle
+import shutil
 import sys
 from datetime import date
 from pathlib import Path
@@ -84,6 +85,7 @@ def test_the_order_of_the_rows_does_not_tell_the_ids(trained: TrainedWorld, proj
     assert abs(pd.Series(range(len(by_id))).corr(pd.Series(pd.Index(ranks).get_indexer(by_id)))) < 0.2
 
 
+@pytest.mark.usefixtures("quick")
 def test_features_scores_and_predictions_hold_hashes_only(
     trained: TrainedWorld, project: Project, tmp_path: Path
 ) -> None:
@@ -217,7 +219,7 @@ CANARY = "ZQXID-"
 @pytest.fixture(scope="module")
 def canaries(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
     """Write a world whose ids, names, numbers and addresses are easy to find again, and a filter that names some."""
-    world = make_world(seed=3, customers=600, mark=CANARY)
+    world = make_world(seed=3, customers=400, mark=CANARY)
     path = world.write(tmp_path_factory.mktemp("canaries"))
     project = yaml.safe_load(path.read_text(encoding="utf-8"))
     table = project["data"]["transactions"]
@@ -232,12 +234,18 @@ def canaries(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
 @pytest.mark.filterwarnings("ignore:Operation with range is deprecated")
+@pytest.mark.usefixtures("quick")
 def test_nothing_of_a_customer_is_tracked_logged_drawn_or_said(
-    canaries: tuple[Path, set[str]], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    canaries: tuple[Path, set[str]],
+    empty_store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     path, marks = canaries
     folder = path.parent
     monkeypatch.chdir(folder)
+    (folder / "tracking").mkdir()
+    shutil.copy(empty_store, folder / "tracking" / "mlflow.db")
     uri = f"sqlite:///{folder}/tracking/mlflow.db"
     for line in (
         "check project.yaml",
@@ -386,6 +394,7 @@ def refusing(trained: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) ->
     )
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_model_is_as_if_they_had_never_been_there(refusing: tuple[Project, Project], tmp_path: Path) -> None:
     with_table, without_rows = refusing
     trained_on = [train(project, AS_OF).bundle.facts for project in refusing]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
-from threadpoolctl import threadpool_limits
 
 from commands import Run
 from tiermodel.bundle import load_bundle, save_bundle
@@ -44,14 +43,6 @@ from tiermodel.tiers.segments import (
 )
 from tiermodel.train import train
 from worlds import LAST_DAY, TrainedWorld
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Fit as training does: threads that share out a few rows only wait for each other."""
-    with threadpool_limits(limits=1):
-        yield
-
 
 METHODS = ("kmeans", "gaussian_mixture", "hdbscan")
 
@@ -195,9 +186,11 @@ def test_the_gate_refuses_segments_that_a_refit_would_shuffle(trained: TrainedWo
     assert "train it again" in judge_segments(old).words
 
 
+@pytest.mark.usefixtures("quick")
 def test_names_follow_the_champion_and_shuffled_segments_are_not_promoted(
-    trained: TrainedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: TrainedWorld, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     project = trained.project.model_copy(
         update={"tracking": trained.project.tracking.model_copy(update={"uri": uri}), "seed": 11}

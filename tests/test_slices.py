@@ -63,6 +63,7 @@ def test_intervals_draw_customers_with_all_their_rows() -> None:
     assert 1.6 < (high - low) / (2 * naive) < 2.4  # four rows of one customer are one observation: twice as wide
 
 
+@pytest.mark.usefixtures("quick")
 def test_an_audited_attribute_is_shown_and_never_read(tmp_path: Path) -> None:
     rows = pd.read_parquet(small_world(tmp_path / "t.parquet"))
     people = pd.DataFrame({"customer": rows["customer"].unique()})

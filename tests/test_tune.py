@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tiermodel.bundle import load_bundle
 from tiermodel.config import Project, load_project, project_digest
 from tiermodel.config_models import Models, Trees
 from tiermodel.errors import DataError, OutputError
-from tiermodel.models import churn, value
+from tiermodel.models import churn
 from tiermodel.models.boosted import fit_boosted
 from tiermodel.models.linear import fit_logistic, fit_ridge
 from tiermodel.models.signs import BUYING, constraints
@@ -29,6 +30,7 @@ import mlflow  # isort: skip
 
 # MLflow's own use of SQLAlchemy, and its test of column names under pandas 3, when a test calls MLflow itself.
 pytestmark = [
+    pytest.mark.usefixtures("quick"),
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated"),
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
 ]
@@ -37,20 +39,14 @@ PANEL = {"every_days": 30, "snapshots": 6}
 AS_OF = "2023-09-03"
 
 
-@pytest.fixture(autouse=True)
-def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep fits quick; what is tested here does not depend on how good they are."""
-    for module in (churn, value):
-        monkeypatch.setattr(module, "ROUNDS", (10, 20, 30))
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_world(tmp_path_factory.mktemp("tune") / "transactions.parquet", customers=250)
 
 
 @pytest.fixture
-def project(world: Path, tmp_path: Path) -> Project:
+def project(world: Path, empty_store: Path, tmp_path: Path) -> Project:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     return small_project(world, panel=PANEL, tracking={"uri": f"sqlite:///{tmp_path}/mlflow.db"})
 
 

@@ -25,7 +25,7 @@ from tiermodel.models.upgrade import can_rise, p_upgrade, stayed_above, upgrade_
 from tiermodel.predict import predict, score
 from tiermodel.train import train
 from tiermodel.world import make_world
-from worlds import TrainedWorld, small_project
+from worlds import TrainedWorld, quick_fits, small_project
 
 AS_OF = date(2023, 6, 1)
 SPAN, STAY = 60, 30
@@ -162,7 +162,8 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
         "value": project.value.model_copy(update={"clv": LifetimeValue(horizon_days=720, annual_rate=0.1)}),
     }
     project = project.model_copy(update=update)
-    return Played(project, train(project, AS_OF).bundle, backtest(project))
+    with quick_fits():
+        return Played(project, train(project, AS_OF).bundle, backtest(project))
 
 
 def test_prospects_and_only_they_get_a_conversion(played: Played, tmp_path: Path) -> None:

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pytest
+from numpy.typing import NDArray
 
 from tiermodel.config import Project
 from tiermodel.train import Trained
 
-__all__ = ["ID_MARK", "LAST_DAY", "TrainedWorld", "audited_project", "small_project", "small_world", "spoiled"]
+__all__ = [
+    "ID_MARK",
+    "LAST_DAY",
+    "TrainedWorld",
+    "audited_project",
+    "quick_fits",
+    "small_project",
+    "small_world",
+    "spoiled",
+]
 
 ID_MARK = "ID-ZQX-"
 FIRST_DAY, LAST_DAY = date(2022, 1, 1), date(2023, 12, 31)
 _DAYS = (LAST_DAY - FIRST_DAY).days + 1
+
+
+_QUICK: dict[str, dict[str, object]] = {
+    "models.churn": {"ROUNDS": (10, 20, 30)},
+    "models.value": {"ROUNDS": (10, 20, 30)},
+    "models.tier": {"ROUNDS": 30},
+    "tiers.segment_choice": {"_DRAWS": 2},
+    "train": {"_DRAWN_ROWS": 0},  # as few draws as there may be
+    "backtest_tiers": {"_DRAWS_AT_MOST": 50},
+}
 
 
 class TrainedWorld(NamedTuple):
@@ -30,28 +54,31 @@ class TrainedWorld(NamedTuple):
 def small_world(path: Path, customers: int = 400, seed: int = 7) -> Path:
     """Write two years of transactions, sorted by customer and day, as one Parquet file."""
     draw = np.random.default_rng(seed)
-    frames = [_history(draw, f"{ID_MARK}{number:06d}") for number in range(customers)]
+    found = [_history(draw, f"{ID_MARK}{number:06d}") for number in range(customers)]
+    columns = {name: np.concatenate([rows[name] for rows in found]) for name in found[0]}
+    day = pd.Timestamp(FIRST_DAY) + pd.to_timedelta(columns["day"], unit="D")
     path.parent.mkdir(parents=True, exist_ok=True)
-    pd.concat(frames, ignore_index=True).to_parquet(path, index=False)
+    pd.DataFrame({**columns, "day": day}).to_parquet(path, index=False)
     return path
 
 
-def _history(draw: np.random.Generator, customer: str) -> pd.DataFrame:
+def _history(draw: np.random.Generator, customer: str) -> dict[str, NDArray[Any]]:
     """Draw one customer: a start, a rhythm, a day of leaving, a usual amount; one order in thirty is returned."""
     start, gap, usual = draw.integers(0, _DAYS * 2 // 3), draw.gamma(2.0, 12.0) + 2, draw.lognormal(3.0, 0.7)
     left = start + draw.exponential(400.0)
     days = start + np.cumsum(np.r_[0, draw.gamma(2.0, gap / 2, size=200)]).astype(np.int64)
     days = days[days < min(left, _DAYS)]
     amount = np.round(usual * draw.lognormal(0.0, 0.4, len(days)), 2)
-    orders = pd.DataFrame({
-        "customer": customer,
-        "day": pd.Timestamp(FIRST_DAY) + pd.to_timedelta(days, unit="D"),
-        "order": [f"{customer}/{n}" for n in range(len(days))],
-        "amount": amount,
-        "product": draw.integers(0, 40, len(days)).astype(str),
-    })  # fmt: skip
-    returned = orders[(draw.random(len(orders)) < 1 / 30) & (orders["day"] < pd.Timestamp(LAST_DAY))]
-    return pd.concat([orders, returned.assign(day=returned["day"] + pd.Timedelta(days=1), amount=-returned["amount"])])
+    product = draw.integers(0, 40, len(days))
+    back = np.flatnonzero((draw.random(len(days)) < 1 / 30) & (days < _DAYS - 1))  # returned the day after
+    order = np.r_[np.arange(len(days)), back]
+    return {
+        "customer": np.full(len(order), customer, dtype=object),
+        "day": np.r_[days, days[back] + 1],
+        "order": np.array([f"{customer}/{n}" for n in order], dtype=object),
+        "amount": np.r_[amount, -amount[back]],
+        "product": product[order].astype(str).astype(object),
+    }
 
 
 def small_project(transactions: Path, **sections: Any) -> Project:
@@ -87,6 +114,16 @@ def audited_project(transactions: Path, people: pd.DataFrame, **features: Any) -
         }
     }
     return small_project(transactions, data=data, features={"windows_days": [60, 365], "audited": names, **features})
+
+
+@contextmanager
+def quick_fits() -> Iterator[None]:
+    """Grow few trees and draw few resamples, where what is tested does not depend on how good the models are."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, fewer in _QUICK.items():
+            for name, value in fewer.items():
+                patch.setattr(import_module(f"tiermodel.{module}"), name, value)
+        yield
 
 
 def spoiled(later: dict[str, pd.DataFrame], target: str, noise: float = 1.5) -> dict[str, pd.DataFrame]:

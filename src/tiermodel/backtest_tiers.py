@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.errors import TierModelError
 from tiermodel.features.outcome import outcome_span
-from tiermodel.models.metrics import gini, quadratic_weighted_kappa
+from tiermodel.models.metrics import gini, mean_ranks, quadratic_weighted_kappa
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.lessons import rank_filled
 from tiermodel.tiers.points import fit_points, points_of
@@ -195,7 +194,7 @@ def _rivals(
 def _filled(score: Floats, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Fill levels of these sizes from the bottom by a score; equal scores share a level."""
     shares = [float(size) / len(score) for size in sizes]
-    return rank_filled(rankdata(score) / len(score), shares)
+    return rank_filled(mean_ranks(score) / len(score), shares)
 
 
 def _keys(fitted: FittedScheme) -> list[int]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,9 @@ from tiermodel.tiers.upgrades import ways_up
 
 __all__ = ["Scored", "predict", "score", "score_schema", "upgrades"]
 
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Columns = dict[str, Any]
 RISK_BANDS = {"low": "低", "medium": "中", "high": "高"}
 _RISK_EDGES = (0.2, 0.5)
 _MOVEMENTS = {"down": "降级", "same": "不变", "up": "升级", "new": "新客户"}
@@ -213,60 +217,97 @@ def predict(
     """
     frame = _checked(bundle, frame)
     x = bundle.inputs.matrix(frame)
-    levels = bundle.scheme.scheme
     grading = grading or grade(bundle.scheme, frame, previous)
-    tier, before = grading.tier, grading.before
-    bought = frame["days_since_last"].notna().to_numpy()
     probabilities = bundle.tier.predict(x)
-    low_tier, high_tier = bundle.tier.sets(probabilities)
+    bought = frame["days_since_last"].notna().to_numpy()
+    return pd.DataFrame(
+        {
+            "customer_id": frame["customer_id"],
+            "as_of": frame["as_of"],
+            **_tiers(bundle, grading, probabilities),
+            **_stages(bundle, frame, bought),
+            **_risk(bundle, frame, x),
+            **_worth(bundle, frame, x, bought),
+            **_chances(bundle, frame, probabilities, grading.tier, bought),
+            **_why(bundle, frame, grading),
+        }
+    )
+
+
+def _tiers(bundle: Bundle, grading: Grading, probabilities: Floats) -> Columns:
+    """Give the tier, the chances of each tier later, and where the customer came from."""
+    levels, tier, before = bundle.scheme.scheme, grading.tier, grading.before
+    codes, width = levels.codes, len(levels.codes)
+    low, high = bundle.tier.sets(probabilities)
+    sets = [codes[i] if i == j else f"{codes[i]}..{codes[j]}" for i in range(width) for j in range(width)]
+    moved = np.where(np.isnan(before), 3, np.sign(tier - np.nan_to_num(before)) + 1).astype(np.int64)
+    return {
+        "tier": tier,
+        "tier_code": _words(tier, codes),
+        "tier_name": _words(tier, levels.names(bundle.language)),
+        **{f"p_{code}": np.round(probabilities[:, k], _DECIMALS) for k, code in enumerate(codes)},
+        "tier_set": _words(low * width + high, sets),
+        "model_tier": grading.level,
+        "previous_tier": before,
+        "movement": _words(moved, _names(_MOVEMENTS, bundle)),
+    }
+
+
+def _stages(bundle: Bundle, frame: pd.DataFrame, bought: Flags) -> Columns:
+    segment = np.where(bought, assign_segments(bundle.segments, frame), -1)
+    lifecycle, loyalty = ladder_stages(frame, bundle.typical_rhythm)
+    return {
+        "segment": _words(segment, segment_names(bundle.segments)),
+        "lifecycle_stage": _words(lifecycle, _names(LIFECYCLE, bundle)),
+        "loyalty_stage": _words(loyalty, _names(LOYALTY, bundle)),
+    }
+
+
+def _risk(bundle: Bundle, frame: pd.DataFrame, x: Floats) -> Columns:
     churn = np.where(bundle.at_risk(frame), bundle.churn.predict(x), np.nan)  # who never bought cannot churn
-    value = np.where(bought, bundle.value.predict(x), np.nan)  # nor has shown what a purchase is worth
-    value_low, value_high = bundle.value.interval(value)
+    band = np.where(np.isnan(churn), -1, np.searchsorted(_RISK_EDGES, churn, side="right"))
+    return {"churn_risk": np.round(churn, _DECIMALS), "risk_band": _words(band, _names(RISK_BANDS, bundle))}
+
+
+def _worth(bundle: Bundle, frame: pd.DataFrame, x: Floats, bought: Flags) -> Columns:
+    """Give amounts of those who bought; others have not shown what a purchase is worth."""
+    value = np.where(bought, bundle.value.predict(x), np.nan)
+    low, high = bundle.value.interval(value)
     clv = np.full(len(frame), np.nan)
     if bought.any():
         clv[bought] = bundle.lifetime_value(frame[bought], value[bought])
+    amounts = {
+        "expected_value": value,
+        "expected_value_low": low,
+        "expected_value_high": high,
+        "clv": clv,
+        "potential": np.where(bought, bundle.peers.headroom(frame), np.nan),
+    }
+    return {name: np.round(amount, 4) for name, amount in amounts.items()}
+
+
+def _chances(
+    bundle: Bundle, frame: pd.DataFrame, probabilities: Floats, tier: NDArray[np.int64], bought: Flags
+) -> Columns:
+    """Give buyers the chance of an upgrade that stays, and those who have not bought yet that of a purchase."""
     upgrade = np.where(bought, bundle.p_upgrade(probabilities, tier), np.nan)
-    conversion = np.where(bought, np.nan, bundle.p_conversion(frame))  # of those who have not bought yet
-    lifecycle, loyalty = ladder_stages(frame, bundle.typical_rhythm)
-    reasons, words = grading.reasons(bundle.scheme, frame, bundle.features, bundle.language)
-    moved = np.where(np.isnan(before), 3, np.sign(tier - np.nan_to_num(before)) + 1).astype(np.int64)
-    width = len(levels.codes)
-    sets = [
-        levels.codes[i] if i == j else f"{levels.codes[i]}..{levels.codes[j]}"
-        for i in range(width)
-        for j in range(width)
-    ]
-    zh = bundle.language == "zh"
-    segment = np.where(bought, assign_segments(bundle.segments, frame), -1)
-    band = np.searchsorted(_RISK_EDGES, churn, side="right")
-    return pd.DataFrame({
-        "customer_id": frame["customer_id"],
-        "as_of": frame["as_of"],
-        "tier": tier,
-        "tier_code": _words(tier, levels.codes),
-        "tier_name": _words(tier, levels.names(bundle.language)),
-        **{f"p_{code}": np.round(probabilities[:, k], _DECIMALS) for k, code in enumerate(levels.codes)},
-        "tier_set": _words(low_tier * width + high_tier, sets),
-        "model_tier": grading.level,
-        "previous_tier": before,
-        "movement": _words(moved, _names(_MOVEMENTS, zh)),
-        "segment": _words(segment, segment_names(bundle.segments)),
-        "lifecycle_stage": _words(lifecycle, _names(LIFECYCLE, zh)),
-        "loyalty_stage": _words(loyalty, _names(LOYALTY, zh)),
-        "churn_risk": np.round(churn, _DECIMALS),
-        "risk_band": _words(np.where(np.isnan(churn), -1, band), _names(RISK_BANDS, zh)),
-        "expected_value": np.round(value, 4),
-        "expected_value_low": np.round(value_low, 4),
-        "expected_value_high": np.round(value_high, 4),
-        "clv": np.round(clv, 4),
-        "potential": np.round(np.where(bought, bundle.peers.headroom(frame), np.nan), 4),
+    conversion = np.where(bought, np.nan, bundle.p_conversion(frame))
+    return {
         "upgrade_potential": np.round(upgrade, _DECIMALS),
         "conversion_chance": np.round(conversion, _DECIMALS),
+    }
+
+
+def _why(bundle: Bundle, frame: pd.DataFrame, grading: Grading) -> Columns:
+    """Give the reasons of the tier, what it entitles to, and what decided."""
+    reasons, words = grading.reasons(bundle.scheme, frame, bundle.features, bundle.language)
+    same = np.zeros(len(frame), dtype=np.int64)
+    return {
         **{f"reason_{k + 1}": _words(reasons[:, k], words) for k in range(reasons.shape[1])},
-        "policy": _words(tier, [level.policy for level in levels.levels]),
-        "scheme_version": _words(np.zeros(len(frame), dtype=np.int64), [bundle.scheme_version]),
-        "model_version": _words(np.zeros(len(frame), dtype=np.int64), [bundle.version]),
-    })  # fmt: skip
+        "policy": _words(grading.tier, [level.policy for level in bundle.scheme.scheme.levels]),
+        "scheme_version": _words(same, [bundle.scheme_version]),
+        "model_version": _words(same, [bundle.version]),
+    }
 
 
 def _checked(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
@@ -303,8 +344,8 @@ def _numbers(name: str, column: pd.Series) -> NDArray[np.float64]:
     return values
 
 
-def _names(words: Mapping[str, str], zh: bool) -> list[str]:
-    return list(words.values() if zh else words)
+def _names(words: Mapping[str, str], bundle: Bundle) -> list[str]:
+    return list(words.values() if bundle.language == "zh" else words)
 
 
 def _words(index: NDArray[np.int64], words: Iterable[str]) -> pd.Series[str]:

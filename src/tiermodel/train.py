@@ -121,10 +121,9 @@ def train(
     trained_on = training_dates(project, now, history.first_day)
     dates = sorted(panel_dates(project, now, history.first_day))
     panel = build_panel(project, dates, with_outcome=True, known_until=now, history=history, tally=tally)
-    with threadpool_limits(limits=1):  # sums that threads share out differ in the last bits
-        bundle, later = fit_bundle(project, panel, now, trained_on, history.columns, say)
-        if champion is not None:
-            bundle = _named_as(champion, bundle, panel[panel["as_of"] == pd.Timestamp(now)])
+    bundle, later = fit_bundle(project, panel, now, trained_on, history.columns, say)
+    if champion is not None:
+        bundle = _named_as(champion, bundle, panel[panel["as_of"] == pd.Timestamp(now)])
     if out is not None:
         save_bundle(bundle, out)
     return Trained(bundle, tally.accounts, later)
@@ -143,68 +142,71 @@ def fit_bundle(
     Rows dated after `as_of` are left aside, and so are outcomes that end after it. Models learn from the dates in
     `trained_on`; other dates tell where customers ended up.
     """
-    span = outcome_span(project)
-    now = pd.Timestamp(as_of)
-    panel = panel[panel["as_of"] <= now].reset_index(drop=True)
-    unknown = (panel["as_of"] + pd.Timedelta(days=span) > now) | panel["outcome_purchase_days"].isna()
-    panel.loc[unknown, list(OUTCOME_COLUMNS)] = np.nan
-    snapshot = panel[panel["as_of"] == now]
-    learned = ~unknown & panel["as_of"].isin([pd.Timestamp(day) for day in trained_on])
-    history = panel[learned]
-    say("fitting the scheme")
-    asked = keep_budget(load_scheme(project), history, project.seed, span)
-    scheme = fit_scheme(asked, snapshot, history, project.seed, span)
-    level, _ = scheme.assign(panel)
-    label, names = scheme.scheme.kept_out, input_names(scheme.scheme, panel)
-    horizons = Horizons.of(project)
-    inputs = fit_inputs(snapshot, names, horizons)
-    x = panel_matrix(history, names, horizons)
-    refuse_leaks(history, x, inputs.all_names)
-    say("fitting churn risk")
-    aside = [*OUTCOME_COLUMNS, *([] if label is None else [label])]
-    buyers = snapshot[snapshot["days_since_last"].notna()].drop(columns=aside)
-    exposed = snapshot[at_risk(project.churn, project.outcome, snapshot)]
-    missed_risk, missed_value = missed_between(project, panel, now)
-    ahead = Ahead(now, inputs.matrix(exposed), missed_risk)
-    churn, churn_later = fit_churn(project, history, x, inputs.all_names, ahead)
-    say("fitting value")
-    x_buyers = inputs.matrix(buyers)
-    value, value_later = fit_value(project, history, x, inputs.all_names, Ahead(now, x_buyers, missed_value))
-    say("fitting the future tier")
-    future = future_levels(panel, level, span)[learned.to_numpy()]
-    tier, tier_later = fit_tier(project, history, x, inputs.all_names, future, len(scheme.scheme.levels))
-    say("fitting upgrades and the conversion of prospects")
-    rose = stayed_above(project, panel, level)[learned.to_numpy()]
-    then = level[learned.to_numpy()]
-    upgrade, upgrade_later = fit_upgrade(project, history, x, inputs.all_names, then, future, rose)
-    prospects, prospects_later = fit_prospects(project, history, names)
-    churn_later = _beside(project, history, churn_later, scheme)
-    later = {"churn": churn_later, "value": value_later, "tier": tier_later}
-    later |= {"upgrade": upgrade_later, "prospects": prospects_later}
-    bundle = Bundle(
-        name=project.name,
-        settings=_settings(project, label),
-        columns=tuple(name for name in needed_columns(project, columns) if name != label),
-        inputs=inputs,
-        scheme=scheme,
-        churn=churn,
-        value=value,
-        tier=tier,
-        segments=choose_segments(project.segments, buyers, project.seed),
-        peers=fit_peers(buyers, f"net_amount_{max(project.features.windows_days)}d", project.seed),
-        typical_rhythm=typical_rhythm(buyers),
-        facts=_facts(project, history, snapshot, as_of, later)
-        | beside_rules(scheme, snapshot, project)
-        | {
-            "slices": _slices(history, then, scheme, later),
-            "importance": importance(churn, value, inputs.matrix(exposed), x_buyers),
-            "upgrades_not_yet_known": int(np.isnan(rose).sum()),
-        }
-        | _audit(project, buyers, x_buyers, inputs.all_names),
-        upgrade=upgrade,
-        prospects=prospects,
-    )
+    now, span = pd.Timestamp(as_of), outcome_span(project)
+    panel, known = _as_known(panel, now, span)
+    learned = known & panel["as_of"].isin([pd.Timestamp(day) for day in trained_on]).to_numpy()
+    snapshot, history = panel[panel["as_of"] == now], panel[learned]
+    with threadpool_limits(limits=1):  # sums that threads share out differ in the last bits, and small ones wait
+        say("fitting the scheme")
+        asked = keep_budget(load_scheme(project), history, project.seed, span)
+        scheme = fit_scheme(asked, snapshot, history, project.seed, span)
+        level, _ = scheme.assign(panel)
+        then, future = level[learned], future_levels(panel, level, span)[learned]
+        rose = stayed_above(project, panel, level)[learned]
+        label, names = scheme.scheme.kept_out, input_names(scheme.scheme, panel)
+        aside = [*OUTCOME_COLUMNS, *([] if label is None else [label])]
+        buyers = snapshot[snapshot["days_since_last"].notna()].drop(columns=aside)
+        inputs = fit_inputs(snapshot, names, Horizons.of(project))
+        x_exposed, x_buyers = (
+            inputs.matrix(rows) for rows in (snapshot[at_risk(project.churn, project.outcome, snapshot)], buyers)
+        )
+        x = panel_matrix(history, names, inputs.horizons)
+        refuse_leaks(history, x, inputs.all_names)
+        told = (project, history, x, inputs.all_names)
+        later: dict[str, pd.DataFrame] = {}
+        say("fitting churn risk")
+        missed_risk, missed_value = missed_between(project, panel, now)
+        churn, later["churn"] = fit_churn(*told, Ahead(now, x_exposed, missed_risk))
+        later["churn"] = _beside(project, history, later["churn"], scheme)
+        say("fitting value")
+        value, later["value"] = fit_value(*told, Ahead(now, x_buyers, missed_value))
+        say("fitting the future tier")
+        tier, later["tier"] = fit_tier(*told, future, len(scheme.scheme.levels))
+        say("fitting upgrades and the conversion of prospects")
+        upgrade, later["upgrade"] = fit_upgrade(*told, then, future, rose)
+        prospects, later["prospects"] = fit_prospects(project, history, names)
+        bundle = Bundle(
+            name=project.name,
+            settings=_settings(project, label),
+            columns=tuple(name for name in needed_columns(project, columns) if name != label),
+            inputs=inputs,
+            scheme=scheme,
+            churn=churn,
+            value=value,
+            tier=tier,
+            segments=choose_segments(project.segments, buyers, project.seed),
+            peers=fit_peers(buyers, f"net_amount_{max(project.features.windows_days)}d", project.seed),
+            typical_rhythm=typical_rhythm(buyers),
+            facts=_facts(project, history, snapshot, as_of, later)
+            | beside_rules(scheme, snapshot, project)
+            | {
+                "slices": _slices(history, then, scheme, later),
+                "importance": importance(churn, value, x_exposed, x_buyers),
+                "upgrades_not_yet_known": int(np.isnan(rose).sum()),
+            }
+            | _audit(project, buyers, x_buyers, inputs.all_names),
+            upgrade=upgrade,
+            prospects=prospects,
+        )
     return bundle, later
+
+
+def _as_known(panel: pd.DataFrame, now: pd.Timestamp, span_days: int) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
+    """Leave out rows dated after a day and outcomes that end after it; say of which rows the outcome is known."""
+    panel = panel[panel["as_of"] <= now].reset_index(drop=True)
+    unknown = (panel["as_of"] + pd.Timedelta(days=span_days) > now) | panel["outcome_purchase_days"].isna()
+    panel.loc[unknown, list(OUTCOME_COLUMNS)] = np.nan
+    return panel, ~unknown.to_numpy()
 
 
 def _named_as(champion: Bundle, bundle: Bundle, snapshot: pd.DataFrame) -> Bundle:

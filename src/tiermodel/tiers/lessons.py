@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from tiermodel.errors import DataError
+from tiermodel.models.metrics import mean_ranks
 from tiermodel.tiers.kinds import LearnedScheme
 from tiermodel.tiers.scheme import input_names
 from tiermodel.tiers.segments import assign_segments, fit_segments
@@ -115,5 +115,5 @@ def _rank_within_date(dates: NDArray[np.generic], value: Floats) -> Floats:
     rank = np.empty(len(value))
     for day in np.unique(dates):
         here = dates == day
-        rank[here] = rankdata(value[here]) / np.count_nonzero(here)
+        rank[here] = mean_ranks(value[here]) / np.count_nonzero(here)
     return rank

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -99,7 +100,12 @@ def _given(project: Project) -> Scheme:
 
 
 def load_preset(name: str, windows_days: Iterable[int]) -> Scheme:
-    """Read a scheme that comes with the package, for the given window lengths."""
+    """Read a scheme that comes with the package, for the given window lengths; each once in a process."""
+    return _preset(name, tuple(windows_days))
+
+
+@cache
+def _preset(name: str, windows_days: tuple[int, ...]) -> Scheme:
     return _read_scheme(_preset_folder() / f"{name}.yaml", windows_days)
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from tiermodel.config_tiers import Downgrade, Stability, Upgrade
 from tiermodel.errors import DataError, ProjectError
+from tiermodel.models.metrics import mean_ranks
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.scheme import Scheme
 from tiermodel.tiers.stability import Whole, movement_shares, replay_levels, who_and_when
@@ -82,7 +82,7 @@ def trials(
 def _trial(rule: Stability | None, who: Whole, day: Whole, tier: Whole, value_rank: NDArray[np.float64]) -> Trial:
     moved, back = movement_shares(who, day, tier)
     each = [
-        np.corrcoef(rankdata(tier[day == d]), value_rank[day == d])[0, 1]
+        np.corrcoef(mean_ranks(tier[day == d]), value_rank[day == d])[0, 1]
         for d in np.unique(day)
         if np.ptp(tier[day == d]) and np.ptp(value_rank[day == d])
     ]
