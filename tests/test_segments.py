@@ -192,9 +192,9 @@ def test_names_follow_the_champion_and_shuffled_segments_are_not_promoted(
 ) -> None:
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    project = trained.project.model_copy(
-        update={"tracking": trained.project.tracking.model_copy(update={"uri": uri}), "seed": 11}
-    )
+    tracking = trained.project.tracking.model_copy(update={"uri": uri})
+    changed = {"tracking": tracking, "seed": 11, "segments": Segments(groups=3)}  # as many as the champion has
+    project = trained.project.model_copy(update=changed)
     assert champion_of(project) is None
     renamed = replace(
         trained.trained.bundle, segments=trained.trained.bundle.segments | {"codes": [6, 5, 4], "last_code": 6}
