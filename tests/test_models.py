@@ -187,6 +187,19 @@ def test_churn_counts_the_present_customers_only(project: Project, truth: Truth)
     assert kept["days_since_last"].max() <= 40
 
 
+def test_members_learn_from_seasoned_dates_only_where_those_tell_enough(project: Project, truth: Truth) -> None:
+    first = (truth.rows["as_of"] == truth.rows["as_of"].min()).to_numpy()
+    young = truth.rows.assign(days_since_first=truth.rows["days_since_first"].where(~first, 20.0))
+    model, _ = fit_churn(project, young, truth.x, NAMES, now_of(truth))
+    without, _ = fit_churn(project, young[~first].reset_index(drop=True), truth.x[~first], NAMES, now_of(truth))
+    assert (model.linear, model.compact) == (without.linear, without.compact)
+    assert model.boosted.first(100).text == without.boosted.first(100).text
+
+    loyal = young.assign(outcome_churned=young["outcome_churned"].where(first | (young.index % 300 == 0), 0.0))
+    few, _ = fit_churn(project, loyal, truth.x, NAMES, now_of(truth))
+    assert few.linear == fit_logistic(truth.x, (loyal["outcome_churned"] == 1).to_numpy())
+
+
 def test_one_class_is_refused(project: Project, truth: Truth) -> None:
     for stayed in (0.0, 1.0):
         with pytest.raises(DataError, match=r"at least 20 that did and 20 that did not.*bring more history"):

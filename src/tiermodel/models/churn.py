@@ -126,7 +126,10 @@ def fit_churn(
     trees, c = project.models.churn.trees, project.models.churn.logistic_c
     target = {"objective": "binary", **constraints(trees, names, "churn")}
 
+    history_days = rows.groupby("as_of")["days_since_first"].transform("max").to_numpy(dtype=np.float64)
+
     def members(train: NDArray[np.int64]) -> _Members:
+        train = _seasoned(train, history_days, churned, span)
         y = churned[train]
         grown = fit_boosted(x[train], y.astype(float), names, ROUNDS[-1], project.seed, trees, **target)
         return _Members(tuple(names), fit_logistic(x[train], y, c=c), fit_logistic(x[train], y, few, c), grown)
@@ -167,6 +170,18 @@ def fit_churn(
     model = ChurnModel(tuple(names), last.linear, last.compact, last.boosted.first(ROUNDS[at]), blend)
     empty = pd.DataFrame(columns=[*KEYS, "actual", "predicted", *MEMBERS])
     return model, pd.concat(later or [empty], ignore_index=True)
+
+
+def _seasoned(
+    train: NDArray[np.int64], history_days: Floats, churned: NDArray[np.bool_], span: int
+) -> NDArray[np.int64]:
+    """Leave out the dates of a young log, which knows its heaviest customers only: history shorter than a window.
+
+    Those with the longest history stay in any case, and all do where too few customers of either kind would be left.
+    """
+    seen = history_days[train]
+    kept = train[seen >= min(span, seen.max())]
+    return kept if min(churned[kept].sum(), (~churned[kept]).sum()) >= FEWEST_PER_CLASS else train
 
 
 @dataclass(frozen=True)
