@@ -149,8 +149,8 @@ def fit_value(
     empty = pd.DataFrame(columns=[*KEYS, "actual", "predicted", *MEMBERS])
     later = pd.concat(frames or [empty], ignore_index=True)
     at, weights = _settle(seen)
-    theirs = ahead.x if len(ahead.x) else x[rows["as_of"].to_numpy() == rows["as_of"].max()]
-    members = _members(linear, boosted.predict(theirs, ROUNDS[at]), theirs, tuple(names))
+    coming = ahead.x if len(ahead.x) else x[rows["as_of"].to_numpy() == rows["as_of"].max()]
+    members = _members(linear, boosted.predict(coming, ROUNDS[at]), coming, tuple(names))
     factors = _factors(weights, members, total(members[2], ahead.day))
     if seen:
         bands = _bands(np.concatenate(predicted), np.concatenate([fold.actual for fold in seen]))
