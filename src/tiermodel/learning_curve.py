@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ import pandas as pd
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.errors import DataError
-from tiermodel.models.between import missed_between
+from tiermodel.models.ahead import Ahead
+from tiermodel.models.between import cut_silence, cut_spend, missed_between
 from tiermodel.models.churn import ChurnModel, fit_churn
 from tiermodel.models.inputs import panel_matrix
-from tiermodel.models.level import Ahead
 from tiermodel.models.metrics import churn_metrics, value_metrics
 from tiermodel.models.value import ValueModel, fit_value
 
@@ -34,8 +35,9 @@ def learning_curve(
     exposed = bundle.at_risk(customers)
     names, x_now = bundle.inputs.all_names, bundle.inputs.matrix(customers)
     missed_risk, missed_value = missed_between(project, panel, pd.Timestamp(day))
-    risk = Ahead(pd.Timestamp(day), x_now[exposed], missed_risk)
-    worth = Ahead(pd.Timestamp(day), x_now, missed_value)
+    between = project, panel, bundle.inputs.names
+    risk = Ahead(pd.Timestamp(day), x_now[exposed], missed_risk, partial(cut_silence, *between))
+    worth = Ahead(pd.Timestamp(day), x_now, missed_value, partial(cut_spend, *between))
     whole = len(trained_on)
     for count in sorted({1, whole // 4, whole // 2, whole} - {0}):
         dates = sorted(trained_on)[-count:]

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,12 @@ from tiermodel.features.known import columns_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, churn_question, outcome_span
 from tiermodel.features.panel import KEYS, Tally, build_panel, one_date, snapshot_dates
 from tiermodel.features.peers import fit_peers
-from tiermodel.models.between import missed_between
+from tiermodel.models.ahead import Ahead
+from tiermodel.models.between import cut_silence, cut_spend, missed_between
 from tiermodel.models.canary import refuse_leaks
 from tiermodel.models.churn import at_risk, fit_churn
 from tiermodel.models.contributions import importance
 from tiermodel.models.inputs import Horizons, fit_inputs, panel_matrix
-from tiermodel.models.level import Ahead
 from tiermodel.models.metrics import (
     auc,
     churn_metrics,
@@ -166,10 +167,11 @@ def fit_bundle(
         later: dict[str, pd.DataFrame] = {}
         say("fitting churn risk")
         missed_risk, missed_value = missed_between(project, panel, now)
-        churn, later["churn"] = fit_churn(*told, Ahead(now, x_exposed, missed_risk))
+        between = project, panel, names
+        churn, later["churn"] = fit_churn(*told, Ahead(now, x_exposed, missed_risk, partial(cut_silence, *between)))
         later["churn"] = _beside(project, history, later["churn"], scheme)
         say("fitting value")
-        value, later["value"] = fit_value(*told, Ahead(now, x_buyers, missed_value))
+        value, later["value"] = fit_value(*told, Ahead(now, x_buyers, missed_value, partial(cut_spend, *between)))
         say("fitting the future tier")
         tier, later["tier"] = fit_tier(*told, future, len(scheme.scheme.levels))
         say("fitting upgrades and the conversion of prospects")

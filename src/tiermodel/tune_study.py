@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -25,10 +26,12 @@ from tiermodel.config import Project, project_digest
 from tiermodel.config_models import Models, Trees
 from tiermodel.errors import DataError, OutputError, ProjectError
 from tiermodel.features.outcome import outcome_span
+from tiermodel.models.ahead import Ahead, CutWindow
+from tiermodel.models.between import cut_silence, cut_spend
 from tiermodel.models.boosted import sized
 from tiermodel.models.churn import at_risk, fit_churn
 from tiermodel.models.inputs import EXPECTED
-from tiermodel.models.level import Ahead, chance_shift, log_odds
+from tiermodel.models.level import chance_shift, log_odds
 from tiermodel.models.metrics import auc, gini, log_loss, paired_bootstrap
 from tiermodel.models.value import fit_value, squared_errors
 from tiermodel.tiers.scheme import input_names, load_scheme
@@ -118,6 +121,7 @@ class Search:
     names: list[str]
     last: pd.DataFrame
     last_x: Floats
+    cut: Callable[[pd.Timestamp], Sequence[CutWindow]]
 
     @classmethod
     def open(
@@ -137,8 +141,9 @@ class Search:
         study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
         for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):  # a run that was stopped
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
-        last, names = panel[judged].reset_index(drop=True), [*input_names(load_scheme(project), panel), *EXPECTED]
-        return cls(optuna, project, target, study, rows, seen, names, last, x[judged])
+        last, names = panel[judged].reset_index(drop=True), input_names(load_scheme(project), panel)
+        cut = cache(partial(cut_silence if target == "churn" else cut_spend, project, panel, names))
+        return cls(optuna, project, target, study, rows, seen, [*names, *EXPECTED], last, x[judged], cut)
 
     def done(self) -> list[Any]:
         """List the finished trials; the first has the project's own settings."""
@@ -187,7 +192,7 @@ class Search:
 
     def _fit(self, project: Project, x: Floats) -> Any:
         fit: Any = fit_churn if self.target == "churn" else fit_value
-        return fit(project, self.rows, self.x, self.names, Ahead(self.last["as_of"].iloc[0], x))
+        return fit(project, self.rows, self.x, self.names, Ahead(self.last["as_of"].iloc[0], x, cut=self.cut))
 
     def _predict(self, project: Project) -> Floats:
         model, _ = self._fit(project, self.last_x)

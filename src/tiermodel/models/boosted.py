@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from tiermodel.config_models import Trees
 from tiermodel.errors import ModelError
+from tiermodel.models.ahead import Counted
 
 __all__ = ["ROUNDS", "Boosted", "fit_boosted", "side_by_side", "sized"]
 
@@ -24,6 +26,7 @@ ROUNDS = (100, 200, 300, 400, 600)
 _SMALL = 2_000  # rows below which a second thread costs more than it saves
 _THREADS = 2
 _BY_SIZE = Trees()
+_LINKS: Mapping[str, Callable[[float], Any]] = {"binary": logit, "tweedie": np.log}
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -84,12 +87,19 @@ def sized(trees: Trees, rows: int) -> Trees:
 
 
 def fit_boosted(
-    x: Floats, y: Floats, names: list[str], rounds: int, seed: int, trees: Trees = _BY_SIZE, **target: Any
+    x: Floats,
+    y: Floats,
+    names: list[str],
+    rounds: int,
+    seed: int,
+    trees: Trees = _BY_SIZE,
+    counted: Counted | None = None,
+    **target: Any,
 ) -> Boosted:
     """Grow `rounds` trees; rows must come in a fixed order (sorted by key), so that the same data give the same model.
 
-    `target` is what LightGBM calls objective and its parameters. Raises `ModelError` where the target is not finite:
-    LightGBM would train on it in silence.
+    `target` is what LightGBM calls objective and its parameters; `counted` goes with binary and tweedie. Raises
+    `ModelError` where the target is not finite: LightGBM would train on it in silence.
     """
     if not np.isfinite(y).all() or np.isinf(x).any():
         raise ModelError(
@@ -108,6 +118,18 @@ def fit_boosted(
         "verbosity": -1,
         **target,
     }
-    data = lgb.Dataset(x, y, feature_name=list(names), params={"verbosity": -1}, free_raw_data=True)
-    text = lgb.train(dict(settings), data, rounds).model_to_string()
-    return Boosted(tuple(names), text)
+    weight, link = (None, np.zeros(1)) if counted is None else counted
+    data = lgb.Dataset(x, y, weight=weight, feature_name=list(names), params={"verbosity": -1}, free_raw_data=True)
+    if not link.any():
+        return Boosted(tuple(names), lgb.train(dict(settings), data, rounds).model_to_string())
+    mean = float(_LINKS[target["objective"]](np.average(y, weights=weight)))
+    grown = lgb.train(dict(settings), data.set_init_score(link + mean), rounds)
+    _add(grown, mean)  # LightGBM leaves out of its trees what it was given to start from
+    return Boosted(tuple(names), grown.model_to_string())
+
+
+def _add(grown: lgb.Booster, score: float) -> None:
+    """Add a score to what the first tree says: where LightGBM keeps the mean it starts from by itself."""
+    leaves = grown.dump_model(num_iteration=1)["tree_info"][0]["num_leaves"]
+    for leaf in range(leaves):
+        grown.set_leaf_output(0, leaf, grown.get_leaf_output(0, leaf) + score)

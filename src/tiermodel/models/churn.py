@@ -21,10 +21,11 @@ from tiermodel.config import Churn, Outcome, Project
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import churn_window, outcome_span
 from tiermodel.features.panel import KEYS
+from tiermodel.models.ahead import Ahead, Learned
 from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted, side_by_side
 from tiermodel.models.folds import rolling_folds
 from tiermodel.models.inputs import EXPECTED
-from tiermodel.models.level import Ahead, Window, chance_shift, forecast_miss, log_odds, missed_by_date
+from tiermodel.models.level import Window, chance_shift, forecast_miss, log_odds, missed_by_date
 from tiermodel.models.linear import Linear, fit_logistic
 from tiermodel.models.signs import constraints
 
@@ -128,18 +129,21 @@ def fit_churn(
 
     history_days = rows.groupby("as_of")["days_since_first"].transform("max").to_numpy(dtype=np.float64)
 
-    def members(train: NDArray[np.int64]) -> _Members:
+    def members(task: tuple[pd.Timestamp, NDArray[np.int64]]) -> _Members:
+        day, train = task
         train = _seasoned(train, history_days, churned, span)
-        y = churned[train]
-        grown = fit_boosted(x[train], y.astype(float), names, ROUNDS[-1], project.seed, trees, **target)
-        return _Members(tuple(names), fit_logistic(x[train], y, c=c), fit_logistic(x[train], y, few, c), grown)
+        x_seen, y, counted = Learned.of(x[train], churned[train], ahead.cut(day))
+        grown = fit_boosted(x_seen, y, names, ROUNDS[-1], project.seed, trees, counted, **target)
+        linear, compact = (fit_logistic(x_seen, y > 0, columns, c, counted) for columns in (None, few))
+        return _Members(tuple(names), linear, compact, grown)
 
     folds = [
         (train, test)
         for train, test in rolling_folds(rows["as_of"], span)
         if min(churned[train].sum(), (~churned[train]).sum()) >= FEWEST_PER_CLASS
     ]
-    *earlier, last = side_by_side(members, [*(train for train, _ in folds), np.arange(len(rows))])
+    tasks = [(rows["as_of"].iloc[test[0]], train) for train, test in folds]
+    *earlier, last = side_by_side(members, [*tasks, (ahead.day, np.arange(len(rows)))])
     structural = log_odds(x[:, names.index(EXPECTED[0])])
     window = churn_window(project.churn, project.outcome)
     missed = [*missed_by_date(Window.of_chance, (*window, span), rows, structural, churned), *ahead.missed]

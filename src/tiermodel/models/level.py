@@ -18,7 +18,6 @@ from scipy.optimize import brentq, minimize
 from scipy.special import expit, logit
 
 __all__ = [
-    "Ahead",
     "Calibration",
     "Window",
     "calibrated",
@@ -137,14 +136,6 @@ def missed_by_date(
     since = rows["days_since_first"].to_numpy(dtype=np.float64)
     dates = rows.groupby("as_of").indices
     return [measure(span, pd.Timestamp(day), since[at], *(c[at] for c in columns)) for day, at in dates.items()]  # type: ignore[arg-type]
-
-
-class Ahead(NamedTuple):
-    """Hold the date to forecast for, its rows' inputs, and what was missed in the short windows before it."""
-
-    day: pd.Timestamp
-    x: Floats
-    missed: Sequence[Window] = ()
 
 
 def forecast_miss(windows: Sequence[Window], day: pd.Timestamp, first: int, last: int) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from tiermodel.config_models import ChurnLearners, ValueLearners
+from tiermodel.models.ahead import Counted
 
 __all__ = ["Linear", "fit_logistic", "fit_ridge"]
 
@@ -76,7 +77,12 @@ class Linear:
 
 
 def _fit(
-    x: Floats, y: Floats | NDArray[np.bool_], shape: Literal["log", "root"], columns: list[int] | None, model: Any
+    x: Floats,
+    y: Floats | NDArray[np.bool_],
+    shape: Literal["log", "root"],
+    columns: list[int] | None,
+    model: Any,
+    counted: Counted | None,
 ) -> Linear:
     chosen = list(range(x.shape[1])) if columns is None else columns
     low, high = _range(x[:, chosen])
@@ -84,13 +90,18 @@ def _fit(
     missing = np.isnan(z)
     middle = np.array([np.median(c[~m]) if not m.all() else 0.0 for c, m in zip(z.T, missing.T, strict=True)])
     flagged = [j for j, share in enumerate(missing.mean(axis=0)) if share > _RARE]
-    z = np.hstack([np.where(missing, middle, z), missing[:, flagged]])
+    weight, link = (None, np.zeros(1)) if counted is None else counted
+    beside = [link[:, None]] if link.any() else []
+    z = np.hstack([np.where(missing, middle, z), missing[:, flagged], *beside])
     mean, scale = z.mean(axis=0), z.std(axis=0)
     scale[scale < 1e-12] = 1.0
-    fitted = model.fit((z - mean) / scale, y)
+    fitted = model.fit((z - mean) / scale, y, sample_weight=weight)
+    coefficient, intercept = np.ravel(fitted.coef_), float(np.ravel(fitted.intercept_)[0])
+    known = z.shape[1] - len(beside)
+    intercept -= float((mean / scale * coefficient)[known:].sum())  # scored are rows where the link is zero
     return Linear(
-        shape, chosen, low.tolist(), high.tolist(), middle.tolist(), flagged, mean.tolist(), scale.tolist(),
-        np.ravel(fitted.coef_).tolist(), float(np.ravel(fitted.intercept_)[0]),
+        shape, chosen, low.tolist(), high.tolist(), middle.tolist(), flagged, mean[:known].tolist(),
+        scale[:known].tolist(), coefficient[:known].tolist(), intercept,
     )  # fmt: skip
 
 
@@ -102,11 +113,20 @@ def _range(x: Floats) -> tuple[Floats, Floats]:
     return np.array([e[0] for e in edges]), np.array([e[1] for e in edges])
 
 
-def fit_logistic(x: Floats, y: NDArray[np.bool_], columns: list[int] | None = None, c: float = _LOGISTIC_C) -> Linear:
-    """Fit a logistic regression with L2 on standardised signed logarithms of x (customers, features), or some of it."""
-    return _fit(x, y, "log", columns, LogisticRegression(C=c, max_iter=5_000))
+def fit_logistic(
+    x: Floats,
+    y: NDArray[np.bool_],
+    columns: list[int] | None = None,
+    c: float = _LOGISTIC_C,
+    counted: Counted | None = None,
+) -> Linear:
+    """Fit a logistic regression with L2 on standardised signed logarithms of x (customers, features), or some of it.
+
+    What `counted` adds to the score has a coefficient of its own in training, and is nothing in scoring.
+    """
+    return _fit(x, y, "log", columns, LogisticRegression(C=c, max_iter=5_000), counted)
 
 
-def fit_ridge(x: Floats, y: Floats, alpha: float = _RIDGE_ALPHA) -> Linear:
+def fit_ridge(x: Floats, y: Floats, alpha: float = _RIDGE_ALPHA, counted: Counted | None = None) -> Linear:
     """Fit a ridge regression of y on signed square roots of the features; L2 on standardised inputs."""
-    return _fit(x, y, "root", None, Ridge(alpha=alpha))
+    return _fit(x, y, "root", None, Ridge(alpha=alpha), counted)

@@ -19,10 +19,11 @@ from tiermodel.config import Project
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import outcome_span
 from tiermodel.features.panel import KEYS
+from tiermodel.models.ahead import Ahead, Learned
 from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted, side_by_side
 from tiermodel.models.folds import rolling_folds
 from tiermodel.models.inputs import EXPECTED
-from tiermodel.models.level import Ahead, Window, forecast_miss, missed_by_date, total_shift
+from tiermodel.models.level import Window, forecast_miss, missed_by_date, total_shift
 from tiermodel.models.linear import Linear, fit_ridge
 from tiermodel.models.signs import constraints
 
@@ -111,16 +112,20 @@ def fit_value(
     target = {"objective": "tweedie", "tweedie_variance_power": learners.tweedie_power}
     target |= constraints(learners.trees, names, "value")
 
-    def fit(train: NDArray[np.int64]) -> tuple[Linear, Boosted]:
-        grown = fit_boosted(x[train], positive[train], names, ROUNDS[-1], project.seed, learners.trees, **target)
-        return fit_ridge(x[train], np.sqrt(positive[train]), learners.ridge_alpha), grown
+    def fit(task: tuple[pd.Timestamp, NDArray[np.int64]]) -> tuple[Linear, Boosted]:
+        day, train = task
+        x_seen, y, counted = Learned.of(x[train], positive[train], ahead.cut(day))
+        grown = fit_boosted(x_seen, y, names, ROUNDS[-1], project.seed, learners.trees, counted, **target)
+        whole = counted._replace(link=np.zeros(len(y)))
+        return fit_ridge(x_seen, np.sqrt(y * np.exp(-counted.link)), learners.ridge_alpha, whole), grown
 
     folds = [
         (train, test)
         for train, test in rolling_folds(rows["as_of"], span)
         if np.count_nonzero(positive[train]) >= FEWEST
     ]
-    *earlier, (linear, boosted) = side_by_side(fit, [*(train for train, _ in folds), np.arange(len(rows))])
+    tasks = [(rows["as_of"].iloc[test[0]], train) for train, test in folds]
+    *earlier, (linear, boosted) = side_by_side(fit, [*tasks, (ahead.day, np.arange(len(rows)))])
 
     def per_rounds(ridge: Linear, trees: Boosted, part: Floats) -> list[Floats]:
         return [_members(ridge, trees.predict(part, r), part, tuple(names)) for r in ROUNDS]
