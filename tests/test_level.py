@@ -1,8 +1,6 @@
-"""The level of the coming window: the Gaussian process against one day by day, seasons, and nothing from the future."""
+"""The level of the coming window: the Gaussian process against one day by day, seasons."""
 
 from __future__ import annotations
-
-from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
@@ -10,15 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiermodel.config import Project
-from tiermodel.features.panel import build_panel
 from tiermodel.models import level
-from tiermodel.models.between import missed_between
-from tiermodel.models.btyd import MBGNBD, GammaGamma
-from tiermodel.models.inputs import history, mean_purchase
-from tiermodel.models.level import Window, forecast_miss, log_odds
-from tiermodel.tables.history import open_history
-from worlds import TrainedWorld
+from tiermodel.models.level import Window, forecast_miss
 
 NOW = pd.Timestamp("2022-06-01")
 
@@ -103,46 +94,3 @@ def test_the_same_season_a_year_ago_tells_more_than_half_a_year_ago() -> None:
 def test_a_young_log_is_believed_less() -> None:
     old, young = (forecast_miss([ended(0, 60, 1.0, seen=days)], NOW, 0, 60)[0] for days in (400.0, 30.0))
     assert 0 < young < 0.5 * old
-
-
-@pytest.fixture(scope="module")
-def quarterly(trained: TrainedWorld) -> Project:
-    outcome = trained.project.outcome.model_copy(update={"horizon_days": 90})
-    every = trained.project.panel.model_copy(update={"every_days": 30})
-    return trained.project.model_copy(update={"outcome": outcome, "panel": every})
-
-
-@pytest.fixture(scope="module")
-def panel(quarterly: Project) -> pd.DataFrame:
-    days = [date(2023, 11, 1) - timedelta(30 * k) for k in range(-2, 4)]
-    return build_panel(quarterly, days, with_outcome=True, history=open_history(quarterly))
-
-
-def test_what_happened_between_snapshots_is_counted_from_them(quarterly: Project, panel: pd.DataFrame) -> None:
-    now = pd.Timestamp("2023-11-01")
-    risk, total = missed_between(quarterly, panel, now)
-    assert [w.day for w in risk] == [w.day for w in total] == [now - pd.Timedelta(days=30 * k) for k in (1, 2, 3)]
-    for window, worth in zip(risk, total, strict=True):
-        here = panel[(panel["as_of"] == window.day) & panel["days_since_last"].notna()].set_index("customer_id")
-        then = panel[panel["as_of"] == window.day + pd.Timedelta(days=30)].set_index("customer_id").loc[here.index]
-        silent = (then["days_since_last"] > 30).mean()
-        past = history(here)
-        odds = log_odds(MBGNBD.fit(*past).p_zero(30, *past))
-        assert (1 / (1 + np.exp(-odds - window.missed))).mean() == pytest.approx(silent, abs=1e-6)
-        came = (then["net_amount_total"] - here["net_amount_total"]).sum()
-        each = GammaGamma.fit(past[0], mean_purchase(here)).expected_value(past[0], mean_purchase(here))
-        expected = (MBGNBD.fit(*past).expected_purchases(30, *past) * each).sum()
-        assert expected * np.exp(worth.missed) == pytest.approx(came, rel=1e-6)
-
-
-def test_later_snapshots_and_outcomes_tell_nothing(quarterly: Project, panel: pd.DataFrame) -> None:
-    now = pd.Timestamp("2023-11-01")
-    spoiled = panel.copy()
-    spoiled.loc[spoiled["as_of"] > now, ["purchase_days_total", "net_amount_total"]] = 1e6
-    spoiled[["outcome_purchase_days", "outcome_value", "outcome_churned"]] = 7.0
-    assert missed_between(quarterly, spoiled, now) == missed_between(quarterly, panel, now)
-
-
-def test_an_outcome_that_is_over_as_soon_needs_no_shorter_windows(quarterly: Project, panel: pd.DataFrame) -> None:
-    project = quarterly.model_copy(update={"outcome": quarterly.outcome.model_copy(update={"horizon_days": 30})})
-    assert missed_between(project, panel, pd.Timestamp("2023-11-01")) == ([], [])

@@ -19,7 +19,7 @@ from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
 from tiermodel.features.panel import build_panel, feature_names
 from tiermodel.features.peers import UPPER, fit_peers
 from tiermodel.features.tree import leaf_of
-from tiermodel.models.ahead import Ahead
+from tiermodel.models.ahead import Ahead, Counted, CutWindow
 from tiermodel.models.boosted import fit_boosted
 from tiermodel.models.canary import refuse_leaks
 from tiermodel.models.churn import ChurnModel, at_risk, fit_churn
@@ -198,6 +198,69 @@ def test_members_learn_from_seasoned_dates_only_where_those_tell_enough(project:
     loyal = young.assign(outcome_churned=young["outcome_churned"].where(first | (young.index % 300 == 0), 0.0))
     few, _ = fit_churn(project, loyal, truth.x, NAMES, now_of(truth))
     assert few.linear == fit_logistic(truth.x, (loyal["outcome_churned"] == 1).to_numpy())
+
+
+def test_members_learn_from_what_is_known_of_cut_windows(project: Project, truth: Truth) -> None:
+    asked: list[pd.Timestamp] = []
+
+    def cut(day: pd.Timestamp) -> list[CutWindow]:
+        asked.append(day)
+        extra = draw(1, seed=len(asked))
+        left = (extra.rows["outcome_churned"] == 1).to_numpy()
+        came = np.where(left | (np.random.default_rng(9).random(CUSTOMERS) < 0.2), 1.0, 0.0)
+        return [CutWindow(extra.x, came, np.full(CUSTOMERS, 0.7), 0.5)]
+
+    ahead = now_of(truth)
+    for fit in (fit_churn, fit_value):
+        asked.clear()
+        model, later = fit(project, truth.rows, truth.x, NAMES, ahead._replace(cut=cut))
+        assert sorted(asked) == [*sorted(later["as_of"].unique()), ahead.day]  # each fold as it was on its day
+        plain, _ = fit(project, truth.rows, truth.x, NAMES, ahead)
+        assert model.linear != plain.linear
+        assert model.boosted != plain.boosted
+
+
+def cut_truth(count: int = 6_000) -> tuple[Floats, Floats, np.ndarray[Any, np.dtype[np.bool_]], Counted]:
+    """Draw whole windows, and half as many again that are cut: silent more often, by a known amount on the logit."""
+    rng = np.random.default_rng(4)
+    x = rng.normal(0, 1, (count + count // 2, 2))
+    link = np.where(np.arange(len(x)) < count, 0.0, 1.5 + 0.5 * x[:, 1])
+    odds = 0.9 * x[:, 0] - 1.0
+    happened = rng.random(len(x)) < 1 / (1 + np.exp(-odds - link))
+    return x, odds, happened, Counted(np.where(link == 0, 1.0, 0.5), link)
+
+
+def test_what_a_cut_window_lacks_is_no_part_of_what_is_learned() -> None:
+    x, odds, happened, counted = cut_truth()
+    names = ["a", "b"]
+    trees = fit_boosted(x, happened.astype(float), names, 300, 7, counted=counted, objective="binary")
+    line = fit_logistic(x, happened, c=10.0, counted=counted)
+    true = 1 / (1 + np.exp(-odds))
+    for predicted in (trees.predict(x), 1 / (1 + np.exp(-line.decision(x)))):
+        assert predicted.mean() == pytest.approx(
+            true.mean(), abs=0.015
+        )  # the level of whole windows, kept in the model
+        assert np.abs(predicted - true).mean() < 0.03
+    start, each = trees.contributions(x[:200])
+    np.testing.assert_allclose(1 / (1 + np.exp(-start - each.sum(axis=1))), trees.predict(x[:200]))
+    naive = fit_boosted(x, happened.astype(float), names, 300, 7, objective="binary").predict(x)
+    assert naive.mean() > true.mean() + 0.05
+
+
+def test_spend_of_cut_windows_tells_of_whole_ones() -> None:
+    rng = np.random.default_rng(5)
+    x = rng.normal(0, 1, (9_000, 2))
+    true = np.exp(2 + 0.6 * x[:, 0])
+    link = np.where(np.arange(len(x)) < 6_000, 0.0, np.log(0.6))
+    spent = np.where(rng.random(len(x)) < 0.4, 0.0, rng.gamma(2.0, true * np.exp(link) / 1.2))
+    target: dict[str, Any] = {"objective": "tweedie", "tweedie_variance_power": 1.5}
+    told, naive = (
+        fit_boosted(x, spent, ["a", "b"], 300, 7, counted=counted, **target).predict(x)
+        for counted in (Counted(np.exp(link), link), None)
+    )
+    assert told.mean() == pytest.approx(true.mean(), rel=0.03)
+    assert naive.mean() < 0.9 * true.mean()
+    assert np.abs(told - true).mean() < 0.75 * np.abs(naive - true).mean()
 
 
 def test_one_class_is_refused(project: Project, truth: Truth) -> None:

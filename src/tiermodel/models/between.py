@@ -74,7 +74,8 @@ def cut_spend(project: Project, panel: pd.DataFrame, names: tuple[str, ...], now
     horizons = Horizons.of(project)
     for share, _, came, x, part in _under_way(panel, names, now, horizons, horizons.purchases):
         spent = np.maximum(came["net_amount_total"].to_numpy(dtype=np.float64), 0.0)
-        ratio = part[:, 1] / np.maximum(x[:, len(names) + 1], 1e-9)  # of purchase days
+        whole = x[:, len(names) + 1]  # purchase days
+        ratio = np.divide(part[:, 1], whole, out=np.full(len(x), share), where=whole > 0)
         cut.append(CutWindow(x, spent, np.log(np.clip(ratio, share, 1.0)), share))
     return cut
 
