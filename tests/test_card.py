@@ -16,23 +16,9 @@ from tiermodel.card import model_card, number
 from tiermodel.features.panel import build_panel
 from tiermodel.models.metrics import ece
 from tiermodel.tiers.profiles import segment_lines
-from tiermodel.train import train
-from worlds import TrainedWorld, audited_project, small_world
+from worlds import TrainedWorld
 
 NUMBER = re.compile(r"(?<![\w.-])-?\d+(?:\.\d+)?(?![\w-])")
-
-
-@pytest.fixture(scope="module")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> TrainedWorld:
-    """Train where three attributes are audited: one that amounts betray, one that nothing tells, one known of few."""
-    folder = tmp_path_factory.mktemp("audited")
-    rows = pd.read_parquet(small_world(folder / "t.parquet"))
-    usual = rows[rows["amount"] > 0].groupby("customer")["amount"].mean()
-    people = pd.DataFrame({"customer": usual.index, "coin": np.random.default_rng(5).integers(0, 2, len(usual))})
-    people["income"] = np.where(usual > usual.median(), 2, 1)
-    people["rare"] = np.where(np.arange(len(people)) < 20, np.arange(len(people)), np.nan)
-    project = audited_project(folder / "t.parquet", people)
-    return TrainedWorld(project, train(project, out=folder / "bundle"), folder / "bundle")
 
 
 @pytest.fixture(scope="module")

@@ -74,6 +74,7 @@ _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<
 _TYPES = {pa.int64(): "long", pa.float64(): "double", pa.date32(): "datetime", pa.string(): "string"}
 _EPOCH = date(1970, 1, 1)
 _JUDGED = ("defaults", "found", "difference", "low", "high")
+_TABLES = ("slices", "proxies")
 # Filters and queries in SQL may name customers, folders may name people, a database's address may hold a password.
 _UNLOGGED: Any = {
     "folder": True,
@@ -200,7 +201,11 @@ def _without_literals(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _log_results(project: Project, trained: Trained, found: Sequence[Judged]) -> None:
-    """Log what the model was trained on and how it did out of time, by date (steps are days since 1970) and in all."""
+    """Log what the model was trained on and how it did out of time, by date (steps are days since 1970) and in all.
+
+    How it did by group of customers, and what its inputs tell of audited attributes, go to the tables `slices.json` and
+    `proxies.json`, each where there is any row of it.
+    """
     digest = trained.bundle.facts["panel_digest"]
     source = CodeDatasetSource(tags={"panel_digest": digest})
     mlflow.log_input(MetaDataset(source, name=project.name, digest=digest[:36]), context="training")
@@ -213,6 +218,10 @@ def _log_results(project: Project, trained: Trained, found: Sequence[Judged]) ->
     mlflow.log_metrics(
         {"segments/count": len(segment_names(segments)) - 1, "segments/stability": segments["stability"]}
     )
+    for name in _TABLES:
+        if rows := trained.bundle.facts.get(name):
+            # Cells are objects, since MLflow asks pandas for them in a way that warns where columns are text.
+            mlflow.log_table(pd.DataFrame(rows, dtype=object), f"{name}.json")
     with tempfile.TemporaryDirectory() as folder:
         table = pa.Table.from_pandas(evaluation_table(project, trained.later), preserve_index=False)
         write_table(table, Path(folder, _EVALUATION_FILE))
