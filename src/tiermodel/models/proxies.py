@@ -35,8 +35,9 @@ def proxy_scan(buyers: pd.DataFrame, x: Floats, names: list[str], seed: int) -> 
     An attribute of up to eight values is told by group, as the mean area under the curve of each group against the rest
     (`auc`, 0.5 by chance); one of more values by its rank (`rank_correlation`, 0 by chance). All is judged on a third
     of the customers, drawn again for the 95 % interval; trees learn from the other two thirds, of which one learns and
-    one chooses the three inputs that tell it best alone. Groups of fewer than 30 customers are left aside, and so is an
-    attribute of which too little remains; of many customers, 10,000 are drawn.
+    one chooses the three inputs that tell it best alone. None is named (`inputs` is empty) where all of them together
+    tell it no better than chance, which is where the interval does not begin above chance. Groups of fewer than 30
+    customers are left aside, and so is an attribute of which too little remains; of many customers, 10,000 are drawn.
     """
     for column in (name for name in buyers.columns if name.startswith(f"{AUDITED}_")):
         attribute, values = column.removeprefix(f"{AUDITED}_"), buyers[column].to_numpy(dtype=np.float64)
@@ -49,15 +50,17 @@ def proxy_scan(buyers: pd.DataFrame, x: Floats, names: list[str], seed: int) -> 
 
 def _told(values: Floats, groups: Floats, x: Floats, names: list[str], seed: int) -> dict[str, Any]:
     rate, wanted = (_mean_auc, _members(values, groups)) if len(groups) else (_rank_correlation, _ranks(values))
+    chance = 0.5 if len(groups) else 0.0
     part = _dealt(values, 3, np.random.default_rng(seed))
     judge = part == 0
     actual, guess = wanted[judge], _by_all(x, wanted, names, judge, seed)
     low, high = interval(rate, [actual, guess], np.arange(len(actual)), draws=_DRAWS, seed=seed)
+    best = _by_each(x, wanted, part, rate) if low > chance else []
     return {
         "customers": len(values), "groups": len(groups) or None,
-        "metric": "auc" if len(groups) else "rank_correlation", "chance": 0.5 if len(groups) else 0.0,
+        "metric": "auc" if len(groups) else "rank_correlation", "chance": chance,
         "told": rate(actual, guess), "low": low, "high": high,
-        "inputs": [{"feature": names[j], "told": told} for j, told in _by_each(x, wanted, part, rate)],
+        "inputs": [{"feature": names[j], "told": told} for j, told in best],
     }  # fmt: skip
 
 
