@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
@@ -14,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from commands import Run, run_command
 from tiermodel import registry
 from tiermodel.train import train
-from worlds import TrainedWorld, quick_fits, small_project, small_world
+from worlds import TrainedWorld, audited_project, quick_fits, small_project, small_world
 
 # a busy machine is no fault of the code; the gate tries the same examples every time, elsewhere new ones are tried
 settings.register_profile("here", deadline=None, derandomize="CI" in os.environ)
@@ -43,6 +45,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedWorld:
     """Train once on a small world; the tests that share it must not change its files."""
     folder = tmp_path_factory.mktemp("world")
     project = small_project(small_world(folder / "transactions.parquet"))
+    return TrainedWorld(project, train(project, out=folder / "bundle"), folder / "bundle")
+
+
+@pytest.fixture(scope="session")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> TrainedWorld:
+    """Train where three attributes are audited: one that amounts betray, one that nothing tells, one known of few.
+
+    The tests that share it must not change its files.
+    """
+    folder = tmp_path_factory.mktemp("audited")
+    rows = pd.read_parquet(small_world(folder / "t.parquet"))
+    usual = rows[rows["amount"] > 0].groupby("customer")["amount"].mean()
+    people = pd.DataFrame({"customer": usual.index, "coin": np.random.default_rng(5).integers(0, 2, len(usual))})
+    people["income"] = np.where(usual > usual.median(), 2, 1)
+    people["rare"] = np.where(np.arange(len(people)) < 20, np.arange(len(people)), np.nan)
+    project = audited_project(folder / "t.parquet", people)
     return TrainedWorld(project, train(project, out=folder / "bundle"), folder / "bundle")
 
 

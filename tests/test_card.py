@@ -16,23 +16,9 @@ from tiermodel.card import model_card, number
 from tiermodel.features.panel import build_panel
 from tiermodel.models.metrics import ece
 from tiermodel.tiers.profiles import segment_lines
-from tiermodel.train import train
-from worlds import TrainedWorld, audited_project, small_world
+from worlds import TrainedWorld
 
 NUMBER = re.compile(r"(?<![\w.-])-?\d+(?:\.\d+)?(?![\w-])")
-
-
-@pytest.fixture(scope="module")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> TrainedWorld:
-    """Train where three attributes are audited: one that amounts betray, one that nothing tells, one known of few."""
-    folder = tmp_path_factory.mktemp("audited")
-    rows = pd.read_parquet(small_world(folder / "t.parquet"))
-    usual = rows[rows["amount"] > 0].groupby("customer")["amount"].mean()
-    people = pd.DataFrame({"customer": usual.index, "coin": np.random.default_rng(5).integers(0, 2, len(usual))})
-    people["income"] = np.where(usual > usual.median(), 2, 1)
-    people["rare"] = np.where(np.arange(len(people)) < 20, np.arange(len(people)), np.nan)
-    project = audited_project(folder / "t.parquet", people)
-    return TrainedWorld(project, train(project, out=folder / "bundle"), folder / "bundle")
 
 
 @pytest.fixture(scope="module")
@@ -112,16 +98,21 @@ def test_the_card_says_what_the_inputs_tell_of_audited_attributes(card: str, aud
     assert found["income"]["told"] > 0.9
     assert found["income"]["inputs"][0]["feature"] == "order_amount_mean"
     assert found["coin"]["low"] <= 0.5 <= found["coin"]["high"]
+    assert found["coin"]["inputs"] == []
     english, chinese = (audited.bundle / "card.md").read_text(encoding="utf-8").split("\n---\n")
     assert "Can the inputs stand in for an attribute that they leave out?" in english
     assert "输入会不会替代没有作为输入的属性？" in chinese
     for attribute, row in found.items():
         cells = (number(row[key]) for key in ("customers", "told", "low", "high", "chance"))
         line = "| {} | {} | AUC | {} [{}, {}] | {} | ".format(attribute, *cells)
-        for text, language in ((english, "en"), (chinese, "zh")):
+        for text, language, nothing in (
+            (english, "en", "none: no better than chance"),
+            (chinese, "zh", "无：不高于偶然水平"),
+        ):
             (told,) = (rest for rest in text.splitlines() if rest.startswith(line))
-            best = bundle.features.get(row["inputs"][0]["feature"])
-            assert best is None or f"{getattr(best, language)} {number(row['inputs'][0]['told'])}" in told
+            assert (told == f"{line}{nothing} |") == (attribute == "coin")
+            for one in row["inputs"][:1]:
+                assert f"{getattr(bundle.features[one['feature']], language)} {number(one['told'])}" in told
     nobody = written(bundle, facts={**bundle.facts, "proxies": []})
     assert "Attributes and groups of fewer than 30 customers are not shown." in nobody
 

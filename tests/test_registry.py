@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -180,6 +181,41 @@ def test_the_measures_of_a_learner_are_those_of_its_predictions_in_the_evaluatio
             assert child.data.metrics == pytest.approx(wanted)
 
 
+def test_tables_tell_for_whom_it_is_right_and_what_inputs_tell_of_audited_attributes(
+    store: Store, audited: TrainedWorld
+) -> None:
+    project = audited.project.model_copy(update={"name": "audited", "tracking": store.project("audited").tracking})
+    assert log_training(project, audited.trained, audited.bundle, register=False) is None
+    first = store.run(store.first).info
+    where = "attributes.run_name LIKE 'audited%' AND tags.kind = 'training'"
+    (run,) = store.client.search_runs([first.experiment_id], where)
+    slices = same_table(store, "slices", first.run_id, store.world)
+    assert set(slices["by"]) == {"purchase_days", "tenure_days", "tier"}
+    slices = same_table(store, "slices", run.info.run_id, audited)
+    assert set(slices["by"]) > {"purchase_days", "tenure_days", "tier", "audited_coin", "audited_income"}
+    proxies = same_table(store, "proxies", run.info.run_id, audited)
+    assert list(proxies["attribute"]) == ["coin", "income"]
+    assert "proxies.json" not in {file.path for file in store.client.list_artifacts(first.run_id)}
+
+
+def same_table(store: Store, name: str, run_id: str, world: TrainedWorld) -> pd.DataFrame:
+    """Load a table of a run as MLflow's own reader does; it is the bundle's."""
+    logged = store.client.get_run(run_id).data.tags["mlflow.loggedArtifacts"]
+    assert {"path": f"{name}.json", "type": "table"} in json.loads(logged)  # what MLflow shows as a table
+    table = pd.read_json(store.client.download_artifacts(run_id, f"{name}.json"), orient="split")
+    facts = world.trained.bundle.facts[name]
+    assert list(table) == list(facts[0])
+    for row, wanted in zip(table.to_dict("records"), facts, strict=True):
+        for key, value in wanted.items():
+            if value is None:
+                assert pd.isna(row[key]), key
+            elif isinstance(value, list):
+                assert [dict(one) for one in row[key]] == [{**one, "told": pytest.approx(one["told"])} for one in value]
+            else:
+                assert row[key] == (pytest.approx(value) if isinstance(value, float) else value), key
+    return table
+
+
 def test_pictures_are_the_same_bytes_again(store: Store, trained: TrainedWorld, tmp_path: Path) -> None:
     draw_evaluation(trained.project, trained.trained.bundle, trained.trained.later, tmp_path)
     drawn = sorted(tmp_path.iterdir())
@@ -201,7 +237,7 @@ def test_without_later_predictions_there_is_nothing_to_judge_and_the_inputs_are_
 def test_artifacts_lie_beside_the_database(store: Store) -> None:
     assert run_folder(store).is_relative_to(store.folder / "mlartifacts")
     figures = {f"{name}.png" for name in ("calibration", "concentration", "gains", "importance", "residuals")}
-    assert {path.name for path in run_folder(store).iterdir()} == {"evaluation.parquet", *figures}
+    assert {path.name for path in run_folder(store).iterdir()} == {"evaluation.parquet", "slices.json", *figures}
 
 
 def run_folder(store: Store) -> Path:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import signal
+import sqlite3
+import subprocess
 import sys
+from collections import Counter
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +206,54 @@ def test_two_runs_on_one_file_at_once_the_second_is_told_to_wait(cli: Run, proje
     assert [len(found) for found in errors(first)] == [2, 2]
     assert errors(tune(project, AS_OF, trials=1, study=tmp_path / "one.db")) == errors(first)  # free again
     assert {path.name for path in tmp_path.iterdir()} - {"mlflow.db"} == {"one.db", "shop.yaml"}  # no lock is left
+
+
+def test_a_second_process_is_told_to_wait_and_what_a_killed_one_tried_is_kept(
+    empty_store: Path, tmp_path: Path
+) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    rows, uri = small_world(tmp_path / "transactions.parquet", customers=100), f"sqlite:///{tmp_path}/mlflow.db"
+    settings = small_project(rows, panel=PANEL, tracking={"uri": uri}).model_dump(mode="json", exclude={"folder"})
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    words = [sys.executable, "-m", "tiermodel", "tune", "shop.yaml", "--as-of", AS_OF, "--study", "one.db", "--json"]
+    run = partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    lock = tmp_path / ".one.db.lock"
+
+    with subprocess.Popen([*words, "--trials", "500"], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as first:  # noqa: S603
+        try:
+            assert first.stderr is not None
+            assert any("value 1/500" in line for line in first.stderr)  # read until it is there
+            first.send_signal(signal.SIGSTOP)  # it stands still, lock in hand: trials of many seconds are not needed
+            second = run([*words, "--trials", "1"])
+            said = f"tiermodel: {tmp_path}/one.db is being written by another run: wait, or give another name\n"
+            assert (second.returncode, second.stdout, second.stderr) == (6, "", said)
+            assert first.poll() is None
+        finally:
+            first.kill()
+    assert lock.exists()  # it had no time to clear up
+
+    kept = finished(tmp_path / "one.db")
+    most = max(Counter(target for target, *_ in kept).values())
+    third = run([*words, "--trials", str(most)])  # one more for the target that is ahead
+    assert third.returncode == 0, third.stderr
+    assert not lock.exists()
+    now = finished(tmp_path / "one.db")
+    assert len(kept) >= 4
+    assert kept < now  # as they were, not tried again
+    for target, found in json.loads(third.stdout)["targets"].items():
+        tried = sorted((trial, error) for name, trial, error, _ in now if name == target)
+        assert [trial["error"] for trial in found["trials"]] == [error for _, error in tried]
+        assert len(tried) == most + 1
+
+
+def finished(study: Path) -> set[tuple[str, int, float, str]]:
+    """List the finished trials in a file of studies: target, number, error, and when it ended."""
+    query = """
+        SELECT study_name, trial_id, value, datetime_complete
+        FROM trials JOIN studies USING (study_id) JOIN trial_values USING (trial_id) WHERE state = 'COMPLETE'
+    """
+    with closing(sqlite3.connect(study)) as file:
+        return {(name.split("/")[1], *rest) for name, *rest in file.execute(query)}
 
 
 def test_trials_see_nothing_of_the_date_that_judges(project: Project, world: Path, tmp_path: Path) -> None:

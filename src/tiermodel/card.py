@@ -129,7 +129,7 @@ def _proxies(facts: Mapping[str, Any], features: Mapping[str, Feature], language
             f"{number(row['told'])} [{number(row['low'])}, {number(row['high'])}]", number(row["chance"]),
             words(language)["semicolon"].join(
                 f"{_named(one['feature'], features, language)} {number(one['told'])}" for one in row["inputs"]
-            ),
+            ) or words(language)["told_by_chance"],
         ]
         for row in facts["proxies"]
     ]  # fmt: skip

@@ -123,7 +123,7 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
 @click.option("--as-of", help="Use rows before this date only.  [default: the first test date of the backtest]")
 @click.option("--trials", type=click.IntRange(1), default=50, show_default=True, help="How many settings a target.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=60, show_default=True, help="Time to try.")
-@click.option("--study", type=PATH, help="Where trials are kept.  [default: tune.db]")
+@click.option("--study", type=PATH, help="Where trials are kept.  [default: tune.db beside the tracking store]")
 @click.option("--out", type=PATH, help="A .yaml file for the section `models`.")
 @JSON
 def tune(

@@ -1,7 +1,8 @@
-"""Track runs and register models in MLflow: this module alone imports it, late, because that takes seconds.
+"""Track runs and register models in MLflow: this module alone imports it.
 
-On SQLite one process at a time is at work, under a lock beside the database: MLflow creates the tables without one, and
-its aliases go to whoever writes last. Nothing that is logged names a customer.
+That takes seconds, so this module is imported only where a run is tracked or a model looked up. On SQLite one process
+at a time is at work, under a lock beside the database: MLflow creates the tables without one, and its aliases go to
+whoever writes last. Who waits for the lock in vain gets an `OutputBusyError`. Nothing that is logged names a customer.
 """
 
 from __future__ import annotations
@@ -144,8 +145,8 @@ def log_tuning(project: Project, tuned: Tuned) -> None:
             mlflow.log_text(tuned.to_yaml(), "models.yaml")
             for found in tuned.found:
                 for row in found.verdict:
-                    judged = {f"{found.target}/{row['metric']}/{which}": row[which] for which in _JUDGED}
-                    mlflow.log_metrics(_finite(judged))
+                    figures = {f"{found.target}/{row['metric']}/{which}": row[which] for which in _JUDGED}
+                    mlflow.log_metrics(_finite(figures))
                 for trial in found.trials:
                     name = f"{found.target} {trial['number']}"
                     with mlflow.start_run(experiment_id=experiment, run_name=name, nested=True, tags={"kind": "trial"}):
@@ -154,7 +155,7 @@ def log_tuning(project: Project, tuned: Tuned) -> None:
 
 
 def champion_of(project: Project) -> Bundle | None:
-    """Load the project's champion; None where there is none yet, or only one of a format that is no longer read."""
+    """Load the project's champion; None where there is none yet, or none that this version can read."""
     with _store(project.tracking.uri, create=True) as client:
         if not client.search_registered_models(f"name = '{project.name}'"):
             return None
@@ -200,7 +201,11 @@ def _without_literals(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _log_results(project: Project, trained: Trained, found: Sequence[Judged]) -> None:
-    """Log what the model was trained on and how it did out of time, by date (steps are days since 1970) and in all."""
+    """Log what the model was trained on and how it did out of time, by date (steps are days since 1970) and in all.
+
+    How it did by group of customers, and what its inputs tell of audited attributes, go to the tables `slices.json` and
+    `proxies.json`, each where there is any row of it.
+    """
     digest = trained.bundle.facts["panel_digest"]
     source = CodeDatasetSource(tags={"panel_digest": digest})
     mlflow.log_input(MetaDataset(source, name=project.name, digest=digest[:36]), context="training")
@@ -213,6 +218,10 @@ def _log_results(project: Project, trained: Trained, found: Sequence[Judged]) ->
     mlflow.log_metrics(
         {"segments/count": len(segment_names(segments)) - 1, "segments/stability": segments["stability"]}
     )
+    for name in ("slices", "proxies"):
+        if rows := trained.bundle.facts.get(name):
+            # Cells are objects, since MLflow asks pandas for them in a way that warns where columns are text.
+            mlflow.log_table(pd.DataFrame(rows, dtype=object), f"{name}.json")
     with tempfile.TemporaryDirectory() as folder:
         table = pa.Table.from_pandas(evaluation_table(project, trained.later), preserve_index=False)
         write_table(table, Path(folder, _EVALUATION_FILE))
@@ -372,7 +381,10 @@ def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
 
 @contextmanager
 def _store(uri: str, *, create: bool = False) -> Iterator[mlflow.MlflowClient]:
-    """Connect to a store that answers, alone on SQLite; every fault of the store is a `TrackingError`."""
+    """Connect to a store that answers, alone on SQLite; every fault of the store is a `TrackingError`.
+
+    Without `create` a SQLite file that is not there is such a fault, rather than a new store.
+    """
     database = database_of(uri)
     if database is not None and not create and not database.is_file():
         raise TrackingError(f"{uri}: there is no such database; train with --register first, or correct the path")

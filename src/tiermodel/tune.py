@@ -1,7 +1,7 @@
 """Look for better learner settings on past dates, and judge the best of them on a later date that the search never saw.
 
-Everything is over before the first test date of the backtest, so that a backtest of the settings found is as honest as
-one of the defaults.
+By default everything is over before the first test date of the backtest, so that a backtest of the settings found is as
+honest as one of the defaults.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import date
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -45,7 +46,7 @@ class Tuned:
     accounts: dict[str, Accounting]
 
     def to_yaml(self) -> str:
-        """Give the section `models` for the project file; what is no better beyond chance stands in comments."""
+        """Give the section `models` for the project file; what is not better beyond chance stands in comments."""
         section = {"models": self.models.model_dump(exclude_defaults=True)}
         lines = [f"# found on dates before {self.judged_on}, judged on {self.judged_on}"]
         lines += [f"# {f.words()}" for f in self.found]
@@ -79,11 +80,12 @@ def tune(
 ) -> Tuned:
     """Try up to `trials` settings for each target within `minutes`; the project's own are measured before them.
 
-    Only what is known at `as_of` is used, by default the first test date of the backtest. Trials are kept in the SQLite
-    file `study` (by default `tune.db` beside the tracking store): a run that was stopped goes on where it was, and the
-    same seed gives the same trials. Raises `DataError` where the history is too short to test on two dates,
-    `ProjectError` where Optuna is not installed, `OutputError` where `study` cannot be used, `OutputBusyError` while
-    another run uses it.
+    The time is that of the trials: building the snapshots before them and judging after them come on top. Only what is
+    known at `as_of` is used, by default the first test date of the backtest. Trials are kept in the SQLite file `study`
+    (by default `tune.db` beside the tracking store, in the current folder where that is not a file): a run that was
+    stopped goes on where it was, and the same seed gives the same trials. Raises `DataError` where the history is too
+    short to test on two dates, `ProjectError` where Optuna is not installed, `OutputError` where `study` cannot be
+    used, `OutputBusyError` while another run uses it.
     """
     optuna, file = open_optuna(), study_file(project, study)
     with locked(file):
@@ -98,13 +100,12 @@ def tune(
         began = time.monotonic()
         with threadpool_limits(limits=1), open_storage(optuna, file) as storage:  # one thread: as in training
             searches = [Search.open(optuna, project, target, storage, panel, x) for target in get_args(Target)]
-            for number in range(trials + 1):
-                for search in searches:
-                    if number and time.monotonic() - began > 60 * minutes:
-                        break
-                    if number >= len(search.done()):
-                        search.step()
-                    say(f"{search.target} {number}/{trials}: {search.words()}")
+            for number, search in product(range(trials + 1), searches):  # in turn, so that both get some of the time
+                if number and time.monotonic() - began > 60 * minutes:
+                    break
+                if number >= len(search.done()):  # else an earlier run has measured it
+                    search.step()
+                say(f"{search.target} {number}/{trials}: {search.words()}")
             found = tuple(search.finish(trials) for search in searches)
     best = project
     for one in found:

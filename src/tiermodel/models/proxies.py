@@ -30,13 +30,17 @@ _BINS, _NAMED, _DRAWS = 10, 3, 200
 
 
 def proxy_scan(buyers: pd.DataFrame, x: Floats, names: list[str], seed: int) -> Iterator[dict[str, Any]]:
-    """Give, for every column `audited_…`, how well the inputs tell it: `x` (customers, names) without the attribute.
+    """Give, for every column `audited_…` of `buyers`, how well the inputs `x` (customers, names) tell it.
 
-    An attribute of up to eight values is told by group, as the mean area under the curve of each group against the rest
-    (`auc`, 0.5 by chance); one of more values by its rank (`rank_correlation`, 0 by chance). All is judged on a third
-    of the customers, drawn again for the 95 % interval; trees learn from the other two thirds, of which one learns and
-    one chooses the three inputs that tell it best alone. Groups of fewer than 30 customers are left aside, and so is an
-    attribute of which too little remains; of many customers, 10,000 are drawn.
+    The column of the attribute itself, where it is an input, is left out. An attribute of up to eight values is told by
+    group, as the mean area under the curve of each group against the rest (`auc`, 0.5 by chance); one of more values by
+    its rank (`rank_correlation`, 0 by chance). All is judged on a third of the customers, drawn again for the 95 %
+    interval; trees learn from the other two thirds. The three inputs that tell it best alone, by the means of their
+    tenths, are chosen within these two thirds and judged on the same third. None is named (`inputs` is empty) where all
+    of them together tell it no better than chance, which is where the interval does not begin above chance.
+
+    Groups of fewer than 30 customers are left aside, and so is an attribute of which too little remains; of many
+    customers, 10,000 are drawn.
     """
     for column in (name for name in buyers.columns if name.startswith(f"{AUDITED}_")):
         attribute, values = column.removeprefix(f"{AUDITED}_"), buyers[column].to_numpy(dtype=np.float64)
@@ -48,16 +52,18 @@ def proxy_scan(buyers: pd.DataFrame, x: Floats, names: list[str], seed: int) -> 
 
 
 def _told(values: Floats, groups: Floats, x: Floats, names: list[str], seed: int) -> dict[str, Any]:
-    rate, wanted = (_mean_auc, _members(values, groups)) if len(groups) else (_rank_correlation, _ranks(values))
+    measure, wanted = (_mean_auc, _members(values, groups)) if len(groups) else (_rank_correlation, _ranks(values))
+    chance = 0.5 if len(groups) else 0.0
     part = _dealt(values, 3, np.random.default_rng(seed))
     judge = part == 0
     actual, guess = wanted[judge], _by_all(x, wanted, names, judge, seed)
-    low, high = interval(rate, [actual, guess], np.arange(len(actual)), draws=_DRAWS, seed=seed)
+    low, high = interval(measure, [actual, guess], np.arange(len(actual)), draws=_DRAWS, seed=seed)
+    best = _by_each(x, wanted, part, measure) if low > chance else []
     return {
         "customers": len(values), "groups": len(groups) or None,
-        "metric": "auc" if len(groups) else "rank_correlation", "chance": 0.5 if len(groups) else 0.0,
-        "told": rate(actual, guess), "low": low, "high": high,
-        "inputs": [{"feature": names[j], "told": told} for j, told in _by_each(x, wanted, part, rate)],
+        "metric": "auc" if len(groups) else "rank_correlation", "chance": chance,
+        "told": measure(actual, guess), "low": low, "high": high,
+        "inputs": [{"feature": names[j], "told": told} for j, told in best],
     }  # fmt: skip
 
 
@@ -110,15 +116,18 @@ def _by_all(x: Floats, wanted: Floats, names: list[str], judge: NDArray[np.bool_
 
 
 def _by_each(
-    x: Floats, wanted: Floats, part: NDArray[np.int64], rate: Callable[[Floats, Floats], float]
+    x: Floats, wanted: Floats, part: NDArray[np.int64], measure: Callable[[Floats, Floats], float]
 ) -> list[tuple[int, float]]:
-    """Give the inputs whose tenths tell best what is wanted: two parts learn and choose, the first one judges."""
+    """Give the three inputs whose tenths tell best what is wanted: their numbers, and how well each tells it.
+
+    To choose them, one part learns and another shows how well they tell it; then both learn, and the first part judges.
+    """
     judge, choose, learn = (part == k for k in range(3))
     tenths = [_tenth(column) for column in x.T]
 
-    def told(tenth: NDArray[np.int64], learn: NDArray[np.bool_], judge: NDArray[np.bool_]) -> float:
-        means = [group_rates(tenth[learn], y[learn], tenth[judge]) for y in wanted.T]
-        return rate(wanted[judge], np.column_stack(means))
+    def told(tenth: NDArray[np.int64], known: NDArray[np.bool_], asked: NDArray[np.bool_]) -> float:
+        means = [group_rates(tenth[known], y[known], tenth[asked]) for y in wanted.T]
+        return measure(wanted[asked], np.column_stack(means))
 
     best = np.argsort([-told(tenth, learn, choose) for tenth in tenths], kind="stable")[:_NAMED]
     return [(int(j), told(tenths[j], ~judge, judge)) for j in best]
