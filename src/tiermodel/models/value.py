@@ -184,7 +184,9 @@ def _settle(seen: list[_Seen]) -> tuple[int, Weights]:
         return squared_errors(np.concatenate(exact), np.concatenate([f.actual for f in seen]))
 
     at = int(np.argmin([errors(k, (0.0, 1.0, 0.0)).mean() for k in range(len(ROUNDS))]))
-    return at, _weight({w: errors(at, w) for w in _WEIGHTS})
+    found = _weight({w: errors(at, w) for w in _WEIGHTS})
+    a, b, c = ((p + len(seen) * w) / (1 + len(seen)) for p, w in zip(_PRIOR, found, strict=True))
+    return at, (a, b, c)  # the prior weighs as a date does, since customers of one date share its luck
 
 
 def _square(root: Floats) -> Floats:
