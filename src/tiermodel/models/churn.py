@@ -3,12 +3,14 @@
 Four members are blended on the log-odds scale: a logistic regression on all inputs, a compact one on the few that
 always matter, LightGBM, and what MBG/NBD expects. The weights of the blend and the number of trees are chosen on later
 snapshots than those the members were trained on, never on training rows; then the members are trained again on
-everything. The level of the coming window is forecast (`level`), so that the mean risk is right where the log is young,
-grows or has seasons. Classes are never reweighted.
+everything. Windows that are not over yet are learned from as far as they have come (`between`). The level of the coming
+window is forecast (`level`), so that the mean risk is right where the log is young, grows or has seasons. Classes are
+never reweighted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,36 +146,35 @@ def fit_churn(
     ]
     tasks = [(rows["as_of"].iloc[test[0]], train) for train, test in folds]
     *earlier, last = side_by_side(members, [*tasks, (ahead.day, np.arange(len(rows)))])
-    structural = log_odds(x[:, names.index(EXPECTED[0])])
     window = churn_window(project.churn, project.outcome)
+    structural = log_odds(x[:, names.index(EXPECTED[0])])
     missed = [*missed_by_date(Window.of_chance, (*window, span), rows, structural, churned), *ahead.missed]
 
-    def level(odds: Floats, weights: Floats, theirs: Floats, day: pd.Timestamp) -> float:
+    def level(odds: Floats, weights: Floats, day: pd.Timestamp) -> float:
         """Give the intercept at which the mean risk is what MBG/NBD expects, corrected by its misses known at a day."""
-        miss, _ = forecast_miss(missed, day, *window)
-        rate = expit(theirs + miss).mean()
+        rate = expit(odds[:, -1] + forecast_miss(missed, day, *window)).mean()
         return chance_shift(odds @ weights, float(rate))
 
     seen = [_Seen(t, churned[t], [m.odds(x[t], r) for r in ROUNDS]) for m, (_, t) in zip(earlier, folds, strict=True)]
-    later = []
-    for fold in seen:
-        at, weights = _fit_blend([other for other in seen if other is not fold])
-        day = rows["as_of"].iloc[fold.rows[0]]
-        intercept = level(fold.odds[at], weights, structural[fold.rows], day)
-        predicted = _chance(fold.odds[at], weights, intercept)
-        told = rows[list(KEYS)].iloc[fold.rows].assign(actual=fold.churned.astype(float), predicted=predicted)
-        for name, alone in zip(MEMBERS, np.eye(len(MEMBERS)), strict=True):
-            told[name] = _chance(fold.odds[at], alone, level(fold.odds[at], alone, structural[fold.rows], day))
-        later.append(told)
     at, weights = _fit_blend(seen)
-    intercept = 0.0
-    if len(ahead.x):
-        theirs = log_odds(ahead.x[:, names.index(EXPECTED[0])])
-        intercept = level(last.odds(ahead.x, ROUNDS[at]), weights, theirs, ahead.day)
+    intercept = level(last.odds(ahead.x, ROUNDS[at]), weights, ahead.day) if len(ahead.x) else 0.0
     blend = (intercept, *(float(w) for w in weights))
     model = ChurnModel(tuple(names), last.linear, last.compact, last.boosted.first(ROUNDS[at]), blend)
-    empty = pd.DataFrame(columns=[*KEYS, "actual", "predicted", *MEMBERS])
-    return model, pd.concat(later or [empty], ignore_index=True)
+    return model, _out_of_time(rows, seen, level)
+
+
+def _out_of_time(
+    rows: pd.DataFrame, seen: list[_Seen], level: Callable[[Floats, Floats, pd.Timestamp], float]
+) -> pd.DataFrame:
+    """Predict each later date by the blend that the others choose, and by every member alone."""
+    later = [pd.DataFrame(columns=[*KEYS, "actual", "predicted", *MEMBERS])] if not seen else []
+    for fold in seen:
+        at, weights = _fit_blend([other for other in seen if other is not fold])
+        odds, told = fold.odds[at], rows[list(KEYS)].iloc[fold.rows].assign(actual=fold.churned.astype(float))
+        for name, blend in zip(("predicted", *MEMBERS), (weights, *np.eye(len(MEMBERS))), strict=True):
+            told[name] = _chance(odds, blend, level(odds, blend, told["as_of"].iloc[0]))
+        later.append(told)
+    return pd.concat(later, ignore_index=True)
 
 
 def _seasoned(

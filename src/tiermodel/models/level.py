@@ -138,8 +138,8 @@ def missed_by_date(
     return [measure(span, pd.Timestamp(day), since[at], *(c[at] for c in columns)) for day, at in dates.items()]  # type: ignore[arg-type]
 
 
-def forecast_miss(windows: Sequence[Window], day: pd.Timestamp, first: int, last: int) -> tuple[float, float]:
-    """Forecast what will be missed from `first` to `last` days after a day, and give the error to expect.
+def forecast_miss(windows: Sequence[Window], day: pd.Timestamp, first: int, last: int) -> float:
+    """Forecast what will be missed from `first` to `last` days after a day.
 
     What is missed is taken as a Gaussian process in time (kriging; Rasmussen and Williams 2006, chapter 2) of which
     every window that is over by `day` shows an average: a part that comes back every year, one that drifts within
@@ -148,9 +148,8 @@ def forecast_miss(windows: Sequence[Window], day: pd.Timestamp, first: int, last
 
     >>> starts = pd.to_datetime(["2020-01-01", "2020-03-01", "2020-05-01"])
     >>> steady = [Window(start, 0, 30, 30, 300.0, 0.2, 0.0) for start in starts]
-    >>> miss, error = forecast_miss(steady, pd.Timestamp("2020-06-01"), 0, 30)
-    >>> round(miss, 3), round(error, 3)
-    (0.182, 0.218)
+    >>> round(forecast_miss(steady, pd.Timestamp("2020-06-01"), 0, 30), 3)
+    0.182
     """
     seen = [window for window in windows if window.day + pd.Timedelta(days=window.over) <= day]
     start = np.array([(w.day - day).days + w.first for w in seen] + [first], dtype=np.float64)
@@ -163,6 +162,4 @@ def forecast_miss(windows: Sequence[Window], day: pd.Timestamp, first: int, last
     shared = (yearly + drifting).mean(axis=(2, 3)) + alike
     young = np.array([_YOUNG_SD * (w.last - w.first) / max(w.history_days, 1.0) for w in seen])
     noise = np.array([w.variance for w in seen]) + young**2 + _WINDOW_SD**2
-    ahead = shared[-1, :-1]
-    told = np.linalg.solve(shared[:-1, :-1] + np.diag(noise), np.column_stack([[w.missed for w in seen], ahead]))
-    return float(ahead @ told[:, 0]), float(np.sqrt(max(shared[-1, -1] + _WINDOW_SD**2 - ahead @ told[:, 1], 0.0)))
+    return float(shared[-1, :-1] @ np.linalg.solve(shared[:-1, :-1] + np.diag(noise), [w.missed for w in seen]))

@@ -1,14 +1,15 @@
 """Expected value in the outcome window, with an interval.
 
 Purchase amounts are zero-heavy and heavy-tailed: a ridge on square roots, a Tweedie LightGBM and what MBG/NBD with
-Gamma-Gamma expects are blended. The blend and the interval come from later snapshots than the members were trained on;
-the level is forecast (`level`), and it is that of net value: returns count, so a forecast of all customers adds up, and
-intervals reach below zero where customers did.
+Gamma-Gamma expects are blended. Windows that are not over yet are learned from as far as they have come (`between`).
+The blend and the interval come from later snapshots than the members were trained on; the level is forecast (`level`),
+and it is that of net value: returns count, so a forecast of all customers adds up, and intervals reach below zero where
+customers did.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,8 +95,7 @@ def fit_value(
     """Fit on a panel with outcomes, sorted by key, and its inputs, for the date and rows `ahead`.
 
     Also give the blend's out-of-time predictions, at the level forecast from what was over by their date, beside
-    `MEMBERS`. Raises
-    `DataError` where fewer than 50 customer snapshots have a positive outcome.
+    `MEMBERS`. Raises `DataError` where fewer than 50 customer snapshots have a positive outcome.
     """
     chosen = (panel["days_since_last"].notna() & panel["outcome_value"].notna()).to_numpy()
     rows, x = panel[chosen].reset_index(drop=True), inputs[chosen]
@@ -139,30 +139,32 @@ def fit_value(
 
     def total(theirs: Floats, day: pd.Timestamp) -> float:
         """Forecast the value of all customers: what MBG/NBD with Gamma-Gamma expects, corrected by its known misses."""
-        miss, _ = forecast_miss(missed, day, *window)
-        return float(theirs.sum() * np.exp(usual + miss))
+        return float(theirs.sum() * np.exp(usual + forecast_miss(missed, day, *window)))
 
-    predicted, frames = [], []
-    for fold in seen:
-        at, weights = _settle([other for other in seen if other is not fold])
-        whole = total(structural[fold.rows], rows["as_of"].iloc[fold.rows[0]])
-        predicted.append(_mix(_factors(weights, fold.members[at], whole), fold.members[at]))
-        told = rows[list(KEYS)].iloc[fold.rows].assign(actual=fold.actual, predicted=predicted[-1])
-        for name, alone in zip(MEMBERS, _ALONE, strict=True):
-            told[name] = _mix(_factors(alone, fold.members[at], whole), fold.members[at])
-        frames.append(told)
-    empty = pd.DataFrame(columns=[*KEYS, "actual", "predicted", *MEMBERS])
-    later = pd.concat(frames or [empty], ignore_index=True)
     at, weights = _settle(seen)
     coming = ahead.x if len(ahead.x) else x[rows["as_of"].to_numpy() == rows["as_of"].max()]
     members = _members(linear, boosted.predict(coming, ROUNDS[at]), coming, tuple(names))
     factors = _factors(weights, members, total(members[2], ahead.day))
+    later = _out_of_time(rows, seen, total)
     if seen:
-        bands = _bands(np.concatenate(predicted), np.concatenate([fold.actual for fold in seen]))
+        bands = _bands(later["predicted"].to_numpy(), later["actual"].to_numpy())
     else:  # no snapshot is late enough: the interval is that of the training rows, and no figure is given for later
         own = _members(linear, boosted.predict(x, ROUNDS[at]), x, tuple(names))
         bands = _bands(_mix(_factors(weights, own, float(actual.sum())), own), actual)
     return ValueModel(tuple(names), linear, boosted.first(ROUNDS[at]), factors, *bands), later
+
+
+def _out_of_time(rows: pd.DataFrame, seen: list[_Seen], total: Callable[[Floats, pd.Timestamp], float]) -> pd.DataFrame:
+    """Predict each later date by the blend that the others choose, and by every member alone."""
+    later = [pd.DataFrame(columns=[*KEYS, "actual", "predicted", *MEMBERS])] if not seen else []
+    for fold in seen:
+        at, weights = _settle([other for other in seen if other is not fold])
+        members, told = fold.members[at], rows[list(KEYS)].iloc[fold.rows].assign(actual=fold.actual)
+        whole = total(members[2], told["as_of"].iloc[0])
+        for name, blend in zip(("predicted", *MEMBERS), (weights, *_ALONE), strict=True):
+            told[name] = _mix(_factors(blend, members, whole), members)
+        later.append(told)
+    return pd.concat(later, ignore_index=True)
 
 
 @dataclass(frozen=True)
