@@ -62,4 +62,4 @@ class Learned(NamedTuple):
         weight = np.concatenate([np.ones(len(y)), *(np.full(len(w.came), w.share) for w in cut)])
         link = np.concatenate([np.zeros(len(y)), *(window.link for window in cut)])
         came = np.concatenate([y.astype(np.float64), *(window.came for window in cut)])
-        return cls(np.vstack([x, *(window.x for window in cut)]), came, Counted(weight, link))
+        return cls(np.vstack([x, *(window.x for window in cut)]) if cut else x, came, Counted(weight, link))
