@@ -12,15 +12,32 @@ from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 from commands import Run, run_command
-from tiermodel import registry
-from tiermodel.train import train
 from worlds import TrainedWorld, quick_fits, small_project, small_world
+
+# tiermodel.train and MLflow take seconds to import; a test that needs neither starts without them
 
 # a busy machine is no fault of the code; the gate tries the same examples every time, elsewhere new ones are tried
 settings.register_profile("here", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("here")
 
+PROCESSES = 2  # more ask for more memory than a small machine has; `-n` on the command line says otherwise
+LONGEST = (
+    "test_spark", "test_learned", "test_privacy", "test_registry", "test_tune", "test_bad_inputs", "test_report",
+    "test_backtest", "test_sources", "test_upgrade_prospects", "test_churn_definition", "test_models", "test_cli",
+)  # fmt: skip
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share the files of a run out between processes; a file that is run alone needs no other process."""
+    files = {arg.split("::")[0] for arg in config.args}
+    return 0 if len(files) == 1 and Path(*files).suffix == ".py" else PROCESSES
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that take longest, so that no process is left alone with one at the end."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,6 +58,8 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedWorld:
     """Train once on a small world; the tests that share it must not change its files."""
+    from tiermodel.train import train  # noqa: PLC0415
+
     folder = tmp_path_factory.mktemp("world")
     project = small_project(small_world(folder / "transactions.parquet"))
     return TrainedWorld(project, train(project, out=folder / "bundle"), folder / "bundle")
@@ -56,6 +75,8 @@ def quick(trained: TrainedWorld) -> Iterator[None]:  # noqa: ARG001  the shared 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make an empty tracking store to copy: MLflow takes seconds for each new one."""
+    from tiermodel import registry  # noqa: PLC0415
+
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     with registry._store(f"sqlite:///{path}", create=True):
         return path

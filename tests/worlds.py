@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import date
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,9 @@ import pytest
 from numpy.typing import NDArray
 
 from tiermodel.config import Project
-from tiermodel.train import Trained
+
+if TYPE_CHECKING:
+    from tiermodel.train import Trained
 
 __all__ = [
     "ID_MARK",
