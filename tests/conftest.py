@@ -22,7 +22,24 @@ from worlds import TrainedWorld, audited_project, quick_fits, small_project, sma
 settings.register_profile("here", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("here")
 
+PROCESSES = 2  # more ask for more memory than a small machine has; `-n` on the command line says otherwise
+LONGEST = (
+    "test_spark", "test_learned", "test_privacy", "test_registry", "test_tune", "test_bad_inputs", "test_report",
+    "test_backtest", "test_sources", "test_upgrade_prospects", "test_churn_definition", "test_models", "test_cli",
+)  # fmt: skip
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share the files of a run out between processes; a file that is run alone needs no other process."""
+    files = {arg.split("::")[0] for arg in config.args}
+    return 0 if len(files) == 1 and Path(*files).suffix == ".py" else PROCESSES
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that take longest, so that no process is left alone with one at the end."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.fixture(scope="session", autouse=True)
