@@ -90,9 +90,11 @@ def _under_way(
     then = panel[panel["as_of"] == now]
     for day in sorted(panel["as_of"].unique()):
         days = (now - day).days
+        if not _LEAST_SHARE * whole <= days < whole:
+            continue
         here = panel[(panel["as_of"] == day) & panel["days_since_last"].notna()]
         here = here[here["customer_id"].isin(then["customer_id"])].reset_index(drop=True)
-        if _LEAST_SHARE * whole <= days < whole and len(here):
+        if len(here):
             inputs = fit_inputs(here, names, horizons)
             part = replace(inputs, names=(), horizons=Horizons(days, days))
             yield days / whole, here, _grown(here, then), inputs.matrix(here), part.matrix(here)
