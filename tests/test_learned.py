@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from datetime import date, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,9 @@ def learned(learner: str, **more: Any) -> FittedScheme:
     )
 
 
-FITTED = {learner: learned(learner) for learner in STRONG}
+@cache
+def fitted_by(learner: str) -> FittedScheme:
+    return learned(learner)
 
 
 # laws
@@ -64,7 +67,7 @@ FITTED = {learner: learned(learner) for learner in STRONG}
 
 @pytest.mark.parametrize("learner", STRONG)
 def test_one_customer_scores_as_the_batch_whatever_the_order_of_columns(learner: str) -> None:
-    fitted, frame = FITTED[learner], people(300, 5)
+    fitted, frame = fitted_by(learner), people(300, 5)
     level, rule = fitted.assign(frame)
     codes, words = fitted.explain(frame, rule, FEATURES, "en")
     turned = frame[frame.columns[::-1]]
@@ -80,7 +83,7 @@ def test_one_customer_scores_as_the_batch_whatever_the_order_of_columns(learner:
 
 @pytest.mark.parametrize("learner", STRONG)
 def test_levels_are_as_large_as_declared_and_equal_customers_share_one(learner: str) -> None:
-    fitted, (snapshot, _) = FITTED[learner], dated()
+    fitted, (snapshot, _) = fitted_by(learner), dated()
     level, _ = fitted.assign(snapshot)
     np.testing.assert_allclose(np.bincount(level) / len(level), list(SHARES.values()), atol=0.04)
     twice = pd.concat([snapshot, snapshot], ignore_index=True)
@@ -113,9 +116,9 @@ def test_the_band_lies_on_the_score(learner: str) -> None:
 @pytest.mark.parametrize("what", ["outcome_value", "level"])
 def test_nothing_is_learned_from_what_followed_the_snapshot(learner: str, what: str) -> None:
     snapshot, history = dated()
-    scheme = FITTED[learner].scheme
+    scheme = fitted_by(learner).scheme
     other = fit_scheme(scheme, snapshot.assign(outcome_value=1e9), history, 7, SPAN)
-    assert other.to_dict() == FITTED[learner].to_dict()
+    assert other.to_dict() == fitted_by(learner).to_dict()
     if what == "level":  # and the learners do learn from what followed earlier snapshots
         shuffled = history.assign(outcome_value=history["outcome_value"].to_numpy()[::-1])
         assert fit_scheme(scheme, snapshot, shuffled, 7, SPAN).state["model"] != other.state["model"]
@@ -124,7 +127,7 @@ def test_nothing_is_learned_from_what_followed_the_snapshot(learner: str, what: 
 @pytest.mark.parametrize("learner", STRONG)
 def test_who_is_worth_more_stands_higher(learner: str) -> None:
     frame = people(2000, 8)
-    level, _ = FITTED[learner].assign(frame)
+    level, _ = fitted_by(learner).assign(frame)
     means = [frame["outcome_value"][level == k].mean() for k in range(3)]
     assert means == sorted(means)
     assert means[2] > 3 * means[0]
@@ -148,7 +151,7 @@ def test_a_trial_sees_no_outcome_that_ends_after_its_date() -> None:
     snapshot, history = dated()
     last = history["as_of"] == DATES[2]
     later = history.assign(outcome_value=np.where(last, history["outcome_value"] * 3 + 1, history["outcome_value"]))
-    scheme = FITTED["neural_network"].scheme
+    scheme = fitted_by("neural_network").scheme
     trials = [fit_scheme(scheme, snapshot, h, 7, SPAN).state["trials"] for h in (history, later)]
     assert trials[0][0] == trials[1][0]
     assert trials[0][1] != trials[1][1]
@@ -179,7 +182,7 @@ def test_figures_of_a_trial_are_those_counted_by_hand() -> None:
 
 @pytest.mark.parametrize("learner", STRONG)
 def test_reasons_are_true_and_name_what_moved_the_score_most(learner: str) -> None:
-    fitted, frame = FITTED[learner], people(120, 4)
+    fitted, frame = fitted_by(learner), people(120, 4)
     _, rule = fitted.assign(frame)
     codes, words = fitted.explain(frame, rule, FEATURES, "en")
     names = fitted.state["names"]
@@ -198,7 +201,7 @@ def test_reasons_are_true_and_name_what_moved_the_score_most(learner: str) -> No
 
 
 def test_pulls_of_the_network_add_up_to_the_score() -> None:
-    state = FITTED["neural_network"].state
+    state = fitted_by("neural_network").state
     x = matrix(people(200, 6), state["names"])
     middle = np.array([state["model"]["middle"]])
     typical = np.sign(middle) * np.expm1(np.abs(middle))
@@ -209,7 +212,7 @@ def test_pulls_of_the_network_add_up_to_the_score() -> None:
 
 
 def test_pulls_of_the_trees_add_up_to_the_log_odds() -> None:
-    state = FITTED["ordinal_boosting"].state
+    state = fitted_by("ordinal_boosting").state
     x = matrix(people(50, 6), state["names"])
     odds = sum(
         ordinal._parsed(tuple(state["names"]), text).booster.predict(x, raw_score=True)
@@ -226,7 +229,7 @@ def test_probabilities_of_cuts_never_cross() -> None:
 
 @pytest.mark.parametrize("learner", STRONG)
 def test_the_rules_say_that_they_imitate_and_how_well(learner: str) -> None:
-    fitted, (snapshot, _) = FITTED[learner], dated()
+    fitted, (snapshot, _) = fitted_by(learner), dated()
     lines = fitted.rules(FEATURES, "en")
     told, level = fitted.readable.assign(snapshot)[0], fitted.assign(snapshot)[0]
     assert "these rules only imitate it" in lines[0]
@@ -238,7 +241,7 @@ def test_the_rules_say_that_they_imitate_and_how_well(learner: str) -> None:
 
 
 def test_agreement_counts_every_customer_once() -> None:
-    fitted, (snapshot, _) = FITTED["neural_network"], dated()
+    fitted, (snapshot, _) = fitted_by("neural_network"), dated()
     composite = composite_like(fitted, snapshot, WINDOWS)
     assert composite is not None
     rules = fit_scheme(composite, snapshot, snapshot, 7)
