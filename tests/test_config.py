@@ -260,9 +260,11 @@ def test_a_flood_of_problems_is_cut(file: Path) -> None:
     ids=["laughs", "deep", "many", "long number", "base sixty"],
 )
 def test_a_bomb_is_refused_at_once(file: Path, content: str) -> None:
-    start = time.process_time()
+    start = time.thread_time()
     message = refusal(file, content)
-    assert time.process_time() - start < 1
+    refused = time.thread_time()
+    assert sum(1 for _ in range(2_000_000)) == 2_000_000  # about 0.1 s where nothing else runs, more on a busy machine
+    assert refused - start < 10 * (time.thread_time() - refused)
     assert len(message) < 400
 
 
