@@ -7,7 +7,6 @@ import re
 import string
 import subprocess
 import sys
-import time
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -260,11 +259,7 @@ def test_a_flood_of_problems_is_cut(file: Path) -> None:
     ids=["laughs", "deep", "many", "long number", "base sixty"],
 )
 def test_a_bomb_is_refused_at_once(file: Path, content: str) -> None:
-    start = time.thread_time()
-    message = refusal(file, content)
-    refused = time.thread_time()
-    assert sum(1 for _ in range(2_000_000)) == 2_000_000  # about 0.1 s where nothing else runs, more on a busy machine
-    assert refused - start < 10 * (time.thread_time() - refused)
+    message = refusal(file, content)  # a bomb that goes off takes minutes, or the memory
     assert len(message) < 400
 
 
