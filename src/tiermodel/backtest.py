@@ -26,6 +26,7 @@ from tiermodel.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.engines.chosen import open_history
 from tiermodel.errors import DataError
+from tiermodel.features.drawn import draw_rows
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
 from tiermodel.features.panel import KEYS, Tally, build_panel
 from tiermodel.learning_curve import learning_curve
@@ -129,7 +130,9 @@ def backtest(
     needed |= {day + span for day in dates} | {day - every for day in dates} | {day - 2 * every for day in dates}
     say(f"building {len(needed)} snapshots")
     tally = Tally()
-    panel = build_panel(project, sorted(needed), with_outcome=True, history=history, tally=tally)
+    panel = build_panel(
+        project, sorted(needed), with_outcome=True, drawn_before=min(dates), history=history, tally=tally
+    )
     results: dict[str, Any] = {
         "project": project.name,
         "horizon_days": project.outcome.horizon_days,
@@ -152,12 +155,13 @@ def backtest(
     for day in dates:
         say(f"{day}: training")
         with threadpool_limits(limits=1):  # as in training
-            bundle, frame = _one_date(project, panel, day, history, results, say)
+            known = draw_rows(panel, pd.Timestamp(day), project.panel.customers, project.seed)
+            bundle, frame = _one_date(project, known, day, history, results, say)
         frames.append(frame)
     say(f"{dates[-1]}: learning from less history")
     with threadpool_limits(limits=1):
         trained_on = training_dates(project, dates[-1], history.first_day)
-        curve = learning_curve(project, panel, dates[-1], trained_on, bundle, results["notes"])
+        curve = learning_curve(project, known, dates[-1], trained_on, bundle, results["notes"])
         results["learning_curve"] += curve
     frames.append(_lifetime(project, history, results, say))
     results["comparisons"] = with_all_dates(results["comparisons"])

@@ -39,7 +39,7 @@ def clv_predictions(project: Project, history: History, say: Say) -> tuple[date,
         ) from None
     say(f"{day}: training for lifetime value")
     dates = sorted(panel_dates(project, day, history.first_day))
-    panel = build_panel(project, dates, with_outcome=True, known_until=day, history=history)
+    panel = build_panel(project, dates, with_outcome=True, known_until=day, drawn_before=day, history=history)
     with threadpool_limits(limits=1):  # as in training
         bundle, _ = fit_bundle(project, panel, day, trained_on, history.columns)
         bought = panel["days_since_last"].notna()

@@ -136,10 +136,14 @@ class Outcome(Section):
 
 
 class Panel(Section):
-    """Set how many snapshots to stack and how far apart, in days."""
+    """Set how many snapshots to stack, how far apart in days, and how many buyers to learn from at most.
+
+    Where there are more `customers`, so many of them are drawn by lot; tiers, segments and scores are those of all.
+    """
 
     every_days: Annotated[int, Field(strict=True, ge=1, le=366)] = 30
     snapshots: Annotated[int, Field(strict=True, ge=1, le=120)] = 12
+    customers: Annotated[int, Field(strict=True, ge=1000)] = 50_000
 
 
 class Churn(Section):

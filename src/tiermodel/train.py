@@ -22,6 +22,7 @@ from tiermodel.config import Project, project_digest
 from tiermodel.engines.chosen import open_history
 from tiermodel.errors import DataError
 from tiermodel.features.catalogue import expand
+from tiermodel.features.drawn import draw_rows
 from tiermodel.features.known import columns_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, churn_question, outcome_span
 from tiermodel.features.panel import KEYS, Tally, build_panel, one_date, snapshot_dates
@@ -121,7 +122,9 @@ def train(
     tally = Tally()
     trained_on = training_dates(project, now, history.first_day)
     dates = sorted(panel_dates(project, now, history.first_day))
-    panel = build_panel(project, dates, with_outcome=True, known_until=now, history=history, tally=tally)
+    panel = build_panel(
+        project, dates, with_outcome=True, known_until=now, drawn_before=now, history=history, tally=tally
+    )
     bundle, later = fit_bundle(project, panel, now, trained_on, history.columns, say)
     if champion is not None:
         bundle = _named_as(champion, bundle, panel[panel["as_of"] == pd.Timestamp(now)])
@@ -141,10 +144,11 @@ def fit_bundle(
     """Fit scheme, models and references on a panel sorted by key, using only what is known at `as_of`.
 
     Rows dated after `as_of` are left aside, and so are outcomes that end after it. Models learn from the dates in
-    `trained_on`; other dates tell where customers ended up.
+    `trained_on`, and from `panel.customers` buyers at most; other dates tell where customers ended up.
     """
     now, span = pd.Timestamp(as_of), outcome_span(project)
-    panel, known = _as_known(panel, now, span)
+    drawn = draw_rows(panel, now, project.panel.customers, project.seed)
+    panel, known = _as_known(drawn, now, span)
     learned = known & panel["as_of"].isin([pd.Timestamp(day) for day in trained_on]).to_numpy()
     snapshot, history = panel[panel["as_of"] == now], panel[learned]
     with threadpool_limits(limits=1):  # sums that threads share out differ in the last bits, and small ones wait
@@ -296,6 +300,7 @@ def _facts(
         "churn_means": churn_question(project),
         "customers_at_risk": int(at_risk(project.churn, project.outcome, snapshot).sum()),
         "training_rows": len(history),
+        "training_customers": history["customer_id"].nunique(),
         "project_digest": project_digest(project),
         "panel_digest": _panel_digest(history, snapshot),
         "seed": project.seed,

@@ -95,7 +95,15 @@ def tune(
         dates = training_dates(project, now, history.first_day)
         say(f"building {len(dates)} snapshots up to {dates[-1]}")
         tally = Tally()
-        panel = build_panel(project, dates, with_outcome=True, known_until=now, history=history, tally=tally)
+        panel = build_panel(
+            project,
+            dates,
+            with_outcome=True,
+            known_until=now,
+            drawn_before=max(dates),
+            history=history,
+            tally=tally,
+        )
         x = panel_matrix(panel, input_names(load_scheme(project), panel), Horizons.of(project))
         began = time.monotonic()
         with threadpool_limits(limits=1), open_storage(optuna, file) as storage:  # one thread: as in training

@@ -21,6 +21,7 @@ from tiermodel.engines.chosen import open_history, stream
 from tiermodel.engines.duckdb import rows_from, sorted_again
 from tiermodel.errors import DataError, EmptyInputError, ProjectError
 from tiermodel.features.catalogue import AUDITED, expand, left_out
+from tiermodel.features.drawn import draw_batches
 from tiermodel.features.known import Feature, known_from, needs_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_columns, outcome_requests, outcome_span
 from tiermodel.features.stream import UNSORTED, Chunk, Latest, Plan, walk, whole_customers
@@ -255,19 +256,24 @@ def build_panel(
     *,
     with_outcome: bool = False,
     known_until: date | None = None,
+    drawn_before: date | None = None,
     history: History | None = None,
     tally: Tally | None = None,
 ) -> pd.DataFrame:
     """Give one row per customer and date, sorted by both: the keys, every feature, and the outcome if asked.
 
-    A customer is in a snapshot from the first row before the date on. `as_of` is a datetime, all else float64. Outcomes
+    A customer is in a snapshot from the first row before the date on; before `drawn_before`, one of the dates, only
+    those are that are drawn to be learned from (`panel.customers`). `as_of` is a datetime, all else float64. Outcomes
     not fully observed by the end of the data, or by `known_until`, are NaN. Raises `DataError` where no customer has a
     row before any date.
     """
     rows = open_history(project) if history is None else history
     data_end = min(rows.last_day + timedelta(1), known_until or date.max)
     snapshots = Snapshots(project, rows.columns, tuple(dates), with_outcome, data_end)
-    table = pa.Table.from_batches(snapshot_batches(rows, snapshots, tally), schema=snapshots.schema)
+    batches: Iterable[pa.RecordBatch] = snapshot_batches(rows, snapshots, tally)
+    if drawn_before is not None:
+        batches = draw_batches(batches, drawn_before, project.panel.customers, project.seed)
+    table = pa.Table.from_batches(batches, schema=snapshots.schema)
     if table.num_rows == 0:
         raise DataError(
             f"TM2071 no customer has a row before {max(dates)}: the data runs from {rows.first_day} to "

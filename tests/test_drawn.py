@@ -1,0 +1,149 @@
+"""Customers to learn from are drawn by lot: the same as they stream by, whatever comes later; tiers are of everyone."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiermodel.backtest import backtest
+from tiermodel.bundle import Bundle
+from tiermodel.config import Project
+from tiermodel.engines.chosen import open_history
+from tiermodel.features.drawn import draw_batches, draw_rows
+from tiermodel.features.panel import build_panel
+from tiermodel.train import fit_bundle, panel_dates, training_dates
+from worlds import LAST_DAY, TrainedWorld
+
+DAYS = [date(2024, month, 1) for month in (1, 2, 3, 4)]
+SEED = 7
+
+
+def stacked(customers: int, buyers_share: float, days: list[date] = DAYS) -> pd.DataFrame:
+    """Stack snapshots: everyone comes on one of the days, and has bought by then or never will."""
+    draw = np.random.default_rng(customers)
+    first, buys = draw.integers(0, len(days), customers), draw.random(customers) < buyers_share
+    rows = [(f"c{c:05d}", day, 1.0 if buys[c] else np.nan) for c in range(customers) for day in days[first[c] :]]
+    frame = pd.DataFrame(rows, columns=["customer_id", "as_of", "days_since_last"])
+    return frame.assign(as_of=pd.to_datetime(frame["as_of"]).astype("datetime64[ms]"))
+
+
+def streamed(panel: pd.DataFrame, now: date, most: int, rows: int) -> pd.DataFrame:
+    """Draw from the panel as it streams by, so many rows at a time."""
+    schema = pa.schema([("customer_id", pa.string()), ("as_of", pa.date32()), ("days_since_last", pa.float64())])
+    table = pa.Table.from_pandas(panel, schema=schema, preserve_index=False)
+    kept = draw_batches(table.to_batches(max_chunksize=rows), now, most, SEED)
+    return pa.Table.from_batches(kept, schema=schema).to_pandas(date_as_object=False)
+
+
+def among(panel: pd.DataFrame, now: date) -> pd.DataFrame:
+    return panel[panel["as_of"] == pd.Timestamp(now)]
+
+
+@given(st.integers(1, 400), st.sampled_from([0.0, 0.05, 0.6, 1.0]), st.integers(1, 60), st.integers(1, 300))
+def test_a_stream_is_drawn_from_as_a_panel_is(customers: int, share: float, most: int, rows: int) -> None:
+    panel = stacked(customers, share)
+    for at in (1, 2):
+        found = streamed(panel, DAYS[at], most, rows)
+        pd.testing.assert_frame_equal(
+            found, draw_rows(panel, pd.Timestamp(DAYS[at]), most, SEED).reset_index(drop=True)
+        )
+        later = (draw_rows(frame, pd.Timestamp(DAYS[3]), most, SEED) for frame in (panel, found))
+        whole, again = (frame.reset_index(drop=True) for frame in later)
+        pd.testing.assert_frame_equal(again, whole)
+
+
+def test_as_many_buyers_as_asked_are_drawn_and_others_at_their_rate() -> None:
+    panel = stacked(20_000, 0.5)
+    now, drawn = pd.Timestamp(DAYS[2]), draw_rows(panel, pd.Timestamp(DAYS[2]), 1_000, SEED)
+    pd.testing.assert_frame_equal(drawn[drawn["as_of"] >= now], panel[panel["as_of"] >= now])
+    there = among(panel, DAYS[2])
+    told = there[there["customer_id"].isin(drawn.loc[drawn["as_of"] < now, "customer_id"])]
+    seen_before = there["customer_id"].isin(panel.loc[panel["as_of"] < now, "customer_id"])
+    rate = 1_000 / there["days_since_last"].notna().sum()
+    # two in three came before that day, and about as many of those drawn
+    assert told["days_since_last"].notna().sum() == pytest.approx(1_000 * seen_before.mean(), rel=0.1)
+    assert told["days_since_last"].isna().sum() == pytest.approx(
+        (there["days_since_last"].isna() & seen_before).sum() * rate, rel=0.1
+    )
+    few_buyers = draw_rows(stacked(20_000, 0.01), now, 1_000, SEED)
+    assert few_buyers.loc[few_buyers["as_of"] < now, "customer_id"].nunique() <= 4 * 1_000
+
+
+def test_another_seed_draws_others_and_other_customers_change_no_lot() -> None:
+    panel, now = stacked(3_000, 1.0), pd.Timestamp(DAYS[3])
+    drawn, other = (
+        set(draw_rows(panel, now, 500, seed).loc[lambda f: f["as_of"] < now, "customer_id"]) for seed in (1, 2)
+    )
+    assert 0 < len(drawn & other) < 0.5 * len(drawn)
+    fewer = panel[panel["customer_id"] < "c01500"]
+    kept = set(draw_rows(fewer, now, 500, 1).loc[lambda f: f["as_of"] < now, "customer_id"])
+    assert {one for one in drawn if one < "c01500"} <= kept
+
+
+def of_few(project: Project, customers: int = 150) -> Project:
+    return project.model_copy(update={"panel": project.panel.model_copy(update={"customers": customers})})
+
+
+@pytest.fixture(scope="module")
+def few(trained: TrainedWorld) -> tuple[Bundle, pd.DataFrame]:
+    """Learn from 150 of the customers, out of a panel of all of them."""
+    project, history = of_few(trained.project), open_history(trained.project)
+    dates = sorted(panel_dates(project, LAST_DAY, history.first_day))
+    panel = build_panel(project, dates, with_outcome=True, known_until=LAST_DAY, history=history)
+    bundle, _ = fit_bundle(
+        project, panel, LAST_DAY, training_dates(project, LAST_DAY, history.first_day), history.columns
+    )
+    return bundle, panel
+
+
+def test_models_learn_from_those_drawn_and_tiers_are_of_everyone(
+    trained: TrainedWorld, few: tuple[Bundle, pd.DataFrame]
+) -> None:
+    bundle, panel = few
+    assert bundle.facts["training_customers"] <= 150 < bundle.facts["customers"] == len(among(panel, LAST_DAY))
+    whole, _ = fit_bundle(
+        trained.project,
+        panel,
+        LAST_DAY,
+        [date.fromisoformat(bundle.facts["last_snapshot"])],
+        open_history(trained.project).columns,
+    )
+    assert bundle.scheme.state == whole.scheme.state
+    assert bundle.segments == whole.segments
+    assert bundle.churn != whole.churn
+
+
+def test_a_panel_of_those_drawn_teaches_the_same(trained: TrainedWorld, few: tuple[Bundle, pd.DataFrame]) -> None:
+    bundle, panel = few
+    project, history = of_few(trained.project), open_history(trained.project)
+    dates = sorted(panel_dates(project, LAST_DAY, history.first_day))
+    less = build_panel(project, dates, with_outcome=True, known_until=LAST_DAY, drawn_before=LAST_DAY, history=history)
+    assert len(less) < len(panel)
+    again, _ = fit_bundle(
+        project, less, LAST_DAY, training_dates(project, LAST_DAY, history.first_day), history.columns
+    )
+    assert again == bundle
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_backtest_learns_from_those_drawn_and_judges_on_everyone(trained: TrainedWorld) -> None:
+    plain = trained.project.model_copy(
+        update={
+            "backtest": trained.project.backtest.model_copy(update={"dates": (date(2023, 9, 1), date(2023, 10, 1))})
+        }
+    )
+    of_all, of_those = backtest(plain), backtest(of_few(plain))
+    keys = ["customer_id", "as_of", "churned", "value"]
+    pd.testing.assert_frame_equal(of_those.predictions[keys], of_all.predictions[keys])
+    for day in ("2023-09-01", "2023-10-01"):
+        rates = [
+            next(row["mean_risk"] for row in done.results["churn"] if row["model"] == "rate" and row["as_of"] == day)
+            for done in (of_all, of_those)
+        ]
+        assert rates[0] != rates[1]  # baselines learn from the same customers as the model
