@@ -89,14 +89,14 @@ class ParetoNBD:
 
 
 class _Silence(NamedTuple):
-    """Hold P(silent and still there at the end), P(silent), and the derivatives of the second by r, α, s, β."""
+    """Hold P(silent and still there at the end), P(silent), and where asked the second's derivatives by r, α, s, β."""
 
     alive: Array
     total: Array
     gradient: Array
 
 
-def _silence(model: ParetoNBD, x: Array, start: Array, end: Array) -> _Silence:
+def _silence(model: ParetoNBD, x: Array, start: Array, end: Array, *, slopes: bool = False) -> _Silence:
     """Give P(no purchase from `start` to `end`) of customers with `x` purchases who were there at `start`.
 
     With S(y) = ((α + start) / (α + y))^(r + x) ((β + start) / (β + y))^s, the chance to be there and silent at y, it is
@@ -104,13 +104,13 @@ def _silence(model: ParetoNBD, x: Array, start: Array, end: Array) -> _Silence:
     cancellation, and one form for α above and below β.
     """
     parts = [
-        _silence_block(model, x[i : i + _BLOCK], start[i : i + _BLOCK], end[i : i + _BLOCK])
+        _silence_block(model, x[i : i + _BLOCK], start[i : i + _BLOCK], end[i : i + _BLOCK], slopes)
         for i in range(0, len(x), _BLOCK)
     ]
     return _Silence(*(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
 
 
-def _silence_block(model: ParetoNBD, x: Array, start: Array, end: Array) -> _Silence:
+def _silence_block(model: ParetoNBD, x: Array, start: Array, end: Array, slopes: bool) -> _Silence:
     """Integrate by Gauss-Legendre in q = ((m + start) / (m + y))^κ, m = min(α, β).
 
     κ is a sixth of the integrand's first rate of decay in log(m + y), so that in q the integrand is nearly a power: 20
@@ -126,14 +126,16 @@ def _silence_block(model: ParetoNBD, x: Array, start: Array, end: Array) -> _Sil
     q = 1 - _NODES[:, None] * width  # shape (nodes, customers), as all that follows
     waited = (least + start) * np.expm1(-np.log(q) / kappa)
     log_alpha, log_beta = np.log1p(waited / from_alpha), np.log1p(waited / from_beta)
-    to_alpha, to_beta = 1 / (from_alpha + waited), 1 / (from_beta + waited)
+    to_beta = 1 / (from_beta + waited)
     leaves = np.exp(-buys * log_alpha - s * log_beta) * to_beta * (least + start + waited) / q
     leaves *= _WEIGHTS[:, None] * (s * width / kappa)
 
     whole = end - start
     alive = np.exp(-buys * np.log1p(whole / from_alpha) - s * np.log1p(whole / from_beta))
     left = leaves.sum(axis=0)
-    by_alpha = (leaves * (1 / from_alpha - to_alpha)).sum(axis=0) + alive * (1 / from_alpha - 1 / (alpha + end))
+    if not slopes:
+        return _Silence(alive, alive + left, np.empty((0, len(x))))
+    by_alpha = (leaves * (1 / from_alpha - 1 / (from_alpha + waited))).sum(axis=0) + alive * (1 / from_alpha - 1 / (alpha + end))
     by_beta = (leaves * (1 / from_beta - to_beta)).sum(axis=0) + alive * (1 / from_beta - 1 / (beta + end))
     gradient = np.stack([
         -(leaves * log_alpha).sum(axis=0) - alive * np.log1p(whole / from_alpha),
@@ -152,7 +154,7 @@ def _loss(theta: Array, cells: Cells) -> tuple[float, Array]:
     r, alpha, s, beta = (float(value) for value in np.exp(theta))
     levels, level, recency, age, share = cells[:5]
     x = levels[level]
-    silent = _silence(ParetoNBD(r, alpha, s, beta), x, recency, age)
+    silent = _silence(ParetoNBD(r, alpha, s, beta), x, recency, age, slopes=True)
     log_alpha, log_beta = np.log(alpha + recency), np.log(beta + recency)
     level_share = np.bincount(level, weights=share)
     by_cell = np.log(silent.total) - (r + x) * log_alpha - s * log_beta
