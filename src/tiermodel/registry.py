@@ -24,10 +24,11 @@ import pandas as pd
 import pyarrow as pa
 from sqlalchemy.exc import SQLAlchemyError
 
+from tiermodel.baselines import OURS
 from tiermodel.bundle import Bundle, load_bundle
 from tiermodel.config import Project
 from tiermodel.errors import GateError, ModelError, TrackingError
-from tiermodel.evaluation import EVALUATION, OURS, Judged, draw_evaluation, evaluation_table, judged
+from tiermodel.evaluation import EVALUATION, Judged, draw_evaluation, evaluation_table, judged
 from tiermodel.gate import judge, judge_segments
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.predict import score_schema
