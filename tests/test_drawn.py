@@ -94,7 +94,7 @@ def of_few(project: Project, customers: int = 150) -> Project:
 def few(trained: TrainedWorld) -> tuple[Bundle, pd.DataFrame]:
     """Learn from 150 of the customers, out of a panel of all of them."""
     project, history = of_few(trained.project), open_history(trained.project)
-    dates = sorted(panel_dates(project, LAST_DAY, history.first_day))
+    dates = sorted(panel_dates(project, LAST_DAY, training_dates(project, LAST_DAY, history.first_day)))
     panel = build_panel(project, dates, with_outcome=True, known_until=LAST_DAY, history=history)
     bundle, _ = fit_bundle(
         project, panel, LAST_DAY, training_dates(project, LAST_DAY, history.first_day), history.columns
@@ -122,7 +122,7 @@ def test_models_learn_from_those_drawn_and_tiers_are_of_everyone(
 def test_a_panel_of_those_drawn_teaches_the_same(trained: TrainedWorld, few: tuple[Bundle, pd.DataFrame]) -> None:
     bundle, panel = few
     project, history = of_few(trained.project), open_history(trained.project)
-    dates = sorted(panel_dates(project, LAST_DAY, history.first_day))
+    dates = sorted(panel_dates(project, LAST_DAY, training_dates(project, LAST_DAY, history.first_day)))
     less = build_panel(project, dates, with_outcome=True, known_until=LAST_DAY, drawn_before=LAST_DAY, history=history)
     assert len(less) < len(panel)
     again, _ = fit_bundle(

@@ -34,7 +34,7 @@ from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.lessons import matrix
 from tiermodel.tiers.scheme import input_names, load_preset, load_scheme, parse_scheme
 from tiermodel.tiers.scored import LEARNERS
-from tiermodel.train import panel_dates, train
+from tiermodel.train import panel_dates, train, training_dates
 from tiermodel.tune import tune
 from worlds import small_project, small_world
 
@@ -357,7 +357,8 @@ def test_models_baselines_other_schemes_and_tuning_read_the_same_inputs(
     day = date(2023, 10, 1)
     project, notes = labelled(world, tmp_path, labels), list[str]()
     bundle = train(project, day).bundle
-    dates = sorted({*panel_dates(project, day, date(2022, 1, 1)), *(day - timedelta(60 * k) for k in range(3))})
+    learned = training_dates(project, day, date(2022, 1, 1))
+    dates = sorted({*panel_dates(project, day, learned), *(day - timedelta(60 * k) for k in range(3))})
     panel = build_panel(project, dates, with_outcome=True)
     assert "attribute_given" in panel
     assert input_names(load_scheme(project), panel) == bundle.inputs.names

@@ -110,7 +110,8 @@ def tier(project: Project, truth: Truth) -> tuple[TierModel, pd.DataFrame]:
 def panel(trained: TrainedWorld) -> pd.DataFrame:
     """Every snapshot that training the small world as of 2023-11-01 needs, and later ones."""
     rows = open_history(trained.project)
-    days = panel_dates(trained.project, AS_OF, rows.first_day) | {AS_OF + timedelta(30), AS_OF + timedelta(60)}
+    learned = training_dates(trained.project, AS_OF, rows.first_day)
+    days = panel_dates(trained.project, AS_OF, learned) | {AS_OF + timedelta(30), AS_OF + timedelta(60)}
     return build_panel(trained.project, sorted(days), with_outcome=True, history=rows)
 
 

@@ -30,7 +30,7 @@ from tiermodel.models.linear import fit_logistic, fit_ridge
 from tiermodel.models.signs import BUYING, constraints
 from tiermodel.train import train
 from tiermodel.tune import Tuned, tune
-from tiermodel.tune_study import Found
+from tiermodel.tune_study import Found, study_file
 from worlds import ID_MARK, small_project, small_world
 
 import mlflow  # isort: skip
@@ -158,6 +158,33 @@ def test_without_optuna_the_line_that_installs_it_is_shown(
     done = cli("tune", "shop.yaml")
     assert (done.code, done.out) == (2, "")
     assert "pip install 'tiermodel[tune]'" in done.err
+
+
+def test_who_is_refused_does_not_wait_for_mlflow(project: Project, tmp_path: Path) -> None:
+    settings = project.model_dump(mode="json", exclude={"folder"}, exclude_none=True)
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    code = (
+        "import sys; from tiermodel.cli import main; sys.modules['optuna'] = None\n"
+        "try: main()\nfinally: print('mlflow' in sys.modules, 'tiermodel.tune' in sys.modules)"
+    )
+    words = [sys.executable, "-c", code, "tune", "shop.yaml"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)  # noqa: S603
+    assert (done.returncode, done.stdout) == (2, "False True\n"), done.stderr
+
+
+def test_trials_are_kept_beside_a_sqlite_store_or_in_the_current_folder(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for uri, folder in (
+        ("sqlite:///mlflow.db", tmp_path),
+        ("sqlite:///runs/mlflow.db", tmp_path / "runs"),
+        ("sqlite:////srv/mlflow.db", Path("/srv")),
+        ("http://localhost:5000", tmp_path),
+    ):
+        tracked = project.model_copy(update={"tracking": project.tracking.model_copy(update={"uri": uri})})
+        assert study_file(tracked, None) == folder / "tune.db"
+        assert study_file(tracked, "my.db") == tmp_path / "my.db"
 
 
 # trials

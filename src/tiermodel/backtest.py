@@ -6,7 +6,7 @@ paired bootstrap intervals over customers. Nothing is chosen on the test dates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -21,14 +21,14 @@ from threadpoolctl import threadpool_limits
 from tiermodel.backtest_chances import Judged, judge_prospects, judge_upgrade
 from tiermodel.backtest_clv import clv_predictions
 from tiermodel.backtest_tiers import TiersAhead, draws_for, tier_results, with_all_dates
-from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES, Test
+from tiermodel.baselines import CHURN_BASELINES, OURS, VALUE_BASELINES, Test
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.engines.chosen import open_history
 from tiermodel.errors import DataError
 from tiermodel.features.drawn import draw_rows
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
-from tiermodel.features.panel import KEYS, Tally, build_panel
+from tiermodel.features.panel import KEYS, Tally, build_panel, rows_at
 from tiermodel.learning_curve import learning_curve
 from tiermodel.models.churn import at_risk
 from tiermodel.models.metrics import (
@@ -53,7 +53,6 @@ from tiermodel.train import Say, fit_bundle, panel_dates, training_dates
 __all__ = ["Backtest", "backtest", "test_dates"]
 
 Floats = NDArray[np.float64]
-_OURS = "tiermodel"
 _DRAWN_ROWS = 10_000_000
 _OF_VALUE = {"gini": gini, "mae": mae}
 _COMPARED: Mapping[str, Mapping[str, Callable[[Floats, Floats], float]]] = {
@@ -123,45 +122,23 @@ def backtest(
     say("reading transactions")
     history = open_history(project) if history is None else history
     dates = test_dates(project, history)
-    every, span = timedelta(project.panel.every_days), timedelta(outcome_span(project))
-    needed = set().union(*(panel_dates(project, day, history.first_day) for day in dates))
-    stayed = {day + timedelta(upgrade_span(project)) for day in dates}
-    needed |= {day for day in stayed if day <= history.last_day + timedelta(1)}
-    needed |= {day + span for day in dates} | {day - every for day in dates} | {day - 2 * every for day in dates}
+    trained_on = {day: training_dates(project, day, history.first_day) for day in dates}
+    needed = _needed(project, history, trained_on)
     say(f"building {len(needed)} snapshots")
     tally = Tally()
     panel = build_panel(
         project, sorted(needed), with_outcome=True, drawn_before=min(dates), history=history, tally=tally
     )
-    results: dict[str, Any] = {
-        "project": project.name,
-        "horizon_days": project.outcome.horizon_days,
-        "gap_days": project.outcome.gap_days,
-        "value_measure": project.value.measure,
-        "dates": [str(day) for day in dates],
-        "churn": [],
-        "value": [],
-        "clv": [],
-        "concentration": [],
-        "slices": [],
-        "learning_curve": [],
-        "tiers": [],
-        "upgrade": [],
-        "prospects": [],
-        "comparisons": [],
-        "notes": [],
-    }
+    results = _no_results(project, dates)
     frames = []
-    for day in dates:
-        say(f"{day}: training")
-        with threadpool_limits(limits=1):  # as in training
+    with threadpool_limits(limits=1):  # as in training
+        for day in dates:
+            say(f"{day}: training")
             known = draw_rows(panel, pd.Timestamp(day), project.panel.customers, project.seed)
-            bundle, frame = _one_date(project, known, day, history, results, say)
-        frames.append(frame)
-    say(f"{dates[-1]}: learning from less history")
-    with threadpool_limits(limits=1):
-        trained_on = training_dates(project, dates[-1], history.first_day)
-        curve = learning_curve(project, known, dates[-1], trained_on, bundle, results["notes"])
+            bundle, frame = _one_date(project, known, day, trained_on[day], history.columns, results, say)
+            frames.append(frame)
+        say(f"{dates[-1]}: learning from less history")
+        curve = learning_curve(project, known, dates[-1], trained_on[dates[-1]], bundle, results["notes"])
         results["learning_curve"] += curve
     frames.append(_lifetime(project, history, results, say))
     results["comparisons"] = with_all_dates(results["comparisons"])
@@ -173,66 +150,108 @@ def backtest(
     return done
 
 
+def _needed(project: Project, history: History, trained_on: Mapping[date, Sequence[date]]) -> set[date]:
+    """List the dates of the panel: those of training, of what came, and the two before that tell who moved."""
+    end, every = history.last_day + timedelta(1), timedelta(project.panel.every_days)
+    span, stayed = timedelta(outcome_span(project)), timedelta(upgrade_span(project))
+    needed = set[date]()
+    for day, learned in trained_on.items():
+        needed |= panel_dates(project, day, learned) | {day + span, day - every, day - 2 * every}
+        needed |= {day + stayed} if day + stayed <= end else set()
+    return needed
+
+
+def _no_results(project: Project, dates: Sequence[date]) -> dict[str, Any]:
+    """Begin the results: what was asked, and a list for every kind of figure."""
+    kinds = (
+        "churn", "value", "clv", "concentration", "slices", "learning_curve", "tiers", "upgrade", "prospects",
+        "comparisons", "notes",
+    )  # fmt: skip
+    return {
+        "project": project.name,
+        "horizon_days": project.outcome.horizon_days,
+        "gap_days": project.outcome.gap_days,
+        "value_measure": project.value.measure,
+        "dates": [str(day) for day in dates],
+        **{kind: [] for kind in kinds},
+    }
+
+
 def _one_date(
-    project: Project, panel: pd.DataFrame, day: date, history: History, results: dict[str, Any], say: Say
-) -> tuple[Bundle, pd.DataFrame]:
+    project: Project, panel: pd.DataFrame, day: date, trained_on: Sequence[date], columns: Iterable[str],
+    results: dict[str, Any], say: Say,
+) -> tuple[Bundle, pd.DataFrame]:  # fmt: skip
     """Train as of one date, predict its customers, add the figures to `results`, give the model and predictions."""
-    now = pd.Timestamp(day)
-    trained_on = training_dates(project, day, history.first_day)
-    wanted = {pd.Timestamp(d) for d in panel_dates(project, day, history.first_day)}
-    bundle, _ = fit_bundle(project, panel[panel["as_of"].isin(wanted)], day, trained_on, history.columns)
-    snapshot = panel[panel["as_of"] == now].reset_index(drop=True)
-    bought = snapshot["days_since_last"].notna().to_numpy()
-    customers = snapshot[bought].reset_index(drop=True)
-    past = panel[panel["as_of"].isin([pd.Timestamp(d) for d in trained_on]) & panel["days_since_last"].notna()]
-    # baselines must not see what they predict
-    hidden = customers.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))
+    known = rows_at(panel, panel_dates(project, day, trained_on))
+    bundle, _ = fit_bundle(project, known, day, trained_on, columns)
     say(f"{day}: baselines and intervals")
-    frame = customers[list(KEYS)].copy()
-    frame["churned"], frame["value"] = (
-        customers["outcome_churned"],
-        customers["outcome_value"],
-    )
-    exposed, then = (at_risk(project.churn, project.outcome, part) for part in (hidden, past))
-    risk = Test(project, past[then], hidden[exposed], lambda f: bundle.scheme.assign(f)[0])
-    everybody = bundle.inputs.matrix(snapshot)
-    rows, x = risk.now.index, everybody[bought]
-    churn = {_OURS: bundle.churn.predict(x[exposed])}
-    churn |= {name: baseline(risk) for name, baseline in CHURN_BASELINES.items()}
-    everyone = Test(project, past, hidden, risk.grade)
-    value = {_OURS: bundle.value.predict(x)}
+    snapshot, past = rows_at(panel, [day]).reset_index(drop=True), rows_at(panel, trained_on)
+    bought = snapshot["days_since_last"].notna().to_numpy()
+    customers, x = snapshot[bought].reset_index(drop=True), bundle.inputs.matrix(snapshot)
+    exposed, churn, value = _predictions(project, bundle, past, customers, x[bought])
+    frame = _side_by_side(customers, exposed, churn, value, bundle)
+    churned, worth = frame["churned"].to_numpy()[exposed], frame["value"].to_numpy()
+    results["churn"] += _churn_figures(day, churned, churn, float(value[OURS].mean()))
+    results["value"] += [
+        {"model": name, "as_of": str(day), "n": len(p), **value_metrics(worth, p)} for name, p in value.items()
+    ]
+    results["concentration"].append({"as_of": str(day), **concentration(worth)})
+    ahead = TiersAhead.of(project, panel, snapshot, x, bundle)
+    results["slices"] += _slices(frame, bundle, customers, ahead.held[bought])
+    (ours, *others), against = tier_results(project, panel, day, bundle, results["notes"])
+    results["tiers"] += [ours | ahead.figures(), *others]
+    results["comparisons"] += against
+    results["comparisons"] += _compare(project, "churn", day, churned, churn)
+    results["comparisons"] += _compare(project, "value", day, worth, value)
+    upgrade, prospects = judge_upgrade(project, panel, day, bundle, ahead.p), judge_prospects(panel, past, day, bundle)
+    frame = _add_chances(project, "upgrade", day, upgrade, results, frame)
+    return bundle, _add_chances(project, "prospects", day, prospects, results, frame)
+
+
+def _predictions(
+    project: Project, bundle: Bundle, past: pd.DataFrame, customers: pd.DataFrame, x: Floats
+) -> tuple[NDArray[np.bool_], dict[str, Floats], dict[str, Floats]]:
+    """Tell which buyers are at risk, and give what every model says of their churn, and of the value of all buyers."""
+    hidden = customers.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))  # baselines must not see what they predict
+    past = past[past["days_since_last"].notna()]
+    exposed, then = (at_risk(project.churn, project.outcome, rows) for rows in (hidden, past))
+    everyone = Test(project, past, hidden, lambda frame: bundle.scheme.assign(frame)[0])
+    risky = Test(project, past[then], hidden[exposed], everyone.grade)
+    churn = {OURS: bundle.churn.predict(x[exposed])}
+    churn |= {name: baseline(risky) for name, baseline in CHURN_BASELINES.items()}
+    value = {OURS: bundle.value.predict(x)}
     value |= {name: baseline(everyone) for name, baseline in VALUE_BASELINES.items()}
-    churned = frame["churned"].to_numpy()[rows]
-    campaign = Campaign.in_proportion(max(float(value[_OURS].mean()), 0.0))  # one worth for all, so models compare
+    return exposed, churn, value
+
+
+def _side_by_side(
+    customers: pd.DataFrame,
+    exposed: NDArray[np.bool_],
+    churn: Mapping[str, Floats],
+    value: Mapping[str, Floats],
+    bundle: Bundle,
+) -> pd.DataFrame:
+    """Put what happened, every model's prediction and our interval of the value beside each other, a row a buyer."""
+    frame = customers[list(KEYS)].assign(churned=customers["outcome_churned"], value=customers["outcome_value"])
     for name, p in churn.items():
+        frame.loc[exposed, f"churn_{name}"] = p
+    for name, p in value.items():
+        frame[f"value_{name}"] = p
+    frame["value_low"], frame["value_high"] = bundle.value.interval(value[OURS])
+    return frame
+
+
+def _churn_figures(
+    day: date, churned: Floats, predicted: Mapping[str, Floats], worth: float
+) -> Iterator[dict[str, Any]]:
+    """Give the figures of every model of churn, customers being worth as much each, so that models compare."""
+    campaign = Campaign.in_proportion(max(worth, 0.0))
+    for name, p in predicted.items():
         earned = expected_maximum_profit(churned, p, campaign)
-        results["churn"].append({
+        yield {
             "model": name, "as_of": str(day), **churn_metrics(churned, p), "ece_by_chance": _ece_by_chance(p),
             "empc": earned.profit, "empc_share": earned.share, "mean_risk": float(p.mean()),
-        })  # fmt: skip
-        frame.loc[rows, f"churn_{name}"] = p
-    for name, p in value.items():
-        results["value"].append(
-            {"model": name, "as_of": str(day), "n": len(p), **value_metrics(frame["value"].to_numpy(), p)}
-        )
-        frame[f"value_{name}"] = p
-    results["concentration"].append({"as_of": str(day), **concentration(frame["value"].to_numpy())})
-    low, high = bundle.value.interval(value[_OURS])
-    frame["value_low"], frame["value_high"] = low, high
-    ahead = TiersAhead.of(project, panel, snapshot, everybody, bundle)
-    results["slices"] += _slices(frame, bundle, customers, ahead.held[bought])
-    tiers, against = tier_results(project, panel, day, bundle, results["notes"])
-    tiers[0] |= ahead.figures()
-    results["tiers"] += tiers
-    results["comparisons"] += [
-        *against,
-        *_compare(project, "churn", day, churned, churn),
-        *_compare(project, "value", day, frame["value"].to_numpy(), value),
-    ]
-    frame = _add_chances(project, "upgrade", day, judge_upgrade(project, panel, day, bundle, ahead.p), results, frame)
-    earlier = panel[panel["as_of"].isin([pd.Timestamp(d) for d in trained_on])]
-    chances = judge_prospects(panel, earlier, day, bundle)
-    return bundle, _add_chances(project, "prospects", day, chances, results, frame)
+        }  # fmt: skip
 
 
 def _slices(frame: pd.DataFrame, bundle: Bundle, customers: pd.DataFrame, held: Floats) -> Iterator[dict[str, Any]]:
@@ -241,8 +260,8 @@ def _slices(frame: pd.DataFrame, bundle: Bundle, customers: pd.DataFrame, held: 
     `held` tells of the customers of `frame` whether the set of tiers held the one that came.
     """
     told = pd.DataFrame({
-        "churned": frame["churned"], "risk": frame[f"churn_{_OURS}"], "value": frame["value"],
-        "expected": frame[f"value_{_OURS}"], "low": frame["value_low"], "high": frame["value_high"], "held": held,
+        "churned": frame["churned"], "risk": frame[f"churn_{OURS}"], "value": frame["value"],
+        "expected": frame[f"value_{OURS}"], "low": frame["value_low"], "high": frame["value_high"], "held": held,
     })  # fmt: skip
     by = groups(customers, bundle.scheme.assign(customers)[0], bundle.scheme.scheme.codes)
     for row in slice_figures(by, told):
@@ -298,10 +317,10 @@ def _compare(
         for metric, function in _COMPARED[target].items()
     }
     for against in predicted:
-        if against == _OURS:
+        if against == OURS:
             continue
         for metric in _COMPARED[target]:
-            difference, low, high = paired_interval(measured[_OURS, metric], measured[against, metric])
+            difference, low, high = paired_interval(measured[OURS, metric], measured[against, metric])
             yield {
                 "target": target, "metric": metric, "against": against, "as_of": str(day),
                 "difference": difference, "low": low, "high": high, "draws": draws,

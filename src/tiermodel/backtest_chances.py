@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tiermodel.baselines import OURS
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.features.panel import KEYS
@@ -50,7 +51,7 @@ def judge_upgrade(project: Project, panel: pd.DataFrame, day: date, bundle: Bund
     frame, tier = panel[here].reset_index(drop=True), level[here]
     forecast = p[rising[today]]
     predicted = {
-        "tiermodel": bundle.p_upgrade(forecast, tier),
+        OURS: bundle.p_upgrade(forecast, tier),
         "rate_per_tier": group_rates(level[known], rose[known] == 1, tier),
         "tier_forecast": p_above(forecast, tier),
     }
@@ -66,7 +67,7 @@ def judge_prospects(panel: pd.DataFrame, past: pd.DataFrame, day: date, bundle: 
     before = past[is_prospect(past)]
     bought, one = (before["outcome_purchase_days"] > 0).to_numpy(), np.zeros(len(before), dtype=np.int64)
     predicted = {
-        "tiermodel": bundle.p_conversion(frame),
+        OURS: bundle.p_conversion(frame),
         "rate": group_rates(one, bought, np.zeros(len(frame), dtype=np.int64)),
     }
     converted = np.where(frame["outcome_purchase_days"] > 0, 1.0, 0.0)

@@ -10,10 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tiermodel.baselines import CLV_BASELINES, Test
+from tiermodel.baselines import CLV_BASELINES, OURS, Test
 from tiermodel.config import Features, Project
 from tiermodel.errors import DataError
-from tiermodel.features.panel import KEYS, build_panel
+from tiermodel.features.panel import KEYS, build_panel, rows_at
 from tiermodel.models.lifetime_value import discount
 from tiermodel.tables.history import History
 from tiermodel.train import Say, fit_bundle, panel_dates, training_dates
@@ -38,15 +38,15 @@ def clv_predictions(project: Project, history: History, say: Say) -> tuple[date,
             f"{history.first_day}: shorten value.clv.horizon_days to see it"
         ) from None
     say(f"{day}: training for lifetime value")
-    dates = sorted(panel_dates(project, day, history.first_day))
+    dates = sorted(panel_dates(project, day, trained_on))
     panel = build_panel(project, dates, with_outcome=True, known_until=day, drawn_before=day, history=history)
     with threadpool_limits(limits=1):  # as in training
         bundle, _ = fit_bundle(project, panel, day, trained_on, history.columns)
         bought = panel["days_since_last"].notna()
         buyers = panel[bought & (panel["as_of"] == pd.Timestamp(day))].reset_index(drop=True)
-        past = panel[bought & panel["as_of"].isin([pd.Timestamp(d) for d in trained_on])]
+        past = rows_at(panel[bought], trained_on)
         frame = buyers[list(KEYS)].assign(actual=discounted_outcome(project, history, day, buyers["customer_id"]))
-        frame["tiermodel"] = bundle.lifetime_value(buyers, bundle.value.predict(bundle.inputs.matrix(buyers)))
+        frame[OURS] = bundle.lifetime_value(buyers, bundle.value.predict(bundle.inputs.matrix(buyers)))
         test = Test(project, past, buyers, lambda f: bundle.scheme.assign(f)[0])
         return day, frame.assign(**{name: baseline(test) for name, baseline in CLV_BASELINES.items()})
 

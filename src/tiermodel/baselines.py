@@ -22,9 +22,11 @@ from tiermodel.models.linear import fit_logistic
 from tiermodel.models.pareto_nbd import ParetoNBD
 from tiermodel.tiers.scheme import input_names, load_scheme
 
-__all__ = ["BASELINES", "CHURN_BASELINES", "CLV_BASELINES", "VALUE_BASELINES", "Test"]
+__all__ = ["BASELINES", "CHURN_BASELINES", "CLV_BASELINES", "OURS", "VALUE_BASELINES", "Test"]
 
 Floats = NDArray[np.float64]
+OURS = "tiermodel"
+"""What our model is called beside them: the one that is served, the blend or the only one."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from tiermodel.cli_parts import (
 
 __all__ = ["backtest", "demo", "promote", "train", "tune"]
 
+_STUDY = "Where trials are kept.  [default: tune.db beside a SQLite tracking store, else in this folder]"
+
 
 @click.command()
 @click.option(
@@ -123,7 +125,7 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
 @click.option("--as-of", help="Use rows before this date only.  [default: the first test date of the backtest]")
 @click.option("--trials", type=click.IntRange(1), default=50, show_default=True, help="How many settings a target.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=60, show_default=True, help="Time to try.")
-@click.option("--study", type=PATH, help="Where trials are kept.  [default: tune.db beside the tracking store]")
+@click.option("--study", type=PATH, help=_STUDY)
 @click.option("--out", type=PATH, help="A .yaml file for the section `models`.")
 @JSON
 def tune(
@@ -131,13 +133,14 @@ def tune(
 ) -> None:
     """Look for better learner settings on past dates, judge them on a later one; a stopped run goes on."""
     settings = load(project)
-    from tiermodel.registry import log_tuning
     from tiermodel.tune import tune as run_tune
 
     with progress() as say:
         tuned = run_tune(settings, as_of, trials=trials, minutes=minutes, study=study, say=say)
         if out is not None:
             tuned.save(out)
+        from tiermodel.registry import log_tuning  # MLflow takes seconds: who is refused need not wait for it
+
         say("tracking the trials")
         log_tuning(settings, tuned)
     print_accounts(settings, tuned.accounts)

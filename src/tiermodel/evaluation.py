@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.baselines import BASELINES
+from tiermodel.baselines import BASELINES, OURS
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.features.outcome import churn_question
@@ -21,7 +21,7 @@ from tiermodel.figures_model import gains, importance, input_names, reliability,
 from tiermodel.models import churn, value
 from tiermodel.models.metrics import churn_metrics, ece_null_band, quadratic_weighted_kappa, value_metrics
 
-__all__ = ["EVALUATION", "MEMBERS", "OURS", "Judged", "draw_evaluation", "evaluation_table", "judged"]
+__all__ = ["EVALUATION", "MEMBERS", "Judged", "draw_evaluation", "evaluation_table", "judged"]
 
 Floats = NDArray[np.float64]
 
@@ -30,9 +30,6 @@ EVALUATION = ("target", "question", "as_of", "customers", "key", "actual", "pred
 
 The columns `BASELINES` and `MEMBERS` follow; evaluations kept by older versions end before.
 """
-
-OURS = "tiermodel"
-"""The learner that is served: the blend, or the only one."""
 
 MEMBERS = tuple(dict.fromkeys((*churn.MEMBERS, *value.MEMBERS)))
 """The columns of what each member of either blend predicted alone."""

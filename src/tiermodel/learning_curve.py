@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import date
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,13 @@ import pandas as pd
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.errors import DataError
-from tiermodel.models.ahead import Ahead
-from tiermodel.models.between import cut_silence, cut_spend, missed_between
+from tiermodel.features.panel import rows_at
+from tiermodel.models.between import told_ahead
 from tiermodel.models.churn import ChurnModel, fit_churn
 from tiermodel.models.inputs import panel_matrix
 from tiermodel.models.metrics import churn_metrics, value_metrics
 from tiermodel.models.value import ValueModel, fit_value
+from tiermodel.train import panel_dates
 
 __all__ = ["learning_curve"]
 
@@ -28,26 +28,25 @@ def learning_curve(
 ) -> Iterator[dict[str, Any]]:
     """Give the figures at `day` of models that learned from the latest 1, a quarter, half and all of the snapshots.
 
-    `bundle` was trained on all of them. A length that is too short to learn from is noted, not judged.
+    `bundle` was trained on all of them. Each length is told what training on its snapshots alone would know, of the
+    level and of windows under way too. A length that is too short to learn from is noted, not judged.
     """
-    now = panel["as_of"] == pd.Timestamp(day)
-    customers = panel[now & panel["days_since_last"].notna()].reset_index(drop=True)
+    now = pd.Timestamp(day)
+    customers = panel[(panel["as_of"] == now) & panel["days_since_last"].notna()].reset_index(drop=True)
     exposed = bundle.at_risk(customers)
-    names, x_now = bundle.inputs.all_names, bundle.inputs.matrix(customers)
-    missed_risk, missed_value = missed_between(project, panel, pd.Timestamp(day))
-    between = project, panel, bundle.inputs.names
-    risk = Ahead(pd.Timestamp(day), x_now[exposed], missed_risk, partial(cut_silence, *between))
-    worth = Ahead(pd.Timestamp(day), x_now, missed_value, partial(cut_spend, *between))
+    inputs, x_now = bundle.inputs, bundle.inputs.matrix(customers)
     whole = len(trained_on)
     for count in sorted({1, whole // 4, whole // 2, whole} - {0}):
         dates = sorted(trained_on)[-count:]
-        rows = panel[panel["as_of"].isin([pd.Timestamp(d) for d in dates])].reset_index(drop=True)
+        rows = rows_at(panel, dates).reset_index(drop=True)
         churn, value = bundle.churn, bundle.value
         if count < whole:
-            x = panel_matrix(rows, bundle.inputs.names, bundle.inputs.horizons)
+            told = project, rows, panel_matrix(rows, inputs.names, inputs.horizons), inputs.all_names
+            known = rows_at(panel, panel_dates(project, day, dates))
+            risk, worth = told_ahead(project, known, inputs.names, now, x_now[exposed], x_now)
             try:
-                churn, _ = fit_churn(project, rows, x, names, risk)
-                value, _ = fit_value(project, rows, x, names, worth)
+                churn, _ = fit_churn(*told, risk)
+                value, _ = fit_value(*told, worth)
             except DataError as error:
                 notes.append(f"{day}, {count} snapshots: {error}")
                 continue

@@ -8,8 +8,6 @@ whoever writes last. Who waits for the lock in vain gets an `OutputBusyError`. N
 from __future__ import annotations
 
 import atexit
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -18,26 +16,33 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import date
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 from sqlalchemy.exc import SQLAlchemyError
 
+from tiermodel.baselines import OURS
 from tiermodel.bundle import Bundle, load_bundle
 from tiermodel.config import Project
 from tiermodel.errors import GateError, ModelError, TrackingError
-from tiermodel.evaluation import EVALUATION, OURS, Judged, draw_evaluation, evaluation_table, judged
+from tiermodel.evaluation import EVALUATION, Judged, draw_evaluation, evaluation_table, judged
 from tiermodel.gate import judge, judge_segments
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.predict import score_schema
-from tiermodel.tables.history import TABLES
+from tiermodel.registry_runs import (
+    code_digest,
+    finite,
+    measures_of,
+    parameters_of,
+    step_of,
+    tags_of,
+    totals_of,
+    verdict_of,
+)
 from tiermodel.tables.output import write_table
-from tiermodel.tiers.segments import segment_names
 from tiermodel.tracking_store import SQLITE, alone, check_answer, database_of, first_line
 from tiermodel.train import Trained
 from tiermodel.tune import Tuned
@@ -73,14 +78,6 @@ _EVALUATION_FILE = "evaluation.parquet"
 _PACKAGES = ("tiermodel", "lightgbm", "mlflow", "numba", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
 _TYPES = {pa.int64(): "long", pa.float64(): "double", pa.date32(): "datetime", pa.string(): "string"}
-_EPOCH = date(1970, 1, 1)
-_JUDGED = ("defaults", "found", "difference", "low", "high")
-# Filters and queries in SQL may name customers, folders may name people, a database's address may hold a password.
-_UNLOGGED: Any = {
-    "folder": True,
-    "tracking": True,
-    "data": {table: {"path", "query", "where"} for table in TABLES},
-}
 
 
 @dataclass(frozen=True)
@@ -117,8 +114,8 @@ def log_training(project: Project, trained: Trained, bundle_folder: str | Path, 
         digest = bundle.version.rpartition("-")[2]
         name = f"{project.name} · {bundle.facts['as_of']} · {digest}"
         with mlflow.start_run(experiment_id=experiment, run_name=name) as run:
-            mlflow.set_tags(_tags(bundle) | {"kind": "training"})
-            mlflow.log_params(_without_literals(_flat(project.model_dump(mode="json", exclude=_UNLOGGED))))
+            mlflow.set_tags(tags_of(bundle) | {"kind": "training"})
+            mlflow.log_params(parameters_of(project))
             found = list(judged(trained.later))
             _log_results(project, trained, found)
             _log_learners(client, run, bundle, found)
@@ -141,17 +138,15 @@ def log_tuning(project: Project, tuned: Tuned) -> None:
         experiment = _experiment(client, project.tracking.uri, project.tracking.experiment or project.name)
         with mlflow.start_run(experiment_id=experiment, run_name=f"tune {tuned.as_of}"):
             dates = {"as_of": str(tuned.as_of), "judged_on": str(tuned.judged_on)}
-            mlflow.set_tags({**dates, "code_digest": _code_digest(), "kind": "tuning"})
+            mlflow.set_tags({**dates, "code_digest": code_digest(), "kind": "tuning"})
             mlflow.log_text(tuned.to_yaml(), "models.yaml")
             for found in tuned.found:
-                for row in found.verdict:
-                    figures = {f"{found.target}/{row['metric']}/{which}": row[which] for which in _JUDGED}
-                    mlflow.log_metrics(_finite(figures))
+                mlflow.log_metrics(verdict_of(found))
                 for trial in found.trials:
                     name = f"{found.target} {trial['number']}"
                     with mlflow.start_run(experiment_id=experiment, run_name=name, nested=True, tags={"kind": "trial"}):
                         mlflow.log_params({"target": found.target, **trial["settings"]})
-                        mlflow.log_metrics(_finite({f"{found.target}/{found.metric}": trial["error"]}))
+                        mlflow.log_metrics(finite({f"{found.target}/{found.metric}": trial["error"]}))
 
 
 def champion_of(project: Project) -> Bundle | None:
@@ -168,38 +163,6 @@ def champion_of(project: Project) -> Bundle | None:
             return None
 
 
-def _code_digest() -> str:
-    """Give the SHA-256 of this package's modules, by name and content."""
-    home = Path(__file__).parent
-    digest = hashlib.sha256()
-    for module in sorted(home.rglob("*.py")):
-        digest.update(module.relative_to(home).as_posix().encode() + b"\0" + module.read_bytes())
-    return digest.hexdigest()
-
-
-def _tags(bundle: Bundle) -> dict[str, str]:
-    noted = ("as_of", "customers", "panel_digest", "project_digest", "training_rows")
-    tags = {"bundle": bundle.version, "scheme_version": bundle.scheme_version}
-    tags |= {name: str(bundle.facts[name]) for name in noted} | {"code_digest": _code_digest()}
-    return tags | {f"version.{name}": str(version) for name, version in bundle.facts["versions"].items()}
-
-
-def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
-    """Name every setting by its path; lists become JSON."""
-    flat: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{above}{key}.")
-        else:
-            flat[f"{above}{key}"] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return flat
-
-
-def _without_literals(settings: Mapping[str, str]) -> dict[str, str]:
-    """Empty the quoted texts of the mappings' SQL, which may name a customer."""
-    return {k: re.sub(r"'[^']*'", "'…'", v) if k.startswith("data.") else v for k, v in settings.items()}
-
-
 def _log_results(project: Project, trained: Trained, found: Sequence[Judged]) -> None:
     """Log what the model was trained on and how it did out of time, by date (steps are days since 1970) and in all.
 
@@ -211,13 +174,8 @@ def _log_results(project: Project, trained: Trained, found: Sequence[Judged]) ->
     mlflow.log_input(MetaDataset(source, name=project.name, digest=digest[:36]), context="training")
     for one in found:
         if one.learner == OURS:
-            mlflow.log_metrics(_measures(one), step=_step(one))
-    for target, metrics in trained.bundle.facts["later"].items():
-        mlflow.log_metrics(_finite({f"{target}/{name}/all": value for name, value in metrics.items()}))
-    segments = trained.bundle.segments
-    mlflow.log_metrics(
-        {"segments/count": len(segment_names(segments)) - 1, "segments/stability": segments["stability"]}
-    )
+            mlflow.log_metrics(measures_of(one), step=step_of(one))
+    mlflow.log_metrics(totals_of(trained.bundle))
     for name in ("slices", "proxies"):
         if rows := trained.bundle.facts.get(name):
             # Cells are objects, since MLflow asks pandas for them in a way that warns where columns are text.
@@ -239,21 +197,9 @@ def _log_learners(
         asked = {"target": one.target, "learner": one.learner, "date": str(one.day)}
         tags = noted | asked | {MLFLOW_PARENT_RUN_ID: info.run_id, "kind": "learner", "role": one.role}
         child = client.create_run(info.experiment_id, tags=tags, run_name=" · ".join(asked.values())).info
-        metrics = [Metric(key, x, child.start_time, _step(one)) for key, x in _measures(one).items()]
+        metrics = [Metric(key, x, child.start_time, step_of(one)) for key, x in measures_of(one).items()]
         client.log_batch(child.run_id, metrics, [Param(key, x) for key, x in asked.items()])
         client.set_terminated(child.run_id)
-
-
-def _measures(one: Judged) -> dict[str, float]:
-    return _finite({f"{one.target}/{name}": value for name, value in one.metrics.items()})
-
-
-def _step(one: Judged) -> int:
-    return (one.day - _EPOCH).days
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(value) for name, value in values.items() if np.isfinite(value)}
 
 
 def _log_model(bundle: Bundle, folder: Path) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tiermodel import figures_model
+from tiermodel.baselines import OURS
 from tiermodel.bundle import Bundle
 from tiermodel.figures import Pen, svg
 from tiermodel.figures_model import LOWER_IS_BETTER, found_at, input_names
@@ -23,7 +24,7 @@ _METRICS = {
     "churn": ("auc", "average_precision", "log_loss", "brier", "ece"),
     "value": ("gini", "spearman", "mae", "rmse", "bias", "decile_mape"),
 }
-_OURS, _DATES_DRAWN = "tiermodel", 3
+_DATES_DRAWN = 3
 
 
 def model_sections(given: Given, pen: Pen) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def _churn(backtest: Mapping[str, Any] | None, predictions: pd.DataFrame | None,
     section: dict[str, Any] = {"rows": [], "figure": None}
     by_chance: dict[str, float | None] = {}
     for row in backtest["churn"] if backtest else []:
-        if row["model"] == _OURS:
+        if row["model"] == OURS:
             by_chance[row["as_of"]] = row.get("ece_by_chance")
             within = None if None in (row.get("ece_by_chance"), row["ece"]) else row["ece"] <= row["ece_by_chance"]
             section["rows"].append({**row, "within": within})
@@ -124,7 +125,7 @@ def _gains(last: pd.DataFrame, pen: Pen) -> dict[str, Any]:
     names = [
         c for c in last.columns if c.startswith("churn_") and last[c].notna().all() and last[c].max() > last[c].min()
     ]
-    names.sort(key=lambda c: c != f"churn_{_OURS}")
+    names.sort(key=lambda c: c != f"churn_{OURS}")
     churned = last["churned"].to_numpy()
     models = {_model(c.removeprefix("churn_"), pen.words): last[c].to_numpy() for c in names}
     return {
@@ -177,7 +178,7 @@ def _means(target: str, rows: Sequence[Mapping[str, Any]], words: Mapping[str, s
         "title": words[f"target_{target}"],
         "metrics": [(words[f"metric_{m}"], _direction(m, words)) for m in metrics],
         "rows": [
-            (_model(m, words), m == _OURS, [(x, x is not None and x == best[i]) for i, x in enumerate(table[m])])
+            (_model(m, words), m == OURS, [(x, x is not None and x == best[i]) for i, x in enumerate(table[m])])
             for m in models
         ],
     }

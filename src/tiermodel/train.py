@@ -6,10 +6,9 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -28,11 +27,13 @@ from tiermodel.features.outcome import OUTCOME_COLUMNS, churn_question, outcome_
 from tiermodel.features.panel import KEYS, Tally, build_panel, one_date, snapshot_dates
 from tiermodel.features.peers import fit_peers
 from tiermodel.models.ahead import Ahead
-from tiermodel.models.between import cut_silence, cut_spend, missed_between
+from tiermodel.models.between import told_ahead
 from tiermodel.models.canary import refuse_leaks
-from tiermodel.models.churn import at_risk, fit_churn
+from tiermodel.models.chance import Chance
+from tiermodel.models.churn import ChurnModel, at_risk, fit_churn
 from tiermodel.models.contributions import importance
-from tiermodel.models.inputs import Horizons, fit_inputs, panel_matrix
+from tiermodel.models.inputs import Horizons, Inputs, fit_inputs, panel_matrix
+from tiermodel.models.level import Calibration
 from tiermodel.models.metrics import (
     auc,
     churn_metrics,
@@ -45,9 +46,9 @@ from tiermodel.models.metrics import (
 from tiermodel.models.prospects import fit_prospects
 from tiermodel.models.proxies import proxy_scan
 from tiermodel.models.slices import groups, interval, slice_figures
-from tiermodel.models.tier import fit_tier, future_levels
-from tiermodel.models.upgrade import fit_upgrade, stayed_above
-from tiermodel.models.value import fit_value
+from tiermodel.models.tier import TierModel, fit_tier, future_levels
+from tiermodel.models.upgrade import fit_upgrade, stayed_above, upgrade_span
+from tiermodel.models.value import ValueModel, fit_value
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
 from tiermodel.tiers.agreement import beside_rules
@@ -58,7 +59,7 @@ from tiermodel.tiers.search import keep_budget
 from tiermodel.tiers.segment_choice import choose_segments
 from tiermodel.tiers.segments import align_segments
 
-__all__ = ["Trained", "fit_bundle", "train", "training_dates"]
+__all__ = ["Trained", "fit_bundle", "panel_dates", "train", "training_dates"]
 
 _DRAWN_ROWS = 3_000_000
 _PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
@@ -90,11 +91,10 @@ def training_dates(project: Project, as_of: date, first_day: date) -> tuple[date
     return dates
 
 
-def panel_dates(project: Project, as_of: date, first_day: date) -> set[date]:
+def panel_dates(project: Project, as_of: date, trained_on: Iterable[date]) -> set[date]:
     """List every date that fitting needs: training dates, those where customers ended up and stayed, and `as_of`."""
-    span, stay = timedelta(outcome_span(project)), timedelta(project.upgrade.stay_days)
-    dates = training_dates(project, as_of, first_day)
-    return {*dates, *(d + span for d in dates), *(d + span + stay for d in dates if d + span + stay <= as_of), as_of}
+    steps = timedelta(0), timedelta(outcome_span(project)), timedelta(upgrade_span(project))
+    return {as_of, *(later for day in trained_on for step in steps if (later := day + step) <= as_of)}
 
 
 def train(
@@ -121,7 +121,7 @@ def train(
     say(f"building snapshots up to {now}")
     tally = Tally()
     trained_on = training_dates(project, now, history.first_day)
-    dates = sorted(panel_dates(project, now, history.first_day))
+    dates = sorted(panel_dates(project, now, trained_on))
     panel = build_panel(
         project, dates, with_outcome=True, known_until=now, drawn_before=now, history=history, tally=tally
     )
@@ -155,56 +155,82 @@ def fit_bundle(
         say("fitting the scheme")
         asked = keep_budget(load_scheme(project), history, project.seed, span)
         scheme = fit_scheme(asked, snapshot, history, project.seed, span)
-        level, _ = scheme.assign(panel)
-        then, future = level[learned], future_levels(panel, level, span)[learned]
-        rose = stayed_above(project, panel, level)[learned]
+        tiers = _Tiers.of(project, panel, scheme, learned)
         label, names = scheme.scheme.kept_out, input_names(scheme.scheme, panel)
         aside = [*OUTCOME_COLUMNS, *([] if label is None else [label])]
         buyers = snapshot[snapshot["days_since_last"].notna()].drop(columns=aside)
+        exposed = snapshot[at_risk(project.churn, project.outcome, snapshot)]
         inputs = fit_inputs(snapshot, names, Horizons.of(project))
-        x_exposed, x_buyers = (
-            inputs.matrix(rows) for rows in (snapshot[at_risk(project.churn, project.outcome, snapshot)], buyers)
-        )
-        x = panel_matrix(history, names, inputs.horizons)
-        refuse_leaks(history, x, inputs.all_names)
-        told = (project, history, x, inputs.all_names)
-        later: dict[str, pd.DataFrame] = {}
-        say("fitting churn risk")
-        missed_risk, missed_value = missed_between(project, panel, now)
-        between = project, panel, names
-        churn, later["churn"] = fit_churn(*told, Ahead(now, x_exposed, missed_risk, partial(cut_silence, *between)))
+        x_exposed, x_buyers = (inputs.matrix(rows) for rows in (exposed, buyers))
+        ahead = told_ahead(project, panel, names, now, x_exposed, x_buyers)
+        models, later = _fit_models(project, history, inputs, tiers, ahead, say)
         later["churn"] = _beside(project, history, later["churn"], scheme)
-        say("fitting value")
-        value, later["value"] = fit_value(*told, Ahead(now, x_buyers, missed_value, partial(cut_spend, *between)))
-        say("fitting the future tier")
-        tier, later["tier"] = fit_tier(*told, future, len(scheme.scheme.levels))
-        say("fitting upgrades and the conversion of prospects")
-        upgrade, later["upgrade"] = fit_upgrade(*told, then, future, rose)
-        prospects, later["prospects"] = fit_prospects(project, history, names)
         bundle = Bundle(
             name=project.name,
             settings=_settings(project, label),
             columns=tuple(name for name in needed_columns(project, columns) if name != label),
             inputs=inputs,
             scheme=scheme,
-            churn=churn,
-            value=value,
-            tier=tier,
             segments=choose_segments(project.segments, buyers, project.seed),
             peers=fit_peers(buyers, f"net_amount_{max(project.features.windows_days)}d", project.seed),
             typical_rhythm=typical_rhythm(buyers),
             facts=_facts(project, history, snapshot, as_of, later)
             | beside_rules(scheme, snapshot, project)
             | {
-                "slices": _slices(history, then, scheme, later),
-                "importance": importance(churn, value, x_exposed, x_buyers),
-                "upgrades_not_yet_known": int(np.isnan(rose).sum()),
+                "slices": _slices(history, tiers.now, scheme, later),
+                "importance": importance(models.churn, models.value, x_exposed, x_buyers),
+                "upgrades_not_yet_known": int(np.isnan(tiers.rose).sum()),
             }
             | _audit(project, buyers, x_buyers, inputs.all_names),
-            upgrade=upgrade,
-            prospects=prospects,
+            **models._asdict(),
         )
     return bundle, later
+
+
+class _Tiers(NamedTuple):
+    """Hold how many tiers there are, that of each row learned from, the one it came to, and whether it rose to stay."""
+
+    levels: int
+    now: NDArray[np.int64]
+    future: NDArray[np.float64]
+    rose: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, project: Project, panel: pd.DataFrame, scheme: FittedScheme, learned: NDArray[np.bool_]) -> Self:
+        """Grade the whole panel, since its later dates tell what became of the rows learned from."""
+        level, _ = scheme.assign(panel)
+        future, rose = future_levels(panel, level, outcome_span(project)), stayed_above(project, panel, level)
+        return cls(len(scheme.scheme.levels), level[learned], future[learned], rose[learned])
+
+
+class _Models(NamedTuple):
+    """Hold the models of a bundle, under its names for them."""
+
+    churn: ChurnModel
+    value: ValueModel
+    tier: TierModel
+    upgrade: Calibration
+    prospects: Chance | None
+
+
+def _fit_models(
+    project: Project, history: pd.DataFrame, inputs: Inputs, tiers: _Tiers, ahead: tuple[Ahead, Ahead], say: Say
+) -> tuple[_Models, dict[str, pd.DataFrame]]:
+    """Fit every model on the rows learned from, once no input leaks; give their out-of-time predictions by target."""
+    x, later = panel_matrix(history, inputs.names, inputs.horizons), dict[str, pd.DataFrame]()
+    refuse_leaks(history, x, inputs.all_names)
+    told = project, history, x, inputs.all_names
+    risk, worth = ahead
+    say("fitting churn risk")
+    churn, later["churn"] = fit_churn(*told, risk)
+    say("fitting value")
+    value, later["value"] = fit_value(*told, worth)
+    say("fitting the future tier")
+    tier, later["tier"] = fit_tier(*told, tiers.future, tiers.levels)
+    say("fitting upgrades and the conversion of prospects")
+    upgrade, later["upgrade"] = fit_upgrade(*told, tiers.now, tiers.future, tiers.rose)
+    prospects, later["prospects"] = fit_prospects(project, history, inputs.names)
+    return _Models(churn, value, tier, upgrade, prospects), later
 
 
 def _as_known(panel: pd.DataFrame, now: pd.Timestamp, span_days: int) -> tuple[pd.DataFrame, NDArray[np.bool_]]:

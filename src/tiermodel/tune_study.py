@@ -35,6 +35,7 @@ from tiermodel.models.level import chance_shift, log_odds
 from tiermodel.models.metrics import auc, gini, log_loss, paired_bootstrap
 from tiermodel.models.value import fit_value, squared_errors
 from tiermodel.tiers.scheme import input_names, load_scheme
+from tiermodel.tracking_store import SQLITE, database_of, first_line
 
 __all__ = ["Found", "Search", "Target", "changed", "nested", "open_optuna", "open_storage", "study_file"]
 
@@ -273,21 +274,22 @@ def open_optuna() -> Any:
 
 
 def study_file(project: Project, study: str | Path | None) -> Path:
-    """Give the file of the studies: the one asked for, or `tune.db` beside the tracking store."""
-    uri = project.tracking.uri
-    beside = Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else Path()
-    return (beside / "tune.db" if study is None else Path(study)).absolute()
+    """Give the file of the studies: the one asked for, or `tune.db`, beside a SQLite store, else in this folder."""
+    if study is not None:
+        return Path(study).absolute()
+    database = database_of(project.tracking.uri)
+    return (Path() if database is None else database.parent).absolute() / "tune.db"
 
 
 @contextmanager
 def open_storage(optuna: Any, file: Path) -> Iterator[Any]:
     """Open the file of the studies; a fault of it is an `OutputError`."""
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
+        storage = optuna.storages.RDBStorage(f"{SQLITE}{file}")
         try:
             yield storage
         finally:
             storage.engine.dispose()
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
-        words = str(error).strip().splitlines()[0]
-        raise OutputError(f"{file}: trials cannot be kept there ({words}); choose another file with --study") from None
+        words = f"trials cannot be kept there ({first_line(error)})"
+        raise OutputError(f"{file}: {words}; choose another file with --study") from None

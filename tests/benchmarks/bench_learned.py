@@ -19,7 +19,7 @@ from tiermodel.backtest_tiers import scheme_summary, tier_results, tier_verdict,
 from tiermodel.config import load_project
 from tiermodel.engines.chosen import open_history
 from tiermodel.features.outcome import outcome_span
-from tiermodel.features.panel import build_panel
+from tiermodel.features.panel import build_panel, rows_at
 from tiermodel.train import fit_bundle, panel_dates, training_dates
 
 
@@ -31,16 +31,16 @@ def main() -> None:
     history = open_history(project)
     days = tuple(map(date.fromisoformat, sys.argv[3].split(","))) if len(sys.argv) > 3 else dates_of(project, history)
     every, span = timedelta(project.panel.every_days), timedelta(outcome_span(project))
-    needed = set().union(*(panel_dates(project, day, history.first_day) for day in days))
+    trained_on = {day: training_dates(project, day, history.first_day) for day in days}
+    needed = set().union(*(panel_dates(project, day, trained_on[day]) for day in days))
     needed |= {d for day in days for d in (day + span, day - every, day - 2 * every)}
     panel = build_panel(project, sorted(needed), with_outcome=True, history=history)
     rows, comparisons = [], []
     notes: list[str] = []
     for day in days:
-        trained_on = training_dates(project, day, history.first_day)
-        wanted = {pd.Timestamp(d) for d in panel_dates(project, day, history.first_day)}
+        known = rows_at(panel, panel_dates(project, day, trained_on[day]))
         with threadpool_limits(limits=1):
-            bundle, _ = fit_bundle(project, panel[panel["as_of"].isin(wanted)], day, trained_on, history.columns)
+            bundle, _ = fit_bundle(project, known, day, trained_on[day], history.columns)
             figures, against = tier_results(project, panel, day, bundle, notes)
         rows += figures
         comparisons += against

@@ -163,7 +163,7 @@ def training_time() -> None:
     now = history.last_day + timedelta(1)
     dates = training_dates(project, now, history.first_day)
     began = time.perf_counter()
-    needed = sorted(panel_dates(project, now, history.first_day))
+    needed = sorted(panel_dates(project, now, dates))
     panel = build_panel(project, needed, with_outcome=True, known_until=now, history=history)
     built, cpu = time.perf_counter(), time.process_time()
     with threadpool_limits(limits=1):  # as in training

@@ -40,6 +40,7 @@ __all__ = [
     "left_out_words",
     "one_date",
     "parse_dates",
+    "rows_at",
     "snapshot_batches",
     "snapshot_dates",
     "stale_words",
@@ -97,6 +98,11 @@ def snapshot_dates(project: Project, last: date, first_row: date) -> tuple[date,
     every = timedelta(project.panel.every_days)
     dates = [last - every * step for step in range(project.panel.snapshots)]
     return tuple(sorted(d for d in dates if d - first_row >= min(every, timedelta(project.outcome.horizon_days))))
+
+
+def rows_at(panel: pd.DataFrame, dates: Iterable[date]) -> pd.DataFrame:
+    """Give the rows of a panel at some dates, in its order and under its index."""
+    return panel[panel["as_of"].isin([pd.Timestamp(day) for day in dates])]
 
 
 @dataclass

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,16 +17,29 @@ from numpy.typing import NDArray
 
 from tiermodel.config import Project
 from tiermodel.features.outcome import churn_window
-from tiermodel.models.ahead import CutWindow
+from tiermodel.models.ahead import Ahead, CutWindow
 from tiermodel.models.churn import at_risk
 from tiermodel.models.inputs import Horizons, fit_inputs
 from tiermodel.models.level import Window, log_odds
 
-__all__ = ["cut_silence", "cut_spend", "missed_between"]
+__all__ = ["cut_silence", "cut_spend", "missed_between", "told_ahead"]
 
 Floats = NDArray[np.float64]
 _TOTALS = ["purchase_days_total", "net_amount_total"]
 _LEAST_SHARE = 0.5  # of a window; what is shorter says too little of the whole
+
+
+def told_ahead(
+    project: Project, panel: pd.DataFrame, names: tuple[str, ...], now: pd.Timestamp, exposed: Floats, buyers: Floats
+) -> tuple[Ahead, Ahead]:
+    """Tell the fits of churn risk and of value what the panel knows of the time before `now`.
+
+    `exposed` and `buyers` are the inputs, features by name first, of the rows that each forecasts then.
+    """
+    missed_risk, missed_value = missed_between(project, panel, now)
+    known = project, panel, names
+    risk = Ahead(now, exposed, missed_risk, partial(cut_silence, *known))
+    return risk, Ahead(now, buyers, missed_value, partial(cut_spend, *known))
 
 
 def missed_between(project: Project, panel: pd.DataFrame, now: pd.Timestamp) -> tuple[list[Window], list[Window]]:

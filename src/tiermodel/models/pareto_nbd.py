@@ -135,7 +135,9 @@ def _silence_block(model: ParetoNBD, x: Array, start: Array, end: Array, slopes:
     left = leaves.sum(axis=0)
     if not slopes:
         return _Silence(alive, alive + left, np.empty((0, len(x))))
-    by_alpha = (leaves * (1 / from_alpha - 1 / (from_alpha + waited))).sum(axis=0) + alive * (1 / from_alpha - 1 / (alpha + end))
+    by_alpha = (leaves * (1 / from_alpha - 1 / (from_alpha + waited))).sum(axis=0) + alive * (
+        1 / from_alpha - 1 / (alpha + end)
+    )
     by_beta = (leaves * (1 / from_beta - to_beta)).sum(axis=0) + alive * (1 / from_beta - 1 / (beta + end))
     gradient = np.stack([
         -(leaves * log_alpha).sum(axis=0) - alive * np.log1p(whole / from_alpha),

@@ -9,7 +9,7 @@ customers did.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +74,11 @@ def _floor(edges: list[float]) -> float:
 
 def _members(linear: Linear, boosted: Floats, x: Floats, names: tuple[str, ...]) -> Floats:
     """Give what every member expects, shape (members, rows); none below zero, net spend may be."""
-    return np.stack([_square(linear.decision(x)), boosted, np.maximum(x[:, names.index(EXPECTED[2])], 0.0)])
+    return np.stack([_square(linear.decision(x)), boosted, _structural(x, names)])
+
+
+def _structural(x: Floats, names: tuple[str, ...]) -> Floats:
+    return np.maximum(x[:, names.index(EXPECTED[2])], 0.0)
 
 
 def _mix(factors: Weights, members: Floats) -> Floats:
@@ -106,61 +110,83 @@ def fit_value(
             "change outcome.horizon_days or bring more history"
         )
     positive = np.maximum(actual, 0.0)
-    span = outcome_span(project)
-
-    learners = project.models.value
+    learners, columns = project.models.value, tuple(names)
     target = {"objective": "tweedie", "tweedie_variance_power": learners.tweedie_power}
     target |= constraints(learners.trees, names, "value")
 
-    def fit(task: tuple[pd.Timestamp, NDArray[np.int64]]) -> tuple[Linear, Boosted]:
+    def members(task: tuple[pd.Timestamp, NDArray[np.int64]]) -> _Members:
         day, train = task
         x_seen, y, counted = Learned.of(x[train], positive[train], ahead.cut(day))
         grown = fit_boosted(x_seen, y, names, ROUNDS[-1], project.seed, learners.trees, counted, **target)
         whole = counted._replace(link=np.zeros(len(y)))
-        return fit_ridge(x_seen, np.sqrt(y * np.exp(-counted.link)), learners.ridge_alpha, whole), grown
+        linear = fit_ridge(x_seen, np.sqrt(y * np.exp(-counted.link)), learners.ridge_alpha, whole)
+        return _Members(columns, linear, grown)
 
     folds = [
         (train, test)
-        for train, test in rolling_folds(rows["as_of"], span)
+        for train, test in rolling_folds(rows["as_of"], outcome_span(project))
         if np.count_nonzero(positive[train]) >= FEWEST
     ]
     tasks = [(rows["as_of"].iloc[test[0]], train) for train, test in folds]
-    *earlier, (linear, boosted) = side_by_side(fit, [*tasks, (ahead.day, np.arange(len(rows)))])
+    *earlier, last = side_by_side(members, [*tasks, (ahead.day, np.arange(len(rows)))])
+    level = _Level.of(project, rows, _structural(x, columns), actual, ahead.missed)
 
-    def per_rounds(ridge: Linear, trees: Boosted, part: Floats) -> list[Floats]:
-        return [_members(ridge, trees.predict(part, r), part, tuple(names)) for r in ROUNDS]
-
-    seen = [_Seen(t, actual[t], per_rounds(m, g, x[t])) for (m, g), (_, t) in zip(earlier, folds, strict=True)]
-    structural = np.maximum(x[:, names.index(EXPECTED[2])], 0.0)
-    usual = total_shift(structural, float(actual.sum())) if project.value.measure == "margin" else 0.0
-    window = project.outcome.gap_days, project.outcome.gap_days + project.outcome.horizon_days
-    usually = structural * np.exp(usual)
-    missed = [*missed_by_date(Window.of_total, (*window, span), rows, usually, actual), *ahead.missed]
-
-    def total(theirs: Floats, day: pd.Timestamp) -> float:
-        """Forecast the value of all customers: what MBG/NBD with Gamma-Gamma expects, corrected by its known misses."""
-        return float(theirs.sum() * np.exp(usual + forecast_miss(missed, day, *window)))
-
+    seen = [_Seen(t, actual[t], [m.expect(x[t], r) for r in ROUNDS]) for m, (_, t) in zip(earlier, folds, strict=True)]
     at, weights = _settle(seen)
     coming = ahead.x if len(ahead.x) else x[rows["as_of"].to_numpy() == rows["as_of"].max()]
-    members = _members(linear, boosted.predict(coming, ROUNDS[at]), coming, tuple(names))
-    factors = _factors(weights, members, total(members[2], ahead.day))
-    later = _out_of_time(rows, seen, total)
+    expected = last.expect(coming, ROUNDS[at])
+    factors = _factors(weights, expected, level.total(expected, ahead.day))
+    later = _out_of_time(rows, seen, level)
     if seen:
         bands = _bands(later["predicted"].to_numpy(), later["actual"].to_numpy())
     else:  # no snapshot is late enough: the interval is that of the training rows, and no figure is given for later
-        own = _members(linear, boosted.predict(x, ROUNDS[at]), x, tuple(names))
+        own = last.expect(x, ROUNDS[at])
         bands = _bands(_mix(_factors(weights, own, float(actual.sum())), own), actual)
-    return ValueModel(tuple(names), linear, boosted.first(ROUNDS[at]), factors, *bands), later
+    return ValueModel(columns, last.linear, last.boosted.first(ROUNDS[at]), factors, *bands), later
 
 
-def _out_of_time(rows: pd.DataFrame, seen: list[_Seen], total: Callable[[Floats, pd.Timestamp], float]) -> pd.DataFrame:
+@dataclass(frozen=True)
+class _Members:
+    """Hold trained members, and what they expect of rows."""
+
+    names: tuple[str, ...]
+    linear: Linear
+    boosted: Boosted
+
+    def expect(self, x: Floats, rounds: int) -> Floats:
+        return _members(self.linear, self.boosted.predict(x, rounds), x, self.names)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Hold the window, and what MBG/NBD with Gamma-Gamma misses as a rule, and in the windows that are over."""
+
+    window: tuple[int, int]
+    usual: float
+    missed: list[Window]
+
+    @classmethod
+    def of(
+        cls, project: Project, rows: pd.DataFrame, structural: Floats, actual: Floats, between: Sequence[Window]
+    ) -> _Level:
+        """Measure it on rows with outcomes, beside the windows between them. What is expected is spend, not margin."""
+        usual = total_shift(structural, float(actual.sum())) if project.value.measure == "margin" else 0.0
+        window = project.outcome.gap_days, project.outcome.gap_days + project.outcome.horizon_days
+        usually, span = structural * np.exp(usual), (*window, outcome_span(project))
+        return cls(window, usual, [*missed_by_date(Window.of_total, span, rows, usually, actual), *between])
+
+    def total(self, members: Floats, day: pd.Timestamp) -> float:
+        """Forecast the value of all customers: what the last member expects, corrected by its misses known at a day."""
+        return float(members[-1].sum() * np.exp(self.usual + forecast_miss(self.missed, day, *self.window)))
+
+
+def _out_of_time(rows: pd.DataFrame, seen: list[_Seen], level: _Level) -> pd.DataFrame:
     """Predict each later date by the blend that the others choose, and by every member alone."""
     later = [pd.DataFrame(columns=[*KEYS, "actual", "predicted", *MEMBERS])] if not seen else []
     for fold in seen:
         at, weights = _settle([other for other in seen if other is not fold])
         members, told = fold.members[at], rows[list(KEYS)].iloc[fold.rows].assign(actual=fold.actual)
-        whole = total(members[2], told["as_of"].iloc[0])
+        whole = level.total(members, told["as_of"].iloc[0])
         for name, blend in zip(("predicted", *MEMBERS), (weights, *_ALONE), strict=True):
             told[name] = _mix(_factors(blend, members, whole), members)
         later.append(told)
