@@ -103,12 +103,13 @@ def planted(rows: int = 1_200) -> tuple[value.ValueModel, Floats, churn.ChurnMod
     draw = np.random.default_rng(5)
     names = ("raises", "lowers", "idle", *EXPECTED)
     x = np.asfortranarray(draw.gamma(2.0, 2.0, (rows, len(names))))
-    x[:, 3] = np.clip(x[:, 3] / 20, 0.01, 0.99)
+    x[:, [3, 6]] = np.clip(x[:, [3, 6]] / 20, 0.01, 0.99)
     score = 1.5 * np.log1p(x[:, 0]) - 1.0 * np.log1p(x[:, 1])
     left, spent = draw.random(rows) < 1 / (1 + np.exp(-score)), np.exp(score) * draw.gamma(2.0, 0.5, rows)
     seed, few = 1, [0, 1]
     trees = fit_boosted(x, left.astype(float), list(names), 60, seed, objective="binary")
-    risk = churn.ChurnModel(names, fit_logistic(x, left), fit_logistic(x, left, few), trees, (0.1, 0.5, 0.2, 0.3, 0.0))
+    blend = (0.1, 0.5, 0.2, 0.3, 0.0, 0.0)
+    risk = churn.ChurnModel(names, fit_logistic(x, left), fit_logistic(x, left, few), trees, blend)
     grown = fit_boosted(x, spent, list(names), 60, seed, objective="tweedie")
     line = fit_ridge(x, np.sqrt(spent))
     return value.ValueModel(names, line, grown, (0.5, 0.5, 0.0), [], [0.0], [1.0]), x, risk

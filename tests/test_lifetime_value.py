@@ -116,7 +116,7 @@ def scored(trained: TrainedWorld) -> tuple[pd.DataFrame, NDArray[np.float64]]:
 def test_the_outcome_window_undiscounted_is_the_expected_value(
     trained: TrainedWorld, scored: tuple[pd.DataFrame, NDArray[np.float64]]
 ) -> None:
-    model, outcome = trained.trained.bundle.inputs.purchases, trained.project.outcome
+    model, outcome = trained.trained.bundle.inputs.habits.purchases, trained.project.outcome
     window = LifetimeValue(horizon_days=outcome.horizon_days, annual_rate=0.0)
     np.testing.assert_allclose(lifetime_value(model, window, outcome, *scored), scored[1], rtol=1e-12)
     discounted = lifetime_value(model, window.model_copy(update={"annual_rate": 0.5}), outcome, *scored)
@@ -127,7 +127,7 @@ def test_the_outcome_window_undiscounted_is_the_expected_value(
 def test_one_record_equals_the_batch_and_a_gap_is_left_out(
     trained: TrainedWorld, scored: tuple[pd.DataFrame, NDArray[np.float64]]
 ) -> None:
-    model, clv = trained.trained.bundle.inputs.purchases, LifetimeValue(horizon_days=365, annual_rate=0.1)
+    model, clv = trained.trained.bundle.inputs.habits.purchases, LifetimeValue(horizon_days=365, annual_rate=0.1)
     outcome = trained.project.outcome.model_copy(update={"gap_days": 20})
     frame, value = scored
     whole = lifetime_value(model, clv, outcome, frame, value)

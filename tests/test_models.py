@@ -59,7 +59,7 @@ def draw(dates: int = DATES, seed: int = 3) -> Truth:
     mean_spend = np.exp(3 + 0.5 * x[:, 2] + 0.18)
     x[rng.random(n) < 0.03, 2] = np.nan
     blurred = 1 / (1 + np.exp(-0.5 * np.log(p / (1 - p)) + 0.4))  # what a structural model may think: too mild, too low
-    x = np.column_stack([x, blurred, 2 * (1 - blurred), (1 - blurred) * mean_spend])
+    x = np.column_stack([x, blurred, 2 * (1 - blurred), (1 - blurred) * mean_spend, np.sqrt(blurred)])
     as_of = pd.Timestamp("2022-01-01") + pd.to_timedelta(30 * np.tile(np.arange(dates), CUSTOMERS), unit="D")
     rows = pd.DataFrame({
         "customer_id": np.repeat([f"c{i:04d}" for i in range(CUSTOMERS)], dates),

@@ -38,7 +38,7 @@ from tiermodel.tiers.assign import FittedScheme
 
 __all__ = ["FORMAT", "Bundle", "load_bundle", "save_bundle"]
 
-FORMAT = 3
+FORMAT = 4
 _JSON, _MANIFEST, _CARD = "bundle.json", "manifest.json", "card.md"
 _LARGEST = 512 * 2**20
 
@@ -75,7 +75,7 @@ class Bundle:
     def lifetime_value(self, buyers: pd.DataFrame, value: NDArray[np.float64]) -> NDArray[np.float64]:
         """Give buyers' lifetime value, as `value.clv` states it, from their expected value in the outcome window."""
         outcome = Outcome.model_validate(self.settings["outcome"])
-        return lifetime_value(self.inputs.purchases, self.value_settings.clv, outcome, buyers, value)
+        return lifetime_value(self.inputs.habits.purchases, self.value_settings.clv, outcome, buyers, value)
 
     def p_upgrade(self, forecast: NDArray[np.float64], tier: NDArray[np.int64]) -> NDArray[np.float64]:
         """Give P(rises above `tier` in the outcome window and stays) from the forecast of the tier to come."""

@@ -114,7 +114,7 @@ def _importance(
 
 def _named(feature: str, features: Mapping[str, Feature], language: str) -> str:
     known = features.get(feature)
-    if known is None:  # what MBG/NBD expects
+    if known is None:  # what a buy-till-you-die model expects
         return words(language)[f"input_{feature}"]
     return known.zh if language == "zh" else known.en
 

@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_logs.py [--only NAME ...] [--out FILE.json]
         [--online-retail FOLDER] [--invoices FOLDER] [--cdnow FILE]
 
-`worlds.py` makes most of the logs; the others are public ones, at other dates and horizons than those of
+`companies.py` makes most of the logs; the others are public ones, at other dates and horizons than those of
 `bench_models.py`. Every date was chosen before any figure was seen. The best baseline is the best on the test date
 itself, of all there are: harder to beat than any that one could have chosen before. Intervals are 95 %, over customers.
 """
@@ -24,13 +24,13 @@ from typing import Any
 
 import pandas as pd
 from bench_models import CONFIGS, Case, cdnow, changed, journey, retail, table
+from companies import WORLDS
 
 from tiermodel import backtest, load_project
 from tiermodel.backtest import Backtest
 from tiermodel.config import Project
 from tiermodel.engines.chosen import open_history
 from tiermodel.tables.output import write_json
-from worlds import WORLDS
 
 MEASURES = {"log_loss": ("churn", -1), "auc": ("churn", 1), "gini": ("value", 1), "mae": ("value", -1)}
 """What is compared: the target, and whether more (1) or less (-1) is better."""

@@ -8,7 +8,6 @@ that no window can reach beyond the date that is asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -19,7 +18,7 @@ from tiermodel.config import Project
 from tiermodel.features.outcome import churn_window
 from tiermodel.models.ahead import Ahead, CutWindow
 from tiermodel.models.churn import at_risk
-from tiermodel.models.inputs import Horizons, fit_inputs
+from tiermodel.models.inputs import Habits, Horizons, fit_inputs
 from tiermodel.models.level import Window, log_odds
 
 __all__ = ["cut_silence", "cut_spend", "missed_between", "told_ahead"]
@@ -54,8 +53,7 @@ def missed_between(project: Project, panel: pd.DataFrame, now: pd.Timestamp) -> 
     span = (0, every, every)
     for day, here, came in _steps(panel, now, every) if of_churn or of_value else ():
         since = here["days_since_first"].to_numpy(dtype=np.float64)
-        expected = fit_inputs(here, (), Horizons(every, every)).matrix(here)
-        p_zero, _, spend = expected.T  # in the order of `EXPECTED`
+        p_zero, _, spend = Habits.fit(here).expect(here, Horizons(every, every)).T
         exposed = at_risk(churn, outcome, here)
         if of_churn and exposed.any():
             silent = (came["purchase_days_total"] == 0).to_numpy()
@@ -99,7 +97,7 @@ def _under_way(
 ) -> Iterator[tuple[float, pd.DataFrame, pd.DataFrame, Floats, Floats]]:
     """Go through the snapshots whose window of `whole` days is not over but half of it is.
 
-    Give the share that is over, the buyers, what came, their inputs, and `EXPECTED` of the part that is over.
+    Give the share that is over, the buyers, what came, their inputs, and what is expected of the part that is over.
     """
     then = panel[panel["as_of"] == now]
     for day in sorted(panel["as_of"].unique()):
@@ -110,8 +108,8 @@ def _under_way(
         here = here[here["customer_id"].isin(then["customer_id"])].reset_index(drop=True)
         if len(here):
             inputs = fit_inputs(here, names, horizons)
-            part = replace(inputs, names=(), horizons=Horizons(days, days))
-            yield days / whole, here, _grown(here, then), inputs.matrix(here), part.matrix(here)
+            part = inputs.habits.expect(here, Horizons(days, days))
+            yield days / whole, here, _grown(here, then), inputs.matrix(here), part
 
 
 def _grown(here: pd.DataFrame, then: pd.DataFrame) -> pd.DataFrame:

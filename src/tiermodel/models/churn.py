@@ -1,11 +1,11 @@
 """Churn risk: the calibrated probability of churning as the project defines it, by default no purchase in the window.
 
-Four members are blended on the log-odds scale: a logistic regression on all inputs, a compact one on the few that
-always matter, LightGBM, and what MBG/NBD expects. The weights of the blend and the number of trees are chosen on later
-snapshots than those the members were trained on, never on training rows; then the members are trained again on
-everything. Windows that are not over yet are learned from as far as they have come (`between`). The level of the coming
-window is forecast (`level`), so that the mean risk is right where the log is young, grows or has seasons. Classes are
-never reweighted.
+Five members are blended on the log-odds scale: a logistic regression on all inputs, a compact one on the few that
+always matter, LightGBM, and what MBG/NBD and Pareto/NBD expect. The weights of the blend and the number of trees are
+chosen on later snapshots than those the members were trained on, never on training rows; then the members are trained
+again on everything. Windows that are not over yet are learned from as far as they have come (`between`). The level of
+the coming window is forecast (`level`), so that the mean risk is right where the log is young, grows or has seasons.
+Classes are never reweighted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tiermodel.models.level import Window, chance_shift, forecast_miss, log_odds
 from tiermodel.models.linear import Linear, fit_logistic
 from tiermodel.models.signs import constraints
 
-__all__ = ["COMPACT", "MEMBERS", "ChurnModel", "at_risk", "fit_churn"]
+__all__ = ["COMPACT", "MEMBERS", "SILENT", "ChurnModel", "at_risk", "fit_churn"]
 
 Floats = NDArray[np.float64]
 FEWEST_PER_CLASS = 20
@@ -42,12 +42,16 @@ COMPACT = (
 )  # fmt: skip
 """The inputs of the compact logistic regression, as far as the project has them."""
 
-MEMBERS = ("member_logistic", "member_compact", "member_trees", "member_btyd")
+MEMBERS = ("member_logistic", "member_compact", "member_trees", "member_btyd", "member_pareto")
 """What each member alone predicts at the level of the blend, in the blend's order: columns beside `predicted`."""
 
-_PRIOR = np.array([0.2, 0.2, 0.5, 0.1])  # of `MEMBERS`
-_UNTESTED = np.array([0.2, 0.3, 0.3, 0.2])  # where the history is too short for a later date: the plainer ones carry
-_PRIOR_ROWS, _PRIOR_DATES = 50.0, 0.02
+SILENT = (EXPECTED[0], EXPECTED[3])
+"""The inputs that are members by themselves, the last ones."""
+
+_PRIOR = np.array([0.2, 0.2, 0.5, 0.05, 0.05])  # of `MEMBERS`
+_UNTESTED = np.array([0.2, 0.3, 0.3, 0.1, 0.1])  # where the history is too short for a later date: plainer ones carry
+_PRIOR_ROWS, _PRIOR_DATES = 20.0, 0.02
+_LEVEL = MEMBERS.index("member_btyd")  # whose misses forecast the level of the blend
 _PRIOR_ROUNDS = 2
 _EDGE = 1e-6
 
@@ -80,8 +84,8 @@ class ChurnModel:
 
 def _member_odds(linear: Linear, compact: Linear, boosted: Floats, x: Floats, names: tuple[str, ...]) -> Floats:
     """Give every member's log-odds, shape (rows, members)."""
-    structural = x[:, names.index(EXPECTED[0])]
-    return np.column_stack([linear.decision(x), compact.decision(x), log_odds(boosted), log_odds(structural)])
+    structural = (log_odds(x[:, names.index(name)]) for name in SILENT)
+    return np.column_stack([linear.decision(x), compact.decision(x), log_odds(boosted), *structural])
 
 
 def _chance(odds: Floats, weights: Floats, intercept: float) -> Floats:
@@ -152,7 +156,7 @@ def fit_churn(
 
     def level(odds: Floats, weights: Floats, day: pd.Timestamp) -> float:
         """Give the intercept at which the mean risk is what MBG/NBD expects, corrected by its misses known at a day."""
-        rate = expit(odds[:, -1] + forecast_miss(missed, day, *window)).mean()
+        rate = expit(odds[:, _LEVEL] + forecast_miss(missed, day, *window)).mean()
         return chance_shift(odds @ weights, float(rate))
 
     seen = [_Seen(t, churned[t], [m.odds(x[t], r) for r in ROUNDS]) for m, (_, t) in zip(earlier, folds, strict=True)]

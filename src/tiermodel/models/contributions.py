@@ -1,10 +1,10 @@
 """Say what each input adds to a prediction, exactly: contributions and a baseline add up to what the model predicts.
 
 The churn blend is a sum on the log-odds scale, so the terms of its members add up: TreeSHAP of the trees, coefficient
-times standardised input of the logistic regressions, and what MBG/NBD says under the name of its own input. The value
-blend is a sum of curves: a square, an exponential and a straight line. Each curve's rise from its baseline is shared
-out in proportion to the terms below it, which is what integrated gradients (Sundararajan, Taly and Yan 2017) give along
-the straight path from the baseline; that too adds up.
+times standardised input of the logistic regressions, and what MBG/NBD and Pareto/NBD say under the names of their own
+inputs. The value blend is a sum of curves: a square, an exponential and a straight line. Each curve's rise from its
+baseline is shared out in proportion to the terms below it, which is what integrated gradients (Sundararajan, Taly and
+Yan 2017) give along the straight path from the baseline; that too adds up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiermodel.models.churn import ChurnModel
+from tiermodel.models.churn import SILENT, ChurnModel
 from tiermodel.models.inputs import EXPECTED
 from tiermodel.models.level import log_odds
 from tiermodel.models.metrics import spearman
@@ -33,11 +33,12 @@ def churn_contributions(model: ChurnModel, x: Floats) -> tuple[float, Floats]:
 
     They add up to the log-odds of `model.predict`, wherever that is not held a millionth away from 0 or 1.
     """
-    intercept, logistic, compact, trees, btyd = model.blend
+    intercept, logistic, compact, trees, *structural = model.blend
     start, grown = model.boosted.contributions(x)
     each = logistic * model.linear.contributions(x) + compact * model.compact.contributions(x) + trees * grown
-    own = model.names.index(EXPECTED[0])
-    each[:, own] += btyd * log_odds(x[:, own])
+    for name, weight in zip(SILENT, structural, strict=True):
+        own = model.names.index(name)
+        each[:, own] += weight * log_odds(x[:, own])
     return intercept + logistic * model.linear.intercept + compact * model.compact.intercept + trees * start, each
 
 

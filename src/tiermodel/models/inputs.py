@@ -1,8 +1,8 @@
 """What the models are fed: the features, and what a buy-till-you-die model expects of the same history.
 
-MBG/NBD and Gamma-Gamma see only what each customer did before the date, so they need no outcome. In training each
-snapshot gets the parameters of its own date; scoring uses those of the latest one, frozen, so that one record scores as
-the batch does.
+MBG/NBD, Pareto/NBD and Gamma-Gamma see only what each customer did before the date, so they need no outcome. In
+training each snapshot gets the parameters of its own date; scoring uses those of the latest one, frozen, so that one
+record scores as the batch does.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from tiermodel.config import Project
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import churn_window
 from tiermodel.models.btyd import MBGNBD, GammaGamma
+from tiermodel.models.pareto_nbd import ParetoNBD
 
-__all__ = ["EXPECTED", "Horizons", "Inputs", "fit_inputs", "history", "mean_purchase", "panel_matrix"]
+__all__ = ["EXPECTED", "Habits", "Horizons", "Inputs", "fit_inputs", "history", "mean_purchase", "panel_matrix"]
 
 Floats = NDArray[np.float64]
-EXPECTED = ("expected_p_zero", "expected_purchases", "expected_spend")
-"""P(no purchase), purchase days and spend that MBG/NBD and Gamma-Gamma expect over their horizons."""
+EXPECTED = ("expected_p_zero", "expected_purchases", "expected_spend", "pareto_p_zero")
+"""P(no purchase), purchase days and spend that MBG/NBD and Gamma-Gamma expect over their horizons, and P(no purchase)
+of Pareto/NBD, by which customers leave at any moment and not only at a purchase."""
 
 
 def history(frame: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
@@ -53,13 +55,38 @@ class Horizons(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Habits:
+    """Hold how customers buy: MBG/NBD, and Gamma-Gamma unless nobody bought twice."""
+
+    purchases: MBGNBD
+    spend: GammaGamma | None
+
+    @classmethod
+    def fit(cls, buyers: pd.DataFrame) -> Self:
+        """Fit both on the buyers of one snapshot."""
+        past = history(buyers)
+        try:
+            spend = GammaGamma.fit(past[0], mean_purchase(buyers))
+        except DataError:
+            spend = None
+        return cls(MBGNBD.fit(*past), spend)
+
+    def expect(self, buyers: pd.DataFrame, horizons: Horizons) -> Floats:
+        """Give P(no purchase), purchase days and spend of each: the first three of `EXPECTED`."""
+        past, mean = history(buyers), mean_purchase(buyers)
+        purchases = self.purchases.expected_purchases(horizons.purchases, *past)
+        each = mean if self.spend is None else self.spend.expected_value(past[0], mean)
+        return np.column_stack([self.purchases.p_zero(horizons.silence, *past), purchases, purchases * each])
+
+
+@dataclass(frozen=True)
 class Inputs:
-    """Hold the features' names, the horizons, and frozen parameters (no Gamma-Gamma if nobody bought twice)."""
+    """Hold the features' names, the horizons, and frozen parameters."""
 
     names: tuple[str, ...]
     horizons: Horizons
-    purchases: MBGNBD
-    spend: GammaGamma | None
+    habits: Habits
+    leaving: ParetoNBD
 
     @property
     def all_names(self) -> list[str]:
@@ -71,43 +98,36 @@ class Inputs:
         x = np.full((len(frame), len(self.names) + len(EXPECTED)), np.nan, order="F")
         for j, name in enumerate(self.names):
             x[:, j] = frame[name].to_numpy(dtype=np.float64)
-        buyers = frame["days_since_last"].notna().to_numpy()
-        if buyers.any():
-            x[buyers, len(self.names) :] = self._expected(frame[buyers])
+        bought = frame["days_since_last"].notna().to_numpy()
+        if bought.any():
+            buyers = frame[bought]
+            x[bought, len(self.names) : -1] = self.habits.expect(buyers, self.horizons)
+            x[bought, -1] = self.leaving.p_zero(self.horizons.silence, *history(buyers))
         return x
-
-    def _expected(self, buyers: pd.DataFrame) -> Floats:
-        past, mean = history(buyers), mean_purchase(buyers)
-        purchases = self.purchases.expected_purchases(self.horizons.purchases, *past)
-        each = mean if self.spend is None else self.spend.expected_value(past[0], mean)
-        return np.column_stack([self.purchases.p_zero(self.horizons.silence, *past), purchases, purchases * each])
 
     def to_dict(self) -> dict[str, Any]:
         """Give the parameters as plain data."""
+        spend = self.habits.spend
         return {
             "horizon": self.horizons.purchases,
             "silence": self.horizons.silence,
-            "purchases": asdict(self.purchases),
-            "spend": None if self.spend is None else asdict(self.spend),
+            "purchases": asdict(self.habits.purchases),
+            "spend": None if spend is None else asdict(spend),
+            "leaving": asdict(self.leaving),
         }
 
     @classmethod
     def from_dict(cls, names: tuple[str, ...], data: Mapping[str, Any]) -> Inputs:
         """Read what `to_dict` gave."""
-        spend = data["spend"]
-        horizons = Horizons(data["horizon"], data.get("silence", data["horizon"]))  # older ones had one for both
-        return cls(names, horizons, MBGNBD(**data["purchases"]), None if spend is None else GammaGamma(**spend))
+        spend = None if data["spend"] is None else GammaGamma(**data["spend"])
+        habits, leaving = Habits(MBGNBD(**data["purchases"]), spend), ParetoNBD(**data["leaving"])
+        return cls(names, Horizons(data["horizon"], data["silence"]), habits, leaving)
 
 
 def fit_inputs(snapshot: pd.DataFrame, names: tuple[str, ...], horizons: Horizons) -> Inputs:
     """Fit the parameters on one snapshot."""
     buyers = snapshot[snapshot["days_since_last"].notna()]
-    past = history(buyers)
-    try:
-        spend = GammaGamma.fit(past[0], mean_purchase(buyers))
-    except DataError:
-        spend = None
-    return Inputs(names, horizons, MBGNBD.fit(*past), spend)
+    return Inputs(names, horizons, Habits.fit(buyers), ParetoNBD.fit(*history(buyers)))
 
 
 def panel_matrix(panel: pd.DataFrame, names: tuple[str, ...], horizons: Horizons) -> Floats:

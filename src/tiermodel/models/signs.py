@@ -14,6 +14,7 @@ BUYING: Mapping[str, int] = {
     "expected_p_zero": -1,
     "expected_purchases": 1,
     "expected_spend": 1,
+    "pareto_p_zero": -1,
 }
 """1 where more of it means more buying to come, -1 where it means less; sums of one window tell too little alone."""
 
