@@ -132,6 +132,14 @@ def test_silence_is_its_integral_for_any_parameters(
     assert 0 <= found.alive[0] <= found.total[0] <= 1 + 1e-12
 
 
+def test_no_batch_size_changes_a_bit(cdnow: tuple[Array, Array, Array]) -> None:
+    model, past = ParetoNBD(r=0.55, alpha=74.0, s=0.6, beta=82.0), [column[::7] for column in cdnow]
+    whole = model.p_zero(60, *past)
+    for size in (1, 2, 3, 5, 9, 17):
+        parts = [model.p_zero(60, *(c[i : i + size] for c in past)) for i in range(0, len(whole), size)]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
 @pytest.mark.parametrize("theta", [[0.0, 0.0, 0.0, 0.0], [-1.4, -2.0, -0.2, 0.9], [2.0, 1.0, -2.0, 3.0]])
 def test_the_gradient_is_that_of_finite_differences(theta: list[float], cdnow: tuple[Array, Array, Array]) -> None:
     cells, at, step = cells_of(*cdnow), np.array(theta), 1e-5

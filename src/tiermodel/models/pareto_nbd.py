@@ -9,7 +9,7 @@ and Related Expressions" (2005).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -132,7 +132,7 @@ def _silence_block(model: ParetoNBD, x: Array, start: Array, end: Array, slopes:
 
     whole = end - start
     alive = np.exp(-buys * np.log1p(whole / from_alpha) - s * np.log1p(whole / from_beta))
-    left = leaves.sum(axis=0)
+    left = reduce(np.add, leaves)  # node by node, so that no batch size changes a bit
     if not slopes:
         return _Silence(alive, alive + left, np.empty((0, len(x))))
     by_alpha = (leaves * (1 / from_alpha - 1 / (from_alpha + waited))).sum(axis=0) + alive * (
