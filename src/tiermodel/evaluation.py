@@ -19,7 +19,8 @@ from tiermodel.features.outcome import churn_question
 from tiermodel.figures import Pen, concentration, save_png
 from tiermodel.figures_model import gains, importance, input_names, reliability, residuals
 from tiermodel.models import churn, value
-from tiermodel.models.metrics import churn_metrics, ece_null_band, quadratic_weighted_kappa, value_metrics
+from tiermodel.models.metrics import ece_null_band
+from tiermodel.train import measured
 
 __all__ = ["EVALUATION", "MEMBERS", "Judged", "draw_evaluation", "evaluation_table", "judged"]
 
@@ -96,17 +97,8 @@ def judged(later: Mapping[str, pd.DataFrame]) -> Iterator[Judged]:
         for day, rows in frame.groupby("as_of"):
             for column, (learner, role) in _LEARNERS.items():
                 if column in rows and rows[column].notna().all():
-                    found = _metrics(target, rows["actual"].to_numpy(), rows[column].to_numpy())
+                    found = measured(target, rows["actual"].to_numpy(), rows[column].to_numpy())
                     yield Judged(target, learner, role, pd.Timestamp(str(day)).date(), found)
-
-
-def _metrics(target: str, actual: Floats, predicted: Floats) -> dict[str, float]:
-    if target in {"churn", "upgrade", "prospects"}:
-        return churn_metrics(actual, predicted)
-    if target == "value":
-        return value_metrics(actual, predicted)
-    levels = int(max(actual.max(), predicted.max())) + 1
-    return {"n": len(actual), "qwk": quadratic_weighted_kappa(actual, predicted, levels)}
 
 
 def draw_evaluation(project: Project, bundle: Bundle, later: Mapping[str, pd.DataFrame], folder: Path) -> None:

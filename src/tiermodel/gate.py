@@ -125,9 +125,10 @@ def _against(challenger: pd.DataFrame, champion: pd.DataFrame, target: str) -> C
             "give the project another name, so that the new question gets its own champion"
         )
     one, other, where = _matched(ours, theirs)
-    if target == "churn" and one is ours:
+    paired = one is not ours
+    if target == "churn" and not paired:
         return _gains_more(ours, theirs, where)
-    difference, low, high = _difference(metric, one, other, paired=one is not ours)
+    difference, low, high = _difference(metric, one, other, paired=paired)
     if target == "churn":
         passed, verdict = high < 0, "better beyond chance" if high < 0 else "not better beyond chance"
     else:
@@ -151,7 +152,10 @@ def _gain(actual: Floats, predicted: Floats, rate: Floats) -> float:
 
 
 def _matched(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
-    """Give both sides where the same customers were judged on a date; the challenger's outcomes stand for both."""
+    """Give both sides where the same customers were judged on a date; the challenger's outcomes stand for both.
+
+    Where there is no such date, both are given as they are. The words say which.
+    """
     place = ["as_of", "customers", "place"]
     ranked = [frame.assign(place=frame.groupby("as_of").cumcount()) for frame in (ours, theirs)]
     both = ranked[0].merge(ranked[1][[*place, "predicted"]], on=place, suffixes=("", "_before"))

@@ -59,7 +59,7 @@ from tiermodel.tiers.search import keep_budget
 from tiermodel.tiers.segment_choice import choose_segments
 from tiermodel.tiers.segments import align_segments
 
-__all__ = ["Trained", "fit_bundle", "panel_dates", "train", "training_dates"]
+__all__ = ["Trained", "fit_bundle", "measured", "panel_dates", "train", "training_dates"]
 
 _DRAWN_ROWS = 3_000_000
 _PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
@@ -301,21 +301,8 @@ def _facts(
 ) -> dict[str, Any]:
     """Note what the bundle was made from and how it did on later snapshots; no clock, no path, no customer."""
     dates = sorted(history["as_of"].dt.date.unique())
-    churn, value, tier = later["churn"], later["value"], later["tier"]
-    measured: dict[str, dict[str, float]] = {}
-    if len(churn):
-        measured["churn"] = churn_metrics(churn["actual"].to_numpy(), churn["predicted"].to_numpy())
-    for target in ("upgrade", "prospects"):
-        if len(frame := later[target]):
-            measured[target] = churn_metrics(frame["actual"].to_numpy(), frame["predicted"].to_numpy())
-    if len(value):
-        measured["value"] = value_metrics(value["actual"].to_numpy(), value["predicted"].to_numpy())
-    if len(tier):
-        actual, predicted = (tier[c].to_numpy().astype(np.int64) for c in ("actual", "predicted"))
-        measured["tier"] = {
-            "n": len(tier),
-            "qwk": quadratic_weighted_kappa(actual, predicted, int(max(actual.max(), predicted.max())) + 1),
-        }
+    frames = {target: later[target] for target in ("churn", "upgrade", "prospects", "value", "tier")}
+    days = [day for target in ("churn", "value") for day in later[target]["as_of"].unique()]
     return {
         "as_of": str(as_of),
         "first_snapshot": str(dates[0]),
@@ -331,10 +318,24 @@ def _facts(
         "panel_digest": _panel_digest(history, snapshot),
         "seed": project.seed,
         "versions": {name: version(name) for name in _PACKAGES},
-        "later": measured,
-        "later_dates": sorted({str(day.date()) for frame in (churn, value) for day in frame["as_of"].unique()}),
+        "later": {
+            target: measured(target, frame["actual"].to_numpy(), frame["predicted"].to_numpy())
+            for target, frame in frames.items()
+            if len(frame)
+        },
+        "later_dates": sorted({str(day.date()) for day in days}),
         "intervals": {target: _intervals(target, later[target], project.seed) for target in ("churn", "value")},
     }
+
+
+def measured(target: str, actual: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
+    """Give the figures by which the predictions of a target are judged; tiers by their order."""
+    if target == "value":
+        return value_metrics(actual, predicted)
+    if target != "tier":
+        return churn_metrics(actual, predicted)
+    levels = int(max(actual.max(), predicted.max())) + 1
+    return {"n": len(actual), "qwk": quadratic_weighted_kappa(actual, predicted, levels)}
 
 
 def _intervals(target: str, later: pd.DataFrame, seed: int) -> dict[str, list[float]]:
