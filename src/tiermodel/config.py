@@ -143,7 +143,7 @@ class Panel(Section):
 
     every_days: Annotated[int, Field(strict=True, ge=1, le=366)] = 30
     snapshots: Annotated[int, Field(strict=True, ge=1, le=120)] = 12
-    customers: Annotated[int, Field(strict=True, ge=1000)] = 50_000
+    customers: Annotated[int, Field(strict=True, ge=1000)] = 25_000
 
 
 class Churn(Section):
