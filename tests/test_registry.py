@@ -142,7 +142,7 @@ def test_below_a_training_there_is_a_run_for_each_learner_and_date(store: Store,
     assert run.info.run_name == f"small-world · {facts['as_of']} · {version}"
     assert run.data.tags["kind"] == "training"
     learners = {
-        "churn": ("tiermodel", "logistic", "compact", "trees", "btyd", "logistic_rfm", "mbg_nbd"),
+        "churn": ("tiermodel", "logistic", "compact", "trees", "btyd", "pareto", "logistic_rfm", "mbg_nbd"),
         "value": ("tiermodel", "ridge", "trees", "btyd"),
         "tier": ("tiermodel",),
         "upgrade": ("tiermodel",),

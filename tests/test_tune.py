@@ -114,7 +114,7 @@ def test_training_takes_the_settings_of_each_target_and_the_bundle_keeps_them(pr
     assert "[num_leaves: 8]" in worth
     signs = constraints(Trees(monotone=True), bundle.inputs.all_names, "value")["monotone_constraints"]
     assert signs.count(1) == 2
-    assert signs.count(-1) == 2
+    assert signs.count(-1) == 3
     assert f"[monotone_constraints: {','.join(map(str, signs))}]" in worth
     assert "[monotone_constraints: ]" in risk
     assert "[tweedie_variance_power: 1.5]" in worth
