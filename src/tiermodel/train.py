@@ -159,6 +159,8 @@ def fit_bundle(
         label, names = scheme.scheme.kept_out, input_names(scheme.scheme, panel)
         aside = [*OUTCOME_COLUMNS, *([] if label is None else [label])]
         buyers = snapshot[snapshot["days_since_last"].notna()].drop(columns=aside)
+        if len(buyers) > project.panel.customers:
+            say(f"learning from {project.panel.customers:,} of {len(buyers):,} buyers, drawn by lot (panel.customers)")
         exposed = snapshot[at_risk(project.churn, project.outcome, snapshot)]
         inputs = fit_inputs(snapshot, names, Horizons.of(project))
         x_exposed, x_buyers = (inputs.matrix(rows) for rows in (exposed, buyers))

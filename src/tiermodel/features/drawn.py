@@ -47,11 +47,11 @@ def draw_batches(batches: Iterable[pa.RecordBatch], now: date, most: int, seed: 
         lots = np.append(lots, lot[there])
         bought = np.append(bought, _is(pc.is_valid(part["days_since_last"]))[there])
         if len(lots) > room:  # ids say nothing of lots, so that this happens a few times only
-            limit = _limit(lots, bought, most)
+            limit = min(limit, _limit(lots, bought, most))
             kept = [_below(one, now, limit, seed)[0] for one in kept]
             lots, bought = lots[lots <= limit], bought[lots <= limit]
             room = 2 * len(lots)
-    limit = _limit(lots, bought, most)
+    limit = min(limit, _limit(lots, bought, most))
     return [_below(one, now, limit, seed)[0] for one in kept]
 
 
@@ -78,5 +78,5 @@ def _limit(lots: Lots, bought: NDArray[np.bool_], most: int) -> np.uint64:
 
 
 def _lowest(lots: Lots, most: int) -> np.uint64:
-    """Give the highest of the `most` lowest lots."""
-    return _ALL if len(lots) <= most else np.partition(lots, most - 1)[most - 1]
+    """Give the highest of the `most` lowest lots, or of all there may be where there are fewer."""
+    return _ALL if len(lots) < most else np.partition(lots, most - 1)[most - 1]
