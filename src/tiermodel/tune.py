@@ -82,8 +82,8 @@ def tune(
 
     The time is that of the trials: building the snapshots before them and judging after them come on top. Only what is
     known at `as_of` is used, by default the first test date of the backtest. Trials are kept in the SQLite file `study`
-    (by default `tune.db`, beside a SQLite tracking store, else in the current folder): a run that was
-    stopped goes on where it was, and the same seed gives the same trials. Raises `DataError` where the history is too
+    (by default `tune.db`, beside a SQLite tracking store, else in the current folder): a run that was stopped goes on
+    where it was, and the same seed gives the same trials. Raises `DataError` where the history is too
     short to test on two dates, `ProjectError` where Optuna is not installed, `OutputError` where `study` cannot be
     used, `OutputBusyError` while another run uses it.
     """

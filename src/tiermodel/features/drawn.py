@@ -1,7 +1,7 @@
 """Draw the customers to learn from by lot: as many as models need, however many a company has.
 
-A lot is a hash of the customer's id, the same whatever rows are added and in whatever order they come. Models gain
-little from more than some tens of thousands of customers, while memory and time grow with every one.
+A lot is a hash of the customer's id, the same whatever rows are added and in whatever order they come. What models gain
+by more customers gets smaller, while memory and time grow with every one (`tests/benchmarks/bench_size.py`).
 """
 
 from __future__ import annotations
