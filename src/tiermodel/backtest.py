@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tiermodel.backtest_chances import Judged, judge_prospects, judge_upgrade
+from tiermodel.backtest_chances import Compared, judge_prospects, judge_upgrade
 from tiermodel.backtest_clv import clv_predictions
 from tiermodel.backtest_tiers import TiersAhead, draws_for, tier_results, with_all_dates
 from tiermodel.baselines import CHURN_BASELINES, OURS, VALUE_BASELINES, Test
@@ -269,7 +269,7 @@ def _slices(frame: pd.DataFrame, bundle: Bundle, customers: pd.DataFrame, held: 
 
 
 def _add_chances(
-    project: Project, target: str, day: date, found: Judged | str, results: dict[str, Any], frame: pd.DataFrame
+    project: Project, target: str, day: date, found: Compared | str, results: dict[str, Any], frame: pd.DataFrame
 ) -> pd.DataFrame:
     """Add the figures of upgrades or prospects to the results, or the note why there are none, and the predictions."""
     if isinstance(found, str):

@@ -19,13 +19,13 @@ from tiermodel.models.prospects import is_prospect
 from tiermodel.models.tier import p_above
 from tiermodel.models.upgrade import can_rise, stayed_above, upgrade_span
 
-__all__ = ["Judged", "judge_prospects", "judge_upgrade"]
+__all__ = ["Compared", "judge_prospects", "judge_upgrade"]
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Judged:
+class Compared:
     """Hold who was judged (their keys), what happened to them (0, 1), and what every model had said."""
 
     keys: pd.DataFrame
@@ -33,7 +33,7 @@ class Judged:
     predicted: Mapping[str, Floats]
 
 
-def judge_upgrade(project: Project, panel: pd.DataFrame, day: date, bundle: Bundle, p: Floats) -> Judged | str:
+def judge_upgrade(project: Project, panel: pd.DataFrame, day: date, bundle: Bundle, p: Floats) -> Compared | str:
     """Judge the model against the rate of each tier, and against the chance to be higher at the end of the window only.
 
     `p` has the chances of the tiers to come of all customers at the date, in the order of the panel. A note says why
@@ -55,10 +55,10 @@ def judge_upgrade(project: Project, panel: pd.DataFrame, day: date, bundle: Bund
         "rate_per_tier": group_rates(level[known], rose[known] == 1, tier),
         "tier_forecast": p_above(forecast, tier),
     }
-    return Judged(frame[list(KEYS)], rose[here].astype(np.float64), predicted)
+    return Compared(frame[list(KEYS)], rose[here].astype(np.float64), predicted)
 
 
-def judge_prospects(panel: pd.DataFrame, past: pd.DataFrame, day: date, bundle: Bundle) -> Judged | str:
+def judge_prospects(panel: pd.DataFrame, past: pd.DataFrame, day: date, bundle: Bundle) -> Compared | str:
     """Judge the model against the rate of the past; a note says why where there is no model of the prospects there."""
     here = is_prospect(panel) & (panel["as_of"] == pd.Timestamp(day)).to_numpy()
     if bundle.prospects is None or not here.any():
@@ -71,4 +71,4 @@ def judge_prospects(panel: pd.DataFrame, past: pd.DataFrame, day: date, bundle: 
         "rate": group_rates(one, bought, np.zeros(len(frame), dtype=np.int64)),
     }
     converted = np.where(frame["outcome_purchase_days"] > 0, 1.0, 0.0)
-    return Judged(frame[list(KEYS)], converted, predicted)
+    return Compared(frame[list(KEYS)], converted, predicted)

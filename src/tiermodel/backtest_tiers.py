@@ -39,7 +39,7 @@ _ALL = "all dates"
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _Graded:
     """Hold each customer's level, whether it is a key level, and the level that the value which followed would give.
 
     The second has levels as large as the first.
@@ -50,7 +50,7 @@ class _Judged:
     deserved: NDArray[np.int64]
 
     @classmethod
-    def of(cls, level: NDArray[np.int64], keys: Sequence[int], value: Floats, levels: int) -> _Judged:
+    def of(cls, level: NDArray[np.int64], keys: Sequence[int], value: Floats, levels: int) -> _Graded:
         return cls(level, np.isin(level, keys), _filled(value, np.bincount(level, minlength=levels)))
 
     def columns(self, value: Floats) -> Floats:
@@ -168,8 +168,8 @@ def _others(
 
 
 def _rivals(
-    project: Project, snapshot: pd.DataFrame, ours: _Judged, bundle: Bundle, value: Floats
-) -> dict[str, _Judged]:
+    project: Project, snapshot: pd.DataFrame, ours: _Graded, bundle: Bundle, value: Floats
+) -> dict[str, _Graded]:
     """Grade by rules that need no learning, into levels as large as ours: the value of the last such span, composites.
 
     The composite reads the middle window, as its preset does, and the longest.
@@ -186,7 +186,7 @@ def _rivals(
     keys, levels = _keys(bundle.scheme), len(fitted.levels)
     sizes = np.bincount(ours.level, minlength=levels)
     return {
-        name: _Judged.of(_filled(np.nan_to_num(score, nan=-np.inf), sizes), keys, value, levels)
+        name: _Graded.of(_filled(np.nan_to_num(score, nan=-np.inf), sizes), keys, value, levels)
         for name, score in scores.items()
     }
 
@@ -201,14 +201,14 @@ def _keys(fitted: FittedScheme) -> list[int]:
     return [n for n, level in enumerate(fitted.scheme.levels) if level.key]
 
 
-def _figures(project: Project, panel: pd.DataFrame, day: date, fitted: FittedScheme) -> tuple[dict[str, Any], _Judged]:
+def _figures(project: Project, panel: pd.DataFrame, day: date, fitted: FittedScheme) -> tuple[dict[str, Any], _Graded]:
     now, every = pd.Timestamp(day), timedelta(project.panel.every_days)
     graded = _graded(panel, fitted, [now - every * 2, now - every, now])
     snapshot = panel[panel["as_of"] == now].reset_index(drop=True)
     customers = snapshot["customer_id"]
     two_before, before, level = (graded[day].reindex(customers).to_numpy() for day in graded)
     value = snapshot["outcome_value"].to_numpy(dtype=np.float64)
-    judged = _Judged.of(level.astype(np.int64), _keys(fitted), value, len(fitted.scheme.levels))
+    judged = _Graded.of(level.astype(np.int64), _keys(fitted), value, len(fitted.scheme.levels))
     means = [value[level == k].mean() for k in range(len(fitted.scheme.levels)) if np.any(level == k)]
     both = ~np.isnan(before)
     moved = level != before
@@ -240,7 +240,7 @@ def _graded(panel: pd.DataFrame, fitted: FittedScheme, dates: list[pd.Timestamp]
     return {day: tier[(rows["as_of"] == day).to_numpy()] for day in dates}
 
 
-def _drawn(judged: Sequence[_Judged], value: Floats, who: tuple[NDArray[np.int64], int], seed: int) -> list[Floats]:
+def _drawn(judged: Sequence[_Graded], value: Floats, who: tuple[NDArray[np.int64], int], seed: int) -> list[Floats]:
     """Give `_METRICS` of each for all customers, then for customers drawn again, shape (metrics, 1 + draws).
 
     All are measured on the same draws, so that what they share cancels in a difference. `who` numbers the rows'

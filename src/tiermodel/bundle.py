@@ -89,7 +89,7 @@ class Bundle:
 
     @property
     def value_settings(self) -> Value:
-        """Give what value and lifetime value mean; bundles older than lifetime value have its defaults."""
+        """Give what value and lifetime value mean."""
         return Value.model_validate(self.settings["value"])
 
     @cached_property
@@ -134,10 +134,9 @@ class Bundle:
             "segments": self.segments,
             "peers": vars(self.peers),
             "typical_rhythm": self.typical_rhythm,
+            "upgrade": self.upgrade,
             "facts": self.facts,
         }
-        if self.upgrade != (0.0, 1.0):
-            data["upgrade"] = self.upgrade
         if self.prospects is not None:
             chance = self.prospects
             data["prospects"] = {
@@ -258,13 +257,13 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
         peers=Peers(**data["peers"]),
         typical_rhythm=data["typical_rhythm"],
         facts=data["facts"],
-        upgrade=tuple(data.get("upgrade", (0.0, 1.0))),
+        upgrade=tuple(data["upgrade"]),
         prospects=_prospects(data.get("prospects"), files),
     )
 
 
 def _prospects(data: Mapping[str, Any] | None, files: Mapping[str, bytes]) -> Chance | None:
-    """Read a model that a bundle need not have: there may be no prospects, and older ones had none."""
+    """Read a model that a bundle need not have: there may be no prospects."""
     if data is None:
         return None
     names = tuple(data["names"])

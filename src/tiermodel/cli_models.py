@@ -57,14 +57,19 @@ def demo(out: Path) -> None:
 def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: bool) -> None:
     """Fit the scheme and the models, write the bundle, and track the run in MLflow."""
     settings = load(project)
-    from tiermodel.registry import champion_of, log_training
     from tiermodel.tiers.profiles import segment_lines
     from tiermodel.train import train as run_train
 
     folder = out or Path("models") / settings.name
     with progress() as say:
-        champion = champion_of(settings) if register else None
+        champion = None
+        if register:
+            from tiermodel.registry import champion_of
+
+            champion = champion_of(settings)
         trained = run_train(settings, as_of, out=folder, champion=champion, say=say)
+        from tiermodel.registry import log_training  # MLflow takes seconds: who is refused need not wait for it
+
         say("tracking the run")
         tracked = log_training(settings, trained, folder, register=register)
     print_accounts(settings, trained.accounts)

@@ -81,7 +81,7 @@ def _mark(frame: pd.DataFrame, name: str, inside: NDArray[np.bool_], difference:
 
 
 def sorted_profiles(state: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Give each group's name and profile, by name; nothing where an older bundle has none."""
+    """Give each group's name and profile, by name; none where groups were not described."""
     pairs = zip(segment_names(state), state.get("profiles", []), strict=False)
     return sorted(pairs, key=lambda pair: int(pair[0].rpartition("_")[2]))
 
