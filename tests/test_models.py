@@ -25,7 +25,7 @@ from tiermodel.models.canary import refuse_leaks
 from tiermodel.models.churn import ChurnModel, at_risk, fit_churn
 from tiermodel.models.folds import rolling_folds
 from tiermodel.models.inputs import EXPECTED, Horizons, fit_inputs, panel_matrix
-from tiermodel.models.linear import Linear, fit_logistic, fit_ridge
+from tiermodel.models.linear import Linear, averaged, fit_logistic, fit_ridge
 from tiermodel.models.metrics import churn_metrics, ece_null_band
 from tiermodel.models.tier import TierModel, fit_tier, future_levels
 from tiermodel.models.value import ValueModel, fit_value
@@ -130,6 +130,16 @@ def test_linear_members_give_the_same_bits_for_any_batch(truth: Truth, fit: Call
         np.testing.assert_array_equal(np.concatenate(parts)[:210], whole[:210])
     assert Linear(**model.to_dict()) == model
     assert len(model.flagged) == 1  # the input that is sometimes missing counts by itself
+
+
+def test_two_linear_models_average_to_one_also_where_inputs_are_missing(truth: Truth) -> None:
+    unknown = int(np.flatnonzero(np.isnan(truth.x).any(axis=0))[0])
+    whole = fit_ridge(truth.x, truth.p_churn)
+    for few in ([unknown], [unknown, truth.x.shape[1] - 1], [j for j in range(truth.x.shape[1]) if j != unknown]):
+        part = fit_ridge(truth.x, truth.p_churn, few)
+        both = averaged(whole, part)
+        np.testing.assert_allclose(both.decision(truth.x), (whole.decision(truth.x) + part.decision(truth.x)) / 2)
+        assert Linear(**both.to_dict()) == both
 
 
 def test_boosted_refuses_what_lightgbm_would_take_in_silence(truth: Truth) -> None:

@@ -75,7 +75,7 @@ def test_settings_reach_the_learners_and_the_defaults_change_nothing(project: Pr
     for name, changed in {**dict.fromkeys(written_out, 3), "learning_rate": 0.1, "lambda_l2": 0.0}.items():
         assert fit_boosted(x, y, ["a", "b", "c"], 5, 7, Trees(**{name: changed}), objective="binary") != plain
     assert fit_logistic(x, y > 0, c=0.02) == fit_logistic(x, y > 0) != fit_logistic(x, y > 0, c=1.0)
-    assert fit_ridge(x, y, 300.0) == fit_ridge(x, y) != fit_ridge(x, y, 1.0)
+    assert fit_ridge(x, y, alpha=300.0) == fit_ridge(x, y) != fit_ridge(x, y, alpha=1.0)
     other = project.model_copy(update={"models": Models.model_validate({"value": {"ridge_alpha": 100}})})
     assert project_digest(other) != project_digest(project)
 

@@ -26,22 +26,15 @@ from tiermodel.features.panel import KEYS
 from tiermodel.models.ahead import Ahead, Learned
 from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted, side_by_side
 from tiermodel.models.folds import rolling_folds
-from tiermodel.models.inputs import EXPECTED
+from tiermodel.models.inputs import COMPACT, EXPECTED
 from tiermodel.models.level import Window, chance_shift, forecast_miss, log_odds, missed_by_date
 from tiermodel.models.linear import Linear, fit_logistic
 from tiermodel.models.signs import constraints
 
-__all__ = ["COMPACT", "MEMBERS", "SILENT", "ChurnModel", "at_risk", "fit_churn"]
+__all__ = ["MEMBERS", "SILENT", "ChurnModel", "at_risk", "fit_churn"]
 
 Floats = NDArray[np.float64]
 FEWEST_PER_CLASS = 20
-COMPACT = (
-    "days_since_last", "days_since_first", "order_count_total", "purchase_days_total", "net_amount_total",
-    "active_share", "gap_variation", "overdue_ratio", "orders_decayed_30d", "orders_decayed_90d",
-    "expected_p_zero", "expected_purchases",
-)  # fmt: skip
-"""The inputs of the compact logistic regression, as far as the project has them."""
-
 MEMBERS = ("member_logistic", "member_compact", "member_trees", "member_btyd", "member_pareto")
 """What each member alone predicts at the level of the blend, in the blend's order: columns beside `predicted`."""
 

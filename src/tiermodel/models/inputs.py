@@ -21,12 +21,29 @@ from tiermodel.features.outcome import churn_window
 from tiermodel.models.btyd import MBGNBD, GammaGamma
 from tiermodel.models.pareto_nbd import ParetoNBD
 
-__all__ = ["EXPECTED", "Habits", "Horizons", "Inputs", "fit_inputs", "history", "mean_purchase", "panel_matrix"]
+__all__ = [
+    "COMPACT",
+    "EXPECTED",
+    "Habits",
+    "Horizons",
+    "Inputs",
+    "fit_inputs",
+    "history",
+    "mean_purchase",
+    "panel_matrix",
+]
 
 Floats = NDArray[np.float64]
 EXPECTED = ("expected_p_zero", "expected_purchases", "expected_spend", "pareto_p_zero")
 """P(no purchase), purchase days and spend that MBG/NBD and Gamma-Gamma expect over their horizons, and P(no purchase)
 of Pareto/NBD, by which customers leave at any moment and not only at a purchase."""
+
+COMPACT = (
+    "days_since_last", "days_since_first", "order_count_total", "purchase_days_total", "net_amount_total",
+    "active_share", "gap_variation", "overdue_ratio", "orders_decayed_30d", "orders_decayed_90d",
+    "expected_p_zero", "expected_purchases",
+)  # fmt: skip
+"""The few inputs that always matter, as far as a project has them: those of compact models."""
 
 
 def history(frame: pd.DataFrame) -> tuple[Floats, Floats, Floats]:

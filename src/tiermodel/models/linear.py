@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from tiermodel.config_models import ChurnLearners, ValueLearners
 from tiermodel.models.ahead import Counted
 
-__all__ = ["Linear", "fit_logistic", "fit_ridge"]
+__all__ = ["Linear", "averaged", "fit_logistic", "fit_ridge"]
 
 Floats = NDArray[np.float64]
 _SHAPES: Mapping[str, Callable[[Floats], Floats]] = {
@@ -127,6 +127,28 @@ def fit_logistic(
     return _fit(x, y, "log", columns, LogisticRegression(C=c, max_iter=5_000), counted)
 
 
-def fit_ridge(x: Floats, y: Floats, alpha: float = _RIDGE_ALPHA, counted: Counted | None = None) -> Linear:
-    """Fit a ridge regression of y on signed square roots of the features; L2 on standardised inputs."""
-    return _fit(x, y, "root", None, Ridge(alpha=alpha), counted)
+def fit_ridge(
+    x: Floats,
+    y: Floats,
+    columns: list[int] | None = None,
+    alpha: float = _RIDGE_ALPHA,
+    counted: Counted | None = None,
+) -> Linear:
+    """Fit a ridge regression of y on signed square roots of x, or some of it; L2 on standardised inputs."""
+    return _fit(x, y, "root", columns, Ridge(alpha=alpha), counted)
+
+
+def averaged(whole: Linear, part: Linear) -> Linear:
+    """Give the one model whose scores are the mean of those of two, fitted on the same rows; `whole` reads all inputs.
+
+    >>> x = np.random.default_rng(0).gamma(2.0, size=(100, 3))
+    >>> whole, part = fit_ridge(x, x[:, 0]), fit_ridge(x, x[:, 0], [0, 2])
+    >>> both = averaged(whole, part).decision(x)
+    >>> np.allclose(both, (whole.decision(x) + part.decision(x)) / 2)
+    True
+    """
+    width, few = len(whole.columns), part.columns
+    flags = [width + whole.flagged.index(few[j]) for j in part.flagged]
+    total = np.array(whole.coefficient)
+    total[[*few, *flags]] += part.coefficient
+    return replace(whole, coefficient=(total / 2).tolist(), intercept=(whole.intercept + part.intercept) / 2)

@@ -1,10 +1,10 @@
 """Expected value in the outcome window, with an interval.
 
 Purchase amounts are zero-heavy and heavy-tailed: a ridge on square roots, a Tweedie LightGBM and what MBG/NBD with
-Gamma-Gamma expects are blended. Windows that are not over yet are learned from as far as they have come (`between`).
-The blend and the interval come from later snapshots than the members were trained on; the level is forecast (`level`),
-and it is that of net value: returns count, so a forecast of all customers adds up, and intervals reach below zero where
-customers did.
+Gamma-Gamma expects are blended. Half of the ridge reads a few inputs only, since many of them mislead it in a young
+log. Windows that are not over yet are learned from as far as they have come (`between`). The blend and the interval
+come from later snapshots than the members were trained on; the level is forecast (`level`), and it is that of net
+value: returns count, so a forecast of all customers adds up, and intervals reach below zero where customers did.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from tiermodel.features.panel import KEYS
 from tiermodel.models.ahead import Ahead, Learned
 from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted, side_by_side
 from tiermodel.models.folds import rolling_folds
-from tiermodel.models.inputs import EXPECTED
+from tiermodel.models.inputs import COMPACT, EXPECTED
 from tiermodel.models.level import Window, forecast_miss, missed_by_date, total_shift
-from tiermodel.models.linear import Linear, fit_ridge
+from tiermodel.models.linear import Linear, averaged, fit_ridge
 from tiermodel.models.signs import constraints
 
 __all__ = ["MEMBERS", "ValueModel", "fit_value", "squared_errors"]
@@ -37,6 +37,7 @@ FEWEST = 50
 MEMBERS = ("member_ridge", "member_trees", "member_btyd")
 """What each member alone predicts at the level of the blend, in the blend's order: columns beside `predicted`."""
 
+_SPENT = ("net_amount_{w}d", "order_amount_mean", "amount_decayed_90d", "peak_month_amount", EXPECTED[2])
 _BANDS = 10
 _PRIOR_ROUNDS = 2
 _PRIOR: Weights = (0.4, 0.45, 0.15)  # the ridge, the trees, MBG/NBD with Gamma-Gamma
@@ -113,14 +114,16 @@ def fit_value(
     learners, columns = project.models.value, tuple(names)
     target = {"objective": "tweedie", "tweedie_variance_power": learners.tweedie_power}
     target |= constraints(learners.trees, names, "value")
+    few = _compact(project, names)
 
     def members(task: tuple[pd.Timestamp, NDArray[np.int64]]) -> _Members:
         day, train = task
         x_seen, y, counted = Learned.of(x[train], positive[train], ahead.cut(day))
         grown = fit_boosted(x_seen, y, names, ROUNDS[-1], project.seed, learners.trees, counted, **target)
         whole = counted._replace(link=np.zeros(len(y)))
-        linear = fit_ridge(x_seen, np.sqrt(y * np.exp(-counted.link)), learners.ridge_alpha, whole)
-        return _Members(columns, linear, grown)
+        roots = np.sqrt(y * np.exp(-counted.link))
+        wide, compact = (fit_ridge(x_seen, roots, of, learners.ridge_alpha, whole) for of in (None, few))
+        return _Members(columns, averaged(wide, compact), grown)
 
     folds = [
         (train, test)
@@ -143,6 +146,12 @@ def fit_value(
         own = last.expect(x, ROUNDS[at])
         bands = _bands(_mix(_factors(weights, own, float(actual.sum())), own), actual)
     return ValueModel(columns, last.linear, last.boosted.first(ROUNDS[at]), factors, *bands), later
+
+
+def _compact(project: Project, names: Sequence[str]) -> list[int]:
+    """Give the positions of the few inputs that always matter to value."""
+    spent = {name.format(w=w) for name in _SPENT for w in project.features.windows_days}
+    return [j for j, name in enumerate(names) if name in {*COMPACT, *spent}]
 
 
 @dataclass(frozen=True)
