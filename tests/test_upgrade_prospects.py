@@ -135,13 +135,11 @@ def test_training_keeps_to_what_was_known(trained: TrainedWorld) -> None:
     assert trained.trained.later["prospects"].empty
 
 
-def test_a_bundle_keeps_both_and_an_older_one_has_neither(trained: TrainedWorld, tmp_path: Path) -> None:
+def test_a_bundle_keeps_how_upgrades_are_calibrated(trained: TrainedWorld, tmp_path: Path) -> None:
     bundle = trained.trained.bundle
     assert load_bundle(trained.bundle).upgrade == bundle.upgrade
-    older = replace(bundle, upgrade=(0.0, 1.0))
-    save_bundle(older, tmp_path / "older")
-    assert '"upgrade": [' not in (tmp_path / "older" / "bundle.json").read_text(encoding="utf-8")
-    assert load_bundle(tmp_path / "older").upgrade == (0.0, 1.0)
+    save_bundle(replace(bundle, upgrade=(-0.25, 1.5)), tmp_path / "other")
+    assert load_bundle(tmp_path / "other").upgrade == (-0.25, 1.5)
 
 
 class Played(NamedTuple):
