@@ -40,8 +40,9 @@ def by_days(seen: list[Window], first: int, last: int) -> float:
         total = 0.0
         for a in one:
             for b in other:
-                yearly = np.exp(-2 * (np.sin(np.pi * (a - b) / 365.25) / level._YEARLY_WIDTH) ** 2)
-                total += level._YEARLY_SD**2 * yearly + level._DRIFT_SD**2 * np.exp(-abs(a - b) / level._DRIFT_DAYS)
+                for sd, width in level._YEARLY:
+                    total += sd**2 * np.exp(-2 * (np.sin(np.pi * (a - b) / 365.25) / width) ** 2)
+                total += level._DRIFT_SD**2 * np.exp(-abs(a - b) / level._DRIFT_DAYS)
         unlike = abs(np.log(len(one) / len(other)))
         return float(total / len(one) / len(other) + level._LENGTH_SD**2 * np.exp(-unlike))
 
@@ -84,6 +85,12 @@ def test_the_same_season_a_year_ago_tells_more_than_half_a_year_ago() -> None:
     a_year_ago, half_a_year_ago = list(steady), list(steady)
     a_year_ago[11], half_a_year_ago[5] = ended(330, 30, 1.0), ended(150, 30, 1.0)
     assert forecast_miss(a_year_ago, NOW, 0, 30) > 3 * max(forecast_miss(half_a_year_ago, NOW, 0, 30), 0.05)
+
+
+def test_a_break_of_four_weeks_a_year_ago_is_expected_in_the_same_weeks_only() -> None:
+    a_year = [ended(30 * k, 30, 2.0 if k == 11 else 0.0) for k in range(13)]
+    then, a_month_later = (forecast_miss(a_year, NOW, first, first + 30) for first in (5, 35))
+    assert then > 3 * max(a_month_later, 0.1)
 
 
 def test_a_young_log_is_believed_less() -> None:
