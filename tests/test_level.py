@@ -56,7 +56,7 @@ def by_days(seen: list[Window], first: int, last: int) -> float:
     return float(shared @ np.linalg.inv(known) @ np.array([w.missed for w in seen]))
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, 30), (7, 97)])
+@pytest.mark.parametrize(("first", "last"), [(0, 30), (7, 97), (0, 180)])
 def test_five_moments_stand_for_the_days_of_a_window(first: int, last: int) -> None:
     seen = [ended(0, 30, 0.3), ended(60, 90, -0.2, seen=100), ended(330, 30, 0.5), ended(200, 60, 0.1, variance=0.2)]
     np.testing.assert_allclose(forecast_miss(seen, NOW, first, last), by_days(seen, first, last), atol=0.004)

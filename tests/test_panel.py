@@ -131,6 +131,18 @@ def test_snapshot_dates_end_at_the_last_and_have_history() -> None:
     assert snapshot_dates(project, last, last - timedelta(29)) == ()
 
 
+@pytest.mark.parametrize(
+    ("every", "horizon", "count"),
+    [(30, 30, 12), (30, 180, 12), (30, 365, 19), (7, 60, 15), (7, 180, 24), (90, 365, 12)],
+)
+def test_by_default_later_snapshots_follow_the_outcome_of_the_earliest(every: int, horizon: int, count: int) -> None:
+    project = make_project(panel={"every_days": every}, outcome={"horizon_days": horizon})
+    dates = snapshot_dates(project, date(2020, 7, 1), date(2010, 1, 1))
+    assert len(dates) == count
+    later = [day for day in dates if day >= dates[0] + timedelta(horizon)]
+    assert len(later) >= 6 or count == 24
+
+
 # files
 
 OTHERS = {

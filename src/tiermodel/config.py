@@ -140,11 +140,13 @@ class Outcome(Section):
 class Panel(Section):
     """Set how many snapshots to stack, how far apart in days, and how many buyers to learn from at most.
 
-    Where there are more `customers`, so many of them are drawn by lot; tiers, segments and scores are those of all.
+    `snapshots` are twelve where it is not set, and more where the outcome takes most of a year, so that the latest of
+    them are later than the outcomes of the earliest. Where there are more `customers`, so many of them are drawn by
+    lot; tiers, segments and scores are those of all.
     """
 
     every_days: Annotated[int, Field(strict=True, ge=1, le=366)] = 30
-    snapshots: Annotated[int, Field(strict=True, ge=1, le=120)] = 12
+    snapshots: Annotated[int, Field(strict=True, ge=1, le=120)] | None = None
     customers: Annotated[int, Field(strict=True, ge=1000)] = 25_000
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "gains",
     "importance",
     "input_names",
+    "model_name",
     "reliability",
     "residuals",
     "tournament",
@@ -239,11 +240,23 @@ def differences(pen: Pen, comparisons: Sequence[Mapping[str, Any]]) -> Figure:
                 colour = COLOURS["good" if ends[0] > 0 else "warm" if ends[1] < 0 else "muted"]
                 panel.plot(ends, [y, y], color=colour, linewidth=1.4)
                 panel.plot(middle, y, "o", color=colour, markersize=4)
-            panel.set_yticks(range(len(models)), [pen.words.get(f"model_{m}", m) for m in models])
+            panel.set_yticks(range(len(models)), [model_name(m, pen.words) for m in models])
             panel.set_title(f"{pen.words[f'target_{target}']} · {pen.words.get(f'metric_{metric}', metric)}")
             panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
             panel.set(xlabel=pen.words["better_arrow"], ylim=(-0.6, len(models) - 0.4))
     return figure
+
+
+def model_name(code: str, words: Mapping[str, str]) -> str:
+    """Name a model or baseline in the words of a language; of a composite the days it reads beside its name.
+
+    >>> model_name("composite_365d", {"model_composite": "RFM composite"})
+    'RFM composite (365d)'
+    """
+    name, _, days = code.rpartition("_")
+    if f"model_{code}" not in words and f"model_{name}" in words:
+        return f"{words[f'model_{name}']} ({days})"
+    return words.get(f"model_{code}", code)
 
 
 def tournament(pen: Pen, schemes: Mapping[str, tuple[float, float]], ours: str) -> Figure:

@@ -13,7 +13,7 @@ from tiermodel import figures_model
 from tiermodel.baselines import OURS
 from tiermodel.bundle import Bundle
 from tiermodel.figures import Pen, svg
-from tiermodel.figures_model import LOWER_IS_BETTER, found_at, input_names
+from tiermodel.figures_model import LOWER_IS_BETTER, found_at, input_names, model_name
 from tiermodel.report_sources import Given
 from tiermodel.tiers.profiles import segment_lines
 from tiermodel.tiers.scheme import load_preset, preset_names
@@ -127,16 +127,12 @@ def _gains(last: pd.DataFrame, pen: Pen) -> dict[str, Any]:
     ]
     names.sort(key=lambda c: c != f"churn_{OURS}")
     churned = last["churned"].to_numpy()
-    models = {_model(c.removeprefix("churn_"), pen.words): last[c].to_numpy() for c in names}
+    models = {model_name(c.removeprefix("churn_"), pen.words): last[c].to_numpy() for c in names}
     return {
         "gains": svg(figures_model.gains(pen, churned, models), "gains", pen.words["found"]),
         "gains_date": last["as_of"].iloc[0],
         "found": float(found_at(churned, last["churn_tiermodel"].to_numpy(), np.array([0.2]))[0]),
     }
-
-
-def _model(code: str, words: Mapping[str, str]) -> str:
-    return words.get(f"model_{code}", code)
 
 
 def _backtest(backtest: Mapping[str, Any], pen: Pen) -> dict[str, Any]:
@@ -178,7 +174,7 @@ def _means(target: str, rows: Sequence[Mapping[str, Any]], words: Mapping[str, s
         "title": words[f"target_{target}"],
         "metrics": [(words[f"metric_{m}"], _direction(m, words)) for m in metrics],
         "rows": [
-            (_model(m, words), m == OURS, [(x, x is not None and x == best[i]) for i, x in enumerate(table[m])])
+            (model_name(m, words), m == OURS, [(x, x is not None and x == best[i]) for i, x in enumerate(table[m])])
             for m in models
         ],
     }
@@ -210,7 +206,7 @@ def _details(comparisons: Sequence[Mapping[str, Any]], words: Mapping[str, str])
             (c["target"], c["metric"], c["against"]),
             {
                 "what": f"{words['target_' + c['target']]} · {words.get('metric_' + c['metric'], c['metric'])}",
-                "against": _model(c["against"], words),
+                "against": model_name(c["against"], words),
                 "cells": {},
             },
         )

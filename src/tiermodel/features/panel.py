@@ -51,6 +51,7 @@ __all__ = [
 
 KEYS = ("customer_id", "as_of")
 WORKERS = 2
+_SNAPSHOTS, _MOST_SNAPSHOTS, _LATER = 12, 24, 6
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -94,9 +95,15 @@ def stale_words(project: Project, history: History, day: date, every_days: int) 
 
 
 def snapshot_dates(project: Project, last: date, first_row: date) -> tuple[date, ...]:
-    """List up to `panel.snapshots` dates, `panel.every_days` apart, up to `last`, each with some history before it."""
+    """List up to `panel.snapshots` dates, `panel.every_days` apart, up to `last`, each with some history before it.
+
+    Where their number is not set, it is that of a year of months, or as many as leave six that the outcome of the
+    earliest is over by, up to two years of months.
+    """
     every = timedelta(project.panel.every_days)
-    dates = [last - every * step for step in range(project.panel.snapshots)]
+    overlapping = -(-outcome_span(project) // project.panel.every_days)
+    count = project.panel.snapshots or min(max(_SNAPSHOTS, overlapping + _LATER), _MOST_SNAPSHOTS)
+    dates = [last - every * step for step in range(count)]
     return tuple(sorted(d for d in dates if d - first_row >= min(every, timedelta(project.outcome.horizon_days))))
 
 
