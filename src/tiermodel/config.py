@@ -140,8 +140,8 @@ class Outcome(Section):
 class Panel(Section):
     """Set how many snapshots to stack, how far apart in days, and how many buyers to learn from at most.
 
-    `snapshots` are twelve where it is not set, and more where the outcome takes most of a year, so that the latest of
-    them are later than the outcomes of the earliest. Where there are more `customers`, so many of them are drawn by
+    Where `snapshots` is not set they are twelve, or up to twenty-four where the outcome takes more than six steps, so
+    that the last six follow the outcome of the earliest. Where there are more `customers`, so many of them are drawn by
     lot; tiers, segments and scores are those of all.
     """
 

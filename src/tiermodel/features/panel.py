@@ -97,8 +97,8 @@ def stale_words(project: Project, history: History, day: date, every_days: int) 
 def snapshot_dates(project: Project, last: date, first_row: date) -> tuple[date, ...]:
     """List up to `panel.snapshots` dates, `panel.every_days` apart, up to `last`, each with some history before it.
 
-    Where their number is not set, it is that of a year of months, or as many as leave six that the outcome of the
-    earliest is over by, up to two years of months.
+    Where their number is not set they are twelve, or more, twenty-four at most, so that the outcome of the earliest is
+    over before the last six: those can be predicted by models that learned from the first.
     """
     every = timedelta(project.panel.every_days)
     overlapping = -(-outcome_span(project) // project.panel.every_days)
