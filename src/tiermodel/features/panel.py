@@ -51,7 +51,7 @@ __all__ = [
 
 KEYS = ("customer_id", "as_of")
 WORKERS = 2
-_SNAPSHOTS, _MOST_SNAPSHOTS, _LATER = 12, 24, 6
+_SNAPSHOTS, _MOST_SNAPSHOTS, _LATER = 12, 24, 6  # where `panel.snapshots` is not set; each one costs rows to learn from
 T = TypeVar("T")
 R = TypeVar("R")
 
