@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tiermodel.cli import main
+from tiermodel.cli.main import main
 
 __all__ = ["Ran", "Run", "run_command"]
 

@@ -14,7 +14,7 @@ from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 from commands import Run, run_command
-from tiermodel import registry
+from tiermodel.tracking import registry
 from tiermodel.train import train
 from worlds import TrainedWorld, audited_project, quick_fits, small_project, small_world
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import sys
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -23,13 +22,20 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+import tiermodel.backtesting.backtest as backtest_module
+import tiermodel.backtesting.tiers as backtest_tiers
 from tiermodel import baselines
-from tiermodel.backtest import Backtest, backtest
-from tiermodel.backtest import test_dates as dates_to_test
-from tiermodel.backtest_tiers import TiersAhead, scheme_summary, tier_results, tier_verdict
+from tiermodel.backtesting.backtest import Backtest, backtest
+from tiermodel.backtesting.backtest import test_dates as dates_to_test
+from tiermodel.backtesting.tiers import (
+    TiersAhead,
+    scheme_summary,
+    tier_results,
+    tier_verdict,
+)
 from tiermodel.baselines import CHURN_BASELINES, CLV_BASELINES, VALUE_BASELINES
 from tiermodel.baselines import Test as Shown
-from tiermodel.bundle import Bundle
+from tiermodel.bundle.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import OUTCOME_COLUMNS
@@ -77,11 +83,10 @@ def played(trained: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) -> P
             "churn": trained.project.churn.model_copy(update={"active_days": 300}),
         }
     )
-    module = sys.modules["tiermodel.backtest"]
     with quick_fits(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["tiermodel.backtest_tiers"], "_DRAWS_AT_MOST", 100)
+        patch.setattr(backtest_tiers, "_DRAWS_AT_MOST", 100)
         for name, known in (("CHURN_BASELINES", CHURN_BASELINES), ("VALUE_BASELINES", VALUE_BASELINES)):
-            patch.setattr(module, name, {k: watched(b, shown) for k, b in known.items()})
+            patch.setattr(backtest_module, name, {k: watched(b, shown) for k, b in known.items()})
         done = backtest(project, out=folder / "b.json", predictions=folder / "p.parquet")
     results = json.loads((folder / "b.json").read_text(), parse_constant=lambda c: pytest.fail(f"{c} is no JSON"))
     return Played(project, done, results, pd.read_parquet(folder / "p.parquet"), shown)
@@ -287,8 +292,8 @@ def test_a_baseline_that_wins_is_named(metric: str, low: float | None, high: flo
 
 
 def test_a_model_of_noise_loses_and_the_run_says_so(trained: TrainedWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    module, noise = sys.modules["tiermodel.backtest"], np.random.default_rng(0)
-    monkeypatch.setattr(sys.modules["tiermodel.backtest_tiers"], "_DRAWS_AT_MOST", 200)
+    noise = np.random.default_rng(0)
+    monkeypatch.setattr(backtest_tiers, "_DRAWS_AT_MOST", 200)
 
     class Noise:
         """Give random risks in the place of the churn model."""
@@ -301,7 +306,7 @@ def test_a_model_of_noise_loses_and_the_run_says_so(trained: TrainedWorld, monke
         assert given
         return Bundle(**{**fields, "churn": Noise()}), {}
 
-    monkeypatch.setattr(module, "fit_bundle", spoiled)
+    monkeypatch.setattr(backtest_module, "fit_bundle", spoiled)
     done = backtest(with_backtest(trained.project, folds=1))
     assert any(words.startswith("churn log_loss") and "logistic_rfm is better" in words for words in done.losses())
 
@@ -405,7 +410,7 @@ def test_a_rival_is_graded_into_levels_as_large_and_by_what_it_says(played: Play
 
 
 def test_tier_figures_are_those_counted_by_hand(played: Played, again: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["tiermodel.backtest_tiers"], "_DRAWS_AT_MOST", 100)
+    monkeypatch.setattr(backtest_tiers, "_DRAWS_AT_MOST", 100)
     day = date.fromisoformat(played.results["dates"][-1])
     now, every, span = pd.Timestamp(day), pd.Timedelta(days=60), pd.Timedelta(days=60)
     bundle = again

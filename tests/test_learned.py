@@ -17,10 +17,10 @@ import yaml
 
 from commands import Run
 from test_schemes import FEATURES, LEARNED, LEVELS, SHARES, SPEND, WINDOWS, people, said
-from tiermodel.backtest_tiers import tier_results
+from tiermodel.backtesting.tiers import tier_results
 from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES
 from tiermodel.baselines import Test as Shown
-from tiermodel.bundle import load_bundle, save_bundle
+from tiermodel.bundle.bundle import load_bundle, save_bundle
 from tiermodel.config import Project
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.outcome import OUTCOME_COLUMNS
@@ -35,7 +35,7 @@ from tiermodel.tiers.lessons import matrix
 from tiermodel.tiers.scheme import input_names, load_preset, load_scheme, parse_scheme
 from tiermodel.tiers.scored import LEARNERS
 from tiermodel.train import panel_dates, train, training_dates
-from tiermodel.tune import tune
+from tiermodel.training.tune import tune
 from worlds import small_project, small_world
 
 DATES = [np.datetime64(day, "s") for day in ("2022-08-01", "2022-10-01", "2022-12-01", "2023-03-01")]
@@ -366,7 +366,7 @@ def test_models_baselines_other_schemes_and_tuning_read_the_same_inputs(
     # what is kept out may as well be the outcome: nobody reads it
     telling = panel.assign(attribute_given=panel["outcome_value"])
     found = []
-    monkeypatch.setattr("tiermodel.backtest_tiers.preset_names", lambda: ["learned"])
+    monkeypatch.setattr("tiermodel.backtesting.tiers.preset_names", lambda: ["learned"])
     for frame in (panel, telling):
         bought, now = frame[frame["days_since_last"].notna()], pd.Timestamp(day)
         shown = bought[bought["as_of"] == now].assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))

@@ -13,14 +13,14 @@ import pyarrow.compute as pc
 import pytest
 from click.testing import CliRunner
 
-from tiermodel.bundle import load_bundle
-from tiermodel.cli import run
+from tiermodel.bundle.bundle import load_bundle
+from tiermodel.cli.main import run
 from tiermodel.config_tiers import Downgrade, Stability, Upgrade
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.panel import build_panel
-from tiermodel.ledger import Ledger
+from tiermodel.ledger.ledger import Ledger
 from tiermodel.predict import score
-from tiermodel.tiers.stability import replay
+from tiermodel.tiers.stability.rule import replay
 from tiermodel.train import train
 from worlds import TrainedWorld, quick_fits
 

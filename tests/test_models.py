@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiermodel.bundle import Bundle
+from tiermodel.bundle.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.errors import DataError, ModelError
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
@@ -30,7 +30,12 @@ from tiermodel.models.metrics import churn_metrics, ece_null_band
 from tiermodel.models.tier import TierModel, fit_tier, future_levels
 from tiermodel.models.value import ValueModel, fit_value
 from tiermodel.tables.history import open_history
-from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages, typical_rhythm
+from tiermodel.tiers.lifecycle import (
+    LIFECYCLE,
+    LOYALTY,
+    ladder_stages,
+    typical_rhythm,
+)
 from tiermodel.train import fit_bundle, panel_dates, train, training_dates
 from worlds import LAST_DAY, TrainedWorld, quick_fits, small_project, small_world
 

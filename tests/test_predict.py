@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tiermodel.bundle import Bundle
+from tiermodel.bundle.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.engines import chosen
 from tiermodel.engines import duckdb as engine

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from tiermodel.backtest import backtest
+from tiermodel.backtesting.backtest import backtest
 from tiermodel.check import check
-from tiermodel.cli import main
+from tiermodel.cli.main import main
 from tiermodel.config import Project, load_project, project_digest
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.panel import Snapshots, build_panel, write_features

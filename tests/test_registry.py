@@ -18,17 +18,23 @@ import pandas as pd
 import pytest
 import yaml
 
-from tiermodel import gate, registry, tracking_store
-from tiermodel.bundle import load_bundle
+from tiermodel.bundle.bundle import load_bundle
 from tiermodel.config import Project
 from tiermodel.errors import GateError, ModelError, OutputBusyError, TierModelError, TrackingError
-from tiermodel.evaluation import EVALUATION, draw_evaluation, evaluation_table, judged
 from tiermodel.features.panel import build_panel
-from tiermodel.gate import judge
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.models.metrics import churn_metrics, value_metrics
 from tiermodel.predict import predict
-from tiermodel.registry import log_training, promote, resolve_model
+from tiermodel.tracking import gate, registry
+from tiermodel.tracking import store as store_module
+from tiermodel.tracking.artifacts import (
+    EVALUATION,
+    draw_evaluation,
+    evaluation_table,
+    judged,
+)
+from tiermodel.tracking.gate import judge
+from tiermodel.tracking.registry import log_training, promote, resolve_model
 from worlds import ID_MARK, TrainedWorld, spoiled
 
 import mlflow  # isort: skip  # after our registry, which settles its environment
@@ -464,9 +470,9 @@ def test_an_older_evaluation_without_baselines_serves_a_champion_not_a_challenge
 
 
 def test_two_runs_do_not_share_a_sqlite_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking_store, "_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(store_module, "_WAIT_SECONDS", 0.2)
     with (
-        tracking_store.alone(store.folder / "mlflow.db"),
+        store_module.alone(store.folder / "mlflow.db"),
         pytest.raises(OutputBusyError, match="in use by another run"),
     ):
         promote("promoted", tracking_uri=store.uri)
@@ -519,7 +525,7 @@ def refused(uri: str) -> str:
 
 
 def test_a_server_that_does_not_answer_is_told_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking_store, "_ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(store_module, "_ANSWER_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         assert "timed out" in refused(f"http://127.0.0.1:{port}")

@@ -16,16 +16,22 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiermodel import figures
-from tiermodel.bundle import Bundle, load_bundle, save_bundle
+from tiermodel.bundle.bundle import Bundle, load_bundle, save_bundle
 from tiermodel.errors import DataError, ProjectError, TierModelError
 from tiermodel.features.panel import build_panel, write_features
-from tiermodel.figures import Pen, concentration, pyramid, save_png, svg
-from tiermodel.figures_model import found_at, input_names, residuals
 from tiermodel.models.metrics import auc, churn_metrics, ece_null_band, log_loss, paired_bootstrap, value_metrics
 from tiermodel.predict import score
-from tiermodel.report import report
-from tiermodel.report_models import _verdict
+from tiermodel.reporting import figures
+from tiermodel.reporting.figures import (
+    Pen,
+    concentration,
+    pyramid,
+    save_png,
+    svg,
+)
+from tiermodel.reporting.figures_model import found_at, input_names, residuals
+from tiermodel.reporting.models import _verdict
+from tiermodel.reporting.report import report
 from tiermodel.tables.output import write_json
 from tiermodel.tiers.assign import fit_scheme
 from tiermodel.tiers.scheme import load_preset

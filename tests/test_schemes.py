@@ -19,11 +19,11 @@ from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.measures import every_need
 from tiermodel.features.tree import round_readable
+from tiermodel.segments.fit import assign_segments, fit_segments
 from tiermodel.tiers import leaves
 from tiermodel.tiers.assign import KINDS, FittedScheme, fit_scheme
 from tiermodel.tiers.conditions import Condition, number
 from tiermodel.tiers.scheme import load_preset, load_scheme, parse_scheme, preset_names
-from tiermodel.tiers.segments import assign_segments, fit_segments
 from worlds import small_project
 
 WINDOWS = (60, 365)

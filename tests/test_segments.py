@@ -18,20 +18,13 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
 from commands import Run
-from tiermodel.bundle import load_bundle, save_bundle
+from tiermodel.bundle.bundle import load_bundle, save_bundle
 from tiermodel.config_tiers import Segments
 from tiermodel.errors import GateError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.panel import build_panel
-from tiermodel.gate import judge_segments
-from tiermodel.registry import champion_of, log_training, promote
-from tiermodel.report import report
-from tiermodel.tables.output import plain
-from tiermodel.tiers.assign import fit_scheme
-from tiermodel.tiers.profiles import segment_lines, sorted_profiles
-from tiermodel.tiers.scheme import load_preset
-from tiermodel.tiers.segment_choice import FLOOR, choose_segments
-from tiermodel.tiers.segments import (
+from tiermodel.reporting.report import report
+from tiermodel.segments.fit import (
     FITS,
     align_segments,
     assign_segments,
@@ -41,6 +34,13 @@ from tiermodel.tiers.segments import (
     segment_names,
     standardised,
 )
+from tiermodel.segments.profiles import segment_lines, sorted_profiles
+from tiermodel.segments.selection import FLOOR, choose_segments
+from tiermodel.tables.output import plain
+from tiermodel.tiers.assign import fit_scheme
+from tiermodel.tiers.scheme import load_preset
+from tiermodel.tracking.gate import judge_segments
+from tiermodel.tracking.registry import champion_of, log_training, promote
 from tiermodel.train import train
 from worlds import LAST_DAY, TrainedWorld
 
@@ -201,7 +201,7 @@ def test_names_follow_the_champion_and_shuffled_segments_are_not_promoted(
     )
     save_bundle(renamed, tmp_path / "one")
     log_training(project, replace(trained.trained, bundle=renamed), tmp_path / "one", register=True)
-    monkeypatch.setattr("tiermodel.registry.judge", lambda *_: [])
+    monkeypatch.setattr("tiermodel.tracking.registry.judge", lambda *_: [])
     assert any("segments" in reason for reason in promote(project.name, None, tracking_uri=uri).reasons)
     champion = champion_of(project)
     assert champion is not None

@@ -19,7 +19,7 @@ import yaml
 
 from histories import MAPPED, as_dates, random_histories, same_bits
 from test_panel import DAYS, HISTORIES, OTHERS, as_file_rows, file_project, write_other_tables
-from tiermodel.cli import main
+from tiermodel.cli.main import main
 from tiermodel.config import Project
 from tiermodel.engines import spark
 from tiermodel.engines.chosen import open_history

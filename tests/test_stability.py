@@ -17,8 +17,19 @@ from tiermodel.errors import ProjectError
 from tiermodel.tiers.assign import fit_scheme
 from tiermodel.tiers.points import points_of
 from tiermodel.tiers.scheme import load_preset, parse_scheme, preset_names, settle
-from tiermodel.tiers.search import RULES, choose, frontier, keep_budget, trials
-from tiermodel.tiers.stability import Standing, movement_shares, regrade, replay
+from tiermodel.tiers.stability.budget import (
+    RULES,
+    choose,
+    frontier,
+    keep_budget,
+    trials,
+)
+from tiermodel.tiers.stability.rule import (
+    Standing,
+    movement_shares,
+    regrade,
+    replay,
+)
 from tiermodel.tiers.weights import ahp_weights, consistency_ratio, critic_weights, entropy_weights, thousandths
 
 BAND = {"up": {"band": 0.1}, "down": {"band": 0.15, "confirmations": 2}}

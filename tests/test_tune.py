@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from commands import Run
-from tiermodel.bundle import load_bundle
+from tiermodel.bundle.bundle import load_bundle
 from tiermodel.config import Project, load_project, project_digest
 from tiermodel.config_models import Models, Trees
 from tiermodel.errors import DataError, OutputError
@@ -29,8 +29,8 @@ from tiermodel.models.boosted import fit_boosted
 from tiermodel.models.linear import fit_logistic, fit_ridge
 from tiermodel.models.signs import BUYING, constraints
 from tiermodel.train import train
-from tiermodel.tune import Tuned, tune
-from tiermodel.tune_study import Found, study_file
+from tiermodel.training.tune import Tuned, tune
+from tiermodel.training.tune_search import Found, study_file
 from worlds import ID_MARK, small_project, small_world
 
 import mlflow  # isort: skip
@@ -169,7 +169,7 @@ def test_who_is_refused_does_not_wait_for_mlflow(
     settings = project.model_dump(mode="json", exclude={"folder"}, exclude_none=True)
     (tmp_path / "shop.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     code = (
-        "import sys; from tiermodel.cli import main; sys.modules['optuna'] = None\n"
+        "import sys; from tiermodel.cli.main import main; sys.modules['optuna'] = None\n"
         f"try: main()\nfinally: print('mlflow' in sys.modules, 'tiermodel.{words[0]}' in sys.modules)"
     )
     command = [sys.executable, "-c", code, *words]
@@ -208,11 +208,11 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
         return fit(*given)
 
     with monkeypatch.context() as patched:
-        patched.setattr("tiermodel.tune_study.fit_churn", killed)
+        patched.setattr("tiermodel.training.tune_search.fit_churn", killed)
         with pytest.raises(KeyboardInterrupt):
             tune(project, AS_OF, trials=2, study=tmp_path / "parts.db")
         before = len(calls)
-        patched.setattr("tiermodel.tune_study.fit_churn", fit)
+        patched.setattr("tiermodel.training.tune_search.fit_churn", fit)
         resumed = tune(project, AS_OF, trials=2, study=tmp_path / "parts.db")
     assert before == 3
     assert resumed == whole

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiermodel.backtest import Backtest, backtest
-from tiermodel.bundle import Bundle, load_bundle, save_bundle
+from tiermodel.backtesting.backtest import Backtest, backtest
+from tiermodel.bundle.bundle import Bundle, load_bundle, save_bundle
 from tiermodel.config import LifetimeValue, Project, load_project
 from tiermodel.features.panel import build_panel
 from tiermodel.models.chance import fit_chance, group_rates

@@ -9,43 +9,41 @@ The verbs of the command line as functions. Importing this package does nothing;
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tiermodel.backtest import backtest
-    from tiermodel.bundle import load_bundle, save_bundle
+    from tiermodel.backtesting.backtest import backtest
+    from tiermodel.bundle.bundle import load_bundle, save_bundle
     from tiermodel.check import check
     from tiermodel.config import Project, load_project
     from tiermodel.engines.chosen import open_history
     from tiermodel.errors import TierModelError
     from tiermodel.features.panel import build_panel
     from tiermodel.predict import score, upgrades
-    from tiermodel.registry import promote
-    from tiermodel.report import report
+    from tiermodel.reporting.report import report
+    from tiermodel.tracking.registry import promote
     from tiermodel.train import train
-    from tiermodel.tune import tune
+    from tiermodel.training.tune import tune
     from tiermodel.world import World, make_world
 
 _HOMES = {
     "Project": "config",
     "TierModelError": "errors",
     "World": "world",
-    "backtest": "backtest",
+    "backtest": "backtesting.backtest",
     "build_panel": "features.panel",
     "check": "check",
-    "load_bundle": "bundle",
+    "load_bundle": "bundle.bundle",
     "load_project": "config",
     "make_world": "world",
     "open_history": "engines.chosen",
-    "promote": "registry",
-    "report": "report",
-    "save_bundle": "bundle",
+    "promote": "tracking.registry",
+    "report": "reporting.report",
+    "save_bundle": "bundle.bundle",
     "score": "predict",
     "train": "train",
-    "tune": "tune",
+    "tune": "training.tune",
     "upgrades": "predict",
 }
 
@@ -74,14 +72,3 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'tiermodel' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(f"tiermodel.{_HOMES[name]}"), name)
-
-
-class _Front(ModuleType):
-    """Keep a verb where a module of its name is imported: `tiermodel.train` is always the function."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Front

@@ -1,6 +1,6 @@
 """Run the command line: `python -m tiermodel`."""
 
-from tiermodel.cli import main
+from tiermodel.cli.main import main
 
 if __name__ == "__main__":
     main()

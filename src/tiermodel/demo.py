@@ -8,13 +8,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tiermodel.backtest import backtest
+from tiermodel.backtesting.backtest import backtest
 from tiermodel.config import Project, load_project
 from tiermodel.errors import GateError
 from tiermodel.features.panel import write_features
 from tiermodel.predict import score
-from tiermodel.registry import log_training, promote
-from tiermodel.report import report
+from tiermodel.reporting.report import report
+from tiermodel.tracking.registry import log_training, promote
 from tiermodel.train import train
 
 __all__ = ["Demo", "demo", "demo_project"]

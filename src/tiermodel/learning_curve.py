@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiermodel.bundle import Bundle
+from tiermodel.bundle.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.errors import DataError
 from tiermodel.features.panel import rows_at

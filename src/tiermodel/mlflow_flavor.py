@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from tiermodel.bundle import Bundle, load_bundle
+from tiermodel.bundle.bundle import Bundle, load_bundle
 from tiermodel.errors import ModelError
 from tiermodel.predict import predict
 

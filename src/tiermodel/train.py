@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tiermodel.baselines import BASELINES, CHURN_BASELINES, Test
-from tiermodel.bundle import Bundle, save_bundle
+from tiermodel.bundle.bundle import Bundle, save_bundle
 from tiermodel.config import Project, project_digest
 from tiermodel.engines.chosen import open_history
 from tiermodel.errors import DataError
@@ -49,15 +49,15 @@ from tiermodel.models.slices import groups, interval, slice_figures
 from tiermodel.models.tier import TierModel, fit_tier, future_levels
 from tiermodel.models.upgrade import fit_upgrade, stayed_above, upgrade_span
 from tiermodel.models.value import ValueModel, fit_value
+from tiermodel.segments.fit import align_segments
+from tiermodel.segments.selection import choose_segments
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
 from tiermodel.tiers.agreement import beside_rules
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
-from tiermodel.tiers.ladders import typical_rhythm
+from tiermodel.tiers.lifecycle import typical_rhythm
 from tiermodel.tiers.scheme import input_names, load_scheme
-from tiermodel.tiers.search import keep_budget
-from tiermodel.tiers.segment_choice import choose_segments
-from tiermodel.tiers.segments import align_segments
+from tiermodel.tiers.stability.budget import keep_budget
 
 __all__ = ["Trained", "fit_bundle", "measured", "panel_dates", "train", "training_dates"]
 

@@ -14,8 +14,13 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from tiermodel.backtest import test_dates as dates_of
-from tiermodel.backtest_tiers import scheme_summary, tier_results, tier_verdict, with_all_dates
+from tiermodel.backtesting.backtest import test_dates as dates_of
+from tiermodel.backtesting.tiers import (
+    scheme_summary,
+    tier_results,
+    tier_verdict,
+    with_all_dates,
+)
 from tiermodel.config import load_project
 from tiermodel.engines.chosen import open_history
 from tiermodel.features.outcome import outcome_span

@@ -20,9 +20,9 @@ import pandas as pd
 import pyarrow as pa
 from bench_scoring import BATCH, rows_like
 
-from tiermodel.bundle import Bundle, load_bundle
-from tiermodel.ledger import Before, Ledger, from_batch
-from tiermodel.predict import _Scoring
+from tiermodel.bundle.bundle import Bundle, load_bundle
+from tiermodel.ledger.ledger import Before, Ledger, from_batch
+from tiermodel.predict.batch import _Scoring
 
 FIRST, MOVED = date(2025, 1, 1), 0.2
 

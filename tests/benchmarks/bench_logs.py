@@ -26,9 +26,9 @@ import pandas as pd
 from bench_models import CONFIGS, Case, cdnow, changed, journey, retail, table
 from companies import WORLDS
 
-from tiermodel import backtest, load_project
-from tiermodel.backtest import Backtest
-from tiermodel.config import Project
+from tiermodel import backtest
+from tiermodel.backtesting.backtest import Backtest
+from tiermodel.config import Project, load_project
 from tiermodel.engines.chosen import open_history
 from tiermodel.tables.output import write_json
 

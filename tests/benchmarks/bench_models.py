@@ -20,9 +20,9 @@ from typing import Any
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from tiermodel import backtest, load_project
-from tiermodel.backtest import Backtest
-from tiermodel.config import Project
+from tiermodel import backtest
+from tiermodel.backtesting.backtest import Backtest
+from tiermodel.config import Project, load_project
 from tiermodel.engines.chosen import open_history
 from tiermodel.features.panel import build_panel
 from tiermodel.tables.history import History

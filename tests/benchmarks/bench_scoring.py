@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tiermodel.bundle import Bundle, load_bundle
+from tiermodel.bundle.bundle import Bundle, load_bundle
 from tiermodel.models.boosted import Boosted
 from tiermodel.predict import predict
 

@@ -16,11 +16,17 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from tiermodel import build_panel, load_project
-from tiermodel.config import Project
+from tiermodel.config import Project, load_project
+from tiermodel.features.panel import build_panel
 from tiermodel.tiers.scheme import load_preset
-from tiermodel.tiers.search import RULES, Trial, choose, frontier, trials
-from tiermodel.tiers.stability import movement_shares, who_and_when
+from tiermodel.tiers.stability.budget import (
+    RULES,
+    Trial,
+    choose,
+    frontier,
+    trials,
+)
+from tiermodel.tiers.stability.rule import movement_shares, who_and_when
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 MOVED, REVERSED = 0.078, 0.033

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from tiermodel.errors import DataError
 from tiermodel.models.metrics import mean_ranks
+from tiermodel.segments.fit import assign_segments, fit_segments
 from tiermodel.tiers.kinds import LearnedScheme
 from tiermodel.tiers.scheme import input_names
-from tiermodel.tiers.segments import assign_segments, fit_segments
 
 __all__ = ["Lessons", "lessons_of", "matrix", "rank_filled"]
 

@@ -1,0 +1,1 @@
+"""Backtests: what each model would have predicted at past dates, beside simple baselines."""

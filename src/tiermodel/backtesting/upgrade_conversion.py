@@ -1,0 +1,74 @@
+"""Judge upgrade potential and the conversion of prospects at a test date, beside the rates they have to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tiermodel.baselines import OURS
+from tiermodel.bundle.bundle import Bundle
+from tiermodel.config import Project
+from tiermodel.features.panel import KEYS
+from tiermodel.models.chance import group_rates
+from tiermodel.models.prospects import is_prospect
+from tiermodel.models.tier import p_above
+from tiermodel.models.upgrade import can_rise, stayed_above, upgrade_span
+
+__all__ = ["Compared", "judge_prospects", "judge_upgrade"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Hold who was judged (their keys), what happened to them (0, 1), and what every model had said."""
+
+    keys: pd.DataFrame
+    actual: Floats
+    predicted: Mapping[str, Floats]
+
+
+def judge_upgrade(project: Project, panel: pd.DataFrame, day: date, bundle: Bundle, p: Floats) -> Compared | str:
+    """Judge the model against the rate of each tier, and against the chance to be higher at the end of the window only.
+
+    `p` has the chances of the tiers to come of all customers at the date, in the order of the panel. A note says why
+    where there is nothing to judge: the stay is not fully observed.
+    """
+    now, levels = pd.Timestamp(day), len(bundle.scheme.scheme.levels)
+    level = bundle.scheme.assign(panel)[0]
+    rose = stayed_above(project, panel, level)
+    rising = can_rise(panel, level, levels) & ~np.isnan(rose)
+    today = (panel["as_of"] == now).to_numpy()
+    here = rising & today
+    if not here.any():
+        return f"{day}: who stays in a higher tier is known {upgrade_span(project)} days later only: not judged"
+    known = rising & (panel["as_of"] + timedelta(upgrade_span(project)) <= now).to_numpy()
+    frame, tier = panel[here].reset_index(drop=True), level[here]
+    forecast = p[rising[today]]
+    predicted = {
+        OURS: bundle.p_upgrade(forecast, tier),
+        "rate_per_tier": group_rates(level[known], rose[known] == 1, tier),
+        "tier_forecast": p_above(forecast, tier),
+    }
+    return Compared(frame[list(KEYS)], rose[here].astype(np.float64), predicted)
+
+
+def judge_prospects(panel: pd.DataFrame, past: pd.DataFrame, day: date, bundle: Bundle) -> Compared | str:
+    """Judge the model against the rate of the past; a note says why where there is no model of the prospects there."""
+    here = is_prospect(panel) & (panel["as_of"] == pd.Timestamp(day)).to_numpy()
+    if bundle.prospects is None or not here.any():
+        return f"{day}: too few prospects made a first purchase for a model of them" if here.any() else ""
+    frame = panel[here].reset_index(drop=True)
+    before = past[is_prospect(past)]
+    bought, one = (before["outcome_purchase_days"] > 0).to_numpy(), np.zeros(len(before), dtype=np.int64)
+    predicted = {
+        OURS: bundle.p_conversion(frame),
+        "rate": group_rates(one, bought, np.zeros(len(frame), dtype=np.int64)),
+    }
+    converted = np.where(frame["outcome_purchase_days"] > 0, 1.0, 0.0)
+    return Compared(frame[list(KEYS)], converted, predicted)

@@ -1,0 +1,280 @@
+"""Keep everything a score depends on in one folder: JSON and LightGBM text, hashed; loading it runs no foreign code.
+
+The hash of every file is checked before any parser sees a byte: LightGBM's text parser crashes on damaged files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tiermodel.bundle.model_card import model_card
+from tiermodel.config import Churn, Features, Outcome, Value
+from tiermodel.errors import ModelError, ProjectError
+from tiermodel.features.catalogue import expand
+from tiermodel.features.known import Feature
+from tiermodel.features.peers import Peers
+from tiermodel.models.boosted import Boosted
+from tiermodel.models.chance import Chance
+from tiermodel.models.churn import ChurnModel, at_risk
+from tiermodel.models.inputs import Inputs
+from tiermodel.models.level import Calibration
+from tiermodel.models.lifetime_value import lifetime_value
+from tiermodel.models.linear import Linear
+from tiermodel.models.tier import TierModel
+from tiermodel.models.upgrade import p_upgrade
+from tiermodel.models.value import ValueModel
+from tiermodel.tables.output import plain, writing_folder
+from tiermodel.tiers.assign import FittedScheme
+
+__all__ = ["FORMAT", "Bundle", "load_bundle", "save_bundle"]
+
+FORMAT = 4
+_JSON, _MANIFEST, _CARD = "bundle.json", "manifest.json", "card.md"
+_LARGEST = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Hold the fitted parts; `settings` are those of the project, `facts` say where the model comes from."""
+
+    name: str
+    settings: dict[str, Any]
+    columns: tuple[str, ...]
+    inputs: Inputs
+    scheme: FittedScheme
+    churn: ChurnModel
+    value: ValueModel
+    tier: TierModel
+    segments: dict[str, Any]
+    peers: Peers
+    typical_rhythm: float
+    facts: dict[str, Any]
+    upgrade: Calibration = (0.0, 1.0)
+    prospects: Chance | None = None
+
+    @property
+    def language(self) -> str:
+        """Give the language of names and reasons."""
+        return str(self.settings["language"])
+
+    def at_risk(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
+        """Tell whose churn risk the model knows: who was at risk by the `churn` that it was trained with."""
+        churn, outcome = (self.settings[name] for name in ("churn", "outcome"))
+        return at_risk(Churn.model_validate(churn), Outcome.model_validate(outcome), frame)
+
+    def lifetime_value(self, buyers: pd.DataFrame, value: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Give buyers' lifetime value, as `value.clv` states it, from their expected value in the outcome window."""
+        outcome = Outcome.model_validate(self.settings["outcome"])
+        return lifetime_value(self.inputs.habits.purchases, self.value_settings.clv, outcome, buyers, value)
+
+    def p_upgrade(self, forecast: NDArray[np.float64], tier: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Give P(rises above `tier` in the outcome window and stays) from the forecast of the tier to come."""
+        return p_upgrade(forecast, tier, self.upgrade)
+
+    def p_conversion(self, frame: pd.DataFrame) -> NDArray[np.float64]:
+        """Give P(first purchase in the outcome window), meant for prospects; NaN without a model of them."""
+        if self.prospects is None or not len(frame):
+            return np.full(len(frame), np.nan)
+        return self.prospects.predict(frame[list(self.prospects.names)].to_numpy(dtype=np.float64))
+
+    @property
+    def value_settings(self) -> Value:
+        """Give what value and lifetime value mean."""
+        return Value.model_validate(self.settings["value"])
+
+    @cached_property
+    def features(self) -> dict[str, Feature]:
+        """Give the catalogue entries of the inputs, by name."""
+        features = Features.model_validate(self.settings["features"])
+        return {f.name: f for f in expand(features, self.columns)}
+
+    @cached_property
+    def scheme_version(self) -> str:
+        """Give a short hash of the frozen scheme."""
+        return f"{self.scheme.scheme.code}-{_digest(_dump(self.scheme.to_dict()))[:8]}"
+
+    @cached_property
+    def version(self) -> str:
+        """Give a short hash of the whole bundle: the same data, project and seed give the same."""
+        return f"{self.name}-{_digest(self._files()[_MANIFEST])[:12]}"
+
+    def _files(self) -> dict[str, bytes]:
+        texts = {"churn.txt": self.churn.boosted.text, "value.txt": self.value.boosted.text}
+        if (chance := self.prospects) is not None:
+            texts["prospects.txt"] = chance.boosted.text
+        texts |= {f"tier_{k}.txt": b.text for k, b in enumerate(self.tier.boosted) if b is not None}
+        scheme, trees = _apart(self.scheme.to_dict())
+        texts |= trees
+        data = {
+            "format": FORMAT,
+            "name": self.name,
+            "settings": self.settings,
+            "columns": self.columns,
+            "features": self.inputs.names,
+            "inputs": self.inputs.to_dict(),
+            "scheme": scheme,
+            "churn": {
+                "linear": self.churn.linear.to_dict(),
+                "compact": self.churn.compact.to_dict(),
+                "blend": self.churn.blend,
+            },
+            "value": {k: v for k, v in vars(self.value).items() if k not in {"names", "linear", "boosted"}}
+            | {"linear": self.value.linear.to_dict()},
+            "tier": {"share_above": self.tier.share_above, "mass": self.tier.mass},
+            "segments": self.segments,
+            "peers": vars(self.peers),
+            "typical_rhythm": self.typical_rhythm,
+            "upgrade": self.upgrade,
+            "facts": self.facts,
+        }
+        if self.prospects is not None:
+            chance = self.prospects
+            data["prospects"] = {
+                "names": chance.names,
+                "linear": chance.linear.to_dict(),
+                "calibration": chance.calibration,
+            }
+        files = {name: text.encode() for name, text in texts.items()}
+        card = model_card(self.name, self.settings, self.facts, self.features, self.scheme, self.segments)
+        files |= {_JSON: _dump(data), _CARD: card.encode()}
+        manifest = {"format": FORMAT, "files": {name: _digest(files[name]) for name in sorted(files)}}
+        return {**files, _MANIFEST: _dump(manifest)}
+
+
+def _apart(scheme: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Put the boosted trees of a learned scheme, if any, into files of their own, and their names in their place."""
+    model = scheme["state"].get("model", {})
+    if "trees" not in model:
+        return scheme, {}
+    names = [None if text is None else f"scheme_{k}.txt" for k, text in enumerate(model["trees"])]
+    texts = {name: text for name, text in zip(names, model["trees"], strict=True) if name is not None}
+    return {**scheme, "state": {**scheme["state"], "model": {**model, "trees": names}}}, texts
+
+
+def save_bundle(bundle: Bundle, folder: str | Path) -> Path:
+    """Write the bundle to a folder, whole or not at all, replacing an earlier bundle there, but nothing else."""
+    target = Path(folder)
+    if target.exists() and not _is_ours(target):
+        raise ProjectError(f"{target} holds something that is no bundle, and it would be replaced: give another folder")
+    with writing_folder(target) as temporary:
+        for name, content in bundle._files().items():  # noqa: SLF001
+            (temporary / name).write_bytes(content)
+    return target
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell whether a folder is empty, or holds what its manifest of a bundle lists and nothing else."""
+    if not folder.is_dir():
+        return False
+    present = {path.name for path in folder.iterdir()}
+    try:
+        return not present or present == {*json.loads((folder / _MANIFEST).read_bytes())["files"], _MANIFEST}
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+
+
+def load_bundle(folder: str | Path) -> Bundle:
+    """Read a bundle after checking every file's hash; `ModelError` names the file that is missing, extra or changed."""
+    files = _checked_files(Path(folder))
+    try:
+        return _read(json.loads(files[_JSON]), files)
+    except (KeyError, TypeError, ValueError, ProjectError) as error:
+        raise ModelError(
+            f"{folder}: {_JSON} does not have the shape of format {FORMAT}: {error!r}; train it again"
+        ) from error
+
+
+def _checked_files(folder: Path) -> dict[str, bytes]:
+    if not (folder / _MANIFEST).is_file():
+        raise ModelError(
+            f"{folder}: there is no {_MANIFEST}, so this is no bundle; give a folder that `tiermodel train --out` wrote"
+        )
+    manifest_bytes = _bytes(folder / _MANIFEST)
+    try:
+        manifest = json.loads(manifest_bytes)
+        wanted = dict(manifest["files"])
+        found_format = manifest["format"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"{folder / _MANIFEST}: not a manifest ({error!r}); copy the bundle again") from None
+    if found_format != FORMAT:
+        raise ModelError(
+            f"{folder}: bundle format {found_format!r}, this version reads {FORMAT}; run `tiermodel train` again"
+        )
+    present = {p.name for p in folder.iterdir()} - {_MANIFEST}
+    if present != set(wanted):
+        missing, extra = sorted(set(wanted) - present), sorted(present - set(wanted))
+        raise ModelError(f"{folder}: files missing {missing}, files not in the manifest {extra}; copy the bundle again")
+    files = {name: _bytes(folder / name) for name in sorted(wanted)}
+    changed = [name for name, content in files.items() if _digest(content) != wanted[name]]
+    if changed:
+        raise ModelError(
+            f"{folder}: {', '.join(changed)} changed since training (SHA-256 differs); copy the bundle again"
+        )
+    return files
+
+
+def _bytes(path: Path) -> bytes:
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST:
+        raise ModelError(f"{path}: not a plain file of at most {_LARGEST >> 20} MB; copy the bundle again")
+    return path.read_bytes()
+
+
+def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
+    inputs = Inputs.from_dict(tuple(data["features"]), data["inputs"])
+    names = tuple(inputs.all_names)
+
+    def trees(file: str) -> Boosted:
+        return Boosted(names, files[file].decode())
+
+    churn, value, tier = dict(data["churn"]), dict(data["value"]), data["tier"]
+    shares = tuple(tier["share_above"])
+    boosted = tuple(trees(f"tier_{k}.txt") if f"tier_{k}.txt" in files else None for k in range(len(shares)))
+    value |= {"linear": Linear(**value["linear"]), "factors": tuple(value["factors"])}
+    logistic, compact = Linear(**churn["linear"]), Linear(**churn["compact"])
+    model = data["scheme"]["state"].get("model", {})
+    if "trees" in model:
+        model["trees"] = [None if name is None else files[name].decode() for name in model["trees"]]
+    return Bundle(
+        name=data["name"],
+        settings=data["settings"],
+        columns=tuple(data["columns"]),
+        inputs=inputs,
+        scheme=FittedScheme.from_dict(data["scheme"]),
+        churn=ChurnModel(names, logistic, compact, trees("churn.txt"), tuple(churn["blend"])),
+        value=ValueModel(names=names, boosted=trees("value.txt"), **value),
+        tier=TierModel(names, boosted, shares, tuple(tier["mass"])),
+        segments=data["segments"],
+        peers=Peers(**data["peers"]),
+        typical_rhythm=data["typical_rhythm"],
+        facts=data["facts"],
+        upgrade=tuple(data["upgrade"]),
+        prospects=_prospects(data.get("prospects"), files),
+    )
+
+
+def _prospects(data: Mapping[str, Any] | None, files: Mapping[str, bytes]) -> Chance | None:
+    """Read a model that a bundle need not have: there may be no prospects."""
+    if data is None:
+        return None
+    names = tuple(data["names"])
+    trees = Boosted(names, files["prospects.txt"].decode())
+    return Chance(names, Linear(**data["linear"]), trees, tuple(data["calibration"]))
+
+
+def _dump(data: Any) -> bytes:
+    """Write JSON the same way every time; what is not a number becomes null."""
+    return (json.dumps(plain(data), ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,126 @@
+"""The verbs that read a project's customers: check, features, score, upgrades."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from tiermodel.cli.options import (
+    AS_OF,
+    EMPTY,
+    JSON,
+    LANGUAGE,
+    PATH,
+    PROJECT,
+    load,
+    model_folder,
+)
+from tiermodel.cli.printing import (
+    accounts_as_data,
+    print_accounts,
+    print_json,
+    print_tiers,
+    progress,
+)
+
+__all__ = ["check", "features", "score", "upgrades"]
+
+_MODEL = click.option(
+    "--model", required=True, help="A bundle's folder, or NAME@champion or NAME/VERSION from the registry."
+)
+_AS_OF = click.option("--as-of", required=True, help=AS_OF)
+_OUT = click.option("--out", type=PATH, required=True, help="A .parquet or .csv file.")
+
+
+@click.command()
+@PROJECT
+@JSON
+def check(project: Path, as_json: bool) -> None:
+    """Report data quality and whether grading makes sense here; exit 3 if not."""
+    from tiermodel.check import check as run_check
+
+    settings = load(project)
+    with progress() as say:
+        say("reading transactions")
+        report = run_check(settings)
+    print_json(report.to_dict()) if as_json else click.echo(report.to_text(settings.language))
+    if report.refused:
+        sys.exit(3)
+
+
+@click.command()
+@PROJECT
+@click.option("--as-of", required=True, help=f"One or more dates, separated by commas. {AS_OF}")
+@_OUT
+@EMPTY
+@JSON
+def features(project: Path, as_of: str, out: Path, allow_empty: bool, as_json: bool) -> None:
+    """Write every customer's features as known at each date."""
+    settings = load(project)
+    from tiermodel.features.panel import write_features
+
+    with progress() as say:
+        say(f"building features as of {as_of}")
+        tally = write_features(settings, as_of, out, allow_empty=allow_empty)
+    print_accounts(settings, tally.accounts)
+    if as_json:
+        print_json({"out": str(out), "rows": tally.snapshots, **accounts_as_data(tally.accounts)})
+    else:
+        click.echo(f"{tally.snapshots:,} rows in {out}")
+
+
+@click.command()
+@PROJECT
+@_MODEL
+@_AS_OF
+@_OUT
+@click.option("--ledger", type=PATH, help="A folder: start from the tiers in it, add the new ones.")
+@EMPTY
+@JSON
+def score(
+    project: Path, model: str, as_of: str, out: Path, ledger: Path | None, allow_empty: bool, as_json: bool
+) -> None:
+    """Score every customer, old and new, as of a date."""
+    settings = load(project)
+    from tiermodel.predict import score as run_score
+
+    with progress() as say:
+        folder = model_folder(model, settings.tracking.uri)
+        say(f"scoring as of {as_of}")
+        scored = run_score(settings, folder, as_of, out, ledger=ledger, allow_empty=allow_empty)
+    print_accounts(settings, scored.accounts)
+    if as_json:
+        print_json(
+            {
+                "out": str(out),
+                "customers": scored.customers,
+                "tiers": scored.tiers,
+                "ledger_rows": scored.ledger_rows,
+                **accounts_as_data(scored.accounts),
+            }
+        )
+        return
+    print_tiers(scored.tiers)
+    click.echo(f"{scored.customers:,} customers in {out}")
+    if ledger is not None:
+        click.echo(f"{scored.ledger_rows:,} changes added to {ledger}")
+
+
+@click.command()
+@PROJECT
+@_MODEL
+@_AS_OF
+@_OUT
+@LANGUAGE
+def upgrades(project: Path, model: str, as_of: str, out: Path, language: str | None) -> None:
+    """Write what would move each customer up: the smallest change of one thing that the customer can change."""
+    settings = load(project)
+    from tiermodel.predict import upgrades as run_upgrades
+
+    with progress() as say:
+        folder = model_folder(model, settings.tracking.uri)
+        say(f"grading as of {as_of}")
+        rows, customers = run_upgrades(settings, folder, as_of, out, language=language)
+    click.echo(f"{rows:,} ways up for {customers:,} customers in {out}")

@@ -1,0 +1,177 @@
+"""The verbs that make and judge models: demo, train, backtest, tune, promote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tiermodel.cli.options import (
+    AS_OF,
+    JSON,
+    PATH,
+    PROJECT,
+    STORE,
+    load,
+)
+from tiermodel.cli.printing import (
+    print_accounts,
+    print_chances,
+    print_json,
+    print_table,
+    print_tiers,
+    print_values,
+    progress,
+)
+
+__all__ = ["backtest", "demo", "promote", "train", "tune"]
+
+_STUDY = "Where trials are kept.  [default: tune.db beside a SQLite tracking store, else in this folder]"
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=PATH,
+    default=Path("tiermodel-demo"),
+    show_default=True,
+    help="Folder for the results.",
+)
+def demo(out: Path) -> None:
+    """Run the whole line on the Complete Journey: 1.47 M real grocery lines of 2,469 households."""
+    from tiermodel.demo import demo as run_demo
+
+    with progress() as say:
+        done = run_demo(out, say)
+    print_chances("Churn", done.backtest["churn"])
+    print_values(done.backtest["value"])
+    print_tiers(done.tiers)
+    for what, where in done.files.items():
+        click.echo(f"{what:12} {where}")
+
+
+@click.command()
+@PROJECT
+@click.option("--as-of", default="latest", show_default=True, help=f"Use rows before this date only. {AS_OF}")
+@click.option("--out", type=PATH, help="Folder for the bundle.  [default: models/NAME]")
+@click.option("--register", is_flag=True, help="Register the model in MLflow, with the alias `challenger`.")
+@JSON
+def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: bool) -> None:
+    """Fit the scheme and the models, write the bundle, and track the run in MLflow."""
+    settings = load(project)
+    from tiermodel.segments.profiles import segment_lines
+    from tiermodel.train import train as run_train
+
+    folder = out or Path("models") / settings.name
+    with progress() as say:
+        champion = None
+        if register:
+            from tiermodel.tracking.registry import champion_of
+
+            champion = champion_of(settings)
+        trained = run_train(settings, as_of, out=folder, champion=champion, say=say)
+        from tiermodel.tracking.registry import log_training
+
+        say("tracking the run")
+        tracked = log_training(settings, trained, folder, register=register)
+    print_accounts(settings, trained.accounts)
+    later = trained.bundle.facts["later"]
+    if as_json:
+        print_json({"bundle": str(folder), "model_version": trained.bundle.version, "run": tracked, "later": later})
+        return
+    print_table("Out of time, on snapshots later than those trained on", [{"target": k, **v} for k, v in later.items()])
+    bundle = trained.bundle
+    if tried := bundle.scheme.state.get("trials"):
+        print_table("Learners of the tiers, tried on later snapshots", tried)
+    if rules := bundle.facts.get("agreement"):
+        print_table("Learned tiers beside tiers by rules", [{"scheme": k, **v["figures"]} for k, v in rules.items()])
+    click.echo("\n".join(segment_lines(bundle.segments, bundle.features, bundle.language)))
+    click.echo(f"bundle {bundle.version} in {folder}")
+
+
+@click.command()
+@PROJECT
+@click.option("--out", type=PATH, help="A .json file for the results.")
+@click.option("--predictions", type=PATH, help="A .parquet or .csv file for every model's predictions.")
+@JSON
+def backtest(project: Path, out: Path | None, predictions: Path | None, as_json: bool) -> None:
+    """Play the past again, out of time, with the baselines beside the model."""
+    settings = load(project)
+    from tiermodel.backtesting.backtest import backtest as run_backtest
+    from tiermodel.backtesting.tiers import scheme_summary, tier_verdict
+
+    with progress() as say:
+        done = run_backtest(settings, out=out, predictions=predictions, say=say)
+    print_accounts(settings, done.accounts)
+    if as_json:
+        print_json(done.results)
+        return
+    print_chances("Churn", done.results["churn"])
+    print_values(done.results["value"])
+    latest = done.results["dates"][-1]
+    print_table(f"For whom, {latest}", [row for row in done.results["slices"] if row["as_of"] == latest])
+    print_table("With less history", done.results["learning_curve"])
+    if done.results["clv"]:
+        print_table("Lifetime value, discounted, against what came", done.results["clv"])
+    print_chances("Upgrades that stay", done.results["upgrade"])
+    print_chances("Conversion of prospects", done.results["prospects"])
+    schemes = scheme_summary(done.results["tiers"])
+    print_table("Schemes, judged by the value that followed: means over the dates", schemes)
+    print_table("tiermodel minus baseline, 95 % interval", done.results["comparisons"])
+    click.echo("\n".join(tier_verdict(done.results["comparisons"])))
+    losses = done.losses()
+    click.echo(
+        "\n".join(["A baseline is better beyond chance:", *losses])
+        if losses
+        else "No baseline is better beyond chance."
+    )
+
+
+@click.command()
+@PROJECT
+@click.option("--as-of", help="Use rows before this date only.  [default: the first test date of the backtest]")
+@click.option("--trials", type=click.IntRange(1), default=50, show_default=True, help="How many settings a target.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=60, show_default=True, help="Time to try.")
+@click.option("--study", type=PATH, help=_STUDY)
+@click.option("--out", type=PATH, help="A .yaml file for the section `models`.")
+@JSON
+def tune(
+    project: Path, as_of: str | None, trials: int, minutes: float, study: Path | None, out: Path | None, as_json: bool
+) -> None:
+    """Look for better learner settings on past dates, judge them on a later one; a stopped run goes on."""
+    settings = load(project)
+    from tiermodel.training.tune import tune as run_tune
+
+    with progress() as say:
+        tuned = run_tune(settings, as_of, trials=trials, minutes=minutes, study=study, say=say)
+        if out is not None:
+            tuned.save(out)
+        from tiermodel.tracking.registry import log_tuning
+
+        say("tracking the trials")
+        log_tuning(settings, tuned)
+    print_accounts(settings, tuned.accounts)
+    if as_json:
+        print_json(tuned.to_dict())
+        return
+    for found in tuned.found:
+        print_table(f"The best of {len(found.trials)}, on dates before {tuned.judged_on}", found.settings_rows())
+    print_table(
+        f"Judged on {tuned.judged_on}, which no trial saw", [row for found in tuned.found for row in found.verdict]
+    )
+    click.echo(tuned.to_yaml().rstrip())
+
+
+@click.command()
+@click.argument("name")
+@click.option("--challenger", help="The version to promote.  [default: the alias `challenger`]")
+@STORE
+@JSON
+def promote(name: str, challenger: str | None, tracking_uri: str, as_json: bool) -> None:
+    """Make the challenger the champion if it passes the gate; exit 9 and the reasons if not."""
+    from tiermodel.tracking.registry import promote as run_promote
+
+    with progress() as say:
+        say("comparing challenger and champion")
+        done = run_promote(name, challenger, tracking_uri=tracking_uri)
+    print_json(vars(done)) if as_json else click.echo(done.to_text())

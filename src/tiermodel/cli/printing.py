@@ -1,0 +1,118 @@
+"""How the verbs print: tables, accounts of rows, JSON, and progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from tiermodel.config import Project
+    from tiermodel.tables.contract import Accounting
+
+__all__ = [
+    "accounts_as_data",
+    "print_accounts",
+    "print_chances",
+    "print_json",
+    "print_table",
+    "print_tiers",
+    "print_values",
+    "progress",
+]
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Say what is being done: a spinner with the time taken on a terminal, plain lines elsewhere."""
+    started = time.monotonic()
+    if not sys.stderr.isatty():
+        yield lambda words: click.echo(f"[{time.monotonic() - started:6.1f} s] {words}", err=True)
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting")
+        yield lambda words: bar.update(task, description=words)
+
+
+def print_accounts(project: Project, accounts: Mapping[str, Accounting]) -> None:
+    """Say on stderr what became of every row of every table, and what the project leaves out."""
+    from tiermodel.features.panel import left_out_words
+
+    for table, account in accounts.items():
+        click.echo(
+            f"{table}: {account.read:,} read = {account.used:,} used + {account.deduplicated:,} duplicate "
+            f"+ {account.quarantined:,} quarantined + {account.filtered:,} filtered "
+            f"+ {account.out_of_window:,} out of window",
+            err=True,
+        )
+        for words in (*(f"{n:,} rows: {rule}" for rule, n in account.rules.items()), *account.warnings):
+            click.echo(f"  {words}", err=True)
+    if words := left_out_words(project):
+        click.echo(words, err=True)
+
+
+def accounts_as_data(accounts: Mapping[str, Accounting]) -> dict[str, Any]:
+    """Give the account of the transactions, and those of every table."""
+    return {"account": vars(accounts["transactions"]), "accounts": {name: vars(a) for name, a in accounts.items()}}
+
+
+def print_chances(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print how well chances came true, a model and date a line; nothing where nothing was judged."""
+    keys = ("model", "as_of", "n", "rate", "auc", "average_precision", "log_loss", "brier", "ece", "ece_by_chance")
+    if rows:
+        print_table(f"{title}, out of time", [{k: row[k] for k in keys} for row in rows])
+
+
+def print_values(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print how well values were foretold, a model and date a line."""
+    keys = ("model", "as_of", "n", "gini", "spearman", "mae", "rmse", "bias", "decile_mape")
+    print_table("Value, out of time", [{k: row[k] for k in keys} for row in rows])
+
+
+def print_tiers(tiers: Mapping[str, int]) -> None:
+    """Print how many customers are in each tier, the highest first."""
+    total = max(sum(tiers.values()), 1)
+    print_table(
+        "Tiers",
+        [{"tier": code, "customers": n, "share": f"{n / total:.1%}"} for code, n in reversed(list(tiers.items()))],
+    )
+
+
+def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows as a table with the columns that any of them has; `-` where a row has none."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    for name in names:
+        numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(name)) for name in names))
+    # a file or a pipe has no width: give tables the room they need
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.4f}" if abs(value) < 100 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def print_json(data: Any) -> None:
+    """Print what a machine reads: numbers as they are, dates as text, and no NaN, which JSON does not know."""
+    from tiermodel.tables.output import plain
+
+    click.echo(json.dumps(plain(data), ensure_ascii=False, indent=1, allow_nan=False, default=str))

@@ -1,0 +1,152 @@
+"""The verbs that print what is there: report, rules, show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from tiermodel.cli.options import (
+    JSON,
+    LANGUAGE,
+    PATH,
+    PROJECT,
+    STORE,
+    load,
+    model_folder,
+)
+from tiermodel.cli.printing import print_json, print_table, progress
+
+__all__ = ["report", "rules", "show"]
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, type=PATH)
+@click.option("--out", type=PATH, required=True, help="An .html file.")
+@click.option("--language", type=click.Choice(["zh", "en"]), help="The language of the page.  [default: the model's]")
+def report(sources: Sequence[Path], out: Path, language: str | None) -> None:
+    """Make one HTML page from scores, a backtest, a model, or all of them."""
+    from tiermodel.reporting.report import report as run_report
+
+    with progress() as say:
+        say("drawing")
+        run_report(sources, out, language)
+    click.echo(str(out))
+
+
+@click.command()
+@click.argument("model")
+@click.option("--format", "form", type=click.Choice(["text", "sql"]), default="text", show_default=True)
+@click.option("--dialect", type=click.Choice(["duckdb", "postgres", "spark"]), default="duckdb", show_default=True)
+@click.option("--table", default="features", show_default=True, help="The feature table that the SQL reads.")
+@LANGUAGE
+@STORE
+def rules(model: str, form: str, dialect: str, table: str, language: str | None, tracking_uri: str) -> None:
+    """Print the rules that assign the tiers, in words or as one SQL statement over the feature table."""
+    from tiermodel.bundle.bundle import load_bundle
+    from tiermodel.tiers.sql import scheme_sql
+
+    bundle = load_bundle(model_folder(model, tracking_uri))
+    if form == "sql":
+        click.echo(scheme_sql(bundle.scheme, dialect, table))
+        return
+    click.echo("\n".join(bundle.scheme.rules(bundle.features, language or bundle.language)))
+
+
+@click.group()
+def show() -> None:
+    """Print what there is: a project's settings, the score table, the features, the schemes, a model."""
+
+
+@show.command("config")
+@PROJECT
+def show_config(project: Path) -> None:
+    """Print a project with every default filled in."""
+    print_json(load(project).model_dump(mode="json", exclude={"folder"}))
+
+
+@show.command("schema")
+@click.argument("model")
+@STORE
+def show_schema(model: str, tracking_uri: str) -> None:
+    """Print the columns of the score table that a model writes."""
+    from tiermodel.bundle.bundle import load_bundle
+    from tiermodel.predict import score_schema
+
+    for field in score_schema(load_bundle(model_folder(model, tracking_uri))):
+        click.echo(f"{field.name:24} {field.type}")
+
+
+@show.command("features")
+@click.argument("project", type=PATH, required=False)
+@JSON
+def show_features(project: Path | None, as_json: bool) -> None:
+    """Print the data dictionary: of a project, or of everything that can be built."""
+    from tiermodel.config import FeatureGroup, Features
+    from tiermodel.features.catalogue import expand
+    from tiermodel.features.measures import every_need
+    from tiermodel.tables.history import history_columns
+
+    settings = load(project) if project else None
+    chosen = settings.features if settings else Features(groups=get_args(FeatureGroup))
+    columns = history_columns(settings) if settings else every_need()
+    rows = [
+        {"feature": f.name, "group": f.group, "unit": f.unit, "meaning": f.en, "含义": f.zh}
+        for f in expand(chosen, columns)
+    ]
+    print_json(rows) if as_json else print_table(f"{len(rows)} features", rows)
+
+
+@show.command("schemes")
+def show_schemes() -> None:
+    """Print the schemes that come with the package."""
+    from tiermodel.config import Features
+    from tiermodel.tiers.scheme import load_preset, preset_names
+
+    schemes = [load_preset(name, Features().windows_days) for name in preset_names()]
+    print_table(
+        "Schemes",
+        [
+            {
+                "scheme": s.code,
+                "kind": s.kind,
+                "name": s.name_en,
+                "名称": s.name_zh,
+                "levels": " < ".join(s.names("en")),
+                "等级": " < ".join(s.names("zh")),
+            }
+            for s in schemes
+        ],
+    )
+
+
+@show.command("model")
+@click.argument("model")
+@LANGUAGE
+@STORE
+def show_model(model: str, language: str | None, tracking_uri: str) -> None:
+    """Print what a bundle was made from, its segments, how its weights matter, and how it did on later snapshots."""
+    from tiermodel.bundle.bundle import load_bundle
+    from tiermodel.segments.profiles import segment_lines, sorted_profiles
+    from tiermodel.tiers.composite import sensitivity_lines
+
+    bundle = load_bundle(model_folder(model, tracking_uri))
+    words = (bundle.features, language or bundle.language)
+    state, segments = bundle.scheme.state, bundle.segments
+    told = ("method", "stability", "criteria", "champion")
+    print_json(
+        {
+            "model_version": bundle.version,
+            "scheme_version": bundle.scheme_version,
+            "settings": bundle.settings,
+            **bundle.facts,
+            "segments": {
+                **{name: segments[name] for name in told if name in segments},
+                "profiles": dict(sorted_profiles(segments)),
+                "words": segment_lines(segments, *words),
+            },
+            "sensitivity": {"changed": state.get("sensitivity", {}), "words": sensitivity_lines(state, *words)},
+        }
+    )

@@ -1,0 +1,1 @@
+"""The tier ledger: who was in which tier from when to when, and how many moved."""

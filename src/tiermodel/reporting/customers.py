@@ -1,0 +1,210 @@
+"""Prepare what the report says about customers: how many, in which tiers, worth what, at what risk, moved how."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiermodel.models.metrics import pareto_share
+from tiermodel.reporting import figures
+from tiermodel.reporting.figures import SMALL, Pen, svg
+from tiermodel.reporting.inputs import Given
+from tiermodel.tiers.lifecycle import LIFECYCLE, LOYALTY
+
+__all__ = ["customer_sections"]
+
+CALLS = 20
+_LADDERS = {
+    "lifecycle_stage": (LIFECYCLE, ("loyal", "repeat", "first", "prospect", "silent", "churned"), "lifecycle"),
+    "loyalty_stage": (LOYALTY, ("loyal", "attached", "wavering", "lost"), "loyalty"),
+}
+
+
+def customer_sections(given: Given, pen: Pen, currency: str) -> dict[str, Any]:
+    """Give the sections that the score table and the feature table allow, by name; a section not there is missing."""
+    sections: dict[str, Any] = {}
+    if given.features is not None:
+        sections["rfm"] = _rfm(given.features, given.scores, pen)
+    if given.scores is None:
+        return sections
+    scores, names = given.scores, given.names(pen.language)
+    risk, value = (scores[c].to_numpy(dtype=np.float64) for c in ("churn_risk", "expected_value"))
+    at_risk = risk * value
+    levels = _levels(scores, names)
+    sections |= {
+        "headline": _headline(given, scores, at_risk, names),
+        "pyramid": {
+            "rows": levels[::-1],
+            "figure": svg(
+                figures.pyramid(pen, names, [r["customers"] for r in levels], [r["value"] for r in levels], currency),
+                "pyramid",
+                pen.words["pyramid"],
+            ),
+        },
+        "risk_map": svg(
+            figures.risk_map(pen, names, scores["tier"].to_numpy(), risk, value), "risk", pen.words["risk_map"]
+        ),
+        "movement": _movement(scores, names),
+        "ladders": [
+            svg(figure, column, pen.words[column.removesuffix("_stage")])
+            for column in _LADDERS
+            if (figure := _ladder(scores, names, column, pen)) is not None
+        ],
+        "calls": _calls(scores, at_risk, names, pen.words["semicolon"]),
+    }
+    curves = _curves(given, value, pen.words)
+    if curves:
+        sections["concentration"] = svg(figures.concentration(pen, curves), "whale", pen.words["concentration"])
+    return sections
+
+
+def _headline(given: Given, scores: pd.DataFrame, at_risk: np.ndarray[Any, Any], names: list[str]) -> dict[str, Any]:
+    value = np.nan_to_num(scores["expected_value"].to_numpy())
+    key, risk = np.isin(scores["tier"], given.keys), scores["churn_risk"].to_numpy()
+    total = float(value.sum())
+    bought = int(np.isfinite(risk).sum())
+    return {
+        "customers": len(scores),
+        "tiers": len(names),
+        "key_names": [names[k] for k in reversed(given.keys)],
+        "key_customers": int(key.sum()),
+        "key_value_share": float(value[key].sum()) / total if total > 0 else None,
+        "top_share": pareto_share(value) if total > 0 else None,
+        "total": total,
+        "bought": bought,
+        "leaving": float(np.nansum(risk)),
+        "leaving_share": float(np.nansum(risk)) / bought if bought else None,
+        "at_risk": float(np.nansum(at_risk)),
+        "at_risk_share": float(np.nansum(at_risk)) / total if total > 0 else None,
+    }
+
+
+def _levels(scores: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
+    """Give one row of figures for each level, lowest first."""
+    total = max(float(np.nansum(scores["expected_value"])), np.finfo(float).tiny)
+    rows = []
+    for k, name in enumerate(names):
+        here = scores[scores["tier"] == k]
+        value, known = float(np.nansum(here["expected_value"])), here["churn_risk"].dropna()
+        rows.append({
+            "name": name,
+            "customers": len(here),
+            "share": len(here) / len(scores),
+            "value": value,
+            "value_share": value / total,
+            "mean": value / len(here) if len(here) else None,
+            "risk": float(known.mean()) if len(known) else None,
+            "policy": here["policy"].iloc[0] if len(here) else "",
+        })  # fmt: skip
+    return rows
+
+
+def _curves(given: Given, expected: np.ndarray[Any, Any], words: Mapping[str, str]) -> dict[str, np.ndarray[Any, Any]]:
+    """Collect the values whose concentration can be drawn: expected, followed a past date, and spent."""
+    curves = {words["curve_expected"]: expected}
+    if given.features is not None:
+        days, _, money = _widest(given.features)
+        label = words["curve_spent" if days else "curve_spent_total"].format(days=days)
+        curves[label] = _latest(given.features)[money].to_numpy()
+    if given.predictions is not None:
+        past = _latest(given.predictions)
+        curves[words["curve_followed"].format(date=past["as_of"].iloc[0])] = past["value"].to_numpy()
+    known = {label: values[np.isfinite(values)] for label, values in curves.items()}
+    return {label: values for label, values in known.items() if values.sum() > 0}
+
+
+def _latest(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.loc[frame["as_of"] == frame["as_of"].max()]
+
+
+def _widest(features: pd.DataFrame) -> tuple[int, str, str]:
+    """Name the order count and the amount over the longest window there is, and its days; 0 stands for all time."""
+    windows = [int(m[1]) for name in features.columns if (m := re.fullmatch(r"net_amount_(\d+)d", name))]
+    both = [w for w in windows if f"order_count_{w}d" in features.columns]
+    if not both:
+        return 0, "order_count_total", "net_amount_total"
+    return max(both), f"order_count_{max(both)}d", f"net_amount_{max(both)}d"
+
+
+def _rfm(features: pd.DataFrame, scores: pd.DataFrame | None, pen: Pen) -> dict[str, Any]:
+    days, orders, money = _widest(features)
+    frame = _latest(features)
+    frame = frame[frame["days_since_last"].notna() & frame[orders].notna()]
+    if frame.empty:
+        return {"figure": None, "as_of": ""}
+    panels = {pen.words["money" if days else "money_total"].format(days=days): (frame[money].to_numpy(), ",.0f")}
+    if scores is not None:
+        risk = scores.set_index("customer_id")["churn_risk"].reindex(frame["customer_id"]).to_numpy()
+        panels[pen.words["mean_churn"]] = (risk, ".0%")
+    label = pen.words["frequency" if days else "frequency_total"].format(days=days)
+    drawn = figures.rfm_map(pen, frame["days_since_last"].to_numpy(), frame[orders].to_numpy(), panels, label)
+    return {"figure": svg(drawn, "rfm", pen.words["rfm"]), "as_of": frame["as_of"].iloc[0]}
+
+
+def _movement(scores: pd.DataFrame, names: list[str]) -> dict[str, Any] | None:
+    """Count customers by tier before and now, highest first; None where nobody had a tier before."""
+    before, now = scores["previous_tier"].to_numpy(), scores["tier"].to_numpy()
+    known = np.isin(before, np.arange(len(names)))
+    if not known.any():
+        return None
+    counts = np.zeros((len(names), len(names)), dtype=np.int64)
+    np.add.at(counts, (before[known].astype(np.int64), now[known]), 1)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    order = range(len(names) - 1, -1, -1)
+    cells = [[_cell(int(counts[i, j]), float(shares[i, j]), int(np.sign(j - i))) for j in order] for i in order]
+    return {
+        "names": names[::-1],
+        "rows": list(zip(names[::-1], cells, strict=True)),
+        "up": int((now > before)[known].sum()),
+        "down": int((now < before)[known].sum()),
+        "same": int((now == before)[known].sum()),
+        "new": int((~known).sum()),
+    }
+
+
+def _cell(count: int, share: float, direction: int) -> dict[str, Any]:
+    if 0 < count < SMALL:
+        return {"text": f"< {SMALL}", "depth": 0.0, "kind": "small"}
+    kind = ("down", "same", "up")[direction + 1]
+    return {"text": f"{count:,}", "depth": round(0.75 * share, 3), "kind": kind}
+
+
+def _ladder(scores: pd.DataFrame, names: list[str], column: str, pen: Pen) -> Any:
+    """Draw a ladder whose stages are named in either language; None where the table has none of them."""
+    stages, order, title = _LADDERS[column]
+    place = {word: order.index(code) for code, zh in stages.items() for word in (code, zh)}
+    stage = scores[column].map(place)
+    known = stage.notna().to_numpy()
+    if not known.any():
+        return None
+    counts = np.zeros((len(names), len(order)), dtype=np.int64)
+    np.add.at(counts, (scores["tier"].to_numpy()[known], stage[known].to_numpy(dtype=np.int64)), 1)
+    labels = [stages[code] if pen.language == "zh" else code for code in order]
+    return figures.ladder(pen, names, labels, counts, pen.words[title])
+
+
+def _calls(
+    scores: pd.DataFrame, at_risk: np.ndarray[Any, Any], names: list[str], separator: str
+) -> list[dict[str, Any]]:
+    """List the customers with the highest value at risk; equal ones in the order of the table."""
+    order = np.argsort(-np.where(np.isfinite(at_risk), at_risk, -np.inf), kind="stable")[:CALLS]
+    return [
+        {
+            "customer": row["customer_id"],
+            "tier": names[row["tier"]],
+            "risk": row["churn_risk"],
+            "value": row["expected_value"],
+            "low": row["expected_value_low"],
+            "high": row["expected_value_high"],
+            "at_risk": float(at_risk[k]),
+            "reasons": separator.join(r for n in (1, 2, 3) if (r := row[f"reason_{n}"])),
+            "policy": row["policy"],
+        }
+        for k in order
+        if at_risk[k] > 0
+        for row in [scores.iloc[k]]
+    ]

@@ -1,0 +1,285 @@
+"""Draw the figures of models: the tree of rules, calibration, gains, differences from baselines, schemes compared."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
+from numpy.typing import NDArray
+
+from tiermodel.features.known import Feature
+from tiermodel.models.inputs import EXPECTED
+from tiermodel.models.metrics import ece, quantile_groups, reliability_table
+from tiermodel.reporting.figures import (
+    COLOURS,
+    LINES,
+    Pen,
+    percent_axes,
+    short,
+)
+
+__all__ = [
+    "LOWER_IS_BETTER",
+    "differences",
+    "found_at",
+    "gains",
+    "importance",
+    "input_names",
+    "model_name",
+    "reliability",
+    "residuals",
+    "tournament",
+    "tree",
+]
+
+Floats = NDArray[np.float64]
+_TENTHS, _ONE_WAY = 10, 0.5
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "mae", "rmse", "decile_mape"})
+
+
+def tree(pen: Pen, state: Mapping[str, Any], levels: Sequence[str], features: Mapping[str, str]) -> Figure:
+    """Draw a learned scheme's tree from left to right, higher values upwards; each leaf with level, support and value.
+
+    `state` is that of the fitted scheme, `levels` names the levels that leaves can have, `features` the features.
+    """
+    nodes = state["tree"]
+    place: dict[int, tuple[float, float]] = {}
+    leaves: list[int] = []
+
+    def settle(node: int, depth: int) -> float:
+        if nodes["feature"][node] is None:
+            y = float(len(leaves))
+            leaves.append(node)
+        else:
+            y = (settle(nodes["left"][node], depth + 1) + settle(nodes["right"][node], depth + 1)) / 2
+        place[node] = (float(depth), y)
+        return y
+
+    settle(0, 0)
+    deepest = max(x for x, _ in place.values())
+    rank = {node: k for k, node in enumerate(sorted(leaves))}
+    with pen.draw(3.0 + 2.05 * deepest, 0.6 + 0.5 * len(leaves)) as (figure, (axes,)):
+        for node, (x, y) in place.items():
+            name = nodes["feature"][node]
+            if name is None:
+                k = rank[node]
+                fact, level = state["leaves"][k], state["level"][k]
+                text = f"{short(levels[level])} · {fact['support']:.1%} · {fact['value_mean']:,.0f}"
+                axes.text(
+                    x + 0.04, y, text, va="center", bbox=_box("accent", 0.12 + 0.5 * level / max(len(levels) - 1, 1))
+                )
+                continue
+            text = "\n".join(textwrap.wrap(features.get(name, name), 9 if pen.language == "zh" else 17))
+            axes.text(x, y, text, ha="center", va="center", fontsize=8, bbox=_box("paper", 1.0))
+            for side, sign in (("left", "≤"), ("right", ">")):
+                _branch(axes, (x, y), place[nodes[side][node]], f"{sign} {nodes['threshold'][node]:,g}")
+        axes.set(xlim=(-0.45, deepest + 1.3), ylim=(-0.7, len(leaves) - 0.3))
+        axes.set_axis_off()
+    return figure
+
+
+def _box(colour: str, depth: float) -> dict[str, Any]:
+    return {"boxstyle": "round,pad=0.35", "facecolor": (COLOURS[colour], depth), "edgecolor": COLOURS["grid"]}
+
+
+def _branch(axes: Axes, start: tuple[float, float], end: tuple[float, float], text: str) -> None:
+    (x, y), (x2, y2) = start, end
+    bend = x + 0.37
+    axes.plot([x, bend, bend, x2], [y, y, y2, y2], color=COLOURS["muted"], linewidth=0.9, zorder=0)
+    axes.text(bend + 0.03, y2 + 0.06, text, ha="left", va="bottom", fontsize=8, color=COLOURS["muted"])
+
+
+def reliability(pen: Pen, panels: Mapping[str, tuple[Floats, Floats, float | None]]) -> Figure:
+    """Draw what was promised against what happened, with Wilson intervals, one panel a test date.
+
+    `panels` maps a date to (actual, predicted, the calibration error that chance alone gives, if known).
+    """
+    with pen.draw(3.7 * max(len(panels), 1.5), 3.7, columns=len(panels)) as (figure, axes):
+        for panel, (day, (actual, predicted, by_chance)) in zip(axes, panels.items(), strict=True):
+            rows = reliability_table(actual, predicted)
+            x, y, low, high = (np.array([row[k] for row in rows]) for k in ("predicted", "rate", "low", "high"))
+            panel.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=0.8)
+            bars = np.maximum([y - low, high - y], 0.0)  # a rate of exactly 0 or 1 is its own bound, up to rounding
+            panel.errorbar(x, y, bars, fmt="o", color=COLOURS["accent"], markersize=4, elinewidth=1.2)
+            chance = "–" if by_chance is None else f"{by_chance:.3f}"
+            title = pen.words["ece_line"].format(ece=f"{ece(actual, predicted):.3f}", chance=chance)
+            panel.set_title(f"{day}\n{title}", fontsize=8.5)
+            percent_axes(panel, pen.words["predicted_risk"], pen.words["actual_rate"])
+            panel.set(ylim=(0, 1))
+    return figure
+
+
+def gains(pen: Pen, churned: Floats, predicted: Mapping[str, Floats]) -> Figure:
+    """Draw the share of leavers found by contacting the riskiest first, for each model; at least one customer left."""
+    grid = np.linspace(0, 1, 101)
+    with pen.draw(5.4, 3.9) as (figure, (axes,)):
+        best = np.minimum(grid / churned.mean(), 1)
+        axes.plot(grid, best, color=COLOURS["muted"], linewidth=0.9, linestyle=":", label=pen.words["perfect"])
+        for (name, p), (colour, dash) in zip(predicted.items(), LINES, strict=False):
+            axes.plot(grid, found_at(churned, p, grid), dash, color=COLOURS[colour], linewidth=1.6, label=name)
+        axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=0.8, label=pen.words["random"])
+        percent_axes(axes, pen.words["contacted"], pen.words["found"])
+        axes.legend(loc="lower right")
+    return figure
+
+
+def found_at(churned: Floats, predicted: Floats, shares: Floats) -> Floats:
+    """Give the share of leavers found for each share of customers contacted, equal risks in equal parts.
+
+    >>> found_at(np.array([1.0, 0.0, 1.0, 0.0]), np.array([0.9, 0.1, 0.2, 0.2]), np.array([0.25, 0.5])).tolist()
+    [0.5, 0.75]
+    """
+    risks, group = np.unique(-predicted, return_inverse=True)
+    heads, leavers = np.bincount(group, minlength=len(risks)), np.bincount(group, weights=churned)
+    reached = np.concatenate([[0], np.cumsum(heads)]) / len(predicted)
+    found = np.concatenate([[0], np.cumsum(leavers)]) / leavers.sum()
+    return np.interp(shares, reached, found)
+
+
+def residuals(pen: Pen, panels: Mapping[str, tuple[Floats, Floats]], currency: str = "") -> Figure:
+    """Draw actual minus predicted value by tenths of the prediction, a panel a date, given (actual, predicted).
+
+    Thin lines hold nine tenths of the customers, thick ones half, a tick marks the median; the dot is the mean with its
+    95 % interval. The scale is straight near zero and logarithmic beyond, because a few customers miss by a hundred
+    times what most do.
+    """
+    unit = f" ({currency})" if currency else ""
+    every = np.concatenate([actual - predicted for actual, predicted in panels.values()])
+    missed = np.abs(every[every != 0])
+    straight = 10.0 ** np.floor(np.log10(np.median(missed))) if len(missed) else 1.0
+    with pen.draw(3.7 * max(len(panels), 1.5), 4.3, columns=len(panels)) as (figure, axes):
+        ends = []
+        for panel, (day, (actual, predicted)) in zip(axes, panels.items(), strict=True):
+            group = quantile_groups(predicted, _TENTHS)
+            each = [(actual - predicted)[group == k] for k in np.unique(group)]
+            low, first, middle, third, high = np.array([np.quantile(r, (0.05, 0.25, 0.5, 0.75, 0.95)) for r in each]).T
+            mean = np.array([r.mean() for r in each])
+            half = np.array([1.96 * r.std() / np.sqrt(len(r)) for r in each])
+            x = np.arange(len(each))
+            panel.axhline(0, color=COLOURS["ink"], linewidth=0.9)
+            keys = [
+                panel.vlines(x, low, high, color=COLOURS["muted"], linewidth=1.0, label=pen.words["nine_tenths"]),
+                panel.vlines(x, first, third, color=COLOURS["sand"], linewidth=5.0, label=pen.words["half_of_them"]),
+                *panel.plot(x, middle, "_", color=COLOURS["ink"], markersize=8, label=pen.words["median"]),
+                panel.errorbar(
+                    x + 0.28, mean, half, fmt="o", color=COLOURS["accent"], markersize=4, label=pen.words["mean_95"]
+                ),
+            ]
+            panel.set_yscale("symlog", linthresh=straight)
+            promised = [predicted[group == k].mean() for k in np.unique(group)]
+            panel.set_xticks(x, [f"{p:,.0f}" if abs(p) >= 9.5 else f"{p:.1f}" for p in promised], rotation=45)
+            panel.set(title=day, xlabel=pen.words["expected_by_tenth"] + unit)
+            panel.grid(axis="x", visible=False)
+            ends += [*low, *high, *(mean - half), *(mean + half)]
+        for panel in axes:
+            panel.set_ylim(min(ends) * 1.3 - straight, max(ends) * 1.3 + straight)
+            panel.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=straight, subs=(1, 3)))
+            panel.yaxis.set_major_formatter("{x:,g}")
+        axes[0].set_ylabel(pen.words["actual_less_predicted"] + unit)
+        figure.legend(handles=keys, loc="outside lower center", ncols=4)
+    return figure
+
+
+def input_names(pen: Pen, features: Mapping[str, Feature]) -> dict[str, str]:
+    """Say in words what each input of the models is, by its name."""
+    told = {name: f.zh if pen.language == "zh" else f.en for name, f in features.items()}
+    return told | {name: pen.words[f"input_{name}"] for name in EXPECTED}
+
+
+def importance(
+    pen: Pen, targets: Mapping[str, Sequence[Mapping[str, Any]]], names: Mapping[str, str], currency: str = ""
+) -> Figure:
+    """Draw how far each input moves churn risk and expected value, and which way: a panel a target, largest on top.
+
+    `targets` has what `models.contributions.importance` gave; one of them at least is not empty.
+    """
+    drawn = {target: rows for target, rows in targets.items() if rows}
+    colours = {"raises": "warm", "lowers": "accent", "varies": "muted"}
+    wide = 20 if pen.language == "zh" else 36
+    with pen.draw(5.3 * len(drawn), 1.2 + 0.36 * max(map(len, drawn.values())), columns=len(drawn)) as (figure, axes):
+        for panel, (target, rows) in zip(axes, drawn.items(), strict=True):
+            for y, row in enumerate(rows[::-1]):
+                panel.barh(y, row["size"], height=0.62, color=COLOURS[colours[_way(row["direction"])]])
+            told = [names.get(row["feature"], row["feature"]) for row in rows[::-1]]
+            lines = [
+                "\n".join(textwrap.wrap(text, wide, break_on_hyphens=False, max_lines=2, placeholder="…"))
+                for text in told
+            ]
+            panel.set_yticks(range(len(rows)), lines, fontsize=7.5)
+            unit = currency if target == "value" else pen.words["log_odds"]
+            panel.set_title(pen.words[f"moves_{target}"])
+            panel.set(xlabel=pen.words["mean_shift"] + (f" ({unit})" if unit else ""), ylim=(-0.6, len(rows) - 0.4))
+            panel.grid(axis="y", visible=False)
+        keys = [Patch(color=COLOURS[colour], label=pen.words[f"more_{way}"]) for way, colour in colours.items()]
+        figure.legend(handles=keys, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _way(direction: float | None) -> str:
+    if direction is None or abs(direction) < _ONE_WAY:
+        return "varies"
+    return "raises" if direction > 0 else "lowers"
+
+
+def differences(pen: Pen, comparisons: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw how far the model is from each baseline, right of zero where better: a panel a measure, a mark a date."""
+    panels: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in comparisons:
+        panels.setdefault((row["target"], row["metric"]), []).append(row)
+    days = sorted({row["as_of"] for row in comparisons})
+    with pen.draw(8.8, 2.55 * -(-len(panels) // 2), 2, -(-len(panels) // 2)) as (figure, axes):
+        for panel in axes[len(panels) :]:
+            panel.set_axis_off()
+        for panel, ((target, metric), rows) in zip(axes, panels.items(), strict=False):
+            models = list(dict.fromkeys(row["against"] for row in rows))[::-1]
+            panel.axvline(0, color=COLOURS["ink"], linewidth=0.9)
+            for row in rows:
+                sign = -1 if metric in LOWER_IS_BETTER else 1
+                middle, ends = sign * row["difference"], sorted((sign * row["low"], sign * row["high"]))
+                y = models.index(row["against"]) + 0.22 * ((len(days) - 1) / 2 - days.index(row["as_of"]))
+                colour = COLOURS["good" if ends[0] > 0 else "warm" if ends[1] < 0 else "muted"]
+                panel.plot(ends, [y, y], color=colour, linewidth=1.4)
+                panel.plot(middle, y, "o", color=colour, markersize=4)
+            panel.set_yticks(range(len(models)), [model_name(m, pen.words) for m in models])
+            panel.set_title(f"{pen.words[f'target_{target}']} · {pen.words.get(f'metric_{metric}', metric)}")
+            panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
+            panel.set(xlabel=pen.words["better_arrow"], ylim=(-0.6, len(models) - 0.4))
+    return figure
+
+
+def model_name(code: str, words: Mapping[str, str]) -> str:
+    """Name a model or baseline in the words of a language; of a composite the days it reads beside its name.
+
+    >>> model_name("composite_365d", {"model_composite": "RFM composite"})
+    'RFM composite (365d)'
+    """
+    name, _, days = code.rpartition("_")
+    if f"model_{code}" not in words and f"model_{name}" in words:
+        return f"{words[f'model_{name}']} ({days})"
+    return words.get(f"model_{code}", code)
+
+
+def tournament(pen: Pen, schemes: Mapping[str, tuple[float, float]], ours: str) -> Figure:
+    """Draw each scheme's share of key customers against the share of the value that followed from them."""
+    with pen.draw(5.4, 4.0) as (figure, (axes,)):
+        axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=0.8)
+        axes.text(0.72, 0.69, pen.words["random_choice"], color=COLOURS["muted"], fontsize=8, va="top")
+        for name, (x, y) in schemes.items():
+            colour = COLOURS["accent" if name == ours else "sand"]
+            axes.plot(x, y, "o", color=colour, markersize=8)
+            axes.annotate(
+                short(name),
+                (x, y),
+                (7, -13 if name == ours else 3),
+                textcoords="offset points",
+                fontweight="bold" if name == ours else "normal",
+            )
+        percent_axes(axes, pen.words["key_share"], pen.words["capture"])
+        axes.set(ylim=(0, 1.05))
+    return figure

@@ -1,0 +1,190 @@
+"""Read what a report is made from: scores, features, predictions, a backtest, a bundle, each told by what it holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from tiermodel.bundle.bundle import Bundle, load_bundle
+from tiermodel.errors import DataError, ProjectError
+
+__all__ = ["Given", "read_sources"]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Say which columns tell a table, and which of its columns a report uses."""
+
+    marks: frozenset[str]
+    texts: tuple[str, ...]
+    numbers: tuple[str, ...]
+    more: str
+
+
+_KINDS = {
+    "scores": _Kind(
+        frozenset({"tier_code", "churn_risk"}),
+        (
+            *("customer_id", "as_of", "tier_code", "tier_name", "lifecycle_stage", "loyalty_stage"),
+            *("reason_1", "reason_2", "reason_3", "policy", "scheme_version", "model_version"),
+        ),
+        ("tier", "previous_tier", "churn_risk", "expected_value", "expected_value_low", "expected_value_high"),
+        r"p_.+",
+    ),
+    "predictions": _Kind(
+        frozenset({"churned", "churn_tiermodel"}), ("customer_id", "as_of"), ("churned", "value"), r"(churn|value)_.+"
+    ),
+    "features": _Kind(
+        frozenset({"days_since_last", "order_count_total"}),
+        ("customer_id", "as_of"),
+        ("days_since_last", "order_count_total", "net_amount_total"),
+        r"(order_count|net_amount)_\d+d",
+    ),
+}
+_BACKTEST = ("horizon_days", "dates", "churn", "value", "tiers", "comparisons")
+
+
+@dataclass(frozen=True)
+class Given:
+    """Hold what a report was given; None is what it was not."""
+
+    files: tuple[str, ...]
+    scores: pd.DataFrame | None = None
+    predictions: pd.DataFrame | None = None
+    features: pd.DataFrame | None = None
+    backtest: dict[str, Any] | None = None
+    bundle: Bundle | None = None
+
+    @property
+    def codes(self) -> list[str]:
+        """List the codes of the levels of the score table, lowest first."""
+        assert self.scores is not None  # noqa: S101  # asked by sections about scores only
+        return [c.removeprefix("p_") for c in self.scores.columns if c.startswith("p_")]
+
+    @property
+    def fits(self) -> bool:
+        """Say whether the bundle has the levels of the score table, so that its names and keys hold for it."""
+        return self.bundle is not None and self.bundle.scheme.scheme.codes == self.codes
+
+    def names(self, language: str) -> list[str]:
+        """Name the levels of the score table, lowest first: as the bundle does, or else as the table."""
+        if self.bundle is not None and self.fits:
+            return self.bundle.scheme.scheme.names(language)
+        assert self.scores is not None  # noqa: S101
+        told = self.scores.drop_duplicates("tier_code").set_index("tier_code")["tier_name"].to_dict()
+        return [str(told.get(code) or code) for code in self.codes]
+
+    @property
+    def keys(self) -> list[int]:
+        """List the key levels: those the bundle marks, or else the highest."""
+        if self.bundle is not None and self.fits:
+            marked = [k for k, level in enumerate(self.bundle.scheme.scheme.levels) if level.key]
+            return marked or [len(self.codes) - 1]
+        return [len(self.codes) - 1]
+
+
+def read_sources(sources: Sequence[str | Path]) -> Given:
+    """Read a score table, a feature table and predictions (.parquet, .csv), a backtest (.json) and a bundle folder.
+
+    Raises `ProjectError` for a source that is not there, is none of these or is the second of its kind,
+    `DataError` and `ModelError` for one that cannot be read.
+    """
+    if not sources:
+        raise ProjectError("a report needs a source: a score table, a backtest or a bundle folder")
+    found: dict[str, Any] = {}
+    places: dict[str, Path] = {}
+    for path in map(Path, sources):
+        kind, content = _read(path)
+        if kind in found:
+            raise ProjectError(f"{path}: a report takes one {kind}, and {places[kind]} is one already; leave one out")
+        found[kind], places[kind] = content, path
+    return Given(files=tuple(path.name for path in places.values()), **found)
+
+
+def _read(path: Path) -> tuple[str, Any]:
+    if path.is_dir():
+        return "bundle", load_bundle(path)
+    if not path.is_file():
+        raise ProjectError(
+            f"{path}: there is no such file or folder; give a score table, a backtest or a bundle folder"
+        )
+    ending = path.suffix.lower()
+    if ending == ".json":
+        return "backtest", _read_backtest(path)
+    if ending not in {".parquet", ".csv"}:
+        raise ProjectError(f"{path}: a report reads .parquet and .csv tables, a backtest .json and bundle folders")
+    try:
+        table = pq.read_table(path) if ending == ".parquet" else _read_csv(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: this is not a {ending} file that can be read: {error}") from None
+    for kind, columns in _KINDS.items():
+        if columns.marks <= set(table.column_names):
+            return kind, _checked(path, kind, table)
+    marks = "; ".join(f"{kind}: {', '.join(sorted(columns.marks))}" for kind, columns in _KINDS.items())
+    raise ProjectError(f"{path}: columns {table.column_names[:6]}… are of no table that a report knows ({marks})")
+
+
+def _read_csv(path: Path) -> pa.Table:
+    texts = dict.fromkeys({name for kind in _KINDS.values() for name in kind.texts}, pa.string())
+    options = pa.csv.ConvertOptions(column_types=texts)
+    return pa.csv.read_csv(path, convert_options=options, parse_options=pa.csv.ParseOptions(newlines_in_values=True))
+
+
+def _read_backtest(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: this is not JSON: {error}") from None
+    missing = [key for key in _BACKTEST if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise DataError(f"{path}: a backtest has {missing}; give the file that `tiermodel backtest --out` wrote")
+    return dict(content)
+
+
+def _checked(path: Path, kind: str, table: pa.Table) -> pd.DataFrame:
+    wanted = _KINDS[kind]
+    missing = [name for name in (*wanted.texts, *wanted.numbers) if name not in table.column_names]
+    more = [name for name in table.column_names if re.fullmatch(wanted.more, name)]
+    if missing:
+        raise DataError(f"{path}: the {kind} lack the columns {missing}; write them again with this version")
+    if not table.num_rows:
+        raise DataError(f"{path}: the {kind} have no row")
+    frame: pd.DataFrame = table.select([*wanted.texts]).to_pandas().astype(object)
+    frame = frame.where(frame.notna(), "").astype(str)
+    frame["as_of"] = frame["as_of"].str[:10]
+    for name in (*wanted.numbers, *more):
+        try:
+            frame[name] = table[name].cast(pa.float64()).to_numpy()
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{path}: column {name!r} of the {kind} is not a number in every row: {error}") from None
+    if kind == "scores":
+        _check_scores(path, frame)
+    return frame
+
+
+def _check_scores(path: Path, frame: pd.DataFrame) -> None:
+    codes = [c.removeprefix("p_") for c in frame.columns if c.startswith("p_")]
+    tier = frame["tier"].to_numpy()
+    known = np.isin(tier, np.arange(len(codes)))
+    if not known.all():
+        raise DataError(
+            f"{path}: tier {tier[~known][0]} is not among the levels 0 to {len(codes) - 1} ({', '.join(codes)})"
+        )
+    twice = frame["customer_id"][frame["customer_id"].duplicated()]
+    if len(twice):
+        raise DataError(f"{path}: customer {twice.iloc[0]!r} has more than one row; scores hold one row a customer")
+    risk = frame["churn_risk"].to_numpy()
+    wrong = (risk < 0) | (risk > 1)
+    if wrong.any():
+        raise DataError(f"{path}: churn_risk {risk[wrong][0]} is not a probability")
+    frame["tier"] = tier.astype(np.int64)

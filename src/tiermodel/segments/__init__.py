@@ -1,0 +1,1 @@
+"""Segments: unordered clusters of customers with similar behaviour."""

@@ -1,0 +1,1 @@
+"""The stability rule: band, confirmations, minimum stay and downgrade grace."""

@@ -1,0 +1,127 @@
+"""Find the stability rule for a movement budget: what it keeps of the order by later value, replayed on past dates."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tiermodel.config_tiers import Downgrade, Stability, Upgrade
+from tiermodel.errors import DataError, ProjectError
+from tiermodel.models.metrics import mean_ranks
+from tiermodel.tiers.assign import FittedScheme, fit_scheme
+from tiermodel.tiers.scheme import Scheme
+from tiermodel.tiers.stability.rule import (
+    Whole,
+    movement_shares,
+    replay_levels,
+    who_and_when,
+)
+
+__all__ = ["RULES", "Trial", "choose", "frontier", "keep_budget", "trials"]
+
+_BANDS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.10, 0.12, 0.15)
+
+
+def _rules() -> Iterable[Stability]:
+    for up, down, confirmed_up, confirmed_down in itertools.product(_BANDS, _BANDS, (1, 2), (1, 2, 3)):
+        yield Stability(
+            up=Upgrade(band=up, confirmations=confirmed_up), down=Downgrade(band=down, confirmations=confirmed_down)
+        )
+
+
+RULES: tuple[Stability, ...] = tuple(_rules())
+"""The rules that a search tries."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Say how a rule did: shares moved and moved straight back, and the rank correlation of tier and later value."""
+
+    rule: Stability | None
+    moved_share: float
+    reversed_share: float
+    spearman: float
+
+
+def trials(
+    scheme: Scheme,
+    panel: pd.DataFrame,
+    rules: Sequence[Stability] = RULES,
+    seed: int = 7,
+    span_days: int | None = None,
+) -> list[Trial]:
+    """Replay every rule on a panel of past dates whose outcome is observed, cut points frozen on its first date.
+
+    The first trial is without a rule. A learned scheme is fitted on the whole panel. Raises `DataError` for fewer than
+    three dates.
+    """
+    panel = panel[panel["days_since_last"].notna() & panel["outcome_value"].notna()].reset_index(drop=True)
+    if panel["as_of"].nunique() < 3:
+        raise DataError(
+            f"a stability rule is chosen on three dates and more with their outcome, not {panel['as_of'].nunique()}: "
+            "raise panel.snapshots, or give a longer history"
+        )
+    first = panel[panel["as_of"] == panel["as_of"].min()].reset_index(drop=True)
+    who, day = who_and_when(panel)
+    value = panel.groupby("as_of")["outcome_value"].rank().to_numpy()
+
+    def fitted(band: float) -> FittedScheme:
+        both = Stability(up=Upgrade(band=band), down=Downgrade(band=band))
+        return fit_scheme(scheme.model_copy(update={"stability": both}), first, panel, seed, span_days)
+
+    level, _ = fitted(0.0).assign(panel)
+    # the lowest sure level follows from the band for moving up alone, the highest from the other
+    spans = {band: fitted(band).span(panel) for band in {b for r in rules for b in (r.up.band, r.down.band)}}
+    found = [_trial(None, who, day, level, value)]
+    for rule in rules:
+        span = spans[rule.up.band][0], spans[rule.down.band][1]
+        found.append(_trial(rule, who, day, replay_levels(rule, who, day, level, span), value))
+    return found
+
+
+def _trial(rule: Stability | None, who: Whole, day: Whole, tier: Whole, value_rank: NDArray[np.float64]) -> Trial:
+    moved, back = movement_shares(who, day, tier)
+    each = [
+        np.corrcoef(mean_ranks(tier[day == d]), value_rank[day == d])[0, 1]
+        for d in np.unique(day)
+        if np.ptp(tier[day == d]) and np.ptp(value_rank[day == d])
+    ]
+    return Trial(rule, moved, 0.0 if np.isnan(back) else back, float(np.mean(each)) if each else np.nan)
+
+
+def keep_budget(scheme: Scheme, history: pd.DataFrame, seed: int = 7, span_days: int | None = None) -> Scheme:
+    """Put, in the place of a movement budget, the rule that keeps it on past dates; a scheme without one stays."""
+    budget = scheme.stability
+    if budget is None or budget.moved_share is None:
+        return scheme
+    best = choose(trials(scheme, history, RULES, seed, span_days), budget.moved_share, budget.reversed_share)
+    return scheme.model_copy(update={"stability": best.rule})
+
+
+def choose(found: Sequence[Trial], moved: float, reversed_: float = 1.0) -> Trial:
+    """Choose, within a budget of customers moved a date and of moves reversed, the rule that keeps most of the order.
+
+    Raises `ProjectError` where no rule keeps the budget.
+    """
+    within = [t for t in found if t.moved_share <= moved and t.reversed_share <= reversed_]
+    if not within:
+        least = min(found, key=lambda t: t.moved_share)
+        raise ProjectError(
+            f"tiers.stability: no rule moves at most {moved:.1%} with at most {reversed_:.1%} reversed; "
+            f"the calmest moves {least.moved_share:.1%}, of which {least.reversed_share:.1%} reversed"
+        )
+    return max(within, key=lambda t: (t.spearman, -t.moved_share))
+
+
+def frontier(found: Sequence[Trial]) -> list[Trial]:
+    """Keep the rules that no other rule beats on movement and order together, calmest first."""
+    best: list[Trial] = []
+    for t in sorted(found, key=lambda t: (t.moved_share, -t.spearman)):
+        if not best or t.spearman > best[-1].spearman:
+            best.append(t)
+    return best

@@ -1,0 +1,1 @@
+"""Tracking runs, registering models and promoting them, with MLflow."""

@@ -1,0 +1,140 @@
+"""Keep how a model and each of its learners did out of time: a table without customer ids, measures, pictures."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tiermodel.baselines import BASELINES, OURS
+from tiermodel.bundle.bundle import Bundle
+from tiermodel.config import Project
+from tiermodel.features.outcome import churn_question
+from tiermodel.models import churn, value
+from tiermodel.models.metrics import ece_null_band
+from tiermodel.reporting.figures import Pen, concentration, save_png
+from tiermodel.reporting.figures_model import (
+    gains,
+    importance,
+    input_names,
+    reliability,
+    residuals,
+)
+from tiermodel.train import measured
+
+__all__ = ["EVALUATION", "MEMBERS", "Judged", "draw_evaluation", "evaluation_table", "judged"]
+
+Floats = NDArray[np.float64]
+
+EVALUATION = ("target", "question", "as_of", "customers", "key", "actual", "predicted")
+"""The first columns of an evaluation: `key` numbers the customers, `customers` hashes who was judged on that date.
+
+The columns `BASELINES` and `MEMBERS` follow; evaluations kept by older versions end before.
+"""
+
+MEMBERS = tuple(dict.fromkeys((*churn.MEMBERS, *value.MEMBERS)))
+"""The columns of what each member of either blend predicted alone."""
+
+_LEARNERS = {
+    "predicted": (OURS, "served"),
+    **{name: (name.removeprefix("member_"), "member") for name in MEMBERS},
+    **{name: (name, "baseline") for name in BASELINES},
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Hold how one learner (`role`: served, member, baseline) did on one later date."""
+
+    target: str
+    learner: str
+    role: str
+    day: date
+    metrics: dict[str, float]
+
+
+def evaluation_table(project: Project, later: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Give out-of-time predictions by target, sorted by date and customer, without ids.
+
+    The columns are `EVALUATION`, `BASELINES` and `MEMBERS`, NaN where a frame of `later` lacks one.
+    """
+    span = f"the {project.outcome.horizon_days} days that follow a gap of {project.outcome.gap_days} days"
+    questions = {
+        "churn": churn_question(project),
+        "value": f"{project.value.measure} in {span}",
+        "tier": f"tier after {span}",
+        "upgrade": f"in a higher tier after {span}, and {project.upgrade.stay_days} days later",
+        "prospects": f"first purchase in {span}",
+    }
+    filled = {target: frame.sort_values(["as_of", "customer_id"]) for target, frame in later.items() if len(frame)}
+    ids = sorted(set().union(*(frame["customer_id"] for frame in filled.values())))
+    numbers = {customer: number for number, customer in enumerate(ids)}
+    more = [*BASELINES, *MEMBERS]
+    empty = pd.DataFrame({name: [] for name in (*EVALUATION, *more)})
+    parts = [
+        pd.DataFrame({
+            "target": target,
+            "question": questions[target],
+            "as_of": frame["as_of"].dt.strftime("%Y-%m-%d"),
+            "customers": frame.groupby("as_of")["customer_id"].transform(_hash_of_all),
+            "key": frame["customer_id"].map(numbers).astype(np.int64),
+            "actual": frame["actual"].astype(np.float64),
+            "predicted": frame["predicted"].astype(np.float64),
+            **frame.reindex(columns=more).astype(np.float64),
+        })
+        for target, frame in filled.items()
+    ]  # fmt: skip
+    return pd.concat(parts, ignore_index=True) if parts else empty
+
+
+def _hash_of_all(ids: pd.Series) -> str:
+    return hashlib.sha256("\n".join(map(str, ids)).encode()).hexdigest()
+
+
+def judged(later: Mapping[str, pd.DataFrame]) -> Iterator[Judged]:
+    """Judge every learner on every date of the out-of-time predictions, which are given by target."""
+    for target, frame in later.items():
+        for day, rows in frame.groupby("as_of"):
+            for column, (learner, role) in _LEARNERS.items():
+                if column in rows and rows[column].notna().all():
+                    found = measured(target, rows["actual"].to_numpy(), rows[column].to_numpy())
+                    yield Judged(target, learner, role, pd.Timestamp(str(day)).date(), found)
+
+
+def draw_evaluation(project: Project, bundle: Bundle, later: Mapping[str, pd.DataFrame], folder: Path) -> None:
+    """Write four pictures, as far as there are predictions to draw, and `importance.png` of the bundle's inputs.
+
+    `calibration.png` and `residuals.png` have a panel a date, `gains.png` and `concentration.png` show the last one.
+    """
+    pen, currency = Pen(project.language), project.currency or ""
+    risks, amounts = (_by_day(later[target]) for target in ("churn", "value"))
+    if risks:
+        panels = {day: (actual, p, ece_null_band(p)) for day, (actual, p) in risks.items()}
+        save_png(reliability(pen, panels), folder / "calibration.png")
+    if left := [day for day, (actual, _) in risks.items() if actual.any()]:
+        actual, predicted = risks[left[-1]]
+        save_png(gains(pen, actual, {f"{project.name} {left[-1]}": predicted}), folder / "gains.png")
+    if amounts:
+        save_png(residuals(pen, amounts, currency), folder / "residuals.png")
+        day, (actual, predicted) = list(amounts.items())[-1]
+        curves = {pen.words["curve_expected"]: predicted, pen.words["curve_followed"].format(date=day): actual}
+        if all(curve.sum() > 0 for curve in curves.values()):
+            save_png(concentration(pen, curves), folder / "concentration.png")
+    rows = bundle.facts["importance"]
+    if any(rows.values()):
+        names = input_names(pen, bundle.features)
+        save_png(importance(pen, rows, names, currency), folder / "importance.png")
+
+
+def _by_day(frame: pd.DataFrame) -> dict[str, tuple[Floats, Floats]]:
+    """Give actual and predicted by date, earliest first."""
+    return {
+        str(pd.Timestamp(str(day)).date()): (rows["actual"].to_numpy(), rows["predicted"].to_numpy())
+        for day, rows in frame.groupby("as_of")
+    }

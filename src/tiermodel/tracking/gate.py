@@ -1,0 +1,194 @@
+"""Judge a challenger: out-of-time predictions kept without customer ids, and the checks that a champion has to pass.
+
+Both models are judged on predictions for later snapshots than their members were trained on. A customer of several
+snapshots is resampled as one, so that intervals are not narrower than the number of customers allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tiermodel.baselines import BASELINES
+from tiermodel.errors import GateError
+from tiermodel.models.metrics import ece, ece_null_band, gini, log_loss
+from tiermodel.models.slices import draw_customers
+from tiermodel.segments.fit import segment_names
+from tiermodel.segments.selection import FLOOR
+
+__all__ = ["Check", "judge", "judge_segments"]
+
+Floats = NDArray[np.float64]
+Metric = Callable[..., float]
+_ECE_SLACK = 0.01
+_SEED = 0
+_COMPARED: Mapping[str, tuple[str, Metric]] = {"churn": ("log loss", log_loss), "value": ("Gini", gini)}
+_SIDES = ("actual", "predicted")
+_DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 400, 5_000_000
+
+
+@dataclass(frozen=True)
+class Check:
+    """Hold one check of the gate, in words and figures."""
+
+    passed: bool
+    words: str
+
+
+def judge(challenger: pd.DataFrame, champion: pd.DataFrame | None) -> list[Check]:
+    """Check a challenger's evaluation by itself, and against the champion's where there is one.
+
+    By itself: churn log loss better beyond chance than each date's own churn rate, and not worse beyond chance than the
+    strongest of that rate and `BASELINES`; calibration error within chance plus 0.01. Against a champion:
+    churn log loss better beyond chance, value Gini not worse beyond chance, on the same customers and dates where there
+    are such. Else each is measured on its own dates, and churn by what it gains over their churn rates, because a
+    season moves log loss itself. Intervals are 95 %. Raises `GateError` where there is nothing to judge, or where the
+    two models answer different questions.
+    """
+    churn = challenger[challenger["target"] == "churn"]
+    if churn.empty:
+        raise GateError(
+            "the challenger has no out-of-time predictions: no snapshot lies a whole outcome window after the first; "
+            "train on a longer history or with more panel.snapshots"
+        )
+    churn = _with_rate(churn)
+    checks = [_beats_rate(churn), _holds_against_baselines(churn), _calibrated(churn)]
+    if champion is not None:
+        checks += [_against(challenger, champion, target) for target in _COMPARED]
+    return checks
+
+
+def judge_segments(state: Mapping[str, Any]) -> Check:
+    """Check that the segments come out alike on resampled customers: what a refit would shuffle is no group to name."""
+    if "stability" not in state:
+        return Check(passed=False, words="segments: the bundle does not say how stable they are; train it again")
+    found, groups = float(state["stability"]), len(segment_names(state)) - 1
+    stable = found >= FLOOR
+    words = f"{groups} segments: adjusted Rand index under resampling {found:.2f}, {FLOOR} at least"
+    return Check(stable, words if stable else f"{words}; set segments.groups or another segments.method")
+
+
+def _with_rate(churn: pd.DataFrame) -> pd.DataFrame:
+    return churn.assign(rate=churn.groupby("as_of")["actual"].transform("mean"))
+
+
+def _beats_rate(churn: pd.DataFrame) -> Check:
+    constant = churn.assign(predicted=churn["rate"])
+    difference, low, high = _difference(log_loss, churn, constant, paired=True)
+    figures = (
+        f"churn log loss {_measure(log_loss, churn):.4f}, predicting the churn rate {_measure(log_loss, constant):.4f}"
+    )
+    verdict = "better beyond chance" if high < 0 else "not better beyond chance"
+    return Check(high < 0, f"{figures}: difference {_shown(difference, low, high)}, {verdict}")
+
+
+def _holds_against_baselines(churn: pd.DataFrame) -> Check:
+    """Compare with whichever simple prediction of the same rows has the least log loss."""
+    if missing := [name for name in BASELINES if name not in churn or churn[name].isna().any()]:
+        raise GateError(
+            f"the challenger's out-of-time predictions lack the baselines {', '.join(missing)}: "
+            "an older version kept them; train it again with --register"
+        )
+    losses = {name: _measure(log_loss, churn, ("actual", name)) for name in ("rate", *BASELINES)}
+    strongest = min(losses, key=losses.__getitem__)
+    baseline = churn.assign(predicted=churn[strongest])
+    difference, low, high = _difference(log_loss, churn, baseline, paired=True)
+    others = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items() if name != strongest)
+    figures = f"strongest baseline {strongest} {losses[strongest]:.4f} ({others})"
+    verdict = "not worse beyond chance" if low <= 0 else "worse beyond chance"
+    words = f"churn log loss {_measure(log_loss, churn):.4f}, {figures}"
+    return Check(low <= 0, f"{words}: difference {_shown(difference, low, high)}, {verdict}")
+
+
+def _calibrated(churn: pd.DataFrame) -> Check:
+    found, limit = _measure(ece, churn), ece_null_band(churn["predicted"].to_numpy()) + _ECE_SLACK
+    words = f"churn calibration error {found:.4f}, allowed {limit:.4f} (chance alone, plus {_ECE_SLACK})"
+    return Check(found <= limit, words)
+
+
+def _against(challenger: pd.DataFrame, champion: pd.DataFrame, target: str) -> Check:
+    """Compare on one target: churn must be better beyond chance, Gini must not fall beyond chance."""
+    name, metric = _COMPARED[target]
+    ours, theirs = (frame[frame["target"] == target] for frame in (challenger, champion))
+    if ours.empty or theirs.empty:
+        whose = "the challenger" if ours.empty else "the champion"
+        return Check(passed=False, words=f"{target} {name}: {whose} has no out-of-time predictions")
+    asked, before = ours["question"].iloc[0], theirs["question"].iloc[0]
+    if asked != before:
+        raise GateError(
+            f"the challenger answers {asked!r}, the champion {before!r}: they cannot be compared; "
+            "give the project another name, so that the new question gets its own champion"
+        )
+    one, other, where = _matched(ours, theirs)
+    paired = one is not ours
+    if target == "churn" and not paired:
+        return _gains_more(ours, theirs, where)
+    difference, low, high = _difference(metric, one, other, paired=paired)
+    if target == "churn":
+        passed, verdict = high < 0, "better beyond chance" if high < 0 else "not better beyond chance"
+    else:
+        passed, verdict = not high < 0, "worse beyond chance" if high < 0 else "not worse beyond chance"
+    figures = f"{target} {name} {_measure(metric, one):.4f}, champion {_measure(metric, other):.4f}, {where}"
+    return Check(passed, f"{figures}: difference {_shown(difference, low, high)}, {verdict}")
+
+
+def _gains_more(ours: pd.DataFrame, theirs: pd.DataFrame, where: str) -> Check:
+    """Compare unpaired churn predictions by what each gains over the churn rates of its own dates."""
+    one, other, columns = _with_rate(ours), _with_rate(theirs), (*_SIDES, "rate")
+    difference, low, high = _difference(_gain, one, other, columns, paired=False)
+    figures = f"{_measure(_gain, one, columns):.4f}, champion {_measure(_gain, other, columns):.4f}, {where}"
+    verdict = "better beyond chance" if low > 0 else "not better beyond chance"
+    words = f"churn log loss gained over predicting the churn rate of its own dates {figures}"
+    return Check(low > 0, f"{words}: difference {_shown(difference, low, high)}, {verdict}")
+
+
+def _gain(actual: Floats, predicted: Floats, rate: Floats) -> float:
+    return log_loss(actual, rate) - log_loss(actual, predicted)
+
+
+def _matched(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Give both sides where the same customers were judged on a date; the challenger's outcomes stand for both.
+
+    Where there is no such date, both are given as they are. The words say which.
+    """
+    place = ["as_of", "customers", "place"]
+    ranked = [frame.assign(place=frame.groupby("as_of").cumcount()) for frame in (ours, theirs)]
+    both = ranked[0].merge(ranked[1][[*place, "predicted"]], on=place, suffixes=("", "_before"))
+    if both.empty:
+        spans = [f"{frame['as_of'].min()} to {frame['as_of'].max()}" for frame in (ours, theirs)]
+        words = f"unpaired because no date has the same customers (challenger {spans[0]}, champion {spans[1]})"
+        return ours, theirs, words
+    dates = sorted(both["as_of"].unique())
+    words = f"paired on {len(both)} predictions for {both['key'].nunique()} customers at {', '.join(dates)}"
+    return both, both.assign(predicted=both["predicted_before"]), words
+
+
+def _measure(metric: Metric, frame: pd.DataFrame, columns: Sequence[str] = _SIDES) -> float:
+    return metric(*(frame[column].to_numpy() for column in columns))
+
+
+def _difference(
+    metric: Metric, one: pd.DataFrame, other: pd.DataFrame, columns: Sequence[str] = _SIDES, *, paired: bool
+) -> tuple[float, float, float]:
+    """Give metric(one) - metric(other), low, high (95 %), resampling customers; paired frames share their rows."""
+    rng = np.random.default_rng(_SEED)
+    draws = int(np.clip(_DRAWN_ROWS / len(one), _DRAWS_AT_LEAST, _DRAWS_AT_MOST))
+    first, second = ([frame[column].to_numpy() for column in columns] for frame in (one, other))
+    ours, theirs = draw_customers(one["key"].to_numpy()), draw_customers(other["key"].to_numpy())
+    differences = []
+    for _ in range(draws):
+        rows = ours(rng)
+        rows_before = rows if paired else theirs(rng)
+        differences.append(metric(*(a[rows] for a in first)) - metric(*(a[rows_before] for a in second)))
+    defined = [d for d in differences if np.isfinite(d)]
+    low, high = np.quantile(defined, [0.025, 0.975]) if defined else (np.nan, np.nan)
+    return metric(*first) - metric(*second), float(low), float(high)
+
+
+def _shown(difference: float, low: float, high: float) -> str:
+    return f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]"

@@ -1,0 +1,363 @@
+"""Track runs and register models in MLflow: this module alone imports it.
+
+That takes seconds, so this module is imported only where a run is tracked or a model looked up. On SQLite one process
+at a time is at work, under a lock beside the database: MLflow creates the tables without one, and its aliases go to
+whoever writes last. Who waits for the lock in vain gets an `OutputBusyError`. Nothing that is logged names a customer.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from sqlalchemy.exc import SQLAlchemyError
+
+from tiermodel.baselines import OURS
+from tiermodel.bundle.bundle import Bundle, load_bundle
+from tiermodel.config import Project
+from tiermodel.errors import GateError, ModelError, TrackingError
+from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
+from tiermodel.predict import score_schema
+from tiermodel.tables.output import write_table
+from tiermodel.tracking.artifacts import (
+    EVALUATION,
+    Judged,
+    draw_evaluation,
+    evaluation_table,
+    judged,
+)
+from tiermodel.tracking.gate import judge, judge_segments
+from tiermodel.tracking.runs import (
+    code_digest,
+    finite,
+    measures_of,
+    parameters_of,
+    step_of,
+    tags_of,
+    totals_of,
+    verdict_of,
+)
+from tiermodel.tracking.store import (
+    SQLITE,
+    alone,
+    check_answer,
+    database_of,
+    first_line,
+)
+from tiermodel.train import Trained
+from tiermodel.training.tune import Tuned
+
+# MLflow reads these when it is imported; what a user has set is kept.
+for _name, _value in {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+with warnings.catch_warnings():
+    # MLflow's own type hints trip its own check on import.
+    warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
+    import mlflow
+    import mlflow.pyfunc
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.entities import Metric, Param
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+__all__ = ["Promotion", "champion_of", "log_training", "log_tuning", "promote", "resolve_model"]
+
+_CHALLENGER, _CHAMPION, _PREVIOUS = "challenger", "champion", "previous"
+_EVALUATION_FILE = "evaluation.parquet"
+_PACKAGES = ("tiermodel", "lightgbm", "mlflow", "numba", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
+_REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
+_TYPES = {pa.int64(): "long", pa.float64(): "double", pa.date32(): "datetime", pa.string(): "string"}
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """Say which version became champion, which one it followed, and what the gate found, in words and figures."""
+
+    name: str
+    version: str
+    previous: str | None
+    reasons: tuple[str, ...]
+
+    def to_text(self) -> str:
+        """Put it in lines that a person reads."""
+        before = f"after version {self.previous}, kept as {self.name}@{_PREVIOUS}" if self.previous else "the first one"
+        lines = [f"{self.name}: version {self.version} is the champion, {before}", *(f"- {r}" for r in self.reasons)]
+        return "\n".join(lines)
+
+
+def log_training(project: Project, trained: Trained, bundle_folder: str | Path, *, register: bool) -> str | None:
+    """Log a training run with its model; with `register` give it the alias `challenger` and return `NAME/VERSION`.
+
+    Below it goes one run for each learner and later date, `TARGET · LEARNER · DATE`, with the same names of metrics and
+    the tag `mlflow.parentRunId`; the tag `kind` tells them apart: `training`, `learner`. The store is
+    `project.tracking.uri`; a relative `sqlite:///` path starts at the current directory, and its artifacts go to
+    `mlartifacts/` beside the database. Raises `TrackingError` where the store does not answer, `ModelError` where the
+    folder does not hold the trained bundle.
+    """
+    bundle = load_bundle(bundle_folder)
+    if bundle.version != trained.bundle.version:
+        wanted = trained.bundle.version
+        raise ModelError(f"{bundle_folder} holds {bundle.version}, but {wanted} was trained: save that one there")
+    with _store(project.tracking.uri, create=True) as client:
+        experiment = _experiment(client, project.tracking.uri, project.tracking.experiment or project.name)
+        digest = bundle.version.rpartition("-")[2]
+        name = f"{project.name} · {bundle.facts['as_of']} · {digest}"
+        with mlflow.start_run(experiment_id=experiment, run_name=name) as run:
+            mlflow.set_tags(tags_of(bundle) | {"kind": "training"})
+            mlflow.log_params(parameters_of(project))
+            found = list(judged(trained.later))
+            _log_results(project, trained, found)
+            _log_learners(client, run, bundle, found)
+            logged = _log_model(bundle, Path(bundle_folder).resolve())
+        if not register:
+            return None
+        if not client.search_registered_models(f"name = '{project.name}'"):
+            client.create_registered_model(project.name)
+        made = client.create_model_version(project.name, logged.model_uri, run.info.run_id, model_id=logged.model_id)
+        client.set_registered_model_alias(project.name, _CHALLENGER, str(made.version))
+        return f"{project.name}/{made.version}"
+
+
+def log_tuning(project: Project, tuned: Tuned) -> None:
+    """Log a tuning: one run with the verdicts and the section found, one below it for each trial.
+
+    Raises `TrackingError` where the store does not answer.
+    """
+    with _store(project.tracking.uri, create=True) as client:
+        experiment = _experiment(client, project.tracking.uri, project.tracking.experiment or project.name)
+        with mlflow.start_run(experiment_id=experiment, run_name=f"tune {tuned.as_of}"):
+            dates = {"as_of": str(tuned.as_of), "judged_on": str(tuned.judged_on)}
+            mlflow.set_tags({**dates, "code_digest": code_digest(), "kind": "tuning"})
+            mlflow.log_text(tuned.to_yaml(), "models.yaml")
+            for found in tuned.found:
+                mlflow.log_metrics(verdict_of(found))
+                for trial in found.trials:
+                    name = f"{found.target} {trial['number']}"
+                    with mlflow.start_run(experiment_id=experiment, run_name=name, nested=True, tags={"kind": "trial"}):
+                        mlflow.log_params({"target": found.target, **trial["settings"]})
+                        mlflow.log_metrics(finite({f"{found.target}/{found.metric}": trial["error"]}))
+
+
+def champion_of(project: Project) -> Bundle | None:
+    """Load the project's champion; None where there is none yet, or none that this version can read."""
+    with _store(project.tracking.uri, create=True) as client:
+        if not client.search_registered_models(f"name = '{project.name}'"):
+            return None
+        found = _champion(client, project.name)
+        if found is None:
+            return None
+        try:
+            return load_bundle(trusted_bundle(_download(client, found), f"{found.name}/{found.version}"))
+        except ModelError:
+            return None
+
+
+def _log_results(project: Project, trained: Trained, found: Sequence[Judged]) -> None:
+    """Log what the model was trained on and how it did out of time, by date (steps are days since 1970) and in all.
+
+    How it did by group of customers, and what its inputs tell of audited attributes, go to the tables `slices.json` and
+    `proxies.json`, each where there is any row of it.
+    """
+    digest = trained.bundle.facts["panel_digest"]
+    source = CodeDatasetSource(tags={"panel_digest": digest})
+    mlflow.log_input(MetaDataset(source, name=project.name, digest=digest[:36]), context="training")
+    for one in found:
+        if one.learner == OURS:
+            mlflow.log_metrics(measures_of(one), step=step_of(one))
+    mlflow.log_metrics(totals_of(trained.bundle))
+    for name in ("slices", "proxies"):
+        if rows := trained.bundle.facts.get(name):
+            # Cells are objects, since MLflow asks pandas for them in a way that warns where columns are text.
+            mlflow.log_table(pd.DataFrame(rows, dtype=object), f"{name}.json")
+    with tempfile.TemporaryDirectory() as folder:
+        table = pa.Table.from_pandas(evaluation_table(project, trained.later), preserve_index=False)
+        write_table(table, Path(folder, _EVALUATION_FILE))
+        draw_evaluation(project, trained.bundle, trained.later, Path(folder))
+        mlflow.log_artifacts(folder)
+
+
+def _log_learners(
+    client: mlflow.MlflowClient, parent: mlflow.ActiveRun, bundle: Bundle, found: Iterable[Judged]
+) -> None:
+    """Log each learner's figures of each date as a run below its training: three calls each, for a store on a disk."""
+    info = parent.info
+    noted = {name: str(bundle.facts[name]) for name in ("as_of", "panel_digest", "project_digest")}
+    for one in found:
+        asked = {"target": one.target, "learner": one.learner, "date": str(one.day)}
+        tags = noted | asked | {MLFLOW_PARENT_RUN_ID: info.run_id, "kind": "learner", "role": one.role}
+        child = client.create_run(info.experiment_id, tags=tags, run_name=" · ".join(asked.values())).info
+        metrics = [Metric(key, x, child.start_time, step_of(one)) for key, x in measures_of(one).items()]
+        client.log_batch(child.run_id, metrics, [Param(key, x) for key, x in asked.items()])
+        client.set_terminated(child.run_id)
+
+
+def _log_model(bundle: Bundle, folder: Path) -> Any:
+    """Log the folder as a model without code; the example is a made-up row of ones, never a customer."""
+    names = bundle.inputs.names
+    keys = [ColSpec("string", "customer_id", required=False), ColSpec("datetime", "as_of", required=False)]
+    inputs = Schema([*(ColSpec("double", name) for name in names), *keys])
+    outputs = Schema([ColSpec(_TYPES[column.type], column.name) for column in score_schema(bundle)])
+    return mlflow.pyfunc.log_model(
+        name="model",
+        loader_module=FLAVOR,
+        data_path=str(folder),
+        signature=ModelSignature(inputs, outputs),
+        input_example=pd.DataFrame(1.0, index=[0], columns=list(names)),
+        pip_requirements=[f"{name}=={installed(name)}" for name in _PACKAGES],
+    )
+
+
+def promote(name: str, challenger: str | None = None, *, tracking_uri: str) -> Promotion:
+    """Make a version, by default the one with the alias `challenger`, the champion if it passes the gate.
+
+    The champion before it gets the alias `previous`. Raises `GateError` with every check, in words and figures, where
+    the gate says no or somebody else changed the champion meanwhile, `ModelError` where there is no such version.
+    """
+    with _store(tracking_uri) as client:
+        found = _find(client, name, alias=None if challenger else _CHALLENGER, version=challenger)
+        bundle = load_bundle(trusted_bundle(_download(client, found), f"{name}/{found.version}"))
+        champion = _champion(client, name)
+        if champion is not None and champion.version == found.version:
+            raise GateError(f"{name}: version {found.version} is the champion already")
+        checks = judge(_evaluation(client, found), None if champion is None else _evaluation(client, champion))
+        checks.append(judge_segments(bundle.segments))
+        before = None if champion is None else str(champion.version)
+        reasons = tuple(f"{'passed' if check.passed else 'FAILED'}: {check.words}" for check in checks)
+        if not all(check.passed for check in checks):
+            kept = "there is no champion still" if before is None else f"version {before} stays champion"
+            lines = [f"{name}: version {found.version} is not promoted, {kept}", *(f"- {reason}" for reason in reasons)]
+            raise GateError("\n".join(lines))
+        now = _champion(client, name)
+        if (None if now is None else str(now.version)) != before:
+            raise GateError(f"{name}: the champion changed while the gate was at work; run it again")
+        if before is not None:
+            client.set_registered_model_alias(name, _PREVIOUS, before)
+        client.set_registered_model_alias(name, _CHAMPION, str(found.version))
+        return Promotion(name, str(found.version), before, reasons)
+
+
+def _champion(client: mlflow.MlflowClient, name: str) -> ModelVersion | None:
+    version = client.get_registered_model(name).aliases.get(_CHAMPION)
+    return None if version is None else client.get_model_version(name, version)
+
+
+def _evaluation(client: mlflow.MlflowClient, found: ModelVersion) -> pd.DataFrame:
+    """Read the out-of-time predictions that a version's run logged."""
+    where = f"{found.name}/{found.version}"
+    try:
+        artifacts = client.get_run(str(found.run_id)).info.artifact_uri
+        table = pd.read_parquet(_fetch(client, f"{artifacts}/{_EVALUATION_FILE}"))
+    except (MlflowException, OSError, pa.ArrowInvalid) as error:
+        words = f"its run has no readable {_EVALUATION_FILE} ({first_line(error)})"
+        raise GateError(f"{where}: {words}; train it again with --register") from error
+    if tuple(table.columns)[: len(EVALUATION)] != EVALUATION:  # an older champion still has to be comparable
+        words = f"{_EVALUATION_FILE} has the columns {list(table.columns)[:8]}"
+        raise GateError(f"{where}: {words}; train it again with --register")
+    return table
+
+
+def resolve_model(reference: str, tracking_uri: str) -> Path:
+    """Find the bundle folder of `DIR`, `NAME@alias` or `NAME/version`; a model is read as data, none of it runs.
+
+    Raises `ModelError` for a model that is not there, or that names any loader but ours or brings code, `TrackingError`
+    where the store does not answer.
+    """
+    if Path(reference).is_dir():
+        return Path(reference)
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise ModelError(f"{reference}: there is no such folder; give a bundle's folder, NAME@alias or NAME/version")
+    with _store(tracking_uri) as client:
+        found = _find(client, match["name"], alias=match["alias"], version=match["version"])
+        return trusted_bundle(_download(client, found), reference)
+
+
+def _find(client: mlflow.MlflowClient, name: str, *, alias: str | None, version: str | None) -> ModelVersion:
+    """Look a version up by alias or number; `ModelError` where it is not there or its upload did not finish."""
+    registered = client.search_registered_models(f"name = '{name}'") if _REFERENCE.fullmatch(f"{name}@x") else []
+    if not registered:
+        raise ModelError(f"{name}: no model of that name is registered; register one with `tiermodel train --register`")
+    aliases: Mapping[str, Any] = registered[0].aliases
+    if alias is not None and alias not in aliases:
+        known = ", ".join(f"{name}@{a}" for a in sorted(aliases)) or "none"
+        raise ModelError(f"{name}@{alias} is not registered (there are: {known}); train with --register, and promote")
+    try:
+        found = client.get_model_version(name, version if alias is None else str(aliases[alias]))
+    except MlflowException as error:
+        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            raise
+        raise ModelError(f"{name}/{version} is not registered; its versions are listed in MLflow") from None
+    if found.status != "READY":
+        words = f"{name}/{found.version} is {found.status}, its upload did not finish"
+        raise ModelError(f"{words}; train it again with --register")
+    return found
+
+
+def _download(client: mlflow.MlflowClient, found: ModelVersion) -> Path:
+    return _fetch(client, client.get_model_version_download_uri(found.name, str(found.version)))
+
+
+def _fetch(client: mlflow.MlflowClient, uri: str) -> Path:
+    """Copy an artifact into a temporary folder that lasts as long as this process."""
+    folder = tempfile.mkdtemp(prefix="tiermodel-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=client.tracking_uri, dst_path=folder))
+
+
+def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
+    """Find or make the experiment; on SQLite its artifacts go beside the database, wherever the process was started."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    database = database_of(uri)
+    artifacts = None if database is None else (database.parent / "mlartifacts").as_uri()
+    return str(client.create_experiment(name, artifacts))
+
+
+@contextmanager
+def _store(uri: str, *, create: bool = False) -> Iterator[mlflow.MlflowClient]:
+    """Connect to a store that answers, alone on SQLite; every fault of the store is a `TrackingError`.
+
+    Without `create` a SQLite file that is not there is such a fault, rather than a new store.
+    """
+    database = database_of(uri)
+    if database is not None and not create and not database.is_file():
+        raise TrackingError(f"{uri}: there is no such database; train with --register first, or correct the path")
+    address = uri if database is None else f"{SQLITE}{database}"
+    with warnings.catch_warnings(), nullcontext() if database is None else alone(database):
+        # MLflow's own use of SQLAlchemy, and its test of column names under pandas 3: nothing a user could change.
+        warnings.filterwarnings("ignore", message=r"The ``noload`` loader strategy is deprecated")
+        warnings.filterwarnings("ignore", message="Operation with range is deprecated")
+        before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+        try:
+            check_answer(uri)
+            mlflow.set_tracking_uri(address)
+            yield mlflow.MlflowClient(tracking_uri=address, registry_uri=address)
+        except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+            words = f"{uri}: {first_line(error)}; check tracking.uri and that the store is up"
+            raise TrackingError(re.sub(r"://[^\s@/]*@", "://…@", words)) from None  # a password goes into no message
+        finally:
+            mlflow.set_tracking_uri(before)

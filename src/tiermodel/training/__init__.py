@@ -1,0 +1,1 @@
+"""Training: everything that a score depends on, fitted on rows before one date."""

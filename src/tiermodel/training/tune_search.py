@@ -1,0 +1,295 @@
+"""One target's search: propose settings, measure them on earlier dates, judge the best on the last one.
+
+Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) proposes settings; the models themselves, trained and
+tested on rolling dates, say how good they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import expit
+from sqlalchemy.exc import SQLAlchemyError
+
+from tiermodel.config import Project, project_digest
+from tiermodel.config_models import Models, Trees
+from tiermodel.errors import DataError, OutputError, ProjectError
+from tiermodel.features.outcome import outcome_span
+from tiermodel.models.ahead import Ahead, CutWindow
+from tiermodel.models.between import cut_silence, cut_spend
+from tiermodel.models.boosted import sized
+from tiermodel.models.churn import at_risk, fit_churn
+from tiermodel.models.inputs import EXPECTED
+from tiermodel.models.level import chance_shift, log_odds
+from tiermodel.models.metrics import auc, gini, log_loss, paired_bootstrap
+from tiermodel.models.value import fit_value, squared_errors
+from tiermodel.tiers.scheme import input_names, load_scheme
+from tiermodel.tracking.store import SQLITE, database_of, first_line
+
+__all__ = ["Found", "Search", "Target", "changed", "nested", "open_optuna", "open_storage", "study_file"]
+
+Floats = NDArray[np.float64]
+Target = Literal["churn", "value"]
+Settings = dict[str, float]
+_TREES = {
+    "learning_rate": (0.01, 0.1),
+    "num_leaves": (4, 64),
+    "min_data_in_leaf": (10, 300),
+    "feature_fraction": (0.2, 1.0),
+    "lambda_l2": (0.1, 100.0),
+}
+_SPACE: Mapping[Target, Mapping[str, tuple[float, float]]] = {
+    "churn": {**_TREES, "logistic_c": (0.001, 1.0)},
+    "value": {**_TREES, "ridge_alpha": (10.0, 10_000.0), "tweedie_power": (1.05, 1.8)},
+}
+"""The bounds of the search, on a logarithmic scale; whole numbers stand for whole numbers."""
+
+
+def _cut_rmse(actual: Floats, predicted: Floats) -> float:
+    """Give the root mean squared error, the largest thousandth cut: what weighs the blend of the value model."""
+    return float(np.sqrt(squared_errors(predicted, actual).mean()))
+
+
+_METRICS: Mapping[Target, Mapping[str, Callable[[Floats, Floats], float]]] = {
+    "churn": {"log_loss": log_loss, "auc": auc},
+    "value": {"cut_rmse": _cut_rmse, "gini": gini, "mae": lambda a, p: float(np.mean(np.abs(a - p)))},
+}
+"""How the settings found are compared with the project's; the first decides, the lower the better."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Hold one target's search: every trial, the best settings ({} = the project's own), and the verdict on them.
+
+    `trials` starts with the project's own settings, the defaults of the search; each has `number`, `error` and
+    `settings`. `verdict` has one row a metric: both figures, their difference and its 95 % interval over customers.
+    """
+
+    target: Target
+    metric: str
+    trials: list[dict[str, Any]]
+    settings: Settings
+    verdict: list[dict[str, Any]]
+
+    def settings_rows(self) -> list[dict[str, Any]]:
+        """Put the defaults and the settings found beside each other, with their errors on the earlier dates."""
+        best = min(self.trials, key=lambda trial: trial["error"])  # the first of equals
+        pairs = (("defaults", self.trials[0]), ("found", best))
+        return [
+            {"target": self.target, "settings": name, self.metric: trial["error"], **trial["settings"]}
+            for name, trial in pairs
+        ]
+
+    @property
+    def better(self) -> bool:
+        """Tell whether the settings found beat the project's beyond chance."""
+        return bool(self.settings) and self.verdict[0]["high"] < 0
+
+    def words(self) -> str:
+        """Say it in a sentence."""
+        first = self.verdict[0]
+        interval = f"{first['difference']:+.4g} [{first['low']:+.4g}, {first['high']:+.4g}]"
+        seen = f"{first['metric']} found minus defaults {interval}"
+        if not self.settings:
+            return f"{self.target}: the defaults are as good, no trial did better on the earlier dates"
+        if self.better:
+            return f"{self.target}: the settings found are better beyond chance, {seen}"
+        word = "better" if first["low"] > 0 else "as good"
+        return f"{self.target}: the defaults are {word}, {seen}"
+
+
+@dataclass(frozen=True)
+class Search:
+    """Hold a study of one target: the project, the rows to search on, and those of the last date, which judges."""
+
+    optuna: Any
+    project: Project
+    target: Target
+    study: Any
+    rows: pd.DataFrame
+    x: Floats
+    names: list[str]
+    last: pd.DataFrame
+    last_x: Floats
+    cut: Callable[[pd.Timestamp], Sequence[CutWindow]]
+
+    @classmethod
+    def open(
+        cls, optuna: Any, project: Project, target: Target, storage: Any, panel: pd.DataFrame, x: Floats
+    ) -> Search:
+        """Split the panel and find the study of this project and these rows, or begin it."""
+        judge = panel["as_of"].max()
+        searched = (panel["as_of"] + pd.Timedelta(days=outcome_span(project)) <= judge).to_numpy()
+        rows, seen = panel[searched].reset_index(drop=True), x[searched]
+        if target == "churn":
+            judged = (panel["as_of"] == judge).to_numpy() & at_risk(project.churn, project.outcome, panel)
+        else:
+            judged = ((panel["as_of"] == judge) & panel["days_since_last"].notna()).to_numpy()
+        digest = hashlib.sha256(project_digest(project).encode() + version("tiermodel").encode())
+        digest.update(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes())
+        name = f"{project.name}/{target}/{digest.hexdigest()[:16]}"
+        study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
+        for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):  # a run that was stopped
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
+        last, names = panel[judged].reset_index(drop=True), input_names(load_scheme(project), panel)
+        cut = cache(partial(cut_silence if target == "churn" else cut_spend, project, panel, names))
+        return cls(optuna, project, target, study, rows, seen, [*names, *EXPECTED], last, x[judged], cut)
+
+    def done(self) -> list[Any]:
+        """List the finished trials; the first has the project's own settings."""
+        return list(self.study.get_trials(deepcopy=False, states=(self.optuna.trial.TrialState.COMPLETE,)))
+
+    def step(self) -> None:
+        """Measure one more trial.
+
+        What is proposed depends on the seed and the finished trials alone, so that it does not matter where a run was
+        stopped.
+        """
+        tried = len(self.done())
+        space = self._space()
+        if not tried:
+            error, given = self._error(self.project), self._given()
+            self.study.add_trial(self.optuna.create_trial(params=given, distributions=space, value=error))
+            return
+        self.study.sampler = self.optuna.samplers.TPESampler(seed=self.project.seed + tried)
+        trial = self.study.ask(space)
+        self.study.tell(trial, self._error(changed(self.project, self.target, _rounded(trial.params))))
+
+    def words(self) -> str:
+        """Say how good the best trial is, beside the project's settings."""
+        errors = [trial.value for trial in self.done()]
+        return f"best {min(errors):.5g}, the project's settings {errors[0]:.5g}"
+
+    def finish(self, trials: int) -> Found:
+        """Compare the best of the first trials with the project's settings on the last date."""
+        done = self.done()[: trials + 1]
+        best = min(range(len(done)), key=lambda k: done[k].value)  # the first of equals: the project's own
+        settings = _rounded(done[best].params) if best else {}
+        listed = [
+            {"number": k, "error": trial.value, "settings": _rounded(trial.params)} for k, trial in enumerate(done)
+        ]
+        ours = self._predict(self.project)
+        theirs = self._predict(changed(self.project, self.target, settings)) if settings else ours
+        actual = _actual(self.target, self.last)
+        verdict = []
+        for metric, function in _METRICS[self.target].items():
+            difference, low, high = paired_bootstrap(function, actual, theirs, ours, seed=self.project.seed)
+            verdict.append({
+                "target": self.target, "metric": metric, "defaults": function(actual, ours),
+                "found": function(actual, theirs), "difference": difference, "low": low, "high": high,
+            })  # fmt: skip
+        return Found(self.target, next(iter(_METRICS[self.target])), listed, settings, verdict)
+
+    def _fit(self, project: Project, x: Floats) -> Any:
+        fit: Any = fit_churn if self.target == "churn" else fit_value
+        return fit(project, self.rows, self.x, self.names, Ahead(self.last["as_of"].iloc[0], x, cut=self.cut))
+
+    def _predict(self, project: Project) -> Floats:
+        model, _ = self._fit(project, self.last_x)
+        return np.asarray(model.predict(self.last_x))
+
+    def _error(self, project: Project) -> float:
+        """Give the error on the later ones of the earlier dates, each at its exact level, which no setting decides."""
+        _, later = self._fit(project, self.last_x[:0])
+        if not len(later):
+            span = outcome_span(project)
+            raise DataError(
+                f"tuning needs a date to test on before {self.last['as_of'].iloc[0].date()}, which judges: bring "
+                f"{span} days more of history, or shorten outcome.horizon_days"
+            )
+        level = _exact_chance if self.target == "churn" else _exact_total
+        days = [day for _, day in later.groupby("as_of")]
+        actual = [day["actual"].to_numpy(dtype=np.float64) for day in days]
+        exact = [level(day["predicted"].to_numpy(dtype=np.float64), a) for day, a in zip(days, actual, strict=True)]
+        if self.target == "churn":
+            return float(np.mean([log_loss(a, p) for a, p in zip(actual, exact, strict=True)]))
+        return _cut_rmse(np.concatenate(actual), np.concatenate(exact))
+
+    def _space(self) -> dict[str, Any]:
+        whole, real = self.optuna.distributions.IntDistribution, self.optuna.distributions.FloatDistribution
+        return {
+            name: (whole if isinstance(low, int) else real)(low, high, log=True)
+            for name, (low, high) in _SPACE[self.target].items()
+        }
+
+    def _given(self) -> Settings:
+        """Give the project's own settings, as near as the bounds of the search allow."""
+        section = getattr(self.project.models, self.target)
+        have = {**section.model_dump(exclude={"trees"}), **sized(section.trees, len(self.rows)).model_dump()}
+        return {name: min(max(have[name], low), high) for name, (low, high) in _SPACE[self.target].items()}
+
+
+def _actual(target: Target, rows: pd.DataFrame) -> Floats:
+    column = rows["outcome_churned"] if target == "churn" else rows["outcome_value"]
+    return np.asarray(column, dtype=np.float64)
+
+
+def _exact_chance(predicted: Floats, actual: Floats) -> Floats:
+    odds = log_odds(predicted)
+    return np.asarray(expit(odds + chance_shift(odds, float(actual.mean()))))
+
+
+def _exact_total(predicted: Floats, actual: Floats) -> Floats:
+    return predicted * (max(float(actual.sum()), 0.0) / max(float(predicted.sum()), 1e-9))
+
+
+def _rounded(settings: Mapping[str, float]) -> Settings:
+    """Give three digits: no more are worth writing down, and what is written is what was tried."""
+    return {name: value if isinstance(value, int) else float(f"{value:.3g}") for name, value in settings.items()}
+
+
+def nested(settings: Mapping[str, float]) -> dict[str, Any]:
+    """Give settings the shape of their section in the project file."""
+    trees = {name: value for name, value in settings.items() if name in Trees.model_fields}
+    return {**({"trees": trees} if trees else {}), **{k: v for k, v in settings.items() if k not in trees}}
+
+
+def changed(project: Project, target: Target, settings: Mapping[str, float]) -> Project:
+    """Give the project with other settings for one target."""
+    models = project.models.model_dump()
+    new = nested(settings)
+    models[target] = {**models[target], **new, "trees": {**models[target]["trees"], **new.get("trees", {})}}
+    return project.model_copy(update={"models": Models.model_validate(models)})
+
+
+def open_optuna() -> Any:
+    """Import Optuna, which is an extra; `ProjectError` with the line that installs it where it is missing."""
+    try:
+        optuna = importlib.import_module("optuna")
+    except ImportError:
+        raise ProjectError("tuning needs: pip install 'tiermodel[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def study_file(project: Project, study: str | Path | None) -> Path:
+    """Give the file of the studies: the one asked for, or `tune.db`, beside a SQLite store, else in this folder."""
+    if study is not None:
+        return Path(study).absolute()
+    database = database_of(project.tracking.uri)
+    return (Path() if database is None else database.parent).absolute() / "tune.db"
+
+
+@contextmanager
+def open_storage(optuna: Any, file: Path) -> Iterator[Any]:
+    """Open the file of the studies; a fault of it is an `OutputError`."""
+    try:
+        storage = optuna.storages.RDBStorage(f"{SQLITE}{file}")
+        try:
+            yield storage
+        finally:
+            storage.engine.dispose()
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
+        words = f"trials cannot be kept there ({first_line(error)})"
+        raise OutputError(f"{file}: {words}; choose another file with --study") from None
