@@ -305,14 +305,10 @@ def scheme_summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for code in dict.fromkeys(row["scheme"] for row in rows):
         mine = [row for row in rows if row["scheme"] == code]
         ends = [row["minus_ours"]["value_capture_of_best"] for row in mine if "minus_ours" in row]
-        mean = {
-            key: None if any(row[key] is None for row in mine) else float(np.mean([row[key] for row in mine]))
-            for key in _SUMMARY
-        }
         found.append({
             "scheme": f"{code} (ours)" if mine[0]["ours"] else code,
-            **mean,
-            "better": sum(e["low"] is not None and e["low"] > 0 for e in ends),
+            **{key: _mean([row[key] for row in mine]) for key in _SUMMARY},
+            "better": sum(map(_above_zero, ends)),
             "worse": sum(e["high"] is not None and e["high"] < 0 for e in ends),
             "monotone": sum(row["monotone"] for row in mine),
             "rules": mine[-1]["rules"],
@@ -320,12 +316,19 @@ def scheme_summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: (not row["scheme"].endswith(" (ours)"), -(row["gini"] or 0.0)))
 
 
+def _mean(values: Sequence[float | None]) -> float | None:
+    return None if None in values else float(np.mean([value for value in values if value is not None]))
+
+
+def _above_zero(interval: Mapping[str, Any]) -> bool:
+    return interval["low"] is not None and interval["low"] > 0
+
+
 def tier_verdict(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say whether the project's tiers are above every baseline beyond chance, over all dates together."""
-    rows = [c for c in comparisons if c["target"] == "tiers"]
-    if any(c["as_of"] == _ALL for c in rows):
-        rows = [c for c in rows if c["as_of"] == _ALL]
-    verdict = "yes" if rows and all(c["low"] is not None and c["low"] > 0 for c in rows) else "no"
+    each = [c for c in comparisons if c["target"] == "tiers"]
+    rows = [c for c in each if c["as_of"] == _ALL] or each
+    verdict = "yes" if rows and all(map(_above_zero, rows)) else "no"
     return [
         f"Tiers above every baseline beyond chance, in captured value and kappa: {verdict}",
         *(f"  {c['metric']} minus {c['against']}: {_ends(c)}" for c in rows),

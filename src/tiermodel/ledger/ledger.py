@@ -171,13 +171,7 @@ class Ledger:
         Raises `ProjectError` for a day that is graded already, an end that is not after the start, or a tier that the
         ledger has never seen; `DataError` for a customer whom the ledger does not know.
         """
-        last = self.last_graded
-        if last is None or start <= last:
-            raise ProjectError(
-                f"an override starts after the last grading ({last or 'there is none yet'}), not on {start}"
-            )
-        if until is not None and until <= start:
-            raise ProjectError(f"an override from {start} until {until} never holds; give a later end")
+        self._refuse_dates(start, until)
         if not operator.strip() or not reason.strip():
             raise ProjectError("an override needs an operator and a reason")
         levels = self.levels
@@ -202,6 +196,16 @@ class Ledger:
         path = self.folder / f"{start}.{row['sequence']:04d}.parquet"
         write_table(_table(pd.DataFrame([row])), path)
         self.files = sorted([*self.files, path])
+
+    def _refuse_dates(self, start: date, until: date | None) -> None:
+        """Raise `ProjectError` for an override of days that are graded already, or of no day at all."""
+        last = self.last_graded
+        if last is None or start <= last:
+            raise ProjectError(
+                f"an override starts after the last grading ({last or 'there is none yet'}), not on {start}"
+            )
+        if until is not None and until <= start:
+            raise ProjectError(f"an override from {start} until {until} never holds; give a later end")
 
     def _query(self, sql: str, **values: Any) -> pd.DataFrame:
         return self._arrow(sql, **values).to_pandas()

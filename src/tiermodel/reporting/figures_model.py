@@ -154,29 +154,12 @@ def residuals(pen: Pen, panels: Mapping[str, tuple[Floats, Floats]], currency: s
     missed = np.abs(every[every != 0])
     straight = 10.0 ** np.floor(np.log10(np.median(missed))) if len(missed) else 1.0
     with pen.draw(3.7 * max(len(panels), 1.5), 4.3, columns=len(panels)) as (figure, axes):
-        ends = []
+        ends: list[float] = []
         for panel, (day, (actual, predicted)) in zip(axes, panels.items(), strict=True):
-            group = quantile_groups(predicted, _TENTHS)
-            each = [(actual - predicted)[group == k] for k in np.unique(group)]
-            low, first, middle, third, high = np.array([np.quantile(r, (0.05, 0.25, 0.5, 0.75, 0.95)) for r in each]).T
-            mean = np.array([r.mean() for r in each])
-            half = np.array([1.96 * r.std() / np.sqrt(len(r)) for r in each])
-            x = np.arange(len(each))
-            panel.axhline(0, color=COLOURS["ink"], linewidth=0.9)
-            keys = [
-                panel.vlines(x, low, high, color=COLOURS["muted"], linewidth=1.0, label=pen.words["nine_tenths"]),
-                panel.vlines(x, first, third, color=COLOURS["sand"], linewidth=5.0, label=pen.words["half_of_them"]),
-                *panel.plot(x, middle, "_", color=COLOURS["ink"], markersize=8, label=pen.words["median"]),
-                panel.errorbar(
-                    x + 0.28, mean, half, fmt="o", color=COLOURS["accent"], markersize=4, label=pen.words["mean_95"]
-                ),
-            ]
             panel.set_yscale("symlog", linthresh=straight)
-            promised = [predicted[group == k].mean() for k in np.unique(group)]
-            panel.set_xticks(x, [f"{p:,.0f}" if abs(p) >= 9.5 else f"{p:.1f}" for p in promised], rotation=45)
+            keys, reached = _residual_boxes(pen, panel, actual, predicted)
             panel.set(title=day, xlabel=pen.words["expected_by_tenth"] + unit)
-            panel.grid(axis="x", visible=False)
-            ends += [*low, *high, *(mean - half), *(mean + half)]
+            ends += reached
         for panel in axes:
             panel.set_ylim(min(ends) * 1.3 - straight, max(ends) * 1.3 + straight)
             panel.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=straight, subs=(1, 3)))
@@ -184,6 +167,29 @@ def residuals(pen: Pen, panels: Mapping[str, tuple[Floats, Floats]], currency: s
         axes[0].set_ylabel(pen.words["actual_less_predicted"] + unit)
         figure.legend(handles=keys, loc="outside lower center", ncols=4)
     return figure
+
+
+def _residual_boxes(pen: Pen, panel: Axes, actual: Floats, predicted: Floats) -> tuple[list[Any], list[float]]:
+    """Draw one date's residuals by tenths of the prediction; return the legend's handles and the ends of all bars."""
+    group = quantile_groups(predicted, _TENTHS)
+    each = [(actual - predicted)[group == k] for k in np.unique(group)]
+    low, first, middle, third, high = np.array([np.quantile(r, (0.05, 0.25, 0.5, 0.75, 0.95)) for r in each]).T
+    mean = np.array([r.mean() for r in each])
+    half = np.array([1.96 * r.std() / np.sqrt(len(r)) for r in each])
+    x = np.arange(len(each))
+    panel.axhline(0, color=COLOURS["ink"], linewidth=0.9)
+    keys = [
+        panel.vlines(x, low, high, color=COLOURS["muted"], linewidth=1.0, label=pen.words["nine_tenths"]),
+        panel.vlines(x, first, third, color=COLOURS["sand"], linewidth=5.0, label=pen.words["half_of_them"]),
+        *panel.plot(x, middle, "_", color=COLOURS["ink"], markersize=8, label=pen.words["median"]),
+        panel.errorbar(
+            x + 0.28, mean, half, fmt="o", color=COLOURS["accent"], markersize=4, label=pen.words["mean_95"]
+        ),
+    ]
+    promised = [predicted[group == k].mean() for k in np.unique(group)]
+    panel.set_xticks(x, [f"{p:,.0f}" if abs(p) >= 9.5 else f"{p:.1f}" for p in promised], rotation=45)
+    panel.grid(axis="x", visible=False)
+    return keys, [*low, *high, *(mean - half), *(mean + half)]
 
 
 def input_names(pen: Pen, features: Mapping[str, Feature]) -> dict[str, str]:
@@ -197,7 +203,7 @@ def importance(
 ) -> Figure:
     """Draw how far each input moves churn risk and expected value, and which way: a panel a target, largest on top.
 
-    `targets` has what `models.contributions.importance` gave; one of them at least is not empty.
+    `targets` has what `attribution.importance` returns; one of them at least is not empty.
     """
     drawn = {target: rows for target, rows in targets.items() if rows}
     colours = {"raises": "warm", "lowers": "accent", "varies": "muted"}

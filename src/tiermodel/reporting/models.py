@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -142,10 +143,8 @@ def _gains(last: pd.DataFrame, pen: Pen) -> dict[str, Any]:
 
 def _backtest(backtest: Mapping[str, Any], pen: Pen) -> dict[str, Any]:
     comparisons = [{**row, "verdict": _verdict(row)} for row in backtest["comparisons"] if row["target"] in _METRICS]
-    verdicts = {
-        target: {v: sum(c["verdict"] == v and c["target"] == target for c in comparisons) for v in _VERDICTS}
-        for target in _METRICS
-    }
+    counts = Counter((c["target"], c["verdict"]) for c in comparisons)
+    verdicts = {target: {v: counts[target, v] for v in _VERDICTS} for target in _METRICS}
     drawable = [c for c in comparisons if c["verdict"] != "not_measured" and c["against"] != "rate"]
     return {
         "dates": backtest["dates"],
@@ -174,14 +173,15 @@ def _means(target: str, rows: Sequence[Mapping[str, Any]], words: Mapping[str, s
     metrics = _METRICS[target]
     models = list(dict.fromkeys(row["model"] for row in rows))
     table = {m: [_mean([row.get(k) for row in rows if row["model"] == m]) for k in metrics] for m in models}
-    best = [_best(metric, [table[m][i] for m in models]) for i, metric in enumerate(metrics)]
+    best = [_best(metric, column) for metric, column in zip(metrics, zip(*table.values(), strict=True), strict=True)]
+
+    def cells(values: Sequence[float | None]) -> list[tuple[float | None, bool]]:
+        return [(x, x is not None and x == top) for x, top in zip(values, best, strict=True)]
+
     return {
         "title": words[f"target_{target}"],
         "metrics": [(words[f"metric_{m}"], _direction(m, words)) for m in metrics],
-        "rows": [
-            (model_name(m, words), m == OURS, [(x, x is not None and x == best[i]) for i, x in enumerate(table[m])])
-            for m in models
-        ],
+        "rows": [(model_name(m, words), m == OURS, cells(values)) for m, values in table.items()],
     }
 
 
@@ -236,22 +236,24 @@ def _slices(rows: Sequence[Mapping[str, Any]], pen: Pen) -> dict[str, Any]:
     return {"as_of": last, "rows": named}
 
 
+_SCHEME_FIGURES = ("key_customers_share", "value_capture_top", "gini", "qwk", "moved_share", "reversed_share")
+
+
+def _scheme_means(code: str, rows: Sequence[Mapping[str, Any]], language: str) -> dict[str, Any]:
+    """Average the figures of one scheme over its test dates."""
+    return {
+        "name": _scheme_name(code, language),
+        "ours": bool(rows[0].get("ours")),
+        "monotone": sum(bool(row["monotone"]) for row in rows),
+        "dates": len(rows),
+        **{key: _mean([row.get(key) for row in rows]) for key in _SCHEME_FIGURES},
+    }
+
+
 def _schemes(tiers: Sequence[Mapping[str, Any]], pen: Pen) -> dict[str, Any] | None:
     """Average each scheme's figures over the test dates, best order of value (Gini) first."""
-    rows: list[dict[str, Any]] = []
-    for code in dict.fromkeys(row["scheme"] for row in tiers):
-        mine = [row for row in tiers if row["scheme"] == code]
-        numbers = {
-            key: _mean([row.get(key) for row in mine])
-            for key in ("key_customers_share", "value_capture_top", "gini", "qwk", "moved_share", "reversed_share")
-        }
-        rows.append({
-            "name": _scheme_name(code, pen.language),
-            "ours": bool(mine[0].get("ours")),
-            "monotone": sum(bool(row["monotone"]) for row in mine),
-            "dates": len(mine),
-            **numbers,
-        })  # fmt: skip
+    codes = dict.fromkeys(row["scheme"] for row in tiers)
+    rows = [_scheme_means(code, [row for row in tiers if row["scheme"] == code], pen.language) for code in codes]
     if not rows:
         return None
     rows.sort(key=lambda row: -(row["gini"] if row["gini"] is not None else -np.inf))

@@ -62,19 +62,33 @@ def _page(given: Given, pen: Pen) -> str:
 
 def _facts(given: Given, settings: dict[str, Any]) -> dict[str, Any]:
     """Collect what heads and closes the page: project, date, horizon, measure, versions. None is not known."""
-    bundle, backtest, scores = given.bundle, given.backtest or {}, given.scores
-    row: Any = scores.iloc[0] if scores is not None else {}
-    version = row.get("model_version") or (bundle.version if bundle else None)
-    return {
-        "project": bundle.name if bundle else backtest.get("project"),
-        "as_of": row.get("as_of") or (bundle.facts["as_of"] if bundle else None),
-        "horizon": settings["outcome"]["horizon_days"] if bundle else backtest.get("horizon_days"),
-        "measure": settings["value"]["measure"] if bundle else backtest.get("value_measure"),
-        "model_version": version,
-        "scheme_version": row.get("scheme_version") or (bundle.scheme_version if bundle else None),
-        "other_version": bundle.version if bundle and scores is not None and bundle.version != version else None,
-        "training": bundle.facts if bundle else None,
+    bundle, backtest = given.bundle, given.backtest or {}
+    facts: dict[str, Any] = {
+        "project": backtest.get("project"),
+        "as_of": None,
+        "horizon": backtest.get("horizon_days"),
+        "measure": backtest.get("value_measure"),
+        "model_version": None,
+        "scheme_version": None,
+        "other_version": None,
+        "training": None,
     }
+    if bundle is not None:
+        facts |= {
+            "project": bundle.name,
+            "as_of": bundle.facts["as_of"],
+            "horizon": settings["outcome"]["horizon_days"],
+            "measure": settings["value"]["measure"],
+            "model_version": bundle.version,
+            "scheme_version": bundle.scheme_version,
+            "training": bundle.facts,
+        }
+    if given.scores is not None:  # the score table says by itself what made it
+        row = given.scores.iloc[0]
+        facts |= {key: row[key] for key in ("as_of", "model_version", "scheme_version") if row.get(key)}
+        if bundle is not None and bundle.version != facts["model_version"]:
+            facts["other_version"] = bundle.version
+    return facts
 
 
 def _count(value: float | None, decimals: int = 0) -> str:

@@ -244,14 +244,13 @@ def promote(name: str, challenger: str | None = None, *, tracking_uri: str) -> P
             raise GateError(f"{name}: version {found.version} is the champion already")
         checks = judge(_evaluation(client, found), None if champion is None else _evaluation(client, champion))
         checks.append(judge_segments(bundle.segments))
-        before = None if champion is None else str(champion.version)
+        before = _version(champion)
         reasons = tuple(f"{'passed' if check.passed else 'FAILED'}: {check.words}" for check in checks)
         if not all(check.passed for check in checks):
             kept = "there is no champion still" if before is None else f"version {before} stays champion"
             lines = [f"{name}: version {found.version} is not promoted, {kept}", *(f"- {reason}" for reason in reasons)]
             raise GateError("\n".join(lines))
-        now = _champion(client, name)
-        if (None if now is None else str(now.version)) != before:
+        if _version(_champion(client, name)) != before:
             raise GateError(f"{name}: the champion changed while the gate was at work; run it again")
         if before is not None:
             client.set_registered_model_alias(name, _PREVIOUS, before)
@@ -262,6 +261,10 @@ def promote(name: str, challenger: str | None = None, *, tracking_uri: str) -> P
 def _champion(client: mlflow.MlflowClient, name: str) -> ModelVersion | None:
     version = client.get_registered_model(name).aliases.get(_CHAMPION)
     return None if version is None else client.get_model_version(name, version)
+
+
+def _version(found: ModelVersion | None) -> str | None:
+    return None if found is None else str(found.version)
 
 
 def _evaluation(client: mlflow.MlflowClient, found: ModelVersion) -> pd.DataFrame:
