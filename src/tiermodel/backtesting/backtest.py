@@ -169,7 +169,7 @@ def backtest(
     )
     results = _no_results(project, dates)
     frames = []
-    with threadpool_limits(limits=1):  # as in training
+    with threadpool_limits(limits=1):  # one thread, as in training: sums over threads differ
         for day in dates:
             say(f"{day}: training")
             known = draw_rows(panel, pd.Timestamp(day), project.panel.customers, project.seed)

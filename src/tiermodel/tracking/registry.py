@@ -387,6 +387,6 @@ def _store(uri: str, *, create: bool = False) -> Iterator[mlflow.MlflowClient]:
             yield mlflow.MlflowClient(tracking_uri=address, registry_uri=address)
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
             words = f"{uri}: {first_line(error)}; check tracking.uri and that the store is up"
-            raise TrackingError(re.sub(r"://[^\s@/]*@", "://…@", words)) from None  # a password goes into no message
+            raise TrackingError(re.sub(r"://[^\s@/]*@", "://…@", words)) from None  # no message shows a password
         finally:
             mlflow.set_tracking_uri(before)
