@@ -131,7 +131,7 @@ def backtest(
     project : Project
         Its section `backtest` sets the test dates.
     history : History, optional
-        The checked tables, read already; by default those of the project's files.
+        Tables that are read and checked already; by default those of the project's files.
     out, predictions : str or Path, optional
         Files for the results (JSON) and the predictions (Parquet or CSV).
     say : callable
@@ -169,7 +169,7 @@ def backtest(
     )
     results = _no_results(project, dates)
     frames = []
-    with threadpool_limits(limits=1):  # one thread, as in training: sums over threads differ
+    with threadpool_limits(limits=1):  # as in training: sums split over threads differ in their last bits
         for day in dates:
             say(f"{day}: training")
             known = draw_rows(panel, pd.Timestamp(day), project.panel.customers, project.seed)

@@ -41,7 +41,7 @@ def clv_predictions(project: Project, history: History, say: Say) -> tuple[date,
     say(f"{day}: training for lifetime value")
     dates = sorted(panel_dates(project, day, trained_on))
     panel = build_panel(project, dates, with_outcome=True, known_until=day, drawn_before=day, history=history)
-    with threadpool_limits(limits=1):  # one thread, as in training: sums over threads differ
+    with threadpool_limits(limits=1):  # as in training: sums split over threads differ in their last bits
         bundle, _ = fit_bundle(project, panel, day, trained_on, history.columns)
         bought = panel["days_since_last"].notna()
         buyers = panel[bought & (panel["as_of"] == pd.Timestamp(day))].reset_index(drop=True)

@@ -39,9 +39,9 @@ _ALL = "all dates"
 
 @dataclass(frozen=True)
 class _Graded:
-    """Each customer's level, whether it is a key level, and the ideal level: the rank by observed value.
+    """Each customer's level under a scheme, whether it is a key level, and the ideal level.
 
-    Ideal levels are as large as the levels of the scheme.
+    Ideal levels rank customers by observed value and have the sizes of the scheme's levels.
     """
 
     level: NDArray[np.int64]
@@ -53,7 +53,7 @@ class _Graded:
         return cls(level, np.isin(level, keys), _filled(value, np.bincount(level, minlength=levels)))
 
     def columns(self, value: Floats) -> Floats:
-        """Return columns whose sums over customers give the metrics, so that a bootstrap draw only weights sums."""
+        """Return columns whose sums over customers give the metrics, so that a draw needs weighted sums only."""
         x, y = self.level.astype(np.float64), self.deserved.astype(np.float64)
         best = np.isin(self.deserved, np.unique(self.level[self.key])) * value
         return np.column_stack([self.key * value, best, (x - y) ** 2, x * x + y * y, x, y])
@@ -100,7 +100,7 @@ def tier_results(
     """Return the metrics of the project's scheme and of every other preset, all fitted on what was known at the date.
 
     The second list compares the project's scheme with the baselines "same tier as now" and composite 0.2 R + 0.3 F +
-    0.5 M, whose levels are made as large as its own; `with_all_dates` needs its key `drawn`.
+    0.5 M, whose levels get the sizes of the scheme's levels; its key `drawn` is for `with_all_dates`.
     """
     now = pd.Timestamp(day)
     snapshot = panel[panel["as_of"] == now].reset_index(drop=True)
