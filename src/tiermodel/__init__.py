@@ -1,6 +1,7 @@
 """From a transaction log to customer tiers that are learned, readable, validated out of time and kept current.
 
-The verbs of the command line as functions. Importing this package does nothing; a name is loaded when it is first used.
+The functions bear the names of the command line's verbs. Importing the package loads no module of it: each name is
+loaded when it is first used.
 
 >>> import tiermodel
 >>> tiermodel.load_project.__module__

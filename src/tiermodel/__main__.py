@@ -1,4 +1,4 @@
-"""Run the command line: `python -m tiermodel`."""
+"""Entry point of `python -m tiermodel`: the command line."""
 
 from tiermodel.cli.main import main
 

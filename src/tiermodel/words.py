@@ -1,4 +1,4 @@
-"""Give the words of reports, figures and cards, which stand once in `templates/words.yaml`."""
+"""The texts of reports, figures and model cards in Chinese and English, read from `templates/words.yaml`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ __all__ = ["words"]
 
 @cache
 def words(language: str) -> Mapping[str, str]:
-    """Give every word in one language, zh or en."""
+    """Return every text by its key in one language, `zh` or `en`."""
     text = (resources.files("tiermodel") / "templates" / "words.yaml").read_text(encoding="utf-8")
     return {key: pair[language != "zh"] for key, pair in yaml.safe_load(text).items()}

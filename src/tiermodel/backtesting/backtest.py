@@ -1,7 +1,7 @@
-"""Play the past again: train on what was known at each test date, predict, and compare with what happened.
+"""Backtest: train on what was known at each test date, predict, and compare with the outcome.
 
-Training outcomes end at or before the test date. Every model is judged on the same customers; differences come with
-paired bootstrap intervals over customers. Nothing is chosen on the test dates.
+Training outcomes end at or before the test date. Every model predicts the same customers; differences have paired
+bootstrap intervals over customers. Nothing is chosen on the test dates.
 """
 
 from __future__ import annotations
@@ -69,14 +69,18 @@ _COMPARED: Mapping[str, Mapping[str, Callable[[Floats, Floats], float]]] = {
 
 @dataclass(frozen=True)
 class Backtest:
-    """Hold the results in the shape of DESIGN 8.4, and every model's prediction for every customer and date."""
+    """Result of a backtest.
+
+    `results` is the content of `backtest.json`: settings, test dates, and lists of metrics by kind. `predictions` has
+    one row for each customer and date, with the labels and every model's predictions (NaN: not in that comparison).
+    """
 
     results: dict[str, Any]
     predictions: pd.DataFrame
     accounts: dict[str, Accounting]
 
     def losses(self) -> list[str]:
-        """Say where a baseline is better than the model beyond chance, in words."""
+        """Return one line of text for each comparison in which a baseline is better than the model beyond chance."""
         lower_is_better = {"log_loss", "mae"}
         return [
             f"{c['target']} {c['metric']} on {c['as_of']}: {c['against']} is better by {abs(c['difference']):.4f} "
@@ -87,9 +91,9 @@ class Backtest:
 
 
 def test_dates(project: Project, history: History) -> tuple[date, ...]:
-    """Give the project's test dates, or the last ones whose outcome is fully observed, `panel.every_days` apart.
+    """Return the project's test dates; by default the last with a fully observed outcome, `panel.every_days` apart.
 
-    Raises `DataError` where a date's outcome window ends after the data.
+    Raises `DataError` where an outcome window ends after the data, or where the data is too short for any date.
     """
     last = history.last_day + timedelta(1 - outcome_span(project))
     if project.backtest.dates is None:
@@ -120,9 +124,38 @@ def backtest(
     predictions: str | Path | None = None,
     say: Say = lambda _: None,
 ) -> Backtest:
-    """Backtest churn, value and tiers at every test date; write results and predictions if asked.
+    """Train, predict and compare with baselines at every test date of a project.
 
-    `history` stands in for the project's files.
+    Parameters
+    ----------
+    project : Project
+        Its section `backtest` sets the test dates.
+    history : History, optional
+        Tables that are read and checked already; by default those of the project's files.
+    out, predictions : str or Path, optional
+        Files for the results (JSON) and the predictions (Parquet or CSV).
+    say : callable
+        Receives a text at every step.
+
+    Returns
+    -------
+    Backtest
+        Metrics and comparisons of every model and date, and all predictions.
+
+    Raises
+    ------
+    DataError
+        Where the data is too short to train before a test date and to observe its outcome.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from tiermodel import load_project, make_world
+    >>> with TemporaryDirectory() as folder:
+    ...     backtest(load_project(make_world(customers=20, days=90).write(folder)))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    tiermodel.errors.DataError: a backtest needs 120 days and more of history; the data runs from 2022-01-...
+
     """
     say("reading transactions")
     history = open_history(project) if history is None else history
@@ -136,7 +169,7 @@ def backtest(
     )
     results = _no_results(project, dates)
     frames = []
-    with threadpool_limits(limits=1):  # as in training
+    with threadpool_limits(limits=1):  # as in training: sums split over threads differ in their last bits
         for day in dates:
             say(f"{day}: training")
             known = draw_rows(panel, pd.Timestamp(day), project.panel.customers, project.seed)
@@ -156,7 +189,7 @@ def backtest(
 
 
 def _needed(project: Project, history: History, trained_on: Mapping[date, Sequence[date]]) -> set[date]:
-    """List the dates of the panel: those of training, of what came, and the two before that tell who moved."""
+    """Return the dates of the panel: training dates, ends of outcome windows, two dates before for the movement."""
     end, every = history.last_day + timedelta(1), timedelta(project.panel.every_days)
     span, stayed = timedelta(outcome_span(project)), timedelta(upgrade_span(project))
     needed = set[date]()
@@ -167,7 +200,7 @@ def _needed(project: Project, history: History, trained_on: Mapping[date, Sequen
 
 
 def _no_results(project: Project, dates: Sequence[date]) -> dict[str, Any]:
-    """Begin the results: what was asked, and a list for every kind of figure."""
+    """Return results without figures: the settings, and an empty list for every kind of figure."""
     kinds = (
         "churn", "value", "clv", "concentration", "slices", "learning_curve", "tiers", "upgrade", "prospects",
         "comparisons", "notes",
@@ -186,7 +219,7 @@ def _one_date(
     project: Project, panel: pd.DataFrame, day: date, trained_on: Sequence[date], columns: Iterable[str],
     results: dict[str, Any], say: Say,
 ) -> tuple[Bundle, pd.DataFrame]:  # fmt: skip
-    """Train as of one date, predict its customers, add the figures to `results`, give the model and predictions."""
+    """Train as of a date, predict its customers, add the metrics to `results`; return model and predictions."""
     known = rows_at(panel, panel_dates(project, day, trained_on))
     bundle, _ = fit_bundle(project, known, day, trained_on, columns)
     say(f"{day}: baselines and intervals")
@@ -216,8 +249,8 @@ def _one_date(
 def _predictions(
     project: Project, bundle: Bundle, past: pd.DataFrame, customers: pd.DataFrame, x: Floats
 ) -> tuple[NDArray[np.bool_], dict[str, Floats], dict[str, Floats]]:
-    """Tell which buyers are at risk, and give what every model says of their churn, and of the value of all buyers."""
-    hidden = customers.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))  # baselines must not see what they predict
+    """Return which buyers are at risk, every model's churn risk of these, and every model's value of all buyers."""
+    hidden = customers.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))  # baselines must not see the labels
     past = past[past["days_since_last"].notna()]
     exposed, then = (at_risk(project.churn, project.outcome, rows) for rows in (hidden, past))
     everyone = Test(project, past, hidden, lambda frame: bundle.scheme.assign(frame)[0])
@@ -236,7 +269,7 @@ def _side_by_side(
     value: Mapping[str, Floats],
     bundle: Bundle,
 ) -> pd.DataFrame:
-    """Put what happened, every model's prediction and our interval of the value beside each other, a row a buyer."""
+    """Return one row for each buyer: labels, every model's predictions, and the interval of the model's value."""
     frame = customers[list(KEYS)].assign(churned=customers["outcome_churned"], value=customers["outcome_value"])
     for name, p in churn.items():
         frame.loc[exposed, f"churn_{name}"] = p
@@ -249,7 +282,7 @@ def _side_by_side(
 def _churn_figures(
     day: date, churned: Floats, predicted: Mapping[str, Floats], worth: float
 ) -> Iterator[dict[str, Any]]:
-    """Give the figures of every model of churn, customers being worth as much each, so that models compare."""
+    """Yield the metrics of every churn model; for profit each customer is worth `worth`, so that models compare."""
     campaign = Campaign.in_proportion(max(worth, 0.0))
     for name, p in predicted.items():
         earned = expected_maximum_profit(churned, p, campaign)
@@ -260,9 +293,9 @@ def _churn_figures(
 
 
 def _slices(frame: pd.DataFrame, bundle: Bundle, customers: pd.DataFrame, held: Floats) -> Iterator[dict[str, Any]]:
-    """Give our figures by group; sets of tiers and intervals of value should hold nine of ten in every tier.
+    """Yield the model's metrics by group; tier sets and value intervals should cover nine of ten in every tier.
 
-    `held` tells of the customers of `frame` whether the set of tiers held the one that came.
+    `held` is whether the tier set of each row of `frame` covers the observed tier (1, 0; NaN if not known).
     """
     told = pd.DataFrame({
         "churned": frame["churned"], "risk": frame[f"churn_{OURS}"], "value": frame["value"],
@@ -276,7 +309,7 @@ def _slices(frame: pd.DataFrame, bundle: Bundle, customers: pd.DataFrame, held: 
 def _add_chances(
     project: Project, target: str, day: date, found: Compared | str, results: dict[str, Any], frame: pd.DataFrame
 ) -> pd.DataFrame:
-    """Add the figures of upgrades or prospects to the results, or the note why there are none, and the predictions."""
+    """Add the metrics of upgrades or conversion, or a note, to `results`; return `frame` with the predictions."""
     if isinstance(found, str):
         results["notes"] += [found] if found else []
         return frame
@@ -290,7 +323,7 @@ def _add_chances(
 
 
 def _lifetime(project: Project, history: History, results: dict[str, Any], say: Say) -> pd.DataFrame:
-    """Add the figures of lifetime value where the log is long enough, else a note; give the predictions."""
+    """Add the metrics of lifetime value, or a note where the log is too short, to `results`; return predictions."""
     try:
         day, frame = clv_predictions(project, history, say)
     except DataError as error:
@@ -307,14 +340,14 @@ def _lifetime(project: Project, history: History, results: dict[str, Any], say: 
 
 
 def _ece_by_chance(predicted: Floats) -> float:
-    """Give the calibration error that chance alone gives a perfect model with these predictions."""
+    """Return the calibration error that a perfectly calibrated model stays under in 95 % of samples."""
     return ece_null_band(predicted, draws=int(np.clip(_DRAWN_ROWS / max(len(predicted), 1), 50, 500)))
 
 
 def _compare(
     project: Project, target: str, day: date, actual: Floats, predicted: Mapping[str, Floats]
 ) -> Iterator[dict[str, Any]]:
-    """Compare the model with each baseline: metric(model) - metric(baseline), with a 95 % interval."""
+    """Yield metric(model) - metric(baseline) with its 95 % interval, for each baseline and metric."""
     draws = draws_for(len(actual))
     measured = {
         (name, metric): drawn(function, actual, p, draws=draws, seed=project.seed)

@@ -1,4 +1,4 @@
-"""Compare lifetime value with what came: it needs a date of its own, a whole horizon before the end of the log."""
+"""Backtest of lifetime value, at a date of its own: one lifetime-value horizon before the end of the log."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ _SLICE_DAYS = 30
 
 
 def clv_predictions(project: Project, history: History, say: Say) -> tuple[date, pd.DataFrame]:
-    """Give the last date whose horizon is fully observed, and its buyers: the keys, `actual`, `tiermodel`, baselines.
+    """Return the last date with a fully observed horizon, and its buyers: keys, `actual`, `tiermodel`, baselines.
 
-    Everything is fitted on what was known at that date. Raises `DataError` where the log is too short for that.
+    Values are discounted, in currency units. All models are fitted on what was known at that date. Raises `DataError`
+    where the log is too short.
     """
     day = history.last_day + timedelta(1 - project.value.clv.horizon_days)
     try:
@@ -40,7 +41,7 @@ def clv_predictions(project: Project, history: History, say: Say) -> tuple[date,
     say(f"{day}: training for lifetime value")
     dates = sorted(panel_dates(project, day, trained_on))
     panel = build_panel(project, dates, with_outcome=True, known_until=day, drawn_before=day, history=history)
-    with threadpool_limits(limits=1):  # as in training
+    with threadpool_limits(limits=1):  # as in training: sums split over threads differ in their last bits
         bundle, _ = fit_bundle(project, panel, day, trained_on, history.columns)
         bought = panel["days_since_last"].notna()
         buyers = panel[bought & (panel["as_of"] == pd.Timestamp(day))].reset_index(drop=True)
@@ -52,7 +53,7 @@ def clv_predictions(project: Project, history: History, say: Say) -> tuple[date,
 
 
 def discounted_outcome(project: Project, history: History, day: date, customers: pd.Series) -> NDArray[np.float64]:
-    """Add up what customers brought from `day` to the horizon, every 30 days of it discounted from their middle."""
+    """Return each customer's value from `day` to the horizon, every 30 days of it discounted from their middle."""
     clv = project.value.clv
     steps = [*range(0, clv.horizon_days, _SLICE_DAYS), clv.horizon_days]
     plain = project.model_copy(update={"features": Features(groups=("rfm", "value"), windows_days=(30,))})

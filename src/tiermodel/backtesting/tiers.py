@@ -1,7 +1,6 @@
-"""Judge schemes on later data: the value that their top levels captured, its order, and how much they move.
+"""Backtest of schemes: the value that key levels capture, the order of levels by value, and the movement.
 
-Every scheme is judged on the same customers, and so are the baselines; differences come with paired bootstrap intervals
-over customers.
+All schemes and baselines grade the same customers; differences have paired bootstrap intervals over customers.
 """
 
 from __future__ import annotations
@@ -28,21 +27,22 @@ from tiermodel.tiers.stability.rule import replay
 
 __all__ = ["TiersAhead", "draws_for", "scheme_summary", "tier_results", "tier_verdict", "with_all_dates"]
 
+
 Floats = NDArray[np.float64]
 _DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 200, 10_000_000
-_CELLS = 4_000_000  # of counts drawn at a time
+_CELLS = 4_000_000  # counts drawn at a time, which bounds the memory
 _COMPOSITE = "rfm_score"
 _METRICS = ("value_capture_top", "qwk_value", "value_capture_of_best")
-_COMPARED = _METRICS[:2]  # the third is for schemes whose key levels are not equally large
+_COMPARED = _METRICS[:2]  # the third compares schemes whose key levels differ in size
 _SUMMARY = ("key_customers_share", "value_capture_top", "gini", "qwk_value", "moved_share", "reversed_share")
 _ALL = "all dates"
 
 
 @dataclass(frozen=True)
 class _Graded:
-    """Hold each customer's level, whether it is a key level, and the level that the value which followed would give.
+    """Each customer's level under a scheme, whether it is a key level, and the ideal level.
 
-    The second has levels as large as the first.
+    Ideal levels rank customers by observed value and have the sizes of the scheme's levels.
     """
 
     level: NDArray[np.int64]
@@ -54,7 +54,7 @@ class _Graded:
         return cls(level, np.isin(level, keys), _filled(value, np.bincount(level, minlength=levels)))
 
     def columns(self, value: Floats) -> Floats:
-        """Give what both figures are made of, so that a weighted sum over customers is all that a draw needs."""
+        """Return columns whose sums over customers give the metrics, so that a draw needs weighted sums only."""
         x, y = self.level.astype(np.float64), self.deserved.astype(np.float64)
         best = np.isin(self.deserved, np.unique(self.level[self.key])) * value
         return np.column_stack([self.key * value, best, (x - y) ** 2, x * x + y * y, x, y])
@@ -62,16 +62,18 @@ class _Graded:
 
 @dataclass(frozen=True)
 class TiersAhead:
-    """Hold, of the customers at a date, the chances of the tiers to come, and the tier that came: NaN if not known."""
+    """The tier forecast of the customers at a date, and the tier observed one outcome window later."""
 
     p: Floats
+    """P(tier), shape (customers, levels)."""
     came: Floats
+    """The observed level; NaN if not known."""
     held: Floats
-    """Whether the set of tiers holds the one that came (1, 0); NaN if not known."""
+    """Whether the 90 % set of tiers covers the observed one (1, 0); NaN if not known."""
 
     @classmethod
     def of(cls, project: Project, panel: pd.DataFrame, snapshot: pd.DataFrame, x: Floats, bundle: Bundle) -> TiersAhead:
-        """Forecast the tiers of a snapshot, whose inputs are `x`, and look in the panel for what they came to be."""
+        """Forecast the tiers of a snapshot with the inputs `x`, and look up the observed tiers in the panel."""
         p = bundle.tier.predict(x)
         low, high = bundle.tier.sets(p)
         end = snapshot["as_of"].iloc[0] + timedelta(outcome_span(project))
@@ -79,7 +81,7 @@ class TiersAhead:
         return cls(p, came, np.where(np.isnan(came), np.nan, (low <= came) & (came <= high)))
 
     def figures(self) -> dict[str, float | None]:
-        """Give the agreement of the likely tier with the one that came, and the share of sets that held it."""
+        """Return the weighted kappa of the expected tier with the observed tier, and the coverage of the sets."""
         forecast = np.rint(self.p @ np.arange(self.p.shape[1])).astype(np.int64)
         known = ~np.isnan(self.came)
         return {
@@ -89,17 +91,17 @@ class TiersAhead:
 
 
 def draws_for(customers: int) -> int:
-    """Say how many draws an interval is made of: fewer, the more customers there are."""
+    """Return the number of bootstrap draws of an interval: fewer, the more customers there are."""
     return int(np.clip(_DRAWN_ROWS / max(customers, 1), _DRAWS_AT_LEAST, _DRAWS_AT_MOST))
 
 
 def tier_results(
     project: Project, panel: pd.DataFrame, day: date, bundle: Bundle, notes: list[str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Give figures for the project's scheme and every other preset, all fitted on what was known at the date.
+    """Return the metrics of the project's scheme and of every other preset, all fitted on what was known at the date.
 
-    The second list compares the project's scheme with "same tier as now" and with the composite 0.2 R + 0.3 F + 0.5 M,
-    whose levels are made as large as its own; `drawn` in it is for `with_all_dates`.
+    The second list compares the project's scheme with the baselines "same tier as now" and composite 0.2 R + 0.3 F +
+    0.5 M, whose levels get the sizes of the scheme's levels; its key `drawn` is for `with_all_dates`.
     """
     now = pd.Timestamp(day)
     snapshot = panel[panel["as_of"] == now].reset_index(drop=True)
@@ -138,7 +140,7 @@ def _compared(metric: str, against: str, day: str, drawn: Floats) -> dict[str, A
 
 
 def with_all_dates(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Add, to the comparisons of tiers, the mean difference over the dates; customers were drawn alike on each."""
+    """Return all comparisons, with the mean over the dates for tiers: all dates have the same bootstrap draws."""
     found: dict[tuple[str, str], list[Floats]] = {}
     for c in comparisons:
         if "drawn" in c:
@@ -150,9 +152,9 @@ def with_all_dates(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, A
 def _others(
     project: Project, panel: pd.DataFrame, day: date, bundle: Bundle, notes: list[str]
 ) -> Iterator[FittedScheme]:
-    """Fit every other preset on the snapshot, and learned ones on past dates whose outcome was known.
+    """Yield every other preset, fitted on the snapshot; learned ones on past dates whose outcome was known.
 
-    None is told what the project's scheme learns from.
+    The attribute that the project's scheme learns as its label, if any, is hidden from them.
     """
     now, span, label = pd.Timestamp(day), outcome_span(project), bundle.scheme.scheme.kept_out
     known = panel[panel["as_of"] <= now].drop(columns=[] if label is None else [label])
@@ -163,16 +165,16 @@ def _others(
             continue
         try:
             yield fit_scheme(scheme, snapshot, history, project.seed, span)
-        except TierModelError as error:  # not the project's scheme: leave it out, and say so
+        except TierModelError as error:  # a preset that cannot be fitted must not stop the backtest
             notes.append(f"{day}: {error}")
 
 
 def _rivals(
     project: Project, snapshot: pd.DataFrame, ours: _Graded, bundle: Bundle, value: Floats
 ) -> dict[str, _Graded]:
-    """Grade by rules that need no learning, into levels as large as ours: the value of the last such span, composites.
+    """Return the baselines: levels as large as ours, by the amount of the window nearest the horizon, by composites.
 
-    The composite reads the middle window, as its preset does, and the longest.
+    One composite reads the middle window, as its preset does, one the longest.
     """
     windows = sorted(project.features.windows_days)
     nearest = min(windows, key=lambda days: (abs(days - project.outcome.horizon_days), days))
@@ -192,7 +194,7 @@ def _rivals(
 
 
 def _filled(score: Floats, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Fill levels of these sizes from the bottom by a score; equal scores share a level."""
+    """Return levels of the given sizes, filled from the lowest up by score; equal scores share a level."""
     shares = [float(size) / len(score) for size in sizes]
     return rank_filled(mean_ranks(score) / len(score), shares)
 
@@ -234,17 +236,17 @@ def _figures(project: Project, panel: pd.DataFrame, day: date, fitted: FittedSch
 
 
 def _graded(panel: pd.DataFrame, fitted: FittedScheme, dates: list[pd.Timestamp]) -> dict[pd.Timestamp, pd.Series]:
-    """Give every customer's tier at some dates in a row, the stability rule of the scheme applied from the first on."""
+    """Return every customer's tier at consecutive dates, with the scheme's stability rule applied from the first."""
     rows = panel[panel["as_of"].isin(dates)]
     tier = pd.Series(replay(fitted, rows)[0].astype(float), index=rows["customer_id"])
     return {day: tier[(rows["as_of"] == day).to_numpy()] for day in dates}
 
 
 def _drawn(judged: Sequence[_Graded], value: Floats, who: tuple[NDArray[np.int64], int], seed: int) -> list[Floats]:
-    """Give `_METRICS` of each for all customers, then for customers drawn again, shape (metrics, 1 + draws).
+    """Return `_METRICS` of each scheme, for all customers and then for each draw, shape (metrics, 1 + draws).
 
-    All are measured on the same draws, so that what they share cancels in a difference. `who` numbers the rows'
-    customers among so many: the same customers are drawn at other dates. NaN where not defined.
+    Schemes share the draws, so that common variation cancels in a difference. `who` has the number of each row's
+    customer and the count of customers: dates share the draws too. NaN where a metric is not defined.
     """
     place, n = who
     rng = np.random.default_rng(seed)
@@ -261,7 +263,7 @@ def _drawn(judged: Sequence[_Graded], value: Floats, who: tuple[NDArray[np.int64
 
 
 def _metrics(times: Floats, columns: Floats) -> Floats:
-    """Give `_METRICS`, shape (metrics, draws), where each customer counts so many times."""
+    """Return `_METRICS`, shape (metrics, draws), given each customer's count in each draw."""
     total, n, captured, best, missed, squares, x, y = (times @ columns).T
     chance = squares - 2 * x * y / n
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -273,7 +275,7 @@ def _metrics(times: Floats, columns: Floats) -> Floats:
 
 
 def _interval(drawn: Floats) -> tuple[float | None, float | None, float | None]:
-    """Give the figure itself and its 95 % interval; None where a draw does not define it."""
+    """Return the metric and the ends of its 95 % interval; None where a draw does not define it."""
     if np.isnan(drawn).any():
         return (None if np.isnan(drawn[0]) else float(drawn[0])), None, None
     low, high = np.quantile(drawn[1:], [0.025, 0.975])
@@ -283,7 +285,7 @@ def _interval(drawn: Floats) -> tuple[float | None, float | None, float | None]:
 def _levels_at(
     panel: pd.DataFrame, fitted: FittedScheme, when: pd.Timestamp, customers: pd.Series
 ) -> NDArray[np.float64]:
-    """Give the customers' levels at another date; NaN where they, or the date, are not in the panel."""
+    """Return the customers' levels at another date; NaN where the panel lacks the customer or the date."""
     frame = panel[panel["as_of"] == when]
     if frame.empty:
         return np.full(len(customers), np.nan)
@@ -296,10 +298,10 @@ def _kappa(forecast: NDArray[np.int64], later: NDArray[np.float64], levels: int)
 
 
 def scheme_summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Average each scheme's figures over the dates: the project's scheme first, then by the order of value (Gini).
+    """Return each scheme's mean metrics over the dates: the project's scheme first, then the highest Gini first.
 
-    `of_best` is the value captured over that of as many best customers; `better` and `worse` count the dates on which
-    it is above, or below, the project's beyond chance.
+    `better` and `worse` count the dates on which key levels capture more, or less, of the value of equally many best
+    customers than those of the project's scheme, beyond chance.
     """
     found = []
     for code in dict.fromkeys(row["scheme"] for row in rows):
@@ -325,7 +327,7 @@ def _above_zero(interval: Mapping[str, Any]) -> bool:
 
 
 def tier_verdict(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say whether the project's tiers are above every baseline beyond chance, over all dates together."""
+    """Return, as text, whether the project's tiers beat every baseline beyond chance, over all dates together."""
     each = [c for c in comparisons if c["target"] == "tiers"]
     rows = [c for c in each if c["as_of"] == _ALL] or each
     verdict = "yes" if rows and all(map(_above_zero, rows)) else "no"

@@ -1,4 +1,4 @@
-"""Judge upgrade potential and the conversion of prospects at a test date, beside the rates they have to beat."""
+"""Backtest of upgrade potential and of prospects' conversion, beside the base rates that they have to beat."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Compared:
-    """Hold who was judged (their keys), what happened to them (0, 1), and what every model had said."""
+    """The keys of customers, their labels (0, 1), and the probabilities that every model predicted."""
 
     keys: pd.DataFrame
     actual: Floats
@@ -34,10 +34,10 @@ class Compared:
 
 
 def judge_upgrade(project: Project, panel: pd.DataFrame, day: date, bundle: Bundle, p: Floats) -> Compared | str:
-    """Judge the model against the rate of each tier, and against the chance to be higher at the end of the window only.
+    """Return labels and predictions of upgrade: the model, the rate of each tier, the uncalibrated tier forecast.
 
-    `p` has the chances of the tiers to come of all customers at the date, in the order of the panel. A note says why
-    where there is nothing to judge: the stay is not fully observed.
+    `p` is the tier forecast of all customers at the date, shape (customers, levels), in the order of the panel. Where
+    the label is not observed yet, the result is a note that says so.
     """
     now, levels = pd.Timestamp(day), len(bundle.scheme.scheme.levels)
     level = bundle.scheme.assign(panel)[0]
@@ -59,7 +59,7 @@ def judge_upgrade(project: Project, panel: pd.DataFrame, day: date, bundle: Bund
 
 
 def judge_prospects(panel: pd.DataFrame, past: pd.DataFrame, day: date, bundle: Bundle) -> Compared | str:
-    """Judge the model against the rate of the past; a note says why where there is no model of the prospects there."""
+    """Return labels and predictions of conversion: the model and the past rate; a note where there is no model."""
     here = is_prospect(panel) & (panel["as_of"] == pd.Timestamp(day)).to_numpy()
     if bundle.prospects is None or not here.any():
         return f"{day}: too few prospects made a first purchase for a model of them" if here.any() else ""

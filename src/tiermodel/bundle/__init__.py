@@ -1,1 +1,1 @@
-"""The bundle: everything that a score depends on, as one folder, and its model card."""
+"""The bundle, a folder with everything that a score depends on, and its model card."""

@@ -1,6 +1,7 @@
-"""Keep everything a score depends on in one folder: JSON and LightGBM text, hashed; loading it runs no foreign code.
+"""The bundle: everything that a score depends on, in one folder of hashed JSON and LightGBM text files.
 
-The hash of every file is checked before any parser sees a byte: LightGBM's text parser crashes on damaged files.
+Loading a bundle runs no foreign code. The hash of every file is checked before any parser sees a byte, because
+LightGBM's text parser crashes on damaged files.
 """
 
 from __future__ import annotations
@@ -45,7 +46,13 @@ _LARGEST = 512 * 2**20
 
 @dataclass(frozen=True)
 class Bundle:
-    """Hold the fitted parts; `settings` are those of the project, `facts` say where the model comes from."""
+    """A fitted model: the scheme, the models of every target, and all that scoring needs beside them.
+
+    `settings` are the sections of the project that scoring and the model card read. `columns` are the mapped columns
+    that the features are built from. `facts` are the origin of the model and its metrics on later snapshots.
+    `typical_rhythm` is in days. `upgrade` is the intercept and slope that calibrate upgrade potential. `prospects` is
+    None where too few prospects made a first purchase to fit a model.
+    """
 
     name: str
     settings: dict[str, Any]
@@ -64,48 +71,48 @@ class Bundle:
 
     @property
     def language(self) -> str:
-        """Give the language of names and reasons."""
+        """The language of names and reasons, `zh` or `en`."""
         return str(self.settings["language"])
 
     def at_risk(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
-        """Tell whose churn risk the model knows: who was at risk by the `churn` that it was trained with."""
+        """Return which rows of a snapshot are at risk of churn, by the definition of churn that the model learned."""
         churn, outcome = (self.settings[name] for name in ("churn", "outcome"))
         return at_risk(Churn.model_validate(churn), Outcome.model_validate(outcome), frame)
 
     def lifetime_value(self, buyers: pd.DataFrame, value: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Give buyers' lifetime value, as `value.clv` states it, from their expected value in the outcome window."""
+        """Return buyers' lifetime value as `value.clv` defines it, given their expected value in the outcome window."""
         outcome = Outcome.model_validate(self.settings["outcome"])
         return lifetime_value(self.inputs.habits.purchases, self.value_settings.clv, outcome, buyers, value)
 
     def p_upgrade(self, forecast: NDArray[np.float64], tier: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Give P(rises above `tier` in the outcome window and stays) from the forecast of the tier to come."""
+        """Return P(rises above `tier` and stays), given the forecast of the future tier, shape (rows, levels)."""
         return p_upgrade(forecast, tier, self.upgrade)
 
     def p_conversion(self, frame: pd.DataFrame) -> NDArray[np.float64]:
-        """Give P(first purchase in the outcome window), meant for prospects; NaN without a model of them."""
+        """Return P(first purchase in the outcome window), for rows of prospects; NaN without a conversion model."""
         if self.prospects is None or not len(frame):
             return np.full(len(frame), np.nan)
         return self.prospects.predict(frame[list(self.prospects.names)].to_numpy(dtype=np.float64))
 
     @property
     def value_settings(self) -> Value:
-        """Give what value and lifetime value mean."""
+        """The definitions of value and lifetime value."""
         return Value.model_validate(self.settings["value"])
 
     @cached_property
     def features(self) -> dict[str, Feature]:
-        """Give the catalogue entries of the inputs, by name."""
+        """The catalogue entries of the features, by name."""
         features = Features.model_validate(self.settings["features"])
         return {f.name: f for f in expand(features, self.columns)}
 
     @cached_property
     def scheme_version(self) -> str:
-        """Give a short hash of the frozen scheme."""
+        """The code of the scheme and a short hash of the fitted scheme."""
         return f"{self.scheme.scheme.code}-{_digest(_dump(self.scheme.to_dict()))[:8]}"
 
     @cached_property
     def version(self) -> str:
-        """Give a short hash of the whole bundle: the same data, project and seed give the same."""
+        """The name and a short hash of the whole bundle, equal for the same data, project and seed."""
         return f"{self.name}-{_digest(self._files()[_MANIFEST])[:12]}"
 
     def _files(self) -> dict[str, bytes]:
@@ -152,7 +159,7 @@ class Bundle:
 
 
 def _apart(scheme: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Put the boosted trees of a learned scheme, if any, into files of their own, and their names in their place."""
+    """Split a scheme into its data, with file names in place of boosted trees, and the texts of these files."""
     model = scheme["state"].get("model", {})
     if "trees" not in model:
         return scheme, {}
@@ -162,7 +169,36 @@ def _apart(scheme: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def save_bundle(bundle: Bundle, folder: str | Path) -> Path:
-    """Write the bundle to a folder, whole or not at all, replacing an earlier bundle there, but nothing else."""
+    """Write a bundle to a folder, whole or not at all.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model, such as `train(project).bundle`.
+    folder : str or Path
+        A folder that does not exist, is empty, or holds an earlier bundle, which is replaced.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ProjectError
+        Where the folder holds anything but a bundle; it is left as it is.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> bundle = ...  # train(project).bundle
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "notes.txt").write_text("not of a bundle")
+    ...     save_bundle(bundle, folder)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    tiermodel.errors.ProjectError: ... holds something that is no bundle, and it would be replaced: give another folder
+
+    """
     target = Path(folder)
     if target.exists() and not _is_ours(target):
         raise ProjectError(f"{target} holds something that is no bundle, and it would be replaced: give another folder")
@@ -173,7 +209,7 @@ def save_bundle(bundle: Bundle, folder: str | Path) -> Path:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Tell whether a folder is empty, or holds what its manifest of a bundle lists and nothing else."""
+    """Whether a folder is empty, or holds exactly a manifest and the files that it lists."""
     if not folder.is_dir():
         return False
     present = {path.name for path in folder.iterdir()}
@@ -184,7 +220,31 @@ def _is_ours(folder: Path) -> bool:
 
 
 def load_bundle(folder: str | Path) -> Bundle:
-    """Read a bundle after checking every file's hash; `ModelError` names the file that is missing, extra or changed."""
+    """Read a bundle from its folder, after checking the hash of every file.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder that `save_bundle` or `tiermodel train --out` wrote.
+
+    Returns
+    -------
+    Bundle
+        The model, ready for `score`.
+
+    Raises
+    ------
+    ModelError
+        Where the folder is no bundle or one of another format, or a file is missing, extra or changed: the message
+        names it.
+
+    Examples
+    --------
+    >>> load_bundle("models/shop")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    tiermodel.errors.ModelError: models/shop: there is no manifest.json, so this is no bundle; give a folder that ...
+
+    """
     files = _checked_files(Path(folder))
     try:
         return _read(json.loads(files[_JSON]), files)
@@ -263,7 +323,7 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
 
 
 def _prospects(data: Mapping[str, Any] | None, files: Mapping[str, bytes]) -> Chance | None:
-    """Read a model that a bundle need not have: there may be no prospects."""
+    """Return the conversion model; None where the bundle has none."""
     if data is None:
         return None
     names = tuple(data["names"])
@@ -272,7 +332,7 @@ def _prospects(data: Mapping[str, Any] | None, files: Mapping[str, bytes]) -> Ch
 
 
 def _dump(data: Any) -> bytes:
-    """Write JSON the same way every time; what is not a number becomes null."""
+    """Return JSON with sorted keys, so that equal data have equal bytes; NaN and infinity become null."""
     return (json.dumps(plain(data), ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
 
 

@@ -1,7 +1,7 @@
-"""Write a bundle's model card: what it is for, from which data, how good for whom, its limits, and whom to ask.
+"""The model card of a bundle: its purpose, data, rules, quality by group of customers, limits and contact.
 
-The items are those that article 24 of China's Personal Information Protection Law and Mitchell et al. (2019, Model
-Cards) ask for, in Chinese and in English, the project's language first. Every number comes from the bundle.
+Its items are those that article 24 of China's Personal Information Protection Law and Mitchell et al. (2019, Model
+Cards) ask for. Every number comes from the bundle.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _FEW_DATES = 3
 
 
 def number(value: float | None) -> str:
-    """Show a figure in four significant digits, as the card does.
+    """Return a number as text in four significant digits; a dash for None.
 
     >>> number(0.29541), number(12345.678), number(None)
     ('0.2954', '12346', '–')
@@ -59,7 +59,7 @@ def model_card(
     scheme: FittedScheme,
     segments: Mapping[str, Any],
 ) -> str:
-    """Give the card of a bundle with these parts in both languages as Markdown, the project's language first."""
+    """Return the card of a bundle with these parts as Markdown, in both languages, the project's language first."""
     by_group: dict[str, list[str]] = {}
     for feature in features.values():
         by_group.setdefault(feature.group, []).append(feature.name)
@@ -98,7 +98,7 @@ def _by(row: Mapping[str, Any], language: str) -> str:
 def _importance(
     facts: Mapping[str, Any], features: Mapping[str, Feature], language: str
 ) -> dict[str, list[tuple[str, str, str]]]:
-    """Name the inputs that move each target most, in words, with size and direction."""
+    """Return the inputs that move each target most, as (name in words, size, direction)."""
     return {
         target: [
             (
@@ -108,19 +108,19 @@ def _importance(
             )
             for r in rows
         ]
-        for target, rows in facts.get("importance", {}).items()  # as figures, bundles made by hand may lack it
+        for target, rows in facts.get("importance", {}).items()  # a bundle made by hand may lack it
     }
 
 
 def _named(feature: str, features: Mapping[str, Feature], language: str) -> str:
     known = features.get(feature)
-    if known is None:  # what a buy-till-you-die model expects
+    if known is None:  # an input that is no feature: the forecast of a buy-till-you-die model
         return words(language)[f"input_{feature}"]
     return known.zh if language == "zh" else known.en
 
 
 def _proxies(facts: Mapping[str, Any], features: Mapping[str, Feature], language: str) -> list[list[str]] | None:
-    """Give the cells of what the inputs tell of each audited attribute; None where there is none to audit by."""
+    """Return the cells of the proxy audit, one row for each audited attribute; None without such attributes."""
     if "proxies" not in facts:
         return None
     return [
@@ -136,7 +136,7 @@ def _proxies(facts: Mapping[str, Any], features: Mapping[str, Feature], language
 
 
 def _churn_in_chinese(settings: Mapping[str, Any]) -> str:
-    """Say what churn means; in English the facts do."""
+    """Return the definition of churn in Chinese; `facts` has the English one."""
     churn, outcome = settings["churn"], settings["outcome"]
     gap = outcome["gap_days"] if churn["gap_days"] is None else churn["gap_days"]
     days = churn["horizon_days"] or outcome["horizon_days"]
@@ -147,7 +147,7 @@ def _churn_in_chinese(settings: Mapping[str, Any]) -> str:
 
 
 def _figures(facts: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Show every figure of every target, with its interval where there is one."""
+    """Return the metrics of every target as text, each with its 95 % interval where there is one."""
     found: dict[str, list[str]] = {}
     for target, figures in sorted(facts["later"].items(), key=lambda item: _TARGETS.index(item[0])):
         ends = facts["intervals"].get(target, {})
@@ -159,7 +159,7 @@ def _figures(facts: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _limits(facts: Mapping[str, Any], language: str) -> Iterator[str]:
-    """Say what the run itself shows to be weak."""
+    """Yield the limits that the training itself shows: little history, few later dates, uncalibrated groups."""
     say = _LIMITS[language]
     if facts["history_days"] < _YEAR_DAYS:
         yield say["season"].format(days=facts["history_days"])

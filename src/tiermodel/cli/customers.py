@@ -1,4 +1,4 @@
-"""The verbs that read a project's customers: check, features, score, upgrades."""
+"""The verbs that read a project's tables: check, features, score, upgrades."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tiermodel.cli.printing import print_json, print_table
 __all__ = ["ledger"]
 
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
-_LISTED = 50  # rows printed; --out gives them all
+_LISTED = 50  # rows printed at most; --out writes all of them
 
 
 @click.group()

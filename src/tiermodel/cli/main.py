@@ -1,4 +1,4 @@
-"""The command line: parse, call the function of the same name, print. Results to stdout, progress to stderr."""
+"""The command line: each verb calls the function of its name. Results go to stdout, progress goes to stderr."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["main", "run"]
 
 
 def main() -> None:
-    """Run the command line; a user's error is one message and its exit code, never a traceback."""
+    """Run the command line; an error of the user ends in one message and an exit code, never in a traceback."""
     try:
         run(standalone_mode=False)
     except click.ClickException as error:
@@ -41,7 +41,7 @@ def main() -> None:
         click.echo(f"tiermodel: {error}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        os._exit(0)  # the reader of our output has left; there is nobody to tell
+        os._exit(0)  # stdout is closed: flushing it at exit would fail again
     except OSError as error:
         click.echo(f"tiermodel: {error}", err=True)
         sys.exit(OutputError.exit_code)

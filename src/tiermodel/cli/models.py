@@ -1,4 +1,4 @@
-"""The verbs that make and judge models: demo, train, backtest, tune, promote."""
+"""The verbs that train, evaluate and promote models: demo, train, backtest, tune, promote."""
 
 from __future__ import annotations
 

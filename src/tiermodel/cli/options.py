@@ -1,4 +1,4 @@
-"""What the verbs share: options that mean the same everywhere, how a project or a model is found, how results look."""
+"""What the verbs share: options that mean the same in each, and how a project and a model are found."""
 
 from __future__ import annotations
 
@@ -25,14 +25,17 @@ AS_OF = "The first instant we pretend not to know, such as 2017-11-30; `latest` 
 
 
 def load(path: Path) -> Project:
-    """Load a project file."""
+    """Return the project of a project file."""
     from tiermodel.config import load_project
 
     return load_project(path)
 
 
 def model_folder(reference: str, tracking_uri: str) -> Path:
-    """Find a bundle's folder; only NAME@alias and NAME/number, where no such path is there, are worth the registry."""
+    """Return a bundle's folder.
+
+    MLflow takes seconds to import, so only NAME@alias and NAME/number that are no path are looked up in the registry.
+    """
     if Path(reference).exists() or not re.fullmatch(r"(models:/)?[\w.-]+(@[\w-]+|/\d+)", reference):
         return Path(reference)
     from tiermodel.tracking.registry import resolve_model

@@ -1,4 +1,4 @@
-"""How the verbs print: tables, accounts of rows, JSON, and progress on stderr."""
+"""How the verbs print: tables and JSON on stdout, accounts of rows and progress on stderr."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 
 @contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
-    """Say what is being done: a spinner with the time taken on a terminal, plain lines elsewhere."""
+    """Yield a function that shows the current step on stderr: a spinner and a clock on a terminal, lines elsewhere."""
     started = time.monotonic()
     if not sys.stderr.isatty():
         yield lambda words: click.echo(f"[{time.monotonic() - started:6.1f} s] {words}", err=True)
@@ -44,7 +44,7 @@ def progress() -> Iterator[Callable[[str], None]]:
 
 
 def print_accounts(project: Project, accounts: Mapping[str, Accounting]) -> None:
-    """Say on stderr what became of every row of every table, and what the project leaves out."""
+    """Print to stderr how every row of every table was used, and which feature groups cannot be built."""
     from tiermodel.features.panel import left_out_words
 
     for table, account in accounts.items():
@@ -61,25 +61,25 @@ def print_accounts(project: Project, accounts: Mapping[str, Accounting]) -> None
 
 
 def accounts_as_data(accounts: Mapping[str, Accounting]) -> dict[str, Any]:
-    """Give the account of the transactions, and those of every table."""
+    """Return, for JSON, the account of the transactions and the accounts of every table by name."""
     return {"account": vars(accounts["transactions"]), "accounts": {name: vars(a) for name, a in accounts.items()}}
 
 
 def print_chances(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print how well chances came true, a model and date a line; nothing where nothing was judged."""
+    """Print the metrics of predicted probabilities, one line for each model and date; nothing without rows."""
     keys = ("model", "as_of", "n", "rate", "auc", "average_precision", "log_loss", "brier", "ece", "ece_by_chance")
     if rows:
         print_table(f"{title}, out of time", [{k: row[k] for k in keys} for row in rows])
 
 
 def print_values(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print how well values were foretold, a model and date a line."""
+    """Print the metrics of predicted values, one line for each model and date."""
     keys = ("model", "as_of", "n", "gini", "spearman", "mae", "rmse", "bias", "decile_mape")
     print_table("Value, out of time", [{k: row[k] for k in keys} for row in rows])
 
 
 def print_tiers(tiers: Mapping[str, int]) -> None:
-    """Print how many customers are in each tier, the highest first."""
+    """Print the number and the share of customers in each tier, highest tier first."""
     total = max(sum(tiers.values()), 1)
     print_table(
         "Tiers",
@@ -88,7 +88,7 @@ def print_tiers(tiers: Mapping[str, int]) -> None:
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows as a table with the columns that any of them has; `-` where a row has none."""
+    """Print rows as a table of every column that any row has; a missing value is shown as `-`."""
     from rich.console import Console
     from rich.table import Table
 
@@ -99,7 +99,7 @@ def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in names))
-    # a file or a pipe has no width: give tables the room they need
+    # a file or a pipe has no width, and rich would fold tables at 80 characters
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
@@ -112,7 +112,7 @@ def _cell(value: Any) -> str:
 
 
 def print_json(data: Any) -> None:
-    """Print what a machine reads: numbers as they are, dates as text, and no NaN, which JSON does not know."""
+    """Print data as JSON: numbers unrounded, dates as text, NaN as null, which JSON has instead."""
     from tiermodel.tables.output import plain
 
     click.echo(json.dumps(plain(data), ensure_ascii=False, indent=1, allow_nan=False, default=str))

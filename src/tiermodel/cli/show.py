@@ -1,4 +1,4 @@
-"""The verbs that print what is there: report, rules, show."""
+"""The verbs that present results: report, rules, show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prepare what the report says about customers: how many, in which tiers, worth what, at what risk, moved how."""
+"""The report's sections on customers: headline, tiers, value, risk, movement, stages, and whom to call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LADDERS = {
 
 
 def customer_sections(given: Given, pen: Pen, currency: str) -> dict[str, Any]:
-    """Give the sections that the score table and the feature table allow, by name; a section not there is missing."""
+    """Return the sections that the score table and the feature table allow, by name; other sections are missing."""
     sections: dict[str, Any] = {}
     if given.features is not None:
         sections["rfm"] = _rfm(given.features, given.scores, pen)
@@ -84,7 +84,7 @@ def _headline(given: Given, scores: pd.DataFrame, at_risk: np.ndarray[Any, Any],
 
 
 def _levels(scores: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
-    """Give one row of figures for each level, lowest first."""
+    """Return one row of figures for each level, lowest first."""
     total = max(float(np.nansum(scores["expected_value"])), np.finfo(float).tiny)
     rows = []
     for k, name in enumerate(names):
@@ -104,7 +104,7 @@ def _levels(scores: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
 
 
 def _curves(given: Given, expected: np.ndarray[Any, Any], words: Mapping[str, str]) -> dict[str, np.ndarray[Any, Any]]:
-    """Collect the values whose concentration can be drawn: expected, followed a past date, and spent."""
+    """Return the values whose concentration is drawn, by label: expected, spent, and observed after a test date."""
     curves = {words["curve_expected"]: expected}
     if given.features is not None:
         days, _, money = _widest(given.features)
@@ -122,7 +122,7 @@ def _latest(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _widest(features: pd.DataFrame) -> tuple[int, str, str]:
-    """Name the order count and the amount over the longest window there is, and its days; 0 stands for all time."""
+    """Return (days, order count column, amount column) of the longest window; 0 days stand for all time."""
     windows = [int(m[1]) for name in features.columns if (m := re.fullmatch(r"net_amount_(\d+)d", name))]
     both = [w for w in windows if f"order_count_{w}d" in features.columns]
     if not both:
@@ -146,7 +146,7 @@ def _rfm(features: pd.DataFrame, scores: pd.DataFrame | None, pen: Pen) -> dict[
 
 
 def _movement(scores: pd.DataFrame, names: list[str]) -> dict[str, Any] | None:
-    """Count customers by tier before and now, highest first; None where nobody had a tier before."""
+    """Return the counts of customers by previous and present tier, highest first; None without a previous tier."""
     before, now = scores["previous_tier"].to_numpy(), scores["tier"].to_numpy()
     known = np.isin(before, np.arange(len(names)))
     if not known.any():
@@ -174,7 +174,7 @@ def _cell(count: int, share: float, direction: int) -> dict[str, Any]:
 
 
 def _ladder(scores: pd.DataFrame, names: list[str], column: str, pen: Pen) -> Any:
-    """Draw a ladder whose stages are named in either language; None where the table has none of them."""
+    """Draw the stages in a column, named in either language, by tier; None where the table has no stage."""
     stages, order, title = _LADDERS[column]
     place = {word: order.index(code) for code, zh in stages.items() for word in (code, zh)}
     stage = scores[column].map(place)
@@ -190,7 +190,7 @@ def _ladder(scores: pd.DataFrame, names: list[str], column: str, pen: Pen) -> An
 def _calls(
     scores: pd.DataFrame, at_risk: np.ndarray[Any, Any], names: list[str], separator: str
 ) -> list[dict[str, Any]]:
-    """List the customers with the highest value at risk; equal ones in the order of the table."""
+    """Return the customers with the highest value at risk; equal ones in the order of the table."""
     order = np.argsort(-np.where(np.isfinite(at_risk), at_risk, -np.inf), kind="stable")[:CALLS]
     return [
         {

@@ -1,4 +1,4 @@
-"""Draw the figures of customers: matplotlib `Figure` objects, without global state, the same bytes every time."""
+"""Figures on customers: matplotlib `Figure` objects made without global state; equal data give equal bytes."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ _CJK = (
 )
 _RISK_EDGES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75)
 LINES = (("accent", "-"), ("sand", "--"), ("warm", "-."), ("good", ":"))
-"""Colour and dash of the first, second, … line: told apart in print too."""
+"""Colour and dash of the first, second, … line, distinct in black and white too."""
 
 
 @dataclass(frozen=True)
 class Pen:
-    """Say in which language figures are labelled, and whether a browser draws their text or matplotlib (PNG).
+    """The style of figures: the language of labels, and whether a browser draws the text, or matplotlib (PNG).
 
-    A browser has Chinese fonts; where matplotlib has none, labels become English and the figure says so. Names of
-    levels and features come from the caller: pick them by `language`, which is the language that will be drawn.
+    A browser has Chinese fonts. Where matplotlib has none, labels are English and a note in the figure says so. Callers
+    pass the names of levels and features in the language `language`.
     """
 
     wanted: str = "en"
@@ -77,17 +77,17 @@ class Pen:
 
     @property
     def language(self) -> str:
-        """Give the language that will be drawn."""
+        """The language that is drawn, `zh` or `en`."""
         return "zh" if self.wanted == "zh" and (self.browser or _cjk_fonts()) else "en"
 
     @property
     def words(self) -> Mapping[str, str]:
-        """Give the words in that language."""
+        """The texts in the language that is drawn."""
         return words(self.language)
 
     @contextmanager
     def draw(self, width: float, height: float, columns: int = 1, rows: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
-        """Yield a figure of this size, in inches, and its panels row by row, in the house style."""
+        """Yield a figure of this size, in inches, and its panels row by row."""
         with mpl.rc_context(_style()):
             figure = Figure(figsize=(width, height), layout="constrained")
             panels = figure.subplots(rows, columns, squeeze=False)
@@ -132,7 +132,7 @@ def _style() -> Any:
 
 
 def svg(figure: Figure, name: str, label: str) -> Markup:
-    """Turn a figure into SVG for an HTML page: in the page's colour variables and fonts, ids unique to `name`."""
+    """Return a figure as SVG for an HTML page, with the page's colours and fonts and with ids unique to `name`."""
     buffer = io.StringIO()
     with mpl.rc_context(_style() | {"svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # the browser has the font
@@ -151,14 +151,14 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
 
 
 def save_png(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as PNG, whole or not at all; the same figure gives the same bytes."""
+    """Write a figure as PNG, whole or not at all; equal figures give equal bytes."""
     with writing(Path(path)) as temporary, mpl.rc_context(_style()):
         figure.savefig(temporary, format="png", facecolor="white", metadata={"Software": None})
     return Path(path)
 
 
 def short(text: str, most: int = 26) -> str:
-    """Cut a name that would not fit into a figure.
+    """Return a name, cut to `most` characters so that it fits into a figure.
 
     >>> short("a very long name indeed", 10)
     'a very lo…'
@@ -167,7 +167,7 @@ def short(text: str, most: int = 26) -> str:
 
 
 def pyramid(pen: Pen, names: Sequence[str], customers: Sequence[int], values: Sequence[float], currency: str) -> Figure:
-    """Draw each level's (lowest first) share of customers to the left and of the expected value to the right."""
+    """Draw each level's share of customers (left) and of expected value (right); sequences start at the lowest."""
     heads, money = np.array(customers, dtype=np.float64), np.array(values, dtype=np.float64)
     left, right = heads / max(heads.sum(), 1), money / (money.sum() or 1)
     y, gap = np.arange(len(names)), 0.17
@@ -190,7 +190,7 @@ def pyramid(pen: Pen, names: Sequence[str], customers: Sequence[int], values: Se
 
 
 def concentration(pen: Pen, curves: Mapping[str, Floats]) -> Figure:
-    """Draw the cumulated share of value, most valuable customers first; each curve needs a total above zero."""
+    """Draw the cumulative share of value, most valuable customers first; each curve needs a total above zero."""
     grid = np.linspace(0, 1, 201)
     with pen.draw(5.4, 4.2) as (figure, (axes,)):
         axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=0.8)
@@ -217,7 +217,7 @@ def percent_axes(axes: Axes, x: str, y: str) -> None:
 def risk_map(
     pen: Pen, names: Sequence[str], tier: NDArray[np.int64], churn_risk: Floats, expected_value: Floats
 ) -> Figure:
-    """Draw how many customers each level has in each band of churn risk, shaded by churn risk × expected value."""
+    """Draw the number of customers by level and band of churn risk, shaded by churn risk × expected value."""
     known = np.isfinite(churn_risk)
     band = np.searchsorted(_RISK_EDGES, churn_risk[known], side="right")
     edges = (0.0, *_RISK_EDGES, 1.0)
@@ -236,7 +236,7 @@ def risk_map(
 
 
 def _cells(axes: Axes, counts: Floats, shade: Floats, texts: Sequence[Sequence[str]]) -> None:
-    """Fill a grid of cells, darker where `shade` is higher; cells of fewer than `SMALL` customers stay empty."""
+    """Fill a grid of cells, darker where `shade` is higher; cells of fewer than `SMALL` customers show no figure."""
     shown = np.where(counts >= SMALL, np.nan_to_num(shade), np.nan)
     darkest = float(np.nan_to_num(shown).max())
     rows, columns = counts.shape
@@ -254,9 +254,10 @@ def _cells(axes: Axes, counts: Floats, shade: Floats, texts: Sequence[Sequence[s
 def rfm_map(
     pen: Pen, recency: Floats, frequency: Floats, panels: Mapping[str, tuple[Floats, str]], axis_label: str
 ) -> Figure:
-    """Draw recency × frequency in five groups each, one panel for each measure, shaded by its mean.
+    """Draw recency × frequency in up to five groups each, one panel for each measure, shaded by its mean.
 
-    `panels` maps a title to values, one a customer, and the format of their mean; `axis_label` names the frequency.
+    `recency` is in days. `panels` maps a title to the values, one for each customer, and the format of their mean;
+    `axis_label` names the frequency.
     """
     (r, r_names), (f, f_names) = _groups(recency), _groups(frequency)
     shape = (len(f_names), len(r_names))
@@ -278,7 +279,7 @@ def rfm_map(
 
 
 def _groups(values: Floats) -> tuple[NDArray[np.int64], list[str]]:
-    """Split into up to five groups at the quintiles, equal values together, named by what they span."""
+    """Return each value's group, up to five split at the quintiles, equal values together, and the groups' ranges."""
     cuts = np.unique(np.quantile(values, [0.2, 0.4, 0.6, 0.8]))
     _, group = np.unique(np.searchsorted(cuts, values, side="left"), return_inverse=True)
     spans = [(values[group == g].min(), values[group == g].max()) for g in range(group.max() + 1)]
@@ -286,7 +287,7 @@ def _groups(values: Floats) -> tuple[NDArray[np.int64], list[str]]:
 
 
 def ladder(pen: Pen, names: Sequence[str], stages: Sequence[str], counts: NDArray[np.int64], title: str) -> Figure:
-    """Draw the share of each level's customers on each stage, worst stage last; `counts` has shape (levels, stages)."""
+    """Draw the share of each level's customers at each stage, worst stage last; `counts` has shape (levels, stages)."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     shades = [("accent", 0.72), ("accent", 0.45), ("accent", 0.22), ("muted", 0.35), ("sand", 0.75), ("warm", 0.8)]
     if len(stages) < len(shades):

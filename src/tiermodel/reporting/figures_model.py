@@ -1,4 +1,4 @@
-"""Draw the figures of models: the tree of rules, calibration, gains, differences from baselines, schemes compared."""
+"""Figures on models: tree of rules, calibration, gains, residuals, importance, baselines, comparison of schemes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,7 @@ from numpy.typing import NDArray
 from tiermodel.features.known import Feature
 from tiermodel.models.inputs import EXPECTED
 from tiermodel.models.metrics import ece, quantile_groups, reliability_table
-from tiermodel.reporting.figures import (
-    COLOURS,
-    LINES,
-    Pen,
-    percent_axes,
-    short,
-)
+from tiermodel.reporting.figures import COLOURS, LINES, Pen, percent_axes, short
 
 __all__ = [
     "LOWER_IS_BETTER",
@@ -38,15 +32,16 @@ __all__ = [
     "tree",
 ]
 
+
 Floats = NDArray[np.float64]
 _TENTHS, _ONE_WAY = 10, 0.5
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "mae", "rmse", "decile_mape"})
 
 
 def tree(pen: Pen, state: Mapping[str, Any], levels: Sequence[str], features: Mapping[str, str]) -> Figure:
-    """Draw a learned scheme's tree from left to right, higher values upwards; each leaf with level, support and value.
+    """Draw a learned scheme's tree from left to right, higher values up; leaves show level, support and mean value.
 
-    `state` is that of the fitted scheme, `levels` names the levels that leaves can have, `features` the features.
+    `state` is that of the fitted scheme, `levels` has the names of the levels of buyers, `features` those of features.
     """
     nodes = state["tree"]
     place: dict[int, tuple[float, float]] = {}
@@ -96,9 +91,9 @@ def _branch(axes: Axes, start: tuple[float, float], end: tuple[float, float], te
 
 
 def reliability(pen: Pen, panels: Mapping[str, tuple[Floats, Floats, float | None]]) -> Figure:
-    """Draw what was promised against what happened, with Wilson intervals, one panel a test date.
+    """Draw the predicted risk against the observed rate with Wilson intervals, one panel for each test date.
 
-    `panels` maps a date to (actual, predicted, the calibration error that chance alone gives, if known).
+    `panels` maps a date to (actual, predicted, calibration error that chance alone explains; None if not known).
     """
     with pen.draw(3.7 * max(len(panels), 1.5), 3.7, columns=len(panels)) as (figure, axes):
         for panel, (day, (actual, predicted, by_chance)) in zip(axes, panels.items(), strict=True):
@@ -116,7 +111,7 @@ def reliability(pen: Pen, panels: Mapping[str, tuple[Floats, Floats, float | Non
 
 
 def gains(pen: Pen, churned: Floats, predicted: Mapping[str, Floats]) -> Figure:
-    """Draw the share of leavers found by contacting the riskiest first, for each model; at least one customer left."""
+    """Draw, for each model, the share of churners found by contacting the riskiest first; one at least must churn."""
     grid = np.linspace(0, 1, 101)
     with pen.draw(5.4, 3.9) as (figure, (axes,)):
         best = np.minimum(grid / churned.mean(), 1)
@@ -130,7 +125,7 @@ def gains(pen: Pen, churned: Floats, predicted: Mapping[str, Floats]) -> Figure:
 
 
 def found_at(churned: Floats, predicted: Floats, shares: Floats) -> Floats:
-    """Give the share of leavers found for each share of customers contacted, equal risks in equal parts.
+    """Return the share of churners found by each share of customers contacted; among equal risks it grows evenly.
 
     >>> found_at(np.array([1.0, 0.0, 1.0, 0.0]), np.array([0.9, 0.1, 0.2, 0.2]), np.array([0.25, 0.5])).tolist()
     [0.5, 0.75]
@@ -143,11 +138,11 @@ def found_at(churned: Floats, predicted: Floats, shares: Floats) -> Floats:
 
 
 def residuals(pen: Pen, panels: Mapping[str, tuple[Floats, Floats]], currency: str = "") -> Figure:
-    """Draw actual minus predicted value by tenths of the prediction, a panel a date, given (actual, predicted).
+    """Draw actual minus predicted value by tenths of the prediction; `panels` maps a date to (actual, predicted).
 
-    Thin lines hold nine tenths of the customers, thick ones half, a tick marks the median; the dot is the mean with its
-    95 % interval. The scale is straight near zero and logarithmic beyond, because a few customers miss by a hundred
-    times what most do.
+    Thin lines cover nine tenths of the customers, thick lines half of them; a tick is the median, a dot the mean with
+    its 95 % interval. The scale is linear near zero and logarithmic beyond, because a few residuals are a hundred times
+    as large as most.
     """
     unit = f" ({currency})" if currency else ""
     every = np.concatenate([actual - predicted for actual, predicted in panels.values()])
@@ -193,7 +188,7 @@ def _residual_boxes(pen: Pen, panel: Axes, actual: Floats, predicted: Floats) ->
 
 
 def input_names(pen: Pen, features: Mapping[str, Feature]) -> dict[str, str]:
-    """Say in words what each input of the models is, by its name."""
+    """Return the descriptions of the models' inputs, by input name."""
     told = {name: f.zh if pen.language == "zh" else f.en for name, f in features.items()}
     return told | {name: pen.words[f"input_{name}"] for name in EXPECTED}
 
@@ -201,9 +196,9 @@ def input_names(pen: Pen, features: Mapping[str, Feature]) -> dict[str, str]:
 def importance(
     pen: Pen, targets: Mapping[str, Sequence[Mapping[str, Any]]], names: Mapping[str, str], currency: str = ""
 ) -> Figure:
-    """Draw how far each input moves churn risk and expected value, and which way: a panel a target, largest on top.
+    """Draw the size and direction of each input's effect on churn risk and value: one panel a target, largest on top.
 
-    `targets` has what `attribution.importance` returns; one of them at least is not empty.
+    `targets` is the `importance` of a bundle's facts; at least one target has rows.
     """
     drawn = {target: rows for target, rows in targets.items() if rows}
     colours = {"raises": "warm", "lowers": "accent", "varies": "muted"}
@@ -234,7 +229,7 @@ def _way(direction: float | None) -> str:
 
 
 def differences(pen: Pen, comparisons: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw how far the model is from each baseline, right of zero where better: a panel a measure, a mark a date."""
+    """Draw the difference to each baseline, right of zero where the model is better; one panel for each metric."""
     panels: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in comparisons:
         panels.setdefault((row["target"], row["metric"]), []).append(row)
@@ -260,7 +255,7 @@ def differences(pen: Pen, comparisons: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def model_name(code: str, words: Mapping[str, str]) -> str:
-    """Name a model or baseline in the words of a language; of a composite the days it reads beside its name.
+    """Return the name of a model or baseline; that of a composite with a window includes its days.
 
     >>> model_name("composite_365d", {"model_composite": "RFM composite"})
     'RFM composite (365d)'
@@ -272,7 +267,7 @@ def model_name(code: str, words: Mapping[str, str]) -> str:
 
 
 def tournament(pen: Pen, schemes: Mapping[str, tuple[float, float]], ours: str) -> Figure:
-    """Draw each scheme's share of key customers against the share of the value that followed from them."""
+    """Draw each scheme's share of key customers against the share of the observed value that they brought."""
     with pen.draw(5.4, 4.0) as (figure, (axes,)):
         axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=0.8)
         axes.text(0.72, 0.69, pen.words["random_choice"], color=COLOURS["muted"], fontsize=8, va="top")

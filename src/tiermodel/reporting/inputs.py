@@ -1,4 +1,4 @@
-"""Read what a report is made from: scores, features, predictions, a backtest, a bundle, each told by what it holds."""
+"""The inputs of a report: scores, features, predictions, a backtest and a bundle, recognised by their content."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Given", "read_sources"]
 
 @dataclass(frozen=True)
 class _Kind:
-    """Say which columns tell a table, and which of its columns a report uses."""
+    """A kind of table: the columns that mark it, and those that a report reads; `more` is a pattern of numeric ones."""
 
     marks: frozenset[str]
     texts: tuple[str, ...]
@@ -56,7 +56,7 @@ _BACKTEST = ("horizon_days", "dates", "churn", "value", "tiers", "comparisons")
 
 @dataclass(frozen=True)
 class Given:
-    """Hold what a report was given; None is what it was not."""
+    """The inputs of one report; None for an input that was not given."""
 
     files: tuple[str, ...]
     scores: pd.DataFrame | None = None
@@ -67,17 +67,17 @@ class Given:
 
     @property
     def codes(self) -> list[str]:
-        """List the codes of the levels of the score table, lowest first."""
-        assert self.scores is not None  # noqa: S101  # asked by sections about scores only
+        """The codes of the levels of the score table, lowest first."""
+        assert self.scores is not None  # noqa: S101  # only sections on scores ask for it
         return [c.removeprefix("p_") for c in self.scores.columns if c.startswith("p_")]
 
     @property
     def fits(self) -> bool:
-        """Say whether the bundle has the levels of the score table, so that its names and keys hold for it."""
+        """Whether the bundle has the levels of the score table, so that its names and key levels apply to the table."""
         return self.bundle is not None and self.bundle.scheme.scheme.codes == self.codes
 
     def names(self, language: str) -> list[str]:
-        """Name the levels of the score table, lowest first: as the bundle does, or else as the table."""
+        """Return the names of the score table's levels, lowest first: the bundle's where it fits, else the table's."""
         if self.bundle is not None and self.fits:
             return self.bundle.scheme.scheme.names(language)
         assert self.scores is not None  # noqa: S101
@@ -86,7 +86,7 @@ class Given:
 
     @property
     def keys(self) -> list[int]:
-        """List the key levels: those the bundle marks, or else the highest."""
+        """The key levels: those that the bundle marks where it fits, else the highest level."""
         if self.bundle is not None and self.fits:
             marked = [k for k, level in enumerate(self.bundle.scheme.scheme.levels) if level.key]
             return marked or [len(self.codes) - 1]

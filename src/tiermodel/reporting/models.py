@@ -1,4 +1,4 @@
-"""Prepare what the report says about models: the rules, whether the risk can be trusted, baselines, schemes."""
+"""The report's sections on models: rules, importance, calibration, baselines, groups of customers, schemes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,13 @@ from tiermodel.baselines import OURS
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.reporting import figures_model
 from tiermodel.reporting.figures import Pen, svg
-from tiermodel.reporting.figures_model import (
-    LOWER_IS_BETTER,
-    found_at,
-    input_names,
-    model_name,
-)
+from tiermodel.reporting.figures_model import LOWER_IS_BETTER, found_at, input_names, model_name
 from tiermodel.reporting.inputs import Given
 from tiermodel.segments.profiles import segment_lines
 from tiermodel.tiers.scheme import load_preset, preset_names
 
 __all__ = ["model_sections"]
+
 
 _METRICS = {
     "churn": ("auc", "average_precision", "log_loss", "brier", "ece"),
@@ -34,7 +30,7 @@ _DATES_DRAWN = 3
 
 
 def model_sections(given: Given, pen: Pen) -> dict[str, Any]:
-    """Give the sections that the bundle, the backtest and its predictions allow, by name."""
+    """Return the sections that the bundle, the backtest and its predictions allow, by name."""
     sections: dict[str, Any] = {}
     if given.bundle is not None:
         sections["rules"] = _rules(given.bundle, pen)
@@ -53,7 +49,7 @@ def model_sections(given: Given, pen: Pen) -> dict[str, Any]:
 
 
 def _rules(bundle: Bundle, pen: Pen) -> dict[str, Any]:
-    """Tell a learned scheme as a table and a tree; any other as the lines of `FittedScheme.rules`."""
+    """Return a learned scheme as a table and a figure of its tree; any other as the lines of its rules."""
     fitted, language = bundle.scheme.readable, pen.language
     if fitted.scheme.kind != "learned":
         return {"lines": fitted.rules(bundle.features, language)}
@@ -78,7 +74,7 @@ def _rules(bundle: Bundle, pen: Pen) -> dict[str, Any]:
 
 
 def _importance(bundle: Bundle, pen: Pen) -> dict[str, Any]:
-    """Draw which inputs move the predictions; bundles of older versions do not know."""
+    """Draw the inputs that move the predictions most; nothing for a bundle whose facts lack them."""
     targets = bundle.facts.get("importance") or {}
     if not any(targets.values()):
         return {}
@@ -88,7 +84,7 @@ def _importance(bundle: Bundle, pen: Pen) -> dict[str, Any]:
 
 
 def _residuals(given: Given, predictions: pd.DataFrame, pen: Pen) -> dict[str, Any]:
-    """Draw by how much the value that followed differs from what was predicted, on the last test dates."""
+    """Draw observed minus predicted value on the last test dates."""
     if "value_tiermodel" not in predictions:
         return {}
     known = predictions[predictions["value_tiermodel"].notna() & predictions["value"].notna()]
@@ -103,7 +99,7 @@ def _residuals(given: Given, predictions: pd.DataFrame, pen: Pen) -> dict[str, A
 
 
 def _churn(backtest: Mapping[str, Any] | None, predictions: pd.DataFrame | None, pen: Pen) -> dict[str, Any]:
-    """Judge calibration from the backtest's figures, and draw it and the gains where predictions are given."""
+    """Return the calibration of churn risk by test date, with figures of it and of the gains from the predictions."""
     section: dict[str, Any] = {"rows": [], "figure": None}
     by_chance: dict[str, float | None] = {}
     for row in backtest["churn"] if backtest else []:
@@ -127,7 +123,7 @@ def _churn(backtest: Mapping[str, Any] | None, predictions: pd.DataFrame | None,
 
 
 def _gains(last: pd.DataFrame, pen: Pen) -> dict[str, Any]:
-    """Draw gains on one test date for the model and the baselines that rank customers at all."""
+    """Draw the gains on one test date of the model and of every baseline whose predictions differ by customer."""
     names = [
         c for c in last.columns if c.startswith("churn_") and last[c].notna().all() and last[c].max() > last[c].min()
     ]
@@ -161,7 +157,7 @@ _VERDICTS = ("better", "unclear", "worse", "not_measured")
 
 
 def _verdict(row: Mapping[str, Any]) -> str:
-    """Say whether the interval of the difference lies wholly on one side of zero."""
+    """Return better or worse where the interval of the difference lies on one side of zero, else unclear."""
     if any(row[k] is None for k in ("difference", "low", "high")):
         return "not_measured"
     low, high = (-row["high"], -row["low"]) if row["metric"] in LOWER_IS_BETTER else (row["low"], row["high"])
@@ -169,7 +165,7 @@ def _verdict(row: Mapping[str, Any]) -> str:
 
 
 def _means(target: str, rows: Sequence[Mapping[str, Any]], words: Mapping[str, str]) -> dict[str, Any]:
-    """Average each model's figures over the test dates; a figure missing on a date is missing."""
+    """Return each model's mean metrics over the test dates; None where a date lacks the metric."""
     metrics = _METRICS[target]
     models = list(dict.fromkeys(row["model"] for row in rows))
     table = {m: [_mean([row.get(k) for row in rows if row["model"] == m]) for k in metrics] for m in models}
@@ -203,7 +199,7 @@ def _best(metric: str, values: Sequence[float | None]) -> float | None:
 
 
 def _details(comparisons: Sequence[Mapping[str, Any]], words: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Give one row for each target, measure and baseline, with a cell for each date; above zero the model is better."""
+    """Return one row for each target, metric and baseline, one cell for each date; above zero the model is better."""
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for c in comparisons:
         sign = -1 if c["metric"] in LOWER_IS_BETTER else 1
@@ -222,7 +218,7 @@ def _details(comparisons: Sequence[Mapping[str, Any]], words: Mapping[str, str])
 
 
 def _scheme_name(code: str, language: str) -> str:
-    """Give a preset's name; a scheme of the project's own is known by its code."""
+    """Return the name of a preset, or the code of a project's own scheme."""
     if code not in preset_names():
         return code
     scheme = load_preset(code, (30, 90, 365))  # the windows do not matter for the name
@@ -230,7 +226,7 @@ def _scheme_name(code: str, language: str) -> str:
 
 
 def _slices(rows: Sequence[Mapping[str, Any]], pen: Pen) -> dict[str, Any]:
-    """Tell the figures by group of customers on the last test date."""
+    """Return the metrics by group of customers on the last test date."""
     last = max(row["as_of"] for row in rows)
     named = [{**row, "by": pen.words.get(f"by_{row['by']}", row["by"])} for row in rows if row["as_of"] == last]
     return {"as_of": last, "rows": named}
@@ -251,7 +247,7 @@ def _scheme_means(code: str, rows: Sequence[Mapping[str, Any]], language: str) -
 
 
 def _schemes(tiers: Sequence[Mapping[str, Any]], pen: Pen) -> dict[str, Any] | None:
-    """Average each scheme's figures over the test dates, best order of value (Gini) first."""
+    """Return each scheme's mean metrics over the test dates, highest Gini first; None without schemes."""
     codes = dict.fromkeys(row["scheme"] for row in tiers)
     rows = [_scheme_means(code, [row for row in tiers if row["scheme"] == code], pen.language) for code in codes]
     if not rows:

@@ -1,4 +1,4 @@
-"""Make one HTML page of scores, a backtest and a model: no script, no request, readable on paper, in zh or en."""
+"""The HTML report: one page on scores, a backtest and a model, without scripts and requests, in Chinese or English."""
 
 from __future__ import annotations
 
@@ -19,11 +19,42 @@ __all__ = ["report"]
 
 
 def report(sources: Sequence[str | Path], out: str | Path, language: str | None = None) -> Path:
-    """Write one self-contained HTML page with the sections that the sources allow, and a line for each they do not.
+    """Write one self-contained HTML page with the sections that the sources allow, and a line for each missing one.
 
-    Sources: a score table, a feature table, a backtest's predictions (.parquet or .csv, told by their columns), a
-    backtest (.json), a bundle folder; one of each at most. `language` is zh or en; else the bundle's, else en. The same
-    sources give the same bytes. Raises `ProjectError` for an unknown source, language or ending of `out`.
+    Parameters
+    ----------
+    sources : sequence of str or Path
+        At most one of each: a score table, a feature table, a backtest's predictions (.parquet or .csv, recognised by
+        their columns), a backtest (.json), a bundle folder.
+    out : str or Path
+        The page, an .html file.
+    language : {"zh", "en"}, optional
+        By default the bundle's, or English without a bundle.
+
+    Returns
+    -------
+    Path
+        The page; equal sources give equal bytes.
+
+    Raises
+    ------
+    ProjectError
+        For an unknown source, two sources of one kind, another language or another ending of `out`.
+    DataError, ModelError
+        For a source that cannot be read.
+
+    Examples
+    --------
+    >>> import json
+    >>> from tempfile import TemporaryDirectory
+    >>> backtest = {"dates": [], "horizon_days": 90, "churn": [], "value": [], "tiers": [], "comparisons": []}
+    >>> with TemporaryDirectory() as folder:
+    ...     source = Path(folder, "backtest.json")
+    ...     _ = source.write_text(json.dumps(backtest))
+    ...     page = report([source], Path(folder, "report.html")).read_text(encoding="utf-8")
+    >>> page.splitlines()[:2]
+    ['<!DOCTYPE html>', '<html lang="en">']
+
     """
     target = Path(out)
     if target.suffix.lower() not in {".html", ".htm"}:
@@ -61,7 +92,7 @@ def _page(given: Given, pen: Pen) -> str:
 
 
 def _facts(given: Given, settings: dict[str, Any]) -> dict[str, Any]:
-    """Collect what heads and closes the page: project, date, horizon, measure, versions. None is not known."""
+    """Return the facts that head and close the page: project, date, horizon, measure, versions; None if not known."""
     bundle, backtest = given.bundle, given.backtest or {}
     facts: dict[str, Any] = {
         "project": backtest.get("project"),
@@ -92,7 +123,7 @@ def _facts(given: Given, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _count(value: float | None, decimals: int = 0) -> str:
-    """Write a number with thousands separators; a dash for what is not known."""
+    """Return a number with thousands separators as text; a dash for None and NaN."""
     return "–" if value is None or value != value else f"{value:,.{decimals}f}"  # noqa: PLR0124  # NaN
 
 
@@ -101,7 +132,7 @@ def _percent(value: float | None, decimals: int = 1) -> str:
 
 
 def _figure(value: float | None) -> str:
-    """Write a measure with about four digits: 0.0213, 66.2, 1,204."""
+    """Return a metric as text with three or four digits (0.0213, 66.2, 1,204); a dash for None."""
     if value is None:
         return "–"
     return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}" if abs(value) < 1000 else f"{value:,.0f}"

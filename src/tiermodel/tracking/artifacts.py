@@ -1,4 +1,4 @@
-"""Keep how a model and each of its learners did out of time: a table without customer ids, measures, pictures."""
+"""The evaluation of a trained model and its learners: out-of-time predictions without ids, metrics, figures."""
 
 from __future__ import annotations
 
@@ -33,13 +33,15 @@ __all__ = ["EVALUATION", "MEMBERS", "Judged", "draw_evaluation", "evaluation_tab
 Floats = NDArray[np.float64]
 
 EVALUATION = ("target", "question", "as_of", "customers", "key", "actual", "predicted")
-"""The first columns of an evaluation: `key` numbers the customers, `customers` hashes who was judged on that date.
+"""The first columns of an evaluation table.
 
-The columns `BASELINES` and `MEMBERS` follow; evaluations kept by older versions end before.
+`question` is the definition of the label, `as_of` the snapshot date, `customers` a hash of the ids of all customers
+predicted for that date, `key` the number of the customer from 0. The columns `BASELINES` and `MEMBERS` follow, except
+in the tables of older versions.
 """
 
 MEMBERS = tuple(dict.fromkeys((*churn.MEMBERS, *value.MEMBERS)))
-"""The columns of what each member of either blend predicted alone."""
+"""The columns with the predictions of the single members of the churn blend and the value blend."""
 
 _LEARNERS = {
     "predicted": (OURS, "served"),
@@ -50,7 +52,7 @@ _LEARNERS = {
 
 @dataclass(frozen=True)
 class Judged:
-    """Hold how one learner (`role`: served, member, baseline) did on one later date."""
+    """The metrics of one learner on one later snapshot date; `role` is served, member or baseline."""
 
     target: str
     learner: str
@@ -60,9 +62,9 @@ class Judged:
 
 
 def evaluation_table(project: Project, later: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Give out-of-time predictions by target, sorted by date and customer, without ids.
+    """Return the out-of-time predictions of all targets, sorted by date and customer, without customer ids.
 
-    The columns are `EVALUATION`, `BASELINES` and `MEMBERS`, NaN where a frame of `later` lacks one.
+    The columns are `EVALUATION`, `BASELINES` and `MEMBERS`, NaN where a target has no such prediction.
     """
     span = f"the {project.outcome.horizon_days} days that follow a gap of {project.outcome.gap_days} days"
     questions = {
@@ -98,7 +100,7 @@ def _hash_of_all(ids: pd.Series) -> str:
 
 
 def judged(later: Mapping[str, pd.DataFrame]) -> Iterator[Judged]:
-    """Judge every learner on every date of the out-of-time predictions, which are given by target."""
+    """Yield the metrics of every learner on every date of the out-of-time predictions, which are given by target."""
     for target, frame in later.items():
         for day, rows in frame.groupby("as_of"):
             for column, (learner, role) in _LEARNERS.items():
@@ -108,9 +110,10 @@ def judged(later: Mapping[str, pd.DataFrame]) -> Iterator[Judged]:
 
 
 def draw_evaluation(project: Project, bundle: Bundle, later: Mapping[str, pd.DataFrame], folder: Path) -> None:
-    """Write four pictures, as far as there are predictions to draw, and `importance.png` of the bundle's inputs.
+    """Write the figures of the out-of-time predictions, and `importance.png` of the bundle's inputs.
 
-    `calibration.png` and `residuals.png` have a panel a date, `gains.png` and `concentration.png` show the last one.
+    `calibration.png` and `residuals.png` have one panel a date, `gains.png` and `concentration.png` show the last date.
+    A figure without predictions to draw is left out.
     """
     pen, currency = Pen(project.language), project.currency or ""
     risks, amounts = (_by_day(later[target]) for target in ("churn", "value"))
@@ -133,7 +136,7 @@ def draw_evaluation(project: Project, bundle: Bundle, later: Mapping[str, pd.Dat
 
 
 def _by_day(frame: pd.DataFrame) -> dict[str, tuple[Floats, Floats]]:
-    """Give actual and predicted by date, earliest first."""
+    """Return (actual, predicted) by date, earliest first."""
     return {
         str(pd.Timestamp(str(day)).date()): (rows["actual"].to_numpy(), rows["predicted"].to_numpy())
         for day, rows in frame.groupby("as_of")

@@ -1,7 +1,8 @@
-"""Judge a challenger: out-of-time predictions kept without customer ids, and the checks that a champion has to pass.
+"""The gate between challenger and champion: checks on their out-of-time predictions, which carry no customer ids.
 
-Both models are judged on predictions for later snapshots than their members were trained on. A customer of several
-snapshots is resampled as one, so that intervals are not narrower than the number of customers allows.
+Out-of-time predictions are of later snapshots than the members of a model were trained on. Intervals come from a
+cluster bootstrap that resamples customers with all their snapshots, since snapshots of one customer are not
+independent.
 """
 
 from __future__ import annotations
@@ -34,21 +35,24 @@ _DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 400, 5_000_000
 
 @dataclass(frozen=True)
 class Check:
-    """Hold one check of the gate, in words and figures."""
+    """Result of one check of the gate: whether it passed, and its finding in words and figures."""
 
     passed: bool
     words: str
 
 
 def judge(challenger: pd.DataFrame, champion: pd.DataFrame | None) -> list[Check]:
-    """Check a challenger's evaluation by itself, and against the champion's where there is one.
+    """Return the checks of a challenger's evaluation, by itself and against the champion's where there is one.
 
-    By itself: churn log loss better beyond chance than each date's own churn rate, and not worse beyond chance than the
-    strongest of that rate and `BASELINES`; calibration error within chance plus 0.01. Against a champion:
-    churn log loss better beyond chance, value Gini not worse beyond chance, on the same customers and dates where there
-    are such. Else each is measured on its own dates, and churn by what it gains over their churn rates, because a
-    season moves log loss itself. Intervals are 95 %. Raises `GateError` where there is nothing to judge, or where the
-    two models answer different questions.
+    A difference is beyond chance where its 95 % interval does not contain zero. By itself: churn log loss is better
+    beyond chance than that of predicting each date's own churn rate, and not worse beyond chance than that of the best
+    of this rate and `BASELINES`; the calibration error is at most what chance alone explains, plus 0.01. Against a
+    champion: churn log loss is better beyond chance, value Gini not worse beyond chance, on the customers and dates
+    that both models predicted. Where there are none, each model is measured on its own dates, and churn by its gain in
+    log loss over the churn rate of the date, because log loss itself varies with the season.
+
+    Raises `GateError` where the challenger has no out-of-time predictions or lacks those of the baselines, or where the
+    two models define the label differently.
     """
     churn = challenger[challenger["target"] == "churn"]
     if churn.empty:
@@ -64,7 +68,7 @@ def judge(challenger: pd.DataFrame, champion: pd.DataFrame | None) -> list[Check
 
 
 def judge_segments(state: Mapping[str, Any]) -> Check:
-    """Check that the segments come out alike on resampled customers: what a refit would shuffle is no group to name."""
+    """Return the check that a refit on resampled customers finds the same segments: only stable ones deserve names."""
     if "stability" not in state:
         return Check(passed=False, words="segments: the bundle does not say how stable they are; train it again")
     found, groups = float(state["stability"]), len(segment_names(state)) - 1
@@ -88,7 +92,7 @@ def _beats_rate(churn: pd.DataFrame) -> Check:
 
 
 def _holds_against_baselines(churn: pd.DataFrame) -> Check:
-    """Compare with whichever simple prediction of the same rows has the least log loss."""
+    """Compare with the churn rate or the baseline, whichever has the least log loss on the same rows."""
     if missing := [name for name in BASELINES if name not in churn or churn[name].isna().any()]:
         raise GateError(
             f"the challenger's out-of-time predictions lack the baselines {', '.join(missing)}: "
@@ -112,7 +116,7 @@ def _calibrated(churn: pd.DataFrame) -> Check:
 
 
 def _against(challenger: pd.DataFrame, champion: pd.DataFrame, target: str) -> Check:
-    """Compare on one target: churn must be better beyond chance, Gini must not fall beyond chance."""
+    """Compare with the champion on one target: churn must be better, value not worse, beyond chance."""
     name, metric = _COMPARED[target]
     ours, theirs = (frame[frame["target"] == target] for frame in (challenger, champion))
     if ours.empty or theirs.empty:
@@ -138,7 +142,7 @@ def _against(challenger: pd.DataFrame, champion: pd.DataFrame, target: str) -> C
 
 
 def _gains_more(ours: pd.DataFrame, theirs: pd.DataFrame, where: str) -> Check:
-    """Compare unpaired churn predictions by what each gains over the churn rates of its own dates."""
+    """Compare unpaired churn predictions by their gain in log loss over the churn rates of their own dates."""
     one, other, columns = _with_rate(ours), _with_rate(theirs), (*_SIDES, "rate")
     difference, low, high = _difference(_gain, one, other, columns, paired=False)
     figures = f"{_measure(_gain, one, columns):.4f}, champion {_measure(_gain, other, columns):.4f}, {where}"
@@ -152,9 +156,9 @@ def _gain(actual: Floats, predicted: Floats, rate: Floats) -> float:
 
 
 def _matched(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
-    """Give both sides where the same customers were judged on a date; the challenger's outcomes stand for both.
+    """Return both frames, limited to the dates on which both predicted the same customers, and a text about the match.
 
-    Where there is no such date, both are given as they are. The words say which.
+    The matched frames share the labels of the challenger. Without such a date both frames are returned as they are.
     """
     place = ["as_of", "customers", "place"]
     ranked = [frame.assign(place=frame.groupby("as_of").cumcount()) for frame in (ours, theirs)]
@@ -175,7 +179,7 @@ def _measure(metric: Metric, frame: pd.DataFrame, columns: Sequence[str] = _SIDE
 def _difference(
     metric: Metric, one: pd.DataFrame, other: pd.DataFrame, columns: Sequence[str] = _SIDES, *, paired: bool
 ) -> tuple[float, float, float]:
-    """Give metric(one) - metric(other), low, high (95 %), resampling customers; paired frames share their rows."""
+    """Return (metric(one) - metric(other), low, high), a 95 % cluster bootstrap; paired frames have the same rows."""
     rng = np.random.default_rng(_SEED)
     draws = int(np.clip(_DRAWN_ROWS / len(one), _DRAWS_AT_LEAST, _DRAWS_AT_MOST))
     first, second = ([frame[column].to_numpy() for column in columns] for frame in (one, other))

@@ -1,8 +1,9 @@
-"""Track runs and register models in MLflow: this module alone imports it.
+"""Tracked runs and registered models in MLflow, which no other module imports.
 
-That takes seconds, so this module is imported only where a run is tracked or a model looked up. On SQLite one process
-at a time is at work, under a lock beside the database: MLflow creates the tables without one, and its aliases go to
-whoever writes last. Who waits for the lock in vain gets an `OutputBusyError`. Nothing that is logged names a customer.
+The import takes seconds, so this module is imported only where a run is tracked or a model is looked up. On SQLite one
+process works at a time, under a lock beside the database: MLflow creates tables without a lock, and the last process to
+set an alias would win. `OutputBusyError` is raised where the lock does not become free. No logged value names a
+customer.
 """
 
 from __future__ import annotations
@@ -31,13 +32,7 @@ from tiermodel.errors import GateError, ModelError, TrackingError
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.predict import score_schema
 from tiermodel.tables.output import write_table
-from tiermodel.tracking.artifacts import (
-    EVALUATION,
-    Judged,
-    draw_evaluation,
-    evaluation_table,
-    judged,
-)
+from tiermodel.tracking.artifacts import EVALUATION, Judged, draw_evaluation, evaluation_table, judged
 from tiermodel.tracking.gate import judge, judge_segments
 from tiermodel.tracking.runs import (
     code_digest,
@@ -49,15 +44,12 @@ from tiermodel.tracking.runs import (
     totals_of,
     verdict_of,
 )
-from tiermodel.tracking.store import (
-    SQLITE,
-    alone,
-    check_answer,
-    database_of,
-    first_line,
-)
+from tiermodel.tracking.store import SQLITE, alone, check_answer, database_of, first_line
 from tiermodel.train import Trained
 from tiermodel.training.tune import Tuned
+
+__all__ = ["Promotion", "champion_of", "log_training", "log_tuning", "promote", "resolve_model"]
+
 
 # MLflow reads these when it is imported; what a user has set is kept.
 for _name, _value in {
@@ -83,7 +75,6 @@ with warnings.catch_warnings():
     from mlflow.types import ColSpec, Schema
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-__all__ = ["Promotion", "champion_of", "log_training", "log_tuning", "promote", "resolve_model"]
 
 _CHALLENGER, _CHAMPION, _PREVIOUS = "challenger", "champion", "previous"
 _EVALUATION_FILE = "evaluation.parquet"
@@ -94,7 +85,7 @@ _TYPES = {pa.int64(): "long", pa.float64(): "double", pa.date32(): "datetime", p
 
 @dataclass(frozen=True)
 class Promotion:
-    """Say which version became champion, which one it followed, and what the gate found, in words and figures."""
+    """Result of a promotion: the new champion, the version before it (None: there was none), the gate's findings."""
 
     name: str
     version: str
@@ -102,20 +93,20 @@ class Promotion:
     reasons: tuple[str, ...]
 
     def to_text(self) -> str:
-        """Put it in lines that a person reads."""
+        """Return the result as text, one line for each finding."""
         before = f"after version {self.previous}, kept as {self.name}@{_PREVIOUS}" if self.previous else "the first one"
         lines = [f"{self.name}: version {self.version} is the champion, {before}", *(f"- {r}" for r in self.reasons)]
         return "\n".join(lines)
 
 
 def log_training(project: Project, trained: Trained, bundle_folder: str | Path, *, register: bool) -> str | None:
-    """Log a training run with its model; with `register` give it the alias `challenger` and return `NAME/VERSION`.
+    """Log a training run with its model; with `register` set the alias `challenger` and return `NAME/VERSION`.
 
-    Below it goes one run for each learner and later date, `TARGET · LEARNER · DATE`, with the same names of metrics and
-    the tag `mlflow.parentRunId`; the tag `kind` tells them apart: `training`, `learner`. The store is
-    `project.tracking.uri`; a relative `sqlite:///` path starts at the current directory, and its artifacts go to
-    `mlartifacts/` beside the database. Raises `TrackingError` where the store does not answer, `ModelError` where the
-    folder does not hold the trained bundle.
+    Every learner and later date gets a child run, `TARGET · LEARNER · DATE`, with the same names of metrics. The tag
+    `kind` is `training` or `learner`, and `mlflow.parentRunId` links the two. The store is `project.tracking.uri`: a
+    relative `sqlite:///` path starts at the current directory, and artifacts go to `mlartifacts/` beside the database.
+    Raises `TrackingError` where the store does not answer, `ModelError` where the folder does not hold the trained
+    bundle.
     """
     bundle = load_bundle(bundle_folder)
     if bundle.version != trained.bundle.version:
@@ -142,7 +133,7 @@ def log_training(project: Project, trained: Trained, bundle_folder: str | Path, 
 
 
 def log_tuning(project: Project, tuned: Tuned) -> None:
-    """Log a tuning: one run with the verdicts and the section found, one below it for each trial.
+    """Log a tuning: one run with the verdicts and the best `models` section, and a child run for each trial.
 
     Raises `TrackingError` where the store does not answer.
     """
@@ -162,7 +153,7 @@ def log_tuning(project: Project, tuned: Tuned) -> None:
 
 
 def champion_of(project: Project) -> Bundle | None:
-    """Load the project's champion; None where there is none yet, or none that this version can read."""
+    """Return the project's champion; None where there is none, or where this version cannot read it."""
     with _store(project.tracking.uri, create=True) as client:
         if not client.search_registered_models(f"name = '{project.name}'"):
             return None
@@ -176,10 +167,10 @@ def champion_of(project: Project) -> Bundle | None:
 
 
 def _log_results(project: Project, trained: Trained, found: Sequence[Judged]) -> None:
-    """Log what the model was trained on and how it did out of time, by date (steps are days since 1970) and in all.
+    """Log the digest of the training data, and the out-of-time metrics by date and over all dates.
 
-    How it did by group of customers, and what its inputs tell of audited attributes, go to the tables `slices.json` and
-    `proxies.json`, each where there is any row of it.
+    The step of a metric is its date in days since 1970-01-01. Metrics by group of customers go to `slices.json`, the
+    proxy audit to `proxies.json`; a table without rows is left out.
     """
     digest = trained.bundle.facts["panel_digest"]
     source = CodeDatasetSource(tags={"panel_digest": digest})
@@ -202,7 +193,7 @@ def _log_results(project: Project, trained: Trained, found: Sequence[Judged]) ->
 def _log_learners(
     client: mlflow.MlflowClient, parent: mlflow.ActiveRun, bundle: Bundle, found: Iterable[Judged]
 ) -> None:
-    """Log each learner's figures of each date as a run below its training: three calls each, for a store on a disk."""
+    """Log each learner's metrics on each date as a child run, in three calls each because a store on disk is slow."""
     info = parent.info
     noted = {name: str(bundle.facts[name]) for name in ("as_of", "panel_digest", "project_digest")}
     for one in found:
@@ -215,7 +206,7 @@ def _log_learners(
 
 
 def _log_model(bundle: Bundle, folder: Path) -> Any:
-    """Log the folder as a model without code; the example is a made-up row of ones, never a customer."""
+    """Log the folder as a model without code; the input example is a made-up row of ones, never a customer."""
     names = bundle.inputs.names
     keys = [ColSpec("string", "customer_id", required=False), ColSpec("datetime", "as_of", required=False)]
     inputs = Schema([*(ColSpec("double", name) for name in names), *keys])
@@ -231,10 +222,38 @@ def _log_model(bundle: Bundle, folder: Path) -> Any:
 
 
 def promote(name: str, challenger: str | None = None, *, tracking_uri: str) -> Promotion:
-    """Make a version, by default the one with the alias `challenger`, the champion if it passes the gate.
+    """Make a registered version the champion if it passes the gate; the champion before it becomes `previous`.
 
-    The champion before it gets the alias `previous`. Raises `GateError` with every check, in words and figures, where
-    the gate says no or somebody else changed the champion meanwhile, `ModelError` where there is no such version.
+    Parameters
+    ----------
+    name : str
+        The registered model, which has the name of its project.
+    challenger : str, optional
+        The number of the version; by default the one with the alias `challenger`.
+    tracking_uri : str
+        The MLflow store, such as `sqlite:///mlflow.db`.
+
+    Returns
+    -------
+    Promotion
+        The new champion, the version before it, and the findings of the gate.
+
+    Raises
+    ------
+    GateError
+        Where a check fails (the message lists every check), the models cannot be compared, the version is the champion
+        already, or the champion changed meanwhile.
+    ModelError
+        Where there is no such version.
+    TrackingError
+        Where the store does not answer.
+
+    Examples
+    --------
+    >>> promote("shop", tracking_uri="sqlite:///no/mlflow.db")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    tiermodel.errors.TrackingError: sqlite:///no/mlflow.db: there is no such database; train with --register first, ...
+
     """
     with _store(tracking_uri) as client:
         found = _find(client, name, alias=None if challenger else _CHALLENGER, version=challenger)
@@ -268,7 +287,7 @@ def _version(found: ModelVersion | None) -> str | None:
 
 
 def _evaluation(client: mlflow.MlflowClient, found: ModelVersion) -> pd.DataFrame:
-    """Read the out-of-time predictions that a version's run logged."""
+    """Return the out-of-time predictions that the run of a version logged."""
     where = f"{found.name}/{found.version}"
     try:
         artifacts = client.get_run(str(found.run_id)).info.artifact_uri
@@ -276,17 +295,17 @@ def _evaluation(client: mlflow.MlflowClient, found: ModelVersion) -> pd.DataFram
     except (MlflowException, OSError, pa.ArrowInvalid) as error:
         words = f"its run has no readable {_EVALUATION_FILE} ({first_line(error)})"
         raise GateError(f"{where}: {words}; train it again with --register") from error
-    if tuple(table.columns)[: len(EVALUATION)] != EVALUATION:  # an older champion still has to be comparable
+    if tuple(table.columns)[: len(EVALUATION)] != EVALUATION:  # more may be missing: older champions stay comparable
         words = f"{_EVALUATION_FILE} has the columns {list(table.columns)[:8]}"
         raise GateError(f"{where}: {words}; train it again with --register")
     return table
 
 
 def resolve_model(reference: str, tracking_uri: str) -> Path:
-    """Find the bundle folder of `DIR`, `NAME@alias` or `NAME/version`; a model is read as data, none of it runs.
+    """Return the bundle folder of `DIR`, `NAME@alias` or `NAME/version`; a model is read as data, no code of it runs.
 
-    Raises `ModelError` for a model that is not there, or that names any loader but ours or brings code, `TrackingError`
-    where the store does not answer.
+    Raises `ModelError` for a model that does not exist, names another loader or brings code, `TrackingError` where the
+    store does not answer.
     """
     if Path(reference).is_dir():
         return Path(reference)
@@ -299,7 +318,7 @@ def resolve_model(reference: str, tracking_uri: str) -> Path:
 
 
 def _find(client: mlflow.MlflowClient, name: str, *, alias: str | None, version: str | None) -> ModelVersion:
-    """Look a version up by alias or number; `ModelError` where it is not there or its upload did not finish."""
+    """Return a version by alias or number; `ModelError` where it does not exist or its upload did not finish."""
     registered = client.search_registered_models(f"name = '{name}'") if _REFERENCE.fullmatch(f"{name}@x") else []
     if not registered:
         raise ModelError(f"{name}: no model of that name is registered; register one with `tiermodel train --register`")
@@ -324,14 +343,14 @@ def _download(client: mlflow.MlflowClient, found: ModelVersion) -> Path:
 
 
 def _fetch(client: mlflow.MlflowClient, uri: str) -> Path:
-    """Copy an artifact into a temporary folder that lasts as long as this process."""
+    """Return a local copy of an artifact, in a temporary folder that is removed when the process ends."""
     folder = tempfile.mkdtemp(prefix="tiermodel-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=client.tracking_uri, dst_path=folder))
 
 
 def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
-    """Find or make the experiment; on SQLite its artifacts go beside the database, wherever the process was started."""
+    """Return the id of an experiment, made if need be; on SQLite its artifacts go beside the database."""
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
@@ -342,9 +361,9 @@ def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
 
 @contextmanager
 def _store(uri: str, *, create: bool = False) -> Iterator[mlflow.MlflowClient]:
-    """Connect to a store that answers, alone on SQLite; every fault of the store is a `TrackingError`.
+    """Connect to a store, on SQLite as the only process; every fault of the store becomes a `TrackingError`.
 
-    Without `create` a SQLite file that is not there is such a fault, rather than a new store.
+    Without `create` a missing SQLite file is a fault; with it a new store is made.
     """
     database = database_of(uri)
     if database is not None and not create and not database.is_file():
@@ -361,6 +380,6 @@ def _store(uri: str, *, create: bool = False) -> Iterator[mlflow.MlflowClient]:
             yield mlflow.MlflowClient(tracking_uri=address, registry_uri=address)
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
             words = f"{uri}: {first_line(error)}; check tracking.uri and that the store is up"
-            raise TrackingError(re.sub(r"://[^\s@/]*@", "://…@", words)) from None  # a password goes into no message
+            raise TrackingError(re.sub(r"://[^\s@/]*@", "://…@", words)) from None  # no message shows a password
         finally:
             mlflow.set_tracking_uri(before)

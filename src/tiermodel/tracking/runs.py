@@ -1,6 +1,6 @@
-"""Say what a run in the tracking store tells: parameters, tags, measures; the registry logs them.
+"""The parameters, tags and metrics of a run in the tracking store, made without MLflow; the registry logs them.
 
-Nothing of it names a customer, and MLflow is not needed for it.
+None of them names a customer.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _UNLOGGED: Any = {
 
 
 def parameters_of(project: Project) -> dict[str, str]:
-    """Name every setting by its path in the project file; what may name a customer or a person is left out."""
+    """Return every setting by its path in the project file, except those that may name a customer or a person."""
     return _without_literals(_flat(project.model_dump(mode="json", exclude=_UNLOGGED)))
 
 
 def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
-    """Name every setting by its path; lists become JSON."""
+    """Return nested settings by their dotted paths; lists become JSON."""
     flat: dict[str, str] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping) and value:
@@ -51,12 +51,12 @@ def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
 
 
 def _without_literals(settings: Mapping[str, str]) -> dict[str, str]:
-    """Empty the quoted texts of the mappings' SQL, which may name a customer."""
+    """Return the settings with the quoted texts in the SQL of mappings blanked, since they may name a customer."""
     return {k: re.sub(r"'[^']*'", "'…'", v) if k.startswith("data.") else v for k, v in settings.items()}
 
 
 def tags_of(bundle: Bundle) -> dict[str, str]:
-    """Say what a bundle is, what it was made from, and by which code and versions."""
+    """Return the version and origin of a bundle, and the code and package versions that made it."""
     noted = ("as_of", "customers", "panel_digest", "project_digest", "training_rows")
     tags = {"bundle": bundle.version, "scheme_version": bundle.scheme_version}
     tags |= {name: str(bundle.facts[name]) for name in noted} | {"code_digest": code_digest()}
@@ -64,7 +64,7 @@ def tags_of(bundle: Bundle) -> dict[str, str]:
 
 
 def code_digest() -> str:
-    """Give the SHA-256 of this package's modules, by name and content."""
+    """Return the SHA-256 of this package's modules, by path and content."""
     home = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for module in sorted(home.rglob("*.py")):
@@ -73,27 +73,27 @@ def code_digest() -> str:
 
 
 def measures_of(one: Judged) -> dict[str, float]:
-    """Name the figures of one learner on one date by its target."""
+    """Return the metrics of one learner on one date, named `TARGET/METRIC`."""
     return finite({f"{one.target}/{name}": value for name, value in one.metrics.items()})
 
 
 def step_of(one: Judged) -> int:
-    """Give the date that a learner was judged on, in days since 1970."""
+    """Return the step of a learner's metrics: its snapshot date in days since 1970-01-01."""
     return (one.day - _EPOCH).days
 
 
 def totals_of(bundle: Bundle) -> dict[str, float]:
-    """Name the figures of all later dates together, and how many segments there are and how stable they are."""
+    """Return the metrics over all later dates, named `TARGET/METRIC/all`, and the count and stability of segments."""
     later = {f"{target}/{name}/all": x for target, found in bundle.facts["later"].items() for name, x in found.items()}
     count = len(segment_names(bundle.segments)) - 1
     return finite(later) | {"segments/count": count, "segments/stability": bundle.segments["stability"]}
 
 
 def verdict_of(found: Found) -> dict[str, float]:
-    """Name the figures of a tuning's verdict on one target by metric."""
+    """Return the figures of a tuning's verdict on one target, named `TARGET/METRIC/FIGURE`."""
     return finite({f"{found.target}/{row['metric']}/{which}": row[which] for row in found.verdict for which in _JUDGED})
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float]:
-    """Keep the figures that are finite."""
+    """Return the finite values as floats, without the others."""
     return {name: float(value) for name, value in values.items() if np.isfinite(value)}

@@ -1,4 +1,4 @@
-"""Reach a tracking store: whether it answers, where its database lies, and a lock beside it; MLflow is not needed."""
+"""A tracking store as seen without MLflow: whether it answers, its database file, and a lock beside that file."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _WAIT_SECONDS, _ANSWER_SECONDS = 120.0, 5.0
 
 
 def first_line(error: Exception) -> str:
-    """Give the first line of what an error says, or its kind where it says nothing."""
+    """Return the first line of an error's message, or the name of its class where the message is empty."""
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__
 
 
 def database_of(uri: str) -> Path | None:
-    """Give the file of a SQLite store, from the current directory where it is relative."""
+    """Return the database file of a SQLite store, relative to the current folder; None for any other store."""
     return Path(uri.removeprefix(SQLITE)).absolute() if uri.startswith(SQLITE) else None
 
 
 def check_answer(uri: str) -> None:
-    """Ask an HTTP store for its health: MLflow itself would try for minutes. Any answer will do."""
+    """Raise `OSError` where an HTTP store does not answer at all; MLflow itself would retry for minutes."""
     if not uri.startswith(("http://", "https://")):
         return
     try:
@@ -46,7 +46,7 @@ def check_answer(uri: str) -> None:
 
 @contextmanager
 def alone(database: Path) -> Iterator[None]:
-    """Hold the lock beside a database; `OutputBusyError` where another run holds it for two minutes."""
+    """Lock a database for this run; `OutputBusyError` where another run keeps the lock for two minutes."""
     database.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + _WAIT_SECONDS
     with database.with_name(f".{database.name}.lock").open("w") as lock:
