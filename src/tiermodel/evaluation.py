@@ -60,7 +60,7 @@ def evaluation_table(project: Project, later: Mapping[str, pd.DataFrame]) -> pd.
     """
     span = f"the {project.outcome.horizon_days} days that follow a gap of {project.outcome.gap_days} days"
     questions = {
-        "churn": churn_question(project),
+        "churn": churn_question(project.churn, project.outcome),
         "value": f"{project.value.measure} in {span}",
         "tier": f"tier after {span}",
         "upgrade": f"in a higher tier after {span}, and {project.upgrade.stay_days} days later",

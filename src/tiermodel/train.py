@@ -312,7 +312,7 @@ def _facts(
         "snapshots": len(dates),
         "customers": len(snapshot),
         "history_days": int(np.nanmax(snapshot["days_since_first"].to_numpy(dtype=np.float64), initial=0.0)),
-        "churn_means": churn_question(project),
+        "churn_means": churn_question(project.churn, project.outcome),
         "customers_at_risk": int(at_risk(project.churn, project.outcome, snapshot).sum()),
         "training_rows": len(history),
         "training_customers": history["customer_id"].nunique(),
