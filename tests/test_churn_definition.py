@@ -128,11 +128,16 @@ def test_at_risk_are_recent_buyers_whose_contract_ends_in_the_window() -> None:
 
 def test_the_question_is_said_in_words() -> None:
     project = make_project(outcome={"horizon_days": 90, "gap_days": 7})
-    assert churn_question(project) == "no purchase in the 90 days that follow a gap of 7 days"
+    assert churn_question(project.churn, project.outcome) == "no purchase in the 90 days that follow a gap of 7 days"
+    assert churn_question(project.churn, project.outcome, "zh") == "某日之后间隔 7 天起 90 天内不再购买"
     churn = {"contract_renewal_days": 30, "gap_days": 0, "horizon_days": 60, "active_days": 365}
-    assert churn_question(make_project(churn=churn)) == (
+    project = make_project(churn=churn)
+    assert churn_question(project.churn, project.outcome) == (
         "no renewal within 30 days of contracts that end in the 60 days that follow a gap of 0 days, "
         "customers of the last 365 days"
+    )
+    assert churn_question(project.churn, project.outcome, "zh") == (
+        "合同在某日起 60 天内到期、且到期后 30 天内未续（仅限此前 365 天内有购买的客户）"
     )
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,13 +21,7 @@ from tiermodel.features.panel import build_panel, write_features
 from tiermodel.models.metrics import auc, churn_metrics, ece_null_band, log_loss, paired_bootstrap, value_metrics
 from tiermodel.predict import score
 from tiermodel.reporting import figures
-from tiermodel.reporting.figures import (
-    Pen,
-    concentration,
-    pyramid,
-    save_png,
-    svg,
-)
+from tiermodel.reporting.figures import Pen, concentration, pyramid, save_png, svg
 from tiermodel.reporting.figures_model import found_at, input_names, residuals
 from tiermodel.reporting.models import _verdict
 from tiermodel.reporting.report import report
@@ -405,14 +398,6 @@ def test_residuals_of_a_heavy_tail_and_of_equal_predictions_are_drawn(tmp_path: 
     assert "actual − predicted (EUR)" in svg(residuals(Pen(), panels, "EUR"), "r", "l")
     perfect = np.arange(20.0)
     save_png(residuals(Pen(), {"2024-01-01": (perfect, perfect)}), tmp_path / "3.png")
-
-
-def test_every_word_is_in_both_languages_with_the_same_blanks() -> None:
-    path = Path(figures.__file__).parent / "templates" / "words.yaml"
-    for key, (zh, en) in yaml.safe_load(path.read_text(encoding="utf-8")).items():
-        assert set(re.findall(r"{\w+}", zh)) == set(re.findall(r"{\w+}", en)), key
-        assert zh.strip(), key
-        assert en.strip(), key
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.1, 0.2, 0.5, 0.9])), min_size=1, max_size=30), st.randoms())

@@ -12,8 +12,9 @@ from tiermodel.config import Project
 from tiermodel.engines.duckdb import query_faults
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, open_history
-from tiermodel.tables.personal import KINDS_OF_DATA, find_personal
+from tiermodel.tables.personal import find_personal
 from tiermodel.tables.rules import RULES
+from tiermodel.words import words
 
 __all__ = ["FLOOR", "CheckReport", "Finding", "HorizonAdvice", "check", "suggest_horizon"]
 
@@ -33,85 +34,6 @@ _LIMITS = {
 _QUANTILES = (0.5, 0.75, 0.9, 0.95)
 _ORDERS = "check_orders"
 
-_WORDS: dict[str, tuple[str, str]] = {
-    "buyers": (
-        "{buyers:,} buying customers; at least {floor} are needed",
-        "购买客户 {buyers:,} 个，至少需要 {floor} 个",
-    ),
-    "repeat_buyers": (
-        "{repeat_buyers:,} customers bought twice or more; at least {floor} are needed to learn who returns",
-        "重复购买客户 {repeat_buyers:,} 个，至少需要 {floor} 个才能学习谁会再来",
-    ),
-    "history": (
-        "{span_days:,} days of history; at least {needed} are needed (twice the {horizon}-day outcome, plus the gap)",
-        "历史 {span_days:,} 天，至少需要 {needed} 天（{horizon} 天表现期的两倍加间隔期）",
-    ),
-    "windows": (
-        "windows longer than the {span_days} days of history see all of it: {windows}",
-        "以下窗口长于 {span_days} 天的历史，只能看到全部历史：{windows}",
-    ),
-    "one_order_share": (
-        "{one_order_share:.0%} of the customers bought once: RFM suits repeat purchases (limit {limit:.0%})",
-        "{one_order_share:.0%} 的客户只买过一次：RFM 适用于重复购买（界限 {limit:.0%}）",
-    ),
-    "order_counts": (
-        "the number of orders takes {order_counts} different values: frequency separates nobody below {limit}",
-        "订单数只有 {order_counts} 个不同的值：少于 {limit} 个时频率无法区分客户",
-    ),
-    "value_differs": (
-        "the top 20 % of customers bring {top_share:.0%} of the purchases (Gini {gini:.2f})",
-        "前 20% 的客户贡献 {top_share:.0%} 的购买额（基尼系数 {gini:.2f}）",
-    ),
-    "amounts_constant": ("all amounts are the same", "所有金额都相同"),
-    "largest_customer_share": (
-        "one customer holds {largest_customer_share:.0%} of the rows: a till, a test or a collective account? (TM2012)",
-        "一个客户占 {largest_customer_share:.0%} 的行：是收银台、测试还是共用账号？(TM2012)",
-    ),
-    "returns": ("{return_share:.1%} of the rows are returns", "退货占 {return_share:.1%} 的行"),
-    "default_date": (
-        "{default_date_share:.1%} of the rows are dated 1970-01-01: a default, not a date (TM2064)",
-        "{default_date_share:.1%} 的行日期为 1970-01-01：是默认值而非日期 (TM2064)",
-    ),
-    "thin_end": (
-        "the last {thin_end_days} days hold hardly any rows: is the extract complete?",
-        "最后 {thin_end_days} 天几乎没有数据：抽取是否完整？",
-    ),
-    "silent_days": (
-        "no row at all for {silent_days} days in a row: is a part missing?",
-        "连续 {silent_days} 天没有任何数据：是否缺了一部分？",
-    ),
-    "leading_zeros": (
-        "{leading_zero_pairs} customer ids differ only in leading zeros, as 00123 and 123; they stay apart (TM2001)",
-        "{leading_zero_pairs} 组客户编号只差前导零，如 00123 与 123；按不同客户处理 (TM2001)",
-    ),
-    "duplicates": ("{duplicates:,} rows repeat another row exactly", "{duplicates:,} 行与其他行完全重复"),
-    "rule": ("{count:,} rows: {rule} ({code}): {remedy}", "{count:,} 行：{rule}（{code}）：{remedy}"),
-    "note": ("{note}", "{note}"),
-    "personal": (
-        "{table}.{column} looks like {kind_en} ({share:.0%} of {sampled:,} values sampled): extract it only if needed",
-        "{table}.{column} 疑似{kind_zh}（抽样 {sampled:,} 个值中占 {share:.0%}）：若无用途，请勿抽取该列",
-    ),
-    "personal_id": (
-        "customer ids ({table}.{column}) look like {kind_en}: set data.hash_ids, so that no output holds them",
-        "客户编号（{table}.{column}）疑似{kind_zh}：请设置 data.hash_ids，使输出中只有加密哈希",
-    ),
-    "horizon": (
-        "returns: 90 % within {q90} days, 95 % in {q95}, {share:.0%} in {horizon}; suggested horizon: {suggested}",
-        "90% 的回购发生在 {q90} 天内，95% 在 {q95} 天内；当前表现期 {horizon} 天覆盖 {share:.0%}；建议 {suggested} 天",
-    ),
-}
-_MARKS: dict[str, dict[Level, str]] = {
-    "en": {"ok": "ok    ", "warn": "warn  ", "refuse": "REFUSE"},
-    "zh": {"ok": "通过", "warn": "注意", "refuse": "拒绝"},
-}
-_SUMMARY = {
-    "en": "{customers:,} customers, {orders:,} orders, {first_day} to {last_day}\n"
-    "rows: {read:,} read = {used:,} used + {deduplicated:,} deduplicated + {quarantined:,} quarantined "
-    "+ {filtered:,} filtered",
-    "zh": "客户 {customers:,} 个，订单 {orders:,} 笔，{first_day} 至 {last_day}\n"
-    "行数：读入 {read:,} = 使用 {used:,} + 去重 {deduplicated:,} + 隔离 {quarantined:,} + 过滤 {filtered:,}",
-}
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -127,7 +49,10 @@ class Finding:
         >>> Finding("warn", "returns", {"return_share": 0.25}).text("zh")
         '退货占 25.0% 的行'
         """
-        return _WORDS[self.code][language == "zh"].format(**self.values)
+        say, values = words(language), self.values
+        if "kind" in values:
+            values = {**values, "kind": say[f"personal_{values['kind']}"]}
+        return say[f"check_{self.code}"].format(**values)
 
 
 @dataclass(frozen=True)
@@ -162,10 +87,10 @@ class CheckReport:
     def to_text(self, language: str = "en") -> str:
         """Return the report in English or Chinese (zh), gravest findings first."""
         order: list[Level] = ["refuse", "warn", "ok"]
-        marks = _MARKS[language]
-        lines = [_SUMMARY[language].format(**self.facts, **vars(self.accounting))]
+        say = words(language)
+        lines = [say["check_summary"].format(**self.facts, **vars(self.accounting))]
         ranked = sorted(self.findings, key=lambda finding: order.index(finding.level))
-        return "\n".join(lines + [f"{marks[finding.level]}  {finding.text(language)}" for finding in ranked])
+        return "\n".join(lines + [f"{say[f'check_is_{f.level}']}  {f.text(language)}" for f in ranked])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values that JSON can hold."""
@@ -346,11 +271,10 @@ def _personal(project: Project, history: History) -> Iterator[Finding]:
     for name, table in history.tables.items():
         customer = table.contract.mapped["customer_id"]
         for found in find_personal(history.connection, table.source, table.account.read, customer):
-            kind_en, kind_zh = KINDS_OF_DATA[found.kind]
-            values = {"table": name, "column": found.column, "share": found.share, "sampled": found.sampled}
+            told = {"kind": found.kind, "share": found.share, "sampled": found.sampled}
             hashed = found.is_customer_id and project.data.hash_ids is not None
             code = "personal_id" if found.is_customer_id and not hashed else "personal"
-            yield Finding("ok" if hashed else "warn", code, {**values, "kind_en": kind_en, "kind_zh": kind_zh})
+            yield Finding("ok" if hashed else "warn", code, {"table": name, "column": found.column, **told})
 
 
 def _rule(name: str, count: int) -> dict[str, Any]:

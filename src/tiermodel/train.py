@@ -34,15 +34,7 @@ from tiermodel.models.churn import ChurnModel, at_risk, fit_churn
 from tiermodel.models.contributions import importance
 from tiermodel.models.inputs import Horizons, Inputs, fit_inputs, panel_matrix
 from tiermodel.models.level import Calibration
-from tiermodel.models.metrics import (
-    auc,
-    churn_metrics,
-    gini,
-    log_loss,
-    mae,
-    quadratic_weighted_kappa,
-    value_metrics,
-)
+from tiermodel.models.metrics import auc, churn_metrics, gini, log_loss, mae, quadratic_weighted_kappa, value_metrics
 from tiermodel.models.prospects import fit_prospects
 from tiermodel.models.proxies import proxy_scan
 from tiermodel.models.slices import groups, interval, slice_figures
@@ -60,6 +52,7 @@ from tiermodel.tiers.scheme import input_names, load_scheme
 from tiermodel.tiers.stability.budget import keep_budget
 
 __all__ = ["Trained", "fit_bundle", "measured", "panel_dates", "train", "training_dates"]
+
 
 _DRAWN_ROWS = 3_000_000
 _PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
@@ -312,7 +305,7 @@ def _facts(
         "snapshots": len(dates),
         "customers": len(snapshot),
         "history_days": int(np.nanmax(snapshot["days_since_first"].to_numpy(dtype=np.float64), initial=0.0)),
-        "churn_means": churn_question(project),
+        "churn_means": churn_question(project.churn, project.outcome),
         "customers_at_risk": int(at_risk(project.churn, project.outcome, snapshot).sum()),
         "training_rows": len(history),
         "training_customers": history["customer_id"].nunique(),

@@ -11,32 +11,22 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from tiermodel.config import Churn, Outcome
 from tiermodel.features.known import Feature
+from tiermodel.features.outcome import churn_question
 from tiermodel.models.slices import FEWEST
 from tiermodel.segments.profiles import segment_lines
 from tiermodel.tables.output import plain
 from tiermodel.tiers.assign import FittedScheme
-from tiermodel.words import words
+from tiermodel.words import in_language, words
 
 __all__ = ["model_card", "number"]
+
 
 _YEAR_DAYS = 365
 _SLACK = 0.01
 _TARGETS = ("churn", "value", "tier", "upgrade", "prospects")
 _CELLS = ("rate", "mean_risk", "log_loss", "ece", "ece_by_chance", "value_mean", "expected_mean")
-_LIMITS = {
-    "zh": {
-        "season": "数据不足一年（{days} 天），没有见过的季节会使流失率和价值的总水平偏离。",
-        "dates": "只有 {n} 个检验日，检验日之间的差异看不全。",
-        "uncalibrated": "{by} {group}：校准误差 {ece} 超出偶然上限 {chance}，该群体的流失风险不宜直接当作概率。",
-    },
-    "en": {
-        "season": "The data span {days} days, less than a year: seasons not seen move the level of churn and value.",
-        "dates": "There are only {n} later dates, too few to see how dates differ.",
-        "uncalibrated": "{by} {group}: the calibration error {ece} is beyond chance ({chance}), so do not read this "
-        "group's risk as a probability.",
-    },
-}
 _FEW_DATES = 3
 
 
@@ -64,15 +54,16 @@ def model_card(
     for feature in features.values():
         by_group.setdefault(feature.group, []).append(feature.name)
     told = plain(facts)
+    churn_zh = churn_question(Churn(**settings["churn"]), Outcome(**settings["outcome"]), "zh")
     same = {
-        "name": name, "number": number, "churn_zh": _churn_in_chinese(settings), "facts": told, "settings": settings,
+        "name": name, "number": number, "churn_zh": churn_zh, "facts": told, "settings": settings,
         "scheme": scheme.scheme, "inputs": by_group, "figures": _figures(told), "fewest": FEWEST,
     }  # fmt: skip
     templates = Environment(
         loader=PackageLoader("tiermodel"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, autoescape=False,  # noqa: S701 Markdown, read as text
     )  # fmt: skip
-    languages = ("zh", "en") if settings["language"] == "zh" else ("en", "zh")
+    languages = in_language(settings["language"], ("zh", "en"), ("en", "zh"))
     return "\n---\n\n".join(
         templates.get_template(f"card.{language}.md.j2").render(
             levels=scheme.scheme.names(language),
@@ -116,7 +107,7 @@ def _named(feature: str, features: Mapping[str, Feature], language: str) -> str:
     known = features.get(feature)
     if known is None:  # an input that is no feature: the forecast of a buy-till-you-die model
         return words(language)[f"input_{feature}"]
-    return known.zh if language == "zh" else known.en
+    return in_language(language, known.zh, known.en)
 
 
 def _proxies(facts: Mapping[str, Any], features: Mapping[str, Feature], language: str) -> list[list[str]] | None:
@@ -135,17 +126,6 @@ def _proxies(facts: Mapping[str, Any], features: Mapping[str, Feature], language
     ]  # fmt: skip
 
 
-def _churn_in_chinese(settings: Mapping[str, Any]) -> str:
-    """Return the definition of churn in Chinese; `facts` has the English one."""
-    churn, outcome = settings["churn"], settings["outcome"]
-    gap = outcome["gap_days"] if churn["gap_days"] is None else churn["gap_days"]
-    days = churn["horizon_days"] or outcome["horizon_days"]
-    window = f"某日{f'之后间隔 {gap} 天起' if gap else '起'} {days} 天内"
-    renewal, active = churn["contract_renewal_days"], churn["active_days"]
-    what = f"{window}不再购买" if renewal is None else f"合同在{window}到期、且到期后 {renewal} 天内未续"
-    return what + ("" if active is None else f"（仅限此前 {active} 天内有购买的客户）")
-
-
 def _figures(facts: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the metrics of every target as text, each with its 95 % interval where there is one."""
     found: dict[str, list[str]] = {}
@@ -159,15 +139,15 @@ def _figures(facts: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _limits(facts: Mapping[str, Any], language: str) -> Iterator[str]:
-    """Yield the limits that the training itself shows: little history, few later dates, uncalibrated groups."""
-    say = _LIMITS[language]
+    """Say what the run itself shows to be weak."""
+    say = words(language)
     if facts["history_days"] < _YEAR_DAYS:
-        yield say["season"].format(days=facts["history_days"])
+        yield say["limit_season"].format(days=facts["history_days"])
     if len(facts["later_dates"]) < _FEW_DATES:
-        yield say["dates"].format(n=len(facts["later_dates"]))
+        yield say["limit_dates"].format(n=len(facts["later_dates"]))
     for row in facts["slices"]:
         if row["ece"] is not None and row["ece"] > row["ece_by_chance"] + _SLACK:
-            yield say["uncalibrated"].format(
+            yield say["limit_uncalibrated"].format(
                 by=_by(row, language),
                 group=row["group"],
                 ece=number(row["ece"]),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tiermodel.config import Churn, Outcome, Project
 from tiermodel.features.stream import Chunk, Request
 from tiermodel.tables.kinds import KINDS
+from tiermodel.words import words
 
 __all__ = ["OUTCOME_COLUMNS", "churn_question", "churn_window", "outcome_columns", "outcome_requests", "outcome_span"]
 
@@ -32,15 +33,15 @@ def churn_window(churn: Churn, outcome: Outcome) -> tuple[int, int]:
     return gap, gap + (churn.horizon_days or outcome.horizon_days)
 
 
-def churn_question(project: Project) -> str:
-    """Say in words what churn means in a project, and of whom it is asked."""
-    churn = project.churn
-    first, last = churn_window(churn, project.outcome)
-    span = f"the {last - first} days that follow a gap of {first} days"
-    asked = f"no purchase in {span}"
+def churn_question(churn: Churn, outcome: Outcome, language: str = "en") -> str:
+    """Return what churn means in a project, and of whom it is asked, in words."""
+    say = words(language)
+    first, last = churn_window(churn, outcome)
+    window = say["churn_window_gap" if first else "churn_window"].format(gap=first, days=last - first)
+    asked = say["churn_purchase"].format(window=window)
     if churn.contract_renewal_days is not None:
-        asked = f"no renewal within {churn.contract_renewal_days} days of contracts that end in {span}"
-    return asked + ("" if churn.active_days is None else f", customers of the last {churn.active_days} days")
+        asked = say["churn_contract"].format(window=window, days=churn.contract_renewal_days)
+    return asked + ("" if churn.active_days is None else say["churn_active"].format(days=churn.active_days))
 
 
 def outcome_span(project: Project) -> int:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.ledger.ledger import Ledger
+from tiermodel.words import words
 
 __all__ = [
     "SMALL",
@@ -31,17 +32,9 @@ __all__ = [
     "movement",
 ]
 
+
 SMALL = 5
 """Cells of fewer customers are not told."""
-_WORDS = {
-    "new": ("新进", "new"),
-    "gone": ("离开", "gone"),
-    "all": ("合计", "all"),
-    "from": ("原等级 ＼ 现等级", "from \\ to"),
-    "up": ("升级", "up"),
-    "down": ("降级", "down"),
-    "same": ("不变", "same"),
-}
 Counts = NDArray[np.int64]
 
 
@@ -96,16 +89,16 @@ class Movement:
 
     def table(self, language: str) -> list[dict[str, str]]:
         """Give the matrix as rows of words, the highest tier first; value stands behind the count where it is known."""
-        at, hidden = 0 if language == "zh" else 1, self.hidden
+        say, hidden = words(language), self.hidden
         order = [*reversed(range(len(self.codes))), len(self.codes)]
-        froms, tos = [*self.codes, _WORDS["new"][at]], [*self.codes, _WORDS["gone"][at]]
+        froms, tos = [*self.codes, say["moved_new"]], [*self.codes, say["moved_gone"]]
         found = []
         for i in order:
             texts = {tos[j]: self._text(i, j, told=not hidden[i, j]) for j in order}
             total = int(self.counts[i].sum())
             alone = hidden[i].sum() == 1 and total == self.counts[i][hidden[i]].sum()  # the total is the hidden cell
             whole = "…" if alone and total >= SMALL else _count(total)
-            found.append({_WORDS["from"][at]: froms[i], **texts, _WORDS["all"][at]: whole})
+            found.append({say["moved_from_to"]: froms[i], **texts, say["moved_all"]: whole})
         return found
 
     def _text(self, i: int, j: int, *, told: bool) -> str:
@@ -116,9 +109,8 @@ class Movement:
 
     def summary_words(self, language: str) -> str:
         """Write the summary as one line."""
-        at = 0 if language == "zh" else 1
-        parts = [f"{_WORDS[name][at]} {_count(n)}" for name, n in self.summary().items()]
-        return ("，" if at == 0 else ", ").join(parts)
+        say = words(language)
+        return say["clause"].join(f"{say[f'moved_{name}']} {_count(n)}" for name, n in self.summary().items())
 
 
 def _count(count: int) -> str:
@@ -199,17 +191,13 @@ class Forecast:
 
     def verdict(self, language: str) -> str:
         """Say whether the chain was better than "as many as now"."""
-        zh, n = language == "zh", len(self.backtest)
+        say, n = words(language), len(self.backtest)
         if not n:
-            return "历史期数太少，无法回测" if zh else "too few gradings to play the forecast against the past"
+            return say["forecast_untested"]
         ours, same = (float(np.mean([row[name] for row in self.backtest])) for name in ("error", "error_as_now"))
         wins = sum(row["error"] < row["error_as_now"] for row in self.backtest)
-        won = ours < same
-        if zh:
-            verdict = "预测更好" if won else "预测并不比“与现在相同”更好"
-            return f"{n} 期回测：平均误差 {ours:.2%}，“与现在相同” {same:.2%}，{wins} 期更好：{verdict}"
-        verdict = "the forecast is better" if won else 'the forecast is no better than "as many as now"'
-        return f'{n} past gradings: mean error {ours:.2%}, "as many as now" {same:.2%}, better on {wins}: {verdict}'
+        verdict = say["forecast_better" if ours < same else "forecast_no_better"]
+        return say["forecast_verdict"].format(n=n, ours=ours, same=same, wins=wins, verdict=verdict)
 
 
 def forecast_sizes(days: Sequence[date], steps: Sequence[Movement]) -> Forecast:

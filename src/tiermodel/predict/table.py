@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from tiermodel.features.panel import KEYS
 from tiermodel.segments.fit import assign_segments, segment_names
 from tiermodel.tiers.lifecycle import LIFECYCLE, LOYALTY, ladder_stages
 from tiermodel.tiers.stability.grading import Grading, grade
+from tiermodel.words import words
 
 __all__ = ["predict", "score_schema"]
 
@@ -26,11 +27,11 @@ Flags = NDArray[np.bool_]
 
 Columns = dict[str, Any]
 
-RISK_BANDS = {"low": "低", "medium": "中", "high": "高"}
+RISK_BANDS = ("low", "medium", "high")
 
 _RISK_EDGES = (0.2, 0.5)
 
-_MOVEMENTS = {"down": "降级", "same": "不变", "up": "升级", "new": "新客户"}
+_MOVEMENTS = ("down", "same", "up", "new")
 
 _DECIMALS = 6
 
@@ -39,19 +40,19 @@ _NUMERIC = {"floating", "integer", "mixed-integer-float", "boolean", "decimal", 
 
 def score_schema(bundle: Bundle) -> pa.Schema:
     """Give the columns of the score table, DESIGN 8.3, with one probability for every level of the bundle's scheme."""
-    words = pa.string()
+    text = pa.string()
     return pa.schema([
         ("customer_id", pa.string()), ("as_of", pa.date32()),
-        ("tier", pa.int64()), ("tier_code", words), ("tier_name", words),
+        ("tier", pa.int64()), ("tier_code", text), ("tier_name", text),
         *((f"p_{code}", pa.float64()) for code in bundle.scheme.scheme.codes),
-        ("tier_set", words), ("model_tier", pa.int64()), ("previous_tier", pa.float64()), ("movement", words),
-        ("segment", words), ("lifecycle_stage", words), ("loyalty_stage", words),
-        ("churn_risk", pa.float64()), ("risk_band", words),
+        ("tier_set", text), ("model_tier", pa.int64()), ("previous_tier", pa.float64()), ("movement", text),
+        ("segment", text), ("lifecycle_stage", text), ("loyalty_stage", text),
+        ("churn_risk", pa.float64()), ("risk_band", text),
         ("expected_value", pa.float64()), ("expected_value_low", pa.float64()), ("expected_value_high", pa.float64()),
         ("clv", pa.float64()),
         ("potential", pa.float64()), ("upgrade_potential", pa.float64()), ("conversion_chance", pa.float64()),
-        ("reason_1", words), ("reason_2", words), ("reason_3", words),
-        ("policy", words), ("scheme_version", words), ("model_version", words),
+        ("reason_1", text), ("reason_2", text), ("reason_3", text),
+        ("policy", text), ("scheme_version", text), ("model_version", text),
     ])  # fmt: skip
 
 
@@ -99,24 +100,26 @@ def _tiers(bundle: Bundle, grading: Grading, probabilities: Floats) -> Columns:
         "tier_set": _words(low * width + high, sets),
         "model_tier": grading.level,
         "previous_tier": before,
-        "movement": _words(moved, _names(_MOVEMENTS, bundle)),
+        "movement": _words(moved, [words(bundle.language)[f"movement_{code}"] for code in _MOVEMENTS]),
     }
 
 
 def _stages(bundle: Bundle, frame: pd.DataFrame, bought: Flags) -> Columns:
     segment = np.where(bought, assign_segments(bundle.segments, frame), -1)
     lifecycle, loyalty = ladder_stages(frame, bundle.typical_rhythm)
+    say = words(bundle.language)
     return {
         "segment": _words(segment, segment_names(bundle.segments)),
-        "lifecycle_stage": _words(lifecycle, _names(LIFECYCLE, bundle)),
-        "loyalty_stage": _words(loyalty, _names(LOYALTY, bundle)),
+        "lifecycle_stage": _words(lifecycle, [say[f"lifecycle_{code}"] for code in LIFECYCLE]),
+        "loyalty_stage": _words(loyalty, [say[f"loyalty_{code}"] for code in LOYALTY]),
     }
 
 
 def _risk(bundle: Bundle, frame: pd.DataFrame, x: Floats) -> Columns:
     churn = np.where(bundle.at_risk(frame), bundle.churn.predict(x), np.nan)  # who never bought cannot churn
     band = np.where(np.isnan(churn), -1, np.searchsorted(_RISK_EDGES, churn, side="right"))
-    return {"churn_risk": np.round(churn, _DECIMALS), "risk_band": _words(band, _names(RISK_BANDS, bundle))}
+    names = [words(bundle.language)[f"risk_band_{code}"] for code in RISK_BANDS]
+    return {"churn_risk": np.round(churn, _DECIMALS), "risk_band": _words(band, names)}
 
 
 def _worth(bundle: Bundle, frame: pd.DataFrame, x: Floats, bought: Flags) -> Columns:
@@ -150,10 +153,10 @@ def _chances(
 
 def _why(bundle: Bundle, frame: pd.DataFrame, grading: Grading) -> Columns:
     """Give the reasons of the tier, what it entitles to, and what decided."""
-    reasons, words = grading.reasons(bundle.scheme, frame, bundle.features, bundle.language)
+    reasons, texts = grading.reasons(bundle.scheme, frame, bundle.features, bundle.language)
     same = np.zeros(len(frame), dtype=np.int64)
     return {
-        **{f"reason_{k + 1}": _words(reasons[:, k], words) for k in range(reasons.shape[1])},
+        **{f"reason_{k + 1}": _words(reasons[:, k], texts) for k in range(reasons.shape[1])},
         "policy": _words(grading.tier, [level.policy for level in bundle.scheme.scheme.levels]),
         "scheme_version": _words(same, [bundle.scheme_version]),
         "model_version": _words(same, [bundle.version]),
@@ -194,13 +197,9 @@ def _numbers(name: str, column: pd.Series) -> NDArray[np.float64]:
     return values
 
 
-def _names(words: Mapping[str, str], bundle: Bundle) -> list[str]:
-    return list(words.values() if bundle.language == "zh" else words)
-
-
-def _words(index: NDArray[np.int64], words: Iterable[str]) -> pd.Series[str]:
+def _words(index: NDArray[np.int64], texts: Iterable[str]) -> pd.Series[str]:
     """Give each row its word without building a string per row; -1 is missing. Equal words become one category."""
-    listed = list(words)
+    listed = list(texts)
     distinct = list(dict.fromkeys(listed))
     place = {word: n for n, word in enumerate(distinct)}
     position = np.array([place[word] for word in listed], dtype=np.int64)

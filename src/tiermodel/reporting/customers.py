@@ -13,14 +13,15 @@ from tiermodel.models.metrics import pareto_share
 from tiermodel.reporting import figures
 from tiermodel.reporting.figures import SMALL, Pen, svg
 from tiermodel.reporting.inputs import Given
-from tiermodel.tiers.lifecycle import LIFECYCLE, LOYALTY
+from tiermodel.words import words
 
 __all__ = ["customer_sections"]
 
+
 CALLS = 20
 _LADDERS = {
-    "lifecycle_stage": (LIFECYCLE, ("loyal", "repeat", "first", "prospect", "silent", "churned"), "lifecycle"),
-    "loyalty_stage": (LOYALTY, ("loyal", "attached", "wavering", "lost"), "loyalty"),
+    "lifecycle_stage": ("loyal", "repeat", "first", "prospect", "silent", "churned"),
+    "loyalty_stage": ("loyal", "attached", "wavering", "lost"),
 }
 
 
@@ -175,16 +176,16 @@ def _cell(count: int, share: float, direction: int) -> dict[str, Any]:
 
 def _ladder(scores: pd.DataFrame, names: list[str], column: str, pen: Pen) -> Any:
     """Draw the stages in a column, named in either language, by tier; None where the table has no stage."""
-    stages, order, title = _LADDERS[column]
-    place = {word: order.index(code) for code, zh in stages.items() for word in (code, zh)}
+    ladder, order = column.removesuffix("_stage"), _LADDERS[column]
+    labels = {language: [words(language)[f"{ladder}_{code}"] for code in order] for language in ("zh", "en")}
+    place = {label: k for listed in labels.values() for k, label in enumerate(listed)}
     stage = scores[column].map(place)
     known = stage.notna().to_numpy()
     if not known.any():
         return None
     counts = np.zeros((len(names), len(order)), dtype=np.int64)
     np.add.at(counts, (scores["tier"].to_numpy()[known], stage[known].to_numpy(dtype=np.int64)), 1)
-    labels = [stages[code] if pen.language == "zh" else code for code in order]
-    return figures.ladder(pen, names, labels, counts, pen.words[title])
+    return figures.ladder(pen, names, labels[pen.language], counts, pen.words[ladder])
 
 
 def _calls(

@@ -17,6 +17,7 @@ from tiermodel.features.known import Feature
 from tiermodel.models.inputs import EXPECTED
 from tiermodel.models.metrics import ece, quantile_groups, reliability_table
 from tiermodel.reporting.figures import COLOURS, LINES, Pen, percent_axes, short
+from tiermodel.words import in_language
 
 __all__ = [
     "LOWER_IS_BETTER",
@@ -70,7 +71,7 @@ def tree(pen: Pen, state: Mapping[str, Any], levels: Sequence[str], features: Ma
                     x + 0.04, y, text, va="center", bbox=_box("accent", 0.12 + 0.5 * level / max(len(levels) - 1, 1))
                 )
                 continue
-            text = "\n".join(textwrap.wrap(features.get(name, name), 9 if pen.language == "zh" else 17))
+            text = "\n".join(textwrap.wrap(features.get(name, name), in_language(pen.language, zh=9, en=17)))
             axes.text(x, y, text, ha="center", va="center", fontsize=8, bbox=_box("paper", 1.0))
             for side, sign in (("left", "≤"), ("right", ">")):
                 _branch(axes, (x, y), place[nodes[side][node]], f"{sign} {nodes['threshold'][node]:,g}")
@@ -188,7 +189,7 @@ def _residual_boxes(pen: Pen, panel: Axes, actual: Floats, predicted: Floats) ->
 
 
 def input_names(pen: Pen, features: Mapping[str, Feature]) -> dict[str, str]:
-    """Return the descriptions of the models' inputs, by input name."""
+    """Say in words what each input of the models is, by its name."""
     told = {name: f.zh if pen.language == "zh" else f.en for name, f in features.items()}
     return told | {name: pen.words[f"input_{name}"] for name in EXPECTED}
 
@@ -202,7 +203,7 @@ def importance(
     """
     drawn = {target: rows for target, rows in targets.items() if rows}
     colours = {"raises": "warm", "lowers": "accent", "varies": "muted"}
-    wide = 20 if pen.language == "zh" else 36
+    wide = in_language(pen.language, zh=20, en=36)
     with pen.draw(5.3 * len(drawn), 1.2 + 0.36 * max(map(len, drawn.values())), columns=len(drawn)) as (figure, axes):
         for panel, (target, rows) in zip(axes, drawn.items(), strict=True):
             for y, row in enumerate(rows[::-1]):

@@ -18,6 +18,7 @@ from tiermodel.reporting.figures_model import LOWER_IS_BETTER, found_at, input_n
 from tiermodel.reporting.inputs import Given
 from tiermodel.segments.profiles import segment_lines
 from tiermodel.tiers.scheme import load_preset, preset_names
+from tiermodel.words import in_language
 
 __all__ = ["model_sections"]
 
@@ -222,7 +223,7 @@ def _scheme_name(code: str, language: str) -> str:
     if code not in preset_names():
         return code
     scheme = load_preset(code, (30, 90, 365))  # the windows do not matter for the name
-    return scheme.name_zh if language == "zh" else scheme.name_en
+    return in_language(language, scheme.name_zh, scheme.name_en)
 
 
 def _slices(rows: Sequence[Mapping[str, Any]], pen: Pen) -> dict[str, Any]:

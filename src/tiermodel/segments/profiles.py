@@ -11,19 +11,16 @@ from numpy.typing import NDArray
 
 from tiermodel.features.panel import feature_names
 from tiermodel.segments.fit import segment_names
-from tiermodel.tiers.conditions import Named
+from tiermodel.tiers.conditions import Named, feature_name
+from tiermodel.words import words
 
 __all__ = ["SMALLEST", "profiles_of", "segment_lines", "sorted_profiles"]
+
 
 SMALLEST = 5
 """Groups of fewer customers are not described: a median of a few would tell what one of them did."""
 _MARKS, _LEAST, _ALIKE = 3, 0.3, 0.8
 _CORRELATED = 20_000
-_METHODS = {
-    "kmeans": ("k均值", "k-means"),
-    "gaussian_mixture": ("高斯混合", "Gaussian mixture"),
-    "hdbscan": ("密度聚类 HDBSCAN", "HDBSCAN (density)"),
-}
 
 
 def profiles_of(state: Mapping[str, Any], frame: pd.DataFrame, labels: NDArray[np.int64]) -> list[dict[str, Any]]:
@@ -90,41 +87,31 @@ def segment_lines(state: Mapping[str, Any], features: Mapping[str, Named], langu
     """Write how the segments were found, how stable they are, and one line for each group."""
     if "profiles" not in state:
         return []
-    zh = language == "zh"
-    method = _METHODS[state.get("method", "kmeans")][0 if zh else 1]
-    groups, draws = len(segment_names(state)) - 1, f"{state['stability']:.2f}"
-    head = (
-        f"{method}，{groups} 群，重抽样稳定性（调整兰德指数）{draws}"
-        if zh
-        else f"{method}, {groups} groups, stability under resampling (adjusted Rand index) {draws}"
+    say = words(language)
+    head = say["segments_head"].format(
+        method=say[f"method_{state.get('method', 'kmeans')}"],
+        groups=len(segment_names(state)) - 1,
+        stability=state["stability"],
     )
     if "champion" in state:
-        told = state["champion"]
-        agreement = f"{told['agreement']:.2f}"
-        words = f"，与现役模型一致性 {agreement}" if zh else f", agreement with the champion {agreement}"
-        head += words
-    return [head, *(f"{name}: {_words(profile, features, zh)}" for name, profile in sorted_profiles(state))]
+        head += say["segments_champion"].format(agreement=state["champion"]["agreement"])
+    return [head, *(f"{name}: {_words(profile, features, language)}" for name, profile in sorted_profiles(state))]
 
 
-def _words(profile: Mapping[str, Any], features: Mapping[str, Named], zh: bool) -> str:
+def _words(profile: Mapping[str, Any], features: Mapping[str, Named], language: str) -> str:
+    say = words(language)
     if profile["customers"] is None or profile["customers"] == 0:
-        return f"少于 {SMALLEST} 位客户" if zh else f"fewer than {SMALLEST} customers"
-    size = f"{profile['customers']:,} 位客户，{profile['share']:.1%}" if zh else (
-        f"{profile['customers']:,} customers, {profile['share']:.1%}"
-    )  # fmt: skip
-    marks = [_mark_words(mark, features, zh) for mark in profile["marks"]]
-    near = "与平均相近" if zh else "near the mean in everything"
-    return f"{size}{'；' if zh else '; '}{('，' if zh else ', ').join(marks) or near}"
-
-
-def _mark_words(mark: Mapping[str, Any], features: Mapping[str, Named], zh: bool) -> str:
-    entry = features.get(mark["feature"])
-    name = mark["feature"] if entry is None else entry.zh if zh else entry.en
-    high = mark["difference"] > 0
-    here, everybody = _number(mark["median"]), _number(mark["median_all"])
-    if zh:
-        return f"{name}{'高' if high else '低'}（中位数 {here}，全体 {everybody}）"
-    return f"{'high' if high else 'low'} {name} (median {here}, all {everybody})"
+        return say["segment_small"].format(n=SMALLEST)
+    size = say["segment_size"].format(customers=profile["customers"], share=profile["share"])
+    marks = [
+        say["segment_high" if mark["difference"] > 0 else "segment_low"].format(
+            name=feature_name(mark["feature"], features, language),
+            here=_number(mark["median"]),
+            everybody=_number(mark["median_all"]),
+        )
+        for mark in profile["marks"]
+    ]
+    return size + say["semicolon"] + (say["clause"].join(marks) or say["segment_average"])
 
 
 def _number(value: float | None) -> str:

@@ -12,19 +12,7 @@ import duckdb
 
 from tiermodel.tables.sources import ROW, Source, quoted
 
-__all__ = ["KINDS_OF_DATA", "Personal", "find_personal"]
-
-KINDS_OF_DATA: dict[str, tuple[str, str]] = {
-    "email": ("e-mail addresses", "电子邮箱"),
-    "resident_id": ("resident identity numbers", "身份证号"),
-    "mobile": ("telephone numbers", "电话号码"),
-    "bank_card": ("bank card numbers", "银行卡号"),
-    "ip": ("IP addresses", "IP 地址"),
-    "name": ("names of people", "姓名"),
-    "address": ("postal addresses", "地址"),
-    "birth": ("dates of birth", "出生日期"),
-}
-"""What is looked for, in English and Chinese."""
+__all__ = ["Personal", "find_personal"]
 
 _SAMPLE = 10_000
 _LEAST_SHARE = {"email": 0.01, "resident_id": 0.05, "mobile": 0.5, "bank_card": 0.9, "ip": 0.5}

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.tiers.conditions import Condition, Named
+from tiermodel.tiers.conditions import Condition, Named, feature_name
 from tiermodel.tiers.cuts import band_edges, level_of, share_cuts
 from tiermodel.tiers.kinds import CompositeScheme
 from tiermodel.tiers.points import STEPS, dimension_points, fit_points, points_of
 from tiermodel.tiers.weights import thousandths
+from tiermodel.words import words
 
 __all__ = [
     "POINTS",
@@ -69,13 +70,8 @@ def sensitivity_lines(state: dict[str, Any], features: Mapping[str, Named], lang
     """Write, for every dimension, which share of the customers changes level with 10 % less and 10 % more weight."""
     lines = []
     for feature, (less, more) in state.get("sensitivity", {}).items():
-        entry = features.get(feature)
-        if language == "zh":
-            name = feature if entry is None else entry.zh
-            lines.append(f"{name}权重减少10%：{less:.1%} 的客户改变等级；增加10%：{more:.1%}")
-        else:
-            name = feature if entry is None else entry.en
-            lines.append(f"weight of {name} 10 % less: {less:.1%} of the customers change level; 10 % more: {more:.1%}")
+        name = feature_name(feature, features, language)
+        lines.append(words(language)["sensitivity"].format(name=name, less=less, more=more))
     return lines
 
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-__all__ = ["Condition", "Named", "Words", "number"]
+from tiermodel.words import in_language, words
+
+__all__ = ["Condition", "Named", "Words", "feature_name", "number"]
 
 
 class Named(Protocol):
@@ -46,19 +48,23 @@ class Condition:
 
     def text(self, features: Mapping[str, Named], language: str) -> str:
         """Write the condition as a person reads it."""
-        entry = features.get(self.feature)
-        name = self.feature if entry is None else (entry.zh if language == "zh" else entry.en)
+        say = words(language)
         above, below = ("≥", "<") if self.closed_low else (">", "≤")
         bounds = [f"{above} {number(self.low)}"] * (self.low > -math.inf) + [f"{below} {number(self.high)}"] * (
             self.high < math.inf
         )
-        words = "" if self.impossible else (" 且 " if language == "zh" else " and ").join(bounds)
-        if not words:
-            only, anything = ("无", "任意") if language == "zh" else ("missing", "anything")
-            words = only if self.missing else anything
+        within = "" if self.impossible else say["and"].join(bounds)
+        if not within:
+            within = say["value_missing" if self.missing else "value_any"]
         elif self.missing:
-            words += " 或无" if language == "zh" else " or missing"
-        return f"{name} {words}"
+            within += say["or_missing"]
+        return f"{feature_name(self.feature, features, language)} {within}"
+
+
+def feature_name(feature: str, features: Mapping[str, Named], language: str) -> str:
+    """Return a feature's name in words; the code where `features` does not have it."""
+    entry = features.get(feature)
+    return feature if entry is None else in_language(language, entry.zh, entry.en)
 
 
 def number(value: float) -> str:

@@ -14,6 +14,7 @@ from tiermodel.tiers.cuts import band_edges, score_cuts, scores_of
 from tiermodel.tiers.kinds import MatrixScheme, RfmScheme
 from tiermodel.tiers.parts import Index, Score
 from tiermodel.tiers.points import fit_points, points_of
+from tiermodel.words import in_language
 
 __all__ = ["assign", "cell_names", "conditions", "fit", "index_of", "levels_of_rules", "span"]
 
@@ -104,7 +105,7 @@ def cell_names(scheme: Grid, language: str) -> list[str]:
     if not scheme.cells:
         return ["" for _ in scheme.combinations()]
     cells = [_cell(scheme, scores) for scores in scheme.combinations()]
-    return [cell.name_zh if language == "zh" else cell.name_en for cell in cells]
+    return [in_language(language, cell.name_zh, cell.name_en) for cell in cells]
 
 
 def conditions(scheme: Grid, state: dict[str, Any]) -> list[list[Condition]]:

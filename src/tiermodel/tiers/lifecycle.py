@@ -8,15 +8,8 @@ from numpy.typing import NDArray
 
 __all__ = ["LIFECYCLE", "LOYALTY", "ladder_stages", "typical_rhythm"]
 
-LIFECYCLE = {
-    "prospect": "潜在客户",
-    "first": "初次购买",
-    "repeat": "重复购买",
-    "loyal": "忠诚客户",
-    "silent": "沉默客户",
-    "churned": "流失客户",
-}
-LOYALTY = {"lost": "流失的客户", "wavering": "观望者", "attached": "惯常购买者", "loyal": "忠诚者"}
+LIFECYCLE = ("prospect", "first", "repeat", "loyal", "silent", "churned")
+LOYALTY = ("lost", "wavering", "attached", "loyal")
 
 _SILENT, _CHURNED = 1.0, 2.0  # how many times the longest usual gap may pass
 _LOYAL_DAYS, _LOYAL_SHARE = 6, 0.5
@@ -43,13 +36,11 @@ def ladder_stages(frame: pd.DataFrame, typical: float) -> tuple[NDArray[np.int64
     )
     rhythm = np.where(days >= 3, own, np.fmax(typical, np.nan_to_num(own)))
     loyal = (days >= _LOYAL_DAYS) & (frame["active_share"].to_numpy(dtype=np.float64) >= _LOYAL_SHARE)
-    stages = list(LIFECYCLE)
     lifecycle = np.select(
         [np.isnan(since), since > _CHURNED * rhythm, since > _SILENT * rhythm, loyal, days >= 2],
-        [stages.index(s) for s in ("prospect", "churned", "silent", "loyal", "repeat")],
-        default=stages.index("first"),
+        [LIFECYCLE.index(s) for s in ("prospect", "churned", "silent", "loyal", "repeat")],
+        default=LIFECYCLE.index("first"),
     )
-    rungs = list(LOYALTY)
     of_stage = {"churned": "lost", "repeat": "attached", "loyal": "loyal"}
-    rung = np.array([rungs.index(of_stage.get(stage, "wavering")) for stage in stages])
+    rung = np.array([LOYALTY.index(of_stage.get(stage, "wavering")) for stage in LIFECYCLE])
     return lifecycle, rung[lifecycle]

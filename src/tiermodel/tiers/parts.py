@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tiermodel.config_tiers import Stability
 from tiermodel.tiers.weights import consistency_ratio
+from tiermodel.words import in_language
 
 __all__ = [
     "Axis",
@@ -168,7 +169,7 @@ class BaseScheme(Data):
 
     def names(self, language: str) -> list[str]:
         """List the names, lowest first."""
-        return [level.name_zh if language == "zh" else level.name_en for level in self.levels]
+        return [in_language(language, level.name_zh, level.name_en) for level in self.levels]
 
     @property
     def no_purchase_level(self) -> int:

@@ -16,6 +16,7 @@ from tiermodel.tiers.cuts import band_edges, level_of, score_cuts, share_cuts
 from tiermodel.tiers.kinds import LearnedScheme
 from tiermodel.tiers.lessons import Lessons, matrix
 from tiermodel.tiers.parts import Score
+from tiermodel.words import words
 
 __all__ = ["LEARNERS", "SCORE", "assign", "conditions", "explain", "fit", "levels_of_rules", "span"]
 
@@ -89,20 +90,20 @@ def explain(
     x = matrix(frame, names)
     pulls = LEARNERS[state["learner"]].pulls(state["model"], names, x)
     strongest = np.argsort(-np.abs(pulls), axis=1, kind="stable")[:, :_REASONS]
-    ways = ("（拉低）", "（提升）") if language == "zh" else (" (lowers it)", " (raises it)")
-    words: list[str] = []
+    ways = (words(language)["lowers_score"], words(language)["raises_score"])
+    texts: list[str] = []
     first = []
     for name, cuts in zip(names, state["splits"], strict=True):
         edges = [-np.inf, *cuts, np.inf]
         bounds = [Condition(name, low, high) for low, high in pairwise(edges)]
         bounds.append(Condition(name, np.inf, -np.inf, missing=True))
-        first.append(len(words))
-        words += [c.text(features, language) + way for c in bounds for way in ways]
-    codes = np.full((len(frame), _REASONS), len(words))
+        first.append(len(texts))
+        texts += [c.text(features, language) + way for c in bounds for way in ways]
+    codes = np.full((len(frame), _REASONS), len(texts))
     for k in range(strongest.shape[1]):
         for j in np.unique(strongest[:, k]):
             rows = np.flatnonzero(strongest[:, k] == j)
             value, pull, cuts = x[rows, j], pulls[rows, j], state["splits"][j]
             place = np.where(np.isnan(value), len(cuts) + 1, np.searchsorted(cuts, value, side="left"))
-            codes[rows, k] = np.where(pull == 0, len(words), first[j] + 2 * place + (pull > 0))
-    return codes, [*words, ""]
+            codes[rows, k] = np.where(pull == 0, len(texts), first[j] + 2 * place + (pull > 0))
+    return codes, [*texts, ""]

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from tiermodel.errors import ProjectError
 from tiermodel.tiers.assign import FittedScheme
-from tiermodel.tiers.conditions import Named, number
+from tiermodel.tiers.conditions import Named, feature_name, number
 from tiermodel.tiers.grid import index_of
 from tiermodel.tiers.kinds import CompositeScheme, MatrixScheme, RfmScheme, ShareScheme
 from tiermodel.tiers.parts import Index
+from tiermodel.words import words
 
 __all__ = ["ACTIONS", "COLUMNS", "Action", "changed", "cut_points", "ways_up"]
 
@@ -225,10 +226,7 @@ def _told(
 
 
 def _words(row: Any, features: Mapping[str, Named], language: str) -> str:
-    entry = features.get(row.feature)
+    name = feature_name(row.feature, features, language)
     by, now, then = number(abs(row.change)), number(round(row.value_now, 2)), number(round(row.value_then, 2))
-    if language == "zh":
-        name = row.feature if entry is None else entry.zh
-        return f"{name}{'再增加' if row.change > 0 else '减少'} {by}（{now} → {then}）"
-    name = row.feature if entry is None else entry.en
-    return f"{name}: {by} {'more' if row.change > 0 else 'fewer'} ({now} → {then})"
+    key = "upgrade_more" if row.change > 0 else "upgrade_fewer"
+    return words(language)[key].format(name=name, by=by, now=now, then=then)

@@ -15,6 +15,7 @@ from tiermodel.tiers.kinds import MatrixScheme, RfmScheme
 from tiermodel.tiers.parts import Index
 from tiermodel.tiers.scheme import Scheme
 from tiermodel.tiers.thresholds import condition_of
+from tiermodel.words import in_language, words
 
 __all__ = ["Fitted", "named", "reason_table", "rule_lines", "surrogate_line"]
 
@@ -39,12 +40,14 @@ class Fitted(Protocol):
 
 def named(fitted: Fitted, features: Mapping[str, Named]) -> dict[str, Named]:
     """Add names for what the scheme itself makes: points, and the points of an axis."""
-    made = {"points": ("综合得分", "composite points"), "learned_score": ("学习得分", "learned score")}
+    zh, en = words("zh"), words("en")
+    made = {key: (zh[key], en[key]) for key in ("points", "learned_score")}
     if isinstance(fitted.scheme, MatrixScheme):
         made |= {
-            f"points:{name}": (f"{a.name_zh}得分", f"{a.name_en} points") for name, a in fitted.scheme.axes.items()
+            f"points:{name}": (zh["axis_points"].format(name=a.name_zh), en["axis_points"].format(name=a.name_en))
+            for name, a in fitted.scheme.axes.items()
         }
-    return {**features, **{key: Words(*words) for key, words in made.items()}}
+    return {**features, **{key: Words(*pair) for key, pair in made.items()}}
 
 
 def reason_table(fitted: Fitted, features: Mapping[str, Named], language: str) -> tuple[NDArray[np.int64], list[str]]:
@@ -55,14 +58,13 @@ def reason_table(fitted: Fitted, features: Mapping[str, Named], language: str) -
         [c.text(known, language) for c in rule][-_REASONS:]
         for rule in fitted.kind.conditions(fitted.scheme, fitted.state)
     ]
-    everyone_else = "不满足更高等级的条件" if language == "zh" else "meets no condition of a higher level"
-    rows = [row or [everyone_else] for row in rows]
-    rows += [[v.name_zh if language == "zh" else v.name_en] for v in fitted.scheme.veto]
-    rows.append(["尚无购买" if language == "zh" else "no purchase yet"])
+    rows = [row or [words(language)["no_condition"]] for row in rows]
+    rows += [[in_language(language, v.name_zh, v.name_en)] for v in fitted.scheme.veto]
+    rows.append([words(language)["no_purchase_yet"]])
     rows = [row + [""] * (_REASONS - len(row)) for row in rows]
-    words = list(dict.fromkeys(word for row in rows for word in row))
-    position = {word: n for n, word in enumerate(words)}
-    return np.array([[position[word] for word in row] for row in rows], dtype=np.int64), words
+    texts = list(dict.fromkeys(text for row in rows for text in row))
+    position = {text: n for n, text in enumerate(texts)}
+    return np.array([[position[text] for text in row] for row in rows], dtype=np.int64), texts
 
 
 def rule_lines(fitted: Fitted, features: Mapping[str, Named], language: str) -> list[str]:
@@ -76,53 +78,42 @@ def rule_lines(fitted: Fitted, features: Mapping[str, Named], language: str) -> 
         if any(condition.impossible for condition in rule):
             continue
         level = codes.index(scheme.bought_levels[int(levels[i])])
-        words = _joined(rule, known, language) or ("其他" if language == "zh" else "everybody else")
+        text = _joined(rule, known, language) or words(language)["everybody_else"]
         cell = f" · {cells[i]}" if scheme.kind == "matrix" and cells[i] else ""
-        found.append((level, f"{names[level]} ({codes[level]}){cell}: {words}{_facts(fitted, i, language)}"))
+        found.append((level, f"{names[level]} ({codes[level]}){cell}: {text}{_facts(fitted, i, language)}"))
     lines = [line for _, line in sorted(found, key=lambda pair: -pair[0])]
     return [*lines, *_veto_lines(fitted, known, language), *_index_lines(fitted, known, language)]
 
 
-_LEARNERS = {"ordinal_boosting": ("有序提升树", "ordinal boosting"), "neural_network": ("神经网络", "a neural network")}
-
-
 def surrogate_line(state: Mapping[str, Any], language: str) -> str:
     """Say that the rules which follow only imitate a learner, and how near they come to it."""
-    zh, fidelity = language == "zh", state["fidelity"]
-    learner = _LEARNERS[state["learner"]][0 if zh else 1]
+    say, fidelity = words(language), state["fidelity"]
     equal, kept = f"{fidelity['equal']:.1%}", fidelity["value_kept"]
     kappa = "-" if fidelity["qwk"] is None else f"{fidelity['qwk']:.3f}"
-    value = ("未在后续日期检验" if zh else "not tried on later dates") if kept is None else f"{kept:.1%}"
-    if zh:
-        return f"等级由{learner}给出；以下规则只是其近似：等级相同 {equal}，加权 kappa {kappa}，保留所捕获价值 {value}"
-    return (
-        f"tiers come from {learner}; these rules only imitate it: same tier {equal}, weighted kappa {kappa}, "
-        f"captured value kept {value}"
-    )
+    value = say["surrogate_untested"] if kept is None else f"{kept:.1%}"
+    return say["surrogate"].format(learner=say[f"learner_{state['learner']}"], equal=equal, kappa=kappa, value=value)
 
 
 def _joined(rule: list[Condition], features: Mapping[str, Named], language: str) -> str:
-    return (" 且 " if language == "zh" else " and ").join(c.text(features, language) for c in rule)
+    return words(language)["and"].join(c.text(features, language) for c in rule)
 
 
 def _facts(fitted: Fitted, rule: int, language: str) -> str:
     if "leaves" not in fitted.state:
         return ""
     fact = fitted.state["leaves"][rule]
-    words = ("占比", "纯度", "后续价值") if language == "zh" else ("support", "purity", "value that followed")
     value = "-" if fact["value_mean"] is None else f"{round_readable(fact['value_mean']):,.10g}"
-    figures = (f"{fact['support']:.1%}", f"{fact['purity']:.0%}", value)
-    return f"  [{', '.join(f'{word} {figure}' for word, figure in zip(words, figures, strict=True))}]"
+    told = words(language)["rule_facts"].format(support=fact["support"], purity=fact["purity"], value=value)
+    return f"  [{told}]"
 
 
 def _veto_lines(fitted: Fitted, features: Mapping[str, Named], language: str) -> list[str]:
-    zh, scheme = language == "zh", fitted.scheme
-    lines = []
+    scheme, lines = fitted.scheme, []
     for veto, fitted_veto in zip(scheme.veto, fitted.state.get("veto", []), strict=True):
-        words = _joined([condition_of(c) for c in fitted_veto], features, language)
+        text = _joined([condition_of(c) for c in fitted_veto], features, language)
         level = scheme.names(language)[scheme.codes.index(veto.highest)]
-        head = f"一票否决（{veto.name_zh}），最高为 {level}" if zh else f"veto ({veto.name_en}), {level} at most"
-        lines.append(f"{head}: {words}")
+        name = in_language(language, veto.name_zh, veto.name_en)
+        lines.append(f"{words(language)['veto'].format(name=name, level=level)}: {text}")
     return lines
 
 
@@ -141,9 +132,9 @@ def _index_lines(fitted: Fitted, features: Mapping[str, Named], language: str) -
     for key, index, state in indexes:
         parts = []
         for d, weight, cuts in zip(index.dimensions, state["weights"], state["cuts"], strict=True):
-            name = features[d.feature].zh if language == "zh" else features[d.feature].en
-            less = "" if d.better == "higher" else ("，越低越好" if language == "zh" else ", lower is better")
+            name = in_language(language, features[d.feature].zh, features[d.feature].en)
+            less = "" if d.better == "higher" else words(language)["lower_is_better"]
             parts.append(f"{weight / 1000:g} × {name} ({number(cuts[0])} … {number(cuts[-1])}{less})")
-        whole = features[key].zh if language == "zh" else features[key].en
+        whole = in_language(language, features[key].zh, features[key].en)
         lines.append(f"{whole} = {' + '.join(parts)}")
     return lines

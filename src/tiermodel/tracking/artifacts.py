@@ -19,16 +19,11 @@ from tiermodel.features.outcome import churn_question
 from tiermodel.models import churn, value
 from tiermodel.models.metrics import ece_null_band
 from tiermodel.reporting.figures import Pen, concentration, save_png
-from tiermodel.reporting.figures_model import (
-    gains,
-    importance,
-    input_names,
-    reliability,
-    residuals,
-)
+from tiermodel.reporting.figures_model import gains, importance, input_names, reliability, residuals
 from tiermodel.train import measured
 
 __all__ = ["EVALUATION", "MEMBERS", "Judged", "draw_evaluation", "evaluation_table", "judged"]
+
 
 Floats = NDArray[np.float64]
 
@@ -68,7 +63,7 @@ def evaluation_table(project: Project, later: Mapping[str, pd.DataFrame]) -> pd.
     """
     span = f"the {project.outcome.horizon_days} days that follow a gap of {project.outcome.gap_days} days"
     questions = {
-        "churn": churn_question(project),
+        "churn": churn_question(project.churn, project.outcome),
         "value": f"{project.value.measure} in {span}",
         "tier": f"tier after {span}",
         "upgrade": f"in a higher tier after {span}, and {project.upgrade.stay_days} days later",

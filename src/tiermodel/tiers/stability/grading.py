@@ -11,15 +11,8 @@ from numpy.typing import NDArray
 
 from tiermodel.tiers.assign import REASONS, FittedScheme
 from tiermodel.tiers.conditions import Named
-from tiermodel.tiers.stability.rule import (
-    NOBODY,
-    Position,
-    Standing,
-    Whole,
-    regrade,
-    replay_standing,
-    who_and_when,
-)
+from tiermodel.tiers.stability.rule import NOBODY, Position, Standing, Whole, regrade, replay_standing, who_and_when
+from tiermodel.words import words
 
 __all__ = ["Grading", "grade"]
 
@@ -45,17 +38,13 @@ class Grading:
 
         Where the tier is not the level that the rules say, the first reason says so.
         """
-        codes, words = fitted.explain(frame, self.rule, features, language)
-        zh = language == "zh"
-        held = [
-            f"稳定规则保留等级，规则等级为{name}" if zh else f"kept by the stability rule; the rules say {name}"
-            for name in fitted.scheme.names(language)
-        ]
-        by_hand = "人工指定等级" if zh else "set by hand"
-        first = np.where(self.overridden, len(words) + len(held), len(words) + self.level)
+        codes, texts = fitted.explain(frame, self.rule, features, language)
+        say = words(language)
+        held = [say["tier_kept"].format(name=name) for name in fitted.scheme.names(language)]
+        first = np.where(self.overridden, len(texts) + len(held), len(texts) + self.level)
         shifted = np.column_stack([first, codes[:, : REASONS - 1]])
         differs = (self.tier != self.level) | self.overridden
-        return np.where(differs[:, None], shifted, codes), [*words, *held, by_hand]
+        return np.where(differs[:, None], shifted, codes), [*texts, *held, say["tier_by_hand"]]
 
 
 def grade(
