@@ -40,8 +40,8 @@ from tiermodel.models.inputs import history
 from tiermodel.models.pareto_nbd import ParetoNBD
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import open_history
-from tiermodel.tiers.assign import fit_scheme
-from tiermodel.tiers.scheme import load_preset, preset_names
+from tiermodel.tiers.fitted_scheme import fit_scheme
+from tiermodel.tiers.schemes.load import load_preset, preset_names
 from tiermodel.train import train
 from worlds import LAST_DAY, TrainedWorld, quick_fits
 

@@ -29,11 +29,11 @@ from tiermodel.models import churn, value
 from tiermodel.models.metrics import quadratic_weighted_kappa
 from tiermodel.predict import predict, score
 from tiermodel.tiers import neural, ordinal
-from tiermodel.tiers.agreement import agreement, composite_like
-from tiermodel.tiers.assign import FittedScheme, fit_scheme
-from tiermodel.tiers.lessons import matrix
-from tiermodel.tiers.scheme import input_names, load_preset, load_scheme, parse_scheme
-from tiermodel.tiers.scored import LEARNERS
+from tiermodel.tiers.explain.rule_comparison import agreement, composite_like
+from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
+from tiermodel.tiers.learned.score import LEARNERS
+from tiermodel.tiers.learned.training_set import matrix
+from tiermodel.tiers.schemes.load import input_names, load_preset, load_scheme, parse_scheme
 from tiermodel.train import panel_dates, train, training_dates
 from tiermodel.tune import tune
 from worlds import small_project, small_world

@@ -27,8 +27,8 @@ from tiermodel.predict import score
 from tiermodel.report import report
 from tiermodel.report_models import _verdict
 from tiermodel.tables.output import write_json
-from tiermodel.tiers.assign import fit_scheme
-from tiermodel.tiers.scheme import load_preset
+from tiermodel.tiers.fitted_scheme import fit_scheme
+from tiermodel.tiers.schemes.load import load_preset
 from tiermodel.words import words
 from worlds import LAST_DAY, TrainedWorld
 

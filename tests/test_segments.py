@@ -27,9 +27,9 @@ from tiermodel.gate import judge_segments
 from tiermodel.registry import champion_of, log_training, promote
 from tiermodel.report import report
 from tiermodel.tables.output import plain
-from tiermodel.tiers.assign import fit_scheme
+from tiermodel.tiers.fitted_scheme import fit_scheme
 from tiermodel.tiers.profiles import segment_lines, sorted_profiles
-from tiermodel.tiers.scheme import load_preset
+from tiermodel.tiers.schemes.load import load_preset
 from tiermodel.tiers.segment_choice import FLOOR, choose_segments
 from tiermodel.tiers.segments import (
     FITS,

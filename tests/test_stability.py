@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from test_schemes import FEATURES, LEARNED, LEVELS, RFM, SHARE, SPEND, WINDOWS, fitted, people, scaled
 from tiermodel.config_tiers import Downgrade, Stability, Upgrade
 from tiermodel.errors import ProjectError
-from tiermodel.tiers.assign import fit_scheme
-from tiermodel.tiers.points import points_of
-from tiermodel.tiers.scheme import load_preset, parse_scheme, preset_names, settle
+from tiermodel.tiers.fitted_scheme import fit_scheme
+from tiermodel.tiers.kinds.index_points import points_of
+from tiermodel.tiers.schemes.load import load_preset, parse_scheme, preset_names, settle
+from tiermodel.tiers.schemes.weights import ahp_weights, consistency_ratio, critic_weights, entropy_weights, thousandths
 from tiermodel.tiers.search import RULES, choose, frontier, keep_budget, trials
 from tiermodel.tiers.stability import Standing, movement_shares, regrade, replay
-from tiermodel.tiers.weights import ahp_weights, consistency_ratio, critic_weights, entropy_weights, thousandths
 
 BAND = {"up": {"band": 0.1}, "down": {"band": 0.15, "confirmations": 2}}
 COMPOSITE: dict[str, Any] = {

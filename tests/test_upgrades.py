@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from commands import Run
 from tiermodel.errors import ProjectError
 from tiermodel.features.panel import build_panel
-from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.conditions import Words
-from tiermodel.tiers.scheme import load_preset, parse_scheme
-from tiermodel.tiers.upgrades import ACTIONS, COLUMNS, Action, changed, cut_points, ways_up
+from tiermodel.tiers.explain.next_tier import ACTIONS, COLUMNS, Action, changed, cut_points, ways_up
+from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
+from tiermodel.tiers.schemes.load import load_preset, parse_scheme
 from worlds import LAST_DAY, TrainedWorld
 
 SCHEMES = ("pyramid", "rfm", "rfm_score", "kaism", "spend_frequency", "vip_cascade", "learned", "abc_profit", "growth")

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from tiermodel.features.known import Feature
 from tiermodel.models.slices import FEWEST
 from tiermodel.tables.output import plain
-from tiermodel.tiers.assign import FittedScheme
+from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.tiers.profiles import segment_lines
 from tiermodel.words import words
 

@@ -48,7 +48,7 @@ def report(sources: Sequence[Path], out: Path, language: str | None) -> None:
 def rules(model: str, form: str, dialect: str, table: str, language: str | None, tracking_uri: str) -> None:
     """Print the rules that assign the tiers, in words or as one SQL statement over the feature table."""
     from tiermodel.bundle import load_bundle
-    from tiermodel.tiers.sql import scheme_sql
+    from tiermodel.tiers.explain.sql import scheme_sql
 
     bundle = load_bundle(model_folder(model, tracking_uri))
     if form == "sql":
@@ -105,7 +105,7 @@ def show_features(project: Path | None, as_json: bool) -> None:
 def show_schemes() -> None:
     """Print the schemes that come with the package."""
     from tiermodel.config import Features
-    from tiermodel.tiers.scheme import load_preset, preset_names
+    from tiermodel.tiers.schemes.load import load_preset, preset_names
 
     schemes = [load_preset(name, Features().windows_days) for name in preset_names()]
     print_table(
@@ -131,7 +131,7 @@ def show_schemes() -> None:
 def show_model(model: str, language: str | None, tracking_uri: str) -> None:
     """Print what a bundle was made from, its segments, how its weights matter, and how it did on later snapshots."""
     from tiermodel.bundle import load_bundle
-    from tiermodel.tiers.composite import sensitivity_lines
+    from tiermodel.tiers.kinds.composite import sensitivity_lines
     from tiermodel.tiers.profiles import segment_lines, sorted_profiles
 
     bundle = load_bundle(model_folder(model, tracking_uri))

@@ -33,10 +33,10 @@ from tiermodel.ledger import Before, Ledger, from_batch, graded_rows, position_i
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, project_key
 from tiermodel.tables.output import write_table
+from tiermodel.tiers.explain.next_tier import ways_up
 from tiermodel.tiers.grading import Grading, grade
 from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages
 from tiermodel.tiers.segments import assign_segments, segment_names
-from tiermodel.tiers.upgrades import ways_up
 
 __all__ = ["Scored", "predict", "score", "score_schema", "upgrades"]
 
@@ -132,7 +132,7 @@ def _told(project: Project, bundle: Bundle, history: History) -> Project:
 def upgrades(
     project: Project, model: Bundle | str | Path, as_of: date | str, out: str | Path, *, language: str | None = None
 ) -> tuple[int, int]:
-    """Write what would move each customer up at a date, as `tiers.upgrades` finds it; give rows and customers.
+    """Write what would move each customer up at a date, as `tiers.explain.next_tier` finds it; give rows and customers.
 
     Raises what `score` raises, and `ProjectError` for a scheme without rules.
     """

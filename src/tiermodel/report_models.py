@@ -16,7 +16,7 @@ from tiermodel.figures import Pen, svg
 from tiermodel.figures_model import LOWER_IS_BETTER, found_at, input_names, model_name
 from tiermodel.report_sources import Given
 from tiermodel.tiers.profiles import segment_lines
-from tiermodel.tiers.scheme import load_preset, preset_names
+from tiermodel.tiers.schemes.load import load_preset, preset_names
 
 __all__ = ["model_sections"]
 

@@ -51,10 +51,10 @@ from tiermodel.models.upgrade import fit_upgrade, stayed_above, upgrade_span
 from tiermodel.models.value import ValueModel, fit_value
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
-from tiermodel.tiers.agreement import beside_rules
-from tiermodel.tiers.assign import FittedScheme, fit_scheme
+from tiermodel.tiers.explain.rule_comparison import beside_rules
+from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.ladders import typical_rhythm
-from tiermodel.tiers.scheme import input_names, load_scheme
+from tiermodel.tiers.schemes.load import input_names, load_scheme
 from tiermodel.tiers.search import keep_budget
 from tiermodel.tiers.segment_choice import choose_segments
 from tiermodel.tiers.segments import align_segments

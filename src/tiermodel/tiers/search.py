@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from tiermodel.config_tiers import Downgrade, Stability, Upgrade
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.models.metrics import mean_ranks
-from tiermodel.tiers.assign import FittedScheme, fit_scheme
-from tiermodel.tiers.scheme import Scheme
+from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
+from tiermodel.tiers.schemes.load import Scheme
 from tiermodel.tiers.stability import Whole, movement_shares, replay_levels, who_and_when
 
 __all__ = ["RULES", "Trial", "choose", "frontier", "keep_budget", "trials"]

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.config_tiers import Downgrade, Stability, Upgrade
-from tiermodel.tiers.assign import FittedScheme
+from tiermodel.tiers.fitted_scheme import FittedScheme
 
 __all__ = [
     "NOBODY",

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiermodel.features.tree import round_readable
-from tiermodel.tiers import grid
 from tiermodel.tiers.conditions import Condition, Named, Words, number
-from tiermodel.tiers.kinds import MatrixScheme, RfmScheme
-from tiermodel.tiers.parts import Index
-from tiermodel.tiers.scheme import Scheme
-from tiermodel.tiers.thresholds import condition_of
+from tiermodel.tiers.kinds import rfm_matrix
+from tiermodel.tiers.kinds.thresholds import condition_of
+from tiermodel.tiers.schemes.load import Scheme
+from tiermodel.tiers.schemes.schema import Index
+from tiermodel.tiers.schemes.scheme_kinds import MatrixScheme, RfmScheme
 
 __all__ = ["Fitted", "named", "reason_table", "rule_lines", "surrogate_line"]
 
@@ -70,7 +70,7 @@ def rule_lines(fitted: Fitted, features: Mapping[str, Named], language: str) -> 
     scheme, state, known = fitted.scheme, fitted.state, named(fitted, features)
     names, codes = scheme.names(language), scheme.codes
     levels = fitted.kind.levels_of_rules(scheme, state)
-    cells = grid.cell_names(scheme, language) if isinstance(scheme, RfmScheme | MatrixScheme) else []
+    cells = rfm_matrix.cell_names(scheme, language) if isinstance(scheme, RfmScheme | MatrixScheme) else []
     found = []
     for i, rule in enumerate(fitted.kind.conditions(scheme, state)):
         if any(condition.impossible for condition in rule):

@@ -13,12 +13,19 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from tiermodel.errors import ProjectError
-from tiermodel.tiers.assign import FittedScheme
-from tiermodel.tiers.grid import index_of
-from tiermodel.tiers.kinds import CompositeScheme, LearnedScheme, MatrixScheme, RfmScheme, ShareScheme, ThresholdScheme
-from tiermodel.tiers.parts import Index, Score
-from tiermodel.tiers.points import STEPS
-from tiermodel.tiers.words import surrogate_line
+from tiermodel.tiers.fitted_scheme import FittedScheme
+from tiermodel.tiers.kinds.index_points import STEPS
+from tiermodel.tiers.kinds.rfm_matrix import index_of
+from tiermodel.tiers.rule_text import surrogate_line
+from tiermodel.tiers.schemes.schema import Index, Score
+from tiermodel.tiers.schemes.scheme_kinds import (
+    CompositeScheme,
+    LearnedScheme,
+    MatrixScheme,
+    RfmScheme,
+    ShareScheme,
+    ThresholdScheme,
+)
 
 __all__ = ["DIALECTS", "Dialect", "scheme_sql"]
 

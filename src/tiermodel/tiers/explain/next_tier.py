@@ -17,11 +17,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.errors import ProjectError
-from tiermodel.tiers.assign import FittedScheme
 from tiermodel.tiers.conditions import Named, number
-from tiermodel.tiers.grid import index_of
-from tiermodel.tiers.kinds import CompositeScheme, MatrixScheme, RfmScheme, ShareScheme
-from tiermodel.tiers.parts import Index
+from tiermodel.tiers.fitted_scheme import FittedScheme
+from tiermodel.tiers.kinds.rfm_matrix import index_of
+from tiermodel.tiers.schemes.schema import Index
+from tiermodel.tiers.schemes.scheme_kinds import CompositeScheme, MatrixScheme, RfmScheme, ShareScheme
 
 __all__ = ["ACTIONS", "COLUMNS", "Action", "changed", "cut_points", "ways_up"]
 

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.tiers.parts import Index
-from tiermodel.tiers.weights import ahp_weights, critic_weights, entropy_weights, thousandths
+from tiermodel.tiers.schemes.schema import Index
+from tiermodel.tiers.schemes.weights import ahp_weights, critic_weights, entropy_weights, thousandths
 
 __all__ = ["STEPS", "dimension_points", "fit_points", "points_of"]
 

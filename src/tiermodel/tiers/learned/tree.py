@@ -16,9 +16,9 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from tiermodel.errors import DataError
 from tiermodel.features.tree import freeze, leaf_of
 from tiermodel.tiers.conditions import Condition
-from tiermodel.tiers.cuts import band_edges
-from tiermodel.tiers.kinds import LearnedScheme
-from tiermodel.tiers.lessons import Lessons
+from tiermodel.tiers.kinds.cut_points import band_edges
+from tiermodel.tiers.learned.training_set import Lessons
+from tiermodel.tiers.schemes.scheme_kinds import LearnedScheme
 
 __all__ = ["assign", "conditions", "grow", "imitate", "levels_of_rules", "span"]
 

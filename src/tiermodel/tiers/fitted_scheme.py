@@ -13,21 +13,23 @@ from numpy.typing import NDArray
 
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.panel import feature_names
-from tiermodel.tiers import composite, grid, learned, leaves, share, thresholds
 from tiermodel.tiers.conditions import Named
-from tiermodel.tiers.kinds import LearnedScheme
-from tiermodel.tiers.scheme import Scheme, parse_scheme, scheme_data, settle
-from tiermodel.tiers.words import reason_table, rule_lines, surrogate_line
+from tiermodel.tiers.kinds import composite, rfm_matrix, share, thresholds
+from tiermodel.tiers.learned import fit as learned
+from tiermodel.tiers.learned import tree
+from tiermodel.tiers.rule_text import reason_table, rule_lines, surrogate_line
+from tiermodel.tiers.schemes.load import Scheme, parse_scheme, scheme_data, settle
+from tiermodel.tiers.schemes.scheme_kinds import LearnedScheme
 
 __all__ = ["KINDS", "REASONS", "FittedScheme", "fit_scheme"]
 
 KINDS: Mapping[str, Any] = {
     "share": share,
     "thresholds": thresholds,
-    "rfm": grid,
+    "rfm": rfm_matrix,
     "composite": composite,
-    "matrix": grid,
-    "learned": leaves,
+    "matrix": rfm_matrix,
+    "learned": tree,
 }
 REASONS = 3
 _BLOCK, _THREADS = 65_536, 2

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.tiers import leaves, neural, ordinal
+from tiermodel.tiers import neural, ordinal
 from tiermodel.tiers.conditions import Condition, Named
-from tiermodel.tiers.cuts import band_edges, level_of, score_cuts, share_cuts
-from tiermodel.tiers.kinds import LearnedScheme
-from tiermodel.tiers.lessons import Lessons, matrix
-from tiermodel.tiers.parts import Score
+from tiermodel.tiers.kinds.cut_points import band_edges, level_of, score_cuts, share_cuts
+from tiermodel.tiers.learned import tree
+from tiermodel.tiers.learned.training_set import Lessons, matrix
+from tiermodel.tiers.schemes.schema import Score
+from tiermodel.tiers.schemes.scheme_kinds import LearnedScheme
 
 __all__ = ["LEARNERS", "SCORE", "assign", "conditions", "explain", "fit", "levels_of_rules", "span"]
 
@@ -39,7 +40,7 @@ def fit(scheme: LearnedScheme, learner: str, lessons: Lessons, snapshot: pd.Data
     state["splits"] = [_splits(name, snapshot) for name in names]
     score = _score(state, lessons.frame)
     told = Lessons(lessons.frame, names, level_of(state["level_cuts"], score), None, lessons.shares)
-    return state | {"surrogate": leaves.imitate(scheme, told, score, seed)}
+    return state | {"surrogate": tree.imitate(scheme, told, score, seed)}
 
 
 def _splits(name: str, frame: pd.DataFrame) -> list[float]:

@@ -10,9 +10,9 @@ import pandas as pd
 from tiermodel.config import Project
 from tiermodel.errors import TierModelError
 from tiermodel.models.metrics import quadratic_weighted_kappa
-from tiermodel.tiers.assign import FittedScheme, fit_scheme
-from tiermodel.tiers.kinds import CompositeScheme, LearnedScheme
-from tiermodel.tiers.scheme import load_preset, scheme_data
+from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
+from tiermodel.tiers.schemes.load import load_preset, scheme_data
+from tiermodel.tiers.schemes.scheme_kinds import CompositeScheme, LearnedScheme
 
 __all__ = ["agreement", "beside_rules", "composite_like"]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tiermodel.tiers.parts import Axis, BaseScheme, Data, Index, Number, Score, Share, When, check_shares
+from tiermodel.tiers.schemes.schema import Axis, BaseScheme, Data, Index, Number, Score, Share, When, check_shares
 
 __all__ = [
     "Cell",

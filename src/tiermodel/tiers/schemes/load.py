@@ -14,7 +14,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from tiermodel.config import Project
 from tiermodel.errors import ProjectError
 from tiermodel.features.panel import feature_names
-from tiermodel.tiers.kinds import (
+from tiermodel.tiers.schemes.schema import without_defaults_that_came_later
+from tiermodel.tiers.schemes.scheme_kinds import (
     CompositeScheme,
     LearnedScheme,
     MatrixScheme,
@@ -22,7 +23,6 @@ from tiermodel.tiers.kinds import (
     ShareScheme,
     ThresholdScheme,
 )
-from tiermodel.tiers.parts import without_defaults_that_came_later
 from tiermodel.yaml_source import YamlSource
 
 __all__ = [
@@ -42,7 +42,7 @@ _ADAPTER: TypeAdapter[Scheme] = TypeAdapter(Annotated[Scheme, Field(discriminato
 
 def _preset_folder() -> Path:
     packed = Path(str(resources.files("tiermodel"))) / "_data" / "schemes"
-    return packed if packed.is_dir() else Path(__file__).resolve().parents[3] / "configs" / "schemes"
+    return packed if packed.is_dir() else Path(__file__).resolve().parents[4] / "configs" / "schemes"
 
 
 def preset_names() -> list[str]:

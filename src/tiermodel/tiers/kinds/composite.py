@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.tiers.conditions import Condition, Named
-from tiermodel.tiers.cuts import band_edges, level_of, share_cuts
-from tiermodel.tiers.kinds import CompositeScheme
-from tiermodel.tiers.points import STEPS, dimension_points, fit_points, points_of
-from tiermodel.tiers.weights import thousandths
+from tiermodel.tiers.kinds.cut_points import band_edges, level_of, share_cuts
+from tiermodel.tiers.kinds.index_points import STEPS, dimension_points, fit_points, points_of
+from tiermodel.tiers.schemes.scheme_kinds import CompositeScheme
+from tiermodel.tiers.schemes.weights import thousandths
 
 __all__ = [
     "POINTS",

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tiermodel.errors import DataError
 from tiermodel.models.metrics import mean_ranks
-from tiermodel.tiers.kinds import LearnedScheme
-from tiermodel.tiers.scheme import input_names
+from tiermodel.tiers.schemes.load import input_names
+from tiermodel.tiers.schemes.scheme_kinds import LearnedScheme
 from tiermodel.tiers.segments import assign_segments, fit_segments
 
 __all__ = ["Lessons", "lessons_of", "matrix", "rank_filled"]

@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.tiers.conditions import Condition
-from tiermodel.tiers.cuts import band_edges, level_of, share_cuts
-from tiermodel.tiers.kinds import ShareScheme
+from tiermodel.tiers.kinds.cut_points import band_edges, level_of, share_cuts
+from tiermodel.tiers.schemes.scheme_kinds import ShareScheme
 
 __all__ = ["assign", "conditions", "fit", "levels_of_rules", "span"]
 

@@ -10,10 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.tiers.conditions import Condition
-from tiermodel.tiers.cuts import band_edges, score_cuts, scores_of
-from tiermodel.tiers.kinds import MatrixScheme, RfmScheme
-from tiermodel.tiers.parts import Index, Score
-from tiermodel.tiers.points import fit_points, points_of
+from tiermodel.tiers.kinds.cut_points import band_edges, score_cuts, scores_of
+from tiermodel.tiers.kinds.index_points import fit_points, points_of
+from tiermodel.tiers.schemes.schema import Index, Score
+from tiermodel.tiers.schemes.scheme_kinds import MatrixScheme, RfmScheme
 
 __all__ = ["assign", "cell_names", "conditions", "fit", "index_of", "levels_of_rules", "span"]
 

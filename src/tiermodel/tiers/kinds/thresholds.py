@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.tiers.conditions import Condition
-from tiermodel.tiers.cuts import band_edges, share_cuts
-from tiermodel.tiers.kinds import ThresholdScheme
-from tiermodel.tiers.parts import BaseScheme, When
+from tiermodel.tiers.kinds.cut_points import band_edges, share_cuts
+from tiermodel.tiers.schemes.schema import BaseScheme, When
+from tiermodel.tiers.schemes.scheme_kinds import ThresholdScheme
 
 __all__ = ["assign", "condition_of", "conditions", "fit", "fit_condition", "holds", "levels_of_rules", "span"]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tiermodel.config_tiers import Stability
-from tiermodel.tiers.weights import consistency_ratio
+from tiermodel.tiers.schemes.weights import consistency_ratio
 
 __all__ = [
     "Axis",

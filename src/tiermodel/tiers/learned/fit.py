@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from tiermodel.models.folds import rolling_folds
 from tiermodel.models.metrics import quadratic_weighted_kappa
-from tiermodel.tiers import leaves, scored
-from tiermodel.tiers.kinds import LearnedScheme
-from tiermodel.tiers.lessons import Lessons, lessons_of
+from tiermodel.tiers.learned import score, tree
+from tiermodel.tiers.learned.training_set import Lessons, lessons_of
+from tiermodel.tiers.schemes.scheme_kinds import LearnedScheme
 
 __all__ = ["fit", "key_levels", "kind_of"]
 
@@ -32,8 +32,8 @@ def fit(
     """
     lessons = lessons_of(scheme, snapshot, history, seed)
     if scheme.learner == "tree":
-        return leaves.grow(scheme, lessons, seed)
-    learners = ["tree", *scored.LEARNERS] if scheme.learner == "auto" else [scheme.learner]
+        return tree.grow(scheme, lessons, seed)
+    learners = ["tree", *score.LEARNERS] if scheme.learner == "auto" else [scheme.learner]
     span = span_days or (snapshot["as_of"].max() - history["as_of"].max()).days
     trials = _trials(scheme, lessons, learners, seed, span) if span > 0 else []
     learner = _best(learners, trials)
@@ -46,7 +46,7 @@ def fit(
 
 def kind_of(state: dict[str, Any]) -> Any:
     """Give the module that applies a state: a tree's, or a score's."""
-    return scored if "surrogate" in state else leaves
+    return score if "surrogate" in state else tree
 
 
 def key_levels(scheme: LearnedScheme) -> list[int]:
@@ -59,8 +59,8 @@ def _learned(
     scheme: LearnedScheme, learner: str, lessons: Lessons, snapshot: pd.DataFrame, seed: int
 ) -> dict[str, Any]:
     if learner == "tree":
-        return leaves.grow(scheme, lessons, seed)
-    return scored.fit(scheme, learner, lessons, snapshot, seed)
+        return tree.grow(scheme, lessons, seed)
+    return score.fit(scheme, learner, lessons, snapshot, seed)
 
 
 def _trials(
@@ -77,7 +77,7 @@ def _trials(
             row = {"learner": learner, "as_of": str(later.frame["as_of"].iloc[0].date()), "n": len(later.frame)}
             row |= _judged(scheme, later, kind_of(state).assign(scheme, state, later.frame)[0])
             if "surrogate" in state:
-                told = _judged(scheme, later, leaves.assign(scheme, state["surrogate"], later.frame)[0])
+                told = _judged(scheme, later, tree.assign(scheme, state["surrogate"], later.frame)[0])
                 row["of_best_imitated"] = told["of_best"]
             found.append(row)
     return found
@@ -118,7 +118,7 @@ def _fidelity(
     scheme: LearnedScheme, state: dict[str, Any], snapshot: pd.DataFrame, trials: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """Say how well the tree imitates the score: on the snapshot, and in value captured on the dates tried."""
-    level, told = (kind.assign(scheme, s, snapshot)[0] for kind, s in ((scored, state), (leaves, state["surrogate"])))
+    level, told = (kind.assign(scheme, s, snapshot)[0] for kind, s in ((score, state), (tree, state["surrogate"])))
     kept = [t["of_best_imitated"] / t["of_best"] for t in trials if t["of_best"] and t["of_best_imitated"]]
     return {
         "equal": float(np.mean(level == told)),
