@@ -20,9 +20,10 @@ from tiermodel.features.catalogue import expand
 from tiermodel.features.measures import every_need
 from tiermodel.features.tree import round_readable
 from tiermodel.tiers.conditions import Condition, number
-from tiermodel.tiers.fitted_scheme import KINDS, FittedScheme, fit_scheme
+from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.learned import tree
 from tiermodel.tiers.schemes.load import load_preset, load_scheme, parse_scheme, preset_names
+from tiermodel.tiers.schemes.scheme_kinds import KINDS
 from tiermodel.tiers.segments import assign_segments, fit_segments
 from worlds import small_project
 

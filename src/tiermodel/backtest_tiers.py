@@ -154,7 +154,7 @@ def _others(
 
     None is told what the project's scheme learns from.
     """
-    now, span, label = pd.Timestamp(day), outcome_span(project), bundle.scheme.scheme.kept_out
+    now, span, label = pd.Timestamp(day), outcome_span(project), bundle.scheme.scheme.label_feature
     known = panel[panel["as_of"] <= now].drop(columns=[] if label is None else [label])
     snapshot, history = known[known["as_of"] == now], known[known["as_of"] + pd.Timedelta(days=span) <= now]
     for name in preset_names():

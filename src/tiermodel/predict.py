@@ -33,7 +33,7 @@ from tiermodel.ledger import Before, Ledger, from_batch, graded_rows, position_i
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, project_key
 from tiermodel.tables.output import write_table
-from tiermodel.tiers.explain.next_tier import ways_up
+from tiermodel.tiers.explain.next_tier import next_tier_actions
 from tiermodel.tiers.grading import Grading, grade
 from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages
 from tiermodel.tiers.segments import assign_segments, segment_names
@@ -140,7 +140,7 @@ def upgrades(
     history = open_history(project)
     told = _told(project, bundle, history)
     snapshot = build_panel(told, [one_date(as_of, history)], history=history)
-    found = ways_up(bundle.scheme, _checked(bundle, snapshot), bundle.features, language or bundle.language)
+    found = next_tier_actions(bundle.scheme, _checked(bundle, snapshot), bundle.features, language or bundle.language)
     dates = pa.field("as_of", pa.date32())
     texts = {"customer_id", "tier_code", "reached_code", "feature", "words"}
     schema = pa.schema([

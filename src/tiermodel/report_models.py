@@ -49,7 +49,7 @@ def model_sections(given: Given, pen: Pen) -> dict[str, Any]:
 def _rules(bundle: Bundle, pen: Pen) -> dict[str, Any]:
     """Tell a learned scheme as a table and a tree; any other as the lines of `FittedScheme.rules`."""
     fitted, language = bundle.scheme.readable, pen.language
-    if fitted.scheme.kind != "learned":
+    if "tree" not in fitted.state:
         return {"lines": fitted.rules(bundle.features, language)}
     state = fitted.state
     names = dict(zip(fitted.scheme.codes, fitted.scheme.names(language), strict=True))

@@ -51,10 +51,11 @@ from tiermodel.models.upgrade import fit_upgrade, stayed_above, upgrade_span
 from tiermodel.models.value import ValueModel, fit_value
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
-from tiermodel.tiers.explain.rule_comparison import beside_rules
+from tiermodel.tiers.explain.rule_comparison import compare_with_rules
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.ladders import typical_rhythm
-from tiermodel.tiers.schemes.load import input_names, load_scheme
+from tiermodel.tiers.schemes.load import load_scheme
+from tiermodel.tiers.schemes.schema import input_names
 from tiermodel.tiers.search import keep_budget
 from tiermodel.tiers.segment_choice import choose_segments
 from tiermodel.tiers.segments import align_segments
@@ -156,7 +157,7 @@ def fit_bundle(
         asked = keep_budget(load_scheme(project), history, project.seed, span)
         scheme = fit_scheme(asked, snapshot, history, project.seed, span)
         tiers = _Tiers.of(project, panel, scheme, learned)
-        label, names = scheme.scheme.kept_out, input_names(scheme.scheme, panel)
+        label, names = scheme.scheme.label_feature, input_names(scheme.scheme, panel)
         aside = [*OUTCOME_COLUMNS, *([] if label is None else [label])]
         buyers = snapshot[snapshot["days_since_last"].notna()].drop(columns=aside)
         if len(buyers) > project.panel.customers:
@@ -177,7 +178,7 @@ def fit_bundle(
             peers=fit_peers(buyers, f"net_amount_{max(project.features.windows_days)}d", project.seed),
             typical_rhythm=typical_rhythm(buyers),
             facts=_facts(project, history, snapshot, as_of, later)
-            | beside_rules(scheme, snapshot, project)
+            | compare_with_rules(scheme, snapshot, project)
             | {
                 "slices": _slices(history, tiers.now, scheme, later),
                 "importance": importance(models.churn, models.value, x_exposed, x_buyers),

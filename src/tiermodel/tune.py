@@ -25,7 +25,8 @@ from tiermodel.models.inputs import Horizons, panel_matrix
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
 from tiermodel.tables.output import locked, writing
-from tiermodel.tiers.schemes.load import input_names, load_scheme
+from tiermodel.tiers.schemes.load import load_scheme
+from tiermodel.tiers.schemes.schema import input_names
 from tiermodel.train import Say, training_dates
 from tiermodel.tune_study import Found, Search, Target, changed, nested, open_optuna, open_storage, study_file
 

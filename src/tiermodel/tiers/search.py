@@ -71,7 +71,7 @@ def trials(
 
     level, _ = fitted(0.0).assign(panel)
     # the lowest sure level follows from the band for moving up alone, the highest from the other
-    spans = {band: fitted(band).span(panel) for band in {b for r in rules for b in (r.up.band, r.down.band)}}
+    spans = {band: fitted(band).sure_levels(panel) for band in {b for r in rules for b in (r.up.band, r.down.band)}}
     found = [_trial(None, who, day, level, value)]
     for rule in rules:
         span = spans[rule.up.band][0], spans[rule.down.band][1]

@@ -105,7 +105,7 @@ def replay(fitted: FittedScheme, panel: pd.DataFrame) -> tuple[Whole, Whole]:
     missing at a date keeps the standing.
     """
     level, _ = fitted.assign(panel)
-    return replay_levels(fitted.scheme.stability, *who_and_when(panel), level, fitted.span(panel)), level
+    return replay_levels(fitted.scheme.stability, *who_and_when(panel), level, fitted.sure_levels(panel)), level
 
 
 def who_and_when(panel: pd.DataFrame) -> tuple[Whole, Whole]:

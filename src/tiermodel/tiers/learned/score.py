@@ -10,36 +10,51 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tiermodel.errors import ProjectError
 from tiermodel.tiers import neural, ordinal
 from tiermodel.tiers.conditions import Condition, Named
 from tiermodel.tiers.kinds.cut_points import band_edges, level_of, score_cuts, share_cuts
 from tiermodel.tiers.learned import tree
-from tiermodel.tiers.learned.training_set import Lessons, matrix
+from tiermodel.tiers.learned.scheme import SCORE, LearnedScheme
+from tiermodel.tiers.learned.training_set import TrainingSet, matrix
+from tiermodel.tiers.schemes.protocol import Thresholds
 from tiermodel.tiers.schemes.schema import Score
-from tiermodel.tiers.schemes.scheme_kinds import LearnedScheme
 
-__all__ = ["LEARNERS", "SCORE", "assign", "conditions", "explain", "fit", "levels_of_rules", "span"]
+__all__ = [
+    "LEARNERS",
+    "assign",
+    "conditions",
+    "explain",
+    "fit",
+    "levels_of_rules",
+    "sure_levels",
+    "surrogate_line",
+    "thresholds",
+    "with_texts",
+    "without_texts",
+]
 
 Levels = NDArray[np.int64]
 Floats = NDArray[np.float64]
 LEARNERS: Mapping[str, Any] = {"ordinal_boosting": ordinal, "neural_network": neural}
-SCORE = "learned_score"
 _SPLITS = (0.10, 0.25, 0.50, 0.75, 0.90)
 _REASONS = 3
 
 
-def fit(scheme: LearnedScheme, learner: str, lessons: Lessons, snapshot: pd.DataFrame, seed: int) -> dict[str, Any]:
+def fit(
+    scheme: LearnedScheme, learner: str, training: TrainingSet, snapshot: pd.DataFrame, seed: int
+) -> dict[str, Any]:
     """Fit the learner, cut its score on a snapshot so that the levels hold their shares, and have a tree imitate it."""
-    names, levels = lessons.names, len(scheme.bought_levels)
-    model = LEARNERS[learner].fit(lessons.x, lessons.wanted, levels, names, seed)
+    names, levels = training.names, len(scheme.bought_levels)
+    model = LEARNERS[learner].fit(training.x, training.target_level, levels, names, seed)
     state: dict[str, Any] = {"learner": learner, "names": names, "model": model}
     values = _score(state, snapshot)
-    shares = dict(zip(scheme.bought_levels, lessons.shares, strict=True))
+    shares = dict(zip(scheme.bought_levels, training.shares, strict=True))
     state["level_cuts"] = share_cuts(shares, values, capacity=scheme.capacities)
     state |= band_edges(scheme, state["level_cuts"], values)
     state["splits"] = [_splits(name, snapshot) for name in names]
-    score = _score(state, lessons.frame)
-    told = Lessons(lessons.frame, names, level_of(state["level_cuts"], score), None, lessons.shares)
+    score = _score(state, training.frame)
+    told = TrainingSet(training.frame, names, level_of(state["level_cuts"], score), None, training.shares)
     return state | {"surrogate": tree.imitate(scheme, told, score, seed)}
 
 
@@ -57,19 +72,19 @@ def _score(state: dict[str, Any], frame: pd.DataFrame) -> Floats:
 
 
 def assign(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
-    """Give every buyer's level among `bought_levels`, and the rule: the level itself."""
+    """Return every buyer's level among `bought_levels`, and the rule: the level itself."""
     level = level_of(state["level_cuts"], _score(state, frame))
     return level, level
 
 
-def span(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
-    """Give the lowest level within the band for moving up, and the highest within the band for moving down."""
+def sure_levels(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
     values = _score(state, frame)
     return level_of([high for _, high in state["up"]], values), level_of([low for low, _ in state["down"]], values)
 
 
 def levels_of_rules(scheme: LearnedScheme, _state: dict[str, Any]) -> Levels:
-    """Give the level of every rule: its own number."""
+    """Return the level of every rule: its own number."""
     return np.arange(len(scheme.bought_levels))
 
 
@@ -82,14 +97,14 @@ def conditions(_scheme: LearnedScheme, state: dict[str, Any]) -> list[list[Condi
 def explain(
     _scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame, features: Mapping[str, Named], language: str
 ) -> tuple[Levels, list[str]]:
-    """Give the three features that moved the score most, as bounds within which the customer lies, and which way.
+    """Return the three features that moved the score most, as bounds within which the customer lies, and which way.
 
     A bound is one of the values with 10, 25, 50, 75 and 90 % of the customers at fit at or below.
     """
     names = state["names"]
     x = matrix(frame, names)
-    pulls = LEARNERS[state["learner"]].pulls(state["model"], names, x)
-    strongest = np.argsort(-np.abs(pulls), axis=1, kind="stable")[:, :_REASONS]
+    attributions = LEARNERS[state["learner"]].pulls(state["model"], names, x)
+    strongest = np.argsort(-np.abs(attributions), axis=1, kind="stable")[:, :_REASONS]
     ways = ("（拉低）", "（提升）") if language == "zh" else (" (lowers it)", " (raises it)")
     words: list[str] = []
     first = []
@@ -103,7 +118,51 @@ def explain(
     for k in range(strongest.shape[1]):
         for j in np.unique(strongest[:, k]):
             rows = np.flatnonzero(strongest[:, k] == j)
-            value, pull, cuts = x[rows, j], pulls[rows, j], state["splits"][j]
+            value, attribution, cuts = x[rows, j], attributions[rows, j], state["splits"][j]
             place = np.where(np.isnan(value), len(cuts) + 1, np.searchsorted(cuts, value, side="left"))
-            codes[rows, k] = np.where(pull == 0, len(words), first[j] + 2 * place + (pull > 0))
+            codes[rows, k] = np.where(attribution == 0, len(words), first[j] + 2 * place + (attribution > 0))
     return codes, [*words, ""]
+
+
+def thresholds(scheme: LearnedScheme, _state: dict[str, Any]) -> Thresholds:
+    """Refuse: a score mixes all features."""
+    raise ProjectError(
+        f"scheme {scheme.code}: its levels follow no rules on single features, so there is no change to name"
+    )
+
+
+_NAMES = {"ordinal_boosting": ("有序提升树", "ordinal boosting"), "neural_network": ("神经网络", "a neural network")}
+
+
+def surrogate_line(state: Mapping[str, Any], language: str) -> str:
+    """Say that the rules which follow only imitate a learner, and how near they come to it."""
+    zh, fidelity = language == "zh", state["fidelity"]
+    learner = _NAMES[state["learner"]][0 if zh else 1]
+    equal, kept = f"{fidelity['equal']:.1%}", fidelity["value_kept"]
+    kappa = "-" if fidelity["qwk"] is None else f"{fidelity['qwk']:.3f}"
+    value = ("未在后续日期检验" if zh else "not tried on later dates") if kept is None else f"{kept:.1%}"
+    if zh:
+        return f"等级由{learner}给出；以下规则只是其近似：等级相同 {equal}，加权 kappa {kappa}，保留所捕获价值 {value}"
+    return (
+        f"tiers come from {learner}; these rules only imitate it: same tier {equal}, weighted kappa {kappa}, "
+        f"captured value kept {value}"
+    )
+
+
+def without_texts(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the state with file names in place of the text of boosted trees, and the texts by file name."""
+    model = state["model"]
+    if "trees" not in model:
+        return state, {}
+    names = [None if text is None else f"scheme_{k}.txt" for k, text in enumerate(model["trees"])]
+    texts = {name: text for name, text in zip(names, model["trees"], strict=True) if name is not None}
+    return {**state, "model": {**model, "trees": names}}, texts
+
+
+def with_texts(state: dict[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the state with the texts of its files."""
+    model = state["model"]
+    if "trees" not in model:
+        return state
+    trees = [None if name is None else files[name].decode() for name in model["trees"]]
+    return {**state, "model": {**model, "trees": trees}}
