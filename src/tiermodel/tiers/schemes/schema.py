@@ -109,9 +109,8 @@ class BaseScheme(Data):
     """What every kind of scheme has: ordered levels, the rule for who never bought, vetoes, stability."""
 
     monotone: ClassVar[bool] = False
-    """Whether doing more never lowers a customer's level, so that the smallest change that is enough is halved for."""
+    """Whether a larger change never lowers the level, so that the smallest that is enough can be found by bisection."""
 
-    kind: str
     code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
     name_zh: str
     name_en: str
@@ -122,6 +121,7 @@ class BaseScheme(Data):
     """The share of customers that the key levels are meant to hold; checked against `shares`."""
     veto: tuple[Veto, ...] = ()
     stability: Stability | None = None
+    kind: str
 
     @property
     def label_feature(self) -> str | None:
