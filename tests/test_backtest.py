@@ -27,12 +27,7 @@ import tiermodel.backtesting.tiers as backtest_tiers
 from tiermodel import baselines
 from tiermodel.backtesting.backtest import Backtest, backtest
 from tiermodel.backtesting.backtest import test_dates as dates_to_test
-from tiermodel.backtesting.tiers import (
-    TiersAhead,
-    scheme_summary,
-    tier_results,
-    tier_verdict,
-)
+from tiermodel.backtesting.tiers import TiersAhead, scheme_summary, tier_results, tier_verdict
 from tiermodel.baselines import CHURN_BASELINES, CLV_BASELINES, VALUE_BASELINES
 from tiermodel.baselines import Test as Shown
 from tiermodel.bundle.bundle import Bundle
@@ -46,8 +41,8 @@ from tiermodel.models.inputs import history
 from tiermodel.models.pareto_nbd import ParetoNBD
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import open_history
-from tiermodel.tiers.assign import fit_scheme
-from tiermodel.tiers.scheme import load_preset, preset_names
+from tiermodel.tiers.fitted_scheme import fit_scheme
+from tiermodel.tiers.schemes.load import load_preset, preset_names
 from tiermodel.train import train
 from worlds import LAST_DAY, TrainedWorld, quick_fits
 

@@ -29,11 +29,12 @@ from tiermodel.models import churn, value
 from tiermodel.models.metrics import quadratic_weighted_kappa
 from tiermodel.predict import predict, score
 from tiermodel.tiers import neural, ordinal
-from tiermodel.tiers.agreement import agreement, composite_like
-from tiermodel.tiers.assign import FittedScheme, fit_scheme
-from tiermodel.tiers.lessons import matrix
-from tiermodel.tiers.scheme import input_names, load_preset, load_scheme, parse_scheme
-from tiermodel.tiers.scored import LEARNERS
+from tiermodel.tiers.explain.rule_comparison import agreement, matching_composite
+from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
+from tiermodel.tiers.learned.score import LEARNERS, _score
+from tiermodel.tiers.learned.training_set import matrix
+from tiermodel.tiers.schemes.load import load_preset, load_scheme, parse_scheme
+from tiermodel.tiers.schemes.schema import input_names
 from tiermodel.train import panel_dates, train, training_dates
 from tiermodel.training.tune import tune
 from worlds import small_project, small_world
@@ -72,10 +73,10 @@ def test_one_customer_scores_as_the_batch_whatever_the_order_of_columns(learner:
     codes, words = fitted.explain(frame, rule, FEATURES, "en")
     turned = frame[frame.columns[::-1]]
     np.testing.assert_array_equal(fitted.assign(turned)[0], level)
-    scores = fitted.kind._score(fitted.state, frame)
+    scores = _score(fitted.state, frame)
     for i in range(0, 300, 7):
         one = turned.iloc[[i]]
-        assert fitted.kind._score(fitted.state, one)[0] == scores[i]
+        assert _score(fitted.state, one)[0] == scores[i]
         assert fitted.assign(one)[0][0] == level[i]
         np.testing.assert_array_equal(fitted.explain(one, rule[[i]], FEATURES, "en")[0][0], codes[i])
     assert max(map(len, words)) > 10
@@ -105,7 +106,7 @@ def test_the_band_lies_on_the_score(learner: str) -> None:
     fitted = learned(learner, stability={"up": {"band": 0.05}, "down": {"band": 0.10}})
     frame = people(500, 3)
     level, _ = fitted.assign(frame)
-    lowest, highest = fitted.span(frame)
+    lowest, highest = fitted.sure_levels(frame)
     assert (lowest <= level).all()
     assert (level <= highest).all()
     assert 0 < np.mean(highest > level) < 0.4
@@ -242,7 +243,7 @@ def test_the_rules_say_that_they_imitate_and_how_well(learner: str) -> None:
 
 def test_agreement_counts_every_customer_once() -> None:
     fitted, (snapshot, _) = fitted_by("neural_network"), dated()
-    composite = composite_like(fitted, snapshot, WINDOWS)
+    composite = matching_composite(fitted, snapshot, WINDOWS)
     assert composite is not None
     rules = fit_scheme(composite, snapshot, snapshot, 7)
     level, other = fitted.assign(snapshot)[0], rules.assign(snapshot)[0]

@@ -26,8 +26,8 @@ from tiermodel.reporting.figures_model import found_at, input_names, residuals
 from tiermodel.reporting.models import _verdict
 from tiermodel.reporting.report import report
 from tiermodel.tables.output import write_json
-from tiermodel.tiers.assign import fit_scheme
-from tiermodel.tiers.scheme import load_preset
+from tiermodel.tiers.fitted_scheme import fit_scheme
+from tiermodel.tiers.schemes.load import load_preset
 from tiermodel.words import words
 from worlds import LAST_DAY, TrainedWorld
 

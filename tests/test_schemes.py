@@ -20,10 +20,11 @@ from tiermodel.features.catalogue import expand
 from tiermodel.features.measures import every_need
 from tiermodel.features.tree import round_readable
 from tiermodel.segments.fit import assign_segments, fit_segments
-from tiermodel.tiers import leaves
-from tiermodel.tiers.assign import KINDS, FittedScheme, fit_scheme
 from tiermodel.tiers.conditions import Condition, number
-from tiermodel.tiers.scheme import load_preset, load_scheme, parse_scheme, preset_names
+from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
+from tiermodel.tiers.learned import tree
+from tiermodel.tiers.schemes.load import load_preset, load_scheme, parse_scheme, preset_names
+from tiermodel.tiers.schemes.scheme_kinds import KINDS
 from worlds import small_project
 
 WINDOWS = (60, 365)
@@ -376,7 +377,7 @@ def test_each_customer_meets_one_rule_and_it_is_the_one_applied(target: str) -> 
     scheme = fitted({**LEARNED, "target": target, **extra}, people(900))
     frame = on_the_edges(people(300, 2), scheme)
     level, rule = scheme.assign(frame)
-    rules = leaves.conditions(scheme.scheme, scheme.state)  # type: ignore[arg-type]
+    rules = tree.conditions(scheme.scheme, scheme.state)  # type: ignore[arg-type]
     assert scheme.state["may_miss"] or target == "future_value"
     for i, (_, row) in enumerate(frame.iterrows()):
         met = [n for n, conditions in enumerate(rules) if all(holds(c, row[c.feature]) for c in conditions)]

@@ -37,8 +37,8 @@ from tiermodel.segments.fit import (
 from tiermodel.segments.profiles import segment_lines, sorted_profiles
 from tiermodel.segments.selection import FLOOR, choose_segments
 from tiermodel.tables.output import plain
-from tiermodel.tiers.assign import fit_scheme
-from tiermodel.tiers.scheme import load_preset
+from tiermodel.tiers.fitted_scheme import fit_scheme
+from tiermodel.tiers.schemes.load import load_preset
 from tiermodel.tracking.gate import judge_segments
 from tiermodel.tracking.registry import champion_of, log_training, promote
 from tiermodel.train import train

@@ -17,10 +17,10 @@ import sqlglot
 from postgres import binaries, postgres
 from test_schemes import LEARNED, SHARE, WINDOWS, people
 from tiermodel.errors import ProjectError
-from tiermodel.tiers.assign import FittedScheme, fit_scheme
-from tiermodel.tiers.scheme import load_preset, parse_scheme, preset_names
-from tiermodel.tiers.scored import LEARNERS
-from tiermodel.tiers.sql import scheme_sql
+from tiermodel.tiers.explain.sql import scheme_sql
+from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
+from tiermodel.tiers.learned.score import LEARNERS
+from tiermodel.tiers.schemes.load import load_preset, parse_scheme, preset_names
 
 VETO: dict[str, Any] = {
     **SHARE,

@@ -14,23 +14,12 @@ from hypothesis import strategies as st
 from test_schemes import FEATURES, LEARNED, LEVELS, RFM, SHARE, SPEND, WINDOWS, fitted, people, scaled
 from tiermodel.config_tiers import Downgrade, Stability, Upgrade
 from tiermodel.errors import ProjectError
-from tiermodel.tiers.assign import fit_scheme
-from tiermodel.tiers.points import points_of
-from tiermodel.tiers.scheme import load_preset, parse_scheme, preset_names, settle
-from tiermodel.tiers.stability.budget import (
-    RULES,
-    choose,
-    frontier,
-    keep_budget,
-    trials,
-)
-from tiermodel.tiers.stability.rule import (
-    Standing,
-    movement_shares,
-    regrade,
-    replay,
-)
-from tiermodel.tiers.weights import ahp_weights, consistency_ratio, critic_weights, entropy_weights, thousandths
+from tiermodel.tiers.fitted_scheme import fit_scheme
+from tiermodel.tiers.kinds.index_points import points_of
+from tiermodel.tiers.schemes.load import load_preset, parse_scheme, preset_names, settle
+from tiermodel.tiers.schemes.weights import ahp_weights, consistency_ratio, critic_weights, entropy_weights, thousandths
+from tiermodel.tiers.stability.budget import RULES, choose, frontier, keep_budget, trials
+from tiermodel.tiers.stability.rule import Standing, movement_shares, regrade, replay
 
 BAND = {"up": {"band": 0.1}, "down": {"band": 0.15, "confirmations": 2}}
 COMPOSITE: dict[str, Any] = {
@@ -90,7 +79,7 @@ def test_the_span_is_around_the_level_and_constant_input_never_moves(kind: str) 
     scheme = steady(KINDS[kind], frame)
     other = people(300, 9)
     level, _ = scheme.assign(other)
-    lowest, highest = scheme.span(other)
+    lowest, highest = scheme.sure_levels(other)
     assert (lowest <= level).all()
     assert (level <= highest).all()
     assert ((lowest < level) | (highest > level)).any()
@@ -288,7 +277,7 @@ def test_a_bad_payer_is_held_down_whatever_the_scheme_says() -> None:
         level, rule = scheme.assign(frame)
         bad = (frame["overdue"] > 0).to_numpy()
         np.testing.assert_array_equal(level, np.where(bad, np.minimum(plain, 1), plain))
-        assert scheme.span(frame)[1][bad].max() <= 1
+        assert scheme.sure_levels(frame)[1][bad].max() <= 1
         codes, words = scheme.explain(frame, rule, FEATURES, "zh")
         assert {words[c] for c in codes[level < plain, 0]} == {"逾期"}
 
@@ -308,11 +297,11 @@ def test_a_cascade_is_read_from_the_top() -> None:
 def test_optional_parts_are_left_out_and_alternatives_chosen() -> None:
     scheme, left = settle(load_preset("four_indicators", WINDOWS), people().columns)
     assert left == ["profit_365d", "late_share_365d", "overdue_amount"]
-    assert len(scheme.comparisons) == len(scheme.dimensions) == 2  # type: ignore[union-attr,arg-type]
+    assert len(scheme.comparisons) == len(scheme.dimensions) == 2  # type: ignore[attr-defined]
     assert scheme.veto == ()
     everything = [*people().columns, "margin_365d", "late_share_365d", "overdue_amount"]
     scheme, left = settle(load_preset("four_indicators", WINDOWS), everything)
-    assert (left, [d.feature for d in scheme.dimensions]) == (  # type: ignore[union-attr]
+    assert (left, [d.feature for d in scheme.dimensions]) == (  # type: ignore[attr-defined]
         [], [SPEND, "margin_365d", "late_share_365d", "recent_rate_60d"],
     )  # fmt: skip
 

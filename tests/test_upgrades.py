@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commands import Run
+from test_schemes import LEARNED
 from tiermodel.errors import ProjectError
 from tiermodel.features.panel import build_panel
-from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.conditions import Words
-from tiermodel.tiers.scheme import load_preset, parse_scheme
-from tiermodel.tiers.upgrades import ACTIONS, COLUMNS, Action, changed, cut_points, ways_up
+from tiermodel.tiers.explain.next_tier import ACTIONS, COLUMNS, Action, changed, next_tier_actions, tier_thresholds
+from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
+from tiermodel.tiers.schemes.load import load_preset, parse_scheme
 from worlds import LAST_DAY, TrainedWorld
 
 SCHEMES = ("pyramid", "rfm", "rfm_score", "kaism", "spend_frequency", "vip_cascade", "learned", "abc_profit", "growth")
@@ -47,7 +48,7 @@ def test_the_change_reaches_the_level_and_no_smaller_one_does(
         scheme = fitted(name, panel, trained)
     except ProjectError:
         pytest.skip("the small world lacks its features")
-    found = ways_up(scheme, panel, trained.trained.bundle.features, "en")
+    found = next_tier_actions(scheme, panel, trained.trained.bundle.features, "en")
     assert tuple(found.columns) == COLUMNS
     assert len(found)
     codes = scheme.scheme.codes
@@ -74,7 +75,7 @@ def test_an_action_that_is_missing_for_a_customer_would_not_have_been_enough(
     panel: pd.DataFrame, trained: TrainedWorld
 ) -> None:
     scheme = fitted("rfm", panel, trained)
-    found = ways_up(scheme, panel, {}, "en")
+    found = next_tier_actions(scheme, panel, {}, "en")
     level = scheme.assign(panel)[0]
     low = panel[(level < len(scheme.scheme.codes) - 1) & panel["days_since_last"].notna()]
     recent = set(found.loc[found["feature"] == "days_since_last", "customer_id"])
@@ -105,7 +106,7 @@ def snapshot(spend: list[float]) -> pd.DataFrame:
 @given(spend=st.integers(0, 99_999), bound=st.integers(0, 100_000), strict=st.booleans())
 def test_a_bound_on_spend_asks_for_the_cents_that_are_missing(spend: int, bound: int, strict: bool) -> None:
     scheme = ladder(**{"above" if strict else "at_least": bound / 100})
-    found = ways_up(scheme, snapshot([spend / 100]), {}, "en")
+    found = next_tier_actions(scheme, snapshot([spend / 100]), {}, "en")
     missing = bound - spend + (1 if strict else 0)
     if missing <= 0:
         assert found.empty
@@ -117,7 +118,7 @@ def test_a_bound_on_spend_asks_for_the_cents_that_are_missing(spend: int, bound:
 def test_the_words_name_the_feature_in_both_languages() -> None:
     names = {"net_amount_90d": Words("近90天净消费额", "net amount of the last 90 days")}
     scheme, row = ladder(at_least=155.0), snapshot([120.0])
-    told = [ways_up(scheme, row, names, language)["words"][0] for language in ("zh", "en")]
+    told = [next_tier_actions(scheme, row, names, language)["words"][0] for language in ("zh", "en")]
     assert told == ["近90天净消费额再增加 35（120 → 155）", "net amount of the last 90 days: 35 more (120 → 155)"]
 
 
@@ -126,10 +127,11 @@ def test_tenure_and_attributes_are_out_of_reach() -> None:
     for action in ACTIONS:
         assert not pd.Series(features).str.fullmatch(action.features).any()
     scheme = ladder(at_least=10.0)
-    assert cut_points(scheme) == {"net_amount_90d": [10.0]}
-    bare = FittedScheme(scheme.scheme, {})
+    assert tier_thresholds(scheme) == {"net_amount_90d": [10.0]}
+    learned = parse_scheme({**LEARNED, "learner": "ordinal_boosting"}, "x", (90, 365))
+    score = FittedScheme(learned, {"surrogate": {}})
     with pytest.raises(ProjectError, match="no rules on single features"):
-        cut_points(bare)
+        tier_thresholds(score)
 
 
 def test_the_command_line_writes_the_ways_up(cli: Run, trained: TrainedWorld, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from tiermodel.models.inputs import history, mean_purchase
 from tiermodel.models.lifetime_value import DAYS_A_YEAR, convert_rate, discount, discounted_purchases
 from tiermodel.models.linear import fit_logistic
 from tiermodel.models.pareto_nbd import ParetoNBD
-from tiermodel.tiers.scheme import input_names, load_scheme
+from tiermodel.tiers.schemes.load import load_scheme
+from tiermodel.tiers.schemes.schema import input_names
 
 __all__ = ["BASELINES", "CHURN_BASELINES", "CLV_BASELINES", "OURS", "VALUE_BASELINES", "Test"]
 

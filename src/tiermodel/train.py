@@ -45,10 +45,11 @@ from tiermodel.segments.fit import align_segments
 from tiermodel.segments.selection import choose_segments
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
-from tiermodel.tiers.agreement import beside_rules
-from tiermodel.tiers.assign import FittedScheme, fit_scheme
+from tiermodel.tiers.explain.rule_comparison import compare_with_rules
+from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.lifecycle import typical_rhythm
-from tiermodel.tiers.scheme import input_names, load_scheme
+from tiermodel.tiers.schemes.load import load_scheme
+from tiermodel.tiers.schemes.schema import input_names
 from tiermodel.tiers.stability.budget import keep_budget
 
 __all__ = ["Trained", "fit_bundle", "measured", "panel_dates", "train", "training_dates"]
@@ -149,7 +150,7 @@ def fit_bundle(
         asked = keep_budget(load_scheme(project), history, project.seed, span)
         scheme = fit_scheme(asked, snapshot, history, project.seed, span)
         tiers = _Tiers.of(project, panel, scheme, learned)
-        label, names = scheme.scheme.kept_out, input_names(scheme.scheme, panel)
+        label, names = scheme.scheme.label_feature, input_names(scheme.scheme, panel)
         aside = [*OUTCOME_COLUMNS, *([] if label is None else [label])]
         buyers = snapshot[snapshot["days_since_last"].notna()].drop(columns=aside)
         if len(buyers) > project.panel.customers:
@@ -170,7 +171,7 @@ def fit_bundle(
             peers=fit_peers(buyers, f"net_amount_{max(project.features.windows_days)}d", project.seed),
             typical_rhythm=typical_rhythm(buyers),
             facts=_facts(project, history, snapshot, as_of, later)
-            | beside_rules(scheme, snapshot, project)
+            | compare_with_rules(scheme, snapshot, project)
             | {
                 "slices": _slices(history, tiers.now, scheme, later),
                 "importance": importance(models.churn, models.value, x_exposed, x_buyers),

@@ -18,14 +18,8 @@ from scipy.stats import spearmanr
 
 from tiermodel.config import Project, load_project
 from tiermodel.features.panel import build_panel
-from tiermodel.tiers.scheme import load_preset
-from tiermodel.tiers.stability.budget import (
-    RULES,
-    Trial,
-    choose,
-    frontier,
-    trials,
-)
+from tiermodel.tiers.schemes.load import load_preset
+from tiermodel.tiers.stability.budget import RULES, Trial, choose, frontier, trials
 from tiermodel.tiers.stability.rule import movement_shares, who_and_when
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -11,8 +11,8 @@ import time
 import numpy as np
 import pandas as pd
 
-from tiermodel.tiers.assign import fit_scheme
-from tiermodel.tiers.scheme import load_preset, preset_names
+from tiermodel.tiers.fitted_scheme import fit_scheme
+from tiermodel.tiers.schemes.load import load_preset, preset_names
 
 WINDOWS = (30, 90, 365)
 BEST_OF = 3

@@ -19,10 +19,10 @@ from tiermodel.config import Project
 from tiermodel.errors import TierModelError
 from tiermodel.features.outcome import outcome_span
 from tiermodel.models.metrics import gini, mean_ranks, quadratic_weighted_kappa
-from tiermodel.tiers.assign import FittedScheme, fit_scheme
-from tiermodel.tiers.lessons import rank_filled
-from tiermodel.tiers.points import fit_points, points_of
-from tiermodel.tiers.scheme import load_preset, preset_names
+from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
+from tiermodel.tiers.kinds.index_points import fit_points, points_of
+from tiermodel.tiers.learned.training_set import rank_filled
+from tiermodel.tiers.schemes.load import load_preset, preset_names
 from tiermodel.tiers.stability.rule import replay
 
 __all__ = ["TiersAhead", "draws_for", "scheme_summary", "tier_results", "tier_verdict", "with_all_dates"]
@@ -156,7 +156,7 @@ def _others(
 
     The attribute that the project's scheme learns as its label, if any, is hidden from them.
     """
-    now, span, label = pd.Timestamp(day), outcome_span(project), bundle.scheme.scheme.kept_out
+    now, span, label = pd.Timestamp(day), outcome_span(project), bundle.scheme.scheme.label_feature
     known = panel[panel["as_of"] <= now].drop(columns=[] if label is None else [label])
     snapshot, history = known[known["as_of"] == now], known[known["as_of"] + pd.Timedelta(days=span) <= now]
     for name in preset_names():

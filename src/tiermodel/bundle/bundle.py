@@ -35,9 +35,10 @@ from tiermodel.models.tier import TierModel
 from tiermodel.models.upgrade import p_upgrade
 from tiermodel.models.value import ValueModel
 from tiermodel.tables.output import plain, writing_folder
-from tiermodel.tiers.assign import FittedScheme
+from tiermodel.tiers.fitted_scheme import FittedScheme
 
 __all__ = ["FORMAT", "Bundle", "load_bundle", "save_bundle"]
+
 
 FORMAT = 4
 _JSON, _MANIFEST, _CARD = "bundle.json", "manifest.json", "card.md"
@@ -120,7 +121,7 @@ class Bundle:
         if (chance := self.prospects) is not None:
             texts["prospects.txt"] = chance.boosted.text
         texts |= {f"tier_{k}.txt": b.text for k, b in enumerate(self.tier.boosted) if b is not None}
-        scheme, trees = _apart(self.scheme.to_dict())
+        scheme, trees = self.scheme.to_files()
         texts |= trees
         data = {
             "format": FORMAT,
@@ -156,16 +157,6 @@ class Bundle:
         files |= {_JSON: _dump(data), _CARD: card.encode()}
         manifest = {"format": FORMAT, "files": {name: _digest(files[name]) for name in sorted(files)}}
         return {**files, _MANIFEST: _dump(manifest)}
-
-
-def _apart(scheme: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Split a scheme into its data, with file names in place of boosted trees, and the texts of these files."""
-    model = scheme["state"].get("model", {})
-    if "trees" not in model:
-        return scheme, {}
-    names = [None if text is None else f"scheme_{k}.txt" for k, text in enumerate(model["trees"])]
-    texts = {name: text for name, text in zip(names, model["trees"], strict=True) if name is not None}
-    return {**scheme, "state": {**scheme["state"], "model": {**model, "trees": names}}}, texts
 
 
 def save_bundle(bundle: Bundle, folder: str | Path) -> Path:
@@ -301,15 +292,12 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
     boosted = tuple(trees(f"tier_{k}.txt") if f"tier_{k}.txt" in files else None for k in range(len(shares)))
     value |= {"linear": Linear(**value["linear"]), "factors": tuple(value["factors"])}
     logistic, compact = Linear(**churn["linear"]), Linear(**churn["compact"])
-    model = data["scheme"]["state"].get("model", {})
-    if "trees" in model:
-        model["trees"] = [None if name is None else files[name].decode() for name in model["trees"]]
     return Bundle(
         name=data["name"],
         settings=data["settings"],
         columns=tuple(data["columns"]),
         inputs=inputs,
-        scheme=FittedScheme.from_dict(data["scheme"]),
+        scheme=FittedScheme.from_files(data["scheme"], files),
         churn=ChurnModel(names, logistic, compact, trees("churn.txt"), tuple(churn["blend"])),
         value=ValueModel(names=names, boosted=trees("value.txt"), **value),
         tier=TierModel(names, boosted, shares, tuple(tier["mass"])),

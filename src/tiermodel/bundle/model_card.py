@@ -17,7 +17,7 @@ from tiermodel.features.outcome import churn_question
 from tiermodel.models.slices import FEWEST
 from tiermodel.segments.profiles import segment_lines
 from tiermodel.tables.output import plain
-from tiermodel.tiers.assign import FittedScheme
+from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.words import in_language, words
 
 __all__ = ["model_card", "number"]

@@ -8,15 +8,7 @@ from typing import get_args
 
 import click
 
-from tiermodel.cli.options import (
-    JSON,
-    LANGUAGE,
-    PATH,
-    PROJECT,
-    STORE,
-    load,
-    model_folder,
-)
+from tiermodel.cli.options import JSON, LANGUAGE, PATH, PROJECT, STORE, load, model_folder
 from tiermodel.cli.printing import print_json, print_table, progress
 
 __all__ = ["report", "rules", "show"]
@@ -46,7 +38,7 @@ def report(sources: Sequence[Path], out: Path, language: str | None) -> None:
 def rules(model: str, form: str, dialect: str, table: str, language: str | None, tracking_uri: str) -> None:
     """Print the rules that assign the tiers, in words or as one SQL statement over the feature table."""
     from tiermodel.bundle.bundle import load_bundle
-    from tiermodel.tiers.sql import scheme_sql
+    from tiermodel.tiers.explain.sql import scheme_sql
 
     bundle = load_bundle(model_folder(model, tracking_uri))
     if form == "sql":
@@ -103,7 +95,7 @@ def show_features(project: Path | None, as_json: bool) -> None:
 def show_schemes() -> None:
     """Print the schemes that come with the package."""
     from tiermodel.config import Features
-    from tiermodel.tiers.scheme import load_preset, preset_names
+    from tiermodel.tiers.schemes.load import load_preset, preset_names
 
     schemes = [load_preset(name, Features().windows_days) for name in preset_names()]
     print_table(
@@ -130,7 +122,7 @@ def show_model(model: str, language: str | None, tracking_uri: str) -> None:
     """Print what a bundle was made from, its segments, how its weights matter, and how it did on later snapshots."""
     from tiermodel.bundle.bundle import load_bundle
     from tiermodel.segments.profiles import segment_lines, sorted_profiles
-    from tiermodel.tiers.composite import sensitivity_lines
+    from tiermodel.tiers.kinds.composite import sensitivity_lines
 
     bundle = load_bundle(model_folder(model, tracking_uri))
     words = (bundle.features, language or bundle.language)

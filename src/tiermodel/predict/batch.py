@@ -37,8 +37,8 @@ from tiermodel.predict.table import _checked, predict, score_schema
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, project_key
 from tiermodel.tables.output import write_table
+from tiermodel.tiers.explain.next_tier import next_tier_actions
 from tiermodel.tiers.stability.grading import grade
-from tiermodel.tiers.upgrades import ways_up
 
 __all__ = ["Scored", "score", "upgrades"]
 
@@ -125,7 +125,7 @@ def _told(project: Project, bundle: Bundle, history: History) -> Project:
 def upgrades(
     project: Project, model: Bundle | str | Path, as_of: date | str, out: str | Path, *, language: str | None = None
 ) -> tuple[int, int]:
-    """Write what would move each customer up at a date, as `tiers.upgrades` finds it; give rows and customers.
+    """Write what would move each customer up at a date, as `tiers.explain.next_tier` finds it; give rows and customers.
 
     Raises what `score` raises, and `ProjectError` for a scheme without rules.
     """
@@ -133,7 +133,7 @@ def upgrades(
     history = open_history(project)
     told = _told(project, bundle, history)
     snapshot = build_panel(told, [one_date(as_of, history)], history=history)
-    found = ways_up(bundle.scheme, _checked(bundle, snapshot), bundle.features, language or bundle.language)
+    found = next_tier_actions(bundle.scheme, _checked(bundle, snapshot), bundle.features, language or bundle.language)
     dates = pa.field("as_of", pa.date32())
     texts = {"customer_id", "tier_code", "reached_code", "feature", "words"}
     schema = pa.schema([

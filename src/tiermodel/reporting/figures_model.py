@@ -190,7 +190,7 @@ def _residual_boxes(pen: Pen, panel: Axes, actual: Floats, predicted: Floats) ->
 
 def input_names(pen: Pen, features: Mapping[str, Feature]) -> dict[str, str]:
     """Say in words what each input of the models is, by its name."""
-    told = {name: f.zh if pen.language == "zh" else f.en for name, f in features.items()}
+    told = {name: in_language(pen.language, f.zh, f.en) for name, f in features.items()}
     return told | {name: pen.words[f"input_{name}"] for name in EXPECTED}
 
 

@@ -17,7 +17,7 @@ from tiermodel.reporting.figures import Pen, svg
 from tiermodel.reporting.figures_model import LOWER_IS_BETTER, found_at, input_names, model_name
 from tiermodel.reporting.inputs import Given
 from tiermodel.segments.profiles import segment_lines
-from tiermodel.tiers.scheme import load_preset, preset_names
+from tiermodel.tiers.schemes.load import load_preset, preset_names
 from tiermodel.words import in_language
 
 __all__ = ["model_sections"]
@@ -52,7 +52,7 @@ def model_sections(given: Given, pen: Pen) -> dict[str, Any]:
 def _rules(bundle: Bundle, pen: Pen) -> dict[str, Any]:
     """Return a learned scheme as a table and a figure of its tree; any other as the lines of its rules."""
     fitted, language = bundle.scheme.readable, pen.language
-    if fitted.scheme.kind != "learned":
+    if "tree" not in fitted.state:
         return {"lines": fitted.rules(bundle.features, language)}
     state = fitted.state
     names = dict(zip(fitted.scheme.codes, fitted.scheme.names(language), strict=True))

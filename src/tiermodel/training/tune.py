@@ -25,18 +25,10 @@ from tiermodel.models.inputs import Horizons, panel_matrix
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
 from tiermodel.tables.output import locked, writing
-from tiermodel.tiers.scheme import input_names, load_scheme
+from tiermodel.tiers.schemes.load import load_scheme
+from tiermodel.tiers.schemes.schema import input_names
 from tiermodel.train import Say, training_dates
-from tiermodel.training.tune_search import (
-    Found,
-    Search,
-    Target,
-    changed,
-    nested,
-    open_optuna,
-    open_storage,
-    study_file,
-)
+from tiermodel.training.tune_search import Found, Search, Target, changed, nested, open_optuna, open_storage, study_file
 
 __all__ = ["Tuned", "tune"]
 

@@ -34,10 +34,12 @@ from tiermodel.models.inputs import EXPECTED
 from tiermodel.models.level import chance_shift, log_odds
 from tiermodel.models.metrics import auc, gini, log_loss, paired_bootstrap
 from tiermodel.models.value import fit_value, squared_errors
-from tiermodel.tiers.scheme import input_names, load_scheme
+from tiermodel.tiers.schemes.load import load_scheme
+from tiermodel.tiers.schemes.schema import input_names
 from tiermodel.tracking.store import SQLITE, database_of, first_line
 
 __all__ = ["Found", "Search", "Target", "changed", "nested", "open_optuna", "open_storage", "study_file"]
+
 
 Floats = NDArray[np.float64]
 Target = Literal["churn", "value"]

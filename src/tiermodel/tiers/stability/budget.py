@@ -13,16 +13,12 @@ from numpy.typing import NDArray
 from tiermodel.config_tiers import Downgrade, Stability, Upgrade
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.models.metrics import mean_ranks
-from tiermodel.tiers.assign import FittedScheme, fit_scheme
-from tiermodel.tiers.scheme import Scheme
-from tiermodel.tiers.stability.rule import (
-    Whole,
-    movement_shares,
-    replay_levels,
-    who_and_when,
-)
+from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
+from tiermodel.tiers.schemes.load import Scheme
+from tiermodel.tiers.stability.rule import Whole, movement_shares, replay_levels, who_and_when
 
 __all__ = ["RULES", "Trial", "choose", "frontier", "keep_budget", "trials"]
+
 
 _BANDS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.10, 0.12, 0.15)
 
@@ -76,7 +72,7 @@ def trials(
 
     level, _ = fitted(0.0).assign(panel)
     # the lowest sure level follows from the band for moving up alone, the highest from the other
-    spans = {band: fitted(band).span(panel) for band in {b for r in rules for b in (r.up.band, r.down.band)}}
+    spans = {band: fitted(band).sure_levels(panel) for band in {b for r in rules for b in (r.up.band, r.down.band)}}
     found = [_trial(None, who, day, level, value)]
     for rule in rules:
         span = spans[rule.up.band][0], spans[rule.down.band][1]

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.tiers.assign import REASONS, FittedScheme
 from tiermodel.tiers.conditions import Named
+from tiermodel.tiers.fitted_scheme import REASONS, FittedScheme
 from tiermodel.tiers.stability.rule import NOBODY, Position, Standing, Whole, regrade, replay_standing, who_and_when
 from tiermodel.words import words
 
@@ -64,7 +64,7 @@ def grade(
         in_force = np.where(position.in_force != NOBODY, position.in_force, NOBODY)
         override, overridden = position.override, position.override != NOBODY
     day = _day(frame)
-    after = regrade(fitted.scheme.stability, standing, level, fitted.span(frame), day)
+    after = regrade(fitted.scheme.stability, standing, level, fitted.sure_levels(frame), day)
     tier = np.where(overridden, override, after.tier)
     before = np.where(in_force == NOBODY, np.nan, in_force.astype(np.float64))
     return Grading(level, rule, tier, before, after, overridden)
@@ -82,7 +82,7 @@ def _replayed(fitted: FittedScheme, frame: pd.DataFrame, previous: pd.DataFrame 
         return new, new.tier
     customer, day = who_and_when(previous)
     level, _ = fitted.assign(previous)
-    _, standing = replay_standing(fitted.scheme.stability, customer, day, level, fitted.span(previous))
+    _, standing = replay_standing(fitted.scheme.stability, customer, day, level, fitted.sure_levels(previous))
     place = pd.Index(previous["customer_id"].unique()).get_indexer(pd.Index(frame["customer_id"]))
     standing = standing.take(place)
     # the previous tier is that of the latest snapshot: who was not in it had none

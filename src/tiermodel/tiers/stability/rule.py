@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.config_tiers import Downgrade, Stability, Upgrade
-from tiermodel.tiers.assign import FittedScheme
+from tiermodel.tiers.fitted_scheme import FittedScheme
 
 __all__ = [
     "NOBODY",
@@ -105,7 +105,7 @@ def replay(fitted: FittedScheme, panel: pd.DataFrame) -> tuple[Whole, Whole]:
     missing at a date keeps the standing.
     """
     level, _ = fitted.assign(panel)
-    return replay_levels(fitted.scheme.stability, *who_and_when(panel), level, fitted.span(panel)), level
+    return replay_levels(fitted.scheme.stability, *who_and_when(panel), level, fitted.sure_levels(panel)), level
 
 
 def who_and_when(panel: pd.DataFrame) -> tuple[Whole, Whole]:

@@ -6,7 +6,7 @@ value. Money in another currency gives the same points.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numba
@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.tiers.parts import Index
-from tiermodel.tiers.weights import ahp_weights, critic_weights, entropy_weights, thousandths
+from tiermodel.tiers.kinds.sql_terms import quoted, steps
+from tiermodel.tiers.schemes.protocol import Thresholds
+from tiermodel.tiers.schemes.schema import Index
+from tiermodel.tiers.schemes.weights import ahp_weights, critic_weights, entropy_weights, thousandths
 
-__all__ = ["STEPS", "dimension_points", "fit_points", "points_of"]
+__all__ = ["STEPS", "dimension_points", "fit_points", "points_of", "points_sql", "thresholds_of"]
 
 Floats = NDArray[np.float64]
 STEPS = 100
@@ -51,7 +53,7 @@ def _scaled(x: Floats, better: str) -> Floats:
 
 
 def dimension_points(index: Index, state: dict[str, Any], frame: pd.DataFrame) -> NDArray[np.int64]:
-    """Give each row's points in every dimension, shape (dimensions, rows); -1 where a missing value is left out."""
+    """Return each row's points in every dimension, shape (dimensions, rows); -1 where a missing value is left out."""
     points = np.zeros((len(index.dimensions), len(frame)), dtype=np.int64)
     known = np.zeros_like(points)
     for k in range(len(points)):
@@ -60,7 +62,7 @@ def dimension_points(index: Index, state: dict[str, Any], frame: pd.DataFrame) -
 
 
 def points_of(index: Index, state: dict[str, Any], frame: pd.DataFrame) -> Floats:
-    """Give each row's points from 0 to 100; NaN where no dimension is known."""
+    """Return each row's points from 0 to 100; NaN where no dimension is known."""
     total, weight = np.zeros(len(frame), dtype=np.int64), np.zeros(len(frame), dtype=np.int64)
     for k, of_one in enumerate(state["weights"]):
         _add_dimension(index, state, frame, k, of_one, total, weight)
@@ -110,3 +112,22 @@ def _add_points(
         known = points >= 0
         total[i] += weight * points * known
         weights[i] += weight * known
+
+
+def thresholds_of(index: Index, state: Mapping[str, Any]) -> Thresholds:
+    """Return the cut points of every dimension."""
+    return [(d.feature, cuts) for d, cuts in zip(index.dimensions, state["cuts"], strict=True)]
+
+
+def points_sql(index: Index, state: Mapping[str, Any]) -> str:
+    """Return the points of an index as SQL: whole numbers until the last division."""
+    instead = {"drop": "NULL", "worst": "0", "middle": str(STEPS // 2)}[index.missing]
+    total, weight = [], []
+    for d, cuts, w in zip(index.dimensions, state["cuts"], state["weights"], strict=True):
+        x = quoted(d.feature)
+        up = d.better == "higher"
+        points = list(range(STEPS + 1)) if up else list(reversed(range(STEPS + 1)))
+        scored = f"CASE WHEN {x} IS NULL THEN {instead} ELSE {steps(x, '>' if up else '>=', cuts, points)} END"
+        total.append(f"COALESCE({w} * {scored}, 0)")
+        weight.append(f"CASE WHEN {x} IS NULL THEN 0 ELSE {w} END" if index.missing == "drop" else str(w))
+    return f"(CAST({' + '.join(total)} AS DOUBLE) / NULLIF(CAST({' + '.join(weight)} AS DOUBLE), CAST(0 AS DOUBLE)))"

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 from pydantic import Field, TypeAdapter, ValidationError
 
 from tiermodel.config import Project
 from tiermodel.errors import ProjectError
-from tiermodel.features.panel import feature_names
-from tiermodel.tiers.kinds import (
-    CompositeScheme,
-    LearnedScheme,
-    MatrixScheme,
-    RfmScheme,
-    ShareScheme,
-    ThresholdScheme,
-)
-from tiermodel.tiers.parts import without_defaults_that_came_later
+from tiermodel.tiers.schemes.schema import BaseScheme
+from tiermodel.tiers.schemes.scheme_kinds import SCHEMES
 from tiermodel.yaml_source import YamlSource
 
 __all__ = [
     "Scheme",
-    "input_names",
     "load_preset",
     "load_scheme",
     "parse_scheme",
@@ -36,13 +28,18 @@ __all__ = [
     "settle",
 ]
 
-Scheme = ShareScheme | ThresholdScheme | RfmScheme | CompositeScheme | MatrixScheme | LearnedScheme
-_ADAPTER: TypeAdapter[Scheme] = TypeAdapter(Annotated[Scheme, Field(discriminator="kind")])
+Scheme = BaseScheme
+
+
+@cache
+def _adapter(schemes: tuple[type[BaseScheme], ...]) -> TypeAdapter[Scheme]:
+    union: Any = functools.reduce(operator.or_, schemes)
+    return TypeAdapter(Annotated[union, Field(discriminator="kind")])
 
 
 def _preset_folder() -> Path:
     packed = Path(str(resources.files("tiermodel"))) / "_data" / "schemes"
-    return packed if packed.is_dir() else Path(__file__).resolve().parents[3] / "configs" / "schemes"
+    return packed if packed.is_dir() else Path(__file__).resolve().parents[4] / "configs" / "schemes"
 
 
 def preset_names() -> list[str]:
@@ -62,16 +59,11 @@ def load_scheme(project: Project) -> Scheme:
     return scheme if stability is None else scheme.model_copy(update={"stability": stability})
 
 
-def input_names(scheme: Scheme, panel: pd.DataFrame) -> tuple[str, ...]:
-    """Name the features of a panel that models, baselines and tuning read: all but what the scheme learns from."""
-    return tuple(name for name in feature_names(panel) if name != scheme.kept_out)
-
-
 def _label_is_dated(scheme: Scheme, project: Project) -> None:
     """Refuse labels that are not read, or not dated: a label of today beside features of last year is a leak."""
-    label = scheme.label if isinstance(scheme, LearnedScheme) else None
-    if label is None:
+    if scheme.label_feature is None:
         return
+    label = scheme.label_feature.removeprefix("attribute_")
     customers = project.data.customers
     if label not in project.features.attributes:
         raise ProjectError(
@@ -121,7 +113,7 @@ def parse_scheme(data: Any, where: str, windows_days: Iterable[int]) -> Scheme:
     windows = sorted(windows_days)
     named = {"longest": windows[-1], "middle": windows[(len(windows) - 1) // 2], "shortest": windows[0]}
     try:
-        return _ADAPTER.validate_python(_fill(data, named))
+        return _adapter(tuple(SCHEMES.values())).validate_python(_fill(data, named))
     except ValidationError as error:
         lines = [
             f"{'.'.join(map(str, e['loc'][1:])) or 'scheme'}: {e['msg'].removeprefix('Value error, ')}"
@@ -142,8 +134,30 @@ def _fill(data: Any, windows: Mapping[str, int]) -> Any:
 
 
 def scheme_data(scheme: Scheme) -> dict[str, Any]:
-    """Give a scheme as plain data, from which `parse_scheme` makes the same scheme."""
-    return without_defaults_that_came_later(scheme.model_dump(mode="json"))
+    """Return a scheme as plain data, from which `parse_scheme` makes the same scheme."""
+    return _without_later_defaults(scheme.model_dump(mode="json"))
+
+
+def _without_later_defaults(data: dict[str, Any]) -> dict[str, Any]:
+    """Leave out keys that older schemes do not have where they are not set, so that versions stay what they were."""
+    later: dict[str, Any] = {
+        "key_share": None,
+        "veto": [],
+        "stability": None,
+        "quantiles": None,
+        "capacity": None,
+        "learner": "tree",
+        "label": None,
+    }
+    kept = {k: v for k, v in data.items() if not (k in later and v == later[k])}
+    return {
+        k: _without_later_defaults(v)
+        if isinstance(v, dict)
+        else [_without_later_defaults(x) if isinstance(x, dict) else x for x in v]
+        if isinstance(v, list)
+        else v
+        for k, v in kept.items()
+    }
 
 
 def settle(scheme: Scheme, built: Collection[str]) -> tuple[Scheme, list[str]]:

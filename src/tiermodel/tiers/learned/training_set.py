@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 from tiermodel.errors import DataError
 from tiermodel.models.metrics import mean_ranks
 from tiermodel.segments.fit import assign_segments, fit_segments
-from tiermodel.tiers.kinds import LearnedScheme
-from tiermodel.tiers.scheme import input_names
+from tiermodel.tiers.learned.scheme import LearnedScheme
+from tiermodel.tiers.schemes.schema import input_names
 
-__all__ = ["Lessons", "lessons_of", "matrix", "rank_filled"]
+__all__ = ["TrainingSet", "matrix", "rank_filled", "training_set_of"]
+
 
 Floats = NDArray[np.float64]
 Levels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Lessons:
+class TrainingSet:
     """Hold rows of buyers, the features to learn from, and each row's level; `rank` (0 to 1) where levels share it out.
 
     `shares` are the sizes of the levels, lowest first.
@@ -29,52 +30,54 @@ class Lessons:
 
     frame: pd.DataFrame
     names: list[str]
-    wanted: Levels
+    target_level: Levels
     rank: Floats | None
     shares: list[float]
 
     @property
     def x(self) -> Floats:
-        """Give the features, one row a customer."""
+        """Return the features, one row a customer."""
         return matrix(self.frame, self.names)
 
     @property
     def value(self) -> Floats:
-        """Give the value that followed; NaN where nobody knows yet."""
+        """Return the value that followed; NaN where nobody knows yet."""
         return self.frame["outcome_value"].to_numpy(dtype=np.float64)
 
-    def take(self, rows: NDArray[np.int64]) -> Lessons:
+    def take(self, rows: NDArray[np.int64]) -> TrainingSet:
         """Pick rows by number."""
         rank = None if self.rank is None else self.rank[rows]
-        return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True), wanted=self.wanted[rows], rank=rank)
+        return replace(
+            self, frame=self.frame.iloc[rows].reset_index(drop=True), target_level=self.target_level[rows], rank=rank
+        )
 
 
 def matrix(frame: pd.DataFrame, names: list[str]) -> Floats:
-    """Give the named columns as float64, one row a customer."""
+    """Return the named columns as float64, one row a customer."""
     x = np.empty((len(frame), len(names)), order="F")
     for j, name in enumerate(names):
         x[:, j] = frame[name].to_numpy(dtype=np.float64)
     return x
 
 
-def lessons_of(scheme: LearnedScheme, snapshot: pd.DataFrame, history: pd.DataFrame, seed: int) -> Lessons:
+def training_set_of(scheme: LearnedScheme, snapshot: pd.DataFrame, history: pd.DataFrame, seed: int) -> TrainingSet:
     """Take the lessons from buyers at past dates whose outcome is known; labels also from the latest snapshot."""
     names = list(input_names(scheme, history))
     followed = history[history["days_since_last"].notna() & history["outcome_value"].notna()].reset_index(drop=True)
-    if scheme.kept_out is not None:
-        return _from_labels(scheme, scheme.kept_out, snapshot, followed, names)
+    if scheme.label_feature is not None:
+        return _from_labels(scheme, scheme.label_feature, snapshot, followed, names)
     if scheme.target == "clusters":
         segments = fit_segments(followed, len(scheme.bought_levels), seed)
-        wanted = assign_segments(segments, followed)
-        return Lessons(followed, names, wanted, None, _sizes(wanted, len(scheme.bought_levels)))
+        level = assign_segments(segments, followed)
+        return TrainingSet(followed, names, level, None, _sizes(level, len(scheme.bought_levels)))
     shares = list(scheme.ordered(scheme.shares or {}).values())
     rank = _rank_within_date(followed["as_of"].to_numpy(), followed["outcome_value"].to_numpy(dtype=np.float64))
-    return Lessons(followed, names, rank_filled(rank, shares), rank, shares)
+    return TrainingSet(followed, names, rank_filled(rank, shares), rank, shares)
 
 
 def _from_labels(
     scheme: LearnedScheme, label: str, snapshot: pd.DataFrame, followed: pd.DataFrame, names: list[str]
-) -> Lessons:
+) -> TrainingSet:
     """Learn from customers who had a label at the date; `DataError` names labels that are no tier of buyers."""
     today = snapshot.assign(outcome_value=np.nan)
     new = today[today["as_of"] > followed["as_of"].max()] if len(followed) else today
@@ -90,15 +93,15 @@ def _from_labels(
             f"scheme {scheme.code}: {label.removeprefix('attribute_')!r} gives {np.count_nonzero(unknown):,} of "
             f"{len(given):,} buyers a tier that is none: {first}; tiers are {known}: map the labels to these numbers"
         )
-    wanted = np.array([numbers[int(value)] for value in given], dtype=np.int64)
-    seen = np.unique(wanted)
+    level = np.array([numbers[int(value)] for value in given], dtype=np.int64)
+    seen = np.unique(level)
     if len(seen) < len(scheme.bought_levels):
         lacking = next(code for n, code in enumerate(scheme.bought_levels) if n not in seen)
         raise DataError(f"scheme {scheme.code}: no labelled customer is {lacking!r}; every level needs examples")
-    shares = _sizes(wanted, len(scheme.bought_levels))
+    shares = _sizes(level, len(scheme.bought_levels))
     if scheme.shares is not None:
         shares = list(scheme.ordered(scheme.shares).values())
-    return Lessons(frame, names, wanted, None, shares)
+    return TrainingSet(frame, names, level, None, shares)
 
 
 def _sizes(level: Levels, levels: int) -> list[float]:
@@ -106,7 +109,7 @@ def _sizes(level: Levels, levels: int) -> list[float]:
 
 
 def rank_filled(rank: Floats, shares: list[float]) -> Levels:
-    """Give each rank, from 0 to 1, the level in whose share it falls; equal ranks share a level."""
+    """Return each rank, from 0 to 1, the level in whose share it falls; equal ranks share a level."""
     return np.minimum(np.searchsorted(np.cumsum(shares), rank - 1e-12), len(shares) - 1)
 
 

@@ -10,22 +10,23 @@ import pandas as pd
 from tiermodel.config import Project
 from tiermodel.errors import TierModelError
 from tiermodel.models.metrics import quadratic_weighted_kappa
-from tiermodel.tiers.assign import FittedScheme, fit_scheme
-from tiermodel.tiers.kinds import CompositeScheme, LearnedScheme
-from tiermodel.tiers.scheme import load_preset, scheme_data
+from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
+from tiermodel.tiers.kinds.composite import CompositeScheme
+from tiermodel.tiers.schemes.load import load_preset, scheme_data
+from tiermodel.tiers.schemes.protocol import LearningKind
 
-__all__ = ["agreement", "beside_rules", "composite_like"]
+__all__ = ["agreement", "compare_with_rules", "matching_composite"]
 
 _COMPOSITE, _OTHERS = "rfm_score", ("rfm", "pyramid")
 
 
-def beside_rules(fitted: FittedScheme, snapshot: pd.DataFrame, project: Project) -> dict[str, Any]:
+def compare_with_rules(fitted: FittedScheme, snapshot: pd.DataFrame, project: Project) -> dict[str, Any]:
     """Give, for a learned scheme, its agreement with a composite of the same level sizes, with RFM and the pyramid."""
-    if not isinstance(fitted.scheme, LearnedScheme):
+    if not isinstance(fitted.kind, LearningKind):
         return {}
     level, _ = fitted.assign(snapshot)
     windows = project.features.windows_days
-    others: dict[str, Any] = {"composite": composite_like(fitted, snapshot, windows)}
+    others: dict[str, Any] = {"composite": matching_composite(fitted, snapshot, windows)}
     others |= {name: load_preset(name, windows) for name in _OTHERS}
     found = {}
     for name, scheme in others.items():
@@ -38,7 +39,9 @@ def beside_rules(fitted: FittedScheme, snapshot: pd.DataFrame, project: Project)
     return {"agreement": found}
 
 
-def composite_like(fitted: FittedScheme, snapshot: pd.DataFrame, windows: tuple[int, ...]) -> CompositeScheme | None:
+def matching_composite(
+    fitted: FittedScheme, snapshot: pd.DataFrame, windows: tuple[int, ...]
+) -> CompositeScheme | None:
     """Make 0.2 R + 0.3 F + 0.5 M with the levels of a fitted scheme, as large as they are on the snapshot.
 
     None where a level is empty there, so that no composite has it too.

@@ -6,6 +6,8 @@ people read is, to the last bit, what is applied.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,64 +16,79 @@ from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from tiermodel.errors import DataError
-from tiermodel.features.tree import freeze, leaf_of
+from tiermodel.features.tree import freeze, leaf_of, round_readable
 from tiermodel.tiers.conditions import Condition
-from tiermodel.tiers.cuts import band_edges
-from tiermodel.tiers.kinds import LearnedScheme
-from tiermodel.tiers.lessons import Lessons
+from tiermodel.tiers.kinds.cut_points import band_edges
+from tiermodel.tiers.kinds.sql_terms import number, quoted
+from tiermodel.tiers.learned.scheme import LearnedScheme
+from tiermodel.tiers.learned.training_set import TrainingSet
+from tiermodel.tiers.schemes.protocol import SqlLevel, Thresholds
+from tiermodel.words import words
 
-__all__ = ["assign", "conditions", "grow", "imitate", "levels_of_rules", "span"]
+__all__ = [
+    "assign",
+    "conditions",
+    "grow",
+    "imitate",
+    "levels_of_rules",
+    "rule_facts",
+    "sql",
+    "sure_levels",
+    "thresholds",
+]
 
 Levels = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-def grow(scheme: LearnedScheme, lessons: Lessons, seed: int) -> dict[str, Any]:
+def grow(scheme: LearnedScheme, training: TrainingSet, seed: int) -> dict[str, Any]:
     """Grow the tree, and give each leaf a level: the one that most of its customers belong to.
 
     Where the levels are shares of an order, leaves are filled into them from the top instead, so that the shares hold.
     """
-    if lessons.rank is not None:
-        return _ordered(scheme, lessons, lessons.rank, lessons.value, seed)
-    grown = DecisionTreeClassifier(**_size(scheme, lessons), random_state=seed).fit(lessons.x, lessons.wanted)
-    tree, leaf = freeze(grown.tree_, lessons.names, lessons.frame)
-    level = np.array([np.bincount(lessons.wanted[leaf == n]).argmax() for n in range(leaf.max() + 1)])
-    return _state(scheme, lessons, tree, leaf, level)
+    if training.rank is not None:
+        return _ordered(scheme, training, training.rank, training.value, seed)
+    grown = DecisionTreeClassifier(**_size(scheme, training), random_state=seed).fit(training.x, training.target_level)
+    tree, leaf = freeze(grown.tree_, training.names, training.frame)
+    level = np.array([np.bincount(training.target_level[leaf == n]).argmax() for n in range(leaf.max() + 1)])
+    return _state(scheme, training, tree, leaf, level)
 
 
-def imitate(scheme: LearnedScheme, lessons: Lessons, score: Floats, seed: int) -> dict[str, Any]:
-    """Grow a tree that orders customers as a score does; `lessons.wanted` are the levels that the score gave them."""
-    return _ordered(scheme, lessons, np.argsort(np.argsort(score, kind="stable")) / len(score), score, seed)
+def imitate(scheme: LearnedScheme, training: TrainingSet, score: Floats, seed: int) -> dict[str, Any]:
+    """Grow a tree that orders customers as a score does; `target_level` of the rows are the levels by that score."""
+    return _ordered(scheme, training, np.argsort(np.argsort(score, kind="stable")) / len(score), score, seed)
 
 
-def _ordered(scheme: LearnedScheme, lessons: Lessons, rank: Floats, worth: Floats, seed: int) -> dict[str, Any]:
-    grown = DecisionTreeRegressor(**_size(scheme, lessons), random_state=seed).fit(lessons.x, rank)
-    tree, leaf = freeze(grown.tree_, lessons.names, lessons.frame)
-    return _state(scheme, lessons, tree, leaf, _levels_by_worth(lessons.shares, leaf, worth))
+def _ordered(scheme: LearnedScheme, training: TrainingSet, rank: Floats, worth: Floats, seed: int) -> dict[str, Any]:
+    grown = DecisionTreeRegressor(**_size(scheme, training), random_state=seed).fit(training.x, rank)
+    tree, leaf = freeze(grown.tree_, training.names, training.frame)
+    return _state(scheme, training, tree, leaf, _levels_by_worth(training.shares, leaf, worth))
 
 
-def _size(scheme: LearnedScheme, lessons: Lessons) -> dict[str, int]:
-    n = len(lessons.frame)
+def _size(scheme: LearnedScheme, training: TrainingSet) -> dict[str, int]:
+    n = len(training.frame)
     if n < 2 * scheme.max_leaves:
         raise DataError(f"scheme {scheme.code}: {n} customers are too few to learn {scheme.max_leaves} leaves from")
     return {"max_leaf_nodes": scheme.max_leaves, "min_samples_leaf": max(1, int(scheme.min_leaf_share * n))}
 
 
 def _state(
-    scheme: LearnedScheme, lessons: Lessons, tree: dict[str, list[Any]], leaf: Levels, level: Levels
+    scheme: LearnedScheme, training: TrainingSet, tree: dict[str, list[Any]], leaf: Levels, level: Levels
 ) -> dict[str, Any]:
-    value = lessons.value
+    value = training.value
     facts = [
         {
             "support": float(np.mean(leaf == n)),
-            "purity": float(np.mean(lessons.wanted[leaf == n] == level[n])),
+            "purity": float(np.mean(training.target_level[leaf == n] == level[n])),
             "value_mean": _mean_known(value[leaf == n]),
         }
         for n in range(len(level))
     ]
-    missing = [name for name in dict.fromkeys(tree["feature"]) if name is not None and lessons.frame[name].isna().any()]
+    missing = [
+        name for name in dict.fromkeys(tree["feature"]) if name is not None and training.frame[name].isna().any()
+    ]
     state = {"tree": tree, "level": level.tolist(), "leaves": facts, "may_miss": missing}
-    return state if scheme.stability is None else state | _bands(scheme, tree, lessons.frame)
+    return state if scheme.stability is None else state | _bands(scheme, tree, training.frame)
 
 
 def _mean_known(value: Floats) -> float | None:
@@ -105,18 +122,18 @@ def _bands(scheme: LearnedScheme, tree: dict[str, list[Any]], frame: pd.DataFram
 def assign(
     _scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give every buyer's level among `bought_levels`, and the rule that decided: the position of the leaf."""
+    """Return every buyer's level among `bought_levels`, and the rule that decided: the position of the leaf."""
     rule = leaf_of(state["tree"], frame)
     return np.array(state["level"])[rule], rule
 
 
-def span(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
-    """Give the lowest level within the band for moving up, and the highest within the band for moving down."""
+def sure_levels(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
     return _reach(state, frame, "up")[0], _reach(state, frame, "down")[1]
 
 
 def _reach(state: dict[str, Any], frame: pd.DataFrame, side: str) -> tuple[Levels, Levels]:
-    """Give the lowest and the highest level of all leaves that the band leaves open."""
+    """Return the lowest and the highest level of all leaves that the band leaves open."""
     tree, levels = state["tree"], np.array(state["level"])
     lowest, highest = np.full(len(frame), levels.max()), np.zeros(len(frame), dtype=np.int64)
     here = {0: np.ones(len(frame), dtype=np.bool_)}
@@ -137,7 +154,7 @@ def _reach(state: dict[str, Any], frame: pd.DataFrame, side: str) -> tuple[Level
 
 
 def levels_of_rules(_scheme: LearnedScheme, state: dict[str, Any]) -> Levels:
-    """Give the level, among `bought_levels`, of every leaf."""
+    """Return the level, among `bought_levels`, of every leaf."""
     return np.array(state["level"])
 
 
@@ -161,3 +178,42 @@ def conditions(_scheme: LearnedScheme, state: dict[str, Any]) -> list[list[Condi
 
     descend(0, {})
     return [found[n] for n in sorted(found)]
+
+
+def rule_facts(state: dict[str, Any], language: str) -> list[str]:
+    """Return the support, purity and value that followed of every leaf."""
+    found = []
+    for fact in state["leaves"]:
+        value = "-" if fact["value_mean"] is None else f"{round_readable(fact['value_mean']):,.10g}"
+        text = words(language)["rule_facts"]
+        found.append(text.format(support=fact["support"], purity=fact["purity"], value=value))
+    return found
+
+
+def thresholds(_scheme: LearnedScheme, state: dict[str, Any]) -> Thresholds:
+    """Return the thresholds of the splits."""
+    splits = zip(state["tree"]["feature"], state["tree"]["threshold"], strict=True)
+    return [(feature, [threshold]) for feature, threshold in splits if feature is not None]
+
+
+def sql(scheme: LearnedScheme, state: dict[str, Any]) -> SqlLevel:
+    """Return the level as SQL."""
+    levels = [scheme.bought_numbers[level] for level in state["level"]]
+    return SqlLevel(_branches(state["tree"], levels), {name for name in state["tree"]["feature"] if name is not None})
+
+
+def _branches(tree: dict[str, list[Any]], levels: Sequence[int]) -> str:
+    leaves = itertools.count()
+    leaf = {n: next(leaves) for n, name in enumerate(tree["feature"]) if name is None}
+
+    def branch(n: int) -> str:
+        name = tree["feature"][n]
+        if name is None:
+            return str(levels[leaf[n]])
+        x = quoted(name)
+        left = f"{x} <= {number(tree['threshold'][n])}"
+        if tree["missing_left"][n]:
+            left = f"({left} OR {x} IS NULL)"
+        return f"CASE WHEN {left} THEN {branch(tree['left'][n])} ELSE {branch(tree['right'][n])} END"
+
+    return branch(0)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tiermodel.errors import ProjectError
 from tiermodel.features.tree import roundest
-from tiermodel.tiers.parts import BaseScheme, Score
+from tiermodel.tiers.schemes.schema import BaseScheme, Score
 
 __all__ = ["band_edges", "level_of", "score_cuts", "scores_of", "share_cuts"]
 

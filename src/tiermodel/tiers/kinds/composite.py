@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
-from tiermodel.tiers.conditions import Condition, Named, feature_name
-from tiermodel.tiers.cuts import band_edges, level_of, share_cuts
-from tiermodel.tiers.kinds import CompositeScheme
-from tiermodel.tiers.points import STEPS, dimension_points, fit_points, points_of
-from tiermodel.tiers.weights import thousandths
+from tiermodel.tiers.conditions import Condition, Named, Words, feature_name
+from tiermodel.tiers.kinds.cut_points import band_edges, level_of, share_cuts
+from tiermodel.tiers.kinds.index_points import STEPS, dimension_points, fit_points, points_of, points_sql, thresholds_of
+from tiermodel.tiers.kinds.sql_terms import SCORE, steps
+from tiermodel.tiers.schemes.protocol import FitContext, SqlLevel, Thresholds
+from tiermodel.tiers.schemes.schema import BaseScheme, Index, Share, check_shares
+from tiermodel.tiers.schemes.weights import thousandths
 from tiermodel.words import words
 
 __all__ = [
     "POINTS",
+    "CompositeScheme",
     "assign",
     "conditions",
     "explain",
@@ -26,8 +31,11 @@ __all__ = [
     "levels_of_rules",
     "sensitivity",
     "sensitivity_lines",
-    "span",
+    "sql",
+    "sure_levels",
+    "thresholds",
 ]
+
 
 Levels = NDArray[np.int64]
 POINTS = "points"
@@ -36,7 +44,50 @@ _SPLITS = (9, 24, 49, 74, 89)
 _REASONS = 3
 
 
-def fit(scheme: CompositeScheme, frame: pd.DataFrame) -> dict[str, Any]:
+class CompositeScheme(BaseScheme, Index):
+    """Levels by the points of an index, which hold shares of the customers or start at given points."""
+
+    monotone: ClassVar[bool] = True
+    kind: Literal["composite"]
+    shares: dict[str, Share] | None = None
+    points: dict[str, Annotated[float, Field(gt=0, lt=100)]] | None = None
+
+    @model_validator(mode="after")
+    def _levels_are_cut(self) -> Self:
+        if (self.shares is None) == (self.points is None):
+            raise ValueError("shares: a composite needs either shares, or the points at which each level starts")
+        if self.shares is not None:
+            check_shares(self.shares, self)
+        if self.points is not None:
+            if list(self.points) != self.bought_levels[1:]:
+                raise ValueError(f"points: give the start of each of {self.bought_levels[1:]}, in this order")
+            for (low, a), (high, b) in itertools.pairwise(self.points.items()):
+                if a >= b:
+                    raise ValueError(f"points: {high!r} starts at {b:g}, not above {low!r} at {a:g}")
+        if not self.dimensions:
+            raise ValueError("dimensions: none of them is built")
+        return self
+
+    @property
+    def ranks_by_shares(self) -> bool:
+        """Whether customers are ranked, and levels filled by shares."""
+        return self.shares is not None
+
+    @property
+    def made_names(self) -> dict[str, Named]:
+        """The name of the points."""
+        return {POINTS: Words(*(words(language)["points"] for language in ("zh", "en")))}
+
+    def indexes(self, state: dict[str, Any]) -> list[tuple[str, Index, Mapping[str, Any]]]:
+        """Return the index of the points and its state."""
+        return [(POINTS, self, state)]
+
+    def ranked(self) -> Iterable[str]:
+        """List the features that the scheme cannot do without."""
+        return [d.feature for d in self.dimensions]
+
+
+def fit(scheme: CompositeScheme, frame: pd.DataFrame, _context: FitContext) -> dict[str, Any]:
     """Freeze dimensions, weights and the points from which on each level starts, on one snapshot of buyers."""
     state = fit_points(scheme, frame)
     values = points_of(scheme, state, frame)
@@ -76,26 +127,26 @@ def sensitivity_lines(state: dict[str, Any], features: Mapping[str, Named], lang
 
 
 def assign(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
-    """Give every buyer's level among `bought_levels`, and the rule: the level itself."""
+    """Return every buyer's level among `bought_levels`, and the rule: the level itself."""
     level = level_of(state["level_cuts"], points_of(scheme, state, frame))
     return level, level
 
 
-def span(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
-    """Give the lowest level within the band for moving up, and the highest within the band for moving down."""
+def sure_levels(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
     values = points_of(scheme, state, frame)
     return level_of([high for _, high in state["up"]], values), level_of([low for low, _ in state["down"]], values)
 
 
 def levels_of_rules(scheme: CompositeScheme, _state: dict[str, Any]) -> Levels:
-    """Give the level of every rule: its own number."""
+    """Return the level of every rule: its own number."""
     return np.arange(len(scheme.bought_levels))
 
 
 def explain(
     scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame, features: Mapping[str, Named], language: str
 ) -> tuple[Levels, list[str]]:
-    """Give the three dimensions that moved the points most, away from 50, as bounds within which the customer lies.
+    """Return the three dimensions that moved the points most, away from 50, as bounds within which the customer lies.
 
     A bound is one of the cut points with 10, 25, 50, 75 and 90 % of the customers at fit below.
     """
@@ -124,3 +175,14 @@ def conditions(_scheme: CompositeScheme, state: dict[str, Any]) -> list[list[Con
         [Condition(POINTS, low, high, missing=state["may_miss"] and low == -np.inf, closed_low=True)]
         for low, high in pairwise(edges)
     ]
+
+
+def thresholds(scheme: CompositeScheme, state: dict[str, Any]) -> Thresholds:
+    """Return the values at which the points of a dimension change."""
+    return thresholds_of(scheme, state)
+
+
+def sql(scheme: CompositeScheme, state: dict[str, Any]) -> SqlLevel:
+    """Return the level as SQL over the points."""
+    level = steps(SCORE, ">=", state["level_cuts"], scheme.bought_numbers)
+    return SqlLevel(level, {d.feature for d in scheme.dimensions}, points_sql(scheme, state))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tiermodel.config_tiers import Stability
-from tiermodel.tiers.weights import consistency_ratio
+from tiermodel.features.panel import feature_names
+from tiermodel.tiers.conditions import Named
+from tiermodel.tiers.schemes.weights import consistency_ratio
 from tiermodel.words import in_language
 
 __all__ = [
@@ -25,8 +28,9 @@ __all__ = [
     "Veto",
     "When",
     "check_shares",
-    "without_defaults_that_came_later",
+    "input_names",
 ]
+
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -78,7 +82,7 @@ class When(Data):
 
     @property
     def bound(self) -> tuple[str, float]:
-        """Give the kind of the bound and its number."""
+        """Return the kind of the bound and its number."""
         kinds = ("at_least", "above", "at_most", "below", "top", "bottom")
         return next((k, float(v)) for k in kinds if (v := getattr(self, k)) is not None)
 
@@ -104,7 +108,10 @@ class Veto(Data):
 
 
 class BaseScheme(Data):
-    """Hold what every kind of scheme has: ordered levels, the rule for who never bought, vetoes, stability."""
+    """What every kind of scheme has: ordered levels, the rule for who never bought, vetoes, stability."""
+
+    monotone: ClassVar[bool] = False
+    """Whether a larger change never lowers the level, so that the smallest that is enough can be found by bisection."""
 
     code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
     name_zh: str
@@ -116,11 +123,30 @@ class BaseScheme(Data):
     """The share of customers that the key levels are meant to hold; checked against `shares`."""
     veto: tuple[Veto, ...] = ()
     stability: Stability | None = None
+    kind: str
 
     @property
-    def kept_out(self) -> str | None:
-        """Name the feature that is what is to be learned, so that no model may read it; most schemes have none."""
+    def label_feature(self) -> str | None:
+        """The feature that holds what is to be learned, which no model may read; None for most schemes."""
         return None
+
+    @property
+    def ranks_by_shares(self) -> bool:
+        """Whether customers are ranked, and levels filled by shares, so that a level can keep a capacity."""
+        return False
+
+    @property
+    def made_names(self) -> Mapping[str, Named]:
+        """The names of what conditions bound that is no feature, such as points."""
+        return {}
+
+    def rule_names(self, _language: str) -> list[str]:
+        """Return a name for every rule, empty where it has none; no names at all for most schemes."""
+        return []
+
+    def indexes(self, _state: dict[str, Any]) -> Sequence[tuple[str, Index, Mapping[str, Any]]]:
+        """Return every index that the scheme scores: its key in `made_names`, itself, and its fitted state."""
+        return ()
 
     @model_validator(mode="after")
     def _levels_hold_together(self) -> Self:
@@ -154,10 +180,7 @@ class BaseScheme(Data):
         if lowest in capped or self.no_purchase in capped:
             at = lowest if lowest in capped else self.no_purchase
             raise ValueError(f"levels: {at!r} cannot have a capacity: who finds no place above has to go there")
-        kept = {"share", "composite"}
-        if getattr(self, "learner", "") in {"ordinal_boosting", "neural_network"}:
-            kept.add("learned")
-        if getattr(self, "kind", "") not in kept or getattr(self, "shares", None) is None:
+        if not self.ranks_by_shares:
             raise ValueError(
                 f"levels: {capped[0]!r} has a capacity, which only a scheme that ranks customers by shares can keep"
             )
@@ -173,7 +196,7 @@ class BaseScheme(Data):
 
     @property
     def no_purchase_level(self) -> int:
-        """Give the number of the level for customers without a purchase."""
+        """Return the number of the level for customers without a purchase."""
         return 0 if self.no_purchase is None else self.codes.index(self.no_purchase)
 
     @property
@@ -182,8 +205,13 @@ class BaseScheme(Data):
         return [code for code in self.codes if code != self.no_purchase]
 
     @property
+    def bought_numbers(self) -> list[int]:
+        """The number, among all levels, of each of `bought_levels`."""
+        return [self.codes.index(code) for code in self.bought_levels]
+
+    @property
     def capacities(self) -> dict[str, int | None]:
-        """Give every level's capacity."""
+        """Return every level's capacity."""
         return {level.code: level.capacity for level in self.levels}
 
     def ordered(self, shares: Mapping[str, float]) -> dict[str, float]:
@@ -311,23 +339,6 @@ class Axis(Score):
         return self
 
 
-def without_defaults_that_came_later(data: dict[str, Any]) -> dict[str, Any]:
-    """Leave out keys that older schemes do not have where they are not set, so that versions stay what they were."""
-    later: dict[str, Any] = {
-        "key_share": None,
-        "veto": [],
-        "stability": None,
-        "quantiles": None,
-        "capacity": None,
-        "learner": "tree",
-        "label": None,
-    }
-    kept = {k: v for k, v in data.items() if not (k in later and v == later[k])}
-    return {
-        k: without_defaults_that_came_later(v)
-        if isinstance(v, dict)
-        else [without_defaults_that_came_later(x) if isinstance(x, dict) else x for x in v]
-        if isinstance(v, list)
-        else v
-        for k, v in kept.items()
-    }
+def input_names(scheme: BaseScheme, panel: pd.DataFrame) -> tuple[str, ...]:
+    """Return the features of a panel that models, baselines and tuning read: all but the one the scheme learns from."""
+    return tuple(name for name in feature_names(panel) if name != scheme.label_feature)

@@ -34,7 +34,7 @@ def critic_weights(x: Floats) -> Floats:
 
 
 def ahp_weights(comparisons: ArrayLike) -> Floats:
-    """Give the principal eigenvector of a matrix of pairwise comparisons (Saaty 1980)."""
+    """Return the principal eigenvector of a matrix of pairwise comparisons (Saaty 1980)."""
     return _principal(comparisons)[1]
 
 

@@ -8,50 +8,41 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tiermodel.features.tree import round_readable
-from tiermodel.tiers import grid
-from tiermodel.tiers.conditions import Condition, Named, Words, number
-from tiermodel.tiers.kinds import MatrixScheme, RfmScheme
-from tiermodel.tiers.parts import Index
-from tiermodel.tiers.scheme import Scheme
-from tiermodel.tiers.thresholds import condition_of
+from tiermodel.tiers.conditions import Condition, Named, number
+from tiermodel.tiers.kinds.thresholds import condition_of
+from tiermodel.tiers.schemes.protocol import LearningKind, SchemeKind
+from tiermodel.tiers.schemes.schema import BaseScheme
 from tiermodel.words import in_language, words
 
-__all__ = ["Fitted", "named", "reason_table", "rule_lines", "surrogate_line"]
+__all__ = ["Fitted", "named", "reason_table", "rule_lines"]
+
 
 _REASONS = 3
 
 
 class Fitted(Protocol):
-    """Have a scheme, its frozen state, and the module of its kind."""
+    """Have a scheme, its frozen state, and what answers for its kind."""
 
     @property
-    def scheme(self) -> Scheme:
-        """Give the scheme."""
+    def scheme(self) -> BaseScheme:
+        """Return the scheme."""
 
     @property
     def state(self) -> dict[str, Any]:
-        """Give the frozen state."""
+        """Return the frozen state."""
 
     @property
-    def kind(self) -> Any:
-        """Give the module of the scheme's kind."""
+    def kind(self) -> SchemeKind[Any]:
+        """Return what answers for the scheme's kind."""
 
 
 def named(fitted: Fitted, features: Mapping[str, Named]) -> dict[str, Named]:
-    """Add names for what the scheme itself makes: points, and the points of an axis."""
-    zh, en = words("zh"), words("en")
-    made = {key: (zh[key], en[key]) for key in ("points", "learned_score")}
-    if isinstance(fitted.scheme, MatrixScheme):
-        made |= {
-            f"points:{name}": (zh["axis_points"].format(name=a.name_zh), en["axis_points"].format(name=a.name_en))
-            for name, a in fitted.scheme.axes.items()
-        }
-    return {**features, **{key: Words(*pair) for key, pair in made.items()}}
+    """Return the names of features, and of what the scheme itself makes: points, and the points of an axis."""
+    return {**features, **fitted.scheme.made_names}
 
 
 def reason_table(fitted: Fitted, features: Mapping[str, Named], language: str) -> tuple[NDArray[np.int64], list[str]]:
-    """Give up to three reasons for every rule, then every veto, then for who never bought: positions in the words."""
+    """Return up to three reasons for every rule, then every veto, then for who never bought: positions in the words."""
     known = named(fitted, features)
     # the last conditions of a path are the ones that set the customer apart from the nearest other level
     rows = [
@@ -72,39 +63,22 @@ def rule_lines(fitted: Fitted, features: Mapping[str, Named], language: str) -> 
     scheme, state, known = fitted.scheme, fitted.state, named(fitted, features)
     names, codes = scheme.names(language), scheme.codes
     levels = fitted.kind.levels_of_rules(scheme, state)
-    cells = grid.cell_names(scheme, language) if isinstance(scheme, RfmScheme | MatrixScheme) else []
+    rule_names = scheme.rule_names(language)
+    facts = fitted.kind.rule_facts(state, language) if isinstance(fitted.kind, LearningKind) else []
     found = []
     for i, rule in enumerate(fitted.kind.conditions(scheme, state)):
         if any(condition.impossible for condition in rule):
             continue
         level = codes.index(scheme.bought_levels[int(levels[i])])
         text = _joined(rule, known, language) or words(language)["everybody_else"]
-        cell = f" · {cells[i]}" if scheme.kind == "matrix" and cells[i] else ""
-        found.append((level, f"{names[level]} ({codes[level]}){cell}: {text}{_facts(fitted, i, language)}"))
+        name = f" · {rule_names[i]}" if rule_names and rule_names[i] else ""
+        found.append((level, f"{names[level]} ({codes[level]}){name}: {text}{f'  [{facts[i]}]' if facts else ''}"))
     lines = [line for _, line in sorted(found, key=lambda pair: -pair[0])]
     return [*lines, *_veto_lines(fitted, known, language), *_index_lines(fitted, known, language)]
 
 
-def surrogate_line(state: Mapping[str, Any], language: str) -> str:
-    """Say that the rules which follow only imitate a learner, and how near they come to it."""
-    say, fidelity = words(language), state["fidelity"]
-    equal, kept = f"{fidelity['equal']:.1%}", fidelity["value_kept"]
-    kappa = "-" if fidelity["qwk"] is None else f"{fidelity['qwk']:.3f}"
-    value = say["surrogate_untested"] if kept is None else f"{kept:.1%}"
-    return say["surrogate"].format(learner=say[f"learner_{state['learner']}"], equal=equal, kappa=kappa, value=value)
-
-
 def _joined(rule: list[Condition], features: Mapping[str, Named], language: str) -> str:
     return words(language)["and"].join(c.text(features, language) for c in rule)
-
-
-def _facts(fitted: Fitted, rule: int, language: str) -> str:
-    if "leaves" not in fitted.state:
-        return ""
-    fact = fitted.state["leaves"][rule]
-    value = "-" if fact["value_mean"] is None else f"{round_readable(fact['value_mean']):,.10g}"
-    told = words(language)["rule_facts"].format(support=fact["support"], purity=fact["purity"], value=value)
-    return f"  [{told}]"
 
 
 def _veto_lines(fitted: Fitted, features: Mapping[str, Named], language: str) -> list[str]:
@@ -119,17 +93,8 @@ def _veto_lines(fitted: Fitted, features: Mapping[str, Named], language: str) ->
 
 def _index_lines(fitted: Fitted, features: Mapping[str, Named], language: str) -> list[str]:
     """Write what the points are made of: every dimension with its weight and the span of its cut points."""
-    scheme, lines = fitted.scheme, []
-    indexes: list[tuple[str, Index, Mapping[str, Any]]] = []
-    if isinstance(scheme, Index):
-        indexes.append(("points", scheme, fitted.state))
-    if isinstance(scheme, MatrixScheme):
-        indexes += [
-            (f"points:{name}", axis.index, fitted.state["points"][name])
-            for name, axis in scheme.axes.items()
-            if axis.index is not None
-        ]
-    for key, index, state in indexes:
+    lines = []
+    for key, index, state in fitted.scheme.indexes(fitted.state):
         parts = []
         for d, weight, cuts in zip(index.dimensions, state["weights"], state["cuts"], strict=True):
             name = in_language(language, features[d.feature].zh, features[d.feature].en)

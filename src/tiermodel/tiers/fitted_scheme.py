@@ -13,22 +13,15 @@ from numpy.typing import NDArray
 
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.panel import feature_names
-from tiermodel.tiers import composite, grid, learned, leaves, share, thresholds
 from tiermodel.tiers.conditions import Named
-from tiermodel.tiers.kinds import LearnedScheme
-from tiermodel.tiers.scheme import Scheme, parse_scheme, scheme_data, settle
-from tiermodel.tiers.words import reason_table, rule_lines, surrogate_line
+from tiermodel.tiers.kinds import thresholds
+from tiermodel.tiers.rule_text import reason_table, rule_lines
+from tiermodel.tiers.schemes.load import Scheme, parse_scheme, scheme_data, settle
+from tiermodel.tiers.schemes.protocol import ExplainingKind, FitContext, LearningKind, SchemeKind
+from tiermodel.tiers.schemes.scheme_kinds import KINDS
 
-__all__ = ["KINDS", "REASONS", "FittedScheme", "fit_scheme"]
+__all__ = ["REASONS", "FittedScheme", "fit_scheme"]
 
-KINDS: Mapping[str, Any] = {
-    "share": share,
-    "thresholds": thresholds,
-    "rfm": grid,
-    "composite": composite,
-    "matrix": grid,
-    "learned": leaves,
-}
 REASONS = 3
 _BLOCK, _THREADS = 65_536, 2
 _REPLAYED = 6  # a year's half, where snapshots are a month apart
@@ -43,7 +36,7 @@ class FittedScheme:
     state: dict[str, Any]
 
     def assign(self, frame: pd.DataFrame) -> tuple[Levels, Levels]:
-        """Give each row's level (0 lowest) and the index of the rule that decided, -1 where nothing was bought yet.
+        """Return each row's level (0 lowest) and the index of the rule that decided, -1 where nothing was bought yet.
 
         Vetoes follow the rules: the index of the first is the number of rules. Rows are taken in blocks, which stay in
         the processor's cache, on two threads.
@@ -64,8 +57,8 @@ class FittedScheme:
         bought = frame["days_since_last"].notna().to_numpy()
         return np.where(bought, level, self.scheme.no_purchase_level), np.where(bought, rule, -1)
 
-    def span(self, frame: pd.DataFrame) -> tuple[Levels, Levels]:
-        """Give the lowest level within the band for moving up, and the highest within the band for moving down.
+    def sure_levels(self, frame: pd.DataFrame) -> tuple[Levels, Levels]:
+        """Return the lowest level within the band for moving up, and the highest within the band for moving down.
 
         A customer is sure to have left a level upwards when the lowest is above it, downwards when the highest is below
         it. Without a stability rule both are the level.
@@ -74,7 +67,7 @@ class FittedScheme:
             level, _ = self.assign(frame)
             return level, level
         bought = frame["days_since_last"].notna().to_numpy()
-        lowest, highest = (self._numbers[level] for level in self.kind.span(self.scheme, self.state, frame))
+        lowest, highest = (self._numbers[level] for level in self.kind.sure_levels(self.scheme, self.state, frame))
         for veto, cap in self._vetoes(frame):
             lowest, highest = (np.where(veto, np.minimum(end, cap), end) for end in (lowest, highest))
         nothing = self.scheme.no_purchase_level
@@ -89,17 +82,25 @@ class FittedScheme:
         return max(_REPLAYED, longest + 1, rule.up.confirmations, rule.down.confirmations)
 
     @property
-    def kind(self) -> Any:
-        """Give the module that applies the state: that of the scheme's kind, or of a learned score."""
-        return learned.kind_of(self.state) if self.scheme.kind == "learned" else KINDS[self.scheme.kind]
+    def kind(self) -> SchemeKind[Any]:
+        """What answers for the scheme's kind."""
+        return KINDS[self.scheme.kind]
 
     @property
     def readable(self) -> FittedScheme:
-        """Give the scheme itself, or the tree that imitates it where no rule can say what it does."""
-        if "surrogate" not in self.state:
+        """The scheme itself, or the rules that imitate it where no rule can say what it does."""
+        surrogate = self.kind.surrogate(self.state) if isinstance(self.kind, LearningKind) else None
+        if surrogate is None:
             return self
         vetoes = {"veto": self.state["veto"]} if "veto" in self.state else {}
-        return FittedScheme(self.scheme, self.state["surrogate"] | vetoes)
+        return FittedScheme(self.scheme, surrogate | vetoes)
+
+    def surrogate_line(self, language: str) -> str:
+        """Return a line that says how near the rules come that imitate the scheme; empty where rules are applied."""
+        kind = self.kind
+        if not isinstance(kind, LearningKind) or kind.surrogate(self.state) is None:
+            return ""
+        return kind.surrogate_line(self.state, language)
 
     @property
     def rule_count(self) -> int:
@@ -108,8 +109,8 @@ class FittedScheme:
 
     @property
     def _numbers(self) -> Levels:
-        """Give the number of each level that customers with a purchase can reach."""
-        return np.array([self.scheme.codes.index(code) for code in self.scheme.bought_levels])
+        """The number of each level that customers with a purchase can reach."""
+        return np.array(self.scheme.bought_numbers)
 
     def _vetoes(self, frame: pd.DataFrame) -> list[tuple[NDArray[np.bool_], int]]:
         found = []
@@ -123,15 +124,18 @@ class FittedScheme:
     def explain(
         self, frame: pd.DataFrame, rule: Levels, features: Mapping[str, Named], language: str
     ) -> tuple[Levels, list[str]]:
-        """Give up to three reasons for every row: positions in a list of words, shape (rows, 3).
+        """Return up to three reasons for every row: positions in a list of words, shape (rows, 3).
 
         `rule` is that of `assign`. Every word that is not empty is a condition that the customer meets and the scheme
         applied.
         """
         table, words = reason_table(self, features, language)
         codes = table[rule % len(table)]
-        if hasattr(self.kind, "explain"):
-            own, own_words = self.kind.explain(self.scheme, self.state, frame, features, language)
+        reasons = None
+        if isinstance(self.kind, ExplainingKind):
+            reasons = self.kind.explain(self.scheme, self.state, frame, features, language)
+        if reasons is not None:
+            own, own_words = reasons
             by_rule = (rule >= 0) & (rule < self.rule_count)
             codes = np.where(by_rule[:, None], own + len(words), codes)
             words = [*words, *own_words]
@@ -142,17 +146,30 @@ class FittedScheme:
 
         Where no rule can say what a scheme does, the first line says so, and how near the rules come that imitate it.
         """
-        note = [surrogate_line(self.state, language)] if "surrogate" in self.state else []
-        return [*note, *rule_lines(self.readable, features, language)]
+        note = self.surrogate_line(language)
+        return [*([note] if note else []), *rule_lines(self.readable, features, language)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give scheme and state as plain data."""
+        """Return scheme and state as plain data."""
         return {"scheme": scheme_data(self.scheme), "state": self.state}
+
+    def to_files(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return scheme and state as plain data with file names in place of long texts, and the texts by file name."""
+        state, texts = self.kind.without_texts(self.state) if isinstance(self.kind, LearningKind) else (self.state, {})
+        return {**self.to_dict(), "state": state}, texts
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FittedScheme:
-        """Read what `to_dict` gave."""
+        """Return the scheme that `to_dict` wrote."""
         return cls(parse_scheme(data["scheme"], "bundle", (1,)), dict(data["state"]))
+
+    @classmethod
+    def from_files(cls, data: Mapping[str, Any], files: Mapping[str, bytes]) -> FittedScheme:
+        """Return the scheme that `to_files` wrote; `KeyError` names a file that is missing."""
+        fitted = cls.from_dict(data)
+        if not isinstance(fitted.kind, LearningKind):
+            return fitted
+        return cls(fitted.scheme, fitted.kind.with_texts(fitted.state, files))
 
 
 def fit_scheme(
@@ -161,7 +178,7 @@ def fit_scheme(
     """Freeze a scheme: cut points on the latest snapshot, learned rules on past snapshots whose outcome is observed.
 
     Both frames are panels sorted by customer and date. The scheme is settled on the features that are there: optional
-    parts without one are left out, and `state` lists them. `span_days` is as in `learned.fit`. Raises `ProjectError`
+    parts without one are left out, and `state` lists them. `span_days` is as in `FitContext`. Raises `ProjectError`
     where the scheme needs a feature that is not there, `DataError` where the snapshot has nobody who bought.
     """
     bought = snapshot[snapshot["days_since_last"].notna()]
@@ -177,10 +194,7 @@ def fit_scheme(
             raise ProjectError(f"scheme {scheme.code}: feature {name!r} is not built; there are {', '.join(built)}")
         if bought[name].isna().all():
             raise DataError(f"scheme {scheme.code}: no customer has a {name!r}; rank by another feature")
-    if isinstance(scheme, LearnedScheme):
-        state = learned.fit(scheme, bought, history, seed, span_days)
-    else:
-        state = KINDS[scheme.kind].fit(scheme, bought)
+    state = KINDS[scheme.kind].fit(scheme, bought, FitContext(history, seed, span_days))
     if scheme.veto:
         state["veto"] = [[thresholds.fit_condition(scheme, when, bought) for when in v.when] for v in scheme.veto]
     if left:

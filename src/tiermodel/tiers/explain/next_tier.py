@@ -8,7 +8,7 @@ tenure, attributes and habits of years do not. The level is that of the rules; a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +16,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.errors import ProjectError
-from tiermodel.tiers.assign import FittedScheme
 from tiermodel.tiers.conditions import Named, feature_name, number
-from tiermodel.tiers.grid import index_of
-from tiermodel.tiers.kinds import CompositeScheme, MatrixScheme, RfmScheme, ShareScheme
-from tiermodel.tiers.parts import Index
+from tiermodel.tiers.fitted_scheme import FittedScheme
+from tiermodel.tiers.kinds.thresholds import bounds_of
 from tiermodel.words import words
 
-__all__ = ["ACTIONS", "COLUMNS", "Action", "changed", "cut_points", "ways_up"]
+__all__ = ["ACTIONS", "COLUMNS", "Action", "changed", "next_tier_actions", "tier_thresholds"]
+
 
 Floats = NDArray[np.float64]
 _NEVER, _FAR = np.iinfo(np.int64).max, 2.0**53
@@ -57,51 +55,17 @@ ACTIONS = (
 )
 
 
-def cut_points(fitted: FittedScheme) -> dict[str, list[float]]:
-    """List the values of each feature at which a level can change; `ProjectError` where a scheme has no such rules."""
+def tier_thresholds(fitted: FittedScheme) -> dict[str, list[float]]:
+    """Return the values of each feature at which a level can change; `ProjectError` where there are no such rules."""
     found: dict[str, set[float]] = {}
-    for feature, cuts in (*_own_cuts(fitted), *_bounds(c for veto in fitted.state.get("veto", []) for c in veto)):
+    own = fitted.kind.thresholds(fitted.scheme, fitted.state)
+    for feature, cuts in (*own, *bounds_of(c for veto in fitted.state.get("veto", []) for c in veto)):
         found.setdefault(feature, set()).update(float(cut) for cut in cuts if np.isfinite(cut))
     return {feature: sorted(cuts) for feature, cuts in found.items()}
 
 
-def _own_cuts(fitted: FittedScheme) -> Iterable[tuple[str, Sequence[float]]]:
-    scheme, state = fitted.scheme, fitted.state
-    if isinstance(scheme, ShareScheme):
-        return [(scheme.feature, state["cuts"])]
-    if isinstance(scheme, CompositeScheme):
-        return _of_index(scheme, state)
-    if isinstance(scheme, RfmScheme | MatrixScheme):
-        return _of_axes(scheme, state)
-    if "rules" in state:
-        return _bounds(c for rule in state["rules"] for c in rule)
-    if "tree" in state:
-        splits = zip(state["tree"]["feature"], state["tree"]["threshold"], strict=True)
-        return [(feature, [threshold]) for feature, threshold in splits if feature is not None]
-    raise ProjectError(
-        f"scheme {scheme.code}: its levels follow no rules on single features, so there is no change to name"
-    )
-
-
-def _of_index(index: Index, state: Mapping[str, Any]) -> Iterable[tuple[str, Sequence[float]]]:
-    return [(d.feature, cuts) for d, cuts in zip(index.dimensions, state["cuts"], strict=True)]
-
-
-def _of_axes(scheme: RfmScheme | MatrixScheme, state: Mapping[str, Any]) -> Iterable[tuple[str, Sequence[float]]]:
-    for name, axis in scheme.grid.items():
-        index = index_of(axis)
-        if index is None:
-            yield axis.feature, state["cuts"][name]
-        else:
-            yield from _of_index(index, state["points"][name])
-
-
-def _bounds(conditions: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, Sequence[float]]]:
-    return [(condition["feature"], [condition["bound"]]) for condition in conditions]
-
-
 def changed(frame: pd.DataFrame, action: Action, steps: NDArray[np.int64]) -> pd.DataFrame:
-    """Give the rows after so many steps of an action each."""
+    """Return the rows after so many steps of an action each."""
     names = _linked(frame.columns, action)
     by = action.sign * steps / action.steps
     return frame.assign(**{name: np.round(frame[name].to_numpy(dtype=np.float64) + by, 6) for name in names})
@@ -111,13 +75,15 @@ def _linked(columns: Sequence[str] | pd.Index[Any], action: Action) -> list[str]
     return [name for name in columns if re.fullmatch(action.features, name)]
 
 
-def ways_up(fitted: FittedScheme, frame: pd.DataFrame, features: Mapping[str, Named], language: str) -> pd.DataFrame:
+def next_tier_actions(
+    fitted: FittedScheme, frame: pd.DataFrame, features: Mapping[str, Named], language: str
+) -> pd.DataFrame:
     """List, for every buyer below the top, each action that alone reaches a higher level, with its smallest amount.
 
     `frame` is one snapshot. `passed_share` is the share of its buyers whom the customer passes on that feature;
     `easiness` numbers a customer's actions by it, the smallest 1. Columns are `COLUMNS`.
     """
-    cuts, level = cut_points(fitted), fitted.assign(frame)[0]
+    cuts, level = tier_thresholds(fitted), fitted.assign(frame)[0]
     bought = frame["days_since_last"].notna().to_numpy()
     rows = np.flatnonzero(bought & (level < len(fitted.scheme.codes) - 1))
     below, level_below, buyers = frame.iloc[rows].reset_index(drop=True), level[rows], frame[bought]
@@ -161,7 +127,7 @@ def _smallest(
     """
     tries = np.sort(np.concatenate([_crossings(frame, action, f, c) for f, c in cuts.items()], axis=1), axis=1)
     steps, open_rows = np.full(len(frame), _NEVER), np.arange(len(frame))
-    if isinstance(fitted.scheme, ShareScheme | CompositeScheme):  # more of it never lowers: halve instead
+    if fitted.scheme.monotone:
         return _halved(fitted, frame, level, action, tries)
     for k in range(tries.shape[1]):
         now = tries[open_rows, k]

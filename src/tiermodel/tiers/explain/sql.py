@@ -1,0 +1,54 @@
+"""Write a fitted scheme as one SQL statement over the feature table; executed, it equals `FittedScheme.assign`.
+
+Traps this avoids: a threshold is compared in double precision, as here; NaN becomes NULL first, since databases sort it
+above every number; a comparison with NULL falls to ELSE, which is where the tree sends it unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from tiermodel.errors import ProjectError
+from tiermodel.tiers.fitted_scheme import FittedScheme
+from tiermodel.tiers.kinds.sql_terms import SCORE, quoted
+from tiermodel.tiers.kinds.thresholds import condition_sql
+
+__all__ = ["DIALECTS", "Dialect", "scheme_sql"]
+
+Dialect = Literal["duckdb", "postgres", "spark"]
+DIALECTS: tuple[str, ...] = get_args(Dialect)
+
+
+def scheme_sql(fitted: FittedScheme, dialect: str = "duckdb", table: str = "features") -> str:
+    """Return a SELECT with `customer_id`, `as_of`, `tier` (0 lowest) and `tier_code` for every row of a feature table.
+
+    Before stability and overrides, which need the ledger. Where no rule can say what a scheme does, the statement is
+    that of the tree which imitates it, and its first line says so. Raises `ProjectError` for an unknown dialect.
+    """
+    import sqlglot  # noqa: PLC0415  # needed here alone
+
+    if dialect not in DIALECTS:
+        raise ProjectError(f"dialect {dialect!r}: rules are written for {', '.join(DIALECTS)}")
+    note = f"-- {line}\n" if (line := fitted.surrogate_line("en")) else ""
+    fitted = fitted.readable
+    level, features, score = fitted.kind.sql(fitted.scheme, fitted.state)
+    known = {"days_since_last", *features}
+    for veto, conditions in zip(fitted.scheme.veto, fitted.state.get("veto", []), strict=True):
+        known |= {c["feature"] for c in conditions}
+        met = " AND ".join(condition_sql(c) for c in conditions)
+        highest = fitted.scheme.codes.index(veto.highest)
+        level = f"CASE WHEN {met} THEN LEAST({level}, {highest}) ELSE {level} END"
+    columns = ", ".join(
+        f"NULLIF(CAST({quoted(n)} AS DOUBLE), CAST('NaN' AS DOUBLE)) AS {quoted(n)}" for n in sorted(known)
+    )
+    source = ".".join(map(quoted, table.split(".")))
+    scored = f", scored AS (SELECT *, {score} AS {SCORE} FROM known)" if score else ""
+    nothing = f"WHEN days_since_last IS NULL THEN {fitted.scheme.no_purchase_level}"
+    codes = " ".join(f"WHEN {n} THEN '{code}'" for n, code in enumerate(fitted.scheme.codes))
+    statement = (
+        f"WITH known AS (SELECT customer_id, as_of, {columns} FROM {source}){scored}, "
+        f"graded AS (SELECT customer_id, as_of, CASE {nothing} ELSE {level} END AS tier "
+        f"FROM {'scored' if score else 'known'}) "
+        f"SELECT customer_id, as_of, tier, CASE tier {codes} END AS tier_code FROM graded"
+    )
+    return note + str(sqlglot.transpile(statement, read="duckdb", write=dialect, pretty=True, identify=False)[0])

@@ -1,0 +1,89 @@
+"""Levels by a share of customers, or of the cumulated value: the pyramid, ABC, 80/20. Cut points are frozen at fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import model_validator
+
+from tiermodel.tiers.conditions import Condition
+from tiermodel.tiers.kinds.cut_points import band_edges, level_of, share_cuts
+from tiermodel.tiers.kinds.sql_terms import quoted, steps
+from tiermodel.tiers.schemes.protocol import FitContext, SqlLevel, Thresholds
+from tiermodel.tiers.schemes.schema import BaseScheme, Share, check_shares
+
+__all__ = ["ShareScheme", "assign", "conditions", "fit", "levels_of_rules", "sql", "sure_levels", "thresholds"]
+
+Levels = NDArray[np.int64]
+
+
+class ShareScheme(BaseScheme):
+    """Levels that each hold a share of the customers, or of the cumulated value, ranked by one feature."""
+
+    monotone: ClassVar[bool] = True
+    kind: Literal["share"]
+    feature: str
+    of: Literal["customers", "value"] = "customers"
+    shares: dict[str, Share]
+
+    @model_validator(mode="after")
+    def _shares_add_up(self) -> Self:
+        check_shares(self.shares, self)
+        return self
+
+    @property
+    def ranks_by_shares(self) -> bool:
+        """Whether customers are ranked, and levels filled by shares."""
+        return True
+
+    def ranked(self) -> Iterable[str]:
+        """List the features that the scheme cannot do without."""
+        return [self.feature]
+
+
+def fit(scheme: ShareScheme, frame: pd.DataFrame, _context: FitContext) -> dict[str, Any]:
+    """Find, on one snapshot of buyers, the value from which on each level starts."""
+    values = frame[scheme.feature].to_numpy(dtype=np.float64)
+    cuts = share_cuts(scheme.ordered(scheme.shares), values, of_value=scheme.of == "value", capacity=scheme.capacities)
+    return {"cuts": cuts, "may_miss": bool(np.isnan(values).any()), **band_edges(scheme, cuts, values)}
+
+
+def assign(scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    """Return every buyer's level among `bought_levels`, the lowest without a value, and the rule: the level itself."""
+    level = level_of(state["cuts"], frame[scheme.feature].to_numpy(dtype=np.float64))
+    return level, level
+
+
+def sure_levels(scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
+    values = frame[scheme.feature].to_numpy(dtype=np.float64)
+    return level_of([high for _, high in state["up"]], values), level_of([low for low, _ in state["down"]], values)
+
+
+def levels_of_rules(scheme: ShareScheme, _state: dict[str, Any]) -> Levels:
+    """Return the level of every rule: its own number."""
+    return np.arange(len(scheme.bought_levels))
+
+
+def conditions(scheme: ShareScheme, state: dict[str, Any]) -> list[list[Condition]]:
+    """List each rule's conditions."""
+    edges = [-np.inf, *state["cuts"], np.inf]
+    return [
+        [Condition(scheme.feature, low, high, missing=state["may_miss"] and low == -np.inf, closed_low=True)]
+        for low, high in pairwise(edges)
+    ]
+
+
+def thresholds(scheme: ShareScheme, state: dict[str, Any]) -> Thresholds:
+    """Return the cut points of the feature."""
+    return [(scheme.feature, state["cuts"])]
+
+
+def sql(scheme: ShareScheme, state: dict[str, Any]) -> SqlLevel:
+    """Return the level as SQL."""
+    return SqlLevel(steps(quoted(scheme.feature), ">=", state["cuts"], scheme.bought_numbers), {scheme.feature})

@@ -1,0 +1,201 @@
+"""A cascade of readable conditions: the first rule that holds decides; shares become numbers at fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from tiermodel.tiers.conditions import Condition
+from tiermodel.tiers.kinds.cut_points import band_edges, share_cuts
+from tiermodel.tiers.kinds.sql_terms import number, quoted
+from tiermodel.tiers.schemes.protocol import FitContext, SqlLevel, Thresholds
+from tiermodel.tiers.schemes.schema import BaseScheme, Data, When
+
+__all__ = [
+    "Rule",
+    "ThresholdScheme",
+    "assign",
+    "bounds_of",
+    "condition_of",
+    "condition_sql",
+    "conditions",
+    "fit",
+    "fit_condition",
+    "holds",
+    "levels_of_rules",
+    "sql",
+    "sure_levels",
+    "thresholds",
+]
+
+Levels = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+_SIGNS = {"at_least": ">=", "above": ">", "below": "<", "at_most": "<="}
+
+
+class Rule(Data):
+    """Send whoever meets every condition to a level; without conditions, everybody who is left."""
+
+    level: str
+    when: tuple[When, ...] = ()
+    optional: bool = False
+
+    def takes_all_of(self, later: Rule) -> bool:
+        """Whether everybody who meets a later rule meets this one too, also where optional conditions are left out."""
+        return not any(w.optional for w in self.when) and all(
+            any(theirs.implies(mine) for theirs in later.when) for mine in self.when
+        )
+
+
+class ThresholdScheme(BaseScheme):
+    """Grade by a cascade of readable conditions, highest level first; the first rule that holds decides."""
+
+    kind: Literal["thresholds"]
+    rules: Annotated[tuple[Rule, ...], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _rules_are_ordered_exclusive_complete(self) -> Self:
+        for n, rule in enumerate(self.rules, 1):
+            self._check_order(n, rule)
+            self._check_met(n, rule)
+        if self.rules[-1].when:
+            raise ValueError("rules: the last rule has conditions; whoever meets none needs one without")
+        unreachable = [code for code in self.bought_levels if code not in {rule.level for rule in self.rules}]
+        if unreachable:
+            raise ValueError(f"rules: no rule goes to {unreachable[0]!r}")
+        return self
+
+    def _check_order(self, n: int, rule: Rule) -> None:
+        if rule.level not in self.bought_levels:
+            raise ValueError(f"rules: rule {n} goes to {rule.level!r}, which is not a level of customers who bought")
+        if not rule.when and n < len(self.rules):
+            raise ValueError(f"rules: rule {n} ({rule.level}) takes everybody, so the rules after it are never met")
+        if n > 1 and self.codes.index(rule.level) > self.codes.index(self.rules[n - 2].level):
+            above = self.rules[n - 2].level
+            raise ValueError(f"rules: rule {n} ({rule.level}) stands below {above}; write the highest level first")
+
+    def _check_met(self, n: int, rule: Rule) -> None:
+        for m, earlier in enumerate(self.rules[: n - 1], 1):
+            if earlier.takes_all_of(rule):
+                raise ValueError(f"rules: rule {n} ({rule.level}) is never met: rule {m} ({earlier.level}) takes all")
+
+    def ranked(self) -> Iterable[str]:
+        """List the features that the scheme cannot do without."""
+        return dict.fromkeys(w.feature for rule in self.rules for w in rule.when)
+
+
+def fit(scheme: ThresholdScheme, frame: pd.DataFrame, _context: FitContext) -> dict[str, Any]:
+    """Turn every condition into bounds on one snapshot of buyers."""
+    return {"rules": [[fit_condition(scheme, when, frame) for when in rule.when] for rule in scheme.rules]}
+
+
+def fit_condition(scheme: BaseScheme, when: When, frame: pd.DataFrame) -> dict[str, Any]:
+    """Return a condition as plain data: the bound, which side it lies on, and the bounds that a band makes of it."""
+    kind, number = when.bound
+    values = frame[when.feature].to_numpy(dtype=np.float64)
+    if kind in {"top", "bottom"}:
+        sign = 1.0 if kind == "top" else -1.0
+        known = sign * values[~np.isnan(values)]
+        shares = {"out": 1 - number, "in": number}
+        number = sign * (share_cuts(shares, known)[0] if known.size else math.inf)
+    return {
+        "feature": when.feature,
+        "side": {"at_least": "at_least", "top": "at_least", "above": "above", "below": "below"}.get(kind, "at_most"),
+        "bound": number,
+        "missing": when.missing,
+        **{side: pairs[0] for side, pairs in band_edges(scheme, [number], values).items()},
+    }
+
+
+def holds(condition: dict[str, Any], x: NDArray[np.float64], bound: float | None = None) -> Flags:
+    """Tell where a condition holds, at its own bound or another."""
+    bound = condition["bound"] if bound is None else bound
+    compare = {"at_least": np.greater_equal, "above": np.greater, "below": np.less, "at_most": np.less_equal}
+    return np.where(np.isnan(x), condition["missing"], compare[condition["side"]](x, bound))
+
+
+def assign(_scheme: ThresholdScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    """Return every buyer's level among `bought_levels`, and the rule that decided: the first that holds."""
+    rule = np.full(len(frame), len(state["rules"]) - 1)
+    columns: dict[str, NDArray[np.float64]] = {}
+    for n in reversed(range(len(state["rules"]))):
+        met = np.ones(len(frame), dtype=np.bool_)
+        for c in state["rules"][n]:
+            x = columns.setdefault(c["feature"], frame[c["feature"]].to_numpy(dtype=np.float64))
+            met &= holds(c, x)
+        rule[met] = n
+    return levels_of_rules(_scheme, state)[rule], rule
+
+
+def sure_levels(scheme: ThresholdScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
+    return _reach(scheme, state, frame, "up")[0], _reach(scheme, state, frame, "down")[1]
+
+
+def _reach(scheme: ThresholdScheme, state: dict[str, Any], frame: pd.DataFrame, side: str) -> tuple[Levels, Levels]:
+    """Return the lowest and highest level of the rules that may be the first to hold, were bounds within the band."""
+    open_still = np.ones(len(frame), dtype=np.bool_)
+    levels = levels_of_rules(scheme, state)
+    lowest, highest = np.full(len(frame), levels.max()), np.zeros(len(frame), dtype=np.int64)
+    for n, rule in enumerate(state["rules"]):
+        surely, maybe = open_still.copy(), open_still.copy()
+        for c in rule:
+            x = frame[c["feature"]].to_numpy(dtype=np.float64)
+            either = [holds(c, x, bound) for bound in c[side]]
+            surely &= either[0] & either[1]
+            maybe &= either[0] | either[1]
+        lowest = np.where(maybe, np.minimum(lowest, levels[n]), lowest)
+        highest = np.where(maybe, np.maximum(highest, levels[n]), highest)
+        open_still &= ~surely
+    return lowest, highest
+
+
+def levels_of_rules(scheme: ThresholdScheme, _state: dict[str, Any]) -> Levels:
+    """Return the level, among `bought_levels`, of every rule."""
+    return np.array([scheme.bought_levels.index(rule.level) for rule in scheme.rules])
+
+
+def conditions(_scheme: ThresholdScheme, state: dict[str, Any]) -> list[list[Condition]]:
+    """List each rule's conditions; those of the rules before it must not all hold."""
+    return [[condition_of(c) for c in rule] for rule in state["rules"]]
+
+
+def condition_of(c: dict[str, Any]) -> Condition:
+    """Return a fitted condition as bounds."""
+    low = c["bound"] if c["side"] in {"at_least", "above"} else -math.inf
+    high = c["bound"] if c["side"] in {"at_most", "below"} else math.inf
+    return Condition(c["feature"], low, high, c["missing"], closed_low=c["side"] in {"at_least", "below"})
+
+
+def bounds_of(conditions: Iterable[Mapping[str, Any]]) -> Thresholds:
+    """Return the bounds of fitted conditions."""
+    return [(c["feature"], [c["bound"]]) for c in conditions]
+
+
+def thresholds(_scheme: ThresholdScheme, state: dict[str, Any]) -> Thresholds:
+    """Return the bounds of all rules."""
+    return bounds_of(c for rule in state["rules"] for c in rule)
+
+
+def sql(scheme: ThresholdScheme, state: dict[str, Any]) -> SqlLevel:
+    """Return the level as SQL."""
+    numbers, levels = scheme.bought_numbers, levels_of_rules(scheme, state)
+    first = state["rules"][:-1]
+    cases = [
+        f"WHEN {' AND '.join(condition_sql(c) for c in rule)} THEN {numbers[levels[n]]}" for n, rule in enumerate(first)
+    ]
+    known = {c["feature"] for rule in first for c in rule}
+    return SqlLevel(f"CASE {' '.join(cases)} ELSE {numbers[levels[-1]]} END", known)
+
+
+def condition_sql(c: Mapping[str, Any]) -> str:
+    """Return a fitted condition as SQL."""
+    x = quoted(c["feature"])
+    met = f"{x} {_SIGNS[c['side']]} {number(c['bound'])}"
+    return f"({met} OR {x} IS NULL)" if c["missing"] else f"({x} IS NOT NULL AND {met})"

@@ -1,0 +1,205 @@
+"""Learned levels: from lessons to a tree, or to a strong learner's score; the learner chosen on later snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tiermodel.models.folds import rolling_folds
+from tiermodel.models.metrics import quadratic_weighted_kappa
+from tiermodel.tiers.conditions import Condition, Named
+from tiermodel.tiers.learned import score, tree
+from tiermodel.tiers.learned.scheme import LearnedScheme
+from tiermodel.tiers.learned.training_set import TrainingSet, training_set_of
+from tiermodel.tiers.schemes.protocol import AppliedKind, FitContext, Reasons, SqlLevel, State, Thresholds
+
+__all__ = [
+    "LearnedScheme",
+    "assign",
+    "conditions",
+    "explain",
+    "fit",
+    "key_levels",
+    "levels_of_rules",
+    "rule_facts",
+    "sql",
+    "sure_levels",
+    "surrogate",
+    "surrogate_line",
+    "thresholds",
+    "with_texts",
+    "without_texts",
+]
+
+Levels = NDArray[np.int64]
+_FOLDS = 2
+
+
+def fit(scheme: LearnedScheme, snapshot: pd.DataFrame, context: FitContext) -> State:
+    """Learn from past dates, and cut a strong learner's score on the snapshot of buyers.
+
+    Every strong learner is tried on up to two later dates before its training's end, with the tree that imitates it;
+    `trials` in the state keep the figures. `auto` takes the best of all three, the tree where no date is late enough to
+    try.
+    """
+    history, seed = context.history, context.seed
+    training = training_set_of(scheme, snapshot, history, seed)
+    if scheme.learner == "tree":
+        return tree.grow(scheme, training, seed)
+    learners = ["tree", *score.LEARNERS] if scheme.learner == "auto" else [scheme.learner]
+    span = context.span_days or (snapshot["as_of"].max() - history["as_of"].max()).days
+    trials = _trials(scheme, training, learners, seed, span) if span > 0 else []
+    learner = _best(learners, trials)
+    state = _learned(scheme, learner, training, snapshot, seed)
+    state["trials"] = trials
+    if "surrogate" in state:
+        state["fidelity"] = _fidelity(scheme, state, snapshot, [t for t in trials if t["learner"] == learner])
+    return state
+
+
+def assign(scheme: LearnedScheme, state: State, frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    """Return every buyer's level among `bought_levels`, and the rule: the leaf, or of a score the level itself."""
+    return _applied(state).assign(scheme, state, frame)
+
+
+def sure_levels(scheme: LearnedScheme, state: State, frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
+    return _applied(state).sure_levels(scheme, state, frame)
+
+
+def levels_of_rules(scheme: LearnedScheme, state: State) -> Levels:
+    """Return the level, among `bought_levels`, of every rule."""
+    return _applied(state).levels_of_rules(scheme, state)
+
+
+def conditions(scheme: LearnedScheme, state: State) -> list[list[Condition]]:
+    """Return every rule's conditions: the path to a leaf, or bounds on the score."""
+    return _applied(state).conditions(scheme, state)
+
+
+def thresholds(scheme: LearnedScheme, state: State) -> Thresholds:
+    """Return the thresholds of a tree; `ProjectError` for a score."""
+    return _applied(state).thresholds(scheme, state)
+
+
+def sql(scheme: LearnedScheme, state: State) -> SqlLevel:
+    """Return the level as SQL: of the tree, or of the one that imitates a score."""
+    return tree.sql(scheme, state.get("surrogate", state))
+
+
+def explain(
+    scheme: LearnedScheme, state: State, frame: pd.DataFrame, features: Mapping[str, Named], language: str
+) -> Reasons | None:
+    """Return the features that moved a score most; None for a tree, whose conditions say enough."""
+    return score.explain(scheme, state, frame, features, language) if "surrogate" in state else None
+
+
+def surrogate(state: State) -> State | None:
+    """Return the tree that imitates a score; None where a tree is applied itself."""
+    return state.get("surrogate")
+
+
+def surrogate_line(state: State, language: str) -> str:
+    """Return a line that says how near the tree comes to the score that it imitates."""
+    return score.surrogate_line(state, language)
+
+
+def rule_facts(state: State, language: str) -> list[str]:
+    """Return what is known of every leaf; nothing for a score."""
+    return tree.rule_facts(state, language) if "leaves" in state else []
+
+
+def without_texts(state: State) -> tuple[State, dict[str, str]]:
+    """Return the state with file names in place of the text of boosted trees, and the texts by file name."""
+    return score.without_texts(state) if "model" in state else (state, {})
+
+
+def with_texts(state: State, files: Mapping[str, bytes]) -> State:
+    """Return the state with the texts of its files."""
+    return score.with_texts(state, files) if "model" in state else state
+
+
+def _applied(state: State) -> AppliedKind[LearnedScheme]:
+    return score if "surrogate" in state else tree
+
+
+def key_levels(scheme: LearnedScheme) -> list[int]:
+    """List the key levels by their number among those of buyers; the highest alone where none is marked."""
+    keys = {level.code for level in scheme.levels if level.key} or {scheme.codes[-1]}
+    return [n for n, code in enumerate(scheme.bought_levels) if code in keys]
+
+
+def _learned(
+    scheme: LearnedScheme, learner: str, training: TrainingSet, snapshot: pd.DataFrame, seed: int
+) -> dict[str, Any]:
+    if learner == "tree":
+        return tree.grow(scheme, training, seed)
+    return score.fit(scheme, learner, training, snapshot, seed)
+
+
+def _trials(
+    scheme: LearnedScheme, training: TrainingSet, learners: Sequence[str], seed: int, span_days: int
+) -> list[dict[str, Any]]:
+    """Train on dates whose outcome was known at a later date, and judge the levels there by what then followed."""
+    found = []
+    for train, test in rolling_folds(training.frame["as_of"], span_days, most=_FOLDS):
+        past, later = training.take(train), training.take(test)
+        if len(past.frame) < 2 * scheme.max_leaves:
+            continue
+        for learner in learners:
+            state = _learned(scheme, learner, past, later.frame, seed)
+            row = {"learner": learner, "as_of": str(later.frame["as_of"].iloc[0].date()), "n": len(later.frame)}
+            row |= learner_metrics(scheme, later, _applied(state).assign(scheme, state, later.frame)[0])
+            if "surrogate" in state:
+                told = learner_metrics(scheme, later, tree.assign(scheme, state["surrogate"], later.frame)[0])
+                row["of_best_imitated"] = told["of_best"]
+            found.append(row)
+    return found
+
+
+def learner_metrics(scheme: LearnedScheme, later: TrainingSet, level: Levels) -> dict[str, float | None]:
+    """Return kappa, the share of the value that key customers brought, and that over the most they could have brought.
+
+    The last compares schemes whose key levels are not equally large: it is 1 where no other customers, as many, brought
+    more. None where nothing is known of the value.
+    """
+    value = later.value
+    total, inside = np.nansum(value), np.isin(level, key_levels(scheme))
+    most = np.sort(value[~np.isnan(value)])[::-1][: np.count_nonzero(inside & ~np.isnan(value))].sum()
+    known = bool(total > 0 and most > 0)
+    return {
+        "qwk": _kappa(scheme, later.target_level, level),
+        "value_capture": float(np.nansum(value[inside]) / total) if known else None,
+        "of_best": float(np.nansum(value[inside]) / most) if known else None,
+    }
+
+
+def _kappa(scheme: LearnedScheme, actual: Levels, level: Levels) -> float | None:
+    kappa = quadratic_weighted_kappa(actual, level, len(scheme.bought_levels))
+    return None if np.isnan(kappa) else kappa
+
+
+def _best(learners: Sequence[str], trials: Sequence[dict[str, Any]]) -> str:
+    """Choose the learner with the greatest sum of kappa and captured value over the dates; the simplest of equals."""
+
+    def worth(learner: str) -> float:
+        return sum((t["qwk"] or 0.0) + (t["of_best"] or 0.0) for t in trials if t["learner"] == learner)
+
+    return max(learners, key=worth)
+
+
+def _fidelity(
+    scheme: LearnedScheme, state: dict[str, Any], snapshot: pd.DataFrame, trials: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Say how well the tree imitates the score: on the snapshot, and in value captured on the dates tried."""
+    level, told = (kind.assign(scheme, s, snapshot)[0] for kind, s in ((score, state), (tree, state["surrogate"])))
+    kept = [t["of_best_imitated"] / t["of_best"] for t in trials if t["of_best"] and t["of_best_imitated"]]
+    return {
+        "equal": float(np.mean(level == told)),
+        "qwk": _kappa(scheme, level, told),
+        "value_kept": float(np.mean(kept)) if kept else None,
+    }

@@ -1,0 +1,160 @@
+"""Levels by the score of a strong learner, cut once at numbers that hold the shares; a small tree tells it in rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tiermodel.errors import ProjectError
+from tiermodel.tiers import neural, ordinal
+from tiermodel.tiers.conditions import Condition, Named
+from tiermodel.tiers.kinds.cut_points import band_edges, level_of, score_cuts, share_cuts
+from tiermodel.tiers.learned import tree
+from tiermodel.tiers.learned.scheme import SCORE, LearnedScheme
+from tiermodel.tiers.learned.training_set import TrainingSet, matrix
+from tiermodel.tiers.schemes.protocol import Thresholds
+from tiermodel.tiers.schemes.schema import Score
+from tiermodel.words import words
+
+__all__ = [
+    "LEARNERS",
+    "assign",
+    "conditions",
+    "explain",
+    "fit",
+    "levels_of_rules",
+    "sure_levels",
+    "surrogate_line",
+    "thresholds",
+    "with_texts",
+    "without_texts",
+]
+
+Levels = NDArray[np.int64]
+Floats = NDArray[np.float64]
+LEARNERS: Mapping[str, Any] = {"ordinal_boosting": ordinal, "neural_network": neural}
+_SPLITS = (0.10, 0.25, 0.50, 0.75, 0.90)
+_REASONS = 3
+
+
+def fit(
+    scheme: LearnedScheme, learner: str, training: TrainingSet, snapshot: pd.DataFrame, seed: int
+) -> dict[str, Any]:
+    """Fit the learner, cut its score on a snapshot so that the levels hold their shares, and have a tree imitate it."""
+    names, levels = training.names, len(scheme.bought_levels)
+    model = LEARNERS[learner].fit(training.x, training.target_level, levels, names, seed)
+    state: dict[str, Any] = {"learner": learner, "names": names, "model": model}
+    values = _score(state, snapshot)
+    shares = dict(zip(scheme.bought_levels, training.shares, strict=True))
+    state["level_cuts"] = share_cuts(shares, values, capacity=scheme.capacities)
+    state |= band_edges(scheme, state["level_cuts"], values)
+    state["splits"] = [_splits(name, snapshot) for name in names]
+    score = _score(state, training.frame)
+    told = TrainingSet(training.frame, names, level_of(state["level_cuts"], score), None, training.shares)
+    return state | {"surrogate": tree.imitate(scheme, told, score, seed)}
+
+
+def _splits(name: str, frame: pd.DataFrame) -> list[float]:
+    values = frame[name].to_numpy(dtype=np.float64)
+    if np.isnan(values).all():
+        return [0.0] * len(_SPLITS)
+    return score_cuts(Score(feature=name, bins=len(_SPLITS) + 1, quantiles=_SPLITS), values)
+
+
+def _score(state: dict[str, Any], frame: pd.DataFrame) -> Floats:
+    names = state["names"]
+    score: Floats = LEARNERS[state["learner"]].score(state["model"], names, matrix(frame, names))
+    return score
+
+
+def assign(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    """Return every buyer's level among `bought_levels`, and the rule: the level itself."""
+    level = level_of(state["level_cuts"], _score(state, frame))
+    return level, level
+
+
+def sure_levels(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
+    values = _score(state, frame)
+    return level_of([high for _, high in state["up"]], values), level_of([low for low, _ in state["down"]], values)
+
+
+def levels_of_rules(scheme: LearnedScheme, _state: dict[str, Any]) -> Levels:
+    """Return the level of every rule: its own number."""
+    return np.arange(len(scheme.bought_levels))
+
+
+def conditions(_scheme: LearnedScheme, state: dict[str, Any]) -> list[list[Condition]]:
+    """List each rule's condition: the score."""
+    edges = [-np.inf, *state["level_cuts"], np.inf]
+    return [[Condition(SCORE, low, high, closed_low=True)] for low, high in pairwise(edges)]
+
+
+def explain(
+    _scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame, features: Mapping[str, Named], language: str
+) -> tuple[Levels, list[str]]:
+    """Return the three features that moved the score most, as bounds within which the customer lies, and which way.
+
+    A bound is one of the values with 10, 25, 50, 75 and 90 % of the customers at fit at or below.
+    """
+    names = state["names"]
+    x = matrix(frame, names)
+    attributions = LEARNERS[state["learner"]].pulls(state["model"], names, x)
+    strongest = np.argsort(-np.abs(attributions), axis=1, kind="stable")[:, :_REASONS]
+    ways = (words(language)["lowers_score"], words(language)["raises_score"])
+    texts: list[str] = []
+    first = []
+    for name, cuts in zip(names, state["splits"], strict=True):
+        edges = [-np.inf, *cuts, np.inf]
+        bounds = [Condition(name, low, high) for low, high in pairwise(edges)]
+        bounds.append(Condition(name, np.inf, -np.inf, missing=True))
+        first.append(len(texts))
+        texts += [c.text(features, language) + way for c in bounds for way in ways]
+    codes = np.full((len(frame), _REASONS), len(texts))
+    for k in range(strongest.shape[1]):
+        for j in np.unique(strongest[:, k]):
+            rows = np.flatnonzero(strongest[:, k] == j)
+            value, attribution, cuts = x[rows, j], attributions[rows, j], state["splits"][j]
+            place = np.where(np.isnan(value), len(cuts) + 1, np.searchsorted(cuts, value, side="left"))
+            codes[rows, k] = np.where(attribution == 0, len(texts), first[j] + 2 * place + (attribution > 0))
+    return codes, [*texts, ""]
+
+
+def thresholds(scheme: LearnedScheme, _state: dict[str, Any]) -> Thresholds:
+    """Refuse: a score mixes all features."""
+    raise ProjectError(
+        f"scheme {scheme.code}: its levels follow no rules on single features, so there is no change to name"
+    )
+
+
+def surrogate_line(state: Mapping[str, Any], language: str) -> str:
+    """Return the line that says that the rules only imitate a learner, and how near they come to it."""
+    say, fidelity = words(language), state["fidelity"]
+    equal, kept = f"{fidelity['equal']:.1%}", fidelity["value_kept"]
+    kappa = "-" if fidelity["qwk"] is None else f"{fidelity['qwk']:.3f}"
+    value = say["surrogate_untested"] if kept is None else f"{kept:.1%}"
+    return say["surrogate"].format(learner=say[f"learner_{state['learner']}"], equal=equal, kappa=kappa, value=value)
+
+
+def without_texts(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the state with file names in place of the text of boosted trees, and the texts by file name."""
+    model = state["model"]
+    if "trees" not in model:
+        return state, {}
+    names = [None if text is None else f"scheme_{k}.txt" for k, text in enumerate(model["trees"])]
+    texts = {name: text for name, text in zip(names, model["trees"], strict=True) if name is not None}
+    return {**state, "model": {**model, "trees": names}}, texts
+
+
+def with_texts(state: dict[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the state with the texts of its files."""
+    model = state["model"]
+    if "trees" not in model:
+        return state
+    trees = [None if name is None else files[name].decode() for name in model["trees"]]
+    return {**state, "model": {**model, "trees": trees}}
