@@ -218,7 +218,7 @@ def reader(project: Project) -> Run:
 def stream(
     project: Project, history: History, before_day: int, work: Any, counts: RowCounts
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the results of `work` on the good rows before a day, in the order of customers, one range of them a task.
+    """Yield the results of `work` on the good rows before a day, in the order of customers, one range per task.
 
     The number of ranges is that of `spark.sql.shuffle.partitions`, or lower so that a range has some hundred thousand
     rows; the rows of a customer stay together.

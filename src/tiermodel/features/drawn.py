@@ -19,7 +19,7 @@ __all__ = ["draw_batches", "draw_rows"]
 
 Lots = NDArray[np.uint64]
 _ALL = np.uint64(np.iinfo(np.uint64).max)
-_PER_BUYER = 4  # at most so many customers in all for every buyer of `most`, where most have never bought
+_PER_BUYER = 4  # limits the customers in all where most of them have never bought
 
 
 def draw_rows(panel: pd.DataFrame, now: pd.Timestamp, most: int, seed: int) -> pd.DataFrame:

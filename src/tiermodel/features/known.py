@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 class Known:
-    """What is known of every customer before the date, for formulas: arrays of shape (customers and dates,).
+    """What is known of every customer before the date, for formulas: arrays with one entry for each customer and date.
 
     Amounts are in currency units, times in days, `as_of` in days since 1970-01-01.
     """

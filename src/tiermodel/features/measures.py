@@ -89,7 +89,7 @@ def _quarter(number: int) -> Callable[[Rows], Flags]:
 
 
 def _lines_squared(nth: Callable[[Rows], Counts]) -> Callable[[Rows], Counts]:
-    """Return terms of the sum of squared line counts by key: a line after n others adds (n + 1)² - n²."""
+    """Return an expression for the sum of squared line counts by key: a line after n others adds (n + 1)² - n²."""
     return lambda r: np.where(nth(r) >= 0, 2 * nth(r) + 1, 0)
 
 

@@ -39,11 +39,12 @@ RHYTHM = (
     "amount_first_day",
     "first_seen",
 )
-"""What is known of a customer at a date besides sums, NaN before the first purchase (gaps: before the second): days
-since 1970-01-01 of the first and last purchase; the last and the largest gap between purchase days; the sum of
-squared gaps; the net amount of the last and of the best purchase day, and of the best 30-day block since the first
-purchase (among blocks with a row); the number of blocks with a purchase; sums that halve every 30 (90) days; the
-net amount of the first purchase day; the day of the first row of any kind."""
+"""What is known of a customer at a date besides sums: days since 1970-01-01 of the first and last purchase; the last
+and the largest gap between purchase days, and the sum of squared gaps; the net amount of the last and of the best
+purchase day, and of the best 30-day block since the first purchase (among blocks with a row); the number of blocks
+with a purchase; sums that halve every 30 (90) days; the net amount of the first purchase day; the day of the first
+row of any kind. Days and amounts of purchases are NaN before the first purchase, gaps before the second; counts and
+sums are 0."""
 
 UNSORTED = "the row stream is not sorted by customer and day: the engine broke its promise; report this bug"
 

@@ -102,8 +102,7 @@ class Ledger:
     def as_of(self, day: date) -> pd.DataFrame:
         """Return every customer's row in force on a day: start, tier, reasons, and end where it is known.
 
-        An override that expired before gives way to the tier of the stability rule, from its end on, as event
-        `expired`.
+        An expired override gives way to the tier of the stability rule, from its end on, as event `expired`.
         """
         rows = self._query(_last("valid_from <= $day"), day=day)
         expired = rows["expires"].notna() & (pd.to_datetime(rows["expires"]) <= pd.Timestamp(day))

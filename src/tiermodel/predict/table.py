@@ -40,11 +40,11 @@ _NUMERIC = {"floating", "integer", "mixed-integer-float", "boolean", "decimal", 
 def score_schema(bundle: Bundle) -> pa.Schema:
     """Return the columns of the score table, with one probability column for each level of the bundle's scheme.
 
-    `p_<code>` is the probability of that tier after the horizon, `tier_set` the range of levels that holds it with 90
-    %. Amounts (`expected_value` with its interval, `clv`, `potential`) are in currency units; they and
-    `upgrade_potential` are missing before the first purchase, `conversion_chance` is missing after it. `churn_risk` and
-    `risk_band` are missing for customers who are not at risk by the project's definition of churn, `previous_tier` for
-    new customers.
+    `p_<code>` is the probability of that tier after the horizon; `tier_set` is a range of levels that holds that tier
+    with probability 0.9. Amounts (`expected_value` with its interval, `clv`, `potential`) are in currency units; they
+    and `upgrade_potential` are missing before the first purchase, `conversion_chance` is missing after it. `churn_risk`
+    and `risk_band` are missing for customers who are not at risk by the project's definition of churn, `previous_tier`
+    for new customers.
     """
     words = pa.string()
     return pa.schema([

@@ -57,7 +57,7 @@ def fit_segments(frame: pd.DataFrame, k: int, seed: int) -> dict[str, Any]:
 
 
 def scale_of(frame: pd.DataFrame) -> dict[str, Any]:
-    """Return, for every axis, the fill for missing values, the clipping quantiles, the mean and the deviation."""
+    """Return each axis's fill for missing values, clipping quantiles, mean and standard deviation."""
     names = [name for name in _AXES if name in frame.columns]
     z = np.column_stack([_signed_log(frame[name].to_numpy(dtype=np.float64)) for name in names])
     missing = np.isnan(z)
@@ -91,7 +91,7 @@ def _fit_means(z: Floats, k: float, seed: int, tries: int) -> dict[str, Any]:
 
 
 def _fit_mixture(z: Floats, k: float, seed: int, tries: int) -> dict[str, Any]:
-    """Return k Gaussians with full covariances, regularised so that identical customers make no spike."""
+    """Return k Gaussians with full covariances, regularised so that identical customers do not make a spike."""
     k = min(int(k), len(np.unique(z, axis=1).T))
     with warnings.catch_warnings():  # a fit that has not converged after 300 rounds is a candidate all the same
         warnings.simplefilter("ignore", ConvergenceWarning)

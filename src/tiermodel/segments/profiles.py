@@ -29,9 +29,9 @@ _METHODS = {
 def profiles_of(state: Mapping[str, Any], frame: pd.DataFrame, labels: NDArray[np.int64]) -> list[dict[str, Any]]:
     """Return a profile of every segment of buyers: share, customers, and up to three features that set it apart most.
 
-    The difference of a feature is that of the mean signed logarithm in the segment from the mean of all buyers, in
-    standard deviations, 0.3 at least; of features with a correlation above 0.8 only one is listed. Medians leave out
-    missing values. A segment with too few customers has None for its share and number.
+    The difference of a feature is the mean of its signed logarithm in the segment less that of all buyers, in standard
+    deviations, 0.3 at least; of features with a correlation above 0.8 only one is listed. Medians leave out missing
+    values. A segment of fewer than `SMALLEST` customers has no figures (None).
     """
     names = feature_names(frame)
     z = np.column_stack([_standard(frame[name].to_numpy(dtype=np.float64)) for name in names])

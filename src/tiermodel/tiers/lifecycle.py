@@ -23,7 +23,7 @@ _LOYAL_DAYS, _LOYAL_SHARE = 6, 0.5
 
 
 def typical_rhythm(snapshot: pd.DataFrame) -> float:
-    """Return the gap in days that the longest gaps of 90 % of the repeat customers stay within; 90 without any.
+    """Return the 90 % quantile of the longest gaps of repeat customers, in days; 90 days where there are none.
 
     It stands in for the rhythm of customers with few purchases.
     """

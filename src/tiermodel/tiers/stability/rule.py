@@ -1,9 +1,9 @@
 """The stability rule: hysteresis that keeps customers in their tier until a move is beyond doubt.
 
 A grading gives every customer the lowest sure level (past every cut point by the band for moving up) and the highest
-(by the band for moving down). A tier below the lowest has a move up pending, a tier above the highest a move down; in
-between nothing is pending, so constant input never moves a customer. A move is made once it has been pending for the
-confirmations, the minimum stay and the downgrade grace, and goes no further than to that sure level.
+(by the band for moving down). A tier below the lowest sure level has a move up pending, a tier above the highest a move
+down; between the two no move is pending, so constant input never moves a customer. A move is made once it has been
+pending for the confirmations, the minimum stay and the downgrade grace, and goes no further than to that sure level.
 """
 
 from __future__ import annotations
