@@ -1,8 +1,8 @@
-"""Make a seeded world of customers whose truth is known: when each leaves, how often each buys, what each is worth.
+"""A synthetic company with known truth: when each customer leaves, how often each buys, and what each is worth.
 
 Customers buy on the day they start and then at a rate of their own (gamma), times the season, until they leave (an
 exponential time at a rate of their own, gamma too): the Pareto/NBD of Schmittlein, Morrison and Colombo (1987), day by
-day. Added are growth, buyers of one order, campaigns at random, returns, businesses with invoices, and prospects.
+day. There are also growth, buyers of one order, random campaigns, returns, businesses with invoices, and prospects.
 """
 
 from __future__ import annotations
@@ -51,13 +51,31 @@ _MAPPED: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class World:
-    """Hold a company's tables up to `last_day`, and the truth behind them, beyond that day too.
+    """The tables of a synthetic company up to `last_day`, and the truth behind them, beyond that day too.
 
-    `truth` has one row a customer: `start` and `left`, the days of the first purchase and from which on there is none
-    (NaT: never bought; left after the simulated end); `rate`, orders a day before season and growth; `leave_rate` a
-    day; `grow_day` and `growth`, from when on and by how much the rate is higher; `order_amount`, what an order brings
-    on average; `margin_share`; `return_share`; `response`, the share of campaigns sent that bring one more order;
-    `late_days` of payments; `business`, `opted_out`.
+    Attributes
+    ----------
+    first_day, last_day
+        The days from which and up to which the tables have rows.
+    truth
+        One row for each customer. `start` and `left` are the day of the first purchase, and the day from which on there
+        is none (NaT: never bought; left after the simulated end). `rate` is orders a day before season and growth,
+        `leave_rate` the rate of leaving a day; from `grow_day` on the rate is `growth` times as high. `order_amount` is
+        the mean of an order, `margin_share` and `return_share` are shares of it. `response` is the share of the
+        campaigns sent that bring one more order, `late_days` the delay of payments in days; `business` and `opted_out`
+        are flags.
+    tables
+        The tables by name: `transactions`, `customers`, `events`, `invoices` and `costs`.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> from tiermodel import make_world
+    >>> world = make_world(seed=1, customers=20, days=200, future_days=60)
+    >>> risk = world.p_silent(date(2022, 7, 1), horizon_days=30)
+    >>> bool(risk.between(0, 1).all())
+    True
+
     """
 
     first_day: date
@@ -71,10 +89,10 @@ class World:
     def p_silent(
         self, as_of: date, horizon_days: int, gap_days: int = 0, *, given: Literal["truth", "history"] = "truth"
     ) -> pd.Series:
-        """Give P(no purchase in the outcome window) of everyone who bought before `as_of`, by customer.
+        """Return P(no purchase in the outcome window) of every customer who bought before `as_of`, by customer.
 
-        Given the truth at that date: the rates, and whether the customer is still there. Given the history: the rates,
-        but only the purchases tell whether the customer is still there; no model of purchases alone can know more.
+        `given="truth"` knows the rates, and whether the customer has left. `given="history"` knows the rates, but
+        infers from the purchases alone whether the customer has left: no model of purchases alone can know more.
         """
         now, people = self._day(as_of), self._people
         known = people["start"] < now
@@ -91,7 +109,7 @@ class World:
     def expected_value(
         self, as_of: date, horizon_days: int, measure: Literal["amount", "margin"] = "amount"
     ) -> pd.Series:
-        """Give what a buyer's orders of the window will bring, net of their returns, in expectation given the truth."""
+        """Return the expected amount or margin of a buyer's orders in the window, net of returns, given the truth."""
         now, people = self._day(as_of), self._people
         there = np.where(people["left"] >= now, 1.0, 0.0)
         orders = np.zeros(len(there))
@@ -103,7 +121,10 @@ class World:
         return self._series(brought, people["start"] < now)
 
     def value(self, start: date, days: int, measure: Literal["amount", "margin"] = "amount") -> pd.Series:
-        """Give what really came of everyone who bought before `start` in the days from then on, returns deducted."""
+        """Return the amount or margin of the days from `start` on, net of returns, of customers who bought before.
+
+        Raises `ValueError` where the simulated time ends earlier.
+        """
         now, rows = self._day(start), self._rows
         if now + days > len(self._season):
             raise ValueError(f"{days} days from {start}: the world ends before; make it with more future_days")
@@ -114,7 +135,7 @@ class World:
         return self._series(sums, self._people["start"] < now)
 
     def tier(self, as_of: date, horizon_days: int, shares: tuple[float, ...] = (0.01, 0.05, 0.2)) -> pd.Series:
-        """Give every buyer's true tier, 0 lowest: the top shares (cumulated) by expected value."""
+        """Return every buyer's true tier, 0 lowest: the top shares (cumulated) by expected value."""
         worth = self.expected_value(as_of, horizon_days)
         rank = worth.rank(ascending=False, method="first") / len(worth)
         return sum((rank <= share).astype("int64") for share in shares) + pd.Series(0, index=worth.index)
@@ -146,11 +167,11 @@ class World:
         return people["rate"] * grown * self._season[day % len(self._season)]
 
     def _responds(self, day: int) -> Any:
-        """Give P(an order more on a day because of a campaign), before it is known who is sent one."""
+        """Return P(one more order on a day because of a campaign), before it is known who is sent one."""
         return SENT_SHARE * self._people["response"] if is_campaign(day) else 0.0
 
     def _there(self, now: int) -> Floats:
-        """Give P(still there on the day before), from the rates and the purchases before a day (Bayes)."""
+        """Return P(not left by the day before `now`) from the rates and the purchases before `now` (Bayes)."""
         rows, people = self._rows, self._people
         last = np.full(len(people["start"]), -1)
         bought = (rows["amount"] > 0) & (rows["day"] < now)
@@ -178,10 +199,37 @@ def make_world(
     season: float = 0.25,
     mark: str = "C",
 ) -> World:
-    """Draw a world; the same arguments give the same bits, and fewer customers are the first of more.
+    """Make a synthetic company; the same arguments give the same bits, and fewer customers are the first of more.
 
-    `days` are seen in the tables, `future_days` after them in the truth alone; `season` (0–1) is how far rates go up in
-    December and down in June. Ids begin with `mark`; some are Chinese.
+    Parameters
+    ----------
+    seed
+        The seed of all random draws.
+    customers
+        The number of customers, prospects included.
+    first_day
+        The first day of the tables.
+    days
+        The number of days that the tables show.
+    future_days
+        The number of days after them, which only the truth knows.
+    season
+        How far rates go up in December and down in June, from 0 to 1.
+    mark
+        The first characters of every customer id; some ids go on in Chinese.
+
+    Returns
+    -------
+    World
+        The tables of the company and the truth behind them.
+
+    Examples
+    --------
+    >>> from tiermodel import make_world
+    >>> world = make_world(seed=1, customers=20, days=200, future_days=60)
+    >>> len(world.truth), str(world.last_day), list(world.tables)
+    (20, '2022-07-19', ['transactions', 'customers', 'events', 'invoices', 'costs'])
+
     """
     day = np.arange(days + future_days)
     rates = 1 + season * np.cos(2 * np.pi * (day + first_day.timetuple().tm_yday - 345) / 365.25)
@@ -227,7 +275,7 @@ def _dates(days: Ints, known: NDArray[np.bool_], first_day: np.datetime64) -> ND
 def _tables(
     found: dict[str, Columns], people: Columns, ids: NDArray[Any], first_day: np.datetime64, days: int
 ) -> dict[str, pa.Table]:
-    """Lay the tables out as a company holds them at the end of its last day, ids as text, rows by day."""
+    """Return the tables as a company holds them at the end of its last day: ids as text, rows by day."""
     names, day_columns = pa.array(ids, pa.string()), {"due", "paid", "disputed"}
     tables = {}
     for name, columns in found.items():
@@ -238,7 +286,7 @@ def _tables(
         day = first_day + cut.pop("day")
         dated = {"issued": pa.array(day)} if name == "invoices" else {"time": pa.array(day + second.astype("m8[s]"))}
         for key in day_columns & set(cut):
-            told = cut[key] < (days if key != "due" else NEVER)  # what will be paid is not known yet
+            told = cut[key] < (days if key != "due" else NEVER)  # a later payment is not known yet
             dated[key] = pa.array(_dates(cut.pop(key), told, first_day).astype("datetime64[D]"))
         table = {"customer_id": names.take(pa.array(cut.pop("customer"))), **dated}
         tables[name] = pa.table(table | dict(_laid_out(cut)))
@@ -257,7 +305,7 @@ def _laid_out(columns: Columns) -> Iterator[tuple[str, pa.Array]]:
 
 
 def _profiles(people: Columns, ids: pa.Array, first_day: np.datetime64, days: int) -> pa.Table:
-    """Make the customers' table, with names, numbers and addresses that belong to nobody."""
+    """Return the customers' table, with names, numbers and addresses that belong to nobody."""
     names = [SURNAMES[n % len(SURNAMES)] + GIVEN[n // len(SURNAMES)] for n in people["name"]]
     every = pa.table({
         "customer_id": ids,

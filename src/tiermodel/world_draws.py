@@ -1,4 +1,4 @@
-"""Draw what the customers of a seeded world are and do, a block of them at a time, in days from the world's first."""
+"""Random draws for a synthetic company: what customers are and do, a block at a time, in days from the first day."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Ints = NDArray[np.int64]
 Draw = np.random.Generator
 Columns = dict[str, NDArray[Any]]
 
-BLOCK = 512  # customers drawn together, always all of them, so that a larger world begins with the smaller
+BLOCK = 512  # customers drawn together; blocks are drawn whole, so that a larger world begins with the smaller
 NEVER = 2**31 - 1
 SENT_SHARE = 0.5
 SURNAMES, GIVEN = "王李张刘陈杨黄赵吴周徐孙马朱胡郭何高林罗", "伟芳娜敏静丽强磊军洋勇艳杰娟涛明超霞平刚"
@@ -35,17 +35,17 @@ _CATEGORIES, _PRODUCTS = 12, 30
 
 
 def is_campaign(day: Any) -> Any:
-    """Tell on which days a campaign is sent."""
+    """Return whether a campaign is sent on a day."""
     return (day >= _CAMPAIGN_FIRST) & ((day - _CAMPAIGN_FIRST) % _CAMPAIGN_EVERY == 0)
 
 
 def campaign(day: int) -> int:
-    """Give the number of the campaign of a day."""
+    """Return the number of the campaign of a day, from 0."""
     return (day - _CAMPAIGN_FIRST) // _CAMPAIGN_EVERY
 
 
 def draw_block(draw: Draw, first: int, days: int, season: Floats) -> dict[str, Columns]:
-    """Draw a block of customers and all that they do; customers are numbered from `first` on."""
+    """Return what the customers of a block are, and the rows of their tables; ids are numbers from `first` on."""
     people = _draw_people(draw, days, len(season))
     customer, day = _order_days(draw, people, season)
     rows, totals = _order_lines(draw, people, customer, day, first)
@@ -61,7 +61,7 @@ def draw_block(draw: Draw, first: int, days: int, season: Floats) -> dict[str, C
 
 
 def _draw_people(draw: Draw, days: int, end: int) -> Columns:
-    """Draw what customers are, days counted from the first; who never buys has no start, who does not leave no end."""
+    """Return what customers are, in days from the first; a prospect starts `NEVER` and has left on day -1."""
     n = BLOCK
     kind = draw.random(n)
     prospect, once = kind < 0.08, (kind >= 0.08) & (kind < 0.25)
@@ -101,7 +101,7 @@ def _draw_people(draw: Draw, days: int, end: int) -> Columns:
 
 
 def _order_days(draw: Draw, people: Columns, season: Floats) -> tuple[Ints, Ints]:
-    """Draw the customer and day of every order, sorted by both: the first, those at the rate, those of campaigns."""
+    """Return the customer and day of every order, sorted by both: first orders, orders at the rate, campaigns'."""
     summed = np.append(0.0, np.cumsum(season))
     end = np.clip(people["left"], 0, len(season))
     buyers = np.flatnonzero(people["start"] < len(season))
@@ -127,7 +127,7 @@ def _order_days(draw: Draw, people: Columns, season: Floats) -> tuple[Ints, Ints
 
 
 def _order_lines(draw: Draw, people: Columns, customer: Ints, day: Ints, first: int) -> tuple[Columns, Floats]:
-    """Draw the lines of the orders and what is returned; give the rows, and the total of every order."""
+    """Return the lines of the orders and of returns as rows, and the total of every order."""
     of_customer = np.arange(len(customer)) - np.searchsorted(customer, customer)
     number = (customer + first) * 10_000 + of_customer
     wanted = people["order_amount"][customer] * draw.lognormal(-0.125, 0.5, len(customer))
@@ -160,7 +160,7 @@ def _order_lines(draw: Draw, people: Columns, customer: Ints, day: Ints, first: 
 
 
 def _events(draw: Draw, people: Columns, end: int) -> Columns:
-    """Draw visits, complaints, tickets and surveys while a customer is there, and the campaigns sent and answered."""
+    """Return visits, complaints, tickets and surveys until a customer leaves, and campaigns sent and answered."""
     prospect = people["left"] < 0
     until = np.where(prospect, people["signup"] + 1 + draw.geometric(1 / 120, BLOCK), people["left"])
     begin = np.maximum(people["signup"], 0)
@@ -194,7 +194,7 @@ def _events(draw: Draw, people: Columns, end: int) -> Columns:
 
 
 def _invoices(draw: Draw, people: Columns, customer: Ints, day: Ints, totals: Floats) -> Columns:
-    """Draw one invoice for every order of a business: due after 30 days, paid about then or late, seldom disputed."""
+    """Return one invoice for every order of a business: due after 30 days, paid about then or late, rarely disputed."""
     billed = people["business"][customer]
     who, issued = customer[billed], day[billed]
     late = np.round(people["late_days"][who] + draw.normal(-3, 4, len(who))).astype(np.int64)

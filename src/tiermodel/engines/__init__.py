@@ -1,1 +1,1 @@
-"""Engines sort and stream rows; what is computed on the stream is the same compiled pass on every engine."""
+"""Engines sort and stream the rows; the compiled pass over the stream is the same on every engine."""

@@ -1,4 +1,4 @@
-"""Sort rows by customer and day with DuckDB, spilling to disk where memory ends, and stream them in batches."""
+"""Sort rows by customer and day with DuckDB, spilling to disk beyond the memory limit, and stream them in batches."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from tiermodel.tables.sources import literal, scratch_folder
 __all__ = ["BATCH_ROWS", "query_faults", "rows_from", "sort_keys", "sorted_again", "sorted_rows"]
 
 BATCH_ROWS = 122_880
-"""DuckDB's own row group: larger batches are not filled."""
-# The pass does not care for the order within a day, but equal rows must be neighbours to be found; a fourth key
-# (the order) would more than double the time of the sort.
+"""The rows of a batch: DuckDB's own row group, as larger batches are not filled."""
+# The result of the pass does not depend on the order within a day, but equal rows must be neighbours to be found; a
+# fourth key (the order) would more than double the time of the sort.
 _SORT_KEYS = ("customer_id", "day", "row_key")
-# A sort that spills needs far more memory than it should, and at times more than there is (DuckDB 2.0): rows that would
-# not fit are first cut into ranges of customers that do. Shares of data.memory.
+# A sort that spills can need more memory than its limit (DuckDB 2.0): rows that would not fit are first cut into ranges
+# of customers that do. Both are shares of data.memory.
 _FITS, _RANGE = 0.7, 0.25
 _SAMPLE = 20_000
 
 
 def sorted_rows(history: History, before_day: int) -> Iterator[pa.RecordBatch]:
-    """Stream the good rows before a day (counted from 1970-01-01), sorted by customer and day, equal rows together."""
+    """Yield the good rows before a day (counted from 1970-01-01), sorted by customer and day, equal rows together."""
     cursor = history.connection.cursor()
     with query_faults():
-        # without insertion order DuckDB gives the batches of a sorted result in any order
+        # without insertion order DuckDB returns the batches of a sorted result in any order
         cursor.execute("SET preserve_insertion_order = true")
         columns = cursor.sql(history.rows_sql).columns
         keys = ", ".join(sort_keys(columns))
@@ -44,12 +44,12 @@ def sorted_rows(history: History, before_day: int) -> Iterator[pa.RecordBatch]:
 
 
 def sort_keys(columns: Collection[str]) -> list[str]:
-    """List the columns by which rows with these columns are sorted."""
+    """Return the sort keys among the columns, in order."""
     return [key for key in _SORT_KEYS if key in columns]
 
 
 def sorted_again(project: Project, batches: Iterator[pa.RecordBatch], keys: str) -> Iterator[pa.RecordBatch]:
-    """Sort what was made of the rows by other keys, spilling to disk; the keys must tell rows apart."""
+    """Yield batches sorted by other keys, spilling to disk; the keys must be unique."""
     first = next(batches, None)
     if first is None:
         return
@@ -58,12 +58,12 @@ def sorted_again(project: Project, batches: Iterator[pa.RecordBatch], keys: str)
     def watched() -> Iterator[pa.RecordBatch]:
         try:
             yield from chain([first], batches)
-        except Exception as error:  # Arrow would make an OSError of it
+        except Exception as error:  # Arrow would raise it as an OSError
             faults.append(error)
             raise
 
     reader = pa.RecordBatchReader.from_batches(schema, watched())
-    # a DuckDB of its own: the threads of the one that feeds the reader must not wait for the reader
+    # a connection of its own: the threads of the connection that feeds the reader must not wait for the reader
     try:
         with connect(project) as connection, query_faults():
             connection.execute("SET preserve_insertion_order = true")
@@ -74,7 +74,7 @@ def sorted_again(project: Project, batches: Iterator[pa.RecordBatch], keys: str)
 
 
 def _in_ranges(history: History, cursor: duckdb.DuckDBPyConnection, rows: str, row_bytes: int) -> Iterator[str]:
-    """Give queries that together select the rows, each a range of customers that can be sorted in memory, in order."""
+    """Yield queries that select all rows between them, each a range of customers that sorts in memory, in order."""
     good = sum(t.account.read - t.account.filtered - t.account.quarantined for t in history.tables.values())
     memory = _memory(cursor)
     if good * row_bytes <= _FITS * memory:
@@ -84,7 +84,7 @@ def _in_ranges(history: History, cursor: duckdb.DuckDBPyConnection, rows: str, r
     sample = cursor.execute(f"SELECT customer_id FROM ({rows}) USING SAMPLE {_SAMPLE} ROWS").fetchall()
     ids = sorted(row[0] for row in sample)
     cuts = sorted({ids[len(ids) * n // parts] for n in range(1, parts)}) if ids else []
-    # of ids below the first cut none is at or above it; an id equal to a cut starts the next range
+    # a range has the ids below its cut; an id equal to a cut starts the next range
     part = " ".join(f"WHEN customer_id < {_sql(cut)} THEN {n}" for n, cut in enumerate(cuts))
     which = f"CASE {part} ELSE {len(cuts)} END" if cuts else "0"
     folder = scratch_folder(history.connection)
@@ -98,7 +98,7 @@ def _in_ranges(history: History, cursor: duckdb.DuckDBPyConnection, rows: str, r
 
 
 def _memory(cursor: duckdb.DuckDBPyConnection) -> float:
-    """Give the memory limit in bytes."""
+    """Return the memory limit in bytes."""
     text = cursor.execute("SELECT current_setting('memory_limit')").fetchall()[0][0]
     number, unit = text.split()
     return float(number) * 1024 ** ["bytes", "KiB", "MiB", "GiB", "TiB"].index(unit)
@@ -109,7 +109,7 @@ def _sql(key: int | str) -> str:
 
 
 def rows_from(history: History, day: int) -> Counter[int]:
-    """Count the good rows on or after a day, by the code of their kind."""
+    """Return the number of good rows on or after a day, by the code of their kind."""
     counts: Counter[int] = Counter()
     if len(history.tables) == 1 and day > (history.last_day - EPOCH).days:
         return counts
@@ -125,10 +125,10 @@ def rows_from(history: History, day: int) -> Counter[int]:
 
 @contextmanager
 def query_faults() -> Iterator[None]:
-    """Turn DuckDB's faults into ours: OutputError for memory, disk and files, DataError for the rest."""
+    """Raise DuckDB's faults as ours: `OutputError` for memory, disk and files, `DataError` for the rest."""
     try:
         yield
-    except (duckdb.Error, OSError) as error:  # through an Arrow reader every fault is an OSError; its text says which
+    except (duckdb.Error, OSError) as error:  # through an Arrow reader every fault is an OSError; its text tells which
         words = str(error).split("\n", 1)[0]
         if words.startswith(("Out of Memory Error", "IO Error")):
             raise OutputError(

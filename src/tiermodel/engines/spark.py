@@ -1,8 +1,8 @@
-"""Read, sort and stream rows with Spark: in its tasks DuckDB checks rows and the pass walks them, Spark moves them.
+"""Read, sort and stream rows with Spark: DuckDB and the compiled pass run in its tasks, Spark moves the rows.
 
-Nothing is computed by Spark itself. A task reads its share of the files with the very SQL that a single machine runs;
-Spark brings each customer's rows together, in order; a task then runs the same compiled pass. So how the work is cut
-cannot change a bit of it. Files must lie where every task sees them, under the same path.
+Spark itself computes nothing. A task reads its share of the files with the SQL that a single machine runs; Spark brings
+each customer's rows together, in order; a task then runs the same compiled pass. How the work is divided therefore
+cannot change a bit of the result. Files must have the same path on every machine.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ _RESULT_ROWS = 65_536
 _PACKED = "batch binary, counts binary"
 _TYPES = {"BIGINT": "bigint", "INTEGER": "int", "TINYINT": "tinyint", "VARCHAR": "string"}
 _SAME = ("tiermodel", "duckdb")  # DuckDB's hash differs between versions
-# where one of these is set, somebody has said which Spark to use
+# where one of these is set, the user has chosen a Spark
 _SPARK_IS_CHOSEN = ("MASTER", "PYSPARK_SUBMIT_ARGS", "PYSPARK_GATEWAY_PORT", "SPARK_CONF_DIR", "SPARK_HOME")
 
 
 def session() -> Any:
-    """Give the active Spark session, or start one: on this machine's cores, unless Spark's own settings say otherwise.
+    """Return the active Spark session, or a new one: on this machine's cores unless Spark's own settings say otherwise.
 
-    Raises ProjectError where pyspark or Java is missing.
+    Raises `ProjectError` where pyspark or Java is missing.
     """
     try:
         with _no_word_of_pandas():
@@ -78,7 +78,7 @@ def session() -> Any:
 
 
 class _Split(NamedTuple):
-    """Name some consecutive rows of a file."""
+    """Consecutive rows of a file, from `first` to `last` inclusive."""
 
     view: str
     part: Part
@@ -87,7 +87,7 @@ class _Split(NamedTuple):
 
 
 def _splits(source: Source) -> Iterator[_Split]:
-    """Cut a source's files into whole row groups of about `_SPLIT_ROWS` rows, in order."""
+    """Yield the splits of a source in order: whole row groups of about `_SPLIT_ROWS` rows."""
     for part in source.parts:
         metadata = pq.read_metadata(part.path)
         first = after = 0
@@ -100,7 +100,7 @@ def _splits(source: Source) -> Iterator[_Split]:
 
 @dataclass(frozen=True)
 class _Reading:
-    """Run a query over splits of tables, one after the other, with a DuckDB of the task's own, on one thread."""
+    """A query over splits of tables, one after the other, on one thread of the task's own DuckDB."""
 
     project: Project
     splits: tuple[_Split, ...]
@@ -109,7 +109,7 @@ class _Reading:
     versions: dict[str, str]
 
     def __call__(self, numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Give the rows that the query of their view selects from the splits with these numbers."""
+        """Yield the rows that the query of their view selects from the splits with these numbers."""
         _refuse_other_versions(self.versions)
         connection = connect(self.project)
         connection.execute("SET threads = 1")
@@ -143,12 +143,12 @@ def _refuse_unseen(part: Part) -> None:
 
 @dataclass(frozen=True)
 class _Working:
-    """Run the work on a partition's sorted rows, then tell the counts."""
+    """The work on the sorted rows of a partition, as a callable that Spark sends to a task."""
 
     work: Any
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Give packed results, and last the counts."""
+        """Yield the packed results, and last a row with the counts."""
         counts = RowCounts()
         yield from _packed(self.work(_regrouped(batches, BATCH_ROWS), counts))
         told = json.dumps([counts.used.tolist(), counts.duplicates.tolist()]).encode()
@@ -157,12 +157,12 @@ class _Working:
 
 @dataclass(frozen=True)
 class _Packing:
-    """Pack what a reading gives."""
+    """A reading with packed rows, as a callable that Spark sends to a task."""
 
     reading: _Reading
 
     def __call__(self, numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Give packed results."""
+        """Yield the packed rows of the splits."""
         yield from _packed(self.reading(numbers))
 
 
@@ -171,7 +171,7 @@ def _row(batch: bytes | None, counts: bytes | None) -> pa.RecordBatch:
 
 
 def _packed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Pack batches as rows of bytes, so that Spark carries them as they are, whatever their types."""
+    """Yield batches packed as rows of bytes, which Spark carries unchanged whatever their types."""
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     for batch in batches:
         rows = max(1, _PACK_BYTES * batch.num_rows // max(batch.nbytes, 1))
@@ -188,7 +188,7 @@ def _unpacked(packed: bytes) -> Iterator[pa.RecordBatch]:
 
 
 def _regrouped(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """Put small batches together to such of at least so many rows."""
+    """Yield the same rows in batches of at least `rows` rows; the last batch may have fewer."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)
@@ -204,7 +204,7 @@ def _together(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def reader(project: Project) -> Run:
-    """Run queries over a source in Spark's tasks, split by split."""
+    """Return a function that runs a query over a source in Spark's tasks, split by split."""
 
     def run(source: Source, sql: str) -> Iterator[pa.RecordBatch]:
         splits = tuple(_splits(source))
@@ -218,10 +218,10 @@ def reader(project: Project) -> Run:
 def stream(
     project: Project, history: History, before_day: int, work: Any, counts: RowCounts
 ) -> Iterator[pa.RecordBatch]:
-    """Bring each customer's good rows before a day together, in order, and run `work` on ranges of customers.
+    """Yield the results of `work` on the good rows before a day, in the order of customers, one range per task.
 
-    Results come in the order of customers. The number of ranges is that of `spark.sql.shuffle.partitions`, but none has
-    fewer than some hundred thousand rows; a customer's rows are never split.
+    The number of ranges is that of `spark.sql.shuffle.partitions`, or lower so that a range has some hundred thousand
+    rows; the rows of a customer stay together.
     """
     sources = [history.tables[name].source for name in history.selects]
     selects = {
@@ -259,7 +259,7 @@ def _versions() -> dict[str, str]:
 
 
 def _over(splits: tuple[_Split, ...], function: Any, schema: str) -> Any:
-    """Give the lazy result of a function over the numbers of splits, a task for each."""
+    """Return the lazy result of a function over the numbers of the splits, one task for each."""
     return _mapped(session().range(0, len(splits), 1, max(1, len(splits))), function, schema)
 
 
@@ -269,7 +269,7 @@ def _mapped(rows: Any, function: Any, schema: str) -> Any:
 
 
 def _fetched(results: Any, partitions: int) -> Iterator[Any]:
-    """Compute all partitions at once, keep them on the executors' disks, and fetch one after the other, in order."""
+    """Yield the rows of all partitions in order; they are computed at once and wait on the executors' disks."""
     from pyspark import StorageLevel  # noqa: PLC0415
 
     with _faults():
@@ -283,7 +283,7 @@ def _fetched(results: Any, partitions: int) -> Iterator[Any]:
 
 @contextmanager
 def _no_word_of_pandas() -> Iterator[None]:
-    """Hide that pyspark 4.3 does not fully support pandas 3: nothing here goes through pandas."""
+    """Suppress the warning that pyspark 4.3 does not fully support pandas 3: no rows go through pandas here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
         yield
@@ -291,7 +291,7 @@ def _no_word_of_pandas() -> Iterator[None]:
 
 @contextmanager
 def _faults() -> Iterator[None]:
-    """Give an error of ours that a task raised as such; say what to do where an executor lacks tiermodel."""
+    """Raise an error of ours from a task as such, and a `ProjectError` where an executor lacks a package."""
     from py4j.protocol import Py4JJavaError  # noqa: PLC0415
     from pyspark.errors import PySparkException  # noqa: PLC0415
 

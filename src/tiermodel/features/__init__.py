@@ -1,1 +1,1 @@
-"""From one sorted stream of rows to snapshots of customers, at any number of dates, in one pass."""
+"""Snapshots of customers at any number of dates, from one pass over one sorted stream of rows."""

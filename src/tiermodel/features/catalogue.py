@@ -1,9 +1,9 @@
-"""List every feature once: name, group, unit, meaning in Chinese and English, and the formula that computes it.
+"""The catalogue of features: each has a name, group, unit, meaning in Chinese and English, and a formula.
 
-To add one: append a `Feature` to `PURCHASES` or `CONTACTS`. Its formula sees a `Known`, all that the walk noted of
-every customer before the date, and gives one float64 per customer, NaN where the question has no answer. A name with
-`{w}` is made for every window of the project. The data dictionary, the parquet schema and the parametrised tests are
-read from this list.
+To add one, append a `Feature` to `PURCHASES` or `CONTACTS`. Its formula takes a `Known`, all that is known of every
+customer before the date, and returns a float64 for each customer, NaN where the feature is not defined. A name with
+`{w}` makes a feature for every window of the project. The data dictionary, the Parquet schema and the parametrised
+tests read this list.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tiermodel.features.purchases import PURCHASES
 __all__ = ["AUDITED", "CATALOGUE", "CORE", "expand", "left_out"]
 
 AUDITED = "audited"
-"""The prefix of attributes that are no inputs."""
+"""The prefix of attributes that serve audits only and are never inputs of a model."""
 
 CATALOGUE: tuple[Feature, ...] = (*PURCHASES, *CONTACTS)
 
@@ -28,13 +28,15 @@ CORE = frozenset({
     "order_amount_mean", "days_since_first", "purchase_days_{w}d", "purchase_days_total", "gap_days_mean",
     "gap_days_max", "active_share", "contract_days_left",
 })  # fmt: skip
-"""Built whatever groups are chosen: schemes, ladders, segments, churn and the buy-till-you-die models stand on them."""
+"""Features built whatever groups are chosen: schemes, lifecycle stages, segments, churn and buy-till-you-die models
+need them."""
 
 
 def expand(features: Features, columns: Iterable[str]) -> tuple[Feature, ...]:
-    """Make the features of the groups, and `CORE`, for every window, as far as the mapped columns allow.
+    """Return the features of the chosen groups and `CORE` for every window, as far as the mapped columns allow.
 
-    Then come the attributes asked for, each as known at the date; those to audit by are named `audited_…`.
+    After them come the customer attributes of the project, each as known at the date; attributes for audits are named
+    `audited_…`.
 
     >>> found = expand(Features(groups=("potential",), windows_days=(30,)), [])
     >>> [f.name for f in found if "amount" in f.name and "30d" in f.name]
@@ -61,7 +63,7 @@ def _attribute(name: str) -> Callable[[Known, int], Floats]:
 
 
 def left_out(features: Features, columns: Iterable[str]) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Name, for every group asked for of which not one feature can be built, what any one of its features lacks.
+    """Return the chosen groups of which no feature can be built, each with the smallest sets of columns that it lacks.
 
     >>> left_out(Features(groups=("rfm", "credit", "value")), [])
     {'credit': (('invoices',),), 'value': (('acquisition_cost',), ('cost',), ('costs',))}

@@ -1,4 +1,4 @@
-"""List the features of what happens besides purchases: contacts and answers, service and satisfaction, payment."""
+"""The features of everything but purchases: contacts and responses, service and satisfaction, payment."""
 
 # ruff: noqa: E501, RUF100 one line per feature reads as the table it is
 
@@ -27,7 +27,7 @@ _SERVICE = {
 
 
 def _counts(group: FeatureGroup, kind: str, zh: str, en: str) -> Iterator[Feature]:
-    """Make what can be asked of any kind of event: how many lately, how many so far, how long ago."""
+    """Yield the features of one kind of event: count by window, count so far, days since the latest."""
     measure = f"{kind}_count"
     yield Feature(
         f"{measure}_{{w}}d",
@@ -53,20 +53,20 @@ def _score(k: Known, days: int | None = None) -> Floats:
 
 
 CONTACTS: tuple[Feature, ...] = (
-    # engagement: willingness to deal with us
+    # engagement: visits, and responses to campaigns
     *(feature for kind, words in _ENGAGEMENT.items() for feature in _counts("engagement", kind, *words)),
     Feature("response_ratio_{w}d", "engagement", "ratio", "近{w}天响应次数与触达次数之比", "campaigns answered over campaigns sent, in the last {w} days", lambda k, w: ratio(k.sum("response_count", w), k.sum("campaign_count", w))),
     Feature("response_ratio_total", "engagement", "ratio", "响应次数与触达次数之比", "campaigns answered over campaigns sent so far", lambda k, _: ratio(k.sum("response_count"), k.sum("campaign_count"))),
     Feature("visit_change_{w}d", "engagement", "ratio", "近{w}天与此前{w}天访问次数的变化(-1到1)", "visits of the last {w} days against the {w} days before, from -1 to 1", lambda k, w: change(k.sum("visit_count", w), k.sum("visit_count", w, w))),
     Feature("orders_per_visit", "engagement", "ratio", "订单数与访问次数之比", "orders over visits so far", lambda k, _: ratio(k.sum("order_count"), k.sum("visit_count"))),
-    # service: how content the customer is, and how much care is needed
+    # service: complaints, tickets and satisfaction
     *(feature for kind, words in _SERVICE.items() for feature in _counts("service", kind, *words)),
     Feature("complaints_per_order", "service", "ratio", "投诉次数与订单数之比", "complaints over orders so far", lambda k, _: ratio(k.sum("complaint_count"), k.sum("order_count"))),
     Feature("tickets_per_order", "service", "ratio", "工单数与订单数之比", "tickets over orders so far", lambda k, _: ratio(k.sum("ticket_count"), k.sum("order_count"))),
     Feature("survey_score_last", "service", "number", "最近一次调查评分", "score of the latest survey", lambda k, _: k.latest("survey")),
     Feature("survey_score_mean", "service", "number", "平均调查评分", "mean score of the surveys so far", lambda k, _: _score(k)),
     Feature("survey_score_mean_{w}d", "service", "number", "近{w}天平均调查评分", "mean score of the surveys of the last {w} days", _score),
-    # credit: whether bills are paid, and when
+    # credit: whether invoices are paid, and when
     Feature("invoice_count_{w}d", "credit", "count", "近{w}天账单数", "invoices issued in the last {w} days", lambda k, w: k.sum("invoice_count", w)),
     Feature("invoice_amount_{w}d", "credit", "amount", "近{w}天账单金额", "amount invoiced in the last {w} days", lambda k, w: k.sum("invoice_amount", w)),
     Feature("open_amount", "credit", "amount", "未付账单金额", "amount invoiced and not paid", lambda k, _: k.sum("open_amount")),

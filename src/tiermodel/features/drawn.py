@@ -1,7 +1,7 @@
-"""Draw the customers to learn from by lot: as many as models need, however many a company has.
+"""Random sampling of the customers that models learn from, by a hash of the customer's id.
 
-A lot is a hash of the customer's id, the same whatever rows are added and in whatever order they come. What models gain
-by more customers gets smaller, while memory and time grow with every one (`tests/benchmarks/bench_size.py`).
+The hash of a customer is the same whatever rows are added and in whatever order they come. The gain from more customers
+shrinks, while memory and time grow with every one (`tests/benchmarks/bench_size.py`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ __all__ = ["draw_batches", "draw_rows"]
 
 Lots = NDArray[np.uint64]
 _ALL = np.uint64(np.iinfo(np.uint64).max)
-_PER_BUYER = 4  # where most have never bought, so many customers in all for every buyer that may be drawn
+_PER_BUYER = 4  # limits the customers in all where most of them have never bought
 
 
 def draw_rows(panel: pd.DataFrame, now: pd.Timestamp, most: int, seed: int) -> pd.DataFrame:
-    """Leave out what a panel tells, before a day, of all customers but those drawn.
+    """Return a panel without the rows before a day of the customers who are not sampled.
 
-    Drawn are `most` of the buyers at that day, the others at the same rate: `4 * most` customers in all at most.
+    Sampled are `most` of the buyers at that day, and the other customers at the same rate: `4 * most` customers in all
+    at most.
     """
     there = panel[panel["as_of"] == now]
     lots = _lots(there["customer_id"].to_numpy(dtype=object), seed)
@@ -36,7 +37,7 @@ def draw_rows(panel: pd.DataFrame, now: pd.Timestamp, most: int, seed: int) -> p
 
 
 def draw_batches(batches: Iterable[pa.RecordBatch], now: date, most: int, seed: int) -> list[pa.RecordBatch]:
-    """Keep, of snapshot batches that stream by, what `draw_rows` keeps for that day or any later one."""
+    """Return, from streamed snapshot batches, all rows that `draw_rows` keeps for that day or any later one."""
     limit, room = _ALL, 2 * most
     lots, bought = np.empty(0, np.uint64), np.empty(0, np.bool_)
     kept: list[pa.RecordBatch] = []
@@ -46,7 +47,7 @@ def draw_batches(batches: Iterable[pa.RecordBatch], now: date, most: int, seed: 
         there = _is(pc.equal(part["as_of"], now)) & (lot <= limit)
         lots = np.append(lots, lot[there])
         bought = np.append(bought, _is(pc.is_valid(part["days_since_last"]))[there])
-        if len(lots) > room:  # ids say nothing of lots, so that this happens a few times only
+        if len(lots) > room:  # hashes do not follow the order of ids, so this happens a few times only
             limit = min(limit, _limit(lots, bought, most))
             kept = [_below(one, now, limit, seed)[0] for one in kept]
             lots, bought = lots[lots <= limit], bought[lots <= limit]
@@ -56,7 +57,7 @@ def draw_batches(batches: Iterable[pa.RecordBatch], now: date, most: int, seed: 
 
 
 def _below(batch: pa.RecordBatch, now: date, limit: np.uint64, seed: int) -> tuple[pa.RecordBatch, Lots]:
-    """Keep the rows from a day on, and the earlier ones of lots up to a limit; give the lot of each row."""
+    """Return a batch's rows from a day on and its earlier rows with hashes up to a limit, and the hash of each row."""
     ids = batch["customer_id"].dictionary_encode()
     lots = _lots(ids.dictionary.to_numpy(zero_copy_only=False), seed)[ids.indices.to_numpy()]
     stays = _is(pc.greater_equal(batch["as_of"], now)) | (lots <= limit)
@@ -68,15 +69,15 @@ def _is(flags: pa.Array) -> NDArray[np.bool_]:
 
 
 def _lots(customers: NDArray[np.object_], seed: int) -> Lots:
-    """Give every customer a number by SipHash under the seed."""
+    """Return a hash of every customer's id, SipHash under the seed."""
     return pd.util.hash_array(customers, hash_key=f"{seed:016d}", categorize=False)
 
 
 def _limit(lots: Lots, bought: NDArray[np.bool_], most: int) -> np.uint64:
-    """Give the highest lot that is drawn."""
+    """Return the highest hash that is sampled."""
     return min(_lowest(lots[bought], most), _lowest(lots, _PER_BUYER * most))
 
 
 def _lowest(lots: Lots, most: int) -> np.uint64:
-    """Give the highest of the `most` lowest lots, or of all there may be where there are fewer."""
+    """Return the `most`-th lowest hash, or the highest possible one where there are fewer."""
     return _ALL if len(lots) < most else np.partition(lots, most - 1)[most - 1]

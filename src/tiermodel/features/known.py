@@ -1,4 +1,4 @@
-"""Say what a feature is: a name, a unit, a meaning, and a formula over what was known of every customer at a date."""
+"""The definition of a feature: name, unit, meaning, and a formula over what is known of every customer at a date."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ Floats = NDArray[np.float64]
 
 
 class Known:
-    """Give formulas what was known of every customer before the date: amounts in currency units, times in days."""
+    """What is known of every customer before the date, for formulas: arrays with one entry for each customer and date.
+
+    Amounts are in currency units, times in days, `as_of` in days since 1970-01-01.
+    """
 
     def __init__(
         self, as_of: NDArray[np.int32], rhythm: Floats, sums: Mapping[Request, Floats], latest: Mapping[Latest, Floats]
@@ -30,49 +33,52 @@ class Known:
         self._latest = latest
 
     def sum(self, measure: str, days: int | None = None, ago: int = 0) -> Floats:
-        """Sum a measure over the `days` days that ended `ago` days before the date, or over all time before."""
+        """Return the sum of a measure over the `days` days (None: all) that end `ago` days before the date.
+
+        Raises `ValueError` for a span that does not lie before the date.
+        """
         if ago < 0 or (days is not None and days < 1):
             raise ValueError(f"{measure}: a feature sums days before its date, not {days} days that end {ago} days ago")
         request = Request(measure, None if days is None else -(ago + days), -ago)
         return self._sums[request]
 
     def rhythm(self, name: str) -> Floats:
-        """Read one of `RHYTHM`."""
+        """Return one of `RHYTHM`."""
         return self._rhythm[name]
 
     def latest(self, kind: str, column: str = "value") -> Floats:
-        """Read a column of the latest row of a kind; NaN where there is none."""
+        """Return a column of the latest row of a kind; NaN where there is none."""
         return self._latest[Latest(kind, column)]
 
     def since(self, kind: str) -> Floats:
-        """Count the days since the latest row of a kind; NaN where there is none."""
+        """Return the days since the latest row of a kind; NaN where there is none."""
         return self.as_of - self.latest(kind, "day")
 
     @property
     def since_last(self) -> Floats:
-        """Count the days since the last purchase."""
+        """The days since the last purchase; NaN without a purchase."""
         return self.as_of - self.rhythm("last_day")
 
     @property
     def since_first(self) -> Floats:
-        """Count the days since the first purchase."""
+        """The days since the first purchase; NaN without a purchase."""
         return self.as_of - self.rhythm("first_day")
 
     @property
     def gap_mean(self) -> Floats:
-        """Average the days between purchase days; NaN with fewer than two."""
+        """The mean of the days between purchase days; NaN with fewer than two."""
         return ratio(self.rhythm("last_day") - self.rhythm("first_day"), self.sum("purchase_days") - 1)
 
     @property
     def gap_std(self) -> Floats:
-        """Give the standard deviation of the days between purchase days; NaN with fewer than two."""
+        """The standard deviation of the days between purchase days; NaN with fewer than two."""
         gaps, span = self.sum("purchase_days") - 1, self.rhythm("last_day") - self.rhythm("first_day")
-        # whole numbers until the root: a difference of means would lose the digits that regular customers live by
+        # whole numbers until the root: a difference of means would cancel for customers with a regular rhythm
         return ratio(np.sqrt(gaps * self.rhythm("gap_square_sum") - span**2), gaps)
 
 
 def ratio(part: Floats, whole: Floats) -> Floats:
-    """Divide where the divisor is positive; NaN elsewhere.
+    """Return the quotient where the divisor is positive, NaN elsewhere.
 
     >>> ratio(np.array([1.0, 1.0]), np.array([4.0, 0.0])).tolist()
     [0.25, nan]
@@ -83,13 +89,16 @@ def ratio(part: Floats, whole: Floats) -> Floats:
 
 
 def change(now: Floats, before: Floats) -> Floats:
-    """Compare two spans on a scale from -1 (stopped) to 1 (started); NaN where both are empty."""
+    """Return the change between two spans from -1 (stopped) to 1 (started); NaN where both are zero."""
     return ratio(now - before, np.abs(now) + np.abs(before))
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """Describe one feature; `window` is set on those made from a name with `{w}`, for windows up to `longest`."""
+    """The definition of one feature.
+
+    A name with `{w}` stands for a feature of every window up to `longest` days; `window` is set on those made from it.
+    """
 
     name: str
     group: FeatureGroup | Literal["attribute"]
@@ -101,19 +110,19 @@ class Feature:
     longest: int = 3660
 
     def compute(self, known: Known) -> Floats:
-        """Apply the formula."""
+        """Return the feature of every customer and date."""
         return self.formula(known, self.window)
 
 
 class _Asked(dict[Any, Floats]):
-    """Answer every question with nothing and remember it."""
+    """A mapping that answers every key with an empty array and remembers the key."""
 
     def __missing__(self, question: Request | Latest) -> Floats:
         return self.setdefault(question, np.empty(0, dtype=np.float64))
 
 
 def needs_of(features: Iterable[Feature]) -> tuple[tuple[Request, ...], tuple[Latest, ...]]:
-    """Learn which sums and latest rows the formulas need, by running each once on no customers at all."""
+    """Return the sums and latest rows that the formulas need, found by running each formula on no customers."""
     sums, latest = _Asked(), _Asked()
     known = Known(np.empty(0, dtype=np.int32), np.empty((len(RHYTHM), 0)), sums, latest)
     for feature in features:
@@ -122,13 +131,13 @@ def needs_of(features: Iterable[Feature]) -> tuple[tuple[Request, ...], tuple[La
 
 
 def known_from(chunk: Chunk, plan: Plan) -> Known:
-    """Give formulas what the walk noted."""
+    """Return the sums, rhythm and latest rows of a chunk for the formulas."""
     sums = dict(zip(plan.requests, chunk.sums, strict=True))
     return Known(chunk.as_of, chunk.rhythm, sums, dict(zip(plan.latest, chunk.latest, strict=True)))
 
 
 def columns_of(feature: Feature) -> frozenset[str]:
-    """Name the optional columns, kinds of events and tables that a feature stands on."""
+    """Return the optional columns, kinds of events and tables that a feature needs."""
     sums, latest = needs_of([feature])
     found = {need for request in sums for need in MEASURES[request.measure].needs}
     for asked in latest:

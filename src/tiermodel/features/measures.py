@@ -1,7 +1,7 @@
-"""Declare what is measured on a row. The compiled pass sums every measure over every window that a feature asks for.
+"""Measures: one whole number for each row. The compiled pass sums them over every window that a feature asks for.
 
-To add one: append a `Measure` to `MEASURES`. Its expression sees whole columns of one chunk of rows (NumPy arrays) and
-gives whole numbers: counts as they are, amounts in 1/10,000 of a currency unit, so that sums are exact in any order.
+To add one, append a `Measure` to `MEASURES`. Its expression takes whole columns of one chunk of rows (NumPy arrays) and
+returns whole numbers: counts as they are, amounts in 1/10,000 of a currency unit, so that sums are exact in any order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MONEY = 10_000
 """Amounts are held as whole numbers of 1/10,000 of a currency unit."""
 
 UNKNOWN = np.iinfo(np.int64).min
-"""The key of a product or category that the row does not name, and an amount that nobody knows."""
+"""The key of a product, category or channel that the row does not name, and an amount that is not known."""
 
 Ints = NDArray[np.int64]
 Counts = NDArray[np.int32]
@@ -30,12 +30,12 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Hold one chunk of the history, whole customers only, sorted by customer and day.
+    """A chunk of the history: all rows of some customers, sorted by customer and day; arrays of shape (rows,).
 
-    `day` counts local calendar days since 1970-01-01. `amount` is that of transactions, zero for other rows; a
-    transaction with a negative amount is a return, any other a purchase. `value` is the amount of rows of any kind. The
-    `nth_*` columns count, from 0, the customer's earlier purchase lines of the same order, day, product, category or
-    channel; -1 for other rows. `columns` holds those that only some tables have.
+    `day` counts local calendar days since 1970-01-01. `amount` is that of a transaction, zero for other rows; a
+    transaction with a negative amount is a return, any other a purchase. `value` is the amount of a row of any kind.
+    The `nth_*` columns count, from 0, the customer's earlier purchase lines of the same order, day, product, category
+    or channel; -1 for other rows. `columns` has the columns that only some tables have.
     """
 
     day: NDArray[np.int32]
@@ -53,26 +53,26 @@ class Rows:
 
     @property
     def first_order(self) -> Flags:
-        """Mark the first purchase line of every order."""
+        """The rows that are the first purchase line of their order."""
         return self.nth_of_order == 0
 
     @property
     def weekend(self) -> Flags:
-        """Tell which rows fall on a Saturday or Sunday (day 0, 1970-01-01, was a Thursday)."""
+        """The rows on a Saturday or Sunday (day 0, 1970-01-01, was a Thursday)."""
         return (self.day + 3) % 7 >= 5
 
     def of_kind(self, name: str) -> Flags:
-        """Mark the rows of a kind."""
+        """Return which rows are of a kind."""
         return self.kind == KINDS[name]
 
     def late_payment(self) -> Flags:
-        """Mark payments after the due day."""
+        """Return which rows are payments after the due day."""
         return self.of_kind("paid") & (self.day > self.columns["due_day"])
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Declare one number per row: its unit, its expression, and the optional columns that it cannot do without."""
+    """One number for each row: its unit, its expression, and the optional columns that the expression needs."""
 
     name: str
     unit: Literal["count", "amount", "days"]
@@ -89,12 +89,12 @@ def _quarter(number: int) -> Callable[[Rows], Flags]:
 
 
 def _lines_squared(nth: Callable[[Rows], Counts]) -> Callable[[Rows], Counts]:
-    """Grow the sum, over things, of squared line counts: the line after n earlier ones adds (n + 1)² - n²."""
+    """Return an expression for the sum of squared line counts by key: a line after n others adds (n + 1)² - n²."""
     return lambda r: np.where(nth(r) >= 0, 2 * nth(r) + 1, 0)
 
 
 def _open(r: Rows, each: Ints | NDArray[np.int32] | int) -> Ints:
-    """Count what has fallen due unpaid, less what has been paid late: what is overdue."""
+    """Return `each` where an unpaid invoice falls due, less `each` at a late payment: the sum is what is overdue."""
     return np.where(r.of_kind("overdue"), each, 0) - np.where(r.late_payment(), each, 0)
 
 
@@ -159,6 +159,6 @@ MEASURES: dict[str, Measure] = {
 
 
 def every_need() -> frozenset[str]:
-    """Name every optional column, kind of event and table that a feature may stand on."""
+    """Return every optional column, kind of event and table that a feature may need."""
     latest = {"signup", "acquisition_cost", "contract_end"}
     return frozenset(latest | {need for measure in MEASURES.values() for need in measure.needs})

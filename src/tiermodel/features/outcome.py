@@ -1,4 +1,4 @@
-"""Say what customers did after a date. The only module that may look past `as_of`."""
+"""Outcomes: what customers did after a date. The only module that may look past `as_of`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from tiermodel.words import words
 
 __all__ = ["OUTCOME_COLUMNS", "churn_question", "churn_window", "outcome_columns", "outcome_requests", "outcome_span"]
 
+
 OUTCOME_COLUMNS = ("outcome_purchase_days", "outcome_value", "outcome_churned")
-"""Days with a purchase, and the amount or margin in currency units, in the window; whether the customer churned (0, 1)
-by the definition of `churn`, NaN where no contract ends in its window. All are NaN where not fully observed."""
+"""Days with a purchase, and the amount or margin in currency units, in the outcome window; whether the customer
+churned (0, 1) by the definition of `churn`, NaN where no contract ends in the churn window. All are NaN where the
+window is not fully observed."""
 
 Floats = NDArray[np.float64]
 
 
 def churn_window(churn: Churn, outcome: Outcome) -> tuple[int, int]:
-    """Give the first day of the churn window and the day after its last, counted from the date.
+    """Return the first day of the churn window and the day after its last, counted from the date.
 
     >>> churn_window(Churn(horizon_days=30), Outcome(horizon_days=90, gap_days=7))
     (7, 37)
@@ -34,7 +36,7 @@ def churn_window(churn: Churn, outcome: Outcome) -> tuple[int, int]:
 
 
 def churn_question(churn: Churn, outcome: Outcome, language: str = "en") -> str:
-    """Return what churn means in a project, and of whom it is asked, in words."""
+    """Return a text with the project's definition of churn and the customers it applies to."""
     say = words(language)
     first, last = churn_window(churn, outcome)
     window = say["churn_window_gap" if first else "churn_window"].format(gap=first, days=last - first)
@@ -45,7 +47,7 @@ def churn_question(churn: Churn, outcome: Outcome, language: str = "en") -> str:
 
 
 def outcome_span(project: Project) -> int:
-    """Count the days from a date until everything that is asked of its outcome is over.
+    """Return the label delay: the days from a date until every window of its outcome is over.
 
     >>> outcome_span(Project.model_construct(outcome=Outcome(horizon_days=90, gap_days=7), churn=Churn()))
     97
@@ -56,7 +58,7 @@ def outcome_span(project: Project) -> int:
 
 
 def outcome_requests(project: Project) -> tuple[Request, Request, Request]:
-    """Ask for days with a purchase, and value, in the outcome window, and for days with a purchase in that of churn."""
+    """Return the sums that labels need: purchase days and value of the outcome, purchase days for churn."""
     outcome, churn = project.outcome, project.churn
     value = "net_amount" if project.value.measure == "amount" else "margin"
     start, end = outcome.gap_days, outcome.gap_days + outcome.horizon_days
@@ -68,9 +70,10 @@ def outcome_requests(project: Project) -> tuple[Request, Request, Request]:
 def outcome_columns(
     project: Project, chunk: Chunk, sums: Mapping[Request, Floats], table: pa.Table, contract_end: Floats | None
 ) -> tuple[Floats, ...]:
-    """Give `OUTCOME_COLUMNS` of a chunk of `table`, observed or not.
+    """Return `OUTCOME_COLUMNS` of a chunk of `table`, whether the outcome is fully observed or not.
 
-    `sums` are those of the chunk, `contract_end` the days on which contracts end as known at each date.
+    `sums` are those of the chunk; `contract_end` is the day (counted from 1970-01-01) on which the contract ends, as
+    known at each date.
     """
     days, value, kept = (sums[request] for request in outcome_requests(project))
     if project.churn.contract_renewal_days is None or contract_end is None:
@@ -79,9 +82,9 @@ def outcome_columns(
 
 
 def _not_renewed(project: Project, chunk: Chunk, table: pa.Table, contract_end: Floats) -> Floats:
-    """Tell whose contract ended in the churn window and was not renewed; NaN where none ended there.
+    """Return 1 where a contract ended in the churn window and was not renewed, 0 where it was, NaN where none ended.
 
-    Renewed is who buys within `contract_renewal_days` from the end on, or of whom a later end is known by then.
+    Renewal is a purchase within `contract_renewal_days` from the end on, or a later end that is known by then.
     """
     first, last = churn_window(project.churn, project.outcome)
     left = contract_end - chunk.as_of
@@ -95,12 +98,12 @@ def _not_renewed(project: Project, chunk: Chunk, table: pa.Table, contract_end: 
     bought = place[(kind == KINDS["transaction"]) & (table.column("amount").to_numpy() >= 0)]
     profile = np.flatnonzero(kind == KINDS["profile"])
     renewed = np.searchsorted(bought, _place(customer, judged)) > np.searchsorted(bought, _place(customer, end))
-    latest = np.searchsorted(place[profile], _place(customer, judged)) - 1  # not before the row that told the end
+    latest = np.searchsorted(place[profile], _place(customer, judged)) - 1  # at or after the row with that end
     renewed |= table.column("contract_end").to_numpy()[profile[latest]] > end
     churned[ends] = ~renewed
     return churned
 
 
 def _place(customer: NDArray[np.int64], day: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give every customer's day a number, so that they sort by customer, then day (which fits 32 bits)."""
+    """Return a number for each customer and day that sorts by customer, then day (a day fits 32 bits)."""
     return customer.astype(np.int64) * 2**33 + day

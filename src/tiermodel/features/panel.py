@@ -1,4 +1,4 @@
-"""Build snapshots and panels: every customer as known at one or several dates, and what followed if asked."""
+"""Snapshots and panels: every customer as known at one or several dates, with the outcome where asked for."""
 
 from __future__ import annotations
 
@@ -51,13 +51,16 @@ __all__ = [
 
 KEYS = ("customer_id", "as_of")
 WORKERS = 2
-_SNAPSHOTS, _MOST_SNAPSHOTS, _LATER = 12, 24, 6  # where `panel.snapshots` is not set; each one costs rows to learn from
+_SNAPSHOTS, _MOST_SNAPSHOTS, _LATER = 12, 24, 6  # where `panel.snapshots` is not set
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def parse_dates(text: str, history: History) -> tuple[date, ...]:
-    """Read dates separated by commas; `latest` is the day after the last row, never today."""
+    """Return the dates in a text, separated by commas, in order; `latest` is the day after the last row, never today.
+
+    Raises `ProjectError` where the text has no date, or a part that is neither a date nor `latest`.
+    """
     parts = [part.strip() for part in text.split(",") if part.strip()]
     try:
         found = {history.last_day + timedelta(1) if p == "latest" else date.fromisoformat(p) for p in parts}
@@ -71,7 +74,7 @@ def parse_dates(text: str, history: History) -> tuple[date, ...]:
 
 
 def one_date(as_of: date | str, history: History) -> date:
-    """Give a date given as such, as text, or as `latest`."""
+    """Return one date, given as a date, as ISO text or as `latest`; `ProjectError` where it is not one date."""
     if isinstance(as_of, datetime):
         if as_of.time() != time():
             raise ProjectError(f"as_of {as_of} is not the start of a day; give a date")
@@ -85,7 +88,7 @@ def one_date(as_of: date | str, history: History) -> date:
 
 
 def stale_words(project: Project, history: History, day: date, every_days: int) -> str:
-    """Warn where the transactions end long before the date; DataError beyond `data.max_stale_days`."""
+    """Return a warning, or an empty text, on rows that end long before a date; see `data.max_stale_days`."""
     silence = (day - history.last_day).days - 1
     limit = project.data.max_stale_days
     words = f"TM2070 the last row is {silence} days older than {day}"
@@ -95,10 +98,10 @@ def stale_words(project: Project, history: History, day: date, every_days: int) 
 
 
 def snapshot_dates(project: Project, last: date, first_row: date) -> tuple[date, ...]:
-    """List up to `panel.snapshots` dates, `panel.every_days` apart, up to `last`, each with some history before it.
+    """Return up to `panel.snapshots` dates, `panel.every_days` apart, up to `last`, each with some history before it.
 
-    Where their number is not set they are twelve, or more, twenty-four at most, so that the outcome of the earliest is
-    over before the last six: those can be predicted by models that learned from the first.
+    By default there are twelve, or more, twenty-four at most, so that the outcome of the earliest is over before the
+    last six: models that learned from the first dates can then predict those six out of time.
     """
     every = timedelta(project.panel.every_days)
     overlapping = -(-outcome_span(project) // project.panel.every_days)
@@ -108,20 +111,20 @@ def snapshot_dates(project: Project, last: date, first_row: date) -> tuple[date,
 
 
 def rows_at(panel: pd.DataFrame, dates: Iterable[date]) -> pd.DataFrame:
-    """Give the rows of a panel at some dates, in its order and under its index."""
+    """Return the rows of a panel at some dates, in its order and under its index."""
     return panel[panel["as_of"].isin([pd.Timestamp(day) for day in dates])]
 
 
 @dataclass
 class Tally(RowCounts):
-    """Count what the walk did with its rows, and account for every table at the end."""
+    """The counts of a walk (`snapshots`: rows made), and at its end the account of every table."""
 
     snapshots: int = 0
     accounts: dict[str, Accounting] = field(default_factory=dict)
 
     @property
     def account(self) -> Accounting:
-        """Give the account of the transactions."""
+        """The account of the transactions."""
         return self.accounts["transactions"]
 
     def warn(self, words: str) -> None:
@@ -131,7 +134,7 @@ class Tally(RowCounts):
             self.accounts["transactions"] = replace(account, warnings=(*account.warnings, words))
 
     def close(self, history: History, out_of_window: Mapping[int, int]) -> None:
-        """Complete the accounts with what became of the good rows; every row read must be accounted for."""
+        """Complete the accounts with the fate of the good rows; `TierModelError` where one is not accounted for."""
         for name, table in history.tables.items():
             codes = [KINDS[kind] for kind in MAIN_KINDS[name]]
             account = table.account.with_stream(
@@ -145,9 +148,10 @@ class Tally(RowCounts):
 
 @dataclass(frozen=True)
 class Snapshots:
-    """Turn customer-sorted row batches into snapshot batches: one row per customer and date, sorted by both.
+    """The walk from customer-sorted batches to snapshot batches: one row for each customer and date, sorted by both.
 
-    `with_outcome` adds what followed, for dates whose outcome window lies fully before `data_end`.
+    `with_outcome` adds the outcome, NaN unless its window lies fully before `data_end`. An instance is a callable that
+    an engine can send to another process.
     """
 
     project: Project
@@ -158,17 +162,17 @@ class Snapshots:
     key: bytes | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Read the key of `data.hash_ids` here, once: where an engine sends the pass, the variable need not be set."""
+        """Read the key of `data.hash_ids` here: where an engine sends the walk, the variable need not be set."""
         object.__setattr__(self, "key", hash_key(self.project))
 
     @property
     def features(self) -> tuple[Feature, ...]:
-        """List the features of the project that its columns allow."""
+        """The features of the project that its columns allow."""
         return expand(self.project.features, self.columns)
 
     @property
     def plan(self) -> Plan:
-        """Fix dates and sums; a feature that asks for a day at or after its date fails here."""
+        """The dates, sums and latest rows of the walk; `ValueError` for a feature that looks at its date or later."""
         asked, latest = needs_of(self.features)
         future = [r for r in asked if r.end > 0]
         if future:
@@ -181,12 +185,15 @@ class Snapshots:
 
     @property
     def schema(self) -> pa.Schema:
-        """Give the columns: the key, every feature, and the outcome if asked, all float64 but the key."""
+        """The columns: the keys, every feature, and the outcome where asked for, all float64 but the keys."""
         numbers = [*(f.name for f in self.features), *(OUTCOME_COLUMNS if self.with_outcome else ())]
         return pa.schema([("customer_id", pa.string()), ("as_of", pa.date32()), *((n, pa.float64()) for n in numbers)])
 
     def __call__(self, batches: Iterable[pa.RecordBatch], counts: RowCounts | None = None) -> Iterator[pa.RecordBatch]:
-        """Walk the stream, a table of whole customers on each of two threads at a time, results in order."""
+        """Yield the snapshot batches of a stream, in order; tables of whole customers are walked on two threads.
+
+        Raises `DataError` where the stream is not sorted.
+        """
         plan, features, schema = self.plan, self.features, self.schema
         data_end = (self.data_end - EPOCH).days
         named = partial(public_ids, key=self.key)
@@ -219,7 +226,7 @@ class Snapshots:
 
 
 def _in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Map on threads (the walk and NumPy let go of the interpreter lock), a few items ahead, results in order."""
+    """Yield results in the order of the items, computed a few ahead on threads (the walk releases the lock)."""
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(WORKERS) as pool:
         for item in items:
@@ -232,7 +239,7 @@ def _in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 
 @dataclass(frozen=True)
 class _Then:
-    """Walk the stream, and turn each batch of snapshots into another."""
+    """The walk, with each batch of snapshots turned into another."""
 
     snapshots: Snapshots
     then: Callable[[pa.RecordBatch], pa.RecordBatch]
@@ -247,11 +254,11 @@ def snapshot_batches(
     tally: Tally | None = None,
     then: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Sort, stream and walk the history, on the project's engine; at the end every row read must be accounted for.
+    """Yield the snapshot batches of a history on the project's engine; at the end every row must be accounted for.
 
-    `then` turns each batch into another, where the walk is: a function that can be sent to another process. Rows come
-    sorted by customer and date. Hashed ids are sorted again: in the order of the ids themselves, whoever has a list of
-    the customers could tell who is who.
+    `then` turns each batch into another where the walk runs, so it must be fit to be sent to another process. Rows are
+    sorted by customer and date. Hashed ids are sorted again: the order of the ids themselves would tell the holder of a
+    customer list who is who.
     """
     tally = Tally() if tally is None else tally
     before = snapshots.plan.end
@@ -273,12 +280,56 @@ def build_panel(
     history: History | None = None,
     tally: Tally | None = None,
 ) -> pd.DataFrame:
-    """Give one row per customer and date, sorted by both: the keys, every feature, and the outcome if asked.
+    """Build the panel of a project: one row for each customer and date, sorted by both, with every feature.
 
-    A customer is in a snapshot from the first row before the date on; before `drawn_before`, one of the dates, only
-    those are that are drawn to be learned from (`panel.customers`). `as_of` is a datetime, all else float64. Outcomes
-    not fully observed by the end of the data, or by `known_until`, are NaN. Raises `DataError` where no customer has a
-    row before any date.
+    A customer is in a snapshot from the first row before its date on, whether that row is a purchase or not.
+
+    Parameters
+    ----------
+    project
+        The project whose tables are read and whose features are built.
+    dates
+        The dates of the snapshots; a snapshot has rows of earlier days only.
+    with_outcome
+        Whether `OUTCOME_COLUMNS` are added, NaN where the outcome is not fully observed.
+    known_until
+        The first day whose rows do not count as observed for outcomes; by default the day after the last row.
+    drawn_before
+        One of the dates: before it, only customers sampled for learning (`panel.customers`) are in the snapshots.
+    history
+        The project's tables, opened before; without it the project's files are read.
+    tally
+        The counts to add to; at the end it has the account of every table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `customer_id` (text), `as_of` (datetime), then features and outcomes, all float64; amounts in currency units.
+
+    Raises
+    ------
+    DataError
+        If no customer has a row before any of the dates.
+    ProjectError
+        If there is no date.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> import pandas as pd
+    >>> from tiermodel import Project, build_panel, open_history
+    >>> columns = {"customer_id": "id", "time": "day", "amount": "amount"}
+    >>> data = {"transactions": {"path": "sales.csv", "columns": columns}}
+    >>> project = Project.model_validate({"version": 1, "name": "shop", "data": data})
+    >>> sales = pd.DataFrame({"id": ["a", "b"], "day": ["2024-01-01", "2024-03-01"], "amount": [5, 7]})
+    >>> history = open_history(project, transactions=sales)
+    >>> panel = build_panel(project, [date(2024, 2, 1), date(2024, 3, 2)], history=history)
+    >>> panel[["customer_id", "as_of", "days_since_last", "net_amount_total"]]
+      customer_id      as_of  days_since_last  net_amount_total
+    0           a 2024-02-01             31.0               5.0
+    1           a 2024-03-02             61.0               5.0
+    2           b 2024-03-02              1.0               7.0
+
     """
     rows = open_history(project) if history is None else history
     data_end = min(rows.last_day + timedelta(1), known_until or date.max)
@@ -297,13 +348,13 @@ def build_panel(
 
 
 def feature_names(frame: pd.DataFrame) -> list[str]:
-    """List the features of a panel, in its order; attributes to audit by are none."""
+    """Return the names of a panel's features, in its order, without attributes for audits."""
     names = (name for name in frame.columns if name not in {*KEYS, *OUTCOME_COLUMNS})
     return [name for name in names if not name.startswith(f"{AUDITED}_")]
 
 
 def left_out_words(project: Project) -> str:
-    """Say which feature groups asked for cannot be built, and what they need; nothing where all can."""
+    """Return a text on the chosen groups that cannot be built and the columns they need; empty if none."""
     missing = left_out(project.features, history_columns(project))
     needs = (
         f"{group} (needs {' or '.join(' and '.join(map(project_key, names)) for names in any_of)})"
@@ -320,11 +371,11 @@ def write_features(
     history: History | None = None,
     allow_empty: bool = False,
 ) -> Tally:
-    """Write the snapshots at the dates to .parquet or .csv, streamed; bad rows go to a quarantine file beside it.
+    """Write the snapshots at some dates to .parquet or .csv as a stream, and return the counts of customers and rows.
 
     `as_of` is a sequence of dates, or text such as `2017-10-31,2017-11-30` or `latest`. `history` stands in for the
-    project's files. With `allow_empty`, transactions without a row give a table without a row. Returns the count of
-    customers and rows.
+    project's files. Bad rows go to a quarantine file beside the output. With `allow_empty`, transactions without a row
+    give a table without a row. Raises `DataError` where no customer has a row before any date.
     """
     try:
         history = open_history(project) if history is None else history
@@ -353,7 +404,7 @@ def write_features(
 
 
 def write_nothing(schema: pa.Schema, out: Path) -> Tally:
-    """Write a table without rows, and account for none read."""
+    """Write a table without rows, and return the account of no row read."""
     write_table([], out, schema)
     out.with_name(f"{out.stem}.quarantine.csv").unlink(missing_ok=True)
     warnings = ("TM1002 there are 0 rows, as was allowed",)
@@ -361,7 +412,7 @@ def write_nothing(schema: pa.Schema, out: Path) -> Tally:
 
 
 def write_quarantine(history: History, beside: Path) -> None:
-    """Write bad rows to `NAME.quarantine.csv` beside an output; where there are none, remove an old such file."""
+    """Write bad rows to `NAME.quarantine.csv` beside an output; without bad rows, remove an old such file."""
     quarantine = beside.with_name(f"{beside.stem}.quarantine.csv")
     if history.account.quarantined:
         history.write_quarantine(quarantine)

@@ -1,8 +1,7 @@
-"""Headroom against look-alikes: what the better quarter of similar customers spends beyond this customer.
+"""Potential 提升空间: how far a customer's spend lies below the upper quartile of similar customers.
 
-Look-alikes share a leaf of a small tree grown on how they buy (rhythm, tenure, breadth), never on how much; the
-reference is the upper quartile of their spend. The tree and its references are frozen at training, so one record scores
-as the batch does.
+Similar customers share a leaf of a small regression tree on how they buy (rhythm, tenure, breadth), never on how much.
+The tree and the quartile of each leaf are frozen at training, so one customer alone gets the same figure as in a batch.
 """
 
 from __future__ import annotations
@@ -30,20 +29,20 @@ _HABITS = (
 
 @dataclass(frozen=True)
 class Peers:
-    """Hold the groups of look-alikes and the upper quartile of each group's `spend` feature, in currency units."""
+    """Groups of similar customers (leaves of `tree`), and the upper quartile of `spend` in each, in currency units."""
 
     spend: str
     tree: dict[str, list[Any]]
     reference: list[float]
 
     def headroom(self, frame: pd.DataFrame) -> NDArray[np.float64]:
-        """Give each customer's room to grow to the look-alikes' upper quartile; zero for those at or above it."""
+        """Return how far each customer lies below the group's upper quartile, in currency units; zero at or above."""
         reference = np.array(self.reference)[leaf_of(self.tree, frame)]
         return np.maximum(reference - frame[self.spend].to_numpy(dtype=np.float64), 0.0)
 
 
 def fit_peers(snapshot: pd.DataFrame, spend: str, seed: int) -> Peers:
-    """Group one snapshot of buyers by habit; rows sorted by key."""
+    """Return groups of buyers who buy alike, fitted on one snapshot with rows sorted by key."""
     names = [name for name in _HABITS if name in snapshot.columns]
     x, y = snapshot[names].to_numpy(dtype=np.float64), snapshot[spend].to_numpy(dtype=np.float64)
     grown = DecisionTreeRegressor(

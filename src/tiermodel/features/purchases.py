@@ -1,4 +1,4 @@
-"""List the features of purchases: when, how often, how much, how regular, where to, what for, and when in the year."""
+"""The features of purchases: when, how often, how much, how regular, the trend, the margin, and the season."""
 
 # ruff: noqa: E501 one line per feature reads as the table it is
 
@@ -16,7 +16,7 @@ def _quarters(k: Known) -> list[Floats]:
 
 
 def _in_quarter_of(k: Known) -> Floats:
-    """Count the orders placed in the quarter of the year in which the date lies."""
+    """Return the orders placed in the quarter of the year in which the date lies."""
     quarter = k.as_of.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) // 3 % 4
     return np.choose(quarter, _quarters(k))
 
@@ -59,7 +59,7 @@ PURCHASES: tuple[Feature, ...] = (
     Feature("product_repeat_share", "loyalty", "share", "重复购买同一商品的行占比", "share of the lines whose product was bought before",
             lambda k, _: ratio(k.sum("product_line_count") - k.sum("new_product_count"), k.sum("product_line_count"))),
     Feature("category_count", "loyalty", "count", "买过的品类数", "distinct categories bought so far", lambda k, _: k.sum("new_category_count")),
-    # potential: where it is heading, and what the customer has shown to be able to spend
+    # potential: the trend, and the highest spend so far
     Feature("amount_decayed_90d", "potential", "amount", "按90天半衰期加权的净消费额", "net amount, counting half after every 90 days", lambda k, _: k.rhythm("amount_decayed_90d")),
     Feature("amount_change_{w}d", "potential", "ratio", "近{w}天与此前{w}天净额的变化(-1到1)", "net amount of the last {w} days against the {w} days before, from -1 to 1",
             lambda k, w: change(k.sum(_SPEND, w), k.sum(_SPEND, w, w))),
@@ -75,7 +75,7 @@ PURCHASES: tuple[Feature, ...] = (
             lambda k, w: k.sum("new_product_count", w)),
     Feature("new_category_count_{w}d", "potential", "count", "近{w}天首次购买的品类数", "categories bought for the first time in the last {w} days",
             lambda k, w: k.sum("new_category_count", w)),
-    # value: what is left of the amounts, in the short and the long run, and what it took to win the customer
+    # value: margin and profit by window and so far, and the cost of acquiring the customer
     Feature("margin_{w}d", "value", "amount", "近{w}天毛利", "margin of the last {w} days", lambda k, w: k.sum("margin", w)),
     Feature("margin_total", "value", "amount", "累计毛利", "margin so far", lambda k, _: k.sum("margin")),
     Feature("margin_share_{w}d", "value", "ratio", "近{w}天毛利率", "margin over the net amount of the last {w} days", lambda k, w: ratio(k.sum("margin", w), k.sum(_SPEND, w))),
@@ -117,7 +117,7 @@ PURCHASES: tuple[Feature, ...] = (
     Feature("channel_concentration", "behaviour", "share", "购买在渠道上的集中度(HHI)", "concentration of the lines on channels: sum of squared shares",
             lambda k, _: ratio(k.sum("channel_lines_squared"), k.sum("channel_line_count") ** 2)),
     Feature("channel_count", "behaviour", "count", "用过的渠道数", "channels bought through so far", lambda k, _: k.sum("new_channel_count")),
-    # season: what the same days brought a year ago, and which quarters the customer buys in
+    # season: the same days a year ago, and the quarters in which the customer buys
     Feature("order_count_year_ago_{w}d", "season", "count", "去年同期此后{w}天订单数", "orders in the {w} days that began 365 days before the date", lambda k, w: k.sum("order_count", w, 365 - w), longest=364),
     Feature("net_amount_year_ago_{w}d", "season", "amount", "去年同期此后{w}天净消费额", "net amount of the {w} days that began 365 days before the date", lambda k, w: k.sum(_SPEND, w, 365 - w), longest=364),
     Feature("amount_year_change_{w}d", "season", "ratio", "近{w}天净额与去年同期相比的变化(-1到1)", "net amount of the last {w} days against the same days a year ago, from -1 to 1",
@@ -125,7 +125,7 @@ PURCHASES: tuple[Feature, ...] = (
     Feature("same_quarter_share", "season", "share", "与当前同季度的订单占比", "share of the orders placed in the date's quarter of any year", lambda k, _: ratio(_in_quarter_of(k), k.sum("order_count"))),
     Feature("quarter_concentration", "season", "share", "订单在四个季度上的集中度(HHI)", "concentration of the orders on the quarters of the year: sum of squared shares",
             lambda k, _: ratio(sum((orders**2 for orders in _quarters(k)), start=np.zeros(len(k.as_of))), k.sum("order_count") ** 2)),
-    # lifecycle: where the customer stands between getting known and going silent
+    # lifecycle: the time since the first row and since the last purchase, against the own rhythm
     Feature("days_known", "lifecycle", "days", "距首次出现(任何记录)的天数", "days since the first row of any kind", lambda k, _: k.as_of - k.rhythm("first_seen")),
     Feature("days_since_signup", "lifecycle", "days", "距注册的天数", "days since signing up", lambda k, _: k.since("signup")),
     Feature("days_signup_to_purchase", "lifecycle", "days", "从注册到首次购买的天数", "days from signing up to the first purchase", lambda k, _: k.rhythm("first_day") - k.latest("signup", "day")),

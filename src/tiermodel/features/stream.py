@@ -1,7 +1,7 @@
-"""Walk every customer's history once and note, at any number of dates, the sums and the rhythm known by then.
+"""The compiled pass: one walk over every customer's rows notes sums and rhythm as known at any number of dates.
 
-The pass takes customer-sorted Arrow batches and gives snapshot batches; an engine only has to sort and stream. All that
-is summed within a day is a whole number, so neither batch size nor the order of a day's rows can change a bit of it.
+It turns customer-sorted Arrow batches into snapshots; an engine only has to sort and stream. All that is summed within
+a day is a whole number, so neither batch size nor the order of a day's rows can change a bit of the result.
 """
 
 from __future__ import annotations
@@ -39,21 +39,23 @@ RHYTHM = (
     "amount_first_day",
     "first_seen",
 )
-"""What the walk knows of a customer at a date besides sums: days since 1970-01-01 of the first and last purchase; the
-last and the largest gap between purchase days, and the sum of their squares; the net amount of the last and of the best
-purchase day and of the best 30-day block since the first purchase (among blocks with a row); the number of blocks with
-a purchase; sums that halve every 30 (90) days; the net amount of the first purchase day; the day of the first row
-of any kind."""
+"""What is known of a customer at a date besides sums: days since 1970-01-01 of the first and last purchase; the last
+and the largest gap between purchase days, and the sum of squared gaps; the net amount of the last and of the best
+purchase day, and of the best 30-day block since the first purchase (among blocks with a row); the number of blocks
+with a purchase; sums that halve every 30 (90) days; the net amount of the first purchase day; the day of the first
+row of any kind. Days and amounts of purchases are NaN before the first purchase, gaps before the second; counts and
+sums are 0."""
 
 UNSORTED = "the row stream is not sorted by customer and day: the engine broke its promise; report this bug"
 
 NEVER = np.iinfo(np.int32).min
+"""A day that is not known, and a start before every row."""
 _LARGEST_SUM = 9.0e18
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Ask for the sum of a measure over the days [as_of + start, as_of + end); no start means from the first row on."""
+    """A sum of a measure over the days [as_of + start, as_of + end); no start means from the first row on."""
 
     measure: str
     start: int | None
@@ -62,7 +64,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """Ask for a column of the latest row of a kind: its day, its value, or what only that kind's table has."""
+    """A column of the latest row of a kind: `day`, `value`, or a column that only the table of that kind has."""
 
     kind: str
     column: str
@@ -70,7 +72,7 @@ class Latest:
 
 @dataclass(frozen=True)
 class Plan:
-    """Fix, before the walk, at which dates (days since 1970-01-01, ascending) which sums and latest rows are noted."""
+    """What a walk notes: at which dates (days since 1970-01-01, ascending), which sums and which latest rows."""
 
     as_of: tuple[int, ...]
     requests: tuple[Request, ...]
@@ -78,16 +80,19 @@ class Plan:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """Name the measures that are asked for, each once."""
+        """The measures that are asked for, each once."""
         return tuple(dict.fromkeys(request.measure for request in self.requests))
 
     @property
     def end(self) -> int:
-        """Give the first day that no date and no request looks at."""
+        """The first day that no date and no request looks at."""
         return max(self.as_of) + max(0, *(r.end for r in self.requests))
 
     def boundaries(self) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Lay out the days at which cumulated sums are noted, and where among them each date and request has its."""
+        """Return the days at which running sums are noted, and the positions among them of dates, starts and ends.
+
+        Dates have shape (dates,), starts and ends of the requests (requests, dates).
+        """
         shape = len(self.requests), len(self.as_of)
         opened = np.array([[NEVER if r.start is None else day + r.start for day in self.as_of] for r in self.requests])
         closed = np.array([[day + r.end for day in self.as_of] for r in self.requests])
@@ -98,10 +103,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Hold what the walk noted for whole customers: one row per customer and date at which the customer was known.
+    """Results of a walk over whole customers: one row for each customer and date at which the customer was known.
 
-    `sums` (requests, rows), `latest` (asked, rows; NaN where there is none) and `rhythm` (`RHYTHM`, rows) are float64,
-    amounts in currency units; `customer` indexes `customers`, `as_of` holds days. Rows are counted by kind.
+    `sums` (requests, rows), `latest` (columns asked for, rows; NaN: none) and `rhythm` (`RHYTHM`, rows) are float64,
+    amounts in currency units. `customer` holds positions in `customers`, `as_of` days since 1970-01-01. The rows used
+    and the duplicates are counted by kind.
     """
 
     customers: pa.Array
@@ -115,7 +121,7 @@ class Chunk:
 
 
 def whole_customers(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Regroup customer-sorted batches into tables that never split a customer; a customer's tail waits for its end."""
+    """Yield sorted batches as tables that never split a customer: a batch's last customer waits for the next batch."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
         if batch.num_rows == 0:
@@ -136,7 +142,7 @@ def whole_customers(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 def _read_rows(table: pa.Table) -> tuple[pa.Array, NDArray[np.int64], Rows, NDArray[np.int64]]:
-    """Measure a table of whole customers: the customers, each one's first row, the rows kept, the number dropped."""
+    """Return the customers, each one's first row, the rows without duplicates, and the duplicates by kind."""
     table = table.combine_chunks()
     key = table.column("customer_id").chunk(0)
     new = np.empty(len(key), dtype=np.bool_)
@@ -158,7 +164,7 @@ def _read_rows(table: pa.Table) -> tuple[pa.Array, NDArray[np.int64], Rows, NDAr
 
 
 def _repeats(table: pa.Table, new: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Mark rows equal to the row before: the sort ends with the hash of the whole row, so equal rows are neighbours."""
+    """Return which rows equal the row before: sorted by a hash of the whole row, equal rows are neighbours."""
     same = ~new
     for name in ("day", "order_key", "row_key"):
         values = _ints(table, name)
@@ -167,12 +173,12 @@ def _repeats(table: pa.Table, new: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _ints(table: pa.Table, name: str) -> NDArray[Any]:
-    values: NDArray[Any] = table.column(name).chunk(0).to_numpy()  # copies nothing, and so refuses missing values
+    values: NDArray[Any] = table.column(name).chunk(0).to_numpy()  # without a copy, so missing values raise
     return values
 
 
 def _kinds(table: pa.Table) -> NDArray[np.int8]:
-    """Give each row's kind; where the stream names none, all are transactions."""
+    """Return each row's kind; where the stream has no such column, all rows are transactions."""
     return _ints(table, "kind") if "kind" in table.column_names else np.zeros(table.num_rows, dtype=np.int8)
 
 
@@ -210,9 +216,9 @@ def _measured(table: pa.Table, starts: NDArray[np.int64]) -> Rows:
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _occurrences(starts: Any, key: Any, eligible: Any) -> Any:
-    """Count, for every eligible row, the customer's earlier eligible rows of the same key; -1 for other rows.
+    """Return, for every eligible row, how many earlier eligible rows of the customer have the same key; -1 for others.
 
-    Distinct counts become sums: of the rows that are the first (0) of their key.
+    A count of distinct keys is then a sum: of the rows that are the first (0) of their key.
     """
     widest = 1
     for c in range(len(starts) - 1):
@@ -245,9 +251,10 @@ def _occurrences(starts: Any, key: Any, eligible: Any) -> Any:
 
 
 def walk(table: pa.Table, plan: Plan, named: Callable[[pa.Array], pa.Array] = lambda customers: customers) -> Chunk:
-    """Note every sum of the plan and the rhythm, for every customer and date at which the customer had a row before.
+    """Return every sum of the plan and the rhythm, for every customer and date with an earlier row of the customer.
 
-    Raises `DataError`, with what `named` makes of the id, where amounts could add up beyond what 64 bits hold.
+    `table` has whole customers only. Raises `DataError` where amounts could add up beyond 64 bits; `named` turns the
+    customer's id into the one that the message shows.
     """
     customers, starts, rows, duplicates = _read_rows(table)
     matrix = np.empty((len(rows.day), len(plan.measures)), dtype=np.int64)
@@ -279,7 +286,7 @@ def walk(table: pa.Table, plan: Plan, named: Callable[[pa.Array], pa.Array] = la
 
 
 def _found(rows: Rows, column: str, row: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Look up a column of the rows found (-1: none); days as they are, all else in currency units."""
+    """Return a column at some rows (-1: none), NaN where unknown; days as they are, all else in currency units."""
     values = rows.value if column == "value" else rows.columns[column]
     is_day = values.dtype == np.int32
     unknown = (row < 0) | (values[row] == (NEVER if is_day else UNKNOWN))
@@ -304,7 +311,7 @@ def _refuse_overflow(
 
 @numba.njit(nogil=True, cache=True)
 def _walk(history, plan, offsets, found):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, C901, PLR0912, PLR0915
-    """Fill sums, rhythm and latest rows, one customer after the other, one day after the other.
+    """Fill sums, rhythm and latest rows, customer by customer and day by day.
 
     Within a day only whole numbers are added, so the order of the day's rows is irrelevant to the last bit.
     """

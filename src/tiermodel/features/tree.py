@@ -1,4 +1,4 @@
-"""Small decision trees as plain lists: thresholds rounded to what people read, evaluated here in double precision."""
+"""Small decision trees as plain lists: thresholds rounded to readable numbers, evaluated in double precision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ __all__ = ["freeze", "leaf_of", "round_readable", "roundest"]
 
 
 def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, list[Any]], NDArray[np.int64]]:
-    """Keep the tree as plain lists, thresholds as round as no leaf is emptied by; give each row's leaf too."""
+    """Return a fitted tree as plain lists, with thresholds as round as no leaf is emptied by, and each row's leaf.
+
+    Raises `DataError` where even full precision empties a leaf.
+    """
     for digits in range(3, 17):
         inner = tree.feature >= 0
         frozen = {
@@ -38,7 +41,7 @@ def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, 
 
 
 def leaf_of(tree: dict[str, list[Any]], frame: pd.DataFrame) -> NDArray[np.int64]:
-    """Send every row to its leaf, in the tree's order: left where x <= threshold, missing where the tree says."""
+    """Return each row's leaf, in the tree's order: left where x <= threshold, a missing value where the tree says."""
     node = np.zeros(len(frame), dtype=np.int64)
     for n, name in enumerate(tree["feature"]):  # children come after their parent
         if name is None:
@@ -52,7 +55,7 @@ def leaf_of(tree: dict[str, list[Any]], frame: pd.DataFrame) -> NDArray[np.int64
 
 
 def round_readable(value: float, digits: int = 3) -> float:
-    """Round to a few significant digits, so that a frozen threshold is the number that people read.
+    """Return a number rounded to a few significant digits, so that a frozen threshold is the number that people read.
 
     >>> round_readable(1234.567), round_readable(0.012345)
     (1230.0, 0.0123)
@@ -63,7 +66,7 @@ def round_readable(value: float, digits: int = 3) -> float:
 
 
 def roundest(value: float, fits: Callable[[float], bool]) -> float:
-    """Round to the fewest significant digits that fit; the value itself where no rounding does.
+    """Return a number rounded to the fewest significant digits that fit; the number itself where no rounding fits.
 
     >>> roundest(1234.123, lambda r: 1232 < r <= 1234.123), roundest(5.0, lambda r: r < 5)
     (1234.0, 5.0)

@@ -1,1 +1,1 @@
-"""The tier ledger: who was in which tier from when to when, and how many moved."""
+"""The tier ledger: who was in which tier from when to when, and the movement between tiers."""

@@ -1,8 +1,8 @@
-"""The tier ledger 等级台账: who was in which tier from when to when, why, by which model, and who overrode it.
+"""The tier ledger 等级台账: the effective-dated tiers of customers, with reasons, model version and manual overrides.
 
-A folder of Parquet files, one for each scoring date and one for each override, written whole and never changed. A row
-says what changed for a customer on a day; the last row up to a day is what held on it. Beneath an override the tier
-that the scheme and its stability rule give goes on, and is in force again when the override expires.
+A ledger is a folder of Parquet files, one for each scoring date and one for each override, written whole and never
+changed. A row records what changed for a customer on a day; the last row up to a day is in force on that day. While an
+override is in force, the scheme and its stability rule go on grading, and their tier takes over when it expires.
 """
 
 from __future__ import annotations
@@ -24,14 +24,10 @@ from numpy.typing import NDArray
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.tables.output import write_table
 from tiermodel.tiers.stability.grading import Grading
-from tiermodel.tiers.stability.rule import (
-    NOBODY,
-    Position,
-    Standing,
-    Whole,
-)
+from tiermodel.tiers.stability.rule import NOBODY, Position, Standing, Whole
 
 __all__ = ["SCHEMA", "Before", "Ledger", "from_batch", "graded_rows", "position_in", "with_ledger_columns"]
+
 
 _PREFIX = "ledger_"
 
@@ -44,13 +40,20 @@ SCHEMA = pa.schema([
     ("scheme_version", pa.string()), ("model_version", pa.string()),
     ("operator", pa.string()), ("expires", pa.date32()),
 ])  # fmt: skip
+"""The columns of a ledger row. `tier` and `tier_code` are in force from `valid_from` on, `previous_code` was before;
+`stable_code` is the tier of the stability rule, `model_code` the level by the rules of the scheme. `asked` and
+`asked_since` are a pending move, as in the state of the stability rule. `sequence` is 0 for a grading and counts
+the overrides of a day from 1; `operator` and `expires` are those of an override."""
 _EVENTS = ("down", "stay", "up", "enter", "override")
 _BEFORE = "valid_from < $day or (valid_from = $day and sequence > 0)"
 _SEEN = ("tier_code", "stable_code", "asked", "operator")
 
 
 class Ledger:
-    """Read and append to the ledger in a folder; a folder that is not there yet is an empty ledger."""
+    """The tier ledger in a folder; a folder that is not there yet is an empty ledger.
+
+    Raises `ProjectError` for a path that is a file, or a folder with Parquet files that are not part of a ledger.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -62,25 +65,25 @@ class Ledger:
                 raise ProjectError(f"{file} is no part of a tier ledger; give the ledger a folder of its own")
 
     def must_exist(self) -> Ledger:
-        """Give the ledger itself; `ProjectError` where nothing was graded into it yet."""
+        """Return the ledger itself; `ProjectError` where it has no grading yet."""
         if not self.files:
             raise ProjectError(f"{self.folder} is no ledger yet; `tiermodel score … --ledger {self.folder}` begins one")
         return self
 
     @property
     def graded(self) -> list[date]:
-        """List the scoring dates, oldest first."""
+        """The scoring dates, oldest first."""
         days = [file.stem for file in self.files if len(file.stem) == len("2017-11-30")]
         return [date.fromisoformat(day) for day in sorted(days)]
 
     @property
     def last_graded(self) -> date | None:
-        """Give the last scoring date."""
+        """The last scoring date; None where there is none."""
         return self.graded[-1] if self.graded else None
 
     @property
     def levels(self) -> dict[str, int]:
-        """Give every tier's number, by code, lowest first, as it was last graded."""
+        """The level of every tier code as last graded, lowest first."""
         seen = self._query(
             "select tier_code, max_by(tier, valid_from)::integer as tier from rows "
             "where event not in ('override', 'exit') group by tier_code order by tier, tier_code"
@@ -89,11 +92,14 @@ class Ledger:
 
     @property
     def codes(self) -> list[str]:
-        """List the codes of all tiers, lowest first."""
+        """The codes of all tiers, lowest first."""
         return list(self.levels)
 
     def as_of(self, day: date) -> pd.DataFrame:
-        """Give every customer's assignment in force on a day: since when, which tier, why, and until when if known."""
+        """Return every customer's row in force on a day: start, tier, reasons, and end where it is known.
+
+        An expired override gives way to the tier of the stability rule, from its end on, as event `expired`.
+        """
         rows = self._query(_last("valid_from <= $day"), day=day)
         expired = rows["expires"].notna() & (pd.to_datetime(rows["expires"]) <= pd.Timestamp(day))
         rows.loc[expired, "valid_from"] = rows.loc[expired, "expires"]
@@ -106,7 +112,7 @@ class Ledger:
         return rows[rows["tier_code"].notna()].reset_index(drop=True)
 
     def history(self, customer: str | None = None) -> pd.DataFrame:
-        """List assignments with `valid_from` and `valid_to` (none: still in force), of one customer or of all."""
+        """Return assignments with `valid_from` and `valid_to` (missing: in force), of one customer or of all."""
         rows = self._query(
             "select * from rows where $customer is null or customer_id = $customer "
             "order by customer_id, valid_from, sequence",
@@ -124,7 +130,7 @@ class Ledger:
         return rows[rows["tier_code"].notna()].reset_index(drop=True)
 
     def before(self, day: date) -> Before:
-        """Give what a grading on a day starts from: rows of earlier days, and overrides that begin on it.
+        """Return what a grading on a day starts from: rows of earlier days, and overrides that begin on that day.
 
         Raises `ProjectError` for a day before the last grading: a ledger goes forward only.
         """
@@ -136,9 +142,10 @@ class Ledger:
         return Before(self._arrow(_last(_BEFORE), day=day).combine_chunks(), day)
 
     def append(self, day: date, rows: pa.Table) -> int:
-        """Add one day's grading: the rows of customers for whom anything changed; give how many there are.
+        """Add the rows of one day's grading for customers who changed or left; return how many rows were added.
 
-        The same grading again changes nothing. Raises `ProjectError` where the day was graded differently before.
+        The same grading again changes nothing. Raises `ProjectError` for a day before the last grading, and for a day
+        that was graded with another result.
         """
         self.before(day)
         differs = " or ".join(f"now.{name} is distinct from before.{name}" for name in _SEEN)
@@ -166,10 +173,10 @@ class Ledger:
     def override(
         self, customer: str, code: str | None, start: date, *, until: date | None, operator: str, reason: str
     ) -> None:
-        """Set one customer's tier by hand from a day until another; without a code, withdraw what was set.
+        """Set one customer's tier by hand from `start` to `until` (None: for good); `code` None withdraws an override.
 
-        Raises `ProjectError` for a day that is graded already, an end that is not after the start, or a tier that the
-        ledger has never seen; `DataError` for a customer whom the ledger does not know.
+        Raises `ProjectError` for a day that is graded already, an end that is not after the start, an empty operator or
+        reason, or a tier that the ledger has never seen; `DataError` for a customer whom the ledger does not know.
         """
         self._refuse_dates(start, until)
         if not operator.strip() or not reason.strip():
@@ -224,7 +231,7 @@ class Ledger:
 
 
 def _last(condition: str) -> str:
-    """Give each customer's last row among those that meet a condition, as SQL."""
+    """Return the SQL of each customer's last row among the rows that meet a condition."""
     return (
         f"select * from rows where {condition} "
         "qualify row_number() over (partition by customer_id order by valid_from desc, sequence desc) = 1 "
@@ -233,17 +240,20 @@ def _last(condition: str) -> str:
 
 
 class Before:
-    """Hold what customers had before a grading, one row each; looking a batch up costs what the batch does."""
+    """The latest ledger row of every customer before a grading on `day`.
+
+    The index is built once, so that the look-up of a batch takes time in proportion to the batch alone.
+    """
 
     def __init__(self, rows: pa.Table, day: date) -> None:
         self.rows, self.day = rows, day
 
     def __getstate__(self) -> tuple[pa.Table, date]:
-        """Send the rows to another process, which makes its own index."""
+        """Return the rows and the day for another process, which builds its own index."""
         return self.rows, self.day
 
     def __setstate__(self, state: tuple[pa.Table, date]) -> None:
-        """Take what `__getstate__` gave."""
+        """Restore the rows and the day."""
         self.rows, self.day = state
 
     @cached_property
@@ -251,18 +261,18 @@ class Before:
         return pd.Index(self.rows["customer_id"].to_numpy(), dtype=object)
 
     def of(self, customers: pd.Series) -> pa.Table:
-        """Give the customers' rows in their order; all null for whom the ledger does not know."""
+        """Return the customers' rows in their order; all columns are null for a customer not in the ledger."""
         place = self._place.get_indexer(pd.Index(customers.astype(str).to_numpy(dtype=object), dtype=object))
         return self.rows.take(pa.array(place, mask=place < 0))
 
     def held(self, rows: pa.Table) -> NDArray[np.bool_]:
-        """Tell whose tier an operator set until a later day, or for good."""
+        """Return, for each row, whether an override is in force on the day of the grading."""
         over = pc.fill_null(pc.less_equal(rows["expires"], pa.scalar(self.day)), fill_value=False)
         return pc.and_not(pc.is_valid(rows["operator"]), over).to_numpy()
 
 
 def position_in(before: Before, customers: pd.Series, codes: list[str]) -> Position:
-    """Look customers up in what `before` gave; a level that the scheme no longer has counts as not graded."""
+    """Return where customers stand in the ledger; a code that the scheme no longer has is not graded (-1)."""
     rows, known = before.of(customers), pa.array(codes, pa.string())
     stable, tier = (
         pc.fill_null(pc.index_in(rows[name], value_set=known), NOBODY).to_numpy().astype(np.int64)
@@ -276,7 +286,7 @@ def position_in(before: Before, customers: pd.Series, codes: list[str]) -> Posit
 
 
 def graded_rows(table: pd.DataFrame, grading: Grading, codes: list[str], before: Before) -> pa.RecordBatch:
-    """Give the ledger's rows of a scored batch; an override keeps its operator, reason and end."""
+    """Return the ledger rows of a scored batch; an override keeps its operator, reason and end."""
     after, held, kept = grading.standing, pa.array(grading.overridden), before.of(table["customer_id"])
     earlier = np.where(np.isnan(grading.before), NOBODY, grading.before).astype(np.int64)
     moved = np.where(earlier == NOBODY, 3, np.sign(grading.tier - earlier) + 1)
@@ -303,7 +313,7 @@ def graded_rows(table: pd.DataFrame, grading: Grading, codes: list[str], before:
 
 
 def _chosen(place: Whole, words: Sequence[str]) -> pa.Array:
-    """Give each row its word; none for a negative place."""
+    """Return each row's word by position; null for a negative position."""
     return pa.array(words, pa.string()).take(pa.array(place, mask=place < 0))
 
 
@@ -316,7 +326,7 @@ def _whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def _as_dates(days: Whole) -> pa.Array:
-    """Turn days counted from 1970 into dates; day 0 stands for none."""
+    """Return days counted from 1970-01-01 as dates; null for day 0."""
     return pa.array(days.astype(np.int32), mask=days == 0).cast(pa.date32())
 
 
@@ -329,12 +339,12 @@ def _table(rows: pd.DataFrame) -> pa.Table:
 
 
 def with_ledger_columns(batch: pa.RecordBatch, rows: pa.RecordBatch) -> pa.RecordBatch:
-    """Put the ledger's rows of a batch beside its scores, for the way back from another process."""
+    """Return a batch of scores with its ledger rows as further columns: one batch to send between processes."""
     for column in rows.columns:
         batch = batch.append_column(f"{_PREFIX}{len(batch.schema)}", column)
     return batch
 
 
 def from_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Take the ledger's rows out of what `with_ledger_columns` made."""
+    """Return the ledger rows that `with_ledger_columns` put beside the scores."""
     return pa.RecordBatch.from_arrays(batch.columns[-len(SCHEMA) :], schema=SCHEMA)

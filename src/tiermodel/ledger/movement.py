@@ -1,8 +1,9 @@
-"""Movement between tiers 等级迁移: who went where between two days, what it was worth, and how large tiers will be.
+"""Movement between tiers 等级迁移: transition matrix of two days, the value that moved, and a forecast of tier sizes.
 
-Customers without a tier before are new, customers without one after are gone. Small cells are not told, nor a cell from
-which a total would let one be worked out. The forecast is a Markov chain: the shares that moved between earlier
-gradings, and the customers who came; it is played against "as many as now" on every grading it could have forecast.
+A customer without a tier before is new, a customer without one after is gone. Small cells are suppressed, and so are
+further cells from which a total would reveal a small one. The forecast is a Markov chain: the shares that moved between
+earlier gradings, and the mean number of new customers. Its baseline is "as many as now", and both are compared on every
+past grading.
 """
 
 from __future__ import annotations
@@ -34,15 +35,16 @@ __all__ = [
 
 
 SMALL = 5
-"""Cells of fewer customers are not told."""
+"""Cells of fewer customers are suppressed."""
 Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Movement:
-    """Hold customers by tier before and after: rows are the tiers, lowest first, then new; columns end with gone.
+    """The transition matrix of customers by tier before and after.
 
-    `value` sums what the customers of each cell are worth, where that is known.
+    Rows of `counts` are the tiers before, lowest first, then new; columns are the tiers after, then gone. `value` is
+    the summed value of each cell's customers in currency units (None: not known).
     """
 
     codes: list[str]
@@ -51,7 +53,7 @@ class Movement:
 
     @property
     def hidden(self) -> NDArray[np.bool_]:
-        """Tell which cells are not told: small ones, and a second in a line of which a total would tell the one."""
+        """The suppressed cells: small ones, and others from which a total of row or column would reveal one."""
         hidden = (self.counts > 0) & (self.counts < SMALL)
         changed = True
         while changed:
@@ -59,21 +61,21 @@ class Movement:
             for counts, mask in ((self.counts, hidden), (self.counts.T, hidden.T)):
                 for n in np.flatnonzero(mask.sum(axis=1) == 1):
                     others = np.flatnonzero((counts[n] > 0) & ~mask[n])
-                    if others.size:  # where the line across has a hidden cell too, one closes both
+                    if others.size:  # a cell whose crossing line has a hidden cell too protects both lines
                         crossed = mask[:, others].any(axis=0)
                         at = others[np.lexsort((counts[n, others], ~crossed))[0]]
                         mask[n, at] = changed = True
         return hidden
 
     def summary(self) -> dict[str, int]:
-        """Count who moved up, moved down, stayed, is new, is gone."""
+        """Return the number of customers who moved up, moved down, stayed, are new and are gone."""
         inner = self.counts[:-1, :-1]
         found = {"up": np.triu(inner, 1), "down": np.tril(inner, -1), "same": np.diag(inner)}
         found |= {"new": self.counts[-1], "gone": self.counts[:, -1]}
         return {name: int(cells.sum()) for name, cells in found.items()}
 
     def cells(self) -> list[dict[str, Any]]:
-        """List every cell that holds anybody: from, to, customers, their share of the row, value; None is not told."""
+        """Return every cell that is not empty: from, to, customers, share of the row, value (None: suppressed)."""
         hidden, rows = self.hidden, self.counts.sum(axis=1)
         found = []
         for i, j in np.argwhere(self.counts > 0):
@@ -88,7 +90,7 @@ class Movement:
         return found
 
     def table(self, language: str) -> list[dict[str, str]]:
-        """Give the matrix as rows of words, the highest tier first; value stands behind the count where it is known."""
+        """Return the matrix as rows of words, the highest tier first; a known value follows the count."""
         say, hidden = words(language), self.hidden
         order = [*reversed(range(len(self.codes))), len(self.codes)]
         froms, tos = [*self.codes, say["moved_new"]], [*self.codes, say["moved_gone"]]
@@ -108,7 +110,7 @@ class Movement:
         return f"{count:,}" if self.value is None or not count else f"{count:,} ({self.value[i, j]:,.0f})"
 
     def summary_words(self, language: str) -> str:
-        """Write the summary as one line."""
+        """Return the summary as one line."""
         say = words(language)
         return say["clause"].join(f"{say[f'moved_{name}']} {_count(n)}" for name, n in self.summary().items())
 
@@ -120,10 +122,10 @@ def _count(count: int) -> str:
 def movement(
     before: pd.DataFrame, after: pd.DataFrame, codes: Sequence[str], value: pd.Series[float] | None = None
 ) -> Movement:
-    """Count customers by tier before and after; both frames have `customer_id` and `tier_code`, once each.
+    """Return the movement between two gradings: frames with `customer_id` and `tier_code`, one row for each customer.
 
-    `codes` are the tiers, lowest first; `value` is by customer. Ledger rows and score tables will do alike. Raises
-    `DataError` for a customer who is there twice, or a tier that `codes` does not name.
+    `codes` are the tiers, lowest first; `value` is indexed by customer. Rows of a ledger and of a score table both fit.
+    Raises `DataError` for a customer with two rows, or a tier that is not among `codes`.
     """
     n, sides = len(codes), []
     for frame, when in ((before, "before"), (after, "after")):
@@ -145,10 +147,11 @@ def movement(
 
 
 def ledger_movement(folder: str | Path, start: date, end: date, scores: Sequence[str | Path] = ()) -> Movement:
-    """Count movement between two days of a ledger; a customer is worth `expected_value` in the last table with him.
+    """Return the movement between two days of a ledger.
 
-    Raises `ProjectError` for an end that is not after the start, or a day before the first grading, `DataError` for a
-    table that is no score table.
+    The value of a customer is `expected_value` in the last of the score tables that has the customer. Raises
+    `ProjectError` for an end that is not after the start, or a day before the first grading, `DataError` for a table
+    that is no score table.
     """
     book = Ledger(folder).must_exist()
     if end <= start:
@@ -163,6 +166,7 @@ def ledger_movement(folder: str | Path, start: date, end: date, scores: Sequence
 
 
 def _value(path: Path) -> pd.Series[float]:
+    """Return the expected value by customer from a score table; `DataError` where the file is not one."""
     names = ["customer_id", "expected_value"]
     try:
         if path.suffix.lower() == ".parquet":
@@ -178,10 +182,10 @@ def _value(path: Path) -> pd.Series[float]:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Hold the sizes now, those forecast for the next grading, and how forecasts of the past went.
+    """Tier sizes now and at the next grading, by tier code, and a backtest of the forecast.
 
-    A row of `backtest` has the day forecast, and for the chain and for "as many as now" the absolute errors of all
-    sizes, summed, as a share of the customers.
+    `day` is the day of the last grading. A row of `backtest` has the day of a past grading, and the errors there of the
+    chain (`error`) and of "as many as now" (`error_as_now`): absolute errors of all sizes, summed, over the customers.
     """
 
     day: date
@@ -190,7 +194,7 @@ class Forecast:
     backtest: list[dict[str, Any]]
 
     def verdict(self, language: str) -> str:
-        """Say whether the chain was better than "as many as now"."""
+        """Return a sentence that tells whether the chain beat the baseline of unchanged sizes."""
         say, n = words(language), len(self.backtest)
         if not n:
             return say["forecast_untested"]
@@ -201,9 +205,9 @@ class Forecast:
 
 
 def forecast_sizes(days: Sequence[date], steps: Sequence[Movement]) -> Forecast:
-    """Forecast the sizes at the grading after the last of `days`, from the movements between each and the next.
+    """Return the tier sizes forecast for the grading after the last of `days`.
 
-    Gradings are taken to be equally far apart.
+    `steps` are the movements from each of `days` to the next; gradings are taken to be equally far apart.
     """
     codes, counts = steps[-1].codes, [step.counts for step in steps]
     backtest = []
@@ -221,7 +225,10 @@ def forecast_sizes(days: Sequence[date], steps: Sequence[Movement]) -> Forecast:
 
 
 def _next_sizes(sizes: NDArray[Any], steps: Sequence[Counts]) -> NDArray[np.float64]:
-    """Move sizes on by the shares of all steps together, and add the mean of those who came; without a share, stay."""
+    """Return the sizes after one more step: the pooled shares that moved, plus the mean number of new customers.
+
+    A tier that nobody was in before keeps its customers.
+    """
     total = np.sum(steps, axis=0)
     leaving = total[:-1].sum(axis=1, keepdims=True)
     shares = np.where(leaving > 0, total[:-1, :-1] / np.maximum(leaving, 1), np.eye(len(sizes)))
@@ -229,7 +236,7 @@ def _next_sizes(sizes: NDArray[Any], steps: Sequence[Counts]) -> NDArray[np.floa
 
 
 def ledger_forecast(folder: str | Path) -> Forecast:
-    """Forecast the sizes of the tiers at the next grading of a ledger; `ProjectError` with fewer than two gradings."""
+    """Return the tier sizes at a ledger's next grading; `ProjectError` with fewer than two gradings."""
     book = Ledger(folder).must_exist()
     days, codes = book.graded, book.codes
     if len(days) < 2:
@@ -243,7 +250,7 @@ def ledger_forecast(folder: str | Path) -> Forecast:
 
 
 def by_tier(forecast: Forecast) -> list[dict[str, Any]]:
-    """List the tiers, highest first, with their size now and forecast."""
+    """Return a row for each tier, highest first: its code, its size now and its forecast size."""
     sizes: list[dict[str, Any]] = [
         {"tier": c, "now": int(now), "forecast": forecast.forecast[c]} for c, now in forecast.now.items()
     ]

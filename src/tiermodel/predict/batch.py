@@ -1,4 +1,4 @@
-"""Score customers with a bundle: snapshots in, score table out, batch by batch, from the bundle's folder alone."""
+"""Scoring of a project's customers with a bundle, batch by batch, and what would move each customer up."""
 
 from __future__ import annotations
 
@@ -25,14 +25,7 @@ from tiermodel.features.panel import (
     write_nothing,
     write_quarantine,
 )
-from tiermodel.ledger.ledger import (
-    Before,
-    Ledger,
-    from_batch,
-    graded_rows,
-    position_in,
-    with_ledger_columns,
-)
+from tiermodel.ledger.ledger import Before, Ledger, from_batch, graded_rows, position_in, with_ledger_columns
 from tiermodel.predict.table import _checked, predict, score_schema
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, project_key
@@ -45,7 +38,11 @@ __all__ = ["Scored", "score", "upgrades"]
 
 @dataclass(frozen=True)
 class Scored:
-    """Say how a scoring run went: the accounts of the tables read, customers by tier code, rows added to the ledger."""
+    """Result of a scoring run.
+
+    `accounts` has the accounts of the tables read, `customers` the number of rows written, `tiers` the customers by
+    tier code, and `ledger_rows` the number of rows added to the ledger (None: no ledger was given).
+    """
 
     accounts: dict[str, Accounting]
     customers: int
@@ -63,13 +60,56 @@ def score(
     allow_empty: bool = False,
     ledger: str | Path | None = None,
 ) -> Scored:
-    """Write one row for every customer known at `as_of` (a date, or `latest`), old and new, as `score_schema` says.
+    """Write the score table of a date, one row for every customer known then, and return the accounts of the run.
 
-    `out` ends in .parquet or .csv. The features are the bundle's, whatever the project file says now. `history` stands
-    in for the project's files. With `allow_empty`, transactions without a row give a table without a row. Where the
-    scheme has a stability rule, it starts from where `ledger`, a folder, says that a customer stands, else from the
-    snapshots before; the grading is added to the ledger when the scores are written. Raises `ModelError` where the
-    project does not map a column that the bundle was trained with, `DataError` where no customer is known at `as_of`.
+    A customer is known from the first row before `as_of` on, whether that row is a purchase or not. The features are
+    those that the bundle was trained with, whatever the project file says now.
+
+    Parameters
+    ----------
+    project
+        The project whose tables are scored.
+    model
+        A bundle, or the folder of one.
+    as_of
+        The first day that is not known: a date, an ISO date as text, or `latest`, the day after the last row.
+    out
+        The file to write, .parquet or .csv, with the columns of `score_schema`. Rows that break the contract go to
+        `NAME.quarantine.csv` beside it.
+    history
+        The project's tables, opened before; without it the project's files are read.
+    allow_empty
+        Whether transactions without a row give a table without a row instead of an `EmptyInputError`.
+    ledger
+        The folder of a tier ledger. A stability rule starts from the tiers in it, and the grading is added to it once
+        the scores are written. Without a ledger the rule is replayed on the snapshots before `as_of`.
+
+    Returns
+    -------
+    Scored
+        The accounts of the tables, the customers by tier code, and the rows added to the ledger.
+
+    Raises
+    ------
+    ModelError
+        If the bundle cannot be read, needs a column that the project does not map, or was trained with another time
+        zone, currency or measure of value.
+    DataError
+        If no customer is known at `as_of`, or the rows end more than `data.max_stale_days` before it.
+    ProjectError
+        If `as_of` is not one date, lies before the last grading of the ledger, or was graded with another result.
+
+    Examples
+    --------
+    >>> from tiermodel import Project, score
+    >>> columns = {"customer_id": "id", "time": "day", "amount": "amount"}
+    >>> data = {"transactions": {"path": "sales.csv", "columns": columns}}
+    >>> project = Project.model_validate({"version": 1, "name": "shop", "data": data})
+    >>> score(project, "no-bundle", "latest", "scores.parquet")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    tiermodel.errors.ModelError: no-bundle: there is no manifest.json, so this is no bundle; ...
+
     """
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     try:
@@ -112,7 +152,7 @@ def score(
 
 
 def _told(project: Project, bundle: Bundle, history: History) -> Project:
-    """Give the project with the bundle's features; `ModelError` where it maps too little, or means something else."""
+    """Return the project with the bundle's features; `ModelError` where the project does not fit the bundle."""
     missing = sorted(set(bundle.columns) - history.columns)
     if missing:
         raise ModelError(
@@ -125,9 +165,44 @@ def _told(project: Project, bundle: Bundle, history: History) -> Project:
 def upgrades(
     project: Project, model: Bundle | str | Path, as_of: date | str, out: str | Path, *, language: str | None = None
 ) -> tuple[int, int]:
-    """Write what would move each customer up at a date, as `tiers.explain.next_tier` finds it; give rows and customers.
+    """Write, for each customer, the single changes that would lead to a higher tier, and return how many there are.
 
-    Raises what `score` raises, and `ProjectError` for a scheme without rules.
+    Parameters
+    ----------
+    project
+        The project whose customers are looked at.
+    model
+        A bundle, or the folder of one.
+    as_of
+        The first day that is not known: a date, an ISO date as text, or `latest`, the day after the last row.
+    out
+        The file to write, .parquet or .csv: a row has the customer, the tier now and then, the feature and its change.
+    language
+        `zh` or `en`, for the words of a change; by default the bundle's language.
+
+    Returns
+    -------
+    tuple[int, int]
+        The number of rows written, and of customers with at least one row.
+
+    Raises
+    ------
+    ModelError, DataError
+        As `score` does.
+    ProjectError
+        If `as_of` is not one date, or the scheme has no rules that tell at which value the level changes.
+
+    Examples
+    --------
+    >>> from tiermodel import Project, upgrades
+    >>> columns = {"customer_id": "id", "time": "day", "amount": "amount"}
+    >>> data = {"transactions": {"path": "sales.csv", "columns": columns}}
+    >>> project = Project.model_validate({"version": 1, "name": "shop", "data": data})
+    >>> upgrades(project, "no-bundle", "latest", "upgrades.csv")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    tiermodel.errors.ModelError: no-bundle: there is no manifest.json, so this is no bundle; ...
+
     """
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     history = open_history(project)
@@ -145,9 +220,11 @@ def upgrades(
 
 @dataclass(frozen=True)
 class _Scoring:
-    """Score a batch of snapshots of whole customers, at a day and before it, from where a ledger says they stand.
+    """Scoring of a snapshot batch as a callable that an engine can send to another process.
 
-    With a ledger, the columns of its rows come after those of the scores.
+    Rows at `day` are scored; rows at earlier dates are replayed through the stability rule. `before` has the latest
+    ledger row of each customer (None: no ledger); with it, the columns of the new ledger rows follow those of the
+    scores.
     """
 
     bundle: Bundle
@@ -170,6 +247,7 @@ class _Scoring:
 
 
 def _refuse_other_meaning(project: Project, bundle: Bundle) -> None:
+    """Raise `ModelError` where time zone, currency or value differ from those of the training."""
     now = project.model_dump(mode="json")
     then = {**bundle.settings, "value": bundle.value_settings.model_dump(mode="json")}
     for key in ("timezone", "currency", "value"):

@@ -1,4 +1,4 @@
-"""The score table: the columns of every customer, from snapshot rows and a bundle."""
+"""The score table: one row for each snapshot row, with tier, probabilities, churn risk, value and reasons."""
 
 from __future__ import annotations
 
@@ -39,7 +39,14 @@ _NUMERIC = {"floating", "integer", "mixed-integer-float", "boolean", "decimal", 
 
 
 def score_schema(bundle: Bundle) -> pa.Schema:
-    """Give the columns of the score table, DESIGN 8.3, with one probability for every level of the bundle's scheme."""
+    """Return the columns of the score table, with one probability column for each level of the bundle's scheme.
+
+    `p_<code>` is the probability of that tier after the horizon; `tier_set` is a range of levels that holds that tier
+    with probability 0.9. Amounts (`expected_value` with its interval, `clv`, `potential`) are in currency units; they
+    and `upgrade_potential` are missing before the first purchase, `conversion_chance` is missing after it. `churn_risk`
+    and `risk_band` are missing for customers who are not at risk by the project's definition of churn, `previous_tier`
+    for new customers.
+    """
     text = pa.string()
     return pa.schema([
         ("customer_id", pa.string()), ("as_of", pa.date32()),
@@ -59,12 +66,13 @@ def score_schema(bundle: Bundle) -> pa.Schema:
 def predict(
     bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None = None, grading: Grading | None = None
 ) -> pd.DataFrame:
-    """Score snapshot rows: the columns of `score_schema`, one row for each row given, in the same order.
+    """Return the scores of snapshot rows: the columns of `score_schema`, one row for each row of `frame`, in its order.
 
-    `frame` has the bundle's features by name, in any order; extra columns are ignored, and without `customer_id` and
-    `as_of` the index stands for the customer. `previous` holds the same customers' earlier snapshots, from which the
-    previous tier is told and the stability rule replayed; `grading` is given where that is done already. Raises
-    `ModelError` where a feature is missing, `DataError` where one is not a number or infinite.
+    `frame` has the bundle's features by name, in any order; other columns are ignored. Without `customer_id` the index
+    names the customer, without `as_of` the date is missing. `previous` has earlier snapshots of the same customers:
+    they give the previous tier, and the stability rule is replayed on them. `grading`, where given, replaces that
+    replay. Raises `ModelError` where a feature is missing or a column is there twice, `DataError` where a value is
+    infinite or not a number.
     """
     frame = _checked(bundle, frame)
     x = bundle.inputs.matrix(frame)
@@ -86,7 +94,7 @@ def predict(
 
 
 def _tiers(bundle: Bundle, grading: Grading, probabilities: Floats) -> Columns:
-    """Give the tier, the chances of each tier later, and where the customer came from."""
+    """Return the tier, the probability of each level after the horizon, the previous tier and the movement."""
     levels, tier, before = bundle.scheme.scheme, grading.tier, grading.before
     codes, width = levels.codes, len(levels.codes)
     low, high = bundle.tier.sets(probabilities)
@@ -105,6 +113,7 @@ def _tiers(bundle: Bundle, grading: Grading, probabilities: Floats) -> Columns:
 
 
 def _stages(bundle: Bundle, frame: pd.DataFrame, bought: Flags) -> Columns:
+    """Return the segment (missing before the first purchase), the lifecycle stage and the loyalty stage."""
     segment = np.where(bought, assign_segments(bundle.segments, frame), -1)
     lifecycle, loyalty = ladder_stages(frame, bundle.typical_rhythm)
     say = words(bundle.language)
@@ -116,14 +125,15 @@ def _stages(bundle: Bundle, frame: pd.DataFrame, bought: Flags) -> Columns:
 
 
 def _risk(bundle: Bundle, frame: pd.DataFrame, x: Floats) -> Columns:
-    churn = np.where(bundle.at_risk(frame), bundle.churn.predict(x), np.nan)  # who never bought cannot churn
+    """Return the churn probability and its band, missing for customers who are not at risk."""
+    churn = np.where(bundle.at_risk(frame), bundle.churn.predict(x), np.nan)  # no purchase yet: no churn
     band = np.where(np.isnan(churn), -1, np.searchsorted(_RISK_EDGES, churn, side="right"))
     names = [words(bundle.language)[f"risk_band_{code}"] for code in RISK_BANDS]
     return {"churn_risk": np.round(churn, _DECIMALS), "risk_band": _words(band, names)}
 
 
 def _worth(bundle: Bundle, frame: pd.DataFrame, x: Floats, bought: Flags) -> Columns:
-    """Give amounts of those who bought; others have not shown what a purchase is worth."""
+    """Return the amounts expected of buyers, in currency units; NaN for customers who never bought."""
     value = np.where(bought, bundle.value.predict(x), np.nan)
     low, high = bundle.value.interval(value)
     clv = np.full(len(frame), np.nan)
@@ -142,7 +152,7 @@ def _worth(bundle: Bundle, frame: pd.DataFrame, x: Floats, bought: Flags) -> Col
 def _chances(
     bundle: Bundle, frame: pd.DataFrame, probabilities: Floats, tier: NDArray[np.int64], bought: Flags
 ) -> Columns:
-    """Give buyers the chance of an upgrade that stays, and those who have not bought yet that of a purchase."""
+    """Return P(upgrade that stays) of buyers and P(first purchase) of the other customers; NaN elsewhere."""
     upgrade = np.where(bought, bundle.p_upgrade(probabilities, tier), np.nan)
     conversion = np.where(bought, np.nan, bundle.p_conversion(frame))
     return {
@@ -152,7 +162,7 @@ def _chances(
 
 
 def _why(bundle: Bundle, frame: pd.DataFrame, grading: Grading) -> Columns:
-    """Give the reasons of the tier, what it entitles to, and what decided."""
+    """Return the reasons for the tier, the policy of the tier, and the versions of scheme and bundle."""
     reasons, texts = grading.reasons(bundle.scheme, frame, bundle.features, bundle.language)
     same = np.zeros(len(frame), dtype=np.int64)
     return {
@@ -164,6 +174,7 @@ def _why(bundle: Bundle, frame: pd.DataFrame, grading: Grading) -> Columns:
 
 
 def _checked(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the keys and the bundle's features of snapshot rows, all features float64; raises as `predict` does."""
     names = bundle.inputs.names
     missing = [name for name in names if name not in frame.columns]
     if missing:
@@ -184,8 +195,9 @@ def _checked(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _numbers(name: str, column: pd.Series) -> NDArray[np.float64]:
+    """Return a column as float64; `DataError` where a value is infinite or not a number."""
     if pd.api.types.infer_dtype(column, skipna=True) not in _NUMERIC:
-        # values are not repeated: a server would send them on, and text may name a customer
+        # the message has the type, not the value: a server would pass on a text that may name a customer
         is_number = [isinstance(value, int | float) or pd.isna(value) for value in column]
         place = is_number.index(False) if False in is_number else 0
         kind = type(column.iloc[place]).__name__
@@ -198,7 +210,7 @@ def _numbers(name: str, column: pd.Series) -> NDArray[np.float64]:
 
 
 def _words(index: NDArray[np.int64], texts: Iterable[str]) -> pd.Series[str]:
-    """Give each row its word without building a string per row; -1 is missing. Equal words become one category."""
+    """Return a categorical with each row's word by position (-1: missing): no string is built for each row."""
     listed = list(texts)
     distinct = list(dict.fromkeys(listed))
     place = {word: n for n, word in enumerate(distinct)}

@@ -1,8 +1,9 @@
-"""Discover nominal groups of behaviour beside the tiers; one customer scores as the batch does, to the bit.
+"""Segments 客群: unordered clusters of customers with similar behaviour, found beside the tiers.
 
-Three methods share one space, standardised logarithms of recency, tenure, frequency, spend, order size and rhythm:
-k-means, a Gaussian mixture, and HDBSCAN (Campello, Moulavi and Sander 2013), whose groups are kept as spots with a
-reach; who is beyond the reach of every spot is in no group, `segment_0`. The state is plain numbers and lists.
+Three methods share one space, standardised signed logarithms of recency, tenure, frequency, spend, order size and
+rhythm: k-means, a Gaussian mixture, and HDBSCAN (Campello, Moulavi and Sander 2013). A segment of HDBSCAN is kept as
+spheres, each a centre with a reach; a customer outside every sphere is in no segment, `segment_0`. The state is plain
+numbers and lists, and one customer alone gets the same segment as in a batch.
 """
 
 from __future__ import annotations
@@ -47,16 +48,16 @@ _SAME = 0.25
 
 
 def fit_segments(frame: pd.DataFrame, k: int, seed: int) -> dict[str, Any]:
-    """Fit k groups by k-means, numbered by mean spend so far, lowest first; fewer than k where fewer customers differ.
+    """Return k segments by k-means, in order of mean net amount; fewer where fewer than k customers differ.
 
-    Rows are taken in the order given: sort them by key.
+    The fit depends on the order of the rows: sort them by key.
     """
     state = scale_of(frame)
     return in_order_of_spend(state | FITS["kmeans"](standardised(state, frame), k, seed, 10), frame)
 
 
 def scale_of(frame: pd.DataFrame) -> dict[str, Any]:
-    """Learn how every axis is filled where it is missing, clipped at its tails and standardised."""
+    """Return each axis's fill for missing values, clipping quantiles, mean and standard deviation."""
     names = [name for name in _AXES if name in frame.columns]
     z = np.column_stack([_signed_log(frame[name].to_numpy(dtype=np.float64)) for name in names])
     missing = np.isnan(z)
@@ -71,7 +72,7 @@ def scale_of(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def standardised(state: Mapping[str, Any], frame: pd.DataFrame) -> Floats:
-    """Give the axes of every customer, shape (axes, customers)."""
+    """Return the standardised axes of every customer, shape (axes, customers)."""
     z = np.empty((len(state["features"]), len(frame)))
     for j, name in enumerate(state["features"]):
         x = _signed_log(frame[name].to_numpy(dtype=np.float64))
@@ -90,9 +91,9 @@ def _fit_means(z: Floats, k: float, seed: int, tries: int) -> dict[str, Any]:
 
 
 def _fit_mixture(z: Floats, k: float, seed: int, tries: int) -> dict[str, Any]:
-    """Fit k Gaussians with full covariances, a little widened so that equal customers make no spike."""
+    """Return k Gaussians with full covariances, regularised so that identical customers do not make a spike."""
     k = min(int(k), len(np.unique(z, axis=1).T))
-    with warnings.catch_warnings():  # a fit that still creeps after 300 rounds is compared with others all the same
+    with warnings.catch_warnings():  # a fit that has not converged after 300 rounds is a candidate all the same
         warnings.simplefilter("ignore", ConvergenceWarning)
         fitted = GaussianMixture(
             k, reg_covar=1e-2, max_iter=300, n_init=min(tries, 3), random_state=seed, init_params="k-means++"
@@ -107,9 +108,9 @@ def _fit_mixture(z: Floats, k: float, seed: int, tries: int) -> dict[str, Any]:
 
 
 def _fit_density(z: Floats, share: float, seed: int, _tries: int) -> dict[str, Any]:
-    """Find groups that hold a share of the customers at least, and cover each with spots that reach its members.
+    """Return HDBSCAN segments of at least a share of the customers each, covered by spheres around their members.
 
-    Where there is no group, everybody is in one.
+    Where HDBSCAN finds none, all customers are in one segment.
     """
     n = z.shape[1]
     labels = np.full(n, -1)
@@ -135,7 +136,8 @@ FITS: Mapping[str, Callable[[Floats, float, int, int], dict[str, Any]]] = {
     "gaussian_mixture": _fit_mixture,
     "hdbscan": _fit_density,
 }
-"""Fit groups on standardised axes: how many (HDBSCAN: the least share of the customers), a seed, how many starts."""
+"""Fits on standardised axes by method; arguments are the axes, the number of segments (HDBSCAN: the least share of
+customers), the seed and the number of starts."""
 
 
 def _count(state: Mapping[str, Any]) -> int:
@@ -143,14 +145,14 @@ def _count(state: Mapping[str, Any]) -> int:
 
 
 def assign_segments(state: Mapping[str, Any], frame: pd.DataFrame) -> NDArray[np.int64]:
-    """Give every customer the position of a group in `segment_names`, as `nearest` does."""
+    """Return every customer's segment as a position in `segment_names`, as `nearest` does."""
     return nearest(state, standardised(state, frame))
 
 
 def nearest(state: Mapping[str, Any], z: Floats) -> NDArray[np.int64]:
-    """Give every column the nearest centre's group, or the likeliest Gaussian's; who is in none has the last position.
+    """Return each column's segment by nearest centre or likeliest Gaussian; the last position is no segment.
 
-    Summed axis by axis, one centre after the other, so that no batch size changes a bit.
+    Squares are summed axis by axis, one centre after the other, so that the batch size cannot change a bit.
     """
     best, at = np.full(z.shape[1], np.inf), np.zeros(z.shape[1], dtype=np.int64)
     for n, centre in enumerate(state["centres"]):
@@ -170,19 +172,19 @@ def _distance(z: Floats, centre: list[float]) -> Floats:
 
 
 def _unlikeliness(state: Mapping[str, Any], n: int, z: Floats) -> Floats:
-    """Give minus twice the logarithm of weight times density, constants aside."""
+    """Return minus twice the logarithm of weight times density of Gaussian `n`, constants left out."""
     centre, factor = state["centres"][n], state["precision"][n]
     total = np.full(z.shape[1], -2 * (state["log_weight"][n] + sum(np.log(factor[j][j]) for j in range(len(centre)))))
     for i in range(len(centre)):
         turned = np.zeros(z.shape[1])
-        for j in range(i + 1):  # the factor is upper triangular
+        for j in range(i + 1):  # the Cholesky factor is upper triangular
             turned += (z[j] - centre[j]) * factor[j][i]
         total += turned**2
     return total
 
 
 def in_order_of_spend(state: dict[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
-    """Put the groups in the order of mean spend so far, lowest first."""
+    """Return the state with its segments in order of mean net amount so far, lowest first."""
     labels, spend = assign_segments(state, frame), frame["net_amount_total"].to_numpy()
     means = [spend[labels == n].mean() if (labels == n).any() else np.inf for n in range(_count(state))]
     order = np.argsort(means, kind="stable")
@@ -198,17 +200,18 @@ def _codes(state: Mapping[str, Any]) -> list[int]:
 
 
 def segment_names(state: Mapping[str, Any]) -> list[str]:
-    """Name every position that `assign_segments` gives; the last, `segment_0`, is in no group."""
+    """Return the name of every position of `assign_segments`; the last, `segment_0`, is no segment."""
     return [f"segment_{code}" for code in (*_codes(state), 0)]
 
 
 def align_segments(state: dict[str, Any], champion: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
-    """Give the groups the names that the champion has for the same customers, whatever the order either found them in.
+    """Return the state with the champion's names for segments of the same customers, whatever the order of either fit.
 
-    Pairs maximise the shared customers over the union (Jaccard), summed, by the Hungarian method (Kuhn 1955). A pair
-    that shares less than a quarter is not the same group: it gets a number that no champion has used. `champion` in the
-    state tells the adjusted Rand index between both, and which names were kept, are new, and are gone; a refit that
-    finds the champion's very groups has nothing to tell, and the same data still give the same bundle.
+    Segments are paired so that the Jaccard indices (shared customers over the union) have the largest sum, by the
+    Hungarian method (Kuhn 1955). A pair with an index below a quarter is not the same segment, and ours gets a number
+    that no champion has used. `champion` in the state has the adjusted Rand index between both, and the names that were
+    kept, are new and are gone; it is left out where a refit finds the champion's very segments, so that the same data
+    still give the same bundle.
     """
     ours, theirs, before = assign_segments(state, frame), assign_segments(champion, frame), _codes(champion)
     counts = np.zeros((_count(state) + 1, len(before) + 1))

@@ -1,4 +1,4 @@
-"""Tell segments in words: how many customers, and what sets them apart from the mean, in the catalogue's words."""
+"""Profiles of segments: their size, and the features that set them apart from all buyers, as data and in words."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ __all__ = ["SMALLEST", "profiles_of", "segment_lines", "sorted_profiles"]
 
 
 SMALLEST = 5
-"""Groups of fewer customers are not described: a median of a few would tell what one of them did."""
+"""Segments of fewer customers are not described: a median of a few would reveal what one of them did."""
 _MARKS, _LEAST, _ALIKE = 3, 0.3, 0.8
 _CORRELATED = 20_000
 
 
 def profiles_of(state: Mapping[str, Any], frame: pd.DataFrame, labels: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """Describe every group of buyers: share, customers, and up to three features that set it apart most.
+    """Return a profile of every segment of buyers: share, customers, and up to three features that set it apart most.
 
-    A difference is that of the mean of a feature's signed logarithm, in its standard deviations over all buyers, 0.3 at
-    least; features that go together (correlation above 0.8) count once. Medians are of those who have a value.
+    The difference of a feature is the mean of its signed logarithm in the segment less that of all buyers, in standard
+    deviations, 0.3 at least; of features with a correlation above 0.8 only one is listed. Medians leave out missing
+    values. A segment of fewer than `SMALLEST` customers has no figures (None).
     """
     names = feature_names(frame)
     z = np.column_stack([_standard(frame[name].to_numpy(dtype=np.float64)) for name in names])
@@ -50,7 +51,7 @@ def profiles_of(state: Mapping[str, Any], frame: pd.DataFrame, labels: NDArray[n
 
 
 def _standard(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standardise signed logarithms; who has no value is at the mean."""
+    """Return standardised signed logarithms; a missing value is at the mean."""
     z = np.sign(x) * np.log1p(np.abs(x))
     known = z[~np.isnan(z)]
     if known.size == 0 or np.ptp(known) == 0:
@@ -59,6 +60,7 @@ def _standard(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _strongest(apart: NDArray[np.float64], alike: NDArray[np.float64]) -> list[int]:
+    """Return the columns with the largest differences, without those correlated with one chosen before."""
     chosen: list[int] = []
     for j in np.argsort(-np.abs(apart), kind="stable"):
         if len(chosen) == _MARKS or abs(apart[j]) < _LEAST:
@@ -78,13 +80,13 @@ def _mark(frame: pd.DataFrame, name: str, inside: NDArray[np.bool_], difference:
 
 
 def sorted_profiles(state: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Give each group's name and profile, by name; none where groups were not described."""
+    """Return each segment's name and profile, by number; nothing where segments were not described."""
     pairs = zip(segment_names(state), state.get("profiles", []), strict=False)
     return sorted(pairs, key=lambda pair: int(pair[0].rpartition("_")[2]))
 
 
 def segment_lines(state: Mapping[str, Any], features: Mapping[str, Named], language: str) -> list[str]:
-    """Write how the segments were found, how stable they are, and one line for each group."""
+    """Return lines of text: how the segments were found and how stable they are, then one line for each."""
     if "profiles" not in state:
         return []
     say = words(language)

@@ -1,4 +1,4 @@
-"""Choose how many segments there are by stated criteria: stable under resampling first, then silhouette or BIC."""
+"""Selection of the number of segments: stability under resampling first, then the silhouette or BIC."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ __all__ = ["FLOOR", "choose_segments"]
 
 Floats = NDArray[np.float64]
 FLOOR = 0.6
-"""The least mean adjusted Rand index under resampling of segments that may go into service."""
+"""The least stability (mean adjusted Rand index under resampling) of segments that may go into service."""
 _COUNTS, _SHARES = range(3, 9), (0.01, 0.02, 0.05)
 _FITTED, _JUDGED, _PAIRED = 100_000, 5_000, 2_000
 _DRAWS, _STARTS, _RESTARTS = 10, 10, 3
 
 
 def choose_segments(rule: Segments, frame: pd.DataFrame, seed: int) -> dict[str, Any]:
-    """Fit segments on buyers, sorted by key, with the number of groups that the criteria choose, and profile them.
+    """Return segments of buyers with profiles, their number chosen by stability and silhouette or BIC.
 
-    Candidates are 3 to 8 groups (HDBSCAN: groups of 1, 2 or 5 % of the customers at least), or the number given. Each
-    is judged on 5,000 customers at most: the mean adjusted Rand index (Hubert and Arabie 1985) between its groups and
-    those of a refit on each of ten bootstrap samples, a customer counting once; and the silhouette (Rousseeuw 1987),
-    zero for who is in no group, or for a mixture the BIC. Of the candidates that reach `FLOOR`, or the most stable one
-    where none does, the best silhouette or BIC wins. `criteria` in the state tells all figures. The chosen one is
-    fitted on 100,000 customers at most (HDBSCAN: on those judged).
+    Candidates are 3 to 8 segments (HDBSCAN: segments of 1, 2 or 5 % of the customers at least), or the number in
+    `rule`. Each is evaluated on at most 5,000 customers. Its stability is the mean adjusted Rand index (Hubert and
+    Arabie 1985) between its segments and those of refits on ten bootstrap samples, in which a customer counts once.
+    Beside it stands the silhouette (Rousseeuw 1987), zero for customers in no segment, or the BIC of a mixture. Of the
+    candidates with a stability of `FLOOR` or more, or else the most stable one, the best silhouette or BIC wins. The
+    winner is fitted on at most 100,000 customers (HDBSCAN: on those of the evaluation). `criteria` in the state has all
+    figures. The rows of `frame` are sorted by key.
     """
     scale, fit = scale_of(frame), FITS[rule.method]
     judged = standardised(scale, _spread(frame, _JUDGED))
@@ -54,13 +55,14 @@ def choose_segments(rule: Segments, frame: pd.DataFrame, seed: int) -> dict[str,
 
 
 def _spread(frame: pd.DataFrame, most: int) -> pd.DataFrame:
-    """Take so many rows at most, evenly spread."""
+    """Return at most `most` rows, evenly spread."""
     if len(frame) <= most:
         return frame
     return frame.iloc[np.linspace(0, len(frame) - 1, most).astype(np.int64)]
 
 
 def _judge(method: str, z: Floats, candidate: float, seed: int) -> dict[str, Any]:
+    """Return the criteria of a candidate: number of segments, stability, silhouette, and BIC of a mixture."""
     state = FITS[method](z, candidate, seed, _STARTS)
     labels = nearest(state, z)
     rng = np.random.default_rng(seed)
@@ -84,7 +86,7 @@ def _groups(state: Mapping[str, Any]) -> int:
 
 
 def _silhouette(z: Floats, labels: NDArray[np.int64], groups: int, seed: int) -> float:
-    """Average over 2,000 customers at most; who is in no group counts zero, and so does a single group."""
+    """Return the mean silhouette of at most 2,000 customers; zero without a segment or with a single one."""
     rows = np.random.default_rng(seed).permutation(len(labels))[:_PAIRED]
     inside = rows[labels[rows] < groups]
     if not 1 < len(np.unique(labels[inside])) < len(inside):

@@ -1,4 +1,4 @@
-"""Two ladders beside the tier, life cycle and loyalty: rules on the customer's own rhythm."""
+"""Lifecycle stage 生命周期阶段 and loyalty stage 忠诚度阶梯: rules on the customer's own purchase rhythm."""
 
 from __future__ import annotations
 
@@ -8,26 +8,30 @@ from numpy.typing import NDArray
 
 __all__ = ["LIFECYCLE", "LOYALTY", "ladder_stages", "typical_rhythm"]
 
+
 LIFECYCLE = ("prospect", "first", "repeat", "loyal", "silent", "churned")
 LOYALTY = ("lost", "wavering", "attached", "loyal")
 
-_SILENT, _CHURNED = 1.0, 2.0  # how many times the longest usual gap may pass
+_SILENT, _CHURNED = 1.0, 2.0  # multiples of the customer's rhythm, the longest usual gap
 _LOYAL_DAYS, _LOYAL_SHARE = 6, 0.5
 
 
 def typical_rhythm(snapshot: pd.DataFrame) -> float:
-    """Give the gap, in days, that nine of ten repeat customers stay within: the yardstick for those who bought once."""
+    """Return the 90 % quantile of the longest gaps of repeat customers, in days; 90 days where there are none.
+
+    It stands in for the rhythm of customers with few purchases.
+    """
     longest = snapshot["gap_days_max"].to_numpy(dtype=np.float64)
     longest = longest[~np.isnan(longest)]
     return float(np.quantile(longest, 0.9)) if longest.size else 90.0
 
 
 def ladder_stages(frame: pd.DataFrame, typical: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give each row's place in `LIFECYCLE` and in `LOYALTY`.
+    """Return each row's position in `LIFECYCLE` and in `LOYALTY`; `typical` is a gap in days.
 
-    A customer is silent when overdue beyond the longest gap ever kept (at least twice the usual gap, and with fewer
-    than three purchase days at least the typical gap), churned beyond twice that. Loyal: six purchase days or more, in
-    half of the 30-day blocks.
+    A customer is silent when the days since the last purchase exceed the own rhythm: the longest gap so far, at least
+    twice the mean gap, and with fewer than three purchase days at least `typical`. Beyond twice the rhythm the customer
+    is churned. Loyal customers have six purchase days or more, in half of the 30-day blocks since the first purchase.
     """
     since = frame["days_since_last"].to_numpy(dtype=np.float64)
     days = frame["purchase_days_total"].to_numpy(dtype=np.float64)

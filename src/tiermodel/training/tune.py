@@ -1,7 +1,7 @@
-"""Look for better learner settings on past dates, and judge the best of them on a later date that the search never saw.
+"""Search for better hyperparameters on past dates, judged on a later date that the search never saw.
 
-By default everything is over before the first test date of the backtest, so that a backtest of the settings found is as
-honest as one of the defaults.
+By default every label is complete before the first test date of the backtest, so that a backtest of the settings found
+is as honest as one of the defaults.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ __all__ = ["Tuned", "tune"]
 
 @dataclass(frozen=True)
 class Tuned:
-    """Hold the searches, the date they were cut at, the later date that judged them, and the accounts of the rows.
+    """Result of a tuning run.
 
-    `models` is the project's section with what was found better beyond chance.
+    `as_of` is the first day that the run did not know, `judged_on` the later date that judged the settings found.
+    `found` has the search of each target, `accounts` the accounts of the tables read. `models` is the section of the
+    project with the settings that were better beyond chance.
     """
 
     as_of: date
@@ -47,7 +49,7 @@ class Tuned:
     accounts: dict[str, Accounting]
 
     def to_yaml(self) -> str:
-        """Give the section `models` for the project file; what is not better beyond chance stands in comments."""
+        """Return the section `models` for the project file; settings not better beyond chance are comments."""
         section = {"models": self.models.model_dump(exclude_defaults=True)}
         lines = [f"# found on dates before {self.judged_on}, judged on {self.judged_on}"]
         lines += [f"# {f.words()}" for f in self.found]
@@ -59,12 +61,12 @@ class Tuned:
         return "\n".join(lines) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """Give it as plain data."""
+        """Return the result as plain data."""
         targets = {f.target: {**vars(f), "better": f.better} for f in self.found}
         return {"as_of": str(self.as_of), "judged_on": str(self.judged_on), "targets": targets}
 
     def save(self, path: str | Path) -> None:
-        """Write the section, whole or not at all."""
+        """Write the section `models` to a file, whole or not at all."""
         with writing(Path(path)) as temporary:
             temporary.write_text(self.to_yaml(), encoding="utf-8")
 
@@ -79,14 +81,62 @@ def tune(
     history: History | None = None,
     say: Say = lambda _: None,
 ) -> Tuned:
-    """Try up to `trials` settings for each target within `minutes`; the project's own are measured before them.
+    """Search hyperparameters of the churn and value models, and judge the best on a later date.
 
-    The time is that of the trials: building the snapshots before them and judging after them come on top. Only what is
-    known at `as_of` is used, by default the first test date of the backtest. Trials are kept in the SQLite file `study`
-    (by default `tune.db`, beside a SQLite tracking store, else in the current folder): a run that was stopped goes on
-    where it was, and the same seed gives the same trials. Raises `DataError` where the history is too
-    short to test on two dates, `ProjectError` where Optuna is not installed, `OutputError` where `study` cannot be
-    used, `OutputBusyError` while another run uses it.
+    The project's own settings are measured first. Trials are kept: a run that was stopped goes on where it was, and the
+    same seed gives the same trials.
+
+    Parameters
+    ----------
+    project
+        The project whose learner settings are tuned.
+    as_of
+        The first day that is not known: a date, an ISO date as text, or `latest`; by default the first test date of the
+        backtest.
+    trials
+        The largest number of settings tried for each target.
+    minutes
+        The time for all trials. Building the snapshots before them and judging after them come on top.
+    study
+        The SQLite file that keeps the trials; by default `tune.db` beside a SQLite tracking store, or else in the
+        current folder.
+    history
+        The project's tables, opened before; without it the project's files are read.
+    say
+        A function that takes lines on the progress.
+
+    Returns
+    -------
+    Tuned
+        The search of each target, and the section `models` with the settings that were better beyond chance.
+
+    Raises
+    ------
+    DataError
+        If the history is too short to test on two dates.
+    ProjectError
+        If Optuna is not installed.
+    OutputError
+        If `study` cannot be used.
+    OutputBusyError
+        If another run uses `study`.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import pandas as pd
+    >>> from tiermodel import Project, open_history, tune
+    >>> columns = {"customer_id": "id", "time": "day", "amount": "amount"}
+    >>> data = {"transactions": {"path": "sales.csv", "columns": columns}}
+    >>> project = Project.model_validate({"version": 1, "name": "shop", "data": data})
+    >>> sales = pd.DataFrame({"id": ["a", "a"], "day": ["2024-01-01", "2024-03-01"], "amount": [5, 7]})
+    >>> history = open_history(project, transactions=sales)
+    >>> with TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
+    ...     tune(project, history=history, study=f"{folder}/tune.db")
+    Traceback (most recent call last):
+        ...
+    tiermodel.errors.DataError: a backtest needs 180 days and more of history; the data runs from 2024-01-01 to ...
+
     """
     optuna, file = open_optuna(), study_file(project, study)
     with locked(file):

@@ -1,7 +1,7 @@
-"""One target's search: propose settings, measure them on earlier dates, judge the best on the last one.
+"""The search of one target: settings are proposed, measured on earlier dates, and the best is judged on the last date.
 
 Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) proposes settings; the models themselves, trained and
-tested on rolling dates, say how good they are.
+tested on rolling dates, measure them.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ _SPACE: Mapping[Target, Mapping[str, tuple[float, float]]] = {
     "churn": {**_TREES, "logistic_c": (0.001, 1.0)},
     "value": {**_TREES, "ridge_alpha": (10.0, 10_000.0), "tweedie_power": (1.05, 1.8)},
 }
-"""The bounds of the search, on a logarithmic scale; whole numbers stand for whole numbers."""
+"""The bounds of the search, on a logarithmic scale; whole bounds mean a whole number."""
 
 
 def _cut_rmse(actual: Floats, predicted: Floats) -> float:
-    """Give the root mean squared error, the largest thousandth cut: what weighs the blend of the value model."""
+    """Return the root mean squared error of amounts capped at the 99.9 % quantile, as in the value model's blend."""
     return float(np.sqrt(squared_errors(predicted, actual).mean()))
 
 
@@ -67,15 +67,16 @@ _METRICS: Mapping[Target, Mapping[str, Callable[[Floats, Floats], float]]] = {
     "churn": {"log_loss": log_loss, "auc": auc},
     "value": {"cut_rmse": _cut_rmse, "gini": gini, "mae": lambda a, p: float(np.mean(np.abs(a - p)))},
 }
-"""How the settings found are compared with the project's; the first decides, the lower the better."""
+"""The metrics that compare the settings found with the project's; the first decides, and lower is better."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """Hold one target's search: every trial, the best settings ({} = the project's own), and the verdict on them.
+    """Result of one target's search.
 
     `trials` starts with the project's own settings, the defaults of the search; each has `number`, `error` and
-    `settings`. `verdict` has one row a metric: both figures, their difference and its 95 % interval over customers.
+    `settings`. `settings` are the best ones ({}: the project's own). `verdict` has a row for each metric: both figures,
+    their difference (found minus defaults) and its 95 % bootstrap interval over customers.
     """
 
     target: Target
@@ -85,7 +86,7 @@ class Found:
     verdict: list[dict[str, Any]]
 
     def settings_rows(self) -> list[dict[str, Any]]:
-        """Put the defaults and the settings found beside each other, with their errors on the earlier dates."""
+        """Return two rows, the defaults and the settings found, with their errors on the earlier dates."""
         best = min(self.trials, key=lambda trial: trial["error"])  # the first of equals
         pairs = (("defaults", self.trials[0]), ("found", best))
         return [
@@ -95,11 +96,11 @@ class Found:
 
     @property
     def better(self) -> bool:
-        """Tell whether the settings found beat the project's beyond chance."""
+        """Whether the settings found beat the project's: the 95 % interval of the first metric is below zero."""
         return bool(self.settings) and self.verdict[0]["high"] < 0
 
     def words(self) -> str:
-        """Say it in a sentence."""
+        """Return the verdict as a sentence."""
         first = self.verdict[0]
         interval = f"{first['difference']:+.4g} [{first['low']:+.4g}, {first['high']:+.4g}]"
         seen = f"{first['metric']} found minus defaults {interval}"
@@ -113,7 +114,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Search:
-    """Hold a study of one target: the project, the rows to search on, and those of the last date, which judges."""
+    """The search of one target: its Optuna study, the rows to search on, and the rows of the last date, which judges.
+
+    `x` and `last_x` are the design matrices of `rows` and `last`, with the columns `names`; `cut` returns the partial
+    windows under way at a date.
+    """
 
     optuna: Any
     project: Project
@@ -130,7 +135,7 @@ class Search:
     def open(
         cls, optuna: Any, project: Project, target: Target, storage: Any, panel: pd.DataFrame, x: Floats
     ) -> Search:
-        """Split the panel and find the study of this project and these rows, or begin it."""
+        """Return the search on a panel; a study of the same project and rows is resumed."""
         judge = panel["as_of"].max()
         searched = (panel["as_of"] + pd.Timedelta(days=outcome_span(project)) <= judge).to_numpy()
         rows, seen = panel[searched].reset_index(drop=True), x[searched]
@@ -149,14 +154,14 @@ class Search:
         return cls(optuna, project, target, study, rows, seen, [*names, *EXPECTED], last, x[judged], cut)
 
     def done(self) -> list[Any]:
-        """List the finished trials; the first has the project's own settings."""
+        """Return the finished trials; the first has the project's own settings."""
         return list(self.study.get_trials(deepcopy=False, states=(self.optuna.trial.TrialState.COMPLETE,)))
 
     def step(self) -> None:
         """Measure one more trial.
 
-        What is proposed depends on the seed and the finished trials alone, so that it does not matter where a run was
-        stopped.
+        The proposal depends on the seed and the finished trials only, so a run that was stopped goes on with the same
+        trials.
         """
         tried = len(self.done())
         space = self._space()
@@ -169,12 +174,12 @@ class Search:
         self.study.tell(trial, self._error(changed(self.project, self.target, _rounded(trial.params))))
 
     def words(self) -> str:
-        """Say how good the best trial is, beside the project's settings."""
+        """Return a text with the error of the best trial and that of the project's settings."""
         errors = [trial.value for trial in self.done()]
         return f"best {min(errors):.5g}, the project's settings {errors[0]:.5g}"
 
     def finish(self, trials: int) -> Found:
-        """Compare the best of the first trials with the project's settings on the last date."""
+        """Return the best of the first trials, compared with the project's settings on the last date."""
         done = self.done()[: trials + 1]
         best = min(range(len(done)), key=lambda k: done[k].value)  # the first of equals: the project's own
         settings = _rounded(done[best].params) if best else {}
@@ -202,7 +207,10 @@ class Search:
         return np.asarray(model.predict(self.last_x))
 
     def _error(self, project: Project) -> float:
-        """Give the error on the later ones of the earlier dates, each at its exact level, which no setting decides."""
+        """Return the out-of-fold error on earlier dates, of predictions shifted to each date's observed base rate.
+
+        No setting decides the base rate of a window, so it must not decide between settings.
+        """
         _, later = self._fit(project, self.last_x[:0])
         if not len(later):
             span = outcome_span(project)
@@ -226,7 +234,7 @@ class Search:
         }
 
     def _given(self) -> Settings:
-        """Give the project's own settings, as near as the bounds of the search allow."""
+        """Return the project's own settings, clipped to the bounds of the search."""
         section = getattr(self.project.models, self.target)
         have = {**section.model_dump(exclude={"trees"}), **sized(section.trees, len(self.rows)).model_dump()}
         return {name: min(max(have[name], low), high) for name, (low, high) in _SPACE[self.target].items()}
@@ -238,27 +246,29 @@ def _actual(target: Target, rows: pd.DataFrame) -> Floats:
 
 
 def _exact_chance(predicted: Floats, actual: Floats) -> Floats:
+    """Return probabilities shifted in log-odds so that their mean is the observed rate."""
     odds = log_odds(predicted)
     return np.asarray(expit(odds + chance_shift(odds, float(actual.mean()))))
 
 
 def _exact_total(predicted: Floats, actual: Floats) -> Floats:
+    """Return predicted amounts scaled to the observed total."""
     return predicted * (max(float(actual.sum()), 0.0) / max(float(predicted.sum()), 1e-9))
 
 
 def _rounded(settings: Mapping[str, float]) -> Settings:
-    """Give three digits: no more are worth writing down, and what is written is what was tried."""
+    """Return settings with three significant digits, so that the settings reported are those that were tried."""
     return {name: value if isinstance(value, int) else float(f"{value:.3g}") for name, value in settings.items()}
 
 
 def nested(settings: Mapping[str, float]) -> dict[str, Any]:
-    """Give settings the shape of their section in the project file."""
+    """Return settings in the shape of their section in the project file."""
     trees = {name: value for name, value in settings.items() if name in Trees.model_fields}
     return {**({"trees": trees} if trees else {}), **{k: v for k, v in settings.items() if k not in trees}}
 
 
 def changed(project: Project, target: Target, settings: Mapping[str, float]) -> Project:
-    """Give the project with other settings for one target."""
+    """Return the project with other settings for one target."""
     models = project.models.model_dump()
     new = nested(settings)
     models[target] = {**models[target], **new, "trees": {**models[target]["trees"], **new.get("trees", {})}}
@@ -266,7 +276,7 @@ def changed(project: Project, target: Target, settings: Mapping[str, float]) -> 
 
 
 def open_optuna() -> Any:
-    """Import Optuna, which is an extra; `ProjectError` with the line that installs it where it is missing."""
+    """Return the module Optuna, an optional dependency; `ProjectError` where it is not installed."""
     try:
         optuna = importlib.import_module("optuna")
     except ImportError:
@@ -276,7 +286,7 @@ def open_optuna() -> Any:
 
 
 def study_file(project: Project, study: str | Path | None) -> Path:
-    """Give the file of the studies: the one asked for, or `tune.db`, beside a SQLite store, else in this folder."""
+    """Return the file of the studies: `study`, else `tune.db` beside a SQLite store or in the current folder."""
     if study is not None:
         return Path(study).absolute()
     database = database_of(project.tracking.uri)
@@ -285,7 +295,7 @@ def study_file(project: Project, study: str | Path | None) -> Path:
 
 @contextmanager
 def open_storage(optuna: Any, file: Path) -> Iterator[Any]:
-    """Open the file of the studies; a fault of it is an `OutputError`."""
+    """Open the file of the studies; its faults are raised as `OutputError`."""
     try:
         storage = optuna.storages.RDBStorage(f"{SQLITE}{file}")
         try:

@@ -1,4 +1,4 @@
-"""Find the stability rule for a movement budget: what it keeps of the order by later value, replayed on past dates."""
+"""Choice of a stability rule for a movement budget, by replay of candidate rules on past dates."""
 
 from __future__ import annotations
 
@@ -31,12 +31,16 @@ def _rules() -> Iterable[Stability]:
 
 
 RULES: tuple[Stability, ...] = tuple(_rules())
-"""The rules that a search tries."""
+"""The candidate rules of a search."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Say how a rule did: shares moved and moved straight back, and the rank correlation of tier and later value."""
+    """Result of one rule on past dates (`rule` None: without a stability rule).
+
+    `moved_share` of the customers move per date, `reversed_share` of these moves are reversed at the next. `spearman`
+    is the mean over dates of the rank correlation between tier and later value, NaN where either never varies.
+    """
 
     rule: Stability | None
     moved_share: float
@@ -51,10 +55,10 @@ def trials(
     seed: int = 7,
     span_days: int | None = None,
 ) -> list[Trial]:
-    """Replay every rule on a panel of past dates whose outcome is observed, cut points frozen on its first date.
+    """Return the result of every rule on a panel of past dates with observed outcomes; the first is without a rule.
 
-    The first trial is without a rule. A learned scheme is fitted on the whole panel. Raises `DataError` for fewer than
-    three dates.
+    Cut points are fitted on the first date and frozen; a learned scheme is fitted on the whole panel. Raises
+    `DataError` for fewer than three dates.
     """
     panel = panel[panel["days_since_last"].notna() & panel["outcome_value"].notna()].reset_index(drop=True)
     if panel["as_of"].nunique() < 3:
@@ -71,7 +75,7 @@ def trials(
         return fit_scheme(scheme.model_copy(update={"stability": both}), first, panel, seed, span_days)
 
     level, _ = fitted(0.0).assign(panel)
-    # the lowest sure level follows from the band for moving up alone, the highest from the other
+    # the lowest sure level depends on the band for moving up only, the highest on the band for moving down
     spans = {band: fitted(band).sure_levels(panel) for band in {b for r in rules for b in (r.up.band, r.down.band)}}
     found = [_trial(None, who, day, level, value)]
     for rule in rules:
@@ -91,7 +95,7 @@ def _trial(rule: Stability | None, who: Whole, day: Whole, tier: Whole, value_ra
 
 
 def keep_budget(scheme: Scheme, history: pd.DataFrame, seed: int = 7, span_days: int | None = None) -> Scheme:
-    """Put, in the place of a movement budget, the rule that keeps it on past dates; a scheme without one stays."""
+    """Return the scheme with the rule that keeps its movement budget on past dates; unchanged without a budget."""
     budget = scheme.stability
     if budget is None or budget.moved_share is None:
         return scheme
@@ -100,7 +104,7 @@ def keep_budget(scheme: Scheme, history: pd.DataFrame, seed: int = 7, span_days:
 
 
 def choose(found: Sequence[Trial], moved: float, reversed_: float = 1.0) -> Trial:
-    """Choose, within a budget of customers moved a date and of moves reversed, the rule that keeps most of the order.
+    """Return the trial with the highest rank correlation among those within a budget of moves and of reversed moves.
 
     Raises `ProjectError` where no rule keeps the budget.
     """
@@ -115,7 +119,7 @@ def choose(found: Sequence[Trial], moved: float, reversed_: float = 1.0) -> Tria
 
 
 def frontier(found: Sequence[Trial]) -> list[Trial]:
-    """Keep the rules that no other rule beats on movement and order together, calmest first."""
+    """Return the Pareto front of few moves and high rank correlation, the rule with fewest moves first."""
     best: list[Trial] = []
     for t in sorted(found, key=lambda t: (t.moved_share, -t.spearman)):
         if not best or t.spearman > best[-1].spearman:

@@ -1,4 +1,4 @@
-"""Grade customers as of one date: the level by the rules, the tier by the stability rule and overrides, in words."""
+"""Grading at one date: the level by the rules, the tier by the stability rule and overrides, and the reasons."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ __all__ = ["Grading", "grade"]
 
 @dataclass(frozen=True)
 class Grading:
-    """Hold every row's level by the rules, the rule, the tier in force, the one before (NaN: none), and the standing.
+    """A grading of one date, arrays of shape (rows,).
 
-    `standing.tier` is the tier of the stability rule, which an override (`overridden`) leaves as it is.
+    `level` is the level by the rules and `rule` the index of the rule that decided (-1: no purchase yet). `tier` is in
+    force, `before` was at the previous grading (NaN: none). `standing` is the state of the stability rule, whose tier
+    an override (`overridden`) leaves as it is.
     """
 
     level: Whole
@@ -34,9 +36,9 @@ class Grading:
     def reasons(
         self, fitted: FittedScheme, frame: pd.DataFrame, features: Mapping[str, Named], language: str
     ) -> tuple[Whole, list[str]]:
-        """Give up to three reasons for every row: positions in a list of words, shape (rows, 3).
+        """Return up to three reasons for every row, as positions in a list of words, shape (rows, 3), and that list.
 
-        Where the tier is not the level that the rules say, the first reason says so.
+        Where the tier differs from the level by the rules, or was set by hand, the first reason says so.
         """
         codes, texts = fitted.explain(frame, self.rule, features, language)
         say = words(language)
@@ -50,9 +52,10 @@ class Grading:
 def grade(
     fitted: FittedScheme, frame: pd.DataFrame, previous: pd.DataFrame | None = None, position: Position | None = None
 ) -> Grading:
-    """Grade snapshot rows of one date, from where a ledger says customers stand, else from their earlier snapshots.
+    """Return the grading of snapshot rows of one date.
 
-    A customer whom the ledger does not know stands where the earlier snapshots, replayed, leave him.
+    Customers start from `position`, where a ledger has them. Without it, and for customers whom the ledger does not
+    know, the stability rule starts from a replay of `previous`, their earlier snapshots.
     """
     level, rule = fitted.assign(frame)
     standing, in_force = _replayed(fitted, frame, previous)
@@ -71,12 +74,13 @@ def grade(
 
 
 def _day(frame: pd.DataFrame) -> int:
+    """Return the day of the rows, counted from 1970-01-01; 0 where no row has a date."""
     days = frame["as_of"].dropna()
     return 0 if days.empty else int(days.iloc[:1].to_numpy().astype("datetime64[D]").astype(np.int64)[0])
 
 
 def _replayed(fitted: FittedScheme, frame: pd.DataFrame, previous: pd.DataFrame | None) -> tuple[Standing, Whole]:
-    """Replay the earlier snapshots, oldest first; the tier in force is that of the stability rule."""
+    """Return the state after a replay of the earlier snapshots, and the tier at the latest of them (-1: none)."""
     if previous is None or previous.empty:
         new = Standing.new(len(frame))
         return new, new.tier
@@ -85,6 +89,6 @@ def _replayed(fitted: FittedScheme, frame: pd.DataFrame, previous: pd.DataFrame 
     _, standing = replay_standing(fitted.scheme.stability, customer, day, level, fitted.sure_levels(previous))
     place = pd.Index(previous["customer_id"].unique()).get_indexer(pd.Index(frame["customer_id"]))
     standing = standing.take(place)
-    # the previous tier is that of the latest snapshot: who was not in it had none
+    # the previous tier is that of the latest snapshot: a customer who was not in it had none
     latest = previous["customer_id"][(day == day.max())]
     return standing, np.where(frame["customer_id"].isin(set(latest)), standing.tier, NOBODY)

@@ -1,8 +1,9 @@
-"""Keep customers in their tier until a move is beyond doubt: band, confirmations, minimum stay, downgrade grace.
+"""The stability rule: hysteresis that keeps customers in their tier until a move is beyond doubt.
 
-A grading says of every customer the lowest level that is sure (past every cut point by the band for moving up) and the
-highest (by the band for moving down). A customer whose level lies between them does not ask to move, so constant input
-never moves anybody. Who asks often and long enough moves, no further than to the edge that is sure.
+A grading gives every customer the lowest sure level (past every cut point by the band for moving up) and the highest
+(by the band for moving down). A tier below the lowest sure level has a move up pending, a tier above the highest a move
+down; between the two no move is pending, so constant input never moves a customer. A move is made once it has been
+pending for the confirmations, the minimum stay and the downgrade grace, and goes no further than to that sure level.
 """
 
 from __future__ import annotations
@@ -28,16 +29,19 @@ __all__ = [
     "who_and_when",
 ]
 
+
 Whole = NDArray[np.int64]
 NOBODY = -1
+"""No tier: the customer was never graded."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Say where customers stand: their tier (-1: not graded yet), since which day, and what they ask for.
+    """The state of the stability rule, arrays of shape (customers,); days are counted from 1970-01-01.
 
-    `asked` counts the gradings in a row that asked to move, above zero upwards, below zero downwards; `asked_since` is
-    the day of the first of them. Days are counted from 1970.
+    `tier` is held since the day `since` (-1: never graded). `asked` counts the gradings in a row with the same move
+    pending, positive for a move up, negative for a move down, 0 for none; `asked_since` is the day of the first of
+    them.
     """
 
     tier: Whole
@@ -47,24 +51,25 @@ class Standing:
 
     @classmethod
     def new(cls, n: int) -> Standing:
-        """Stand for customers who were never graded."""
+        """Return the state of `n` customers who were never graded."""
         return cls(np.full(n, NOBODY), *(np.zeros(n, dtype=np.int64) for _ in range(3)))
 
     def take(self, rows: Whole) -> Standing:
-        """Pick rows; -1 stands for a customer who was never graded."""
+        """Return the state at some positions; -1 gives a customer who was never graded."""
         padded = [np.append(getattr(self, f.name), NOBODY if f.name == "tier" else 0) for f in fields(self)]
         return Standing(*(values[rows] for values in padded))
 
     def where(self, condition: NDArray[np.bool_], other: Standing) -> Standing:
-        """Keep where a condition holds, take the other elsewhere."""
+        """Return this state where a condition holds, the other state elsewhere."""
         return Standing(*(np.where(condition, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
 
 
 @dataclass(frozen=True)
 class Position:
-    """Say where customers stand in a ledger before a grading: for the stability rule, and the tier in force (-1: none).
+    """Where customers stand in a ledger before a grading, arrays of shape (customers,).
 
-    `override` is the tier that an operator set and that has not expired, else -1.
+    `standing` is the state of the stability rule and `in_force` the tier in force (-1: none); `override` is the tier
+    that an operator set and that has not expired (-1: none).
     """
 
     standing: Standing
@@ -73,9 +78,10 @@ class Position:
 
 
 def regrade(rule: Stability | None, before: Standing, level: Whole, span: tuple[Whole, Whole], day: int) -> Standing:
-    """Grade again on a day: the level where nothing stood before, else the old tier or the one that the rule allows.
+    """Return the state after a grading: a new customer gets the level, others keep the tier or make an allowed move.
 
-    `span` holds the lowest and the highest sure level, `day` counts from 1970. Without a rule the tier is the level.
+    `span` has the lowest and the highest sure level, `day` counts from 1970-01-01. Without a rule the tier is the
+    level.
     """
     rule = rule or Stability()
     lowest, highest = span
@@ -95,35 +101,36 @@ def regrade(rule: Stability | None, before: Standing, level: Whole, span: tuple[
 
 
 def _allowed(rule: Upgrade | Downgrade, asked: Whole, stayed: Whole) -> NDArray[np.bool_]:
+    """Return, for each customer, whether a pending move has its confirmations and the minimum stay is over."""
     return (np.abs(asked) >= rule.confirmations) & (stayed >= rule.min_stay_days)
 
 
 def replay(fitted: FittedScheme, panel: pd.DataFrame) -> tuple[Whole, Whole]:
-    """Grade every customer of a panel date by date; give each row's tier and its level before stability.
+    """Return each row's tier, graded date by date, and its level before the stability rule.
 
-    The panel has one row for each customer and date, in any order. Who enters later is graded from then on; who is
-    missing at a date keeps the standing.
+    The panel has one row for each customer and date, in any order. A customer who enters later is graded from then on;
+    a customer who is missing at a date keeps the state.
     """
     level, _ = fitted.assign(panel)
     return replay_levels(fitted.scheme.stability, *who_and_when(panel), level, fitted.sure_levels(panel)), level
 
 
 def who_and_when(panel: pd.DataFrame) -> tuple[Whole, Whole]:
-    """Give every row's customer as a number from 0, and its day counted from 1970."""
+    """Return each row's customer as a number from 0, and its day counted from 1970-01-01."""
     return pd.factorize(panel["customer_id"])[0], panel["as_of"].to_numpy().astype("datetime64[D]").astype(np.int64)
 
 
 def replay_levels(
     rule: Stability | None, customer: Whole, day: Whole, level: Whole, span: tuple[Whole, Whole]
 ) -> Whole:
-    """Grade date by date from levels and spans that are known already; give each row's tier."""
+    """Return each row's tier, graded date by date from levels and sure levels that are known already."""
     return replay_standing(rule, customer, day, level, span)[0]
 
 
 def replay_standing(
     rule: Stability | None, customer: Whole, day: Whole, level: Whole, span: tuple[Whole, Whole]
 ) -> tuple[Whole, Standing]:
-    """Grade date by date; give each row's tier, and where every customer, by number, stands in the end."""
+    """Return each row's tier, graded date by date, and the last state of every customer, by number."""
     tier = level.copy()
     standing = Standing.new(int(customer.max(initial=-1)) + 1)
     for now in np.unique(day):
@@ -137,10 +144,10 @@ def replay_standing(
 
 
 def movement_shares(customer: Whole, day: Whole, tier: Whole) -> tuple[float, float]:
-    """Give the share of customers who move from one date to the next, and of those the share who move straight back.
+    """Return the share of customers who move from one date to the next, and the share of moves reversed at once.
 
-    The first is the mean over pairs of dates, the second counts all moves of which the date after is known; NaN where
-    there are none. Customers are numbered from 0.
+    The first is the mean over pairs of dates; the second is over all moves whose next date is known. NaN where there
+    are none. Customers are numbered from 0.
     """
     days, column = np.unique(day, return_inverse=True)
     t = np.full((int(customer.max(initial=-1)) + 1, len(days)), np.nan)
