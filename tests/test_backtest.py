@@ -30,7 +30,7 @@ from tiermodel.backtest_tiers import TiersAhead, scheme_summary, tier_results, t
 from tiermodel.baselines import CHURN_BASELINES, CLV_BASELINES, VALUE_BASELINES
 from tiermodel.baselines import Test as Shown
 from tiermodel.bundle import Bundle
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import OUTCOME_COLUMNS
 from tiermodel.features.panel import build_panel, feature_names

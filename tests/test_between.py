@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.features.panel import build_panel, feature_names
 from tiermodel.models.between import cut_silence, cut_spend, missed_between
 from tiermodel.models.btyd import MBGNBD, GammaGamma

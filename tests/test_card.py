@@ -13,8 +13,8 @@ from sklearn.metrics import log_loss, mean_absolute_error, roc_auc_score
 
 from tiermodel.bundle import Bundle
 from tiermodel.card import model_card, number
+from tiermodel.evaluation.metrics import ece
 from tiermodel.features.panel import build_panel
-from tiermodel.models.metrics import ece
 from tiermodel.tiers.profiles import segment_lines
 from worlds import TrainedWorld
 

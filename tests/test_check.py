@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiermodel.check import FLOOR, CheckReport, check, suggest_horizon
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import OutputError
+from tiermodel.quality.check import FLOOR, CheckReport, check, suggest_horizon
 from tiermodel.tables.history import History, open_history
 
 START = date(2023, 1, 1)
@@ -144,7 +144,7 @@ def test_memory_that_ends_is_an_output_error(tmp_path: Path, monkeypatch: pytest
         return found
 
     settings = project(tmp_path, [(customer, customer % 99, 1.0) for customer in range(50_000)])
-    monkeypatch.setattr(import_module("tiermodel.check"), "open_history", open_with_little)
+    monkeypatch.setattr(import_module("tiermodel.quality.check"), "open_history", open_with_little)
     with pytest.raises(OutputError, match=r"Raise data\.memory"):
         check(settings)
 

@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from tiermodel.bundle import Bundle
+from tiermodel.evaluation.attribution import churn_contributions, importance, value_contributions
 from tiermodel.features.panel import build_panel
 from tiermodel.models import churn, value
 from tiermodel.models.boosted import fit_boosted
-from tiermodel.models.contributions import churn_contributions, importance, value_contributions
 from tiermodel.models.inputs import EXPECTED
 from tiermodel.models.level import log_odds
 from tiermodel.models.linear import Linear, fit_logistic, fit_ridge

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tiermodel.backtest import backtest
 from tiermodel.bundle import Bundle
-from tiermodel.config import Project
-from tiermodel.engines.chosen import open_history
-from tiermodel.features.drawn import draw_batches, draw_rows
+from tiermodel.config.project import Project
+from tiermodel.engines.dispatch import open_history
 from tiermodel.features.panel import build_panel
+from tiermodel.features.sampling import draw_batches, draw_rows
 from tiermodel.train import fit_bundle, panel_dates, training_dates
 from worlds import LAST_DAY, TrainedWorld
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from oracle import Row, agree, features_of, spent_by
-from tiermodel.config import Project, load_project
+from tiermodel.config.project import Project, load_project
 from tiermodel.features.catalogue import expand
 from tiermodel.features.panel import build_panel
 from tiermodel.tables.history import EPOCH, open_history

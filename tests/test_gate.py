@@ -11,11 +11,11 @@ import pytest
 
 from tiermodel import gate
 from tiermodel.baselines import BASELINES
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import GateError
-from tiermodel.evaluation import EVALUATION, MEMBERS, evaluation_table
+from tiermodel.evaluation.metrics import log_loss
 from tiermodel.gate import judge
-from tiermodel.models.metrics import log_loss
+from tiermodel.tracking.artifacts import EVALUATION, MEMBERS, evaluation_table
 from worlds import ID_MARK, TrainedWorld, spoiled
 
 Later = dict[str, pd.DataFrame]

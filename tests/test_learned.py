@@ -21,12 +21,12 @@ from tiermodel.backtest_tiers import tier_results
 from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES
 from tiermodel.baselines import Test as Shown
 from tiermodel.bundle import load_bundle, save_bundle
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ProjectError
+from tiermodel.evaluation.metrics import quadratic_weighted_kappa
 from tiermodel.features.outcome import OUTCOME_COLUMNS
 from tiermodel.features.panel import build_panel
 from tiermodel.models import churn, value
-from tiermodel.models.metrics import quadratic_weighted_kappa
 from tiermodel.predict import predict, score
 from tiermodel.tiers import neural, ordinal
 from tiermodel.tiers.agreement import agreement, composite_like

@@ -7,10 +7,10 @@ from datetime import date, timedelta
 import pandas as pd
 import pytest
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
+from tiermodel.evaluation.metrics import churn_metrics, value_metrics
 from tiermodel.features.panel import build_panel, rows_at
 from tiermodel.learning_curve import learning_curve
-from tiermodel.models.metrics import churn_metrics, value_metrics
 from tiermodel.tables.history import open_history
 from tiermodel.train import panel_dates, train, training_dates
 from worlds import TrainedWorld

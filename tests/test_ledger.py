@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from tiermodel.bundle import load_bundle
 from tiermodel.cli import run
-from tiermodel.config_tiers import Downgrade, Stability, Upgrade
+from tiermodel.config.tiers import Downgrade, Stability, Upgrade
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.panel import build_panel
 from tiermodel.ledger import Ledger

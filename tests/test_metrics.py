@@ -17,7 +17,7 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from tiermodel.errors import DataError
-from tiermodel.models.metrics import (
+from tiermodel.evaluation.metrics import (
     auc,
     churn_metrics,
     decile_mape,

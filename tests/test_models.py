@@ -13,20 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiermodel.bundle import Bundle
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ModelError
+from tiermodel.evaluation.leakage import refuse_leaks
+from tiermodel.evaluation.metrics import churn_metrics, ece_null_band
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
 from tiermodel.features.panel import build_panel, feature_names
 from tiermodel.features.peers import UPPER, fit_peers
 from tiermodel.features.tree import leaf_of
 from tiermodel.models.ahead import Ahead, Counted, CutWindow
 from tiermodel.models.boosted import fit_boosted
-from tiermodel.models.canary import refuse_leaks
 from tiermodel.models.churn import ChurnModel, at_risk, fit_churn
 from tiermodel.models.folds import rolling_folds
 from tiermodel.models.inputs import EXPECTED, Horizons, fit_inputs, panel_matrix
 from tiermodel.models.linear import Linear, averaged, fit_logistic, fit_ridge
-from tiermodel.models.metrics import churn_metrics, ece_null_band
 from tiermodel.models.tier import TierModel, fit_tier, future_levels
 from tiermodel.models.value import ValueModel, fit_value
 from tiermodel.tables.history import open_history

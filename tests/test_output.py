@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tiermodel.errors import OutputBusyError, OutputError, ProjectError
-from tiermodel.tables.output import write_json, write_table, writing, writing_folder
+from tiermodel.output import write_json, write_table, writing, writing_folder
 
 TABLE = pa.table({"customer_id": ["=1+1", "B", None], "value": [1.5, None, 3.0]})
 
@@ -65,7 +65,7 @@ def test_killed_run_leaves_nothing_under_the_name_and_the_next_run_cleans_up(tmp
     code = """
         import sys, time
         from pathlib import Path
-        from tiermodel.tables.output import writing
+        from tiermodel.output import writing
         with writing(Path(sys.argv[1])) as temporary:
             temporary.write_text("half")
             print("ready", flush=True)
@@ -88,7 +88,7 @@ def test_full_disk_is_an_output_error_without_a_partial_file(tmp_path: Path) -> 
         from pathlib import Path
         import pyarrow as pa
         from tiermodel.errors import OutputError
-        from tiermodel.tables.output import write_table
+        from tiermodel.output import write_table
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
         try:
             write_table(pa.table({"x": [i * 0.1 for i in range(100_000)]}), Path(sys.argv[1]))

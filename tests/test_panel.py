@@ -34,7 +34,7 @@ from histories import (
     snapshot,
 )
 from oracle import churned_of, outcome_of
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.engines import duckdb as duckdb_engine
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span

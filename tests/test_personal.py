@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tiermodel.check import check
-from tiermodel.config import Project, load_project
+from tiermodel.config.project import Project, load_project
+from tiermodel.datasets.synthetic import make_world
+from tiermodel.quality.check import check
+from tiermodel.quality.pii import find_personal
 from tiermodel.tables.history import open_history
-from tiermodel.tables.personal import find_personal
-from tiermodel.world import make_world
 
 N = 300
 DRAW = np.random.default_rng(5)

@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from tiermodel.bundle import Bundle
-from tiermodel.config import Project
-from tiermodel.engines import chosen
+from tiermodel.config.project import Project
+from tiermodel.engines import dispatch
 from tiermodel.engines import duckdb as engine
 from tiermodel.errors import DataError, ModelError, OutputBusyError, ProjectError, TooManyBadRowsError
 from tiermodel.features.panel import build_panel
+from tiermodel.output import defused, writing
 from tiermodel.predict import predict, score, score_schema
-from tiermodel.tables.output import defused, writing
 from worlds import TrainedWorld, small_project
 
 AS_OF = date(2023, 11, 1)
@@ -271,7 +271,7 @@ def test_law_2_the_engines_batches_change_no_score(
         for batch in original(*given):
             yield from (batch.slice(i, size) for i in range(0, batch.num_rows, size))
 
-    monkeypatch.setattr(chosen, "sorted_rows", smaller)
+    monkeypatch.setattr(dispatch, "sorted_rows", smaller)
     score_bytes(trained, trained.project, tmp_path / "a.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "a.parquet"), pd.read_parquet(scored), check_exact=True)
 
@@ -330,7 +330,7 @@ def test_a_run_that_breaks_leaves_what_was_there(
         yield from itertools.islice(engine.sorted_rows(*_), 1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(chosen, "sorted_rows", broken)
+    monkeypatch.setattr(dispatch, "sorted_rows", broken)
     with pytest.raises(KeyboardInterrupt):
         score(trained.project, trained.bundle, AS_OF, out)
     assert out.read_bytes() == b"yesterday"

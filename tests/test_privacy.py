@@ -18,16 +18,16 @@ import pytest
 import yaml
 
 from tiermodel.backtest import backtest
-from tiermodel.check import check
 from tiermodel.cli import main
-from tiermodel.config import Project, load_project, project_digest
+from tiermodel.config.project import Project, load_project, project_digest
+from tiermodel.datasets.synthetic import make_world
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.panel import Snapshots, build_panel, write_features
 from tiermodel.predict import predict, score
+from tiermodel.quality.check import check
 from tiermodel.tables.history import open_history
-from tiermodel.tables.private import masked, public_ids
+from tiermodel.tables.privacy import masked, public_ids
 from tiermodel.train import train
-from tiermodel.world import make_world
 from worlds import ID_MARK, TrainedWorld
 
 KEY_NAME, KEY = "TIERMODEL_ID_KEY", "correct horse battery staple, and then some"

@@ -11,7 +11,7 @@ from scipy.integrate import quad
 from scipy.stats import beta
 
 from tiermodel.errors import DataError
-from tiermodel.models.profit import (
+from tiermodel.evaluation.profit import (
     Campaign,
     contact_threshold,
     decile_ratio,

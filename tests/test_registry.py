@@ -20,15 +20,15 @@ import yaml
 
 from tiermodel import gate, registry, tracking_store
 from tiermodel.bundle import load_bundle
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import GateError, ModelError, OutputBusyError, TierModelError, TrackingError
-from tiermodel.evaluation import EVALUATION, draw_evaluation, evaluation_table, judged
+from tiermodel.evaluation.metrics import churn_metrics, value_metrics
 from tiermodel.features.panel import build_panel
 from tiermodel.gate import judge
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
-from tiermodel.models.metrics import churn_metrics, value_metrics
 from tiermodel.predict import predict
 from tiermodel.registry import log_training, promote, resolve_model
+from tiermodel.tracking.artifacts import EVALUATION, draw_evaluation, evaluation_table, judged
 from worlds import ID_MARK, TrainedWorld, spoiled
 
 import mlflow  # isort: skip  # after our registry, which settles its environment

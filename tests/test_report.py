@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from tiermodel import figures
 from tiermodel.bundle import Bundle, load_bundle, save_bundle
 from tiermodel.errors import DataError, ProjectError, TierModelError
+from tiermodel.evaluation.metrics import auc, churn_metrics, ece_null_band, log_loss, paired_bootstrap, value_metrics
 from tiermodel.features.panel import build_panel, write_features
 from tiermodel.figures import Pen, concentration, pyramid, save_png, svg
 from tiermodel.figures_model import found_at, input_names, residuals
-from tiermodel.models.metrics import auc, churn_metrics, ece_null_band, log_loss, paired_bootstrap, value_metrics
+from tiermodel.output import write_json
 from tiermodel.predict import score
 from tiermodel.report import report
 from tiermodel.report_models import _verdict
-from tiermodel.tables.output import write_json
 from tiermodel.tiers.assign import fit_scheme
 from tiermodel.tiers.scheme import load_preset
 from tiermodel.words import words

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiermodel.config import Features, Project
+from tiermodel.config.project import Features, Project
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.catalogue import expand
+from tiermodel.features.condition import Condition, number
 from tiermodel.features.measures import every_need
 from tiermodel.features.tree import round_readable
 from tiermodel.tiers import leaves
 from tiermodel.tiers.assign import KINDS, FittedScheme, fit_scheme
-from tiermodel.tiers.conditions import Condition, number
 from tiermodel.tiers.scheme import load_preset, load_scheme, parse_scheme, preset_names
 from tiermodel.tiers.segments import assign_segments, fit_segments
 from worlds import small_project

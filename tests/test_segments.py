@@ -19,14 +19,14 @@ from sklearn.mixture import GaussianMixture
 
 from commands import Run
 from tiermodel.bundle import load_bundle, save_bundle
-from tiermodel.config_tiers import Segments
+from tiermodel.config.tiers import Segments
 from tiermodel.errors import GateError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.panel import build_panel
 from tiermodel.gate import judge_segments
+from tiermodel.output import plain
 from tiermodel.registry import champion_of, log_training, promote
 from tiermodel.report import report
-from tiermodel.tables.output import plain
 from tiermodel.tiers.assign import fit_scheme
 from tiermodel.tiers.profiles import segment_lines, sorted_profiles
 from tiermodel.tiers.scheme import load_preset

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiermodel.bundle import load_bundle
-from tiermodel.models.slices import FEWEST, draw_customers, groups, interval, slice_figures
+from tiermodel.evaluation.slices import FEWEST, draw_customers, groups, interval, slice_figures
 from tiermodel.train import train
 from worlds import audited_project, small_world
 

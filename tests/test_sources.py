@@ -25,7 +25,7 @@ from adbc_driver_postgresql import dbapi
 from commands import Run
 from servers import PASSWORD, postgresql
 from tiermodel import build_panel, check, load_project, open_history, score, train
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError, OutputError, ProjectError, TierModelError
 from tiermodel.features.panel import write_features
 from worlds import TrainedWorld

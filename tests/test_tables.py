@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.engines.duckdb import query_faults, rows_from, sorted_rows
 from tiermodel.errors import DataError, OutputError, ProjectError, TierModelError, TooManyBadRowsError
 from tiermodel.tables.contract import Accounting

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 
 from tiermodel.backtest import Backtest, backtest
 from tiermodel.bundle import Bundle, load_bundle, save_bundle
-from tiermodel.config import LifetimeValue, Project, load_project
+from tiermodel.config.project import LifetimeValue, Project, load_project
+from tiermodel.datasets.synthetic import make_world
+from tiermodel.evaluation.metrics import auc, log_loss
 from tiermodel.features.panel import build_panel
 from tiermodel.models.chance import fit_chance, group_rates
 from tiermodel.models.level import fit_calibration
-from tiermodel.models.metrics import auc, log_loss
 from tiermodel.models.tier import p_above
 from tiermodel.models.upgrade import can_rise, p_upgrade, stayed_above, upgrade_span
 from tiermodel.predict import predict, score
 from tiermodel.train import train
-from tiermodel.world import make_world
 from worlds import TrainedWorld, quick_fits, small_project
 
 AS_OF = date(2023, 6, 1)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from commands import Run
 from tiermodel.errors import ProjectError
+from tiermodel.features.condition import Words
 from tiermodel.features.panel import build_panel
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
-from tiermodel.tiers.conditions import Words
 from tiermodel.tiers.scheme import load_preset, parse_scheme
 from tiermodel.tiers.upgrades import ACTIONS, COLUMNS, Action, changed, cut_points, ways_up
 from worlds import LAST_DAY, TrainedWorld

@@ -4,7 +4,7 @@ The verbs of the command line as functions. Importing this package does nothing;
 
 >>> import tiermodel
 >>> tiermodel.load_project.__module__
-'tiermodel.config'
+'tiermodel.config.project'
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tiermodel.backtest import backtest
     from tiermodel.bundle import load_bundle, save_bundle
-    from tiermodel.check import check
-    from tiermodel.config import Project, load_project
-    from tiermodel.engines.chosen import open_history
+    from tiermodel.config.project import Project, load_project
+    from tiermodel.datasets.synthetic import World, make_world
+    from tiermodel.engines.dispatch import open_history
     from tiermodel.errors import TierModelError
     from tiermodel.features.panel import build_panel
     from tiermodel.predict import score, upgrades
+    from tiermodel.quality.check import check
     from tiermodel.registry import promote
     from tiermodel.report import report
     from tiermodel.train import train
     from tiermodel.tune import tune
-    from tiermodel.world import World, make_world
 
 _HOMES = {
-    "Project": "config",
+    "Project": "config.project",
     "TierModelError": "errors",
-    "World": "world",
+    "World": "datasets.synthetic",
     "backtest": "backtest",
     "build_panel": "features.panel",
-    "check": "check",
+    "check": "quality.check",
     "load_bundle": "bundle",
-    "load_project": "config",
-    "make_world": "world",
-    "open_history": "engines.chosen",
+    "load_project": "config.project",
+    "make_world": "datasets.synthetic",
+    "open_history": "engines.dispatch",
     "promote": "registry",
     "report": "report",
     "save_bundle": "bundle",

@@ -23,15 +23,10 @@ from tiermodel.backtest_clv import clv_predictions
 from tiermodel.backtest_tiers import TiersAhead, draws_for, tier_results, with_all_dates
 from tiermodel.baselines import CHURN_BASELINES, OURS, VALUE_BASELINES, Test
 from tiermodel.bundle import Bundle
-from tiermodel.config import Project
-from tiermodel.engines.chosen import open_history
+from tiermodel.config.project import Project
+from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError
-from tiermodel.features.drawn import draw_rows
-from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
-from tiermodel.features.panel import KEYS, Tally, build_panel, rows_at
-from tiermodel.learning_curve import learning_curve
-from tiermodel.models.churn import at_risk
-from tiermodel.models.metrics import (
+from tiermodel.evaluation.metrics import (
     auc,
     churn_metrics,
     drawn,
@@ -42,12 +37,17 @@ from tiermodel.models.metrics import (
     paired_interval,
     value_metrics,
 )
-from tiermodel.models.profit import Campaign, concentration, expected_maximum_profit
-from tiermodel.models.slices import groups, slice_figures
+from tiermodel.evaluation.profit import Campaign, concentration, expected_maximum_profit
+from tiermodel.evaluation.slices import groups, slice_figures
+from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
+from tiermodel.features.panel import KEYS, Tally, build_panel, rows_at
+from tiermodel.features.sampling import draw_rows
+from tiermodel.learning_curve import learning_curve
+from tiermodel.models.churn import at_risk
 from tiermodel.models.upgrade import upgrade_span
+from tiermodel.output import plain, write_json, write_table
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
-from tiermodel.tables.output import plain, write_json, write_table
 from tiermodel.train import Say, fit_bundle, panel_dates, training_dates
 
 __all__ = ["Backtest", "backtest", "test_dates"]

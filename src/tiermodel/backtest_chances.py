@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tiermodel.baselines import OURS
 from tiermodel.bundle import Bundle
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.features.panel import KEYS
 from tiermodel.models.chance import group_rates
 from tiermodel.models.prospects import is_prospect

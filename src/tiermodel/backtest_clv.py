@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tiermodel.baselines import CLV_BASELINES, OURS, Test
-from tiermodel.config import Features, Project
+from tiermodel.config.project import Features, Project
 from tiermodel.errors import DataError
 from tiermodel.features.panel import KEYS, build_panel, rows_at
 from tiermodel.models.lifetime_value import discount

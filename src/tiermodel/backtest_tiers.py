@@ -16,10 +16,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.bundle import Bundle
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import TierModelError
+from tiermodel.evaluation.metrics import gini, mean_ranks, quadratic_weighted_kappa
 from tiermodel.features.outcome import outcome_span
-from tiermodel.models.metrics import gini, mean_ranks, quadratic_weighted_kappa
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.lessons import rank_filled
 from tiermodel.tiers.points import fit_points, points_of

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import churn_window
 from tiermodel.models.btyd import BGNBD, MBGNBD, GammaGamma

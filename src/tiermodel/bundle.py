@@ -18,10 +18,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.card import model_card
-from tiermodel.config import Churn, Features, Outcome, Value
+from tiermodel.config.project import Churn, Features, Outcome, Value
 from tiermodel.errors import ModelError, ProjectError
 from tiermodel.features.catalogue import expand
-from tiermodel.features.known import Feature
+from tiermodel.features.formula import Feature
 from tiermodel.features.peers import Peers
 from tiermodel.models.boosted import Boosted
 from tiermodel.models.chance import Chance
@@ -33,7 +33,7 @@ from tiermodel.models.linear import Linear
 from tiermodel.models.tier import TierModel
 from tiermodel.models.upgrade import p_upgrade
 from tiermodel.models.value import ValueModel
-from tiermodel.tables.output import plain, writing_folder
+from tiermodel.output import plain, writing_folder
 from tiermodel.tiers.assign import FittedScheme
 
 __all__ = ["FORMAT", "Bundle", "load_bundle", "save_bundle"]

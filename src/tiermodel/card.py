@@ -11,9 +11,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tiermodel.features.known import Feature
-from tiermodel.models.slices import FEWEST
-from tiermodel.tables.output import plain
+from tiermodel.evaluation.slices import FEWEST
+from tiermodel.features.formula import Feature
+from tiermodel.output import plain
 from tiermodel.tiers.assign import FittedScheme
 from tiermodel.tiers.profiles import segment_lines
 from tiermodel.words import words

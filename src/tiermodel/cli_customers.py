@@ -37,7 +37,7 @@ _OUT = click.option("--out", type=PATH, required=True, help="A .parquet or .csv 
 @JSON
 def check(project: Path, as_json: bool) -> None:
     """Report data quality and whether grading makes sense here; exit 3 if not."""
-    from tiermodel.check import check as run_check
+    from tiermodel.quality.check import check as run_check
 
     settings = load(project)
     with progress() as say:

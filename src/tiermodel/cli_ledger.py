@@ -31,7 +31,7 @@ def ledger_show(folder: Path, as_of: datetime | None, customer: str | None, out:
     import pyarrow as pa
 
     from tiermodel.ledger import Ledger
-    from tiermodel.tables.output import write_table
+    from tiermodel.output import write_table
 
     book = Ledger(folder).must_exist()
     rows = book.history(customer) if as_of is None else book.as_of(as_of.date())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from tiermodel.config import Project
+    from tiermodel.config.project import Project
     from tiermodel.tables.contract import Accounting
 
 __all__ = [
@@ -35,7 +35,7 @@ AS_OF = "The first instant we pretend not to know, such as 2017-11-30; `latest` 
 
 def load(path: Path) -> Project:
     """Load a project file."""
-    from tiermodel.config import load_project
+    from tiermodel.config.project import load_project
 
     return load_project(path)
 
@@ -135,6 +135,6 @@ def _cell(value: Any) -> str:
 
 def print_json(data: Any) -> None:
     """Print what a machine reads: numbers as they are, dates as text, and no NaN, which JSON does not know."""
-    from tiermodel.tables.output import plain
+    from tiermodel.output import plain
 
     click.echo(json.dumps(plain(data), ensure_ascii=False, indent=1, allow_nan=False, default=str))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tiermodel.backtest import backtest
-from tiermodel.config import Project, load_project
+from tiermodel.config.project import Project, load_project
 from tiermodel.errors import GateError
 from tiermodel.features.panel import write_features
 from tiermodel.predict import score

@@ -21,8 +21,8 @@ from matplotlib.font_manager import fontManager
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from tiermodel.models.metrics import pareto_share, whale_curve
-from tiermodel.tables.output import writing
+from tiermodel.evaluation.metrics import pareto_share, whale_curve
+from tiermodel.output import writing
 from tiermodel.words import words
 
 __all__ = [

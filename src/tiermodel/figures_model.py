@@ -13,10 +13,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 from numpy.typing import NDArray
 
-from tiermodel.features.known import Feature
+from tiermodel.evaluation.metrics import ece, quantile_groups, reliability_table
+from tiermodel.features.formula import Feature
 from tiermodel.figures import COLOURS, LINES, Pen, percent_axes, short
 from tiermodel.models.inputs import EXPECTED
-from tiermodel.models.metrics import ece, quantile_groups, reliability_table
 
 __all__ = [
     "LOWER_IS_BETTER",
@@ -191,7 +191,7 @@ def importance(
 ) -> Figure:
     """Draw how far each input moves churn risk and expected value, and which way: a panel a target, largest on top.
 
-    `targets` has what `models.contributions.importance` gave; one of them at least is not empty.
+    `targets` has what `evaluation.attribution.importance` gave; one of them at least is not empty.
     """
     drawn = {target: rows for target, rows in targets.items() if rows}
     colours = {"raises": "warm", "lowers": "accent", "varies": "muted"}

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from tiermodel.baselines import BASELINES
 from tiermodel.errors import GateError
-from tiermodel.models.metrics import ece, ece_null_band, gini, log_loss
-from tiermodel.models.slices import draw_customers
+from tiermodel.evaluation.metrics import ece, ece_null_band, gini, log_loss
+from tiermodel.evaluation.slices import draw_customers
 from tiermodel.tiers.segment_choice import FLOOR
 from tiermodel.tiers.segments import segment_names
 

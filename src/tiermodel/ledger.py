@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.tables.output import write_table
+from tiermodel.output import write_table
 from tiermodel.tiers.grading import Grading
 from tiermodel.tiers.stability import NOBODY, Position, Standing, Whole
 

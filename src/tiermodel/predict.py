@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tiermodel.bundle import Bundle, load_bundle
-from tiermodel.config import Project
-from tiermodel.engines.chosen import open_history
+from tiermodel.config.project import Project
+from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError, EmptyInputError, ModelError
 from tiermodel.features.panel import (
     KEYS,
@@ -30,9 +30,9 @@ from tiermodel.features.panel import (
     write_quarantine,
 )
 from tiermodel.ledger import Before, Ledger, from_batch, graded_rows, position_in, with_ledger_columns
+from tiermodel.output import write_table
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, project_key
-from tiermodel.tables.output import write_table
 from tiermodel.tiers.grading import Grading, grade
 from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY, ladder_stages
 from tiermodel.tiers.segments import assign_segments, segment_names

@@ -26,11 +26,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tiermodel.baselines import OURS
 from tiermodel.bundle import Bundle, load_bundle
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import GateError, ModelError, TrackingError
-from tiermodel.evaluation import EVALUATION, Judged, draw_evaluation, evaluation_table, judged
 from tiermodel.gate import judge, judge_segments
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
+from tiermodel.output import write_table
 from tiermodel.predict import score_schema
 from tiermodel.registry_runs import (
     code_digest,
@@ -42,7 +42,7 @@ from tiermodel.registry_runs import (
     totals_of,
     verdict_of,
 )
-from tiermodel.tables.output import write_table
+from tiermodel.tracking.artifacts import EVALUATION, Judged, draw_evaluation, evaluation_table, judged
 from tiermodel.tracking_store import SQLITE, alone, check_answer, database_of, first_line
 from tiermodel.train import Trained
 from tiermodel.tune import Tuned

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from tiermodel.bundle import Bundle
-from tiermodel.config import Project
-from tiermodel.evaluation import Judged
+from tiermodel.config.project import Project
 from tiermodel.tables.history import TABLES
 from tiermodel.tiers.segments import segment_names
+from tiermodel.tracking.artifacts import Judged
 from tiermodel.tune_study import Found
 
 __all__ = ["code_digest", "finite", "measures_of", "parameters_of", "step_of", "tags_of", "totals_of", "verdict_of"]

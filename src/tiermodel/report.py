@@ -10,10 +10,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tiermodel.errors import ProjectError
 from tiermodel.figures import COLOURS, Pen
+from tiermodel.output import writing
 from tiermodel.report_customers import customer_sections
 from tiermodel.report_models import model_sections
 from tiermodel.report_sources import Given, read_sources
-from tiermodel.tables.output import writing
 
 __all__ = ["report"]
 

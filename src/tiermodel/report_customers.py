@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from tiermodel import figures
+from tiermodel.evaluation.metrics import pareto_share
 from tiermodel.figures import SMALL, Pen, svg
-from tiermodel.models.metrics import pareto_share
 from tiermodel.report_sources import Given
 from tiermodel.tiers.ladders import LIFECYCLE, LOYALTY
 

@@ -17,24 +17,12 @@ from threadpoolctl import threadpool_limits
 
 from tiermodel.baselines import BASELINES, CHURN_BASELINES, Test
 from tiermodel.bundle import Bundle, save_bundle
-from tiermodel.config import Project, project_digest
-from tiermodel.engines.chosen import open_history
+from tiermodel.config.project import Project, project_digest
+from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError
-from tiermodel.features.catalogue import expand
-from tiermodel.features.drawn import draw_rows
-from tiermodel.features.known import columns_of
-from tiermodel.features.outcome import OUTCOME_COLUMNS, churn_question, outcome_span
-from tiermodel.features.panel import KEYS, Tally, build_panel, one_date, snapshot_dates
-from tiermodel.features.peers import fit_peers
-from tiermodel.models.ahead import Ahead
-from tiermodel.models.between import told_ahead
-from tiermodel.models.canary import refuse_leaks
-from tiermodel.models.chance import Chance
-from tiermodel.models.churn import ChurnModel, at_risk, fit_churn
-from tiermodel.models.contributions import importance
-from tiermodel.models.inputs import Horizons, Inputs, fit_inputs, panel_matrix
-from tiermodel.models.level import Calibration
-from tiermodel.models.metrics import (
+from tiermodel.evaluation.attribution import importance
+from tiermodel.evaluation.leakage import refuse_leaks
+from tiermodel.evaluation.metrics import (
     auc,
     churn_metrics,
     gini,
@@ -43,9 +31,21 @@ from tiermodel.models.metrics import (
     quadratic_weighted_kappa,
     value_metrics,
 )
+from tiermodel.evaluation.proxy_audit import proxy_scan
+from tiermodel.evaluation.slices import groups, interval, slice_figures
+from tiermodel.features.catalogue import expand
+from tiermodel.features.formula import columns_of
+from tiermodel.features.outcome import OUTCOME_COLUMNS, churn_question, outcome_span
+from tiermodel.features.panel import KEYS, Tally, build_panel, one_date, snapshot_dates
+from tiermodel.features.peers import fit_peers
+from tiermodel.features.sampling import draw_rows
+from tiermodel.models.ahead import Ahead
+from tiermodel.models.between import told_ahead
+from tiermodel.models.chance import Chance
+from tiermodel.models.churn import ChurnModel, at_risk, fit_churn
+from tiermodel.models.inputs import Horizons, Inputs, fit_inputs, panel_matrix
+from tiermodel.models.level import Calibration
 from tiermodel.models.prospects import fit_prospects
-from tiermodel.models.proxies import proxy_scan
-from tiermodel.models.slices import groups, interval, slice_figures
 from tiermodel.models.tier import TierModel, fit_tier, future_levels
 from tiermodel.models.upgrade import fit_upgrade, stayed_above, upgrade_span
 from tiermodel.models.value import ValueModel, fit_value

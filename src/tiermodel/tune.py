@@ -17,14 +17,14 @@ import yaml
 from threadpoolctl import threadpool_limits
 
 from tiermodel.backtest import test_dates
-from tiermodel.config import Project
-from tiermodel.config_models import Models
-from tiermodel.engines.chosen import open_history
+from tiermodel.config.learners import Models
+from tiermodel.config.project import Project
+from tiermodel.engines.dispatch import open_history
 from tiermodel.features.panel import Tally, build_panel, one_date
 from tiermodel.models.inputs import Horizons, panel_matrix
+from tiermodel.output import locked, writing
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
-from tiermodel.tables.output import locked, writing
 from tiermodel.tiers.scheme import input_names, load_scheme
 from tiermodel.train import Say, training_dates
 from tiermodel.tune_study import Found, Search, Target, changed, nested, open_optuna, open_storage, study_file

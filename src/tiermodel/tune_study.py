@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from sqlalchemy.exc import SQLAlchemyError
 
-from tiermodel.config import Project, project_digest
-from tiermodel.config_models import Models, Trees
+from tiermodel.config.learners import Models, Trees
+from tiermodel.config.project import Project, project_digest
 from tiermodel.errors import DataError, OutputError, ProjectError
+from tiermodel.evaluation.metrics import auc, gini, log_loss, paired_bootstrap
 from tiermodel.features.outcome import outcome_span
 from tiermodel.models.ahead import Ahead, CutWindow
 from tiermodel.models.between import cut_silence, cut_spend
@@ -32,7 +33,6 @@ from tiermodel.models.boosted import sized
 from tiermodel.models.churn import at_risk, fit_churn
 from tiermodel.models.inputs import EXPECTED
 from tiermodel.models.level import chance_shift, log_odds
-from tiermodel.models.metrics import auc, gini, log_loss, paired_bootstrap
 from tiermodel.models.value import fit_value, squared_errors
 from tiermodel.tiers.scheme import input_names, load_scheme
 from tiermodel.tracking_store import SQLITE, database_of, first_line

@@ -26,12 +26,12 @@ import duckdb
 import pandas as pd
 import pyarrow.parquet as pq
 
-from tiermodel.config import FeatureGroup, Project
-from tiermodel.config_data import Data
+from tiermodel.config.data import Data
+from tiermodel.config.project import FeatureGroup, Project
 from tiermodel.engines.duckdb import BATCH_ROWS
 from tiermodel.features.panel import Snapshots, snapshot_batches
+from tiermodel.output import write_table
 from tiermodel.tables.history import History, open_history
-from tiermodel.tables.output import write_table
 
 MEMORY = Data.model_fields["memory"].default  # what users get who set nothing
 WINDOWS = (30, 90, 180, 365)

@@ -20,9 +20,9 @@ from pathlib import Path
 from bench_models import changed, table
 
 from tiermodel import load_project, make_world, train
-from tiermodel.engines.chosen import open_history
+from tiermodel.engines.dispatch import open_history
+from tiermodel.evaluation.metrics import auc, gini, log_loss
 from tiermodel.features.panel import build_panel
-from tiermodel.models.metrics import auc, gini, log_loss
 
 HORIZON = 60
 HEAD = ("learned from", "customers", "log loss", "AUC", "value Gini", "CPU seconds", "seconds", "peak GB")

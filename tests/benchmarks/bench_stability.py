@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from tiermodel import build_panel, load_project
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.tiers.scheme import load_preset
 from tiermodel.tiers.search import RULES, Trial, choose, frontier, trials
 from tiermodel.tiers.stability import movement_shares, who_and_when

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from bench_scoring import in_turn
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.features.panel import build_panel
 from tiermodel.tables.history import open_history
 

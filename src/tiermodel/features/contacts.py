@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tiermodel.config import FeatureGroup
-from tiermodel.features.known import Feature, Floats, Known, change, ratio
+from tiermodel.config.project import FeatureGroup
+from tiermodel.features.formula import Feature, Floats, Known, change, ratio
 
 __all__ = ["CONTACTS"]
 

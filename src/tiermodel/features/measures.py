@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tiermodel.tables.kinds import EVENTS, KINDS
+from tiermodel.tables.row_kinds import EVENTS, KINDS
 
 __all__ = ["MEASURES", "MONEY", "UNKNOWN", "Measure", "Rows", "every_need"]
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tiermodel.config import Churn, Outcome, Project
+from tiermodel.config.project import Churn, Outcome, Project
 from tiermodel.features.stream import Chunk, Request
-from tiermodel.tables.kinds import KINDS
+from tiermodel.tables.row_kinds import KINDS
 
 __all__ = ["OUTCOME_COLUMNS", "churn_question", "churn_window", "outcome_columns", "outcome_requests", "outcome_span"]
 

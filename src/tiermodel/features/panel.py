@@ -16,20 +16,20 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tiermodel.config import Project
-from tiermodel.engines.chosen import open_history, stream
+from tiermodel.config.project import Project
+from tiermodel.engines.dispatch import open_history, stream
 from tiermodel.engines.duckdb import rows_from, sorted_again
 from tiermodel.errors import DataError, EmptyInputError, ProjectError
 from tiermodel.features.catalogue import AUDITED, expand, left_out
-from tiermodel.features.drawn import draw_batches
-from tiermodel.features.known import Feature, known_from, needs_of
+from tiermodel.features.formula import Feature, known_from, needs_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_columns, outcome_requests, outcome_span
+from tiermodel.features.sampling import draw_batches
 from tiermodel.features.stream import UNSORTED, Chunk, Latest, Plan, walk, whole_customers
+from tiermodel.output import write_table
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import EPOCH, History, history_columns, project_key
-from tiermodel.tables.kinds import KINDS, MAIN_KINDS, RowCounts
-from tiermodel.tables.output import write_table
-from tiermodel.tables.private import hash_key, public_ids
+from tiermodel.tables.privacy import hash_key, public_ids
+from tiermodel.tables.row_kinds import KINDS, MAIN_KINDS, RowCounts
 
 __all__ = [
     "KEYS",

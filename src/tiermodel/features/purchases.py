@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tiermodel.features.known import Feature, Floats, Known, change, ratio
+from tiermodel.features.formula import Feature, Floats, Known, change, ratio
 
 __all__ = ["PURCHASES"]
 

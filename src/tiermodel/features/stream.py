@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tiermodel.errors import DataError
 from tiermodel.features.measures import MEASURES, MONEY, UNKNOWN, Rows
-from tiermodel.tables.kinds import KINDS
+from tiermodel.tables.row_kinds import KINDS
 
 __all__ = ["RHYTHM", "UNSORTED", "Chunk", "Latest", "Plan", "Request", "walk", "whole_customers"]
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from tiermodel.config import Churn, Outcome, Project
+from tiermodel.config.project import Churn, Outcome, Project
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import churn_window, outcome_span
 from tiermodel.features.panel import KEYS

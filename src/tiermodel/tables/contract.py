@@ -9,14 +9,14 @@ from typing import Any
 
 import duckdb
 
-from tiermodel.config import Project
-from tiermodel.config_data import Events, Rows
+from tiermodel.config.data import Events, Rows
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError, EmptyInputError, TierModelError, TooManyBadRowsError
 from tiermodel.tables import rules
 from tiermodel.tables.expressions import Expression, bind
-from tiermodel.tables.private import masked
+from tiermodel.tables.privacy import masked
 from tiermodel.tables.rules import RULES, Parsed
-from tiermodel.tables.sources import FILE, ROW, Run, Source, quoted
+from tiermodel.tables.source import FILE, ROW, Run, Source, quoted
 
 __all__ = [
     "FILTERED",

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from tiermodel.errors import ProjectError
-from tiermodel.tables.sources import Source, quoted
+from tiermodel.tables.source import Source, quoted
 
 __all__ = ["Expression", "bind", "nodes", "refuse_unrepeatable"]
 

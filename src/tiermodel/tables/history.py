@@ -14,16 +14,16 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tiermodel.config import Project
-from tiermodel.config_data import CustomerColumns
+from tiermodel.config.data import CustomerColumns
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ProjectError
+from tiermodel.output import defused, writing
 from tiermodel.tables.contract import FILTERED, GOOD, Accounting, Bad, Contract, Groups, account_of, check_rows
-from tiermodel.tables.kinds import EVENTS, KINDS, MAIN_KINDS
-from tiermodel.tables.output import defused, writing
-from tiermodel.tables.private import hash_key
-from tiermodel.tables.reading import Frame, open_source
+from tiermodel.tables.privacy import hash_key
+from tiermodel.tables.readers.open import Frame, open_source
+from tiermodel.tables.row_kinds import EVENTS, KINDS, MAIN_KINDS
 from tiermodel.tables.rules import NEVER, UNKNOWN
-from tiermodel.tables.sources import Part, Run, Source, literal, run_here, scratch_folder
+from tiermodel.tables.source import Part, Run, Source, literal, run_here, scratch_folder
 
 __all__ = [
     "EPOCH",

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import TierModelError
-from tiermodel.models.metrics import quadratic_weighted_kappa
+from tiermodel.evaluation.metrics import quadratic_weighted_kappa
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.kinds import CompositeScheme, LearnedScheme
 from tiermodel.tiers.scheme import load_preset, scheme_data

@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.errors import DataError, ProjectError
+from tiermodel.features.condition import Named
 from tiermodel.features.panel import feature_names
 from tiermodel.tiers import composite, grid, learned, leaves, share, thresholds
-from tiermodel.tiers.conditions import Named
 from tiermodel.tiers.kinds import LearnedScheme
 from tiermodel.tiers.scheme import Scheme, parse_scheme, scheme_data, settle
 from tiermodel.tiers.words import reason_table, rule_lines, surrogate_line

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.tiers.conditions import Condition, Named
+from tiermodel.features.condition import Condition, Named
 from tiermodel.tiers.cuts import band_edges, level_of, share_cuts
 from tiermodel.tiers.kinds import CompositeScheme
 from tiermodel.tiers.points import STEPS, dimension_points, fit_points, points_of

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tiermodel.features.condition import Named
 from tiermodel.tiers.assign import REASONS, FittedScheme
-from tiermodel.tiers.conditions import Named
 from tiermodel.tiers.stability import NOBODY, Position, Standing, Whole, regrade, replay_standing, who_and_when
 
 __all__ = ["Grading", "grade"]

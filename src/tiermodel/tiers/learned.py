@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tiermodel.evaluation.metrics import quadratic_weighted_kappa
 from tiermodel.models.folds import rolling_folds
-from tiermodel.models.metrics import quadratic_weighted_kappa
 from tiermodel.tiers import leaves, scored
 from tiermodel.tiers.kinds import LearnedScheme
 from tiermodel.tiers.lessons import Lessons, lessons_of

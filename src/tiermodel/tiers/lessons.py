@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.errors import DataError
-from tiermodel.models.metrics import mean_ranks
+from tiermodel.evaluation.metrics import mean_ranks
 from tiermodel.tiers.kinds import LearnedScheme
 from tiermodel.tiers.scheme import input_names
 from tiermodel.tiers.segments import assign_segments, fit_segments

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tiermodel.config_tiers import Stability
+from tiermodel.config.tiers import Stability
 from tiermodel.tiers.weights import consistency_ratio
 
 __all__ = [

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tiermodel.features.condition import Named
 from tiermodel.features.panel import feature_names
-from tiermodel.tiers.conditions import Named
 from tiermodel.tiers.segments import segment_names
 
 __all__ = ["SMALLEST", "profiles_of", "segment_lines", "sorted_profiles"]

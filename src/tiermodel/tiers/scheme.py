@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import Field, TypeAdapter, ValidationError
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
+from tiermodel.config.yaml_reader import YamlSource
 from tiermodel.errors import ProjectError
 from tiermodel.features.panel import feature_names
 from tiermodel.tiers.kinds import (
@@ -23,7 +24,6 @@ from tiermodel.tiers.kinds import (
     ThresholdScheme,
 )
 from tiermodel.tiers.parts import without_defaults_that_came_later
-from tiermodel.yaml_source import YamlSource
 
 __all__ = [
     "Scheme",

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tiermodel.features.condition import Condition, Named
 from tiermodel.tiers import leaves, neural, ordinal
-from tiermodel.tiers.conditions import Condition, Named
 from tiermodel.tiers.cuts import band_edges, level_of, score_cuts, share_cuts
 from tiermodel.tiers.kinds import LearnedScheme
 from tiermodel.tiers.lessons import Lessons, matrix

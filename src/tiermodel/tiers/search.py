@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.config_tiers import Downgrade, Stability, Upgrade
+from tiermodel.config.tiers import Downgrade, Stability, Upgrade
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.models.metrics import mean_ranks
+from tiermodel.evaluation.metrics import mean_ranks
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.scheme import Scheme
 from tiermodel.tiers.stability import Whole, movement_shares, replay_levels, who_and_when

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from tiermodel.config_tiers import Segments
+from tiermodel.config.tiers import Segments
 from tiermodel.tiers.profiles import profiles_of
 from tiermodel.tiers.segments import FITS, assign_segments, in_order_of_spend, nearest, scale_of, standardised
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.config_tiers import Downgrade, Stability, Upgrade
+from tiermodel.config.tiers import Downgrade, Stability, Upgrade
 from tiermodel.tiers.assign import FittedScheme
 
 __all__ = [

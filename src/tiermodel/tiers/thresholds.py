@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.tiers.conditions import Condition
+from tiermodel.features.condition import Condition
 from tiermodel.tiers.cuts import band_edges, share_cuts
 from tiermodel.tiers.kinds import ThresholdScheme
 from tiermodel.tiers.parts import BaseScheme, When

@@ -17,8 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.errors import ProjectError
+from tiermodel.features.condition import Named, number
 from tiermodel.tiers.assign import FittedScheme
-from tiermodel.tiers.conditions import Named, number
 from tiermodel.tiers.grid import index_of
 from tiermodel.tiers.kinds import CompositeScheme, MatrixScheme, RfmScheme, ShareScheme
 from tiermodel.tiers.parts import Index

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tiermodel.features.condition import Condition, Named, Words, number
 from tiermodel.features.tree import round_readable
 from tiermodel.tiers import grid
-from tiermodel.tiers.conditions import Condition, Named, Words, number
 from tiermodel.tiers.kinds import MatrixScheme, RfmScheme
 from tiermodel.tiers.parts import Index
 from tiermodel.tiers.scheme import Scheme

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from tiermodel.baselines import BASELINES, OURS
 from tiermodel.bundle import Bundle
-from tiermodel.config import Project
+from tiermodel.config.project import Project
+from tiermodel.evaluation.metrics import ece_null_band
 from tiermodel.features.outcome import churn_question
 from tiermodel.figures import Pen, concentration, save_png
 from tiermodel.figures_model import gains, importance, input_names, reliability, residuals
 from tiermodel.models import churn, value
-from tiermodel.models.metrics import ece_null_band
 from tiermodel.train import measured
 
 __all__ = ["EVALUATION", "MEMBERS", "Judged", "draw_evaluation", "evaluation_table", "judged"]

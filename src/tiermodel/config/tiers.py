@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from tiermodel.config_data import Section
-from tiermodel.yaml_source import shown
+from tiermodel.config.data import Section
+from tiermodel.config.yaml_reader import shown
 
 __all__ = ["Downgrade", "Segments", "Stability", "Tiers", "Upgrade"]
 

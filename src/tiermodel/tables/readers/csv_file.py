@@ -14,8 +14,8 @@ import duckdb
 import pyarrow as pa
 
 from tiermodel.errors import DataError
-from tiermodel.tables.plain_text import CHUNK, PlainText, not_utf8, plain_text
-from tiermodel.tables.sources import ROW, Layout, Rejected, check_names, literal, quoted
+from tiermodel.tables.readers.text_encoding import CHUNK, PlainText, not_utf8, plain_text
+from tiermodel.tables.source import ROW, Layout, Rejected, check_names, literal, quoted
 
 __all__ = ["Table", "load"]
 

@@ -9,7 +9,7 @@ import re
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import ProjectError
 
 __all__ = ["hash_key", "masked", "public_ids"]

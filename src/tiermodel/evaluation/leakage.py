@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.errors import DataError
-from tiermodel.models.metrics import auc, spearman
+from tiermodel.evaluation.metrics import auc, spearman
 
 __all__ = ["refuse_leaks"]
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainc
 
 from tiermodel.errors import DataError
-from tiermodel.models.metrics import (
+from tiermodel.evaluation.metrics import (
     check_probabilities,
     gini_coefficient,
     herfindahl,

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tiermodel.evaluation.metrics import spearman
 from tiermodel.models.churn import SILENT, ChurnModel
 from tiermodel.models.inputs import EXPECTED
 from tiermodel.models.level import log_odds
-from tiermodel.models.metrics import spearman
 from tiermodel.models.value import ValueModel
 
 __all__ = ["churn_contributions", "importance", "value_contributions"]

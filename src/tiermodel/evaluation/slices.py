@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tiermodel.evaluation.metrics import auc, ece, ece_null_band, log_loss
 from tiermodel.features.catalogue import AUDITED
-from tiermodel.models.metrics import auc, ece, ece_null_band, log_loss
 
 __all__ = ["FEWEST", "MOST_VALUES", "draw_customers", "groups", "interval", "slice_figures"]
 

@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from tiermodel.config_data import EventKind
+from tiermodel.config.data import EventKind
 
 __all__ = ["EVENTS", "KINDS", "MAIN_KINDS", "RowCounts"]
 

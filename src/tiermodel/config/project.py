@@ -25,11 +25,11 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from tiermodel.config_data import Data, Section, Text
-from tiermodel.config_models import Models
-from tiermodel.config_tiers import Segments, Tiers
+from tiermodel.config.data import Data, Section, Text
+from tiermodel.config.learners import Models
+from tiermodel.config.tiers import Segments, Tiers
+from tiermodel.config.yaml_reader import Loc, YamlSource, shown
 from tiermodel.errors import ProjectError
-from tiermodel.yaml_source import Loc, YamlSource, shown
 
 __all__ = [
     "Churn",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tiermodel.config_data import Section
+from tiermodel.config.data import Section
 
 __all__ = ["ChurnLearners", "Models", "Trees", "ValueLearners"]
 

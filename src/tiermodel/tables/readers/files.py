@@ -14,10 +14,10 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError, EmptyInputError, OutputError, ProjectError
-from tiermodel.tables import csv_text, workbook
-from tiermodel.tables.sources import FILE, ROW, Part, Source, exactly, literal, quoted, scratch_folder
+from tiermodel.tables.readers import csv_file, excel
+from tiermodel.tables.source import FILE, ROW, Part, Source, exactly, literal, quoted, scratch_folder
 
 __all__ = ["open_files"]
 
@@ -53,7 +53,7 @@ def open_files(
     if files[0].lower().endswith(_EXCEL):
         if len(files) > 1:
             raise ProjectError(f"{key}: {len(files)} workbooks; one at a time can be read: export them as CSV")
-        return workbook.load(connection, view, files[0], warnings)
+        return excel.load(connection, view, files[0], warnings)
     return _open_csv(connection, view, (encoding, f"{'.'.join(key.split('.')[:2])}.encoding"), files, warnings)
 
 
@@ -270,7 +270,7 @@ def _open_csv(
     files: tuple[str, ...],
     warnings: tuple[str, ...],
 ) -> Source:
-    tables = [csv_text.load(connection, file, scratch_folder(connection), *encoding) for file in files]
+    tables = [csv_file.load(connection, file, scratch_folder(connection), *encoding) for file in files]
     for table in tables:
         if set(table.header) != set(tables[0].header):
             odd = sorted(set(table.header) ^ set(tables[0].header))

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.engines.duckdb import query_faults
+from tiermodel.quality.pii import KINDS_OF_DATA, find_personal
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, open_history
-from tiermodel.tables.personal import KINDS_OF_DATA, find_personal
 from tiermodel.tables.rules import RULES
 
 __all__ = ["FLOOR", "CheckReport", "Finding", "HorizonAdvice", "check", "suggest_horizon"]

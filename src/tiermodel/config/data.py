@@ -16,7 +16,7 @@ from pydantic import (
     field_validator,
 )
 
-from tiermodel.yaml_source import shown
+from tiermodel.config.yaml_reader import shown
 
 __all__ = ["DATABASES", "Data", "EventKind", "Rows", "Section", "Text"]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tiermodel.config import FeatureGroup
+from tiermodel.config.project import FeatureGroup
 from tiermodel.features.measures import MEASURES
 from tiermodel.features.stream import RHYTHM, Chunk, Latest, Plan, Request
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
 
-from tiermodel.world_draws import (
+from tiermodel.datasets._draws import (
     BLOCK,
     GIVEN,
     NEVER,

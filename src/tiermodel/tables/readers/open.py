@@ -10,13 +10,13 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from tiermodel.config import Project
-from tiermodel.config_data import DATABASES, Rows
+from tiermodel.config.data import DATABASES, Rows
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.tables.database import open_query
 from tiermodel.tables.expressions import nodes, refuse_unrepeatable
-from tiermodel.tables.files import open_files
-from tiermodel.tables.sources import FILE, ROW, Source, check_names, from_batches, from_copy, quoted, scratch_folder
+from tiermodel.tables.readers.database import open_query
+from tiermodel.tables.readers.files import open_files
+from tiermodel.tables.source import FILE, ROW, Source, check_names, from_batches, from_copy, quoted, scratch_folder
 
 __all__ = ["Frame", "open_source"]
 

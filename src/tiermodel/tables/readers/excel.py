@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from tiermodel.errors import DataError, EmptyInputError, ProjectError
-from tiermodel.tables.sources import Layout, Source, from_batches
+from tiermodel.tables.source import Layout, Source, from_batches
 
 __all__ = ["load"]
 

@@ -14,12 +14,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from tiermodel.config_models import Trees
+from tiermodel.config.learners import Trees
+from tiermodel.evaluation.metrics import auc, spearman
+from tiermodel.evaluation.slices import FEWEST, MOST_VALUES, interval
 from tiermodel.features.catalogue import AUDITED
 from tiermodel.models.boosted import fit_boosted, side_by_side
 from tiermodel.models.chance import group_rates
-from tiermodel.models.metrics import auc, spearman
-from tiermodel.models.slices import FEWEST, MOST_VALUES, interval
 
 __all__ = ["proxy_scan"]
 

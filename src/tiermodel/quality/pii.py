@@ -10,7 +10,7 @@ from datetime import date
 
 import duckdb
 
-from tiermodel.tables.sources import ROW, Source, quoted
+from tiermodel.tables.source import ROW, Source, quoted
 
 __all__ = ["KINDS_OF_DATA", "Personal", "find_personal"]
 

@@ -12,9 +12,9 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 import duckdb
 import pyarrow as pa
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError, OutputError, ProjectError
-from tiermodel.tables.sources import Source, from_batches, quoted
+from tiermodel.tables.source import Source, from_batches, quoted
 
 __all__ = ["open_query"]
 

@@ -7,11 +7,11 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.engines.duckdb import sorted_rows
 from tiermodel.tables import history as tables
 from tiermodel.tables.history import History
-from tiermodel.tables.kinds import RowCounts
+from tiermodel.tables.row_kinds import RowCounts
 
 __all__ = ["Work", "open_history", "stream"]
 

@@ -1,0 +1,1 @@
+"""Runs, registry and gate of models."""
