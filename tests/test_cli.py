@@ -276,10 +276,10 @@ def modules() -> dict[str, ast.Module]:
 
 
 ROOMS = (
-    {"errors", "datasets"}, {"config"}, {"output"}, {"tables"}, {"engines"}, {"features", "quality"}, {"models"},
-    {"evaluation"}, {"tiers"}, {"bundle", "ledger"}, {"train", "predict", "movement"}, {"backtest"}, {"tune"},
-    {"registry", "report"}, {"demo"}, {"cli_parts"}, {"cli_models", "cli_customers", "cli_ledger", "cli_show"}, {"cli"},
-    {"__main__"},
+    {"errors", "datasets"}, {"config", "locks"}, {"output"}, {"tables"}, {"engines"}, {"features", "quality"},
+    {"models"}, {"evaluation"}, {"tiers"}, {"bundle", "ledger"}, {"train", "predict", "movement"}, {"backtest"},
+    {"tune"}, {"registry", "report"}, {"demo"}, {"cli_parts"},
+    {"cli_models", "cli_customers", "cli_ledger", "cli_show"}, {"cli"}, {"__main__"},
 )  # fmt: skip
 
 

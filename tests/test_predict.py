@@ -20,7 +20,7 @@ from tiermodel.engines import dispatch
 from tiermodel.engines import duckdb as engine
 from tiermodel.errors import DataError, ModelError, OutputBusyError, ProjectError, TooManyBadRowsError
 from tiermodel.features.panel import build_panel
-from tiermodel.output import defused, writing
+from tiermodel.output import atomic_file, escape_formulas
 from tiermodel.predict import predict, score, score_schema
 from worlds import TrainedWorld, small_project
 
@@ -286,7 +286,7 @@ def test_ids_are_kept_as_they_are(trained: TrainedWorld, rows: pd.DataFrame, tmp
     assert set(pd.read_parquet(tmp_path / "odd_scores.parquet")["customer_id"]) == set(odd)
     score(project_of(tmp_path / "odd.parquet"), trained.trained.bundle, "latest", tmp_path / "odd_scores.csv")
     text = pd.read_csv(tmp_path / "odd_scores.csv", dtype=str)["customer_id"]
-    assert set(text) == {defused(customer) for customer in odd}
+    assert set(text) == {escape_formulas(customer) for customer in odd}
 
 
 def test_new_customers_are_scored_by_the_old_bundle(trained: TrainedWorld, rows: pd.DataFrame, tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ def test_refusals_write_nothing(trained: TrainedWorld, tmp_path: Path) -> None:
     )
     with pytest.raises(ModelError, match=r"needs data.transactions.columns.product_id, which"):
         score(unmapped, bundle, AS_OF, out)
-    with writing(out) as other:
+    with atomic_file(out) as other:
         other.write_bytes(b"x")
         with pytest.raises(OutputBusyError, match="being written by another run"):
             score(trained.project, bundle, AS_OF, out)

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tiermodel import gate, registry, tracking_store
+from tiermodel import gate, locks, registry, tracking_store
 from tiermodel.bundle import load_bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import GateError, ModelError, OutputBusyError, TierModelError, TrackingError
@@ -464,9 +464,9 @@ def test_an_older_evaluation_without_baselines_serves_a_champion_not_a_challenge
 
 
 def test_two_runs_do_not_share_a_sqlite_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking_store, "_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(locks, "_WAIT_SECONDS", 0.2)
     with (
-        tracking_store.alone(store.folder / "mlflow.db"),
+        locks.database_lock(store.folder / "mlflow.db"),
         pytest.raises(OutputBusyError, match="in use by another run"),
     ):
         promote("promoted", tracking_uri=store.uri)

@@ -24,7 +24,7 @@ from tiermodel.errors import GateError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.panel import build_panel
 from tiermodel.gate import judge_segments
-from tiermodel.output import plain
+from tiermodel.output import to_jsonable
 from tiermodel.registry import champion_of, log_training, promote
 from tiermodel.report import report
 from tiermodel.tiers.assign import fit_scheme
@@ -68,7 +68,7 @@ def buyers(groups: int = 3, each: int = 80, seed: int = 3) -> pd.DataFrame:
 
 def chosen(method: str, frame: pd.DataFrame, k: Any = "auto") -> dict[str, Any]:
     state = choose_segments(Segments(method=method, groups=k), frame.drop(columns="habit"), 7)
-    return dict(json.loads(json.dumps(plain(state), allow_nan=False)))
+    return dict(json.loads(json.dumps(to_jsonable(state), allow_nan=False)))
 
 
 @pytest.mark.parametrize("method", METHODS)

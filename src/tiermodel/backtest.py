@@ -45,7 +45,7 @@ from tiermodel.features.sampling import draw_rows
 from tiermodel.learning_curve import learning_curve
 from tiermodel.models.churn import at_risk
 from tiermodel.models.upgrade import upgrade_span
-from tiermodel.output import plain, write_json, write_table
+from tiermodel.output import to_jsonable, write_json, write_table
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
 from tiermodel.train import Say, fit_bundle, panel_dates, training_dates
@@ -142,7 +142,7 @@ def backtest(
         results["learning_curve"] += curve
     frames.append(_lifetime(project, history, results, say))
     results["comparisons"] = with_all_dates(results["comparisons"])
-    done = Backtest(plain(results), pd.concat(frames, ignore_index=True), tally.accounts)
+    done = Backtest(to_jsonable(results), pd.concat(frames, ignore_index=True), tally.accounts)
     if out is not None:
         write_json(done.results, Path(out))
     if predictions is not None:

@@ -33,7 +33,7 @@ from tiermodel.models.linear import Linear
 from tiermodel.models.tier import TierModel
 from tiermodel.models.upgrade import p_upgrade
 from tiermodel.models.value import ValueModel
-from tiermodel.output import plain, writing_folder
+from tiermodel.output import atomic_folder, to_jsonable
 from tiermodel.tiers.assign import FittedScheme
 
 __all__ = ["FORMAT", "Bundle", "load_bundle", "save_bundle"]
@@ -166,7 +166,7 @@ def save_bundle(bundle: Bundle, folder: str | Path) -> Path:
     target = Path(folder)
     if target.exists() and not _is_ours(target):
         raise ProjectError(f"{target} holds something that is no bundle, and it would be replaced: give another folder")
-    with writing_folder(target) as temporary:
+    with atomic_folder(target) as temporary:
         for name, content in bundle._files().items():  # noqa: SLF001
             (temporary / name).write_bytes(content)
     return target
@@ -273,7 +273,8 @@ def _prospects(data: Mapping[str, Any] | None, files: Mapping[str, bytes]) -> Ch
 
 def _dump(data: Any) -> bytes:
     """Write JSON the same way every time; what is not a number becomes null."""
-    return (json.dumps(plain(data), ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+    text = json.dumps(to_jsonable(data), ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False)
+    return f"{text}\n".encode()
 
 
 def _digest(content: bytes) -> str:

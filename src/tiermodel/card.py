@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tiermodel.evaluation.slices import FEWEST
 from tiermodel.features.formula import Feature
-from tiermodel.output import plain
+from tiermodel.output import to_jsonable
 from tiermodel.tiers.assign import FittedScheme
 from tiermodel.tiers.profiles import segment_lines
 from tiermodel.words import words
@@ -63,7 +63,7 @@ def model_card(
     by_group: dict[str, list[str]] = {}
     for feature in features.values():
         by_group.setdefault(feature.group, []).append(feature.name)
-    told = plain(facts)
+    told = to_jsonable(facts)
     same = {
         "name": name, "number": number, "churn_zh": _churn_in_chinese(settings), "facts": told, "settings": settings,
         "scheme": scheme.scheme, "inputs": by_group, "figures": _figures(told), "fewest": FEWEST,

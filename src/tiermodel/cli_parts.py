@@ -135,6 +135,6 @@ def _cell(value: Any) -> str:
 
 def print_json(data: Any) -> None:
     """Print what a machine reads: numbers as they are, dates as text, and no NaN, which JSON does not know."""
-    from tiermodel.output import plain
+    from tiermodel.output import to_jsonable
 
-    click.echo(json.dumps(plain(data), ensure_ascii=False, indent=1, allow_nan=False, default=str))
+    click.echo(json.dumps(to_jsonable(data), ensure_ascii=False, indent=1, allow_nan=False, default=str))

@@ -22,7 +22,7 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from tiermodel.evaluation.metrics import pareto_share, whale_curve
-from tiermodel.output import writing
+from tiermodel.output import atomic_file
 from tiermodel.words import words
 
 __all__ = [
@@ -152,7 +152,7 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
 
 def save_png(figure: Figure, path: str | Path) -> Path:
     """Write a figure as PNG, whole or not at all; the same figure gives the same bytes."""
-    with writing(Path(path)) as temporary, mpl.rc_context(_style()):
+    with atomic_file(Path(path)) as temporary, mpl.rc_context(_style()):
         figure.savefig(temporary, format="png", facecolor="white", metadata={"Software": None})
     return Path(path)
 

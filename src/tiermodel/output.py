@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import glob
 import json
 import math
 import os
 import re
-import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,25 +19,22 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from tiermodel.errors import OutputBusyError, OutputError, ProjectError
+from tiermodel.errors import OutputError, ProjectError
+from tiermodel.locks import disk_faults, output_lock, remove
 
-__all__ = ["defused", "locked", "plain", "write_json", "write_table", "writing", "writing_folder"]
+__all__ = ["atomic_file", "atomic_folder", "escape_formulas", "to_jsonable", "write_json", "write_table"]
 
-_FAULTS = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EFBIG),
-    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
-}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, and put the file in place when the block ends well.
 
     Raises OutputBusyError while another run writes the same path, OutputError for a full disk or missing permission.
     """
     path = _absolute(path)
-    with locked(path), _disk_faults(path):
+    with output_lock(path), disk_faults(path):
         temporary = _temporary(path)
         try:
             yield temporary
@@ -52,19 +46,19 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def writing_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`, and put it in the place of `path` when the block ends well.
 
-    Raises what `writing` raises, and ProjectError for a folder that the process is in.
+    Raises what `atomic_file` raises, and ProjectError for a folder that the process is in.
     """
     path = _absolute(path)
     if Path.cwd().is_relative_to(path.resolve()):  # whoever is in a folder stays in the old one when it is swapped
         raise ProjectError(f"{path} is the current folder, or holds it, and would be replaced: give a folder in it")
-    with locked(path), _disk_faults(path):
+    with output_lock(path), disk_faults(path):
         temporary, old = _temporary(path), path.with_name(f".{path.name}.old")
         if old.exists() and not path.exists():  # a run was killed between the two renames below
             old.replace(path)
-        _remove(old)
+        remove(old)
         temporary.mkdir()
         try:
             yield temporary
@@ -76,8 +70,8 @@ def writing_folder(path: Path) -> Iterator[Path]:
         finally:
             if old.exists() and not path.exists():
                 old.replace(path)
-            _remove(temporary)
-            _remove(old)
+            remove(temporary)
+            remove(old)
         _sync(path.parent)
 
 
@@ -93,7 +87,7 @@ def write_table(table: pa.Table | Iterable[pa.RecordBatch], path: Path, schema: 
     schema = table.schema if isinstance(table, pa.Table) else schema
     if schema is None:
         raise TypeError("batches need a schema")
-    with writing(path) as temporary:
+    with atomic_file(path) as temporary:
         if ending == ".parquet":
             _write_parquet(batches, temporary, schema)
         else:
@@ -111,7 +105,7 @@ def _write_parquet(batches: Iterable[pa.RecordBatch], path: Path, schema: pa.Sch
 def _write_csv(batches: Iterable[pa.RecordBatch], path: Path, schema: pa.Schema) -> None:
     with pa.csv.CSVWriter(path, schema) as writer:
         for batch in batches:
-            columns = [_defused_column(column) if _is_text(column.type) else column for column in batch.columns]
+            columns = [_escaped_column(column) if _is_text(column.type) else column for column in batch.columns]
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
@@ -119,16 +113,16 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _defused_column(column: pa.Array) -> pa.Array:
+def _escaped_column(column: pa.Array) -> pa.Array:
     dangerous = pc.match_substring_regex(column, f"^[{re.escape(''.join(_FORMULA))}]")
     quote, nothing = pa.scalar("'", column.type), pa.scalar("", column.type)
     return pc.if_else(dangerous, pc.binary_join_element_wise(quote, column, nothing), column)
 
 
-def defused(cell: str) -> str:
+def escape_formulas(cell: str) -> str:
     """Return text that no spreadsheet takes for a formula.
 
-    >>> defused("=1+1"), defused("A-1")
+    >>> escape_formulas("=1+1"), escape_formulas("A-1")
     ("'=1+1", 'A-1')
     """
     return "'" + cell if cell.startswith(_FORMULA) else cell
@@ -137,20 +131,20 @@ def defused(cell: str) -> str:
 def write_json(value: Any, path: Path) -> None:
     """Write a value as indented UTF-8 JSON with keys in their order; NaN and infinity are refused."""
     text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
-    with writing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def plain(value: Any) -> Any:
+def to_jsonable(value: Any) -> Any:
     """Give what JSON can hold: keys as text, NumPy numbers as Python's, what is not a number as null.
 
-    >>> plain({1: (np.float64(0.5), float("nan"))})
+    >>> to_jsonable({1: (np.float64(0.5), float("nan"))})
     {'1': [0.5, None]}
     """
     if isinstance(value, Mapping):
-        return {str(key): plain(v) for key, v in value.items()}
+        return {str(key): to_jsonable(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
+        return [to_jsonable(v) for v in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -166,56 +160,6 @@ def _absolute(path: Path) -> Path:
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of `path`, and clear what killed runs left beside it.
-
-    Raises OutputBusyError while another run holds it, OutputError where it cannot be made.
-    """
-    lock = path.with_name(f".{path.name}.lock")
-    with _disk_faults(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = _acquire(lock, path)
-        for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-            _remove(stale)
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(handle)
-
-
-def _acquire(lock: Path, path: Path) -> int:
-    while True:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            raise OutputBusyError(f"{path} is being written by another run: wait, or give another name") from None
-        # The run before may have removed the file between our opening and locking it.
-        if lock.exists() and lock.stat().st_ino == os.fstat(handle).st_ino:
-            return handle
-        os.close(handle)
-
-
-@contextmanager
-def _disk_faults(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FAULTS:
-            raise
-        raise OutputError(f"{path} cannot be written: {os.strerror(error.errno or 0)}") from error
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

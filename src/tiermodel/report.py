@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tiermodel.errors import ProjectError
 from tiermodel.figures import COLOURS, Pen
-from tiermodel.output import writing
+from tiermodel.output import atomic_file
 from tiermodel.report_customers import customer_sections
 from tiermodel.report_models import model_sections
 from tiermodel.report_sources import Given, read_sources
@@ -33,7 +33,7 @@ def report(sources: Sequence[str | Path], out: str | Path, language: str | None 
     given = read_sources(sources)
     pen = Pen(language or (given.bundle.language if given.bundle else "en"), browser=True)
     page = _page(given, pen)
-    with writing(target) as temporary:
+    with atomic_file(target) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return target
 

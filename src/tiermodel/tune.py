@@ -21,8 +21,9 @@ from tiermodel.config.learners import Models
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
 from tiermodel.features.panel import Tally, build_panel, one_date
+from tiermodel.locks import output_lock
 from tiermodel.models.inputs import Horizons, panel_matrix
-from tiermodel.output import locked, writing
+from tiermodel.output import atomic_file
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
 from tiermodel.tiers.scheme import input_names, load_scheme
@@ -64,7 +65,7 @@ class Tuned:
 
     def save(self, path: str | Path) -> None:
         """Write the section, whole or not at all."""
-        with writing(Path(path)) as temporary:
+        with atomic_file(Path(path)) as temporary:
             temporary.write_text(self.to_yaml(), encoding="utf-8")
 
 
@@ -88,7 +89,7 @@ def tune(
     used, `OutputBusyError` while another run uses it.
     """
     optuna, file = open_optuna(), study_file(project, study)
-    with locked(file):
+    with output_lock(file):
         say("reading transactions")
         history = open_history(project) if history is None else history
         now = test_dates(project, history)[0] if as_of is None else one_date(as_of, history)

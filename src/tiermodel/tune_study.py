@@ -27,6 +27,7 @@ from tiermodel.config.project import Project, project_digest
 from tiermodel.errors import DataError, OutputError, ProjectError
 from tiermodel.evaluation.metrics import auc, gini, log_loss, paired_bootstrap
 from tiermodel.features.outcome import outcome_span
+from tiermodel.locks import SQLITE, database_of, first_line
 from tiermodel.models.ahead import Ahead, CutWindow
 from tiermodel.models.between import cut_silence, cut_spend
 from tiermodel.models.boosted import sized
@@ -35,7 +36,6 @@ from tiermodel.models.inputs import EXPECTED
 from tiermodel.models.level import chance_shift, log_odds
 from tiermodel.models.value import fit_value, squared_errors
 from tiermodel.tiers.scheme import input_names, load_scheme
-from tiermodel.tracking_store import SQLITE, database_of, first_line
 
 __all__ = ["Found", "Search", "Target", "changed", "nested", "open_optuna", "open_storage", "study_file"]
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from tiermodel.config.data import CustomerColumns
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.output import defused, writing
+from tiermodel.output import atomic_file, escape_formulas
 from tiermodel.tables.contract import FILTERED, GOOD, Accounting, Bad, Contract, Groups, account_of, check_rows
 from tiermodel.tables.privacy import hash_key
 from tiermodel.tables.readers.open import Frame, open_source
@@ -114,11 +114,11 @@ class History:
 
     def write_quarantine(self, path: Path) -> None:
         """Write the quarantined rows to a CSV file that a spreadsheet opens without running formulas."""
-        with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(("file", "row", "rule", "code", "column", "value", "remedy"))
             for row in self.bad_rows():
-                writer.writerow(defused(cell) if isinstance(cell, str) else cell for cell in row)
+                writer.writerow(escape_formulas(cell) if isinstance(cell, str) else cell for cell in row)
 
 
 def connect(project: Project) -> duckdb.DuckDBPyConnection:
