@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Floats
 from tiermodel.bundle import Bundle
 from tiermodel.evaluation.attribution import churn_contributions, importance, value_contributions
 from tiermodel.features.panel import build_panel
@@ -18,8 +18,6 @@ from tiermodel.models.inputs import EXPECTED
 from tiermodel.models.level import log_odds
 from tiermodel.models.linear import Linear, fit_logistic, fit_ridge
 from worlds import TrainedWorld
-
-Floats = NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")

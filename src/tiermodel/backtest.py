@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from tiermodel.arrays import Flags, Floats
 from tiermodel.backtest_chances import Compared, judge_prospects, judge_upgrade
 from tiermodel.backtest_clv import clv_predictions
 from tiermodel.backtest_tiers import TiersAhead, draws_for, tier_results, with_all_dates
@@ -52,7 +52,6 @@ from tiermodel.train import Say, fit_bundle, panel_dates, training_dates
 
 __all__ = ["Backtest", "backtest", "test_dates"]
 
-Floats = NDArray[np.float64]
 _DRAWN_ROWS = 10_000_000
 _OF_VALUE = {"gini": gini, "mae": mae}
 _COMPARED: Mapping[str, Mapping[str, Callable[[Floats, Floats], float]]] = {
@@ -210,7 +209,7 @@ def _one_date(
 
 def _predictions(
     project: Project, bundle: Bundle, past: pd.DataFrame, customers: pd.DataFrame, x: Floats
-) -> tuple[NDArray[np.bool_], dict[str, Floats], dict[str, Floats]]:
+) -> tuple[Flags, dict[str, Floats], dict[str, Floats]]:
     """Tell which buyers are at risk, and give what every model says of their churn, and of the value of all buyers."""
     hidden = customers.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))  # baselines must not see what they predict
     past = past[past["days_since_last"].notna()]
@@ -226,7 +225,7 @@ def _predictions(
 
 def _side_by_side(
     customers: pd.DataFrame,
-    exposed: NDArray[np.bool_],
+    exposed: Flags,
     churn: Mapping[str, Floats],
     value: Mapping[str, Floats],
     bundle: Bundle,

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from tiermodel.arrays import Floats
 from tiermodel.baselines import CLV_BASELINES, OURS, Test
 from tiermodel.config.project import Features, Project
 from tiermodel.errors import DataError
@@ -51,7 +51,7 @@ def clv_predictions(project: Project, history: History, say: Say) -> tuple[date,
         return day, frame.assign(**{name: baseline(test) for name, baseline in CLV_BASELINES.items()})
 
 
-def discounted_outcome(project: Project, history: History, day: date, customers: pd.Series) -> NDArray[np.float64]:
+def discounted_outcome(project: Project, history: History, day: date, customers: pd.Series) -> Floats:
     """Add up what customers brought from `day` to the horizon, every 30 days of it discounted from their middle."""
     clv = project.value.clv
     steps = [*range(0, clv.horizon_days, _SLICE_DAYS), clv.horizon_days]

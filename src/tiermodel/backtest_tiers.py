@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import TierModelError
@@ -28,7 +28,6 @@ from tiermodel.tiers.stability import replay
 
 __all__ = ["TiersAhead", "draws_for", "scheme_summary", "tier_results", "tier_verdict", "with_all_dates"]
 
-Floats = NDArray[np.float64]
 _DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 200, 10_000_000
 _CELLS = 4_000_000  # of counts drawn at a time
 _COMPOSITE = "rfm_score"
@@ -45,12 +44,12 @@ class _Graded:
     The second has levels as large as the first.
     """
 
-    level: NDArray[np.int64]
-    key: NDArray[np.bool_]
-    deserved: NDArray[np.int64]
+    level: Ints
+    key: Flags
+    deserved: Ints
 
     @classmethod
-    def of(cls, level: NDArray[np.int64], keys: Sequence[int], value: Floats, levels: int) -> _Graded:
+    def of(cls, level: Ints, keys: Sequence[int], value: Floats, levels: int) -> _Graded:
         return cls(level, np.isin(level, keys), _filled(value, np.bincount(level, minlength=levels)))
 
     def columns(self, value: Floats) -> Floats:
@@ -191,7 +190,7 @@ def _rivals(
     }
 
 
-def _filled(score: Floats, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+def _filled(score: Floats, sizes: Ints) -> Ints:
     """Fill levels of these sizes from the bottom by a score; equal scores share a level."""
     shares = [float(size) / len(score) for size in sizes]
     return rank_filled(mean_ranks(score) / len(score), shares)
@@ -240,7 +239,7 @@ def _graded(panel: pd.DataFrame, fitted: FittedScheme, dates: list[pd.Timestamp]
     return {day: tier[(rows["as_of"] == day).to_numpy()] for day in dates}
 
 
-def _drawn(judged: Sequence[_Graded], value: Floats, who: tuple[NDArray[np.int64], int], seed: int) -> list[Floats]:
+def _drawn(judged: Sequence[_Graded], value: Floats, who: tuple[Ints, int], seed: int) -> list[Floats]:
     """Give `_METRICS` of each for all customers, then for customers drawn again, shape (metrics, 1 + draws).
 
     All are measured on the same draws, so that what they share cancels in a difference. `who` numbers the rows'
@@ -280,9 +279,7 @@ def _interval(drawn: Floats) -> tuple[float | None, float | None, float | None]:
     return float(drawn[0]), float(low), float(high)
 
 
-def _levels_at(
-    panel: pd.DataFrame, fitted: FittedScheme, when: pd.Timestamp, customers: pd.Series
-) -> NDArray[np.float64]:
+def _levels_at(panel: pd.DataFrame, fitted: FittedScheme, when: pd.Timestamp, customers: pd.Series) -> Floats:
     """Give the customers' levels at another date; NaN where they, or the date, are not in the panel."""
     frame = panel[panel["as_of"] == when]
     if frame.empty:
@@ -290,7 +287,7 @@ def _levels_at(
     return pd.Series(fitted.assign(frame)[0].astype(float), index=frame["customer_id"]).reindex(customers).to_numpy()
 
 
-def _kappa(forecast: NDArray[np.int64], later: NDArray[np.float64], levels: int) -> float | None:
+def _kappa(forecast: Ints, later: Floats, levels: int) -> float | None:
     known = ~np.isnan(later)
     return quadratic_weighted_kappa(later[known].astype(np.int64), forecast[known], levels) if known.any() else None
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.card import model_card
 from tiermodel.config.project import Churn, Features, Outcome, Value
 from tiermodel.errors import ModelError, ProjectError
@@ -67,21 +67,21 @@ class Bundle:
         """Give the language of names and reasons."""
         return str(self.settings["language"])
 
-    def at_risk(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
+    def at_risk(self, frame: pd.DataFrame) -> Flags:
         """Tell whose churn risk the model knows: who was at risk by the `churn` that it was trained with."""
         churn, outcome = (self.settings[name] for name in ("churn", "outcome"))
         return at_risk(Churn.model_validate(churn), Outcome.model_validate(outcome), frame)
 
-    def lifetime_value(self, buyers: pd.DataFrame, value: NDArray[np.float64]) -> NDArray[np.float64]:
+    def lifetime_value(self, buyers: pd.DataFrame, value: Floats) -> Floats:
         """Give buyers' lifetime value, as `value.clv` states it, from their expected value in the outcome window."""
         outcome = Outcome.model_validate(self.settings["outcome"])
         return lifetime_value(self.inputs.habits.purchases, self.value_settings.clv, outcome, buyers, value)
 
-    def p_upgrade(self, forecast: NDArray[np.float64], tier: NDArray[np.int64]) -> NDArray[np.float64]:
+    def p_upgrade(self, forecast: Floats, tier: Ints) -> Floats:
         """Give P(rises above `tier` in the outcome window and stays) from the forecast of the tier to come."""
         return p_upgrade(forecast, tier, self.upgrade)
 
-    def p_conversion(self, frame: pd.DataFrame) -> NDArray[np.float64]:
+    def p_conversion(self, frame: pd.DataFrame) -> Floats:
         """Give P(first purchase in the outcome window), meant for prospects; NaN without a model of them."""
         if self.prospects is None or not len(frame):
             return np.full(len(frame), np.nan)

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Floats
 from tiermodel.evaluation.metrics import ece, quantile_groups, reliability_table
 from tiermodel.features.formula import Feature
 from tiermodel.figures import COLOURS, LINES, Pen, percent_axes, short
@@ -32,7 +32,6 @@ __all__ = [
     "tree",
 ]
 
-Floats = NDArray[np.float64]
 _TENTHS, _ONE_WAY = 10, 0.5
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "mae", "rmse", "decile_mape"})
 

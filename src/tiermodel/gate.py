@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Floats
 from tiermodel.baselines import BASELINES
 from tiermodel.errors import GateError
 from tiermodel.evaluation.metrics import ece, ece_null_band, gini, log_loss
@@ -23,7 +23,6 @@ from tiermodel.tiers.segments import segment_names
 
 __all__ = ["Check", "judge", "judge_segments"]
 
-Floats = NDArray[np.float64]
 Metric = Callable[..., float]
 _ECE_SLACK = 0.01
 _SEED = 0

@@ -19,12 +19,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Flags, Ints
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.output import write_table
 from tiermodel.tiers.grading import Grading
-from tiermodel.tiers.stability import NOBODY, Position, Standing, Whole
+from tiermodel.tiers.stability import NOBODY, Position, Standing
 
 __all__ = ["SCHEMA", "Before", "Ledger", "from_batch", "graded_rows", "position_in", "with_ledger_columns"]
 
@@ -246,7 +246,7 @@ class Before:
         place = self._place.get_indexer(pd.Index(customers.astype(str).to_numpy(dtype=object), dtype=object))
         return self.rows.take(pa.array(place, mask=place < 0))
 
-    def held(self, rows: pa.Table) -> NDArray[np.bool_]:
+    def held(self, rows: pa.Table) -> Flags:
         """Tell whose tier an operator set until a later day, or for good."""
         over = pc.fill_null(pc.less_equal(rows["expires"], pa.scalar(self.day)), fill_value=False)
         return pc.and_not(pc.is_valid(rows["operator"]), over).to_numpy()
@@ -293,7 +293,7 @@ def graded_rows(table: pd.DataFrame, grading: Grading, codes: list[str], before:
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
-def _chosen(place: Whole, words: Sequence[str]) -> pa.Array:
+def _chosen(place: Ints, words: Sequence[str]) -> pa.Array:
     """Give each row its word; none for a negative place."""
     return pa.array(words, pa.string()).take(pa.array(place, mask=place < 0))
 
@@ -306,7 +306,7 @@ def _whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
-def _as_dates(days: Whole) -> pa.Array:
+def _as_dates(days: Ints) -> pa.Array:
     """Turn days counted from 1970 into dates; day 0 stands for none."""
     return pa.array(days.astype(np.int32), mask=days == 0).cast(pa.date32())
 

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.ledger import Ledger
 
@@ -42,7 +43,6 @@ _WORDS = {
     "down": ("降级", "down"),
     "same": ("不变", "same"),
 }
-Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Movement:
     """
 
     codes: list[str]
-    counts: Counts
-    value: NDArray[np.float64] | None = None
+    counts: Ints
+    value: Floats | None = None
 
     @property
-    def hidden(self) -> NDArray[np.bool_]:
+    def hidden(self) -> Flags:
         """Tell which cells are not told: small ones, and a second in a line of which a total would tell the one."""
         hidden = (self.counts > 0) & (self.counts < SMALL)
         changed = True
@@ -232,7 +232,7 @@ def forecast_sizes(days: Sequence[date], steps: Sequence[Movement]) -> Forecast:
     return Forecast(days[-1], sizes[0], sizes[1], backtest)
 
 
-def _next_sizes(sizes: NDArray[Any], steps: Sequence[Counts]) -> NDArray[np.float64]:
+def _next_sizes(sizes: NDArray[Any], steps: Sequence[Ints]) -> Floats:
     """Move sizes on by the shares of all steps together, and add the mean of those who came; without a share, stay."""
     total = np.sum(steps, axis=0)
     leaving = total[:-1].sum(axis=1, keepdims=True)

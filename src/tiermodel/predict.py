@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.bundle import Bundle, load_bundle
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
@@ -40,8 +40,6 @@ from tiermodel.tiers.upgrades import ways_up
 
 __all__ = ["Scored", "predict", "score", "score_schema", "upgrades"]
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 Columns = dict[str, Any]
 RISK_BANDS = {"low": "低", "medium": "中", "high": "高"}
 _RISK_EDGES = (0.2, 0.5)
@@ -286,9 +284,7 @@ def _worth(bundle: Bundle, frame: pd.DataFrame, x: Floats, bought: Flags) -> Col
     return {name: np.round(amount, 4) for name, amount in amounts.items()}
 
 
-def _chances(
-    bundle: Bundle, frame: pd.DataFrame, probabilities: Floats, tier: NDArray[np.int64], bought: Flags
-) -> Columns:
+def _chances(bundle: Bundle, frame: pd.DataFrame, probabilities: Floats, tier: Ints, bought: Flags) -> Columns:
     """Give buyers the chance of an upgrade that stays, and those who have not bought yet that of a purchase."""
     upgrade = np.where(bought, bundle.p_upgrade(probabilities, tier), np.nan)
     conversion = np.where(bought, np.nan, bundle.p_conversion(frame))
@@ -330,7 +326,7 @@ def _checked(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({**{key: frame[key] for key in KEYS}, **numbers})
 
 
-def _numbers(name: str, column: pd.Series) -> NDArray[np.float64]:
+def _numbers(name: str, column: pd.Series) -> Floats:
     if pd.api.types.infer_dtype(column, skipna=True) not in _NUMERIC:
         # values are not repeated: a server would send them on, and text may name a customer
         is_number = [isinstance(value, int | float) or pd.isna(value) for value in column]
@@ -348,7 +344,7 @@ def _names(words: Mapping[str, str], bundle: Bundle) -> list[str]:
     return list(words.values() if bundle.language == "zh" else words)
 
 
-def _words(index: NDArray[np.int64], words: Iterable[str]) -> pd.Series[str]:
+def _words(index: Ints, words: Iterable[str]) -> pd.Series[str]:
     """Give each row its word without building a string per row; -1 is missing. Equal words become one category."""
     listed = list(words)
     distinct = list(dict.fromkeys(listed))

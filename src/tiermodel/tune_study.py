@@ -18,10 +18,10 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.special import expit
 from sqlalchemy.exc import SQLAlchemyError
 
+from tiermodel.arrays import Floats
 from tiermodel.config.learners import Models, Trees
 from tiermodel.config.project import Project, project_digest
 from tiermodel.errors import DataError, OutputError, ProjectError
@@ -39,7 +39,6 @@ from tiermodel.tiers.scheme import input_names, load_scheme
 
 __all__ = ["Found", "Search", "Target", "changed", "nested", "open_optuna", "open_storage", "study_file"]
 
-Floats = NDArray[np.float64]
 Target = Literal["churn", "value"]
 Settings = dict[str, float]
 _TREES = {

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tiermodel.arrays import Floats, Ints
+
 __all__ = [
     "BLOCK",
     "GIVEN",
@@ -21,8 +23,6 @@ __all__ = [
     "is_campaign",
 ]
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Draw = np.random.Generator
 Columns = dict[str, NDArray[Any]]
 

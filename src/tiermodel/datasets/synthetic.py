@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
 
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.datasets._draws import (
     BLOCK,
     GIVEN,
@@ -28,8 +29,6 @@ from tiermodel.datasets._draws import (
     SENT_SHARE,
     SURNAMES,
     Columns,
-    Floats,
-    Ints,
     campaign,
     draw_block,
     is_campaign,
@@ -136,7 +135,7 @@ class World:
     def _day(self, day: date) -> int:
         return (day - self.first_day).days
 
-    def _series(self, values: Floats, known: NDArray[np.bool_]) -> pd.Series:
+    def _series(self, values: Floats, known: Flags) -> pd.Series:
         index = pd.Index(self.truth.index[known], name="customer_id")
         return pd.Series(values[known], index=index)
 
@@ -220,7 +219,7 @@ def _truth(people: Columns, ids: NDArray[Any], first_day: np.datetime64) -> pd.D
     return pd.DataFrame(columns, index=pd.Index(ids, name="customer_id"))
 
 
-def _dates(days: Ints, known: NDArray[np.bool_], first_day: np.datetime64) -> NDArray[Any]:
+def _dates(days: Ints, known: Flags, first_day: np.datetime64) -> NDArray[Any]:
     return np.where(known, first_day + np.where(known, days, 0), np.datetime64("NaT")).astype("datetime64[s]")
 
 

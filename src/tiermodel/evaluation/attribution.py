@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Floats
 from tiermodel.evaluation.metrics import spearman
 from tiermodel.models.churn import SILENT, ChurnModel
 from tiermodel.models.inputs import EXPECTED
@@ -23,7 +23,6 @@ from tiermodel.models.value import ValueModel
 
 __all__ = ["churn_contributions", "importance", "value_contributions"]
 
-Floats = NDArray[np.float64]
 _TOP, _MOST_ROWS = 12, 1_000
 _FLAT = 1e-9
 

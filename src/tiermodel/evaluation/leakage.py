@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Floats
 from tiermodel.errors import DataError
 from tiermodel.evaluation.metrics import auc, spearman
 
@@ -19,7 +19,7 @@ _AUC, _RANK = 0.995, 0.99
 _FEWEST, _MOST_ROWS = 50, 100_000
 
 
-def refuse_leaks(rows: pd.DataFrame, inputs: NDArray[np.float64], names: list[str]) -> None:
+def refuse_leaks(rows: pd.DataFrame, inputs: Floats, names: list[str]) -> None:
     """Raise `DataError` naming inputs that tell the outcome of these rows nearly without error.
 
     Rows without an outcome are left aside; fewer than 50 customers of a kind prove nothing. A column that is missing
@@ -39,7 +39,7 @@ def refuse_leaks(rows: pd.DataFrame, inputs: NDArray[np.float64], names: list[st
         )
 
 
-def _leak(x: NDArray[np.float64], churned: NDArray[np.float64], value: NDArray[np.float64]) -> str | None:
+def _leak(x: Floats, churned: Floats, value: Floats) -> str | None:
     there = ~np.isnan(x)
     for what, column, rows in (("being known", there.astype(float), np.ones(len(x), dtype=bool)), ("values", x, there)):
         y = churned[rows]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score
 
+from tiermodel.arrays import Column, Floats
 from tiermodel.errors import DataError
 
 __all__ = [
@@ -41,8 +42,6 @@ __all__ = [
     "whale_curve",
 ]
 
-Array = NDArray[np.float64]
-Column = NDArray[np.generic]
 
 ECE_BINS = 15
 LOG_LOSS_CLIP = 1e-15
@@ -222,7 +221,7 @@ def decile_mape(actual: Column, predicted: Column) -> float:
     return float(np.mean(np.abs(predicted_total - actual_total) / base))
 
 
-def lorenz_curve(values: Column) -> tuple[Array, Array]:
+def lorenz_curve(values: Column) -> tuple[Floats, Floats]:
     """Return (share of customers, share of the total value), poorest customer first, both from 0 to 1.
 
     >>> lorenz_curve(np.array([3.0, 1.0]))[1].tolist()
@@ -231,7 +230,7 @@ def lorenz_curve(values: Column) -> tuple[Array, Array]:
     return _cumulated_shares(np.sort(np.asarray(values, dtype=np.float64)))
 
 
-def whale_curve(values: Column) -> tuple[Array, Array]:
+def whale_curve(values: Column) -> tuple[Floats, Floats]:
     """Return (share of customers, share of the total value), most valuable first; above 1 where others cost money.
 
     >>> whale_curve(np.array([-1.0, 3.0]))[1].tolist()
@@ -290,7 +289,7 @@ def quadratic_weighted_kappa(actual: Column, predicted: Column, levels: int) -> 
 
 
 def paired_bootstrap(
-    metric: Callable[[Array, Array], float],
+    metric: Callable[[Floats, Floats], float],
     actual: Column,
     model: Column,
     baseline: Column,
@@ -313,8 +312,8 @@ def paired_bootstrap(
 
 
 def drawn(
-    metric: Callable[[Array, Array], float], actual: Column, predicted: Column, *, draws: int, seed: int
-) -> Array:
+    metric: Callable[[Floats, Floats], float], actual: Column, predicted: Column, *, draws: int, seed: int
+) -> Floats:
     """Return the metric of all customers, then that of each of `draws` resamples, the same ones for the same seed."""
     y, p = pair(actual, predicted)
     rng = np.random.default_rng(seed)
@@ -327,7 +326,7 @@ def drawn(
     return found
 
 
-def paired_interval(ours: Array, theirs: Array, level: float = 0.95) -> tuple[float, float, float]:
+def paired_interval(ours: Floats, theirs: Floats, level: float = 0.95) -> tuple[float, float, float]:
     """Return (difference, low, high) of two metrics that `drawn` measured on the same resamples."""
     differences = ours - theirs
     defined = differences[1:][np.isfinite(differences[1:])]
@@ -336,7 +335,7 @@ def paired_interval(ours: Array, theirs: Array, level: float = 0.95) -> tuple[fl
     return float(differences[0]), float(low), float(high)
 
 
-def mean_ranks(values: Column) -> Array:
+def mean_ranks(values: Column) -> Floats:
     """Rank from 1, equal values at their mean rank; where any value is NaN every rank is.
 
     The ranks are those of `scipy.stats.rankdata`, ten times as fast: resampling ranks thousands of times.
@@ -355,7 +354,7 @@ def mean_ranks(values: Column) -> Array:
     return ranks
 
 
-def pair(actual: Column, predicted: Column) -> tuple[Array, Array]:
+def pair(actual: Column, predicted: Column) -> tuple[Floats, Floats]:
     """Give two equally long columns of finite numbers as float64, or say which row is none."""
     y, p = np.asarray(actual, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     if y.shape != p.shape or y.ndim != 1 or len(y) == 0:
@@ -367,7 +366,7 @@ def pair(actual: Column, predicted: Column) -> tuple[Array, Array]:
     return y, p
 
 
-def check_probabilities(actual: Array, predicted: Array) -> None:
+def check_probabilities(actual: Floats, predicted: Floats) -> None:
     """Refuse outcomes other than 0 and 1, and predictions outside 0 to 1."""
     if not np.isin(actual, (0.0, 1.0)).all():
         raise DataError(f"actual: {actual[~np.isin(actual, (0.0, 1.0))][0]:g} is not 0 or 1")
@@ -376,17 +375,17 @@ def check_probabilities(actual: Array, predicted: Array) -> None:
         raise DataError(f"predicted: {outside[0]:g} is not a probability; give calibrated probabilities, not scores")
 
 
-def _ece_bins(predicted: Array) -> NDArray[np.intp]:
+def _ece_bins(predicted: Floats) -> NDArray[np.intp]:
     return np.minimum((predicted * ECE_BINS).astype(np.intp), ECE_BINS - 1)
 
 
-def quantile_groups(predicted: Array, groups: int) -> NDArray[np.intp]:
+def quantile_groups(predicted: Floats, groups: int) -> NDArray[np.intp]:
     """Return each prediction's group, of about equal size and lowest first; equal predictions share one."""
-    ranks: Array = mean_ranks(predicted)  # ties at their mean rank, so they share a group
+    ranks: Floats = mean_ranks(predicted)  # ties at their mean rank, so they share a group
     return ((ranks - 0.5) * groups / len(predicted)).astype(np.intp)
 
 
-def _cumulated_shares(ordered: Array) -> tuple[Array, Array]:
+def _cumulated_shares(ordered: Floats) -> tuple[Floats, Floats]:
     cumulated = np.concatenate([[0.0], np.cumsum(ordered)])
     total = cumulated[-1]
     share = cumulated / total if total != 0 else np.full(len(cumulated), np.nan)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import betainc
 
+from tiermodel.arrays import Column, Floats
 from tiermodel.errors import DataError
 from tiermodel.evaluation.metrics import (
     check_probabilities,
@@ -36,9 +37,6 @@ __all__ = [
     "maximum_profit",
     "profit_curve",
 ]
-
-Array = NDArray[np.float64]
-Column = NDArray[np.generic]
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def profit_curve(
     predicted: Column,
     campaign: Campaign = Campaign(),
     value: ArrayLike | None = None,
-) -> tuple[Array, Array]:
+) -> tuple[Floats, Floats]:
     """Return (share contacted, profit per customer of the base) at the mean acceptance, riskiest contacted first.
 
     >>> shares, profit = profit_curve(np.array([1, 0]), np.array([0.9, 0.1]))
@@ -144,13 +142,13 @@ def profit_curve(
     return count / len(p), earned / len(p)
 
 
-def _earned(churned: Array, value: Array, campaign: Campaign) -> Array:
+def _earned(churned: Floats, value: Floats, campaign: Campaign) -> Floats:
     """Give what contacting each customer earns."""
     kept = campaign.accepted * (value - campaign.incentive) - campaign.contact
     return churned * kept - (1 - churned) * (campaign.incentive + campaign.contact)
 
 
-def contact_threshold(value: ArrayLike, campaign: Campaign = Campaign()) -> Array:
+def contact_threshold(value: ArrayLike, campaign: Campaign = Campaign()) -> Floats:
     """Give, for customers worth `value`, the churn risk from which a contact earns more than it costs; inf: never.
 
     >>> contact_threshold([200, 20, -5]).round(3).tolist()
@@ -192,14 +190,14 @@ def decile_ratio(values: Column) -> float:
     return best / worst if worst > 0 else float("nan")
 
 
-def _by_risk(risk: Array, *columns: Array) -> tuple[Array, ...]:
+def _by_risk(risk: Floats, *columns: Floats) -> tuple[Floats, ...]:
     """Cumulate columns over customers from the riskiest down, from nobody to everybody, equal risks in one step."""
     order = np.argsort(-risk, kind="stable")
     last = np.flatnonzero(np.r_[risk[order][1:] != risk[order][:-1], True])
     return tuple(np.r_[0.0, np.cumsum(column[order])[last]] for column in columns)
 
 
-def _contacted(actual: Column, predicted: Column) -> tuple[Array, Array]:
+def _contacted(actual: Column, predicted: Column) -> tuple[Floats, Floats]:
     """Give, per threshold, stayers and churners contacted as shares of all customers."""
     y, p = pair(actual, predicted)
     check_probabilities(y, p)
@@ -207,7 +205,7 @@ def _contacted(actual: Column, predicted: Column) -> tuple[Array, Array]:
     return stayers / len(y), churners / len(y)
 
 
-def _hull(x: Array, y: Array) -> tuple[Array, Array]:
+def _hull(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """Keep the corners of the upper convex hull of points whose x and y never fall (Andrew 1979)."""
     kept: list[int] = []
     for k in range(len(x)):
@@ -219,5 +217,5 @@ def _hull(x: Array, y: Array) -> tuple[Array, Array]:
     return x[kept], y[kept]
 
 
-def _turns_right(x: Array, y: Array, i: int, j: int, k: int) -> bool:
+def _turns_right(x: Floats, y: Floats, i: int, j: int, k: int) -> bool:
     return bool((x[j] - x[i]) * (y[k] - y[i]) < (y[j] - y[i]) * (x[k] - x[i]))

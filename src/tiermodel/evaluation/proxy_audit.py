@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.config.learners import Trees
 from tiermodel.evaluation.metrics import auc, spearman
 from tiermodel.evaluation.slices import FEWEST, MOST_VALUES, interval
@@ -23,7 +23,6 @@ from tiermodel.models.chance import group_rates
 
 __all__ = ["proxy_scan"]
 
-Floats = NDArray[np.float64]
 _MOST_CUSTOMERS = 10_000
 _ROUNDS, _TREES = 60, Trees(learning_rate=0.1)
 _BINS, _NAMED, _DRAWS = 10, 3, 200
@@ -67,7 +66,7 @@ def _told(values: Floats, groups: Floats, x: Floats, names: list[str], seed: int
     }  # fmt: skip
 
 
-def _shown(values: Floats, rng: np.random.Generator) -> tuple[NDArray[np.int64], Floats]:
+def _shown(values: Floats, rng: np.random.Generator) -> tuple[Ints, Floats]:
     """Give the rows that may be shown, in order, and the groups they are of: no groups where there are many values."""
     rows = np.flatnonzero(np.isfinite(values))
     if len(rows) > _MOST_CUSTOMERS:
@@ -79,7 +78,7 @@ def _shown(values: Floats, rng: np.random.Generator) -> tuple[NDArray[np.int64],
     return rows[np.isin(values[rows], groups if len(groups) > 1 else [])], groups
 
 
-def _dealt(values: Floats, parts: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _dealt(values: Floats, parts: int, rng: np.random.Generator) -> Ints:
     """Deal the customers out in the order of their values, so that all parts have them alike."""
     part = np.empty(len(values), dtype=np.int64)
     part[np.lexsort((rng.random(len(values)), values))] = np.arange(len(values)) % parts
@@ -104,7 +103,7 @@ def _rank_correlation(wanted: Floats, guess: Floats) -> float:
     return float(np.nan_to_num(spearman(wanted[:, 0], guess[:, 0])))  # a guess that never varies tells nothing
 
 
-def _by_all(x: Floats, wanted: Floats, names: list[str], judge: NDArray[np.bool_], seed: int) -> Floats:
+def _by_all(x: Floats, wanted: Floats, names: list[str], judge: Flags, seed: int) -> Floats:
     """Guess what is wanted of the judged customers with every input, by trees that learned from the others."""
     learn = ~judge
 
@@ -116,7 +115,7 @@ def _by_all(x: Floats, wanted: Floats, names: list[str], judge: NDArray[np.bool_
 
 
 def _by_each(
-    x: Floats, wanted: Floats, part: NDArray[np.int64], measure: Callable[[Floats, Floats], float]
+    x: Floats, wanted: Floats, part: Ints, measure: Callable[[Floats, Floats], float]
 ) -> list[tuple[int, float]]:
     """Give the three inputs whose tenths tell best what is wanted: their numbers, and how well each tells it.
 
@@ -125,7 +124,7 @@ def _by_each(
     judge, choose, learn = (part == k for k in range(3))
     tenths = [_tenth(column) for column in x.T]
 
-    def told(tenth: NDArray[np.int64], known: NDArray[np.bool_], asked: NDArray[np.bool_]) -> float:
+    def told(tenth: Ints, known: Flags, asked: Flags) -> float:
         means = [group_rates(tenth[known], y[known], tenth[asked]) for y in wanted.T]
         return measure(wanted[asked], np.column_stack(means))
 
@@ -133,7 +132,7 @@ def _by_each(
     return [(int(j), told(tenths[j], ~judge, judge)) for j in best]
 
 
-def _tenth(column: Floats) -> NDArray[np.int64]:
+def _tenth(column: Floats) -> Ints:
     """Give each row the number of its tenth of the column, from below; rows without a value come last."""
     known = column[~np.isnan(column)]
     edges = np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1)[1:-1])) if len(known) else known

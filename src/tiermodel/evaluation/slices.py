@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Floats, Ints
 from tiermodel.evaluation.metrics import auc, ece, ece_null_band, log_loss
 from tiermodel.features.catalogue import AUDITED
 
 __all__ = ["FEWEST", "MOST_VALUES", "draw_customers", "groups", "interval", "slice_figures"]
 
-Floats = NDArray[np.float64]
 FEWEST = 30
 """Groups of fewer customers are not shown."""
 
@@ -33,7 +32,7 @@ MOST_VALUES = 8
 _BAND_ROWS, _FEWEST_DRAWS, _MOST_DRAWS = 2_000_000, 50, 300
 
 
-def groups(frame: pd.DataFrame, tier: NDArray[np.int64], codes: Sequence[str]) -> dict[str, pd.Series[str]]:
+def groups(frame: pd.DataFrame, tier: Ints, codes: Sequence[str]) -> dict[str, pd.Series[str]]:
     """Name every buyer's group by purchase days so far, by days since the first purchase, by tier, by `audited_…`.
 
     >>> frame = pd.DataFrame({"purchase_days_total": [1.0, 12.0], "days_since_first": [400.0, 90.0]})
@@ -61,7 +60,7 @@ def _by_value(column: pd.Series) -> pd.Series[str]:
     return _named(np.where(np.isnan(values), len(names), position), [*names, "?"])
 
 
-def _named(position: NDArray[np.int64], names: Sequence[str]) -> pd.Series[str]:
+def _named(position: Ints, names: Sequence[str]) -> pd.Series[str]:
     return pd.Series(pd.Categorical.from_codes(position, categories=pd.Index(names), ordered=True))
 
 
@@ -107,7 +106,7 @@ def _value(rows: pd.DataFrame) -> dict[str, float | None]:
 
 
 def interval(
-    metric: Callable[..., float], columns: Sequence[Floats], customer: NDArray[np.int64], *, draws: int, seed: int
+    metric: Callable[..., float], columns: Sequence[Floats], customer: Ints, *, draws: int, seed: int
 ) -> tuple[float, float]:
     """Give the 95 % interval of a metric of columns, customers (their numbers given) drawn again with all their rows.
 
@@ -125,16 +124,16 @@ def interval(
     return float(low), float(high)
 
 
-def draw_customers(key: NDArray[np.int64]) -> Callable[[np.random.Generator], NDArray[np.int64]]:
+def draw_customers(key: Ints) -> Callable[[np.random.Generator], Ints]:
     """Make a function that draws as many customers as there are, with replacement, and gives all rows of each."""
     order = np.argsort(key, kind="stable")
     _, first, count = np.unique(key[order], return_index=True, return_counts=True)
 
-    def draw(rng: np.random.Generator) -> NDArray[np.int64]:
+    def draw(rng: np.random.Generator) -> Ints:
         chosen = rng.integers(0, len(first), len(first))
         lengths = count[chosen]
         skipped = np.cumsum(lengths) - lengths
-        rows: NDArray[np.int64] = order[np.repeat(first[chosen] - skipped, lengths) + np.arange(lengths.sum())]
+        rows: Ints = order[np.repeat(first[chosen] - skipped, lengths) + np.arange(lengths.sum())]
         return rows
 
     return draw

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from tiermodel.arrays import Floats
 from tiermodel.config.project import Features
 from tiermodel.features.contacts import CONTACTS
-from tiermodel.features.formula import Feature, Floats, Known, columns_of
+from tiermodel.features.formula import Feature, Known, columns_of
 from tiermodel.features.purchases import PURCHASES
 
 __all__ = ["AUDITED", "CATALOGUE", "CORE", "expand", "left_out"]

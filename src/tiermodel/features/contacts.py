@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tiermodel.arrays import Floats
 from tiermodel.config.project import FeatureGroup
-from tiermodel.features.formula import Feature, Floats, Known, change, ratio
+from tiermodel.features.formula import Feature, Known, change, ratio
 
 __all__ = ["CONTACTS"]
 

@@ -9,13 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tiermodel.arrays import Floats
 from tiermodel.config.project import FeatureGroup
 from tiermodel.features.measures import MEASURES
 from tiermodel.features.stream import RHYTHM, Chunk, Latest, Plan, Request
 
 __all__ = ["Feature", "Floats", "Known", "change", "columns_of", "known_from", "needs_of", "ratio"]
-
-Floats = NDArray[np.float64]
 
 
 class Known:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tiermodel.arrays import Flags, Ints
 from tiermodel.tables.row_kinds import EVENTS, KINDS
 
 __all__ = ["MEASURES", "MONEY", "UNKNOWN", "Measure", "Rows", "every_need"]
@@ -23,9 +24,7 @@ MONEY = 10_000
 UNKNOWN = np.iinfo(np.int64).min
 """The key of a product or category that the row does not name, and an amount that nobody knows."""
 
-Ints = NDArray[np.int64]
 Counts = NDArray[np.int32]
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Floats, Ints
 from tiermodel.config.project import Churn, Outcome, Project
 from tiermodel.features.stream import Chunk, Request
 from tiermodel.tables.row_kinds import KINDS
@@ -18,8 +18,6 @@ __all__ = ["OUTCOME_COLUMNS", "churn_question", "churn_window", "outcome_columns
 OUTCOME_COLUMNS = ("outcome_purchase_days", "outcome_value", "outcome_churned")
 """Days with a purchase, and the amount or margin in currency units, in the window; whether the customer churned (0, 1)
 by the definition of `churn`, NaN where no contract ends in its window. All are NaN where not fully observed."""
-
-Floats = NDArray[np.float64]
 
 
 def churn_window(churn: Churn, outcome: Outcome) -> tuple[int, int]:
@@ -100,6 +98,6 @@ def _not_renewed(project: Project, chunk: Chunk, table: pa.Table, contract_end: 
     return churned
 
 
-def _place(customer: NDArray[np.int64], day: NDArray[np.int64]) -> NDArray[np.int64]:
+def _place(customer: Ints, day: Ints) -> Ints:
     """Give every customer's day a number, so that they sort by customer, then day (which fits 32 bits)."""
     return customer.astype(np.int64) * 2**33 + day

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeRegressor
 
+from tiermodel.arrays import Floats
 from tiermodel.features.tree import freeze, leaf_of
 
 __all__ = ["Peers", "fit_peers"]
@@ -36,7 +36,7 @@ class Peers:
     tree: dict[str, list[Any]]
     reference: list[float]
 
-    def headroom(self, frame: pd.DataFrame) -> NDArray[np.float64]:
+    def headroom(self, frame: pd.DataFrame) -> Floats:
         """Give each customer's room to grow to the look-alikes' upper quartile; zero for those at or above it."""
         reference = np.array(self.reference)[leaf_of(self.tree, frame)]
         return np.maximum(reference - frame[self.spend].to_numpy(dtype=np.float64), 0.0)

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tiermodel.features.formula import Feature, Floats, Known, change, ratio
+from tiermodel.arrays import Floats
+from tiermodel.features.formula import Feature, Known, change, ratio
 
 __all__ = ["PURCHASES"]
 

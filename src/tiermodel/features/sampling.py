@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tiermodel.arrays import Flags
+
 __all__ = ["draw_batches", "draw_rows"]
 
 Lots = NDArray[np.uint64]
@@ -63,7 +65,7 @@ def _below(batch: pa.RecordBatch, now: date, limit: np.uint64, seed: int) -> tup
     return batch.filter(pa.array(stays)), lots[stays]
 
 
-def _is(flags: pa.Array) -> NDArray[np.bool_]:
+def _is(flags: pa.Array) -> Flags:
     return flags.to_numpy(zero_copy_only=False)
 
 
@@ -72,7 +74,7 @@ def _lots(customers: NDArray[np.object_], seed: int) -> Lots:
     return pd.util.hash_array(customers, hash_key=f"{seed:016d}", categorize=False)
 
 
-def _limit(lots: Lots, bought: NDArray[np.bool_], most: int) -> np.uint64:
+def _limit(lots: Lots, bought: Flags, most: int) -> np.uint64:
     """Give the highest lot that is drawn."""
     return min(_lowest(lots[bought], most), _lowest(lots, _PER_BUYER * most))
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Ints
 from tiermodel.errors import DataError
 
 __all__ = ["freeze", "leaf_of", "round_readable", "roundest"]
 
 
-def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, list[Any]], NDArray[np.int64]]:
+def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, list[Any]], Ints]:
     """Keep the tree as plain lists, thresholds as round as no leaf is emptied by; give each row's leaf too."""
     for digits in range(3, 17):
         inner = tree.feature >= 0
@@ -37,7 +37,7 @@ def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, 
     )
 
 
-def leaf_of(tree: dict[str, list[Any]], frame: pd.DataFrame) -> NDArray[np.int64]:
+def leaf_of(tree: dict[str, list[Any]], frame: pd.DataFrame) -> Ints:
     """Send every row to its leaf, in the tree's order: left where x <= threshold, missing where the tree says."""
     node = np.zeros(len(frame), dtype=np.int64)
     for n, name in enumerate(tree["feature"]):  # children come after their parent

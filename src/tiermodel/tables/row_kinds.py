@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Ints
 from tiermodel.config.data import EventKind
 
 __all__ = ["EVENTS", "KINDS", "MAIN_KINDS", "RowCounts"]
@@ -27,7 +27,7 @@ MAIN_KINDS: dict[str, tuple[str, ...]] = {
 """The kinds of which every good row of a table gives exactly one."""
 
 
-def _none() -> NDArray[np.int64]:
+def _none() -> Ints:
     return np.zeros(len(KINDS), dtype=np.int64)
 
 
@@ -35,5 +35,5 @@ def _none() -> NDArray[np.int64]:
 class RowCounts:
     """Count the rows of a stream that were used, and those dropped because they repeat another, by code of kind."""
 
-    used: NDArray[np.int64] = field(default_factory=_none)
-    duplicates: NDArray[np.int64] = field(default_factory=_none)
+    used: Ints = field(default_factory=_none)
+    duplicates: Ints = field(default_factory=_none)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.features.condition import Named
 from tiermodel.tiers.assign import REASONS, FittedScheme
-from tiermodel.tiers.stability import NOBODY, Position, Standing, Whole, regrade, replay_standing, who_and_when
+from tiermodel.tiers.stability import NOBODY, Position, Standing, regrade, replay_standing, who_and_when
 
 __all__ = ["Grading", "grade"]
 
@@ -23,16 +23,16 @@ class Grading:
     `standing.tier` is the tier of the stability rule, which an override (`overridden`) leaves as it is.
     """
 
-    level: Whole
-    rule: Whole
-    tier: Whole
-    before: NDArray[np.float64]
+    level: Ints
+    rule: Ints
+    tier: Ints
+    before: Floats
     standing: Standing
-    overridden: NDArray[np.bool_]
+    overridden: Flags
 
     def reasons(
         self, fitted: FittedScheme, frame: pd.DataFrame, features: Mapping[str, Named], language: str
-    ) -> tuple[Whole, list[str]]:
+    ) -> tuple[Ints, list[str]]:
         """Give up to three reasons for every row: positions in a list of words, shape (rows, 3).
 
         Where the tier is not the level that the rules say, the first reason says so.
@@ -78,7 +78,7 @@ def _day(frame: pd.DataFrame) -> int:
     return 0 if days.empty else int(days.iloc[:1].to_numpy().astype("datetime64[D]").astype(np.int64)[0])
 
 
-def _replayed(fitted: FittedScheme, frame: pd.DataFrame, previous: pd.DataFrame | None) -> tuple[Standing, Whole]:
+def _replayed(fitted: FittedScheme, frame: pd.DataFrame, previous: pd.DataFrame | None) -> tuple[Standing, Ints]:
     """Replay the earlier snapshots, oldest first; the tier in force is that of the stability rule."""
     if previous is None or previous.empty:
         new = Standing.new(len(frame))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+
+from tiermodel.arrays import Ints
 
 __all__ = ["LIFECYCLE", "LOYALTY", "ladder_stages", "typical_rhythm"]
 
@@ -29,7 +30,7 @@ def typical_rhythm(snapshot: pd.DataFrame) -> float:
     return float(np.quantile(longest, 0.9)) if longest.size else 90.0
 
 
-def ladder_stages(frame: pd.DataFrame, typical: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def ladder_stages(frame: pd.DataFrame, typical: float) -> tuple[Ints, Ints]:
     """Give each row's place in `LIFECYCLE` and in `LOYALTY`.
 
     A customer is silent when overdue beyond the longest gap ever kept (at least twice the usual gap, and with fewer

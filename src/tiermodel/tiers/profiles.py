@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.features.condition import Named
 from tiermodel.features.panel import feature_names
 from tiermodel.tiers.segments import segment_names
@@ -26,7 +26,7 @@ _METHODS = {
 }
 
 
-def profiles_of(state: Mapping[str, Any], frame: pd.DataFrame, labels: NDArray[np.int64]) -> list[dict[str, Any]]:
+def profiles_of(state: Mapping[str, Any], frame: pd.DataFrame, labels: Ints) -> list[dict[str, Any]]:
     """Describe every group of buyers: share, customers, and up to three features that set it apart most.
 
     A difference is that of the mean of a feature's signed logarithm, in its standard deviations over all buyers, 0.3 at
@@ -52,7 +52,7 @@ def profiles_of(state: Mapping[str, Any], frame: pd.DataFrame, labels: NDArray[n
     return found if found[-1]["customers"] != 0 else found[:-1]
 
 
-def _standard(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _standard(x: Floats) -> Floats:
     """Standardise signed logarithms; who has no value is at the mean."""
     z = np.sign(x) * np.log1p(np.abs(x))
     known = z[~np.isnan(z)]
@@ -61,7 +61,7 @@ def _standard(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isnan(z), 0.0, (z - known.mean()) / known.std())
 
 
-def _strongest(apart: NDArray[np.float64], alike: NDArray[np.float64]) -> list[int]:
+def _strongest(apart: Floats, alike: Floats) -> list[int]:
     chosen: list[int] = []
     for j in np.argsort(-np.abs(apart), kind="stable"):
         if len(chosen) == _MARKS or abs(apart[j]) < _LEAST:
@@ -71,7 +71,7 @@ def _strongest(apart: NDArray[np.float64], alike: NDArray[np.float64]) -> list[i
     return chosen
 
 
-def _mark(frame: pd.DataFrame, name: str, inside: NDArray[np.bool_], difference: float) -> dict[str, Any]:
+def _mark(frame: pd.DataFrame, name: str, inside: Flags, difference: float) -> dict[str, Any]:
     return {
         "feature": name,
         "difference": difference,

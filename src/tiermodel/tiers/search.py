@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Floats, Ints
 from tiermodel.config.tiers import Downgrade, Stability, Upgrade
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.evaluation.metrics import mean_ranks
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.scheme import Scheme
-from tiermodel.tiers.stability import Whole, movement_shares, replay_levels, who_and_when
+from tiermodel.tiers.stability import movement_shares, replay_levels, who_and_when
 
 __all__ = ["RULES", "Trial", "choose", "frontier", "keep_budget", "trials"]
 
@@ -79,7 +79,7 @@ def trials(
     return found
 
 
-def _trial(rule: Stability | None, who: Whole, day: Whole, tier: Whole, value_rank: NDArray[np.float64]) -> Trial:
+def _trial(rule: Stability | None, who: Ints, day: Ints, tier: Ints, value_rank: Floats) -> Trial:
     moved, back = movement_shares(who, day, tier)
     each = [
         np.corrcoef(mean_ranks(tier[day == d]), value_rank[day == d])[0, 1]

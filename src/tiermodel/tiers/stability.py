@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Flags, Ints
 from tiermodel.config.tiers import Downgrade, Stability, Upgrade
 from tiermodel.tiers.assign import FittedScheme
 
@@ -28,7 +28,6 @@ __all__ = [
     "who_and_when",
 ]
 
-Whole = NDArray[np.int64]
 NOBODY = -1
 
 
@@ -40,22 +39,22 @@ class Standing:
     the day of the first of them. Days are counted from 1970.
     """
 
-    tier: Whole
-    since: Whole
-    asked: Whole
-    asked_since: Whole
+    tier: Ints
+    since: Ints
+    asked: Ints
+    asked_since: Ints
 
     @classmethod
     def new(cls, n: int) -> Standing:
         """Stand for customers who were never graded."""
         return cls(np.full(n, NOBODY), *(np.zeros(n, dtype=np.int64) for _ in range(3)))
 
-    def take(self, rows: Whole) -> Standing:
+    def take(self, rows: Ints) -> Standing:
         """Pick rows; -1 stands for a customer who was never graded."""
         padded = [np.append(getattr(self, f.name), NOBODY if f.name == "tier" else 0) for f in fields(self)]
         return Standing(*(values[rows] for values in padded))
 
-    def where(self, condition: NDArray[np.bool_], other: Standing) -> Standing:
+    def where(self, condition: Flags, other: Standing) -> Standing:
         """Keep where a condition holds, take the other elsewhere."""
         return Standing(*(np.where(condition, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
 
@@ -68,11 +67,11 @@ class Position:
     """
 
     standing: Standing
-    in_force: Whole
-    override: Whole
+    in_force: Ints
+    override: Ints
 
 
-def regrade(rule: Stability | None, before: Standing, level: Whole, span: tuple[Whole, Whole], day: int) -> Standing:
+def regrade(rule: Stability | None, before: Standing, level: Ints, span: tuple[Ints, Ints], day: int) -> Standing:
     """Grade again on a day: the level where nothing stood before, else the old tier or the one that the rule allows.
 
     `span` holds the lowest and the highest sure level, `day` counts from 1970. Without a rule the tier is the level.
@@ -94,11 +93,11 @@ def regrade(rule: Stability | None, before: Standing, level: Whole, span: tuple[
     )
 
 
-def _allowed(rule: Upgrade | Downgrade, asked: Whole, stayed: Whole) -> NDArray[np.bool_]:
+def _allowed(rule: Upgrade | Downgrade, asked: Ints, stayed: Ints) -> Flags:
     return (np.abs(asked) >= rule.confirmations) & (stayed >= rule.min_stay_days)
 
 
-def replay(fitted: FittedScheme, panel: pd.DataFrame) -> tuple[Whole, Whole]:
+def replay(fitted: FittedScheme, panel: pd.DataFrame) -> tuple[Ints, Ints]:
     """Grade every customer of a panel date by date; give each row's tier and its level before stability.
 
     The panel has one row for each customer and date, in any order. Who enters later is graded from then on; who is
@@ -108,21 +107,19 @@ def replay(fitted: FittedScheme, panel: pd.DataFrame) -> tuple[Whole, Whole]:
     return replay_levels(fitted.scheme.stability, *who_and_when(panel), level, fitted.span(panel)), level
 
 
-def who_and_when(panel: pd.DataFrame) -> tuple[Whole, Whole]:
+def who_and_when(panel: pd.DataFrame) -> tuple[Ints, Ints]:
     """Give every row's customer as a number from 0, and its day counted from 1970."""
     return pd.factorize(panel["customer_id"])[0], panel["as_of"].to_numpy().astype("datetime64[D]").astype(np.int64)
 
 
-def replay_levels(
-    rule: Stability | None, customer: Whole, day: Whole, level: Whole, span: tuple[Whole, Whole]
-) -> Whole:
+def replay_levels(rule: Stability | None, customer: Ints, day: Ints, level: Ints, span: tuple[Ints, Ints]) -> Ints:
     """Grade date by date from levels and spans that are known already; give each row's tier."""
     return replay_standing(rule, customer, day, level, span)[0]
 
 
 def replay_standing(
-    rule: Stability | None, customer: Whole, day: Whole, level: Whole, span: tuple[Whole, Whole]
-) -> tuple[Whole, Standing]:
+    rule: Stability | None, customer: Ints, day: Ints, level: Ints, span: tuple[Ints, Ints]
+) -> tuple[Ints, Standing]:
     """Grade date by date; give each row's tier, and where every customer, by number, stands in the end."""
     tier = level.copy()
     standing = Standing.new(int(customer.max(initial=-1)) + 1)
@@ -136,7 +133,7 @@ def replay_standing(
     return tier, standing
 
 
-def movement_shares(customer: Whole, day: Whole, tier: Whole) -> tuple[float, float]:
+def movement_shares(customer: Ints, day: Ints, tier: Ints) -> tuple[float, float]:
     """Give the share of customers who move from one date to the next, and of those the share who move straight back.
 
     The first is the mean over pairs of dates, the second counts all moves of which the date after is known; NaN where

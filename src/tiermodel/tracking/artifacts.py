@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Floats
 from tiermodel.baselines import BASELINES, OURS
 from tiermodel.bundle import Bundle
 from tiermodel.config.project import Project
@@ -24,7 +24,6 @@ from tiermodel.train import measured
 
 __all__ = ["EVALUATION", "MEMBERS", "Judged", "draw_evaluation", "evaluation_table", "judged"]
 
-Floats = NDArray[np.float64]
 
 EVALUATION = ("target", "question", "as_of", "customers", "key", "actual", "predicted")
 """The first columns of an evaluation: `key` numbers the customers, `customers` hashes who was judged on that date.
