@@ -17,6 +17,7 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 
 from tiermodel.arrays import Floats, Ints
 from tiermodel.errors import DataError
+from tiermodel.evaluation.bootstrap import paired_bootstrap
 from tiermodel.evaluation.metrics import (
     auc,
     churn_metrics,
@@ -29,7 +30,6 @@ from tiermodel.evaluation.metrics import (
     log_loss,
     lorenz_curve,
     mean_ranks,
-    paired_bootstrap,
     pareto_share,
     quadratic_weighted_kappa,
     reliability_table,

@@ -26,15 +26,14 @@ from tiermodel.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError
+from tiermodel.evaluation.bootstrap import bootstrap_values, draw_count, paired_interval
 from tiermodel.evaluation.metrics import (
     auc,
     churn_metrics,
-    drawn,
     ece_null_band,
     gini,
     log_loss,
     mae,
-    paired_interval,
     value_metrics,
 )
 from tiermodel.evaluation.profit import Campaign, concentration, expected_maximum_profit
@@ -302,7 +301,7 @@ def _lifetime(project: Project, history: History, results: dict[str, Any], say: 
 
 def _ece_by_chance(predicted: Floats) -> float:
     """Give the calibration error that chance alone gives a perfect model with these predictions."""
-    return ece_null_band(predicted, draws=int(np.clip(_DRAWN_ROWS / max(len(predicted), 1), 50, 500)))
+    return ece_null_band(predicted, draws=draw_count(len(predicted), _DRAWN_ROWS, 50, 500))
 
 
 def _compare(
@@ -311,7 +310,7 @@ def _compare(
     """Compare the model with each baseline: metric(model) - metric(baseline), with a 95 % interval."""
     draws = draws_for(len(actual))
     measured = {
-        (name, metric): drawn(function, actual, p, draws=draws, seed=project.seed)
+        (name, metric): bootstrap_values(function, actual, p, draws=draws, seed=project.seed)
         for name, p in predicted.items()
         for metric, function in _COMPARED[target].items()
     }

@@ -18,6 +18,7 @@ from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import TierModelError
+from tiermodel.evaluation.bootstrap import draw_count, interval
 from tiermodel.evaluation.metrics import gini, mean_ranks, quadratic_weighted_kappa
 from tiermodel.features.outcome import outcome_span
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
@@ -89,7 +90,7 @@ class TiersAhead:
 
 def draws_for(customers: int) -> int:
     """Say how many draws an interval is made of: fewer, the more customers there are."""
-    return int(np.clip(_DRAWN_ROWS / max(customers, 1), _DRAWS_AT_LEAST, _DRAWS_AT_MOST))
+    return draw_count(customers, _DRAWN_ROWS, _DRAWS_AT_LEAST, _DRAWS_AT_MOST)
 
 
 def tier_results(
@@ -275,8 +276,7 @@ def _interval(drawn: Floats) -> tuple[float | None, float | None, float | None]:
     """Give the figure itself and its 95 % interval; None where a draw does not define it."""
     if np.isnan(drawn).any():
         return (None if np.isnan(drawn[0]) else float(drawn[0])), None, None
-    low, high = np.quantile(drawn[1:], [0.025, 0.975])
-    return float(drawn[0]), float(low), float(high)
+    return float(drawn[0]), *interval(drawn[1:])
 
 
 def _levels_at(panel: pd.DataFrame, fitted: FittedScheme, when: pd.Timestamp, customers: pd.Series) -> Floats:

@@ -21,6 +21,7 @@ from tiermodel.config.project import Project, project_digest
 from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError
 from tiermodel.evaluation.attribution import importance
+from tiermodel.evaluation.bootstrap import cluster_interval, draw_count
 from tiermodel.evaluation.leakage import refuse_leaks
 from tiermodel.evaluation.metrics import (
     auc,
@@ -32,7 +33,7 @@ from tiermodel.evaluation.metrics import (
     value_metrics,
 )
 from tiermodel.evaluation.proxy_audit import proxy_scan
-from tiermodel.evaluation.slices import groups, interval, slice_figures
+from tiermodel.evaluation.slices import groups, slice_figures
 from tiermodel.features.catalogue import expand
 from tiermodel.features.formula import columns_of
 from tiermodel.features.outcome import OUTCOME_COLUMNS, churn_question, outcome_span
@@ -346,9 +347,12 @@ def _intervals(target: str, later: pd.DataFrame, seed: int) -> dict[str, list[fl
         return {}
     columns = [later[name].to_numpy(dtype=np.float64) for name in ("actual", "predicted")]
     customer = pd.factorize(later["customer_id"])[0]
-    draws = int(np.clip(_DRAWN_ROWS / len(later), 50, 400))
+    draws = draw_count(len(later), _DRAWN_ROWS, 50, 400)
     metrics = {"churn": {"log_loss": log_loss, "auc": auc}, "value": {"gini": gini, "mae": mae}}[target]
-    return {name: list(interval(metric, columns, customer, draws=draws, seed=seed)) for name, metric in metrics.items()}
+    return {
+        name: list(cluster_interval(metric, columns, customer, draws=draws, seed=seed))
+        for name, metric in metrics.items()
+    }
 
 
 def _panel_digest(*frames: pd.DataFrame) -> str:

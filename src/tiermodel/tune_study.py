@@ -25,7 +25,8 @@ from tiermodel.arrays import Floats
 from tiermodel.config.learners import Models, Trees
 from tiermodel.config.project import Project, project_digest
 from tiermodel.errors import DataError, OutputError, ProjectError
-from tiermodel.evaluation.metrics import auc, gini, log_loss, paired_bootstrap
+from tiermodel.evaluation.bootstrap import paired_bootstrap
+from tiermodel.evaluation.metrics import auc, gini, log_loss
 from tiermodel.features.outcome import outcome_span
 from tiermodel.locks import SQLITE, database_of, first_line
 from tiermodel.models.ahead import Ahead, CutWindow

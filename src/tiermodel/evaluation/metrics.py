@@ -1,11 +1,9 @@
-"""Measure predictions, concentration of value and the difference between two models.
+"""Metrics of predictions, and of the concentration of value.
 
 Arrays have one element a customer. What the data do not define (the AUC of one class, shares of zero) is NaN.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +18,6 @@ __all__ = [
     "check_probabilities",
     "churn_metrics",
     "decile_mape",
-    "drawn",
     "ece",
     "ece_null_band",
     "gini",
@@ -31,8 +28,6 @@ __all__ = [
     "mae",
     "mean_ranks",
     "pair",
-    "paired_bootstrap",
-    "paired_interval",
     "pareto_share",
     "quadratic_weighted_kappa",
     "quantile_groups",
@@ -286,53 +281,6 @@ def quadratic_weighted_kappa(actual: Column, predicted: Column, levels: int) -> 
     # The usual weight matrix, summed out: chance disagreement is the mean squared distance of independent pairs.
     by_chance = float(x.var() + y.var() + (x.mean() - y.mean()) ** 2)
     return 1 - _ratio(float(np.mean((x - y) ** 2)), by_chance)
-
-
-def paired_bootstrap(
-    metric: Callable[[Floats, Floats], float],
-    actual: Column,
-    model: Column,
-    baseline: Column,
-    *,
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> tuple[float, float, float]:
-    """Return (difference, low, high) of `metric(actual, model) - metric(actual, baseline)`, resampling customers.
-
-    Both models are measured on the same resample, so what they share cancels (percentiles, Efron and Tibshirani 1993).
-    Resamples without a defined metric are left out; without any the interval is NaN.
-
-    >>> y = np.array([0, 0, 1, 1] * 25)
-    >>> paired_bootstrap(log_loss, y, 0.2 + 0.6 * y, np.full(100, 0.5))[2] < 0
-    True
-    """
-    ours, theirs = (drawn(metric, actual, p, draws=draws, seed=seed) for p in (model, baseline))
-    return paired_interval(ours, theirs, level)
-
-
-def drawn(
-    metric: Callable[[Floats, Floats], float], actual: Column, predicted: Column, *, draws: int, seed: int
-) -> Floats:
-    """Return the metric of all customers, then that of each of `draws` resamples, the same ones for the same seed."""
-    y, p = pair(actual, predicted)
-    rng = np.random.default_rng(seed)
-    n = len(y)
-    found = np.empty(draws + 1)
-    found[0] = metric(y, p)
-    for draw in range(1, draws + 1):
-        rows = rng.integers(0, n, n)
-        found[draw] = metric(y[rows], p[rows])
-    return found
-
-
-def paired_interval(ours: Floats, theirs: Floats, level: float = 0.95) -> tuple[float, float, float]:
-    """Return (difference, low, high) of two metrics that `drawn` measured on the same resamples."""
-    differences = ours - theirs
-    defined = differences[1:][np.isfinite(differences[1:])]
-    tail = (1 - level) / 2
-    low, high = np.quantile(defined, [tail, 1 - tail]) if len(defined) else (np.nan, np.nan)
-    return float(differences[0]), float(low), float(high)
 
 
 def mean_ranks(values: Column) -> Floats:

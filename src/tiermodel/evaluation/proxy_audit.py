@@ -15,8 +15,9 @@ from scipy.stats import rankdata
 
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.config.learners import Trees
+from tiermodel.evaluation.bootstrap import cluster_interval
 from tiermodel.evaluation.metrics import auc, spearman
-from tiermodel.evaluation.slices import FEWEST, MOST_VALUES, interval
+from tiermodel.evaluation.slices import FEWEST, MOST_VALUES
 from tiermodel.features.catalogue import AUDITED
 from tiermodel.models.boosted import fit_boosted, side_by_side
 from tiermodel.models.chance import group_rates
@@ -56,7 +57,7 @@ def _told(values: Floats, groups: Floats, x: Floats, names: list[str], seed: int
     part = _dealt(values, 3, np.random.default_rng(seed))
     judge = part == 0
     actual, guess = wanted[judge], _by_all(x, wanted, names, judge, seed)
-    low, high = interval(measure, [actual, guess], np.arange(len(actual)), draws=_DRAWS, seed=seed)
+    low, high = cluster_interval(measure, [actual, guess], np.arange(len(actual)), draws=_DRAWS, seed=seed)
     best = _by_each(x, wanted, part, measure) if low > chance else []
     return {
         "customers": len(values), "groups": len(groups) or None,

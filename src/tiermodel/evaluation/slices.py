@@ -6,18 +6,19 @@ these groups too. Small groups are left out: their figures are chance, and could
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tiermodel.arrays import Floats, Ints
+from tiermodel.arrays import Ints
+from tiermodel.evaluation.bootstrap import draw_count
 from tiermodel.evaluation.metrics import auc, ece, ece_null_band, log_loss
 from tiermodel.features.catalogue import AUDITED
 
-__all__ = ["FEWEST", "MOST_VALUES", "draw_customers", "groups", "interval", "slice_figures"]
+__all__ = ["FEWEST", "MOST_VALUES", "groups", "slice_figures"]
 
 FEWEST = 30
 """Groups of fewer customers are not shown."""
@@ -83,7 +84,7 @@ def _risk(rows: pd.DataFrame) -> dict[str, float | None]:
     if len(known) < FEWEST:
         return dict.fromkeys(names)
     y, p = known["churned"].to_numpy(dtype=np.float64), known["risk"].to_numpy(dtype=np.float64)
-    draws = int(np.clip(_BAND_ROWS / len(y), _FEWEST_DRAWS, _MOST_DRAWS))
+    draws = draw_count(len(y), _BAND_ROWS, _FEWEST_DRAWS, _MOST_DRAWS)
     figures = (y.mean(), p.mean(), log_loss(y, p), auc(y, p), ece(y, p), ece_null_band(p, draws=draws))
     return {name: float(x) if np.isfinite(x) else None for name, x in zip(names, figures, strict=True)}
 
@@ -103,37 +104,3 @@ def _value(rows: pd.DataFrame) -> dict[str, float | None]:
     if "held" in rows and rows["held"].notna().any():
         figures["tier_coverage"] = float(rows["held"].mean())
     return figures
-
-
-def interval(
-    metric: Callable[..., float], columns: Sequence[Floats], customer: Ints, *, draws: int, seed: int
-) -> tuple[float, float]:
-    """Give the 95 % interval of a metric of columns, customers (their numbers given) drawn again with all their rows.
-
-    >>> same = np.zeros(40)
-    >>> interval(lambda y: float(y.mean()), [same], np.arange(40), draws=10, seed=0)
-    (0.0, 0.0)
-    """
-    rng, draw = np.random.default_rng(seed), draw_customers(customer)
-    found = []
-    for _ in range(draws):
-        rows = draw(rng)
-        found.append(metric(*(column[rows] for column in columns)))
-    defined = [x for x in found if np.isfinite(x)]
-    low, high = np.quantile(defined, [0.025, 0.975]) if defined else (np.nan, np.nan)
-    return float(low), float(high)
-
-
-def draw_customers(key: Ints) -> Callable[[np.random.Generator], Ints]:
-    """Make a function that draws as many customers as there are, with replacement, and gives all rows of each."""
-    order = np.argsort(key, kind="stable")
-    _, first, count = np.unique(key[order], return_index=True, return_counts=True)
-
-    def draw(rng: np.random.Generator) -> Ints:
-        chosen = rng.integers(0, len(first), len(first))
-        lengths = count[chosen]
-        skipped = np.cumsum(lengths) - lengths
-        rows: Ints = order[np.repeat(first[chosen] - skipped, lengths) + np.arange(lengths.sum())]
-        return rows
-
-    return draw
