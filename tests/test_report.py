@@ -21,7 +21,8 @@ from tiermodel.bundle import Bundle, load_bundle, save_bundle
 from tiermodel.errors import DataError, ProjectError, TierModelError
 from tiermodel.evaluation.bootstrap import paired_bootstrap
 from tiermodel.evaluation.metrics import auc, churn_metrics, ece_null_band, log_loss, value_metrics
-from tiermodel.features.panel import build_panel, write_features
+from tiermodel.features.export import write_features
+from tiermodel.features.panel import build_panel
 from tiermodel.figures import Pen, concentration, pyramid, save_png, svg
 from tiermodel.figures_model import found_at, input_names, residuals
 from tiermodel.output import write_json

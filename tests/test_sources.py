@@ -27,7 +27,7 @@ from servers import PASSWORD, postgresql
 from tiermodel import build_panel, check, load_project, open_history, score, train
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, OutputError, ProjectError, TierModelError
-from tiermodel.features.panel import write_features
+from tiermodel.features.export import write_features
 from worlds import TrainedWorld
 
 BIG = 9_007_199_254_740_993  # 2^53 + 1, which no double holds

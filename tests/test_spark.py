@@ -24,7 +24,8 @@ from tiermodel.config.project import Project
 from tiermodel.engines import spark
 from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError, ProjectError, TooManyBadRowsError
-from tiermodel.features.panel import Tally, build_panel, write_features
+from tiermodel.features.export import write_features
+from tiermodel.features.panel import Tally, build_panel
 from tiermodel.predict import score
 from worlds import TrainedWorld
 

@@ -18,6 +18,7 @@ from tiermodel.bundle import Bundle, load_bundle, save_bundle
 from tiermodel.config.project import LifetimeValue, Project, load_project
 from tiermodel.datasets.synthetic import make_world
 from tiermodel.evaluation.metrics import auc, log_loss
+from tiermodel.features.frame import has_bought
 from tiermodel.features.panel import build_panel
 from tiermodel.models.chance import fit_chance, group_rates
 from tiermodel.models.level import fit_calibration
@@ -168,7 +169,7 @@ def test_prospects_and_only_they_get_a_conversion(played: Played, tmp_path: Path
     score(played.project, played.bundle, AS_OF, tmp_path / "scores.parquet")
     scores = pd.read_parquet(tmp_path / "scores.parquet")
     frame = build_panel(played.project, [AS_OF])
-    prospect = frame["days_since_last"].isna().to_numpy()
+    prospect = ~has_bought(frame)
     assert 30 < prospect.sum() < len(frame) / 2
     np.testing.assert_array_equal(scores["conversion_chance"].notna(), prospect)
     np.testing.assert_array_equal(scores["upgrade_potential"].notna(), ~prospect)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from commands import Run
 from tiermodel.errors import ProjectError
 from tiermodel.features.condition import Words
+from tiermodel.features.frame import has_bought
 from tiermodel.features.panel import build_panel
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.scheme import load_preset, parse_scheme
@@ -76,7 +77,7 @@ def test_an_action_that_is_missing_for_a_customer_would_not_have_been_enough(
     scheme = fitted("rfm", panel, trained)
     found = ways_up(scheme, panel, {}, "en")
     level = scheme.assign(panel)[0]
-    low = panel[(level < len(scheme.scheme.codes) - 1) & panel["days_since_last"].notna()]
+    low = panel[(level < len(scheme.scheme.codes) - 1) & has_bought(panel)]
     recent = set(found.loc[found["feature"] == "days_since_last", "customer_id"])
     rest = low[~low["customer_id"].isin(recent)]
     before = scheme.assign(rest)[0]

@@ -38,9 +38,10 @@ from tiermodel.evaluation.metrics import (
 )
 from tiermodel.evaluation.profit import Campaign, concentration, expected_maximum_profit
 from tiermodel.evaluation.slices import groups, slice_figures
+from tiermodel.features.frame import KEYS, has_bought, rows_at
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
-from tiermodel.features.panel import KEYS, Tally, build_panel, rows_at
-from tiermodel.features.sampling import draw_rows
+from tiermodel.features.panel import Tally, build_panel
+from tiermodel.features.sampling import sample_rows
 from tiermodel.learning_curve import learning_curve
 from tiermodel.models.churn import at_risk
 from tiermodel.models.upgrade import upgrade_span
@@ -132,7 +133,7 @@ def backtest(
     with threadpool_limits(limits=1):  # as in training
         for day in dates:
             say(f"{day}: training")
-            known = draw_rows(panel, pd.Timestamp(day), project.panel.customers, project.seed)
+            known = sample_rows(panel, pd.Timestamp(day), project.panel.customers, project.seed)
             bundle, frame = _one_date(project, known, day, trained_on[day], history.columns, results, say)
             frames.append(frame)
         say(f"{dates[-1]}: learning from less history")
@@ -184,7 +185,7 @@ def _one_date(
     bundle, _ = fit_bundle(project, known, day, trained_on, columns)
     say(f"{day}: baselines and intervals")
     snapshot, past = rows_at(panel, [day]).reset_index(drop=True), rows_at(panel, trained_on)
-    bought = snapshot["days_since_last"].notna().to_numpy()
+    bought = has_bought(snapshot)
     customers, x = snapshot[bought].reset_index(drop=True), bundle.inputs.matrix(snapshot)
     exposed, churn, value = _predictions(project, bundle, past, customers, x[bought])
     frame = _side_by_side(customers, exposed, churn, value, bundle)
@@ -211,7 +212,7 @@ def _predictions(
 ) -> tuple[Flags, dict[str, Floats], dict[str, Floats]]:
     """Tell which buyers are at risk, and give what every model says of their churn, and of the value of all buyers."""
     hidden = customers.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))  # baselines must not see what they predict
-    past = past[past["days_since_last"].notna()]
+    past = past[has_bought(past)]
     exposed, then = (at_risk(project.churn, project.outcome, rows) for rows in (hidden, past))
     everyone = Test(project, past, hidden, lambda frame: bundle.scheme.assign(frame)[0])
     risky = Test(project, past[then], hidden[exposed], everyone.grade)

@@ -13,7 +13,7 @@ from tiermodel.arrays import Floats
 from tiermodel.baselines import OURS
 from tiermodel.bundle import Bundle
 from tiermodel.config.project import Project
-from tiermodel.features.panel import KEYS
+from tiermodel.features.frame import KEYS
 from tiermodel.models.chance import group_rates
 from tiermodel.models.prospects import is_prospect
 from tiermodel.models.tier import p_above

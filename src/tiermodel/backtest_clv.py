@@ -13,7 +13,8 @@ from tiermodel.arrays import Floats
 from tiermodel.baselines import CLV_BASELINES, OURS, Test
 from tiermodel.config.project import Features, Project
 from tiermodel.errors import DataError
-from tiermodel.features.panel import KEYS, build_panel, rows_at
+from tiermodel.features.frame import KEYS, has_bought, rows_at
+from tiermodel.features.panel import build_panel
 from tiermodel.models.lifetime_value import discount
 from tiermodel.tables.history import History
 from tiermodel.train import Say, fit_bundle, panel_dates, training_dates
@@ -42,7 +43,7 @@ def clv_predictions(project: Project, history: History, say: Say) -> tuple[date,
     panel = build_panel(project, dates, with_outcome=True, known_until=day, drawn_before=day, history=history)
     with threadpool_limits(limits=1):  # as in training
         bundle, _ = fit_bundle(project, panel, day, trained_on, history.columns)
-        bought = panel["days_since_last"].notna()
+        bought = has_bought(panel)
         buyers = panel[bought & (panel["as_of"] == pd.Timestamp(day))].reset_index(drop=True)
         past = rows_at(panel[bought], trained_on)
         frame = buyers[list(KEYS)].assign(actual=discounted_outcome(project, history, day, buyers["customer_id"]))

@@ -20,6 +20,7 @@ from tiermodel.config.project import Project
 from tiermodel.errors import TierModelError
 from tiermodel.evaluation.bootstrap import draw_count, interval
 from tiermodel.evaluation.metrics import gini, mean_ranks, quadratic_weighted_kappa
+from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import outcome_span
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.lessons import rank_filled
@@ -177,7 +178,7 @@ def _rivals(
     windows = sorted(project.features.windows_days)
     nearest = min(windows, key=lambda days: (abs(days - project.outcome.horizon_days), days))
     scores = {"same_tier_as_now": snapshot[f"net_amount_{nearest}d"].to_numpy(dtype=np.float64)}
-    bought = snapshot[snapshot["days_since_last"].notna()]
+    bought = snapshot[has_bought(snapshot)]
     middle = windows[(len(windows) - 1) // 2]
     for name, days in (("composite", middle), (f"composite_{windows[-1]}d", windows[-1])):
         index = load_preset(_COMPOSITE, [days])

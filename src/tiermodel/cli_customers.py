@@ -57,7 +57,7 @@ def check(project: Path, as_json: bool) -> None:
 def features(project: Path, as_of: str, out: Path, allow_empty: bool, as_json: bool) -> None:
     """Write every customer's features as known at each date."""
     settings = load(project)
-    from tiermodel.features.panel import write_features
+    from tiermodel.features.export import write_features
 
     with progress() as say:
         say(f"building features as of {as_of}")

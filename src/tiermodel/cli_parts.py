@@ -67,7 +67,7 @@ def progress() -> Iterator[Callable[[str], None]]:
 
 def print_accounts(project: Project, accounts: Mapping[str, Accounting]) -> None:
     """Say on stderr what became of every row of every table, and what the project leaves out."""
-    from tiermodel.features.panel import left_out_words
+    from tiermodel.features.export import left_out_words
 
     for table, account in accounts.items():
         click.echo(

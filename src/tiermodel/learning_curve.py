@@ -13,7 +13,7 @@ from tiermodel.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError
 from tiermodel.evaluation.metrics import churn_metrics, value_metrics
-from tiermodel.features.panel import rows_at
+from tiermodel.features.frame import rows_at
 from tiermodel.models.between import told_ahead
 from tiermodel.models.churn import ChurnModel, fit_churn
 from tiermodel.models.inputs import panel_matrix

@@ -18,17 +18,9 @@ from tiermodel.bundle import Bundle, load_bundle
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError, EmptyInputError, ModelError
-from tiermodel.features.panel import (
-    KEYS,
-    Snapshots,
-    Tally,
-    build_panel,
-    one_date,
-    snapshot_batches,
-    stale_words,
-    write_nothing,
-    write_quarantine,
-)
+from tiermodel.features.export import write_nothing, write_rows
+from tiermodel.features.frame import KEYS, has_bought
+from tiermodel.features.panel import Snapshots, Tally, build_panel, one_date, snapshot_batches, stale_words
 from tiermodel.ledger import Before, Ledger, from_batch, graded_rows, position_in, with_ledger_columns
 from tiermodel.output import write_table
 from tiermodel.tables.contract import Accounting
@@ -102,17 +94,10 @@ def score(
             if before is not None:
                 graded.append(from_batch(batch))
             yield batch.select(schema.names)
-        if not sum(counts.values()):
-            raise DataError(
-                f"TM2071 no customer has a row before {day}: the data starts on {history.first_day}; "
-                "choose a later date"
-            )
 
     stale = stale_words(project, history, day, every.days)
-    write_table(scored(), Path(out), schema)
-    write_quarantine(history, Path(out))
+    write_rows(scored(), schema, Path(out), history, tally, stale=stale, before=day)
     added = None if book is None else book.append(day, pa.Table.from_batches(graded))
-    tally.warn(stale)
     return Scored(tally.accounts, sum(counts.values()), counts, added)
 
 
@@ -217,7 +202,7 @@ def predict(
     x = bundle.inputs.matrix(frame)
     grading = grading or grade(bundle.scheme, frame, previous)
     probabilities = bundle.tier.predict(x)
-    bought = frame["days_since_last"].notna().to_numpy()
+    bought = has_bought(frame)
     return pd.DataFrame(
         {
             "customer_id": frame["customer_id"],

@@ -17,7 +17,7 @@ import numpy as np
 
 from tiermodel.bundle import Bundle
 from tiermodel.config.project import Project
-from tiermodel.tables.history import TABLES
+from tiermodel.tables.table import TABLES
 from tiermodel.tiers.segments import segment_names
 from tiermodel.tracking.artifacts import Judged
 from tiermodel.tune_study import Found

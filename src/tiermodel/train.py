@@ -36,10 +36,11 @@ from tiermodel.evaluation.proxy_audit import proxy_scan
 from tiermodel.evaluation.slices import groups, slice_figures
 from tiermodel.features.catalogue import expand
 from tiermodel.features.formula import columns_of
+from tiermodel.features.frame import KEYS
 from tiermodel.features.outcome import OUTCOME_COLUMNS, churn_question, outcome_span
-from tiermodel.features.panel import KEYS, Tally, build_panel, one_date, snapshot_dates
+from tiermodel.features.panel import Tally, build_panel, one_date, snapshot_dates
 from tiermodel.features.peers import fit_peers
-from tiermodel.features.sampling import draw_rows
+from tiermodel.features.sampling import sample_rows
 from tiermodel.models.ahead import Ahead
 from tiermodel.models.between import told_ahead
 from tiermodel.models.chance import Chance
@@ -148,7 +149,7 @@ def fit_bundle(
     `trained_on`, and from `panel.customers` buyers at most; other dates tell where customers ended up.
     """
     now, span = pd.Timestamp(as_of), outcome_span(project)
-    drawn = draw_rows(panel, now, project.panel.customers, project.seed)
+    drawn = sample_rows(panel, now, project.panel.customers, project.seed)
     panel, known = _as_known(drawn, now, span)
     learned = known & panel["as_of"].isin([pd.Timestamp(day) for day in trained_on]).to_numpy()
     snapshot, history = panel[panel["as_of"] == now], panel[learned]

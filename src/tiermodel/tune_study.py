@@ -27,6 +27,7 @@ from tiermodel.config.project import Project, project_digest
 from tiermodel.errors import DataError, OutputError, ProjectError
 from tiermodel.evaluation.bootstrap import paired_bootstrap
 from tiermodel.evaluation.metrics import auc, gini, log_loss
+from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import outcome_span
 from tiermodel.locks import SQLITE, database_of, first_line
 from tiermodel.models.ahead import Ahead, CutWindow
@@ -135,7 +136,7 @@ class Search:
         if target == "churn":
             judged = (panel["as_of"] == judge).to_numpy() & at_risk(project.churn, project.outcome, panel)
         else:
-            judged = ((panel["as_of"] == judge) & panel["days_since_last"].notna()).to_numpy()
+            judged = ((panel["as_of"] == judge) & has_bought(panel)).to_numpy()
         digest = hashlib.sha256(project_digest(project).encode() + version("tiermodel").encode())
         digest.update(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes())
         name = f"{project.name}/{target}/{digest.hexdigest()[:16]}"

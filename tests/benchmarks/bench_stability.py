@@ -18,6 +18,7 @@ from scipy.stats import spearmanr
 
 from tiermodel import build_panel, load_project
 from tiermodel.config.project import Project
+from tiermodel.features.frame import has_bought
 from tiermodel.tiers.scheme import load_preset
 from tiermodel.tiers.search import RULES, Trial, choose, frontier, trials
 from tiermodel.tiers.stability import movement_shares, who_and_when
@@ -39,7 +40,7 @@ def monthly(project: Project, first: date, dates: int) -> pd.DataFrame:
 
 def quantiles_every_month(panel: pd.DataFrame) -> Trial:
     """Grade as spreadsheets do: percentile ranks and quantiles anew each month."""
-    panel = panel[panel["days_since_last"].notna() & panel["outcome_value"].notna()].reset_index(drop=True)
+    panel = panel[has_bought(panel) & panel["outcome_value"].notna()].reset_index(drop=True)
     by_day = panel.groupby("as_of")
     score = (
         0.2 * by_day["days_since_last"].rank(ascending=False, pct=True)

@@ -9,8 +9,7 @@ import pyarrow as pa
 
 from tiermodel.config.project import Project
 from tiermodel.engines.duckdb import sorted_rows
-from tiermodel.tables import history as tables
-from tiermodel.tables.history import History
+from tiermodel.tables.history import History, read_history
 from tiermodel.tables.row_kinds import RowCounts
 
 __all__ = ["Work", "open_history", "stream"]
@@ -21,15 +20,15 @@ customers, in other processes."""
 
 
 def open_history(project: Project, **frames: Any) -> History:
-    """Read every table of the project once, as `tables.history.open_history` says, in Spark's tasks if it chose Spark.
+    """Read every table of the project once, as `tables.history.read_history` says, in Spark's tasks if it chose Spark.
 
     A table can be handed over by its name, as a DataFrame or Arrow table: `open_history(project, transactions=frame)`.
     """
     if project.data.engine == "spark":
         from tiermodel.engines.spark import reader  # noqa: PLC0415  # an extra
 
-        return tables.open_history(project, run=reader(project), **frames)
-    return tables.open_history(project, **frames)
+        return read_history(project, run=reader(project), **frames)
+    return read_history(project, **frames)
 
 
 def stream(

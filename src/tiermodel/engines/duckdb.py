@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, OutputError, TierModelError
-from tiermodel.tables.history import EPOCH, History, connect
+from tiermodel.tables.history import History, connect
 from tiermodel.tables.source import literal, scratch_folder
+from tiermodel.tables.table import EPOCH
 
 __all__ = ["BATCH_ROWS", "query_faults", "rows_from", "sort_keys", "sorted_again", "sorted_rows"]
 

@@ -1,9 +1,9 @@
 """List every feature once: name, group, unit, meaning in Chinese and English, and the formula that computes it.
 
-To add one: append a `Feature` to `PURCHASES` or `CONTACTS`. Its formula sees a `Known`, all that the walk noted of
-every customer before the date, and gives one float64 per customer, NaN where the question has no answer. A name with
-`{w}` is made for every window of the project. The data dictionary, the parquet schema and the parametrised tests are
-read from this list.
+To add one: append a `Feature` to `PURCHASES` or `CONTACTS`. Its formula sees a `FeatureContext`, all that the walk
+noted of every customer before the date, and gives one float64 per customer, NaN where the question has no answer. A
+name with `{w}` is made for every window of the project. The data dictionary, the parquet schema and the parametrised
+tests are read from this list.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 from tiermodel.arrays import Floats
 from tiermodel.config.project import Features
 from tiermodel.features.contacts import CONTACTS
-from tiermodel.features.formula import Feature, Known, columns_of
+from tiermodel.features.formula import Feature, FeatureContext, columns_of
 from tiermodel.features.purchases import PURCHASES
 
 __all__ = ["AUDITED", "CATALOGUE", "CORE", "expand", "left_out"]
@@ -57,7 +57,7 @@ def expand(features: Features, columns: Iterable[str]) -> tuple[Feature, ...]:
     return tuple(f for f in (*made, *attributes) if columns_of(f) <= present)
 
 
-def _attribute(name: str) -> Callable[[Known, int], Floats]:
+def _attribute(name: str) -> Callable[[FeatureContext, int], Floats]:
     return lambda known, _: known.latest("profile", f"attribute_{name}")
 
 

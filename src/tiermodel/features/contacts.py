@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tiermodel.arrays import Floats
 from tiermodel.config.project import FeatureGroup
-from tiermodel.features.formula import Feature, Known, change, ratio
+from tiermodel.features.formula import Feature, FeatureContext, change, ratio
 
 __all__ = ["CONTACTS"]
 
@@ -49,7 +49,7 @@ def _counts(group: FeatureGroup, kind: str, zh: str, en: str) -> Iterator[Featur
     )
 
 
-def _score(k: Known, days: int | None = None) -> Floats:
+def _score(k: FeatureContext, days: int | None = None) -> Floats:
     return ratio(k.sum("survey_score", days), k.sum("survey_score_count", days))
 
 

@@ -14,11 +14,11 @@ from tiermodel.config.project import FeatureGroup
 from tiermodel.features.measures import MEASURES
 from tiermodel.features.stream import RHYTHM, Chunk, Latest, Plan, Request
 
-__all__ = ["Feature", "Floats", "Known", "change", "columns_of", "known_from", "needs_of", "ratio"]
+__all__ = ["Feature", "FeatureContext", "change", "columns_of", "context_from", "needs_of", "ratio"]
 
 
-class Known:
-    """Give formulas what was known of every customer before the date: amounts in currency units, times in days."""
+class FeatureContext:
+    """What was known of every customer before the date: amounts in currency units, times in days."""
 
     def __init__(
         self, as_of: NDArray[np.int32], rhythm: Floats, sums: Mapping[Request, Floats], latest: Mapping[Latest, Floats]
@@ -95,11 +95,11 @@ class Feature:
     unit: Literal["days", "count", "amount", "share", "ratio", "number"]
     zh: str
     en: str
-    formula: Callable[[Known, int], Floats]
+    formula: Callable[[FeatureContext, int], Floats]
     window: int = 0
     longest: int = 3660
 
-    def compute(self, known: Known) -> Floats:
+    def compute(self, known: FeatureContext) -> Floats:
         """Apply the formula."""
         return self.formula(known, self.window)
 
@@ -114,16 +114,16 @@ class _Asked(dict[Any, Floats]):
 def needs_of(features: Iterable[Feature]) -> tuple[tuple[Request, ...], tuple[Latest, ...]]:
     """Learn which sums and latest rows the formulas need, by running each once on no customers at all."""
     sums, latest = _Asked(), _Asked()
-    known = Known(np.empty(0, dtype=np.int32), np.empty((len(RHYTHM), 0)), sums, latest)
+    known = FeatureContext(np.empty(0, dtype=np.int32), np.empty((len(RHYTHM), 0)), sums, latest)
     for feature in features:
         feature.compute(known)
     return tuple(sums), tuple(latest)
 
 
-def known_from(chunk: Chunk, plan: Plan) -> Known:
-    """Give formulas what the walk noted."""
+def context_from(chunk: Chunk, plan: Plan) -> FeatureContext:
+    """Return the context of the customers and dates that the walk went through."""
     sums = dict(zip(plan.requests, chunk.sums, strict=True))
-    return Known(chunk.as_of, chunk.rhythm, sums, dict(zip(plan.latest, chunk.latest, strict=True)))
+    return FeatureContext(chunk.as_of, chunk.rhythm, sums, dict(zip(plan.latest, chunk.latest, strict=True)))
 
 
 def columns_of(feature: Feature) -> frozenset[str]:

@@ -21,8 +21,8 @@ from scipy.special import expit
 
 from tiermodel.config.project import Churn, Outcome, Project
 from tiermodel.errors import DataError
+from tiermodel.features.frame import KEYS
 from tiermodel.features.outcome import churn_window, outcome_span
-from tiermodel.features.panel import KEYS
 from tiermodel.models.ahead import Ahead, Learned
 from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted, side_by_side
 from tiermodel.models.folds import rolling_folds

@@ -12,7 +12,7 @@ from tiermodel.config.project import Project
 from tiermodel.engines.duckdb import query_faults
 from tiermodel.quality.pii import KINDS_OF_DATA, find_personal
 from tiermodel.tables.contract import Accounting
-from tiermodel.tables.history import History, open_history
+from tiermodel.tables.history import History, read_history
 from tiermodel.tables.rules import RULES
 
 __all__ = ["FLOOR", "CheckReport", "Finding", "HorizonAdvice", "check", "suggest_horizon"]
@@ -187,9 +187,9 @@ class CheckReport:
 def check(project: Project, *, history: History | None = None) -> CheckReport:
     """Measure the project's transactions (or those of `history`) and judge whether customers can be graded by them.
 
-    Raises what `open_history` raises for data that cannot be read at all, OutputError where memory and disk end.
+    Raises what `read_history` raises for data that cannot be read at all, OutputError where memory and disk end.
     """
-    history = open_history(project) if history is None else history
+    history = read_history(project) if history is None else history
     with query_faults():
         facts = _facts(history)
         advice = suggest_horizon(history, project.outcome.horizon_days)

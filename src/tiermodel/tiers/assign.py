@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.condition import Named
-from tiermodel.features.panel import feature_names
+from tiermodel.features.frame import feature_names
 from tiermodel.tiers import composite, grid, learned, leaves, share, thresholds
 from tiermodel.tiers.kinds import LearnedScheme
 from tiermodel.tiers.scheme import Scheme, parse_scheme, scheme_data, settle

@@ -10,7 +10,7 @@ import pandas as pd
 
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.features.condition import Named
-from tiermodel.features.panel import feature_names
+from tiermodel.features.frame import feature_names
 from tiermodel.tiers.segments import segment_names
 
 __all__ = ["SMALLEST", "profiles_of", "segment_lines", "sorted_profiles"]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
 from pydantic import Field, TypeAdapter, ValidationError
 
+from tiermodel.config.packaged import packaged
 from tiermodel.config.project import Project
 from tiermodel.config.yaml_reader import YamlSource
 from tiermodel.errors import ProjectError
-from tiermodel.features.panel import feature_names
+from tiermodel.features.frame import feature_names
 from tiermodel.tiers.kinds import (
     CompositeScheme,
     LearnedScheme,
@@ -40,14 +40,9 @@ Scheme = ShareScheme | ThresholdScheme | RfmScheme | CompositeScheme | MatrixSch
 _ADAPTER: TypeAdapter[Scheme] = TypeAdapter(Annotated[Scheme, Field(discriminator="kind")])
 
 
-def _preset_folder() -> Path:
-    packed = Path(str(resources.files("tiermodel"))) / "_data" / "schemes"
-    return packed if packed.is_dir() else Path(__file__).resolve().parents[3] / "configs" / "schemes"
-
-
 def preset_names() -> list[str]:
     """List the schemes that come with the package."""
-    return sorted(path.stem for path in _preset_folder().glob("*.yaml"))
+    return sorted(path.stem for path in packaged("schemes").glob("*.yaml"))
 
 
 def load_scheme(project: Project) -> Scheme:
@@ -106,7 +101,7 @@ def load_preset(name: str, windows_days: Iterable[int]) -> Scheme:
 
 @cache
 def _preset(name: str, windows_days: tuple[int, ...]) -> Scheme:
-    return _read_scheme(_preset_folder() / f"{name}.yaml", windows_days)
+    return _read_scheme(packaged("schemes") / f"{name}.yaml", windows_days)
 
 
 def _read_scheme(path: Path, windows_days: Iterable[int]) -> Scheme:

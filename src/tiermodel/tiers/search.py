@@ -13,6 +13,7 @@ from tiermodel.arrays import Floats, Ints
 from tiermodel.config.tiers import Downgrade, Stability, Upgrade
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.evaluation.metrics import mean_ranks
+from tiermodel.features.frame import has_bought
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.scheme import Scheme
 from tiermodel.tiers.stability import movement_shares, replay_levels, who_and_when
@@ -55,7 +56,7 @@ def trials(
     The first trial is without a rule. A learned scheme is fitted on the whole panel. Raises `DataError` for fewer than
     three dates.
     """
-    panel = panel[panel["days_since_last"].notna() & panel["outcome_value"].notna()].reset_index(drop=True)
+    panel = panel[has_bought(panel) & panel["outcome_value"].notna()].reset_index(drop=True)
     if panel["as_of"].nunique() < 3:
         raise DataError(
             f"a stability rule is chosen on three dates and more with their outcome, not {panel['as_of'].nunique()}: "
