@@ -303,19 +303,21 @@ def scheme_summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for code in dict.fromkeys(row["scheme"] for row in rows):
         mine = [row for row in rows if row["scheme"] == code]
         ends = [row["minus_ours"]["value_capture_of_best"] for row in mine if "minus_ours" in row]
-        mean = {
-            key: None if any(row[key] is None for row in mine) else float(np.mean([row[key] for row in mine]))
-            for key in _SUMMARY
-        }
         found.append({
             "scheme": f"{code} (ours)" if mine[0]["ours"] else code,
-            **mean,
+            **{key: _mean([row[key] for row in mine]) for key in _SUMMARY},
             "better": sum(e["low"] is not None and e["low"] > 0 for e in ends),
             "worse": sum(e["high"] is not None and e["high"] < 0 for e in ends),
             "monotone": sum(row["monotone"] for row in mine),
             "rules": mine[-1]["rules"],
         })  # fmt: skip
     return sorted(found, key=lambda row: (not row["scheme"].endswith(" (ours)"), -(row["gini"] or 0.0)))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean; None where any value is."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
 
 
 def tier_verdict(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -98,15 +98,23 @@ def _judged(name: str, kind: str, values: list[str]) -> tuple[str, float, int, b
     if dated:
         return None
     texts = [value.removesuffix(".0") for value in values] if kind in {"DOUBLE", "FLOAT"} else values
-    for what, test in _TESTS.items():
-        share = sum(map(test, texts)) / len(texts)
-        if share >= _LEAST_SHARE[what] and (said == what or not _by_chance(what, texts)):
-            return what, share, len(values), said == what
+    by_values = _judged_by_values(said, texts)
+    if by_values is not None:
+        return by_values
     if said == "mobile":
         share = sum(_is_phone(text) for text in texts) / len(texts)
         return (said, share, len(values), True) if share >= 0.5 else None
     if said in {"name", "address"} and not number and sum(map(_has_letter, texts)) > len(texts) / 2:
         return said, 1.0, len(values), True
+    return None
+
+
+def _judged_by_values(said: str | None, texts: list[str]) -> tuple[str, float, int, bool] | None:
+    """Return the first kind that enough of the values look like, unless they may by chance and the name says other."""
+    for what, test in _TESTS.items():
+        share = sum(map(test, texts)) / len(texts)
+        if share >= _LEAST_SHARE[what] and (said == what or not _by_chance(what, texts)):
+            return what, share, len(texts), said == what
     return None
 
 

@@ -22,6 +22,22 @@ def load(connection: duckdb.DuckDBPyConnection, view: str, file: str, warnings: 
 
     Raises DataError for a workbook that cannot be read, ProjectError where the extra `excel` is not installed.
     """
+    rows, sheets = _first_sheet(file)
+    names, *cells = _without_empty_columns(rows)
+    if others := sheets[1:]:
+        warnings += (f"{file}: read sheet {sheets[0]!r}, ignored {', '.join(others[:5])}",)
+    blank = [place for place, row in enumerate(cells, 2) if all(cell == "" for cell in row)]
+    kept = [row for row in cells if any(cell != "" for cell in row)]
+    if blank:
+        warnings += (f"{file}: skipped {len(blank)} blank rows",)
+    columns = [_column(list(column)) for column in zip(*kept, strict=True)] or [pa.array([], pa.string())] * len(names)
+    schema = pa.schema([(_text(name), column.type) for name, column in zip(names, columns, strict=True)])
+    source = from_batches(connection, view, file, schema, [pa.record_batch(columns, schema=schema)])
+    return replace(source, warnings=warnings, layouts={file: Layout.of(1, blank)})
+
+
+def _first_sheet(file: str) -> tuple[list[list[Any]], list[str]]:
+    """Return the rows of the first sheet, and the names of all sheets, its own first."""
     try:
         from python_calamine import CalamineError, CalamineWorkbook  # noqa: PLC0415
     except ImportError:
@@ -33,17 +49,7 @@ def load(connection: duckdb.DuckDBPyConnection, view: str, file: str, warnings: 
         raise DataError(f"TM1007 {file} cannot be read as a workbook: {error}. Save it again.") from error
     if not rows:
         raise EmptyInputError(f"TM1001 {file} is empty")
-    names, *cells = _without_empty_columns(rows)
-    if others := book.sheet_names[1:]:
-        warnings += (f"{file}: read sheet {book.sheet_names[0]!r}, ignored {', '.join(others[:5])}",)
-    blank = [place for place, row in enumerate(cells, 2) if all(cell == "" for cell in row)]
-    kept = [row for row in cells if any(cell != "" for cell in row)]
-    if blank:
-        warnings += (f"{file}: skipped {len(blank)} blank rows",)
-    columns = [_column(list(column)) for column in zip(*kept, strict=True)] or [pa.array([], pa.string())] * len(names)
-    schema = pa.schema([(_text(name), column.type) for name, column in zip(names, columns, strict=True)])
-    source = from_batches(connection, view, file, schema, [pa.record_batch(columns, schema=schema)])
-    return replace(source, warnings=warnings, layouts={file: Layout.of(1, blank)})
+    return rows, book.sheet_names
 
 
 def _without_empty_columns(rows: list[list[Any]]) -> list[list[Any]]:
@@ -53,22 +59,27 @@ def _without_empty_columns(rows: list[list[Any]]) -> list[list[Any]]:
 
 
 def _column(cells: list[Any]) -> pa.Array:
-    """Give the cells of a column as Arrow; an empty cell is missing."""
-    kinds = {type(cell) for cell in cells if cell != ""}
+    """Return the cells of a column as Arrow; an empty cell is missing."""
     values = [None if cell == "" else cell for cell in cells]
-    if kinds <= {int, float} and kinds:
-        numbers = [value for value in values if value is not None]
-        if all(float(number).is_integer() and abs(number) < _EXACT for number in numbers):
-            return pa.array([None if value is None else int(value) for value in values], pa.int64())
-        return pa.array([None if value is None else float(value) for value in values], pa.float64())
+    kinds = {type(value) for value in values} - {type(None)}
+    if kinds and kinds <= {int, float}:
+        return _numbers(values)
     if kinds == {bool}:
         return pa.array(values, pa.bool_())
     if kinds and kinds <= {date, datetime}:
-        return pa.array(
-            [value if isinstance(value, datetime) else value and datetime(*value.timetuple()[:3]) for value in values],  # noqa: DTZ001 wall time
-            pa.timestamp("us"),
-        )
+        return pa.array([value and _moment(value) for value in values], pa.timestamp("us"))
     return pa.array([None if value is None else _text(value) for value in values], pa.string())
+
+
+def _numbers(values: list[float | None]) -> pa.Array:
+    """Return whole numbers where all are, and a double holds them exactly, else floats."""
+    whole = all(float(value).is_integer() and abs(value) < _EXACT for value in values if value is not None)
+    make, kind = (int, pa.int64()) if whole else (float, pa.float64())
+    return pa.array([None if value is None else make(value) for value in values], kind)
+
+
+def _moment(value: date) -> datetime:
+    return value if isinstance(value, datetime) else datetime(*value.timetuple()[:3])  # noqa: DTZ001 wall time
 
 
 def _text(cell: Any) -> str:

@@ -122,6 +122,11 @@ def _expand(path: str, key: str) -> tuple[list[str], list[str]]:
         return [_readable(path)], []
     if not stat.S_ISDIR(mode):
         raise DataError(f"TM1004 {path} is a pipe or a device: save it to a file, or pipe it in and give the path -")
+    return _of_one_format(path)
+
+
+def _of_one_format(path: str) -> tuple[list[str], list[str]]:
+    """Return the data files below a folder, Parquet before CSV before workbooks, and the names passed over."""
     every = sorted(str(file) for file in Path(path).rglob("*") if file.is_file())
     seen = [file for file in every if not any(part[0] in "._" for part in Path(file).relative_to(path).parts)]
     for endings in (_PARQUET, _CSV, _EXCEL):
@@ -151,12 +156,17 @@ def _refuse_magic(file: str, *, alone: bool) -> None:
         if not head.startswith(b"PK"):
             raise DataError(f"TM1006 {file} is not an Excel workbook, whatever its name says")
         return
+    _refuse_other_content(file, head, parquet=name.endswith(_PARQUET))
+
+
+def _refuse_other_content(file: str, head: bytes, *, parquet: bool) -> None:
+    """Refuse a file that by its first bytes is something other than Parquet, or CSV, as its name says."""
     for magic, what in _MAGIC.items():
         if head.startswith(magic):
             code = "TM1106" if magic == b"PARE" else "TM1006"
             raise DataError(f"{code} {file} is {what}, whatever its name says: save it as plain CSV or Parquet")
-    if name.endswith(_PARQUET) != head.startswith(b"PAR1"):
-        is_parquet = head.startswith(b"PAR1")
+    is_parquet = head.startswith(b"PAR1")
+    if parquet != is_parquet:
         raise DataError(
             f"{'TM1006' if is_parquet else 'TM1101'} {file} is {'' if is_parquet else 'not '}a Parquet file"
         )

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import duckdb
 import pandas as pd
 import pyarrow as pa
+from pandas.api.types import is_scalar
 
 from tiermodel.config.data import DATABASES, Rows
 from tiermodel.config.project import Project
@@ -57,18 +58,21 @@ def _array(what: str, name: str, column: pd.Series[Any]) -> pa.Array | pa.Chunke
     try:
         array = pa.array(column, from_pandas=True)
     except (pa.ArrowException, OverflowError) as error:
-        known = [
-            (place, value) for place, value in enumerate(column) if not pd.api.types.is_scalar(value) or pd.notna(value)
-        ]
-        if all(type(value) is int for _, value in known):  # beyond 64 bits: exact as text
+        known = {place: value for place, value in enumerate(column) if not is_scalar(value) or pd.notna(value)}
+        if all(type(value) is int for value in known.values()):  # beyond 64 bits: exact as text
             return pa.array([str(value) if pd.notna(value) else None for value in column], pa.string())
-        first = type(known[0][1])
-        place, value = next(((p, v) for p, v in known if type(v) is not first), known[0])
-        raise DataError(
-            f"TM2056 {what}: column {name!r} mixes types: {known[0][1]!r} is {first.__name__}, but at position {place} "
-            f"{value!r} is {type(value).__name__}. Make all of one type, ids best as text."
-        ) from error
+        raise DataError(f"TM2056 {what}: column {name!r} mixes types: {_odd_one_out(known)}") from error
     return pa.array(column.astype("string"), pa.string()) if pa.types.is_null(array.type) else array
+
+
+def _odd_one_out(known: dict[int, Any]) -> str:
+    """Say which value is of another type than the first one; `known` has the values by position."""
+    one = next(iter(known.values()))
+    place, other = next(((p, v) for p, v in known.items() if type(v) is not type(one)), next(iter(known.items())))
+    return (
+        f"{one!r} is {type(one).__name__}, but at position {place} {other!r} is {type(other).__name__}. "
+        "Make all of one type, ids best as text."
+    )
 
 
 def _joined(

@@ -7,7 +7,7 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,6 +32,38 @@ class PlainText:
     has_nul: bool
 
 
+@dataclass
+class _Lines:
+    """What was seen of a text so far, chunk by chunk."""
+
+    count: int = 0
+    blank: list[int] = field(default_factory=list)
+    has_quotes: bool = False
+    has_nul: bool = False
+    _last: bytes = b"\n"
+    _length: int = 0  # of the line that is not over yet
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last line ends in a newline."""
+        return self._last == b"\n"
+
+    def add(self, chunk: bytes, file: str) -> None:
+        """Look at the next chunk; DataError for a line longer than 16 MB."""
+        first = chunk.find(b"\n")
+        if self._length + (first if first >= 0 else len(chunk)) > _LONGEST:
+            raise DataError(
+                f"TM1013 {file}, line {self.count + 1}: longer than {_LONGEST >> 20} MB: is it a text with line breaks?"
+            )
+        self._length = self._length + len(chunk) if first < 0 else len(chunk) - chunk.rfind(b"\n") - 1
+        if b"\n\n" in chunk or (self.complete and first == 0):
+            starts = (self._last + chunk).split(b"\n")[1:-1]
+            self.blank += [self.count + number for number, text in enumerate(starts, 1) if not text]
+        self.has_quotes, self.has_nul = self.has_quotes or b'"' in chunk, self.has_nul or b"\0" in chunk
+        self.count += chunk.count(b"\n")
+        self._last = chunk[-1:]
+
+
 def plain_text(file: str, scratch: Path, encoding: str, key: str) -> PlainText:
     """Return the file itself where it is plain already, else a copy in the scratch folder.
 
@@ -40,27 +72,13 @@ def plain_text(file: str, scratch: Path, encoding: str, key: str) -> PlainText:
     """
     utf8 = _is_utf8(encoding, key)
     rewrite = file.endswith(".gz") or not utf8 or _needs_cleaning(file)
-    target = scratch / "plain.csv"
-    lines, blank, last, run = 0, list[int](), b"\n", 0
-    has_quotes = has_nul = False
-    with (target if rewrite else Path(os.devnull)).open("wb") as out:
+    path, seen = scratch / "plain.csv" if rewrite else Path(file), _Lines()
+    with (path if rewrite else Path(os.devnull)).open("wb") as out:
         for chunk in _chunks(file, None if utf8 else encoding, key):
-            first = chunk.find(b"\n")
-            if run + (first if first >= 0 else len(chunk)) > _LONGEST:
-                raise DataError(
-                    f"TM1013 {file}, line {lines + 1}: longer than {_LONGEST >> 20} MB: is it a text with line breaks?"
-                )
-            run = run + len(chunk) if first < 0 else len(chunk) - chunk.rfind(b"\n") - 1
-            if b"\n\n" in chunk or (last == b"\n" and first == 0):
-                starts = (last + chunk).split(b"\n")[1:-1]
-                blank += [lines + number for number, text in enumerate(starts, 1) if not text]
-            has_quotes, has_nul = has_quotes or b'"' in chunk, has_nul or b"\0" in chunk
-            lines += chunk.count(b"\n")
-            last = chunk[-1:]
+            seen.add(chunk, file)
             out.write(chunk)
-    complete = last == b"\n"
-    path = target if rewrite else Path(file)
-    return PlainText(path, lines + (not complete), tuple(blank), complete, has_quotes, has_nul)
+    lines = seen.count + (not seen.complete)
+    return PlainText(path, lines, tuple(seen.blank), seen.complete, seen.has_quotes, seen.has_nul)
 
 
 def not_utf8(file: str, line: int, offset: int, raw: bytes, key: str) -> DataError:
