@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from tiermodel.config import FeatureGroup, Project
+from tiermodel.config.project import FeatureGroup, Project
 from tiermodel.features.measures import UNKNOWN, every_need
 from tiermodel.features.panel import Snapshots
-from tiermodel.tables.history import EPOCH
-from tiermodel.tables.kinds import EVENTS
-from tiermodel.tables.kinds import KINDS as CODES
+from tiermodel.tables.row_kinds import EVENTS
+from tiermodel.tables.row_kinds import KINDS as CODES
+from tiermodel.tables.table import EPOCH
 
 Row = dict[str, Any]
 FIRST_DAY, LAST_DAY = 17_000, 17_800

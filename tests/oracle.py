@@ -17,8 +17,8 @@ from itertools import pairwise
 from statistics import fmean, pstdev
 from typing import Any
 
-from tiermodel.config import Project
-from tiermodel.features.known import Feature
+from tiermodel.config.project import Project
+from tiermodel.features.formula import Feature
 
 Row = dict[str, Any]
 NAN = math.nan

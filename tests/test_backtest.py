@@ -31,16 +31,17 @@ from tiermodel.backtesting.tiers import TiersAhead, scheme_summary, tier_results
 from tiermodel.baselines import CHURN_BASELINES, CLV_BASELINES, VALUE_BASELINES
 from tiermodel.baselines import Test as Shown
 from tiermodel.bundle.bundle import Bundle
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError
+from tiermodel.features.frame import feature_names
 from tiermodel.features.outcome import OUTCOME_COLUMNS
-from tiermodel.features.panel import build_panel, feature_names
+from tiermodel.features.panel import build_panel
 from tiermodel.models.btyd import MBGNBD
 from tiermodel.models.churn import at_risk
 from tiermodel.models.inputs import history
 from tiermodel.models.pareto_nbd import ParetoNBD
 from tiermodel.tables.contract import Accounting
-from tiermodel.tables.history import open_history
+from tiermodel.tables.history import read_history
 from tiermodel.tiers.fitted_scheme import fit_scheme
 from tiermodel.tiers.schemes.load import load_preset, preset_names
 from tiermodel.train import train
@@ -230,7 +231,7 @@ def with_backtest(project: Project, **settings: Any) -> Project:
 
 
 def test_default_dates_are_the_last_with_an_observed_outcome(trained: TrainedWorld) -> None:
-    rows = open_history(trained.project)
+    rows = read_history(trained.project)
     last = rows.last_day + timedelta(1 - 60)
     assert rows.last_day == LAST_DAY
     dates = dates_to_test(with_backtest(trained.project, folds=3), rows)
@@ -246,7 +247,7 @@ def test_a_date_whose_outcome_is_not_observed_is_refused(trained: TrainedWorld, 
     with pytest.raises(DataError, match=rf"{last + timedelta(1)} is not fully observed; the last date is {last}"):
         backtest(project, out=tmp_path / "b.json")
     assert not list(tmp_path.iterdir())
-    assert dates_to_test(with_backtest(project, dates=(last,)), open_history(project)) == (last,)
+    assert dates_to_test(with_backtest(project, dates=(last,)), read_history(project)) == (last,)
     early = with_backtest(project, dates=(date(2022, 2, 1),))
     with pytest.raises(DataError, match="training as of 2022-02-01 needs a snapshot at least 60 days earlier"):
         backtest(early)

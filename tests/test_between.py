@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tiermodel.config import Project
-from tiermodel.features.panel import build_panel, feature_names
+from tiermodel.config.project import Project
+from tiermodel.features.frame import feature_names, has_bought
+from tiermodel.features.panel import build_panel
 from tiermodel.models.between import cut_silence, cut_spend, missed_between
 from tiermodel.models.btyd import MBGNBD, GammaGamma
 from tiermodel.models.inputs import Horizons, history, mean_purchase, panel_matrix
 from tiermodel.models.level import log_odds
-from tiermodel.tables.history import open_history
+from tiermodel.tables.history import read_history
 from worlds import TrainedWorld
 
 NOW = pd.Timestamp("2023-11-01")
@@ -31,14 +32,14 @@ def quarterly(trained: TrainedWorld) -> Project:
 @pytest.fixture(scope="module")
 def panel(quarterly: Project) -> pd.DataFrame:
     days = [date(2023, 11, 1) - timedelta(30 * k) for k in range(-2, 4)]
-    return build_panel(quarterly, days, with_outcome=True, history=open_history(quarterly))
+    return build_panel(quarterly, days, with_outcome=True, history=read_history(quarterly))
 
 
 def test_what_happened_between_snapshots_is_counted_from_them(quarterly: Project, panel: pd.DataFrame) -> None:
     risk, total = missed_between(quarterly, panel, NOW)
     assert [w.day for w in risk] == [w.day for w in total] == [NOW - pd.Timedelta(days=30 * k) for k in (1, 2, 3)]
     for window, worth in zip(risk, total, strict=True):
-        here = panel[(panel["as_of"] == window.day) & panel["days_since_last"].notna()].set_index("customer_id")
+        here = panel[(panel["as_of"] == window.day) & has_bought(panel)].set_index("customer_id")
         then = panel[panel["as_of"] == window.day + pd.Timedelta(days=30)].set_index("customer_id").loc[here.index]
         silent = (then["days_since_last"] > 30).mean()
         past = history(here)
@@ -70,7 +71,7 @@ def test_a_cut_window_is_what_the_totals_tell_of_it(quarterly: Project, panel: p
     names = tuple(feature_names(panel))
     (risk,), (worth,) = (cut(quarterly, panel, names, NOW) for cut in (cut_silence, cut_spend))
     then = panel[panel["as_of"] == NOW].set_index("customer_id")
-    here = panel[(panel["as_of"] == NOW - pd.Timedelta(days=60)) & panel["days_since_last"].notna()]
+    here = panel[(panel["as_of"] == NOW - pd.Timedelta(days=60)) & has_bought(panel)]
     later = then.loc[here["customer_id"]]
     past = history(here)
     model = MBGNBD.fit(*past)

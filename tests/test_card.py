@@ -13,8 +13,8 @@ from sklearn.metrics import log_loss, mean_absolute_error, roc_auc_score
 
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.bundle.model_card import model_card, number
+from tiermodel.evaluation.metrics import ece
 from tiermodel.features.panel import build_panel
-from tiermodel.models.metrics import ece
 from tiermodel.segments.profiles import segment_lines
 from worlds import TrainedWorld
 

@@ -23,11 +23,11 @@ from histories import (
     snapshot,
 )
 from oracle import agree, features_of, spent_by
-from tiermodel.config import Features
+from tiermodel.config.project import Features
 from tiermodel.features.catalogue import CATALOGUE, CORE, expand
-from tiermodel.features.known import Feature, needs_of
+from tiermodel.features.formula import Feature, needs_of
 from tiermodel.features.stream import Request
-from tiermodel.tables.history import EPOCH
+from tiermodel.tables.table import EPOCH
 
 CHOSEN = Features(groups=GROUPS, windows_days=WINDOWS, attributes=("size",))
 FEATURES = {feature.name: feature for feature in expand(CHOSEN, COLUMNS)}

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiermodel.check import FLOOR, CheckReport, check, suggest_horizon
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import OutputError
-from tiermodel.tables.history import History, open_history
+from tiermodel.quality.check import FLOOR, CheckReport, check, suggest_horizon
+from tiermodel.tables.history import History, read_history
 
 START = date(2023, 1, 1)
 Row = tuple[Any, int, float]
@@ -118,7 +118,7 @@ def test_horizon_quantiles_are_those_of_the_sorted_gaps(
     tmp_path_factory: pytest.TempPathFactory, visits: list[tuple[int, int]]
 ) -> None:
     rows: list[Row] = [(customer, day, 1.0) for customer, day in visits]
-    advice = suggest_horizon(open_history(project(tmp_path_factory.mktemp("gaps"), rows)), horizon_days=30)
+    advice = suggest_horizon(read_history(project(tmp_path_factory.mktemp("gaps"), rows)), horizon_days=30)
     gaps: list[int] = []
     for customer in range(1, 5):
         days = sorted(day for one, day in visits if one == customer)
@@ -139,12 +139,12 @@ def test_horizon_quantiles_are_those_of_the_sorted_gaps(
 
 def test_memory_that_ends_is_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def open_with_little(settings: Project) -> History:
-        found = open_history(settings)
+        found = read_history(settings)
         found.connection.execute("SET memory_limit = '1MB'; SET max_temp_directory_size = '0MB'")
         return found
 
     settings = project(tmp_path, [(customer, customer % 99, 1.0) for customer in range(50_000)])
-    monkeypatch.setattr(import_module("tiermodel.check"), "open_history", open_with_little)
+    monkeypatch.setattr(import_module("tiermodel.quality.check"), "read_history", open_with_little)
     with pytest.raises(OutputError, match=r"Raise data\.memory"):
         check(settings)
 

@@ -20,7 +20,7 @@ from histories import FIRST_DAY, LAST_DAY, Row, later, make_profile, make_projec
 from histories import small_histories as small
 from test_panel import check_outcome, with_outcome
 from tiermodel.bundle.bundle import load_bundle
-from tiermodel.config import Churn, Outcome, Project, load_project
+from tiermodel.config.project import Churn, Outcome, Project, load_project
 from tiermodel.errors import ProjectError
 from tiermodel.features.outcome import churn_question, outcome_span
 from tiermodel.features.panel import build_panel

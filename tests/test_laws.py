@@ -26,10 +26,10 @@ from histories import (
     small_histories,
     snapshot,
 )
-from tiermodel.config import Features
+from tiermodel.config.project import Features
 from tiermodel.features import catalogue
 from tiermodel.features.catalogue import expand
-from tiermodel.features.known import Feature
+from tiermodel.features.formula import Feature
 
 FEATURES = expand(Features(windows_days=WINDOWS, groups=GROUPS, attributes=("size",)), COLUMNS)
 AMOUNTS = [feature.name for feature in FEATURES if feature.unit == "amount"]

@@ -21,12 +21,13 @@ from tiermodel.backtesting.tiers import tier_results
 from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES
 from tiermodel.baselines import Test as Shown
 from tiermodel.bundle.bundle import load_bundle, save_bundle
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ProjectError
+from tiermodel.evaluation.metrics import quadratic_weighted_kappa
+from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import OUTCOME_COLUMNS
 from tiermodel.features.panel import build_panel
 from tiermodel.models import churn, value
-from tiermodel.models.metrics import quadratic_weighted_kappa
 from tiermodel.predict import predict, score
 from tiermodel.tiers import neural, ordinal
 from tiermodel.tiers.explain.rule_comparison import agreement, matching_composite
@@ -343,7 +344,7 @@ def test_labels_of_the_business_are_learned_and_read_by_no_model(
     assert not {"attribute_given", "given"} & set(bundle.columns)
     assert "attribute_given" not in json.dumps(bundle.scheme.state)
     frame = build_panel(project, [pd.Timestamp("2023-03-01").date()])
-    known = frame["attribute_given"].notna() & frame["days_since_last"].notna()
+    known = frame["attribute_given"].notna() & has_bought(frame)
     level = bundle.scheme.assign(frame)[0]
     kappa = quadratic_weighted_kappa(frame["attribute_given"][known].to_numpy().astype(int), level[known.to_numpy()], 3)
     assert kappa > 0.6
@@ -369,7 +370,7 @@ def test_models_baselines_other_schemes_and_tuning_read_the_same_inputs(
     found = []
     monkeypatch.setattr("tiermodel.backtesting.tiers.preset_names", lambda: ["learned"])
     for frame in (panel, telling):
-        bought, now = frame[frame["days_since_last"].notna()], pd.Timestamp(day)
+        bought, now = frame[has_bought(frame)], pd.Timestamp(day)
         shown = bought[bought["as_of"] == now].assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))
         past = bought[bought["as_of"] + pd.Timedelta(days=60) <= now]
         test = Shown(project, past, shown, lambda rows: bundle.scheme.assign(rows)[0])

@@ -7,11 +7,12 @@ from datetime import date, timedelta
 import pandas as pd
 import pytest
 
-from tiermodel.config import Project
-from tiermodel.features.panel import build_panel, rows_at
+from tiermodel.config.project import Project
+from tiermodel.evaluation.metrics import churn_metrics, value_metrics
+from tiermodel.features.frame import has_bought, rows_at
+from tiermodel.features.panel import build_panel
 from tiermodel.learning_curve import learning_curve
-from tiermodel.models.metrics import churn_metrics, value_metrics
-from tiermodel.tables.history import open_history
+from tiermodel.tables.history import read_history
 from tiermodel.train import panel_dates, train, training_dates
 from worlds import TrainedWorld
 
@@ -28,7 +29,7 @@ def test_each_length_is_judged_as_training_on_its_snapshots_alone_would_be(train
     outcome = trained.project.outcome.model_copy(update={"horizon_days": 90})
     every = trained.project.panel.model_copy(update={"every_days": 30})
     project = with_snapshots(trained.project.model_copy(update={"outcome": outcome, "panel": every}), 4)
-    history = open_history(project)
+    history = read_history(project)
     dates = training_dates(project, DAY, history.first_day)
     others = {DAY - timedelta(50), DAY - timedelta(150), DAY + timedelta(30)}  # as test dates of a backtest need
     needed = sorted(panel_dates(project, DAY, dates) | others)
@@ -41,7 +42,7 @@ def test_each_length_is_judged_as_training_on_its_snapshots_alone_would_be(train
     assert [row["snapshots"] for row in curve] == [1, 2, 4]
     assert notes == []
     now = rows_at(panel, [DAY])
-    buyers = now[now["days_since_last"].notna()]
+    buyers = now[has_bought(now)]
     for row in curve:
         bundle = alone[row["snapshots"]]
         x = bundle.inputs.matrix(buyers)
@@ -57,7 +58,7 @@ def test_each_length_is_judged_as_training_on_its_snapshots_alone_would_be(train
 @pytest.mark.usefixtures("quick")
 def test_a_length_too_short_to_learn_from_is_noted(trained: TrainedWorld) -> None:
     project = trained.project
-    history = open_history(project)
+    history = read_history(project)
     dates = training_dates(project, DAY, history.first_day)
     panel = build_panel(project, sorted(panel_dates(project, DAY, dates)), with_outcome=True, history=history)
     panel.loc[panel["as_of"] == pd.Timestamp(dates[-1]), "outcome_churned"] = 1.0

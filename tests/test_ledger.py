@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from tiermodel.bundle.bundle import load_bundle
 from tiermodel.cli.main import run
-from tiermodel.config_tiers import Downgrade, Stability, Upgrade
+from tiermodel.config.tiers import Downgrade, Stability, Upgrade
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.panel import build_panel
 from tiermodel.ledger.ledger import Ledger

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 from scipy.special import hyperu
 
-from tiermodel.config import LifetimeValue, Project
+from tiermodel.config.project import LifetimeValue, Project
 from tiermodel.features.panel import build_panel
 from tiermodel.models.btyd import BGNBD, MBGNBD
 from tiermodel.models.inputs import history

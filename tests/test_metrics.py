@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 
+from tiermodel.arrays import Floats, Ints
 from tiermodel.errors import DataError
-from tiermodel.models.metrics import (
+from tiermodel.evaluation.bootstrap import paired_bootstrap
+from tiermodel.evaluation.metrics import (
     auc,
     churn_metrics,
     decile_mape,
@@ -29,15 +30,12 @@ from tiermodel.models.metrics import (
     log_loss,
     lorenz_curve,
     mean_ranks,
-    paired_bootstrap,
     pareto_share,
     quadratic_weighted_kappa,
     reliability_table,
     value_metrics,
     whale_curve,
 )
-
-Array = NDArray[np.float64]
 
 amounts = st.integers(-1000, 1000).map(lambda cents: cents / 4)
 pairs = st.integers(2, 40).flatmap(
@@ -46,7 +44,7 @@ pairs = st.integers(2, 40).flatmap(
 
 
 @pytest.fixture(scope="module")
-def churn() -> tuple[Array, Array]:
+def churn() -> tuple[Floats, Floats]:
     rng = np.random.default_rng(7)
     predicted = np.round(rng.beta(1, 3, 3000), 3)
     return (rng.random(3000) < predicted).astype(np.float64), predicted
@@ -68,7 +66,7 @@ def test_churn_metrics_of_four_customers_by_hand() -> None:
     )
 
 
-def test_churn_metrics_agree_with_scikit_learn(churn: tuple[Array, Array]) -> None:
+def test_churn_metrics_agree_with_scikit_learn(churn: tuple[Floats, Floats]) -> None:
     found = churn_metrics(*churn)
     assert found["auc"] == pytest.approx(roc_auc_score(*churn), abs=1e-12)
     assert found["log_loss"] == pytest.approx(sklearn_log_loss(churn[0], np.clip(churn[1], 1e-15, 1)), abs=1e-12)
@@ -120,7 +118,7 @@ def test_reliability_rows_by_hand() -> None:
     assert (rows[1]["low"], rows[1]["high"]) == pytest.approx((0.6097, 1.0), abs=1e-4)
 
 
-def test_reliability_bins_keep_every_customer_and_ties_together(churn: tuple[Array, Array]) -> None:
+def test_reliability_bins_keep_every_customer_and_ties_together(churn: tuple[Floats, Floats]) -> None:
     rows = reliability_table(*churn)
     assert len(rows) == 10
     assert sum(row["count"] for row in rows) == len(churn[0])
@@ -144,7 +142,7 @@ def test_a_tie_is_worth_the_mean_of_its_orders() -> None:
 
 
 @given(arrays(np.float64, st.integers(0, 50), elements=st.sampled_from([-np.inf, -1.5, 0.0, -0.0, 2.0, 7.0, np.inf])))
-def test_ranks_are_those_of_scipy(values: Array) -> None:
+def test_ranks_are_those_of_scipy(values: Floats) -> None:
     assert mean_ranks(values).tolist() == rankdata(values).tolist()
     unknown = np.append(values, np.nan)
     assert np.isnan(mean_ranks(unknown)).all()
@@ -152,7 +150,7 @@ def test_ranks_are_those_of_scipy(values: Array) -> None:
 
 
 @given(pairs)
-def test_gini_laws(drawn: tuple[Array, list[int]]) -> None:
+def test_gini_laws(drawn: tuple[Floats, list[int]]) -> None:
     actual, order = drawn
     predicted = np.asarray(order, dtype=np.float64) // 2
     value = gini(actual, predicted)
@@ -167,7 +165,7 @@ def test_gini_laws(drawn: tuple[Array, list[int]]) -> None:
 
 @given(pairs)
 @settings(max_examples=50)
-def test_value_metrics_do_not_depend_on_the_order_of_rows_or_the_currency(drawn: tuple[Array, list[int]]) -> None:
+def test_value_metrics_do_not_depend_on_the_order_of_rows_or_the_currency(drawn: tuple[Floats, list[int]]) -> None:
     actual, order = drawn
     predicted = actual[::-1] // 2
     found = value_metrics(actual, predicted)
@@ -232,7 +230,7 @@ def test_shares_of_a_total_of_zero_are_undefined() -> None:
 
 
 @given(arrays(np.float64, st.integers(1, 50), elements=st.integers(1, 500).map(float)))
-def test_concentration_of_positive_values_ignores_currency_and_order(values: Array) -> None:
+def test_concentration_of_positive_values_ignores_currency_and_order(values: Floats) -> None:
     for measure in (gini_coefficient, pareto_share, herfindahl):
         assert measure(4 * values[::-1]) == pytest.approx(measure(values))
     assert 0.2 - 1e-9 <= pareto_share(values) <= 1
@@ -245,7 +243,7 @@ ratings = st.integers(2, 60).flatmap(lambda n: st.tuples(*[arrays(np.int64, n, e
 
 @given(ratings)
 def test_kappa_is_symmetric_and_equals_the_weight_matrix_form(
-    drawn: tuple[NDArray[np.int64], NDArray[np.int64]],
+    drawn: tuple[Ints, Ints],
 ) -> None:
     actual, predicted = drawn
     found = quadratic_weighted_kappa(actual, predicted, levels=5)
@@ -263,7 +261,7 @@ def test_kappa_refuses_a_tier_that_the_scheme_does_not_have() -> None:
 
 @pytest.mark.parametrize("metric", [log_loss, auc, gini])
 def test_bootstrap_finds_a_difference_and_no_difference(
-    churn: tuple[Array, Array], metric: Callable[[Array, Array], float]
+    churn: tuple[Floats, Floats], metric: Callable[[Floats, Floats], float]
 ) -> None:
     actual, predicted = churn
     worse = np.clip(predicted + np.random.default_rng(1).normal(0, 0.2, len(actual)), 0.01, 0.99)

@@ -13,29 +13,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiermodel.bundle.bundle import Bundle
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ModelError
+from tiermodel.evaluation.leakage import refuse_leaks
+from tiermodel.evaluation.metrics import churn_metrics, ece_null_band
+from tiermodel.features.frame import feature_names
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
-from tiermodel.features.panel import build_panel, feature_names
+from tiermodel.features.panel import build_panel
 from tiermodel.features.peers import UPPER, fit_peers
 from tiermodel.features.tree import leaf_of
 from tiermodel.models.ahead import Ahead, Counted, CutWindow
 from tiermodel.models.boosted import fit_boosted
-from tiermodel.models.canary import refuse_leaks
 from tiermodel.models.churn import ChurnModel, at_risk, fit_churn
 from tiermodel.models.folds import rolling_folds
 from tiermodel.models.inputs import EXPECTED, Horizons, fit_inputs, panel_matrix
 from tiermodel.models.linear import Linear, averaged, fit_logistic, fit_ridge
-from tiermodel.models.metrics import churn_metrics, ece_null_band
 from tiermodel.models.tier import TierModel, fit_tier, future_levels
 from tiermodel.models.value import ValueModel, fit_value
-from tiermodel.tables.history import open_history
-from tiermodel.tiers.lifecycle import (
-    LIFECYCLE,
-    LOYALTY,
-    ladder_stages,
-    typical_rhythm,
-)
+from tiermodel.tables.history import read_history
+from tiermodel.tiers.lifecycle import LIFECYCLE, LOYALTY, ladder_stages, typical_rhythm
 from tiermodel.train import fit_bundle, panel_dates, train, training_dates
 from worlds import LAST_DAY, TrainedWorld, quick_fits, small_project, small_world
 
@@ -114,7 +110,7 @@ def tier(project: Project, truth: Truth) -> tuple[TierModel, pd.DataFrame]:
 @pytest.fixture(scope="module")
 def panel(trained: TrainedWorld) -> pd.DataFrame:
     """Every snapshot that training the small world as of 2023-11-01 needs, and later ones."""
-    rows = open_history(trained.project)
+    rows = read_history(trained.project)
     learned = training_dates(trained.project, AS_OF, rows.first_day)
     days = panel_dates(trained.project, AS_OF, learned) | {AS_OF + timedelta(30), AS_OF + timedelta(60)}
     return build_panel(trained.project, sorted(days), with_outcome=True, history=rows)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tiermodel.errors import OutputBusyError, OutputError, ProjectError
-from tiermodel.tables.output import write_json, write_table, writing, writing_folder
+from tiermodel.output import atomic_file, atomic_folder, write_json, write_table
 
 TABLE = pa.table({"customer_id": ["=1+1", "B", None], "value": [1.5, None, 3.0]})
 
@@ -24,7 +25,7 @@ def names(folder: Path) -> list[str]:
 
 
 def fail_after_writing(path: Path, name: str) -> None:
-    with writing_folder(path) if name else writing(path) as temporary:
+    with atomic_folder(path) if name else atomic_file(path) as temporary:
         (temporary / name).write_text("half")
         raise RuntimeError
 
@@ -40,13 +41,15 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path)
 
 def test_second_writer_is_refused_while_the_first_writes(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
-    with writing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text("first")
-        with pytest.raises(OutputBusyError, match="another run") as refusal, writing(path):
+        with pytest.raises(OutputBusyError, match="another run") as refusal, atomic_file(path):
             pass
+        with ThreadPoolExecutor(1) as other, pytest.raises(OutputBusyError, match="another run"):
+            other.submit(write_json, 1, path).result()
     assert refusal.value.exit_code == 6
     assert path.read_text() == "first"
-    with writing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text("second")
     assert path.read_text() == "second"
 
@@ -65,8 +68,8 @@ def test_killed_run_leaves_nothing_under_the_name_and_the_next_run_cleans_up(tmp
     code = """
         import sys, time
         from pathlib import Path
-        from tiermodel.tables.output import writing
-        with writing(Path(sys.argv[1])) as temporary:
+        from tiermodel.output import atomic_file
+        with atomic_file(Path(sys.argv[1])) as temporary:
             temporary.write_text("half")
             print("ready", flush=True)
             time.sleep(60)
@@ -74,10 +77,12 @@ def test_killed_run_leaves_nothing_under_the_name_and_the_next_run_cleans_up(tmp
     with run(code, str(path)) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
+        with pytest.raises(OutputBusyError, match="another run"), atomic_file(path):
+            pass
         process.send_signal(signal.SIGKILL)
     assert not path.exists()
     assert any(name.endswith(".tmp") for name in names(tmp_path))
-    with writing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text("whole")
     assert names(tmp_path) == ["scores.csv"]
 
@@ -88,7 +93,7 @@ def test_full_disk_is_an_output_error_without_a_partial_file(tmp_path: Path) -> 
         from pathlib import Path
         import pyarrow as pa
         from tiermodel.errors import OutputError
-        from tiermodel.tables.output import write_table
+        from tiermodel.output import write_table
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
         try:
             write_table(pa.table({"x": [i * 0.1 for i in range(100_000)]}), Path(sys.argv[1]))
@@ -103,14 +108,14 @@ def test_full_disk_is_an_output_error_without_a_partial_file(tmp_path: Path) -> 
 
 def test_path_through_a_file_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"), writing(tmp_path / "file" / "scores.csv"):
+    with pytest.raises(OutputError, match="cannot be written"), atomic_file(tmp_path / "file" / "scores.csv"):
         pass
 
 
 def test_folder_is_swapped_whole(tmp_path: Path) -> None:
     path = tmp_path / "bundle"
     for text in ("one", "two"):
-        with writing_folder(path) as temporary:
+        with atomic_folder(path) as temporary:
             (temporary / text).write_text(text)
     assert names(path) == ["two"]
     with pytest.raises(RuntimeError):
@@ -161,7 +166,7 @@ def test_a_run_killed_between_the_two_renames_loses_nothing(tmp_path: Path) -> N
     target, old = tmp_path / "bundle", tmp_path / ".bundle.old"
     old.mkdir()
     (old / "model.txt").write_text("before")
-    with pytest.raises(RuntimeError), writing_folder(target):
+    with pytest.raises(RuntimeError), atomic_folder(target):
         raise RuntimeError
     assert (target / "model.txt").read_text() == "before"
     assert not old.exists()
@@ -172,12 +177,12 @@ def test_the_current_folder_is_refused_in_words(tmp_path: Path, monkeypatch: pyt
     here.mkdir()
     monkeypatch.chdir(here)
     for path in (Path(), Path("/")):
-        with pytest.raises(OutputError, match=r"cannot be written: Is a directory"), writing(path) as temporary:
+        with pytest.raises(OutputError, match=r"cannot be written: Is a directory"), atomic_file(path) as temporary:
             temporary.write_text("x")
     for path in (Path(), Path("..")):
-        with pytest.raises(ProjectError, match="would be replaced: give a folder in it"), writing_folder(path):
+        with pytest.raises(ProjectError, match="would be replaced: give a folder in it"), atomic_folder(path):
             pass
-    with writing_folder(Path("../there/.")) as temporary:
+    with atomic_folder(Path("../there/.")) as temporary:
         (temporary / "x").write_text("x")
     assert (names(tmp_path), names(here)) == (["here", "there"], [])
 
@@ -185,7 +190,7 @@ def test_the_current_folder_is_refused_in_words(tmp_path: Path, monkeypatch: pyt
 def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "kept")
-    with writing_folder(tmp_path / "link") as temporary:
+    with atomic_folder(tmp_path / "link") as temporary:
         (temporary / "x").write_text("x")
     assert names(tmp_path / "kept") == []
     assert names(tmp_path / "link") == ["x"]

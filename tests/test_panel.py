@@ -34,12 +34,13 @@ from histories import (
     snapshot,
 )
 from oracle import churned_of, outcome_of
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.engines import duckdb as duckdb_engine
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
 from tiermodel.features.panel import Snapshots, Tally, build_panel, parse_dates, snapshot_dates
-from tiermodel.tables.history import EPOCH, open_history
+from tiermodel.tables.history import read_history
+from tiermodel.tables.table import EPOCH
 
 HISTORIES = random_histories(seed=23, customers=40)
 SALES = of_table(HISTORIES, "transactions")
@@ -278,7 +279,7 @@ def test_dates_before_all_rows_are_refused(shop: Project) -> None:
 
 
 def test_parse_dates(shop: Project) -> None:
-    rows = open_history(shop)
+    rows = read_history(shop)
     after = rows.last_day + timedelta(1)
     assert parse_dates("latest", rows) == (after,)
     assert parse_dates(" 2017-01-05,2016-12-31 ,2017-01-05", rows) == (date(2016, 12, 31), date(2017, 1, 5))

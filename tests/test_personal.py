@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tiermodel.check import check
-from tiermodel.config import Project, load_project
-from tiermodel.tables.history import open_history
-from tiermodel.tables.personal import find_personal
-from tiermodel.world import make_world
+from tiermodel.config.project import Project, load_project
+from tiermodel.datasets.synthetic import make_world
+from tiermodel.quality.check import check
+from tiermodel.quality.pii import find_personal
+from tiermodel.tables.history import read_history
 
 N = 300
 DRAW = np.random.default_rng(5)
@@ -45,7 +45,7 @@ def project(folder: Path, columns: dict[str, Any], customer: str = "id", **data:
 
 
 def kinds(made: Project) -> dict[str, str]:
-    history = open_history(made)
+    history = read_history(made)
     return {
         found.column: found.kind
         for table in history.tables.values()

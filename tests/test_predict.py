@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from tiermodel.bundle.bundle import Bundle
-from tiermodel.config import Project
-from tiermodel.engines import chosen
+from tiermodel.config.project import Project
+from tiermodel.engines import dispatch
 from tiermodel.engines import duckdb as engine
 from tiermodel.errors import DataError, ModelError, OutputBusyError, ProjectError, TooManyBadRowsError
 from tiermodel.features.panel import build_panel
+from tiermodel.output import atomic_file, escape_formulas
 from tiermodel.predict import predict, score, score_schema
-from tiermodel.tables.output import defused, writing
 from worlds import TrainedWorld, small_project
 
 AS_OF = date(2023, 11, 1)
@@ -271,7 +271,7 @@ def test_law_2_the_engines_batches_change_no_score(
         for batch in original(*given):
             yield from (batch.slice(i, size) for i in range(0, batch.num_rows, size))
 
-    monkeypatch.setattr(chosen, "sorted_rows", smaller)
+    monkeypatch.setattr(dispatch, "sorted_rows", smaller)
     score_bytes(trained, trained.project, tmp_path / "a.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "a.parquet"), pd.read_parquet(scored), check_exact=True)
 
@@ -286,7 +286,7 @@ def test_ids_are_kept_as_they_are(trained: TrainedWorld, rows: pd.DataFrame, tmp
     assert set(pd.read_parquet(tmp_path / "odd_scores.parquet")["customer_id"]) == set(odd)
     score(project_of(tmp_path / "odd.parquet"), trained.trained.bundle, "latest", tmp_path / "odd_scores.csv")
     text = pd.read_csv(tmp_path / "odd_scores.csv", dtype=str)["customer_id"]
-    assert set(text) == {defused(customer) for customer in odd}
+    assert set(text) == {escape_formulas(customer) for customer in odd}
 
 
 def test_new_customers_are_scored_by_the_old_bundle(trained: TrainedWorld, rows: pd.DataFrame, tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_a_run_that_breaks_leaves_what_was_there(
         yield from itertools.islice(engine.sorted_rows(*_), 1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(chosen, "sorted_rows", broken)
+    monkeypatch.setattr(dispatch, "sorted_rows", broken)
     with pytest.raises(KeyboardInterrupt):
         score(trained.project, trained.bundle, AS_OF, out)
     assert out.read_bytes() == b"yesterday"
@@ -355,7 +355,7 @@ def test_refusals_write_nothing(trained: TrainedWorld, tmp_path: Path) -> None:
     )
     with pytest.raises(ModelError, match=r"needs data.transactions.columns.product_id, which"):
         score(unmapped, bundle, AS_OF, out)
-    with writing(out) as other:
+    with atomic_file(out) as other:
         other.write_bytes(b"x")
         with pytest.raises(OutputBusyError, match="being written by another run"):
             score(trained.project, bundle, AS_OF, out)

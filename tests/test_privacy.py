@@ -18,16 +18,17 @@ import pytest
 import yaml
 
 from tiermodel.backtesting.backtest import backtest
-from tiermodel.check import check
 from tiermodel.cli.main import main
-from tiermodel.config import Project, load_project, project_digest
+from tiermodel.config.project import Project, load_project, project_digest
+from tiermodel.datasets.synthetic import make_world
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.features.panel import Snapshots, build_panel, write_features
+from tiermodel.features.export import write_features
+from tiermodel.features.panel import Snapshots, build_panel
 from tiermodel.predict import predict, score
-from tiermodel.tables.history import open_history
-from tiermodel.tables.private import masked, public_ids
+from tiermodel.quality.check import check
+from tiermodel.tables.history import read_history
+from tiermodel.tables.privacy import masked, public_ids
 from tiermodel.train import train
-from tiermodel.world import make_world
 from worlds import ID_MARK, TrainedWorld
 
 KEY_NAME, KEY = "TIERMODEL_ID_KEY", "correct horse battery staple, and then some"
@@ -132,7 +133,7 @@ def test_a_missing_or_short_key_is_refused_before_anything_is_read(
     if value is not None:
         monkeypatch.setenv(KEY_NAME, value)
     project = with_data(trained.project, hash_ids=KEY_NAME)
-    for run in (open_history, check):
+    for run in (read_history, check):
         with pytest.raises(ProjectError, match=rf"{KEY_NAME} (is not set|has 18 characters)") as refusal:
             run(project)
         assert "too short a" not in str(refusal.value)
@@ -151,7 +152,7 @@ def test_a_key_in_the_place_of_its_name_is_refused_and_not_repeated(tmp_path: Pa
 
 
 def test_the_key_travels_with_the_pass_and_shows_nowhere(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    history = open_history(project)
+    history = read_history(project)
     snapshots = Snapshots(project, history.columns, (AS_OF,))
     sent = pickle.dumps(snapshots)
     monkeypatch.delenv(KEY_NAME)
@@ -189,7 +190,7 @@ def test_quarantine_and_refusals_show_shapes_not_values(tmp_path: Path, key: str
     assert values["amount_unparsable"] == "99a aa"
     assert len(values) == 4
     with pytest.raises(DataError) as refusal:
-        open_history(made(0.0))
+        read_history(made(0.0))
     for told in (text, (tmp_path / "f.csv").read_text(), str(refusal.value)):
         assert not any(mark in told for mark in (ID_MARK, "张三", "13800138000", "ID-"))
 
@@ -368,11 +369,11 @@ def test_who_is_left_out_is_counted_and_adds_up(tmp_path: Path) -> None:
 
 def test_everybody_left_out_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"TM2080 none of 2 customers .* may be used"):
-        open_history(shop(tmp_path, "id,yes\n001,yes\n002,yes\n", [1, 2], CONSENT))
+        read_history(shop(tmp_path, "id,yes\n001,yes\n002,yes\n", [1, 2], CONSENT))
 
 
 def test_opt_outs_that_match_nobody_are_told(tmp_path: Path) -> None:
-    found = open_history(shop(tmp_path, "id,no\n001,yes\n002,no\n", [1, 2], OPT_OUT))
+    found = read_history(shop(tmp_path, "id,no\n001,yes\n002,no\n", [1, 2], OPT_OUT))
     assert any("written alike" in words for words in found.tables["customers"].account.warnings)
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.stats import beta
 
+from tiermodel.arrays import Floats
 from tiermodel.errors import DataError
-from tiermodel.models.profit import (
+from tiermodel.evaluation.profit import (
     Campaign,
     contact_threshold,
     decile_ratio,
@@ -20,18 +20,16 @@ from tiermodel.models.profit import (
     profit_curve,
 )
 
-Array = NDArray[np.float64]
-
 
 @pytest.fixture(scope="module")
-def scored() -> tuple[Array, Array]:
+def scored() -> tuple[Floats, Floats]:
     """Give the customers of the golden values: 15 % churn, a noisy score."""
     rng = np.random.default_rng(7)
     y = (rng.random(2000) < 0.15).astype(np.float64)
     return y, np.clip(0.15 + 0.25 * y + rng.normal(0, 0.12, 2000), 0.001, 0.999)
 
 
-def brute_force(y: Array, p: Array, campaign: Campaign, accepted: float) -> float:
+def brute_force(y: Floats, p: Floats, campaign: Campaign, accepted: float) -> float:
     """Try every threshold for one acceptance, in plain Python."""
     best = 0.0
     for threshold in sorted(set(p.tolist())):
@@ -44,7 +42,7 @@ def brute_force(y: Array, p: Array, campaign: Campaign, accepted: float) -> floa
     return best
 
 
-def test_golden_values(scored: tuple[Array, Array]) -> None:
+def test_golden_values(scored: tuple[Floats, Floats]) -> None:
     y, p = scored
     assert expected_maximum_profit(y, p) == pytest.approx((5.778454926057, 0.245463586839), abs=1e-9)
     assert maximum_profit(y, p) == pytest.approx((5.7435, 0.2575), abs=1e-9)
@@ -85,7 +83,7 @@ def test_one_class_and_worthless_customers_have_an_answer(churned: float) -> Non
     assert expected_maximum_profit(y, p, Campaign(incentive=0.0, contact=0.0)).profit == pytest.approx(60 * churned)
 
 
-def test_equal_risks_and_the_order_of_rows_change_nothing(scored: tuple[Array, Array]) -> None:
+def test_equal_risks_and_the_order_of_rows_change_nothing(scored: tuple[Floats, Floats]) -> None:
     y, p = scored[0], np.round(scored[1], 1)
     backwards = expected_maximum_profit(y[::-1], p[::-1])
     assert backwards == pytest.approx(expected_maximum_profit(y, p), abs=1e-12)

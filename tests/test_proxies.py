@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from tiermodel.models.proxies import proxy_scan
-from tiermodel.models.slices import FEWEST
+from tiermodel.arrays import Floats
+from tiermodel.evaluation.proxy_audit import proxy_scan
+from tiermodel.evaluation.slices import FEWEST
 
 NAMES = [f"input_{k}" for k in range(12)]
-Floats = NDArray[np.float64]
 
 
 def inputs(n: int, seed: int = 1) -> Floats:

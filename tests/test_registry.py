@@ -18,21 +18,17 @@ import pandas as pd
 import pytest
 import yaml
 
+from tiermodel import locks
 from tiermodel.bundle.bundle import load_bundle
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import GateError, ModelError, OutputBusyError, TierModelError, TrackingError
+from tiermodel.evaluation.metrics import churn_metrics, value_metrics
 from tiermodel.features.panel import build_panel
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
-from tiermodel.models.metrics import churn_metrics, value_metrics
 from tiermodel.predict import predict
 from tiermodel.tracking import gate, registry
 from tiermodel.tracking import store as store_module
-from tiermodel.tracking.artifacts import (
-    EVALUATION,
-    draw_evaluation,
-    evaluation_table,
-    judged,
-)
+from tiermodel.tracking.artifacts import EVALUATION, draw_evaluation, evaluation_table, judged
 from tiermodel.tracking.gate import judge
 from tiermodel.tracking.registry import log_training, promote, resolve_model
 from worlds import ID_MARK, TrainedWorld, spoiled
@@ -470,9 +466,9 @@ def test_an_older_evaluation_without_baselines_serves_a_champion_not_a_challenge
 
 
 def test_two_runs_do_not_share_a_sqlite_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(locks, "_WAIT_SECONDS", 0.2)
     with (
-        store_module.alone(store.folder / "mlflow.db"),
+        locks.database_lock(store.folder / "mlflow.db"),
         pytest.raises(OutputBusyError, match="in use by another run"),
     ):
         promote("promoted", tracking_uri=store.uri)

@@ -17,15 +17,17 @@ from hypothesis import strategies as st
 
 from tiermodel.bundle.bundle import Bundle, load_bundle, save_bundle
 from tiermodel.errors import DataError, ProjectError, TierModelError
-from tiermodel.features.panel import build_panel, write_features
-from tiermodel.models.metrics import auc, churn_metrics, ece_null_band, log_loss, paired_bootstrap, value_metrics
+from tiermodel.evaluation.bootstrap import paired_bootstrap
+from tiermodel.evaluation.metrics import auc, churn_metrics, ece_null_band, log_loss, value_metrics
+from tiermodel.features.export import write_features
+from tiermodel.features.panel import build_panel
+from tiermodel.output import write_json
 from tiermodel.predict import score
 from tiermodel.reporting import figures
 from tiermodel.reporting.figures import Pen, concentration, pyramid, save_png, svg
 from tiermodel.reporting.figures_model import found_at, input_names, residuals
 from tiermodel.reporting.models import _verdict
 from tiermodel.reporting.report import report
-from tiermodel.tables.output import write_json
 from tiermodel.tiers.fitted_scheme import fit_scheme
 from tiermodel.tiers.schemes.load import load_preset
 from tiermodel.words import words

@@ -14,7 +14,7 @@ import pytest
 from test_schemes import FEATURES, LEVELS, SPEND, WINDOWS, people, with_spend
 from test_sql import assert_equal_to_scheme, probes, tiers_in_duckdb
 from tiermodel.errors import ProjectError
-from tiermodel.tiers.conditions import Condition
+from tiermodel.features.condition import Condition
 from tiermodel.tiers.explain.next_tier import next_tier_actions, tier_thresholds
 from tiermodel.tiers.explain.sql import DIALECTS, scheme_sql
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme

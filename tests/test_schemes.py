@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiermodel.config import Features, Project
+from tiermodel.config.project import Features, Project
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.catalogue import expand
+from tiermodel.features.condition import Condition, number
 from tiermodel.features.measures import every_need
 from tiermodel.features.tree import round_readable
 from tiermodel.segments.fit import assign_segments, fit_segments
-from tiermodel.tiers.conditions import Condition, number
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.learned import tree
 from tiermodel.tiers.schemes.load import load_preset, load_scheme, parse_scheme, preset_names

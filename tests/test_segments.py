@@ -19,10 +19,11 @@ from sklearn.mixture import GaussianMixture
 
 from commands import Run
 from tiermodel.bundle.bundle import load_bundle, save_bundle
-from tiermodel.config_tiers import Segments
+from tiermodel.config.tiers import Segments
 from tiermodel.errors import GateError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.panel import build_panel
+from tiermodel.output import to_jsonable
 from tiermodel.reporting.report import report
 from tiermodel.segments.fit import (
     FITS,
@@ -36,7 +37,6 @@ from tiermodel.segments.fit import (
 )
 from tiermodel.segments.profiles import segment_lines, sorted_profiles
 from tiermodel.segments.selection import FLOOR, choose_segments
-from tiermodel.tables.output import plain
 from tiermodel.tiers.fitted_scheme import fit_scheme
 from tiermodel.tiers.schemes.load import load_preset
 from tiermodel.tracking.gate import judge_segments
@@ -68,7 +68,7 @@ def buyers(groups: int = 3, each: int = 80, seed: int = 3) -> pd.DataFrame:
 
 def chosen(method: str, frame: pd.DataFrame, k: Any = "auto") -> dict[str, Any]:
     state = choose_segments(Segments(method=method, groups=k), frame.drop(columns="habit"), 7)
-    return dict(json.loads(json.dumps(plain(state), allow_nan=False)))
+    return dict(json.loads(json.dumps(to_jsonable(state), allow_nan=False)))
 
 
 @pytest.mark.parametrize("method", METHODS)

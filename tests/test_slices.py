@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiermodel.bundle.bundle import load_bundle
-from tiermodel.models.slices import FEWEST, draw_customers, groups, interval, slice_figures
+from tiermodel.evaluation.bootstrap import cluster_draws, cluster_interval
+from tiermodel.evaluation.slices import FEWEST, groups, slice_figures
 from tiermodel.train import train
 from worlds import audited_project, small_world
 
@@ -55,10 +56,10 @@ def test_every_customer_is_in_one_group_of_an_attribute(values: list[float]) -> 
 def test_intervals_draw_customers_with_all_their_rows() -> None:
     customer = np.repeat(np.arange(50), 4)
     for seed in range(5):
-        rows = draw_customers(customer)(np.random.default_rng(seed))
+        rows = cluster_draws(customer)(np.random.default_rng(seed))
         assert (np.bincount(customer[rows], minlength=50) % 4 == 0).all()
     value = np.repeat(np.random.default_rng(1).normal(size=50), 4)
-    low, high = interval(lambda y: float(y.mean()), [value], customer, draws=400, seed=0)
+    low, high = cluster_interval(lambda y: float(y.mean()), [value], customer, draws=400, seed=0)
     naive = 1.96 * value.std() / np.sqrt(200)
     assert 1.6 < (high - low) / (2 * naive) < 2.4  # four rows of one customer are one observation: twice as wide
 

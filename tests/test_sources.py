@@ -24,15 +24,11 @@ from adbc_driver_postgresql import dbapi
 
 from commands import Run
 from servers import PASSWORD, postgresql
-from tiermodel import (
-    check,
-    open_history,
-    score,
-    train,
-)
-from tiermodel.config import Project, load_project
+from tiermodel import check, open_history, score, train
+from tiermodel.config.project import Project, load_project
 from tiermodel.errors import DataError, OutputError, ProjectError, TierModelError
-from tiermodel.features.panel import build_panel, write_features
+from tiermodel.features.export import write_features
+from tiermodel.features.panel import build_panel
 from worlds import TrainedWorld
 
 BIG = 9_007_199_254_740_993  # 2^53 + 1, which no double holds

@@ -20,11 +20,12 @@ import yaml
 from histories import MAPPED, as_dates, random_histories, same_bits
 from test_panel import DAYS, HISTORIES, OTHERS, as_file_rows, file_project, write_other_tables
 from tiermodel.cli.main import main
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.engines import spark
-from tiermodel.engines.chosen import open_history
+from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError, ProjectError, TooManyBadRowsError
-from tiermodel.features.panel import Tally, build_panel, write_features
+from tiermodel.features.export import write_features
+from tiermodel.features.panel import Tally, build_panel
 from tiermodel.predict import score
 from worlds import TrainedWorld
 

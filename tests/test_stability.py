@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from test_schemes import FEATURES, LEARNED, LEVELS, RFM, SHARE, SPEND, WINDOWS, fitted, people, scaled
-from tiermodel.config_tiers import Downgrade, Stability, Upgrade
+from tiermodel.config.tiers import Downgrade, Stability, Upgrade
 from tiermodel.errors import ProjectError
 from tiermodel.tiers.fitted_scheme import fit_scheme
 from tiermodel.tiers.kinds.index_points import points_of

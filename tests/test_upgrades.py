@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from commands import Run
 from test_schemes import LEARNED
 from tiermodel.errors import ProjectError
+from tiermodel.features.condition import Words
+from tiermodel.features.frame import has_bought
 from tiermodel.features.panel import build_panel
-from tiermodel.tiers.conditions import Words
 from tiermodel.tiers.explain.next_tier import ACTIONS, COLUMNS, Action, changed, next_tier_actions, tier_thresholds
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.schemes.load import load_preset, parse_scheme
@@ -77,7 +78,7 @@ def test_an_action_that_is_missing_for_a_customer_would_not_have_been_enough(
     scheme = fitted("rfm", panel, trained)
     found = next_tier_actions(scheme, panel, {}, "en")
     level = scheme.assign(panel)[0]
-    low = panel[(level < len(scheme.scheme.codes) - 1) & panel["days_since_last"].notna()]
+    low = panel[(level < len(scheme.scheme.codes) - 1) & has_bought(panel)]
     recent = set(found.loc[found["feature"] == "days_since_last", "customer_id"])
     rest = low[~low["customer_id"].isin(recent)]
     before = scheme.assign(rest)[0]

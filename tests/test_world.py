@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from tiermodel.config import Project, load_project
+from tiermodel.config.project import Project, load_project
+from tiermodel.datasets.synthetic import World, make_world
+from tiermodel.evaluation.metrics import auc, log_loss
 from tiermodel.features.panel import build_panel
-from tiermodel.models.metrics import auc, log_loss
 from tiermodel.predict import predict
 from tiermodel.train import train
-from tiermodel.world import World, make_world
 
 AS_OF, HORIZON, END = date(2023, 7, 1), 60, pd.Timestamp(2024, 1, 1)
 

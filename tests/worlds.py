@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.train import Trained
 
 __all__ = [

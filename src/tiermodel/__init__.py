@@ -5,48 +5,13 @@ loaded when it is first used.
 
 >>> import tiermodel
 >>> tiermodel.load_project.__module__
-'tiermodel.config'
+'tiermodel.config.project'
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from tiermodel.backtesting.backtest import backtest
-    from tiermodel.bundle.bundle import load_bundle, save_bundle
-    from tiermodel.check import check
-    from tiermodel.config import Project, load_project
-    from tiermodel.engines.chosen import open_history
-    from tiermodel.errors import TierModelError
-    from tiermodel.features.panel import build_panel
-    from tiermodel.predict import score, upgrades
-    from tiermodel.reporting.report import report
-    from tiermodel.tracking.registry import promote
-    from tiermodel.train import train
-    from tiermodel.training.tune import tune
-    from tiermodel.world import World, make_world
-
-_HOMES = {
-    "Project": "config",
-    "TierModelError": "errors",
-    "World": "world",
-    "backtest": "backtesting.backtest",
-    "build_panel": "features.panel",
-    "check": "check",
-    "load_bundle": "bundle.bundle",
-    "load_project": "config",
-    "make_world": "world",
-    "open_history": "engines.chosen",
-    "promote": "tracking.registry",
-    "report": "reporting.report",
-    "save_bundle": "bundle.bundle",
-    "score": "predict",
-    "train": "train",
-    "tune": "training.tune",
-    "upgrades": "predict",
-}
 
 __all__ = [
     "Project",
@@ -67,6 +32,42 @@ __all__ = [
     "tune",
     "upgrades",
 ]
+
+
+if TYPE_CHECKING:
+    from tiermodel.backtesting.backtest import backtest
+    from tiermodel.bundle.bundle import load_bundle, save_bundle
+    from tiermodel.config.project import Project, load_project
+    from tiermodel.datasets.synthetic import World, make_world
+    from tiermodel.engines.dispatch import open_history
+    from tiermodel.errors import TierModelError
+    from tiermodel.features.panel import build_panel
+    from tiermodel.predict import score, upgrades
+    from tiermodel.quality.check import check
+    from tiermodel.reporting.report import report
+    from tiermodel.tracking.registry import promote
+    from tiermodel.train import train
+    from tiermodel.training.tune import tune
+
+_HOMES = {
+    "Project": "config.project",
+    "TierModelError": "errors",
+    "World": "datasets.synthetic",
+    "backtest": "backtesting.backtest",
+    "build_panel": "features.panel",
+    "check": "quality.check",
+    "load_bundle": "bundle.bundle",
+    "load_project": "config.project",
+    "make_world": "datasets.synthetic",
+    "open_history": "engines.dispatch",
+    "promote": "tracking.registry",
+    "report": "reporting.report",
+    "save_bundle": "bundle.bundle",
+    "score": "predict",
+    "train": "train",
+    "tune": "training.tune",
+    "upgrades": "predict",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import churn_window
 from tiermodel.models.btyd import BGNBD, MBGNBD, GammaGamma
@@ -24,6 +24,7 @@ from tiermodel.tiers.schemes.load import load_scheme
 from tiermodel.tiers.schemes.schema import input_names
 
 __all__ = ["BASELINES", "CHURN_BASELINES", "CLV_BASELINES", "OURS", "VALUE_BASELINES", "Test"]
+
 
 Floats = NDArray[np.float64]
 OURS = "tiermodel"

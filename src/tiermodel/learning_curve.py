@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from tiermodel.bundle.bundle import Bundle
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError
-from tiermodel.features.panel import rows_at
+from tiermodel.evaluation.metrics import churn_metrics, value_metrics
+from tiermodel.features.frame import rows_at
 from tiermodel.models.between import told_ahead
 from tiermodel.models.churn import ChurnModel, fit_churn
 from tiermodel.models.inputs import panel_matrix
-from tiermodel.models.metrics import churn_metrics, value_metrics
 from tiermodel.models.value import ValueModel, fit_value
 from tiermodel.train import panel_dates
 

@@ -17,27 +17,37 @@ from threadpoolctl import threadpool_limits
 
 from tiermodel.baselines import BASELINES, CHURN_BASELINES, Test
 from tiermodel.bundle.bundle import Bundle, save_bundle
-from tiermodel.config import Project, project_digest
-from tiermodel.engines.chosen import open_history
+from tiermodel.config.project import Project, project_digest
+from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError
+from tiermodel.evaluation.attribution import importance
+from tiermodel.evaluation.bootstrap import cluster_interval, draw_count
+from tiermodel.evaluation.leakage import refuse_leaks
+from tiermodel.evaluation.metrics import (
+    auc,
+    churn_metrics,
+    gini,
+    log_loss,
+    mae,
+    quadratic_weighted_kappa,
+    value_metrics,
+)
+from tiermodel.evaluation.proxy_audit import proxy_scan
+from tiermodel.evaluation.slices import groups, slice_figures
 from tiermodel.features.catalogue import expand
-from tiermodel.features.drawn import draw_rows
-from tiermodel.features.known import columns_of
+from tiermodel.features.formula import columns_of
+from tiermodel.features.frame import KEYS
 from tiermodel.features.outcome import OUTCOME_COLUMNS, churn_question, outcome_span
-from tiermodel.features.panel import KEYS, Tally, build_panel, one_date, snapshot_dates
+from tiermodel.features.panel import Tally, build_panel, one_date, snapshot_dates
 from tiermodel.features.peers import fit_peers
+from tiermodel.features.sampling import sample_rows
 from tiermodel.models.ahead import Ahead
 from tiermodel.models.between import told_ahead
-from tiermodel.models.canary import refuse_leaks
 from tiermodel.models.chance import Chance
 from tiermodel.models.churn import ChurnModel, at_risk, fit_churn
-from tiermodel.models.contributions import importance
 from tiermodel.models.inputs import Horizons, Inputs, fit_inputs, panel_matrix
 from tiermodel.models.level import Calibration
-from tiermodel.models.metrics import auc, churn_metrics, gini, log_loss, mae, quadratic_weighted_kappa, value_metrics
 from tiermodel.models.prospects import fit_prospects
-from tiermodel.models.proxies import proxy_scan
-from tiermodel.models.slices import groups, interval, slice_figures
 from tiermodel.models.tier import TierModel, fit_tier, future_levels
 from tiermodel.models.upgrade import fit_upgrade, stayed_above, upgrade_span
 from tiermodel.models.value import ValueModel, fit_value
@@ -141,7 +151,7 @@ def fit_bundle(
     `trained_on`, and from `panel.customers` buyers at most; other dates tell where customers ended up.
     """
     now, span = pd.Timestamp(as_of), outcome_span(project)
-    drawn = draw_rows(panel, now, project.panel.customers, project.seed)
+    drawn = sample_rows(panel, now, project.panel.customers, project.seed)
     panel, known = _as_known(drawn, now, span)
     learned = known & panel["as_of"].isin([pd.Timestamp(day) for day in trained_on]).to_numpy()
     snapshot, history = panel[panel["as_of"] == now], panel[learned]
@@ -340,9 +350,12 @@ def _intervals(target: str, later: pd.DataFrame, seed: int) -> dict[str, list[fl
         return {}
     columns = [later[name].to_numpy(dtype=np.float64) for name in ("actual", "predicted")]
     customer = pd.factorize(later["customer_id"])[0]
-    draws = int(np.clip(_DRAWN_ROWS / len(later), 50, 400))
+    draws = draw_count(len(later), _DRAWN_ROWS, 50, 400)
     metrics = {"churn": {"log_loss": log_loss, "auc": auc}, "value": {"gini": gini, "mae": mae}}[target]
-    return {name: list(interval(metric, columns, customer, draws=draws, seed=seed)) for name, metric in metrics.items()}
+    return {
+        name: list(cluster_interval(metric, columns, customer, draws=draws, seed=seed))
+        for name, metric in metrics.items()
+    }
 
 
 def _panel_digest(*frames: pd.DataFrame) -> str:

@@ -26,12 +26,12 @@ import duckdb
 import pandas as pd
 import pyarrow.parquet as pq
 
-from tiermodel.config import FeatureGroup, Project
-from tiermodel.config_data import Data
+from tiermodel.config.data import Data
+from tiermodel.config.project import FeatureGroup, Project
 from tiermodel.engines.duckdb import BATCH_ROWS
 from tiermodel.features.panel import Snapshots, snapshot_batches
-from tiermodel.tables.history import History, open_history
-from tiermodel.tables.output import write_table
+from tiermodel.output import write_table
+from tiermodel.tables.history import History, read_history
 
 MEMORY = Data.model_fields["memory"].default  # what users get who set nothing
 WINDOWS = (30, 90, 180, 365)
@@ -102,7 +102,7 @@ def _opened(folder: Path, dates: tuple[date, ...]) -> tuple[History, Snapshots]:
     project = Project.model_validate(
         {"version": 1, "name": "bench", "data": {**data, "memory": MEMORY}, "features": features}
     )
-    history = open_history(project)
+    history = read_history(project)
     return history, Snapshots(project, history.columns, dates)
 
 

@@ -15,16 +15,12 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from tiermodel.backtesting.backtest import test_dates as dates_of
-from tiermodel.backtesting.tiers import (
-    scheme_summary,
-    tier_results,
-    tier_verdict,
-    with_all_dates,
-)
-from tiermodel.config import load_project
-from tiermodel.engines.chosen import open_history
+from tiermodel.backtesting.tiers import scheme_summary, tier_results, tier_verdict, with_all_dates
+from tiermodel.config.project import load_project
+from tiermodel.engines.dispatch import open_history
+from tiermodel.features.frame import rows_at
 from tiermodel.features.outcome import outcome_span
-from tiermodel.features.panel import build_panel, rows_at
+from tiermodel.features.panel import build_panel
 from tiermodel.train import fit_bundle, panel_dates, training_dates
 
 

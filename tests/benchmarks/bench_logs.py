@@ -28,9 +28,9 @@ from companies import WORLDS
 
 from tiermodel import backtest
 from tiermodel.backtesting.backtest import Backtest
-from tiermodel.config import Project, load_project
-from tiermodel.engines.chosen import open_history
-from tiermodel.tables.output import write_json
+from tiermodel.config.project import Project, load_project
+from tiermodel.engines.dispatch import open_history
+from tiermodel.output import write_json
 
 MEASURES = {"log_loss": ("churn", -1), "auc": ("churn", 1), "gini": ("value", 1), "mae": ("value", -1)}
 """What is compared: the target, and whether more (1) or less (-1) is better."""

@@ -22,8 +22,8 @@ from threadpoolctl import threadpool_limits
 
 from tiermodel import backtest
 from tiermodel.backtesting.backtest import Backtest
-from tiermodel.config import Project, load_project
-from tiermodel.engines.chosen import open_history
+from tiermodel.config.project import Project, load_project
+from tiermodel.engines.dispatch import open_history
 from tiermodel.features.panel import build_panel
 from tiermodel.tables.history import History
 from tiermodel.train import fit_bundle, panel_dates, training_dates

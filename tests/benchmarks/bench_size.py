@@ -20,11 +20,11 @@ from pathlib import Path
 from bench_models import changed, table
 
 from tiermodel import train
-from tiermodel.config import load_project
-from tiermodel.engines.chosen import open_history
+from tiermodel.config.project import load_project
+from tiermodel.datasets.synthetic import make_world
+from tiermodel.engines.dispatch import open_history
+from tiermodel.evaluation.metrics import auc, gini, log_loss
 from tiermodel.features.panel import build_panel
-from tiermodel.models.metrics import auc, gini, log_loss
-from tiermodel.world import make_world
 
 HORIZON = 60
 HEAD = ("learned from", "customers", "log loss", "AUC", "value Gini", "CPU seconds", "seconds", "peak GB")

@@ -26,8 +26,8 @@ from typing import Any, get_args
 
 from bench_features import DATES, SALES, WINDOWS, make_data
 
-from tiermodel.config import FeatureGroup, Project
-from tiermodel.engines.chosen import open_history
+from tiermodel.config.project import FeatureGroup, Project
+from tiermodel.engines.dispatch import open_history
 from tiermodel.features.panel import Snapshots, snapshot_batches
 
 SUBMIT = "--master local[2] --driver-memory 4g --conf spark.log.level=ERROR --conf spark.ui.enabled=false pyspark-shell"

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from tiermodel.config import Project, load_project
+from tiermodel.config.project import Project, load_project
+from tiermodel.features.frame import has_bought
 from tiermodel.features.panel import build_panel
 from tiermodel.tiers.schemes.load import load_preset
 from tiermodel.tiers.stability.budget import RULES, Trial, choose, frontier, trials
@@ -39,7 +40,7 @@ def monthly(project: Project, first: date, dates: int) -> pd.DataFrame:
 
 def quantiles_every_month(panel: pd.DataFrame) -> Trial:
     """Grade as spreadsheets do: percentile ranks and quantiles anew each month."""
-    panel = panel[panel["days_since_last"].notna() & panel["outcome_value"].notna()].reset_index(drop=True)
+    panel = panel[has_bought(panel) & panel["outcome_value"].notna()].reset_index(drop=True)
     by_day = panel.groupby("as_of")
     score = (
         0.2 * by_day["days_since_last"].rank(ascending=False, pct=True)

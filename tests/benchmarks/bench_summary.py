@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 from bench_scoring import in_turn
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.features.panel import build_panel
-from tiermodel.tables.history import open_history
+from tiermodel.tables.history import read_history
 
 AS_OF = date(2024, 1, 1)
 COLUMNS = {
@@ -69,7 +69,7 @@ def main() -> None:
         )
 
     def ours() -> None:
-        found["ours"] = build_panel(project, [AS_OF], history=open_history(project, transactions=frame))
+        found["ours"] = build_panel(project, [AS_OF], history=read_history(project, transactions=frame))
 
     ours()  # compiles the pass, once in the life of an installation
     theirs, mine = in_turn(lifetimes, ours)

@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+
+from tiermodel.arrays import Flags, Floats, Ints
 
 __all__ = ["WORLDS", "World"]
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Times = tuple[Ints, Floats]  # who buys, and the day and part of the day, counted from the first day of the log
 Rng = np.random.Generator
 
@@ -83,7 +82,7 @@ def poisson(rng: Rng, start: Floats, stop: Floats, rate: Floats) -> Times:
     return np.concatenate([np.arange(len(start)), who]), np.concatenate([start, when])
 
 
-def kept(times: Times, keep: NDArray[np.bool_]) -> Times:
+def kept(times: Times, keep: Flags) -> Times:
     """Leave purchases out."""
     return times[0][keep], times[1][keep]
 

@@ -15,49 +15,36 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from tiermodel.arrays import Flags, Floats
 from tiermodel.backtesting.clv import clv_predictions
-from tiermodel.backtesting.tiers import (
-    TiersAhead,
-    draws_for,
-    tier_results,
-    with_all_dates,
-)
+from tiermodel.backtesting.tiers import TiersAhead, draws_for, tier_results, with_all_dates
 from tiermodel.backtesting.upgrade_conversion import Compared, judge_prospects, judge_upgrade
 from tiermodel.baselines import CHURN_BASELINES, OURS, VALUE_BASELINES, Test
 from tiermodel.bundle.bundle import Bundle
-from tiermodel.config import Project
-from tiermodel.engines.chosen import open_history
+from tiermodel.config.project import Project
+from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError
-from tiermodel.features.drawn import draw_rows
+from tiermodel.evaluation.bootstrap import bootstrap_values, draw_count, paired_interval
+from tiermodel.evaluation.metrics import auc, churn_metrics, ece_null_band, gini, log_loss, mae, value_metrics
+from tiermodel.evaluation.profit import Campaign, concentration, expected_maximum_profit
+from tiermodel.evaluation.slices import groups, slice_figures
+from tiermodel.features.frame import KEYS, has_bought, rows_at
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
-from tiermodel.features.panel import KEYS, Tally, build_panel, rows_at
+from tiermodel.features.panel import Tally, build_panel
+from tiermodel.features.sampling import sample_rows
 from tiermodel.learning_curve import learning_curve
 from tiermodel.models.churn import at_risk
-from tiermodel.models.metrics import (
-    auc,
-    churn_metrics,
-    drawn,
-    ece_null_band,
-    gini,
-    log_loss,
-    mae,
-    paired_interval,
-    value_metrics,
-)
-from tiermodel.models.profit import Campaign, concentration, expected_maximum_profit
-from tiermodel.models.slices import groups, slice_figures
 from tiermodel.models.upgrade import upgrade_span
+from tiermodel.output import to_jsonable, write_json, write_table
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
-from tiermodel.tables.output import plain, write_json, write_table
 from tiermodel.train import Say, fit_bundle, panel_dates, training_dates
 
 __all__ = ["Backtest", "backtest", "test_dates"]
 
-Floats = NDArray[np.float64]
+
 _DRAWN_ROWS = 10_000_000
 _OF_VALUE = {"gini": gini, "mae": mae}
 _COMPARED: Mapping[str, Mapping[str, Callable[[Floats, Floats], float]]] = {
@@ -172,7 +159,7 @@ def backtest(
     with threadpool_limits(limits=1):  # as in training: sums split over threads differ in their last bits
         for day in dates:
             say(f"{day}: training")
-            known = draw_rows(panel, pd.Timestamp(day), project.panel.customers, project.seed)
+            known = sample_rows(panel, pd.Timestamp(day), project.panel.customers, project.seed)
             bundle, frame = _one_date(project, known, day, trained_on[day], history.columns, results, say)
             frames.append(frame)
         say(f"{dates[-1]}: learning from less history")
@@ -180,7 +167,7 @@ def backtest(
         results["learning_curve"] += curve
     frames.append(_lifetime(project, history, results, say))
     results["comparisons"] = with_all_dates(results["comparisons"])
-    done = Backtest(plain(results), pd.concat(frames, ignore_index=True), tally.accounts)
+    done = Backtest(to_jsonable(results), pd.concat(frames, ignore_index=True), tally.accounts)
     if out is not None:
         write_json(done.results, Path(out))
     if predictions is not None:
@@ -224,7 +211,7 @@ def _one_date(
     bundle, _ = fit_bundle(project, known, day, trained_on, columns)
     say(f"{day}: baselines and intervals")
     snapshot, past = rows_at(panel, [day]).reset_index(drop=True), rows_at(panel, trained_on)
-    bought = snapshot["days_since_last"].notna().to_numpy()
+    bought = has_bought(snapshot)
     customers, x = snapshot[bought].reset_index(drop=True), bundle.inputs.matrix(snapshot)
     exposed, churn, value = _predictions(project, bundle, past, customers, x[bought])
     frame = _side_by_side(customers, exposed, churn, value, bundle)
@@ -248,10 +235,10 @@ def _one_date(
 
 def _predictions(
     project: Project, bundle: Bundle, past: pd.DataFrame, customers: pd.DataFrame, x: Floats
-) -> tuple[NDArray[np.bool_], dict[str, Floats], dict[str, Floats]]:
+) -> tuple[Flags, dict[str, Floats], dict[str, Floats]]:
     """Return which buyers are at risk, every model's churn risk of these, and every model's value of all buyers."""
     hidden = customers.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))  # baselines must not see the labels
-    past = past[past["days_since_last"].notna()]
+    past = past[has_bought(past)]
     exposed, then = (at_risk(project.churn, project.outcome, rows) for rows in (hidden, past))
     everyone = Test(project, past, hidden, lambda frame: bundle.scheme.assign(frame)[0])
     risky = Test(project, past[then], hidden[exposed], everyone.grade)
@@ -264,7 +251,7 @@ def _predictions(
 
 def _side_by_side(
     customers: pd.DataFrame,
-    exposed: NDArray[np.bool_],
+    exposed: Flags,
     churn: Mapping[str, Floats],
     value: Mapping[str, Floats],
     bundle: Bundle,
@@ -341,7 +328,7 @@ def _lifetime(project: Project, history: History, results: dict[str, Any], say: 
 
 def _ece_by_chance(predicted: Floats) -> float:
     """Return the calibration error that a perfectly calibrated model stays under in 95 % of samples."""
-    return ece_null_band(predicted, draws=int(np.clip(_DRAWN_ROWS / max(len(predicted), 1), 50, 500)))
+    return ece_null_band(predicted, draws=draw_count(len(predicted), _DRAWN_ROWS, 50, 500))
 
 
 def _compare(
@@ -350,7 +337,7 @@ def _compare(
     """Yield metric(model) - metric(baseline) with its 95 % interval, for each baseline and metric."""
     draws = draws_for(len(actual))
     measured = {
-        (name, metric): drawn(function, actual, p, draws=draws, seed=project.seed)
+        (name, metric): bootstrap_values(function, actual, p, draws=draws, seed=project.seed)
         for name, p in predicted.items()
         for metric, function in _COMPARED[target].items()
     }

@@ -7,18 +7,20 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from tiermodel.arrays import Floats
 from tiermodel.baselines import CLV_BASELINES, OURS, Test
-from tiermodel.config import Features, Project
+from tiermodel.config.project import Features, Project
 from tiermodel.errors import DataError
-from tiermodel.features.panel import KEYS, build_panel, rows_at
+from tiermodel.features.frame import KEYS, has_bought, rows_at
+from tiermodel.features.panel import build_panel
 from tiermodel.models.lifetime_value import discount
 from tiermodel.tables.history import History
 from tiermodel.train import Say, fit_bundle, panel_dates, training_dates
 
 __all__ = ["clv_predictions", "discounted_outcome"]
+
 
 _SLICE_DAYS = 30
 
@@ -43,7 +45,7 @@ def clv_predictions(project: Project, history: History, say: Say) -> tuple[date,
     panel = build_panel(project, dates, with_outcome=True, known_until=day, drawn_before=day, history=history)
     with threadpool_limits(limits=1):  # as in training: sums split over threads differ in their last bits
         bundle, _ = fit_bundle(project, panel, day, trained_on, history.columns)
-        bought = panel["days_since_last"].notna()
+        bought = has_bought(panel)
         buyers = panel[bought & (panel["as_of"] == pd.Timestamp(day))].reset_index(drop=True)
         past = rows_at(panel[bought], trained_on)
         frame = buyers[list(KEYS)].assign(actual=discounted_outcome(project, history, day, buyers["customer_id"]))
@@ -52,7 +54,7 @@ def clv_predictions(project: Project, history: History, say: Say) -> tuple[date,
         return day, frame.assign(**{name: baseline(test) for name, baseline in CLV_BASELINES.items()})
 
 
-def discounted_outcome(project: Project, history: History, day: date, customers: pd.Series) -> NDArray[np.float64]:
+def discounted_outcome(project: Project, history: History, day: date, customers: pd.Series) -> Floats:
     """Return each customer's value from `day` to the horizon, every 30 days of it discounted from their middle."""
     clv = project.value.clv
     steps = [*range(0, clv.horizon_days, _SLICE_DAYS), clv.horizon_days]

@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.bundle.bundle import Bundle
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import TierModelError
+from tiermodel.evaluation.bootstrap import draw_count, interval
+from tiermodel.evaluation.metrics import gini, mean_ranks, quadratic_weighted_kappa
+from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import outcome_span
-from tiermodel.models.metrics import gini, mean_ranks, quadratic_weighted_kappa
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.kinds.index_points import fit_points, points_of
 from tiermodel.tiers.learned.training_set import rank_filled
@@ -28,7 +30,6 @@ from tiermodel.tiers.stability.rule import replay
 __all__ = ["TiersAhead", "draws_for", "scheme_summary", "tier_results", "tier_verdict", "with_all_dates"]
 
 
-Floats = NDArray[np.float64]
 _DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 200, 10_000_000
 _CELLS = 4_000_000  # counts drawn at a time, which bounds the memory
 _COMPOSITE = "rfm_score"
@@ -45,12 +46,12 @@ class _Graded:
     Ideal levels rank customers by observed value and have the sizes of the scheme's levels.
     """
 
-    level: NDArray[np.int64]
-    key: NDArray[np.bool_]
-    deserved: NDArray[np.int64]
+    level: Ints
+    key: Flags
+    deserved: Ints
 
     @classmethod
-    def of(cls, level: NDArray[np.int64], keys: Sequence[int], value: Floats, levels: int) -> _Graded:
+    def of(cls, level: Ints, keys: Sequence[int], value: Floats, levels: int) -> _Graded:
         return cls(level, np.isin(level, keys), _filled(value, np.bincount(level, minlength=levels)))
 
     def columns(self, value: Floats) -> Floats:
@@ -92,7 +93,7 @@ class TiersAhead:
 
 def draws_for(customers: int) -> int:
     """Return the number of bootstrap draws of an interval: fewer, the more customers there are."""
-    return int(np.clip(_DRAWN_ROWS / max(customers, 1), _DRAWS_AT_LEAST, _DRAWS_AT_MOST))
+    return draw_count(customers, _DRAWN_ROWS, _DRAWS_AT_LEAST, _DRAWS_AT_MOST)
 
 
 def tier_results(
@@ -179,7 +180,7 @@ def _rivals(
     windows = sorted(project.features.windows_days)
     nearest = min(windows, key=lambda days: (abs(days - project.outcome.horizon_days), days))
     scores = {"same_tier_as_now": snapshot[f"net_amount_{nearest}d"].to_numpy(dtype=np.float64)}
-    bought = snapshot[snapshot["days_since_last"].notna()]
+    bought = snapshot[has_bought(snapshot)]
     middle = windows[(len(windows) - 1) // 2]
     for name, days in (("composite", middle), (f"composite_{windows[-1]}d", windows[-1])):
         index = load_preset(_COMPOSITE, [days])
@@ -193,7 +194,7 @@ def _rivals(
     }
 
 
-def _filled(score: Floats, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+def _filled(score: Floats, sizes: Ints) -> Ints:
     """Return levels of the given sizes, filled from the lowest up by score; equal scores share a level."""
     shares = [float(size) / len(score) for size in sizes]
     return rank_filled(mean_ranks(score) / len(score), shares)
@@ -242,7 +243,7 @@ def _graded(panel: pd.DataFrame, fitted: FittedScheme, dates: list[pd.Timestamp]
     return {day: tier[(rows["as_of"] == day).to_numpy()] for day in dates}
 
 
-def _drawn(judged: Sequence[_Graded], value: Floats, who: tuple[NDArray[np.int64], int], seed: int) -> list[Floats]:
+def _drawn(judged: Sequence[_Graded], value: Floats, who: tuple[Ints, int], seed: int) -> list[Floats]:
     """Return `_METRICS` of each scheme, for all customers and then for each draw, shape (metrics, 1 + draws).
 
     Schemes share the draws, so that common variation cancels in a difference. `who` has the number of each row's
@@ -278,13 +279,10 @@ def _interval(drawn: Floats) -> tuple[float | None, float | None, float | None]:
     """Return the metric and the ends of its 95 % interval; None where a draw does not define it."""
     if np.isnan(drawn).any():
         return (None if np.isnan(drawn[0]) else float(drawn[0])), None, None
-    low, high = np.quantile(drawn[1:], [0.025, 0.975])
-    return float(drawn[0]), float(low), float(high)
+    return float(drawn[0]), *interval(drawn[1:])
 
 
-def _levels_at(
-    panel: pd.DataFrame, fitted: FittedScheme, when: pd.Timestamp, customers: pd.Series
-) -> NDArray[np.float64]:
+def _levels_at(panel: pd.DataFrame, fitted: FittedScheme, when: pd.Timestamp, customers: pd.Series) -> Floats:
     """Return the customers' levels at another date; NaN where the panel lacks the customer or the date."""
     frame = panel[panel["as_of"] == when]
     if frame.empty:
@@ -292,7 +290,7 @@ def _levels_at(
     return pd.Series(fitted.assign(frame)[0].astype(float), index=frame["customer_id"]).reindex(customers).to_numpy()
 
 
-def _kappa(forecast: NDArray[np.int64], later: NDArray[np.float64], levels: int) -> float | None:
+def _kappa(forecast: Ints, later: Floats, levels: int) -> float | None:
     known = ~np.isnan(later)
     return quadratic_weighted_kappa(later[known].astype(np.int64), forecast[known], levels) if known.any() else None
 

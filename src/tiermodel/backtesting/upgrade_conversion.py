@@ -8,20 +8,18 @@ from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Floats
 from tiermodel.baselines import OURS
 from tiermodel.bundle.bundle import Bundle
-from tiermodel.config import Project
-from tiermodel.features.panel import KEYS
+from tiermodel.config.project import Project
+from tiermodel.features.frame import KEYS
 from tiermodel.models.chance import group_rates
 from tiermodel.models.prospects import is_prospect
 from tiermodel.models.tier import p_above
 from tiermodel.models.upgrade import can_rise, stayed_above, upgrade_span
 
 __all__ = ["Compared", "judge_prospects", "judge_upgrade"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.bundle.model_card import model_card
-from tiermodel.config import Churn, Features, Outcome, Value
+from tiermodel.config.project import Churn, Features, Outcome, Value
 from tiermodel.errors import ModelError, ProjectError
 from tiermodel.features.catalogue import expand
-from tiermodel.features.known import Feature
+from tiermodel.features.formula import Feature
 from tiermodel.features.peers import Peers
 from tiermodel.models.boosted import Boosted
 from tiermodel.models.chance import Chance
@@ -34,7 +34,7 @@ from tiermodel.models.linear import Linear
 from tiermodel.models.tier import TierModel
 from tiermodel.models.upgrade import p_upgrade
 from tiermodel.models.value import ValueModel
-from tiermodel.tables.output import plain, writing_folder
+from tiermodel.output import atomic_folder, to_jsonable
 from tiermodel.tiers.fitted_scheme import FittedScheme
 
 __all__ = ["FORMAT", "Bundle", "load_bundle", "save_bundle"]
@@ -75,21 +75,21 @@ class Bundle:
         """The language of names and reasons, `zh` or `en`."""
         return str(self.settings["language"])
 
-    def at_risk(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
+    def at_risk(self, frame: pd.DataFrame) -> Flags:
         """Return which rows of a snapshot are at risk of churn, by the definition of churn that the model learned."""
         churn, outcome = (self.settings[name] for name in ("churn", "outcome"))
         return at_risk(Churn.model_validate(churn), Outcome.model_validate(outcome), frame)
 
-    def lifetime_value(self, buyers: pd.DataFrame, value: NDArray[np.float64]) -> NDArray[np.float64]:
+    def lifetime_value(self, buyers: pd.DataFrame, value: Floats) -> Floats:
         """Return buyers' lifetime value as `value.clv` defines it, given their expected value in the outcome window."""
         outcome = Outcome.model_validate(self.settings["outcome"])
         return lifetime_value(self.inputs.habits.purchases, self.value_settings.clv, outcome, buyers, value)
 
-    def p_upgrade(self, forecast: NDArray[np.float64], tier: NDArray[np.int64]) -> NDArray[np.float64]:
+    def p_upgrade(self, forecast: Floats, tier: Ints) -> Floats:
         """Return P(rises above `tier` and stays), given the forecast of the future tier, shape (rows, levels)."""
         return p_upgrade(forecast, tier, self.upgrade)
 
-    def p_conversion(self, frame: pd.DataFrame) -> NDArray[np.float64]:
+    def p_conversion(self, frame: pd.DataFrame) -> Floats:
         """Return P(first purchase in the outcome window), for rows of prospects; NaN without a conversion model."""
         if self.prospects is None or not len(frame):
             return np.full(len(frame), np.nan)
@@ -193,7 +193,7 @@ def save_bundle(bundle: Bundle, folder: str | Path) -> Path:
     target = Path(folder)
     if target.exists() and not _is_ours(target):
         raise ProjectError(f"{target} holds something that is no bundle, and it would be replaced: give another folder")
-    with writing_folder(target) as temporary:
+    with atomic_folder(target) as temporary:
         for name, content in bundle._files().items():  # noqa: SLF001
             (temporary / name).write_bytes(content)
     return target
@@ -321,7 +321,8 @@ def _prospects(data: Mapping[str, Any] | None, files: Mapping[str, bytes]) -> Ch
 
 def _dump(data: Any) -> bytes:
     """Return JSON with sorted keys, so that equal data have equal bytes; NaN and infinity become null."""
-    return (json.dumps(plain(data), ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+    text = json.dumps(to_jsonable(data), ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False)
+    return f"{text}\n".encode()
 
 
 def _digest(content: bytes) -> str:

@@ -11,12 +11,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tiermodel.config import Churn, Outcome
-from tiermodel.features.known import Feature
+from tiermodel.config.project import Churn, Outcome
+from tiermodel.evaluation.slices import FEWEST
+from tiermodel.features.formula import Feature
 from tiermodel.features.outcome import churn_question
-from tiermodel.models.slices import FEWEST
+from tiermodel.output import to_jsonable
 from tiermodel.segments.profiles import segment_lines
-from tiermodel.tables.output import plain
 from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.words import in_language, words
 
@@ -53,7 +53,7 @@ def model_card(
     by_group: dict[str, list[str]] = {}
     for feature in features.values():
         by_group.setdefault(feature.group, []).append(feature.name)
-    told = plain(facts)
+    told = to_jsonable(facts)
     churn_zh = churn_question(Churn(**settings["churn"]), Outcome(**settings["outcome"]), "zh")
     same = {
         "name": name, "number": number, "churn_zh": churn_zh, "facts": told, "settings": settings,
@@ -139,7 +139,7 @@ def _figures(facts: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _limits(facts: Mapping[str, Any], language: str) -> Iterator[str]:
-    """Say what the run itself shows to be weak."""
+    """Yield the limits that the training itself shows: little history, few later dates, uncalibrated groups."""
     say = words(language)
     if facts["history_days"] < _YEAR_DAYS:
         yield say["limit_season"].format(days=facts["history_days"])

@@ -7,25 +7,11 @@ from pathlib import Path
 
 import click
 
-from tiermodel.cli.options import (
-    AS_OF,
-    EMPTY,
-    JSON,
-    LANGUAGE,
-    PATH,
-    PROJECT,
-    load,
-    model_folder,
-)
-from tiermodel.cli.printing import (
-    accounts_as_data,
-    print_accounts,
-    print_json,
-    print_tiers,
-    progress,
-)
+from tiermodel.cli.options import AS_OF, EMPTY, JSON, LANGUAGE, PATH, PROJECT, load, model_folder
+from tiermodel.cli.printing import accounts_as_data, print_accounts, print_json, print_tiers, progress
 
 __all__ = ["check", "features", "score", "upgrades"]
+
 
 _MODEL = click.option(
     "--model", required=True, help="A bundle's folder, or NAME@champion or NAME/VERSION from the registry."
@@ -39,7 +25,7 @@ _OUT = click.option("--out", type=PATH, required=True, help="A .parquet or .csv 
 @JSON
 def check(project: Path, as_json: bool) -> None:
     """Report data quality and whether grading makes sense here; exit 3 if not."""
-    from tiermodel.check import check as run_check
+    from tiermodel.quality.check import check as run_check
 
     settings = load(project)
     with progress() as say:
@@ -59,7 +45,7 @@ def check(project: Path, as_json: bool) -> None:
 def features(project: Path, as_of: str, out: Path, allow_empty: bool, as_json: bool) -> None:
     """Write every customer's features as known at each date."""
     settings = load(project)
-    from tiermodel.features.panel import write_features
+    from tiermodel.features.export import write_features
 
     with progress() as say:
         say(f"building features as of {as_of}")

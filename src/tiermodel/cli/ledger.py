@@ -13,6 +13,7 @@ from tiermodel.cli.printing import print_json, print_table
 
 __all__ = ["ledger"]
 
+
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
 _LISTED = 50  # rows printed at most; --out writes all of them
 
@@ -32,7 +33,7 @@ def ledger_show(folder: Path, as_of: datetime | None, customer: str | None, out:
     import pyarrow as pa
 
     from tiermodel.ledger.ledger import Ledger
-    from tiermodel.tables.output import write_table
+    from tiermodel.output import write_table
 
     book = Ledger(folder).must_exist()
     rows = book.history(customer) if as_of is None else book.as_of(as_of.date())

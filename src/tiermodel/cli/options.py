@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from tiermodel.config import Project
+    from tiermodel.config.project import Project
 
 __all__ = ["AS_OF", "EMPTY", "JSON", "LANGUAGE", "PATH", "PROJECT", "STORE", "load", "model_folder"]
 
@@ -26,7 +26,7 @@ AS_OF = "The first instant we pretend not to know, such as 2017-11-30; `latest` 
 
 def load(path: Path) -> Project:
     """Return the project of a project file."""
-    from tiermodel.config import load_project
+    from tiermodel.config.project import load_project
 
     return load_project(path)
 

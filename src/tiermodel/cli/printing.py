@@ -11,10 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from tiermodel.config import Project
-    from tiermodel.tables.contract import Accounting
-
 __all__ = [
     "accounts_as_data",
     "print_accounts",
@@ -25,6 +21,11 @@ __all__ = [
     "print_values",
     "progress",
 ]
+
+
+if TYPE_CHECKING:
+    from tiermodel.config.project import Project
+    from tiermodel.tables.contract import Accounting
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def progress() -> Iterator[Callable[[str], None]]:
 
 def print_accounts(project: Project, accounts: Mapping[str, Accounting]) -> None:
     """Print to stderr how every row of every table was used, and which feature groups cannot be built."""
-    from tiermodel.features.panel import left_out_words
+    from tiermodel.features.export import left_out_words
 
     for table, account in accounts.items():
         click.echo(
@@ -113,6 +114,6 @@ def _cell(value: Any) -> str:
 
 def print_json(data: Any) -> None:
     """Print data as JSON: numbers unrounded, dates as text, NaN as null, which JSON has instead."""
-    from tiermodel.tables.output import plain
+    from tiermodel.output import to_jsonable
 
-    click.echo(json.dumps(plain(data), ensure_ascii=False, indent=1, allow_nan=False, default=str))
+    click.echo(json.dumps(to_jsonable(data), ensure_ascii=False, indent=1, allow_nan=False, default=str))

@@ -76,7 +76,7 @@ def show_schema(model: str, tracking_uri: str) -> None:
 @JSON
 def show_features(project: Path | None, as_json: bool) -> None:
     """Print the data dictionary: of a project, or of everything that can be built."""
-    from tiermodel.config import FeatureGroup, Features
+    from tiermodel.config.project import FeatureGroup, Features
     from tiermodel.features.catalogue import expand
     from tiermodel.features.measures import every_need
     from tiermodel.tables.history import history_columns
@@ -94,7 +94,7 @@ def show_features(project: Path | None, as_json: bool) -> None:
 @show.command("schemes")
 def show_schemes() -> None:
     """Print the schemes that come with the package."""
-    from tiermodel.config import Features
+    from tiermodel.config.project import Features
     from tiermodel.tiers.schemes.load import load_preset, preset_names
 
     schemes = [load_preset(name, Features().windows_days) for name in preset_names()]

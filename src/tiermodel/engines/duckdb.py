@@ -12,12 +12,14 @@ from itertools import chain
 import duckdb
 import pyarrow as pa
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError, OutputError, TierModelError
-from tiermodel.tables.history import EPOCH, History, connect
-from tiermodel.tables.sources import literal, scratch_folder
+from tiermodel.tables.history import History, connect
+from tiermodel.tables.source import literal, scratch_folder
+from tiermodel.tables.table import EPOCH
 
 __all__ = ["BATCH_ROWS", "query_faults", "rows_from", "sort_keys", "sorted_again", "sorted_rows"]
+
 
 BATCH_ROWS = 122_880
 """The rows of a batch: DuckDB's own row group, as larger batches are not filled."""

@@ -26,14 +26,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiermodel import errors
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.engines.duckdb import BATCH_ROWS, query_faults, sort_keys
 from tiermodel.errors import DataError, ProjectError, TierModelError
 from tiermodel.tables.history import History, connect
-from tiermodel.tables.kinds import RowCounts
-from tiermodel.tables.sources import Part, Run, Source
+from tiermodel.tables.row_kinds import RowCounts
+from tiermodel.tables.source import Part, Run, Source
 
 __all__ = ["reader", "session", "stream"]
+
 
 _SPLIT_ROWS = 1_000_000
 _PARTITION_ROWS = 100_000

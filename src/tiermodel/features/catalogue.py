@@ -1,8 +1,8 @@
 """The catalogue of features: each has a name, group, unit, meaning in Chinese and English, and a formula.
 
-To add one, append a `Feature` to `PURCHASES` or `CONTACTS`. Its formula takes a `Known`, all that is known of every
-customer before the date, and returns a float64 for each customer, NaN where the feature is not defined. A name with
-`{w}` makes a feature for every window of the project. The data dictionary, the Parquet schema and the parametrised
+To add one, append a `Feature` to `PURCHASES` or `CONTACTS`. Its formula takes a `FeatureContext`, all that is known of
+every customer before the date, and returns a float64 for each customer, NaN where the feature is not defined. A name
+with `{w}` makes a feature for every window of the project. The data dictionary, the Parquet schema and the parametrised
 tests read this list.
 """
 
@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from tiermodel.config import Features
+from tiermodel.arrays import Floats
+from tiermodel.config.project import Features
 from tiermodel.features.contacts import CONTACTS
-from tiermodel.features.known import Feature, Floats, Known, columns_of
+from tiermodel.features.formula import Feature, FeatureContext, columns_of
 from tiermodel.features.purchases import PURCHASES
 
 __all__ = ["AUDITED", "CATALOGUE", "CORE", "expand", "left_out"]
+
 
 AUDITED = "audited"
 """The prefix of attributes that serve audits only and are never inputs of a model."""
@@ -58,7 +60,7 @@ def expand(features: Features, columns: Iterable[str]) -> tuple[Feature, ...]:
     return tuple(f for f in (*made, *attributes) if columns_of(f) <= present)
 
 
-def _attribute(name: str) -> Callable[[Known, int], Floats]:
+def _attribute(name: str) -> Callable[[FeatureContext, int], Floats]:
     return lambda known, _: known.latest("profile", f"attribute_{name}")
 
 

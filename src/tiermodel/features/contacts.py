@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tiermodel.config import FeatureGroup
-from tiermodel.features.known import Feature, Floats, Known, change, ratio
+from tiermodel.arrays import Floats
+from tiermodel.config.project import FeatureGroup
+from tiermodel.features.formula import Feature, FeatureContext, change, ratio
 
 __all__ = ["CONTACTS"]
+
 
 _ENGAGEMENT = {
     "visit": ("访问", "visits"),
@@ -48,7 +50,7 @@ def _counts(group: FeatureGroup, kind: str, zh: str, en: str) -> Iterator[Featur
     )
 
 
-def _score(k: Known, days: int | None = None) -> Floats:
+def _score(k: FeatureContext, days: int | None = None) -> Floats:
     return ratio(k.sum("survey_score", days), k.sum("survey_score_count", days))
 
 

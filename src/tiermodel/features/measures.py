@@ -13,9 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tiermodel.tables.kinds import EVENTS, KINDS
+from tiermodel.arrays import Flags, Ints
+from tiermodel.tables.row_kinds import EVENTS, KINDS
 
 __all__ = ["MEASURES", "MONEY", "UNKNOWN", "Measure", "Rows", "every_need"]
+
 
 MONEY = 10_000
 """Amounts are held as whole numbers of 1/10,000 of a currency unit."""
@@ -23,9 +25,7 @@ MONEY = 10_000
 UNKNOWN = np.iinfo(np.int64).min
 """The key of a product, category or channel that the row does not name, and an amount that is not known."""
 
-Ints = NDArray[np.int64]
 Counts = NDArray[np.int32]
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

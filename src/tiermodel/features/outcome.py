@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from tiermodel.config import Churn, Outcome, Project
+from tiermodel.arrays import Floats, Ints
+from tiermodel.config.project import Churn, Outcome, Project
 from tiermodel.features.stream import Chunk, Request
-from tiermodel.tables.kinds import KINDS
+from tiermodel.tables.row_kinds import KINDS
 from tiermodel.words import words
 
 __all__ = ["OUTCOME_COLUMNS", "churn_question", "churn_window", "outcome_columns", "outcome_requests", "outcome_span"]
@@ -21,8 +21,6 @@ OUTCOME_COLUMNS = ("outcome_purchase_days", "outcome_value", "outcome_churned")
 """Days with a purchase, and the amount or margin in currency units, in the outcome window; whether the customer
 churned (0, 1) by the definition of `churn`, NaN where no contract ends in the churn window. All are NaN where the
 window is not fully observed."""
-
-Floats = NDArray[np.float64]
 
 
 def churn_window(churn: Churn, outcome: Outcome) -> tuple[int, int]:
@@ -104,6 +102,6 @@ def _not_renewed(project: Project, chunk: Chunk, table: pa.Table, contract_end: 
     return churned
 
 
-def _place(customer: NDArray[np.int64], day: NDArray[np.int64]) -> NDArray[np.int64]:
+def _place(customer: Ints, day: Ints) -> Ints:
     """Return a number for each customer and day that sorts by customer, then day (a day fits 32 bits)."""
     return customer.astype(np.int64) * 2**33 + day

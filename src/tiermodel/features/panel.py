@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -16,40 +15,34 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tiermodel.config import Project
-from tiermodel.engines.chosen import open_history, stream
+from tiermodel.config.project import Project
+from tiermodel.engines.dispatch import open_history, stream
 from tiermodel.engines.duckdb import rows_from, sorted_again
-from tiermodel.errors import DataError, EmptyInputError, ProjectError
-from tiermodel.features.catalogue import AUDITED, expand, left_out
-from tiermodel.features.drawn import draw_batches
-from tiermodel.features.known import Feature, known_from, needs_of
+from tiermodel.errors import DataError, ProjectError
+from tiermodel.features.catalogue import expand
+from tiermodel.features.formula import Feature, context_from, needs_of
+from tiermodel.features.frame import KEYS
 from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_columns, outcome_requests, outcome_span
+from tiermodel.features.sampling import sample_batches
 from tiermodel.features.stream import UNSORTED, Chunk, Latest, Plan, walk, whole_customers
 from tiermodel.tables.contract import Accounting
-from tiermodel.tables.history import EPOCH, History, history_columns, project_key
-from tiermodel.tables.kinds import KINDS, MAIN_KINDS, RowCounts
-from tiermodel.tables.output import write_table
-from tiermodel.tables.private import hash_key, public_ids
+from tiermodel.tables.history import History
+from tiermodel.tables.privacy import hash_key, public_ids
+from tiermodel.tables.row_kinds import KINDS, MAIN_KINDS, RowCounts
+from tiermodel.tables.table import EPOCH
 
 __all__ = [
-    "KEYS",
     "Snapshots",
     "Tally",
     "build_panel",
-    "feature_names",
-    "left_out_words",
     "one_date",
     "parse_dates",
-    "rows_at",
     "snapshot_batches",
     "snapshot_dates",
     "stale_words",
-    "write_features",
-    "write_nothing",
-    "write_quarantine",
 ]
 
-KEYS = ("customer_id", "as_of")
+
 WORKERS = 2
 _SNAPSHOTS, _MOST_SNAPSHOTS, _LATER = 12, 24, 6  # where `panel.snapshots` is not set
 T = TypeVar("T")
@@ -108,11 +101,6 @@ def snapshot_dates(project: Project, last: date, first_row: date) -> tuple[date,
     count = project.panel.snapshots or min(max(_SNAPSHOTS, overlapping + _LATER), _MOST_SNAPSHOTS)
     dates = [last - every * step for step in range(count)]
     return tuple(sorted(d for d in dates if d - first_row >= min(every, timedelta(project.outcome.horizon_days))))
-
-
-def rows_at(panel: pd.DataFrame, dates: Iterable[date]) -> pd.DataFrame:
-    """Return the rows of a panel at some dates, in its order and under its index."""
-    return panel[panel["as_of"].isin([pd.Timestamp(day) for day in dates])]
 
 
 @dataclass
@@ -201,7 +189,7 @@ class Snapshots:
 
         def one(table: pa.Table) -> tuple[Chunk, pa.RecordBatch]:
             chunk = walk(table, plan, named)
-            known = known_from(chunk, plan)
+            known = context_from(chunk, plan)
             numbers = [f.compute(known) for f in features]
             if self.with_outcome:
                 sums = dict(zip(plan.requests, chunk.sums, strict=True))
@@ -336,7 +324,7 @@ def build_panel(
     snapshots = Snapshots(project, rows.columns, tuple(dates), with_outcome, data_end)
     batches: Iterable[pa.RecordBatch] = snapshot_batches(rows, snapshots, tally)
     if drawn_before is not None:
-        batches = draw_batches(batches, drawn_before, project.panel.customers, project.seed)
+        batches = sample_batches(batches, drawn_before, project.panel.customers, project.seed)
     table = pa.Table.from_batches(batches, schema=snapshots.schema)
     if table.num_rows == 0:
         raise DataError(
@@ -345,76 +333,3 @@ def build_panel(
         )
     panel: pd.DataFrame = table.to_pandas(date_as_object=False, split_blocks=True, self_destruct=True)
     return panel
-
-
-def feature_names(frame: pd.DataFrame) -> list[str]:
-    """Return the names of a panel's features, in its order, without attributes for audits."""
-    names = (name for name in frame.columns if name not in {*KEYS, *OUTCOME_COLUMNS})
-    return [name for name in names if not name.startswith(f"{AUDITED}_")]
-
-
-def left_out_words(project: Project) -> str:
-    """Return a text on the chosen groups that cannot be built and the columns they need; empty if none."""
-    missing = left_out(project.features, history_columns(project))
-    needs = (
-        f"{group} (needs {' or '.join(' and '.join(map(project_key, names)) for names in any_of)})"
-        for group, any_of in missing.items()
-    )
-    return f"feature groups left out: {', '.join(needs)}" if missing else ""
-
-
-def write_features(
-    project: Project,
-    as_of: str | Sequence[date],
-    out: str | Path,
-    *,
-    history: History | None = None,
-    allow_empty: bool = False,
-) -> Tally:
-    """Write the snapshots at some dates to .parquet or .csv as a stream, and return the counts of customers and rows.
-
-    `as_of` is a sequence of dates, or text such as `2017-10-31,2017-11-30` or `latest`. `history` stands in for the
-    project's files. Bad rows go to a quarantine file beside the output. With `allow_empty`, transactions without a row
-    give a table without a row. Raises `DataError` where no customer has a row before any date.
-    """
-    try:
-        history = open_history(project) if history is None else history
-    except EmptyInputError:
-        if not allow_empty:
-            raise
-        return write_nothing(Snapshots(project, history_columns(project), ()).schema, Path(out))
-    dates = parse_dates(as_of, history) if isinstance(as_of, str) else tuple(as_of)
-    snapshots, tally = Snapshots(project, history.columns, dates), Tally()
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for batch in snapshot_batches(history, snapshots, tally):
-            tally.snapshots += batch.num_rows
-            yield batch
-        if not tally.snapshots:
-            raise DataError(
-                f"TM2071 no customer has a row before {max(dates)}: the data starts on {history.first_day}; "
-                "choose a later date"
-            )
-
-    stale = stale_words(project, history, max(dates), project.panel.every_days)
-    write_table(batches(), Path(out), snapshots.schema)
-    write_quarantine(history, Path(out))
-    tally.warn(stale)
-    return tally
-
-
-def write_nothing(schema: pa.Schema, out: Path) -> Tally:
-    """Write a table without rows, and return the account of no row read."""
-    write_table([], out, schema)
-    out.with_name(f"{out.stem}.quarantine.csv").unlink(missing_ok=True)
-    warnings = ("TM1002 there are 0 rows, as was allowed",)
-    return Tally(accounts={"transactions": Accounting(0, 0, 0, warnings=warnings)})
-
-
-def write_quarantine(history: History, beside: Path) -> None:
-    """Write bad rows to `NAME.quarantine.csv` beside an output; without bad rows, remove an old such file."""
-    quarantine = beside.with_name(f"{beside.stem}.quarantine.csv")
-    if history.account.quarantined:
-        history.write_quarantine(quarantine)
-    else:
-        quarantine.unlink(missing_ok=True)

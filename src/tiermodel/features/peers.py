@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeRegressor
 
+from tiermodel.arrays import Floats
 from tiermodel.features.tree import freeze, leaf_of
 
 __all__ = ["Peers", "fit_peers"]
+
 
 UPPER = 0.75
 _LEAVES = 40
@@ -35,7 +36,7 @@ class Peers:
     tree: dict[str, list[Any]]
     reference: list[float]
 
-    def headroom(self, frame: pd.DataFrame) -> NDArray[np.float64]:
+    def headroom(self, frame: pd.DataFrame) -> Floats:
         """Return how far each customer lies below the group's upper quartile, in currency units; zero at or above."""
         reference = np.array(self.reference)[leaf_of(self.tree, frame)]
         return np.maximum(reference - frame[self.spend].to_numpy(dtype=np.float64), 0.0)

@@ -6,16 +6,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from tiermodel.features.known import Feature, Floats, Known, change, ratio
+from tiermodel.arrays import Floats
+from tiermodel.features.formula import Feature, FeatureContext, change, ratio
 
 __all__ = ["PURCHASES"]
 
 
-def _quarters(k: Known) -> list[Floats]:
+def _quarters(k: FeatureContext) -> list[Floats]:
     return [k.sum(f"quarter_{n}_order_count") for n in (1, 2, 3, 4)]
 
 
-def _in_quarter_of(k: Known) -> Floats:
+def _in_quarter_of(k: FeatureContext) -> Floats:
     """Return the orders placed in the quarter of the year in which the date lies."""
     quarter = k.as_of.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) // 3 % 4
     return np.choose(quarter, _quarters(k))

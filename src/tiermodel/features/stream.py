@@ -17,11 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.errors import DataError
 from tiermodel.features.measures import MEASURES, MONEY, UNKNOWN, Rows
-from tiermodel.tables.kinds import KINDS
+from tiermodel.tables.row_kinds import KINDS
 
 __all__ = ["RHYTHM", "UNSORTED", "Chunk", "Latest", "Plan", "Request", "walk", "whole_customers"]
+
 
 RHYTHM = (
     "first_day",
@@ -88,7 +90,7 @@ class Plan:
         """The first day that no date and no request looks at."""
         return max(self.as_of) + max(0, *(r.end for r in self.requests))
 
-    def boundaries(self) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    def boundaries(self) -> tuple[NDArray[np.int32], Ints, Ints, Ints]:
         """Return the days at which running sums are noted, and the positions among them of dates, starts and ends.
 
         Dates have shape (dates,), starts and ends of the requests (requests, dates).
@@ -111,13 +113,13 @@ class Chunk:
     """
 
     customers: pa.Array
-    customer: NDArray[np.int64]
+    customer: Ints
     as_of: NDArray[np.int32]
-    sums: NDArray[np.float64]
-    latest: NDArray[np.float64]
-    rhythm: NDArray[np.float64]
-    rows_used: NDArray[np.int64]
-    rows_duplicate: NDArray[np.int64]
+    sums: Floats
+    latest: Floats
+    rhythm: Floats
+    rows_used: Ints
+    rows_duplicate: Ints
 
 
 def whole_customers(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -141,7 +143,7 @@ def whole_customers(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(held)
 
 
-def _read_rows(table: pa.Table) -> tuple[pa.Array, NDArray[np.int64], Rows, NDArray[np.int64]]:
+def _read_rows(table: pa.Table) -> tuple[pa.Array, Ints, Rows, Ints]:
     """Return the customers, each one's first row, the rows without duplicates, and the duplicates by kind."""
     table = table.combine_chunks()
     key = table.column("customer_id").chunk(0)
@@ -163,7 +165,7 @@ def _read_rows(table: pa.Table) -> tuple[pa.Array, NDArray[np.int64], Rows, NDAr
     return customers, starts, _measured(table, starts), duplicates
 
 
-def _repeats(table: pa.Table, new: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _repeats(table: pa.Table, new: Flags) -> Flags:
     """Return which rows equal the row before: sorted by a hash of the whole row, equal rows are neighbours."""
     same = ~new
     for name in ("day", "order_key", "row_key"):
@@ -182,11 +184,11 @@ def _kinds(table: pa.Table) -> NDArray[np.int8]:
     return _ints(table, "kind") if "kind" in table.column_names else np.zeros(table.num_rows, dtype=np.int8)
 
 
-def _by_kind(kinds: NDArray[np.int8]) -> NDArray[np.int64]:
+def _by_kind(kinds: NDArray[np.int8]) -> Ints:
     return np.bincount(kinds, minlength=len(KINDS))
 
 
-def _measured(table: pa.Table, starts: NDArray[np.int64]) -> Rows:
+def _measured(table: pa.Table, starts: Ints) -> Rows:
     columns = {name: _ints(table, name) for name in table.column_names if name not in {"customer_id", "row_key"}}
     day, value, kind = columns["day"], columns["amount"], _kinds(table)
     sale = kind == 0
@@ -285,7 +287,7 @@ def walk(table: pa.Table, plan: Plan, named: Callable[[pa.Array], pa.Array] = la
     return Chunk(customers, customer, dates, sums, latest, rhythm, used, duplicates)
 
 
-def _found(rows: Rows, column: str, row: NDArray[np.int64]) -> NDArray[np.float64]:
+def _found(rows: Rows, column: str, row: Ints) -> Floats:
     """Return a column at some rows (-1: none), NaN where unknown; days as they are, all else in currency units."""
     values = rows.value if column == "value" else rows.columns[column]
     is_day = values.dtype == np.int32
@@ -293,9 +295,7 @@ def _found(rows: Rows, column: str, row: NDArray[np.int64]) -> NDArray[np.float6
     return np.where(unknown, np.nan, values[row] / (1 if is_day else MONEY))
 
 
-def _refuse_overflow(
-    matrix: NDArray[np.int64], starts: NDArray[np.int64], customers: pa.Array, named: Callable[[pa.Array], pa.Array]
-) -> None:
+def _refuse_overflow(matrix: Ints, starts: Ints, customers: pa.Array, named: Callable[[pa.Array], pa.Array]) -> None:
     largest = max(abs(int(matrix.max(initial=0))), abs(int(matrix.min(initial=0))))
     if largest * int(np.diff(starts).max()) < _LARGEST_SUM:
         return

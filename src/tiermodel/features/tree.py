@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Ints
 from tiermodel.errors import DataError
 
 __all__ = ["freeze", "leaf_of", "round_readable", "roundest"]
 
 
-def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, list[Any]], NDArray[np.int64]]:
+def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, list[Any]], Ints]:
     """Return a fitted tree as plain lists, with thresholds as round as no leaf is emptied by, and each row's leaf.
 
     Raises `DataError` where even full precision empties a leaf.
@@ -40,7 +40,7 @@ def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, 
     )
 
 
-def leaf_of(tree: dict[str, list[Any]], frame: pd.DataFrame) -> NDArray[np.int64]:
+def leaf_of(tree: dict[str, list[Any]], frame: pd.DataFrame) -> Ints:
     """Return each row's leaf, in the tree's order: left where x <= threshold, a missing value where the tree says."""
     node = np.zeros(len(frame), dtype=np.int64)
     for n, name in enumerate(tree["feature"]):  # children come after their parent

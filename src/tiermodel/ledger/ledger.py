@@ -19,12 +19,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Flags, Ints
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.tables.output import write_table
+from tiermodel.output import write_table
 from tiermodel.tiers.stability.grading import Grading
-from tiermodel.tiers.stability.rule import NOBODY, Position, Standing, Whole
+from tiermodel.tiers.stability.rule import NOBODY, Position, Standing
 
 __all__ = ["SCHEMA", "Before", "Ledger", "from_batch", "graded_rows", "position_in", "with_ledger_columns"]
 
@@ -265,7 +265,7 @@ class Before:
         place = self._place.get_indexer(pd.Index(customers.astype(str).to_numpy(dtype=object), dtype=object))
         return self.rows.take(pa.array(place, mask=place < 0))
 
-    def held(self, rows: pa.Table) -> NDArray[np.bool_]:
+    def held(self, rows: pa.Table) -> Flags:
         """Return, for each row, whether an override is in force on the day of the grading."""
         over = pc.fill_null(pc.less_equal(rows["expires"], pa.scalar(self.day)), fill_value=False)
         return pc.and_not(pc.is_valid(rows["operator"]), over).to_numpy()
@@ -312,7 +312,7 @@ def graded_rows(table: pd.DataFrame, grading: Grading, codes: list[str], before:
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
-def _chosen(place: Whole, words: Sequence[str]) -> pa.Array:
+def _chosen(place: Ints, words: Sequence[str]) -> pa.Array:
     """Return each row's word by position; null for a negative position."""
     return pa.array(words, pa.string()).take(pa.array(place, mask=place < 0))
 
@@ -325,7 +325,7 @@ def _whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
-def _as_dates(days: Whole) -> pa.Array:
+def _as_dates(days: Ints) -> pa.Array:
     """Return days counted from 1970-01-01 as dates; null for day 0."""
     return pa.array(days.astype(np.int32), mask=days == 0).cast(pa.date32())
 

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.ledger.ledger import Ledger
 from tiermodel.words import words
@@ -48,11 +49,11 @@ class Movement:
     """
 
     codes: list[str]
-    counts: Counts
-    value: NDArray[np.float64] | None = None
+    counts: Ints
+    value: Floats | None = None
 
     @property
-    def hidden(self) -> NDArray[np.bool_]:
+    def hidden(self) -> Flags:
         """The suppressed cells: small ones, and others from which a total of row or column would reveal one."""
         hidden = (self.counts > 0) & (self.counts < SMALL)
         changed = True
@@ -224,7 +225,7 @@ def forecast_sizes(days: Sequence[date], steps: Sequence[Movement]) -> Forecast:
     return Forecast(days[-1], sizes[0], sizes[1], backtest)
 
 
-def _next_sizes(sizes: NDArray[Any], steps: Sequence[Counts]) -> NDArray[np.float64]:
+def _next_sizes(sizes: NDArray[Any], steps: Sequence[Ints]) -> Floats:
     """Return the sizes after one more step: the pooled shares that moved, plus the mean number of new customers.
 
     A tier that nobody was in before keeps its customers.

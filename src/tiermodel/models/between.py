@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.features.outcome import churn_window
 from tiermodel.models.ahead import Ahead, CutWindow
 from tiermodel.models.churn import at_risk

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from tiermodel.config_models import Trees
+from tiermodel.config.learners import Trees
 from tiermodel.errors import ModelError
 from tiermodel.models.ahead import Counted
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.features.panel import KEYS
+from tiermodel.features.frame import KEYS
 from tiermodel.models.boosted import Boosted, fit_boosted, side_by_side
 from tiermodel.models.folds import rolling_folds
 from tiermodel.models.level import Calibration, calibrated, fit_calibration, log_odds

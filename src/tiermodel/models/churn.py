@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from tiermodel.config import Churn, Outcome, Project
+from tiermodel.config.project import Churn, Outcome, Project
 from tiermodel.errors import DataError
+from tiermodel.features.frame import KEYS
 from tiermodel.features.outcome import churn_window, outcome_span
-from tiermodel.features.panel import KEYS
 from tiermodel.models.ahead import Ahead, Learned
 from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted, side_by_side
 from tiermodel.models.folds import rolling_folds

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import churn_window
 from tiermodel.models.btyd import MBGNBD, GammaGamma

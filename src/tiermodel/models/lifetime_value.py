@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from tiermodel.config import LifetimeValue, Outcome
+from tiermodel.config.project import LifetimeValue, Outcome
 from tiermodel.models.histories import check_horizon
 from tiermodel.models.inputs import history
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from tiermodel.config_models import ChurnLearners, ValueLearners
+from tiermodel.config.learners import ChurnLearners, ValueLearners
 from tiermodel.models.ahead import Counted
 
 __all__ = ["Linear", "averaged", "fit_logistic", "fit_ridge"]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.features.outcome import outcome_span
 from tiermodel.models.chance import Chance, fit_chance
 

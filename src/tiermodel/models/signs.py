@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from tiermodel.config_models import Trees
+from tiermodel.config.learners import Trees
 
 __all__ = ["BUYING", "constraints"]
 

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
+from tiermodel.features.frame import KEYS
 from tiermodel.features.outcome import outcome_span
-from tiermodel.features.panel import KEYS
 from tiermodel.models.boosted import Boosted, fit_boosted, side_by_side
 from tiermodel.models.folds import rolling_folds
 

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
+from tiermodel.features.frame import KEYS
 from tiermodel.features.outcome import outcome_span
-from tiermodel.features.panel import KEYS
 from tiermodel.models.folds import rolling_folds
 from tiermodel.models.level import Calibration, calibrated, fit_calibration, log_odds
 from tiermodel.models.tier import fit_ordinal, future_levels, p_above

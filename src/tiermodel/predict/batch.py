@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tiermodel.bundle.bundle import Bundle, load_bundle
-from tiermodel.config import Project
-from tiermodel.engines.chosen import open_history
-from tiermodel.errors import DataError, EmptyInputError, ModelError
+from tiermodel.config.project import Project
+from tiermodel.engines.dispatch import open_history
+from tiermodel.errors import EmptyInputError, ModelError
+from tiermodel.features.export import write_nothing, write_rows
 from tiermodel.features.panel import (
     Snapshots,
     Tally,
@@ -22,14 +23,12 @@ from tiermodel.features.panel import (
     one_date,
     snapshot_batches,
     stale_words,
-    write_nothing,
-    write_quarantine,
 )
 from tiermodel.ledger.ledger import Before, Ledger, from_batch, graded_rows, position_in, with_ledger_columns
+from tiermodel.output import write_table
 from tiermodel.predict.table import _checked, predict, score_schema
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, project_key
-from tiermodel.tables.output import write_table
 from tiermodel.tiers.explain.next_tier import next_tier_actions
 from tiermodel.tiers.stability.grading import grade
 
@@ -137,17 +136,10 @@ def score(
             if before is not None:
                 graded.append(from_batch(batch))
             yield batch.select(schema.names)
-        if not sum(counts.values()):
-            raise DataError(
-                f"TM2071 no customer has a row before {day}: the data starts on {history.first_day}; "
-                "choose a later date"
-            )
 
     stale = stale_words(project, history, day, every.days)
-    write_table(scored(), Path(out), schema)
-    write_quarantine(history, Path(out))
+    write_rows(scored(), schema, Path(out), history, tally, stale=stale, before=day)
     added = None if book is None else book.append(day, pa.Table.from_batches(graded))
-    tally.warn(stale)
     return Scored(tally.accounts, sum(counts.values()), counts, added)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.errors import DataError, ModelError
-from tiermodel.features.panel import KEYS
+from tiermodel.features.frame import KEYS
 from tiermodel.segments.fit import assign_segments, segment_names
 from tiermodel.tiers.lifecycle import LIFECYCLE, LOYALTY, ladder_stages
 from tiermodel.tiers.stability.grading import Grading, grade

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiermodel.models.metrics import pareto_share
+from tiermodel.evaluation.metrics import pareto_share
+from tiermodel.features.frame import has_bought
 from tiermodel.reporting import figures
 from tiermodel.reporting.figures import SMALL, Pen, svg
 from tiermodel.reporting.inputs import Given
@@ -134,7 +135,7 @@ def _widest(features: pd.DataFrame) -> tuple[int, str, str]:
 def _rfm(features: pd.DataFrame, scores: pd.DataFrame | None, pen: Pen) -> dict[str, Any]:
     days, orders, money = _widest(features)
     frame = _latest(features)
-    frame = frame[frame["days_since_last"].notna() & frame[orders].notna()]
+    frame = frame[has_bought(frame) & frame[orders].notna()]
     if frame.empty:
         return {"figure": None, "as_of": ""}
     panels = {pen.words["money" if days else "money_total"].format(days=days): (frame[money].to_numpy(), ",.0f")}

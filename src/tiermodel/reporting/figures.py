@@ -19,10 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.ticker import PercentFormatter
-from numpy.typing import NDArray
 
-from tiermodel.models.metrics import pareto_share, whale_curve
-from tiermodel.tables.output import writing
+from tiermodel.arrays import Floats, Ints
+from tiermodel.evaluation.metrics import pareto_share, whale_curve
+from tiermodel.output import atomic_file
 from tiermodel.words import words
 
 __all__ = [
@@ -41,7 +41,7 @@ __all__ = [
     "svg",
 ]
 
-Floats = NDArray[np.float64]
+
 SMALL = 5
 """Cells with fewer customers are not shown."""
 
@@ -152,7 +152,7 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
 
 def save_png(figure: Figure, path: str | Path) -> Path:
     """Write a figure as PNG, whole or not at all; equal figures give equal bytes."""
-    with writing(Path(path)) as temporary, mpl.rc_context(_style()):
+    with atomic_file(Path(path)) as temporary, mpl.rc_context(_style()):
         figure.savefig(temporary, format="png", facecolor="white", metadata={"Software": None})
     return Path(path)
 
@@ -214,9 +214,7 @@ def percent_axes(axes: Axes, x: str, y: str) -> None:
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
-def risk_map(
-    pen: Pen, names: Sequence[str], tier: NDArray[np.int64], churn_risk: Floats, expected_value: Floats
-) -> Figure:
+def risk_map(pen: Pen, names: Sequence[str], tier: Ints, churn_risk: Floats, expected_value: Floats) -> Figure:
     """Draw the number of customers by level and band of churn risk, shaded by churn risk × expected value."""
     known = np.isfinite(churn_risk)
     band = np.searchsorted(_RISK_EDGES, churn_risk[known], side="right")
@@ -278,7 +276,7 @@ def rfm_map(
     return figure
 
 
-def _groups(values: Floats) -> tuple[NDArray[np.int64], list[str]]:
+def _groups(values: Floats) -> tuple[Ints, list[str]]:
     """Return each value's group, up to five split at the quintiles, equal values together, and the groups' ranges."""
     cuts = np.unique(np.quantile(values, [0.2, 0.4, 0.6, 0.8]))
     _, group = np.unique(np.searchsorted(cuts, values, side="left"), return_inverse=True)
@@ -286,7 +284,7 @@ def _groups(values: Floats) -> tuple[NDArray[np.int64], list[str]]:
     return group, [f"{low:,.0f}" if low == high else f"{low:,.0f}–{high:,.0f}" for low, high in spans]
 
 
-def ladder(pen: Pen, names: Sequence[str], stages: Sequence[str], counts: NDArray[np.int64], title: str) -> Figure:
+def ladder(pen: Pen, names: Sequence[str], stages: Sequence[str], counts: Ints, title: str) -> Figure:
     """Draw the share of each level's customers at each stage, worst stage last; `counts` has shape (levels, stages)."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     shades = [("accent", 0.72), ("accent", 0.45), ("accent", 0.22), ("muted", 0.35), ("sand", 0.75), ("warm", 0.8)]

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
-from numpy.typing import NDArray
 
-from tiermodel.features.known import Feature
+from tiermodel.arrays import Floats
+from tiermodel.evaluation.metrics import ece, quantile_groups, reliability_table
+from tiermodel.features.formula import Feature
 from tiermodel.models.inputs import EXPECTED
-from tiermodel.models.metrics import ece, quantile_groups, reliability_table
 from tiermodel.reporting.figures import COLOURS, LINES, Pen, percent_axes, short
 from tiermodel.words import in_language
 
@@ -34,7 +34,6 @@ __all__ = [
 ]
 
 
-Floats = NDArray[np.float64]
 _TENTHS, _ONE_WAY = 10, 0.5
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "mae", "rmse", "decile_mape"})
 

@@ -9,11 +9,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tiermodel.errors import ProjectError
+from tiermodel.output import atomic_file
 from tiermodel.reporting.customers import customer_sections
 from tiermodel.reporting.figures import COLOURS, Pen
 from tiermodel.reporting.inputs import Given, read_sources
 from tiermodel.reporting.models import model_sections
-from tiermodel.tables.output import writing
 
 __all__ = ["report"]
 
@@ -64,7 +64,7 @@ def report(sources: Sequence[str | Path], out: str | Path, language: str | None 
     given = read_sources(sources)
     pen = Pen(language or (given.bundle.language if given.bundle else "en"), browser=True)
     page = _page(given, pen)
-    with writing(target) as temporary:
+    with atomic_file(target) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return target
 

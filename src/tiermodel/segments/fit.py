@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
+
+from tiermodel.arrays import Floats, Ints
 
 __all__ = [
     "FITS",
@@ -33,7 +34,7 @@ __all__ = [
     "standardised",
 ]
 
-Floats = NDArray[np.float64]
+
 _AXES = (
     "days_since_last",
     "days_since_first",
@@ -144,12 +145,12 @@ def _count(state: Mapping[str, Any]) -> int:
     return max(state["segment"]) + 1 if "segment" in state else len(state["centres"])
 
 
-def assign_segments(state: Mapping[str, Any], frame: pd.DataFrame) -> NDArray[np.int64]:
+def assign_segments(state: Mapping[str, Any], frame: pd.DataFrame) -> Ints:
     """Return every customer's segment as a position in `segment_names`, as `nearest` does."""
     return nearest(state, standardised(state, frame))
 
 
-def nearest(state: Mapping[str, Any], z: Floats) -> NDArray[np.int64]:
+def nearest(state: Mapping[str, Any], z: Floats) -> Ints:
     """Return each column's segment by nearest centre or likeliest Gaussian; the last position is no segment.
 
     Squares are summed axis by axis, one centre after the other, so that the batch size cannot change a bit.

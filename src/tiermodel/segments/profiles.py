@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from tiermodel.features.panel import feature_names
+from tiermodel.arrays import Flags, Floats, Ints
+from tiermodel.features.condition import Named, feature_name
+from tiermodel.features.frame import feature_names
 from tiermodel.segments.fit import segment_names
-from tiermodel.tiers.conditions import Named, feature_name
 from tiermodel.words import words
 
 __all__ = ["SMALLEST", "profiles_of", "segment_lines", "sorted_profiles"]
@@ -23,7 +23,7 @@ _MARKS, _LEAST, _ALIKE = 3, 0.3, 0.8
 _CORRELATED = 20_000
 
 
-def profiles_of(state: Mapping[str, Any], frame: pd.DataFrame, labels: NDArray[np.int64]) -> list[dict[str, Any]]:
+def profiles_of(state: Mapping[str, Any], frame: pd.DataFrame, labels: Ints) -> list[dict[str, Any]]:
     """Return a profile of every segment of buyers: share, customers, and up to three features that set it apart most.
 
     The difference of a feature is the mean of its signed logarithm in the segment less that of all buyers, in standard
@@ -50,7 +50,7 @@ def profiles_of(state: Mapping[str, Any], frame: pd.DataFrame, labels: NDArray[n
     return found if found[-1]["customers"] != 0 else found[:-1]
 
 
-def _standard(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _standard(x: Floats) -> Floats:
     """Return standardised signed logarithms; a missing value is at the mean."""
     z = np.sign(x) * np.log1p(np.abs(x))
     known = z[~np.isnan(z)]
@@ -59,7 +59,7 @@ def _standard(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isnan(z), 0.0, (z - known.mean()) / known.std())
 
 
-def _strongest(apart: NDArray[np.float64], alike: NDArray[np.float64]) -> list[int]:
+def _strongest(apart: Floats, alike: Floats) -> list[int]:
     """Return the columns with the largest differences, without those correlated with one chosen before."""
     chosen: list[int] = []
     for j in np.argsort(-np.abs(apart), kind="stable"):
@@ -70,7 +70,7 @@ def _strongest(apart: NDArray[np.float64], alike: NDArray[np.float64]) -> list[i
     return chosen
 
 
-def _mark(frame: pd.DataFrame, name: str, inside: NDArray[np.bool_], difference: float) -> dict[str, Any]:
+def _mark(frame: pd.DataFrame, name: str, inside: Flags, difference: float) -> dict[str, Any]:
     return {
         "feature": name,
         "difference": difference,

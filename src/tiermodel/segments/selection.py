@@ -7,23 +7,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from tiermodel.config_tiers import Segments
-from tiermodel.segments.fit import (
-    FITS,
-    assign_segments,
-    in_order_of_spend,
-    nearest,
-    scale_of,
-    standardised,
-)
+from tiermodel.arrays import Floats, Ints
+from tiermodel.config.tiers import Segments
+from tiermodel.segments.fit import FITS, assign_segments, in_order_of_spend, nearest, scale_of, standardised
 from tiermodel.segments.profiles import profiles_of
 
 __all__ = ["FLOOR", "choose_segments"]
 
-Floats = NDArray[np.float64]
+
 FLOOR = 0.6
 """The least stability (mean adjusted Rand index under resampling) of segments that may go into service."""
 _COUNTS, _SHARES = range(3, 9), (0.01, 0.02, 0.05)
@@ -85,7 +78,7 @@ def _groups(state: Mapping[str, Any]) -> int:
     return max(state["segment"]) + 1 if "segment" in state else len(state["centres"])
 
 
-def _silhouette(z: Floats, labels: NDArray[np.int64], groups: int, seed: int) -> float:
+def _silhouette(z: Floats, labels: Ints, groups: int, seed: int) -> float:
     """Return the mean silhouette of at most 2,000 customers; zero without a segment or with a single one."""
     rows = np.random.default_rng(seed).permutation(len(labels))[:_PAIRED]
     inside = rows[labels[rows] < groups]

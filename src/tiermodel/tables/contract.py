@@ -9,14 +9,14 @@ from typing import Any
 
 import duckdb
 
-from tiermodel.config import Project
-from tiermodel.config_data import Events, Rows
+from tiermodel.config.data import Events, Rows
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError, EmptyInputError, TierModelError, TooManyBadRowsError
 from tiermodel.tables import rules
 from tiermodel.tables.expressions import Expression, bind
-from tiermodel.tables.private import masked
+from tiermodel.tables.privacy import masked
 from tiermodel.tables.rules import RULES, Parsed
-from tiermodel.tables.sources import FILE, ROW, Run, Source, quoted
+from tiermodel.tables.source import FILE, ROW, Run, Source, quoted
 
 __all__ = [
     "FILTERED",
@@ -323,18 +323,20 @@ def _refuse_bad(run: Run, project: Project, contract: Contract, source: Source, 
     if share <= project.data.max_bad_share and account.quarantined < left and not damaged:
         return
     lines = [f"{account.quarantined:,} of {left:,} rows break the contract ({share:.1%})"]
-    lines += [
-        f"  {count:,} × {name} ({RULES[name].code}): {RULES[name].remedy}" for name, count in account.rules.items()
-    ]
-    lines += [
-        f"  {file}, row {row}: {column or 'record'} = {value!r}"
-        for file, row, _, _, column, value, _ in contract.bad_rows(run, source, account.rules, _EXAMPLES)
-    ]
+    lines += _broken_rules(run, contract, source, account)
     if account.quarantined == left or damaged:
         why = "No row is good" if not damaged else "Damaged customer ids cannot be told apart"
         raise DataError("\n".join([f"{why}: {lines[0]}", *lines[1:]]))
     lines.append(f"  data.max_bad_share allows {project.data.max_bad_share:.1%}: correct the data, or allow more.")
     raise TooManyBadRowsError("\n".join(lines))
+
+
+def _broken_rules(run: Run, contract: Contract, source: Source, account: Accounting) -> Iterator[str]:
+    """Yield a line for each rule that rows break, and one for each of a few such rows."""
+    for name, count in account.rules.items():
+        yield f"  {count:,} × {name} ({RULES[name].code}): {RULES[name].remedy}"
+    for file, row, _, _, column, value, _ in contract.bad_rows(run, source, account.rules, _EXAMPLES):
+        yield f"  {file}, row {row}: {column or 'record'} = {value!r}"
 
 
 def _refuse_mixed_zones(contract: Contract, good: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from tiermodel.errors import ProjectError
-from tiermodel.tables.sources import Source, quoted
+from tiermodel.tables.source import Source, quoted
 
 __all__ = ["Expression", "bind", "nodes", "refuse_unrepeatable"]
 
@@ -142,19 +142,20 @@ def _with_numbers(nodes: list[dict[str, Any]], text: str, of_text: set[str]) -> 
     return raw.decode()
 
 
+def _operands(node: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what an arithmetic operator, a comparison or BETWEEN works on; nothing for other nodes."""
+    if _is_arithmetic(node):
+        return [argument["expression"] for argument in node["arguments"]]
+    named = {"COMPARISON": ("left", "right"), "BETWEEN": ("input", "lower", "upper")}
+    return [node[name] for name in named.get(node.get("class", ""), ())]
+
+
 def _number_columns(node: dict[str, Any], of_text: set[str]) -> list[tuple[int, int]]:
     """Return where in the text the operands of this node stand that are columns of text and must be numbers."""
-    arithmetic = _is_arithmetic(node)
-    operands: list[dict[str, Any]] = []
-    if arithmetic:
-        operands = [argument["expression"] for argument in node["arguments"]]
-    elif node.get("class") == "COMPARISON":
-        operands = [node["left"], node["right"]]
-    elif node.get("class") == "BETWEEN":
-        operands = [node["input"], node["lower"], node["upper"]]
+    operands = _operands(node)
     columns = [operand for operand in operands if operand["class"] == "COLUMN_REF"]
     others = [operand for operand in operands if operand["class"] != "COLUMN_REF"]
-    if not all(map(_is_number, others)) or not (others or arithmetic):
+    if not all(map(_is_number, others)) or not (others or _is_arithmetic(node)):
         return []
     return [
         (column["query_location"], column["query_location_length"])

@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from tiermodel.config import Project
-from tiermodel.config_data import CustomerColumns
-from tiermodel.errors import DataError, ProjectError
-from tiermodel.tables.contract import FILTERED, GOOD, Accounting, Bad, Contract, Groups, account_of, check_rows
-from tiermodel.tables.kinds import EVENTS, KINDS, MAIN_KINDS
-from tiermodel.tables.output import defused, writing
-from tiermodel.tables.private import hash_key
-from tiermodel.tables.reading import Frame, open_source
+from tiermodel.config.data import CustomerColumns
+from tiermodel.config.project import Project
+from tiermodel.errors import ProjectError
+from tiermodel.tables.consent import consent_joins, without_consent
+from tiermodel.tables.contract import GOOD, Accounting, Bad, Contract, Groups, account_of, check_rows
+from tiermodel.tables.privacy import hash_key
+from tiermodel.tables.readers.open import Frame, open_source
+from tiermodel.tables.row_kinds import EVENTS, KINDS
 from tiermodel.tables.rules import NEVER, UNKNOWN
-from tiermodel.tables.sources import Part, Run, Source, literal, run_here, scratch_folder
+from tiermodel.tables.source import Run, Source, literal, run_here, scratch_folder
+from tiermodel.tables.table import EPOCH, TABLES, Table, common_id_type, customer_sql
 
 __all__ = [
-    "EPOCH",
-    "TABLES",
     "History",
-    "Table",
     "connect",
     "history_columns",
-    "open_history",
     "project_key",
+    "read_history",
     "stream_layout",
     "stream_rows",
 ]
 
-TABLES = ("transactions", "customers", "events", "invoices", "costs")
-EPOCH = date(1970, 1, 1)
 # Far from any order number in use, and different for every day.
 _ORDER_OF_DAY = "(-9000000000000000000 - _tm_time_value)"
 _NO_DAY, _NO_KEY, _NO_AMOUNT = f"{NEVER}::INTEGER", f"{UNKNOWN}::BIGINT", "0::BIGINT"
@@ -51,26 +43,7 @@ _COLUMNS = {
     "cost": ("cost", _NO_AMOUNT),
     "discount": ("discount", _NO_AMOUNT),
 }
-_CONSENT = "tiermodel_consent"
 _PROFILE = {"acquisition_cost": _NO_KEY, "contract_end": _NO_DAY}
-
-
-@dataclass(frozen=True)
-class Table:
-    """Hold one checked table: its contract and source, the account of its rows, and how its ids are written.
-
-    `whole_ids` tells that all ids are text such as 13085.0, whose ending is to be dropped.
-    """
-
-    contract: Contract
-    source: Source
-    account: Accounting
-    id_type: str
-    whole_ids: bool
-
-    def bad_rows(self, run: Run) -> Iterator[Bad]:
-        """Yield the quarantined rows, ordered by file."""
-        return self.contract.bad_rows(run, self.source, self.account.rules)
 
 
 @dataclass(frozen=True)
@@ -99,7 +72,7 @@ class History:
 
     @property
     def account(self) -> Accounting:
-        """Give the account of the transactions."""
+        """The account of the transactions."""
         return self.tables["transactions"].account
 
     @property
@@ -111,14 +84,6 @@ class History:
         """Yield the quarantined rows of every table."""
         for table in self.tables.values():
             yield from table.bad_rows(self.run)
-
-    def write_quarantine(self, path: Path) -> None:
-        """Write the quarantined rows to a CSV file that a spreadsheet opens without running formulas."""
-        with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(("file", "row", "rule", "code", "column", "value", "remedy"))
-            for row in self.bad_rows():
-                writer.writerow(defused(cell) if isinstance(cell, str) else cell for cell in row)
 
 
 def connect(project: Project) -> duckdb.DuckDBPyConnection:
@@ -138,12 +103,12 @@ def connect(project: Project) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def open_history(
+def read_history(
     project: Project, connection: duckdb.DuckDBPyConnection | None = None, run: Run | None = None, **frames: Frame
 ) -> History:
     """Read every table of the project once: each row is good, filtered or quarantined, and counted.
 
-    A table can be handed over by its name, as a DataFrame or Arrow table: `open_history(project, transactions=frame)`.
+    A table can be handed over by its name, as a DataFrame or Arrow table: `read_history(project, transactions=frame)`.
     Raises DataError where a table has no good row, TooManyBadRowsError above `data.max_bad_share`, ProjectError for a
     mapping that does not fit the columns. Without `connection`, one is made with the project's memory limit;
     without `run`, the rows are read in this process.
@@ -164,10 +129,10 @@ def open_history(
             tables[name] = _table(connection, contract, source, account, groups)
     layout = stream_layout(project, tables)
     selects = {name: " UNION ALL ".join(stream_rows(table, layout, tables)) for name, table in tables.items()}
-    if join := _consent(connection, tables):
+    if join := consent_joins(connection, tables):
         consent, kept, left_out = join
         tables = {name: replace(table, source=replace(table.source, beside=consent)) for name, table in tables.items()}
-        tables = _without_consent(run, tables, {name: f"FROM ({sql}) {left_out}" for name, sql in selects.items()})
+        tables = without_consent(run, tables, {name: f"FROM ({sql}) {left_out}" for name, sql in selects.items()})
         selects = {name: f"SELECT {', '.join(layout)} FROM ({sql}) {kept}" for name, sql in selects.items()}
     return History(
         connection=connection,
@@ -221,7 +186,7 @@ def stream_layout(project: Project, tables: dict[str, Table]) -> dict[str, str]:
     """List the columns of the stream with the SQL of what stands in them where a row has nothing to say."""
     mapped = tables["transactions"].contract.mapped
     layout = {
-        "customer_id": _id_type(tables),
+        "customer_id": common_id_type(tables),
         "day": _NO_DAY,
         "amount": _NO_KEY,
         "order_key": _NO_KEY,
@@ -249,7 +214,7 @@ class _Emitted(NamedTuple):
 def stream_rows(table: Table, layout: dict[str, str], tables: dict[str, Table]) -> list[str]:
     """Return the SELECTs, over the view of a table's source rows, that give its good rows as rows of the stream."""
     contract = table.contract
-    customer = _customer(table)
+    customer = customer_sql(table)
     selects = []
     for row in _emitted(contract):
         values = {"customer_id": f"{customer}::{layout['customer_id']}", "kind": f"{row.kind}::TINYINT"}
@@ -307,87 +272,3 @@ def _order_key(contract: Contract) -> str:
         return _ORDER_OF_DAY
     key = contract.keys["order_id"]
     return f"CASE WHEN {key} = {UNKNOWN} THEN {_ORDER_OF_DAY} ELSE {key} END"
-
-
-def _consent(
-    connection: duckdb.DuckDBPyConnection, tables: dict[str, Table]
-) -> tuple[dict[str, Part], str, str] | None:
-    """List the customers who opted out, or who consented, where either is mapped, in a scratch file.
-
-    Return the list, the join that keeps rows, and the join that keeps those that are to be left out. The latest row of
-    a customer counts, whatever the date of a snapshot: the law binds now. Where there is doubt, the answer is no: a row
-    quarantined for another column still refuses, an unreadable flag or date does, and of rows of one day the refusal.
-    """
-    mapped = tables["customers"].contract.mapped if "customers" in tables else {}
-    if not {"consent", "opt_out"} & set(mapped):
-        return None
-    contract = tables["customers"].contract
-    opted_out = "coalesce(_tm_opt_out_value, _tm_opt_out_text IS NOT NULL)" if "opt_out" in mapped else "false"
-    refused = f"({opted_out} OR NOT coalesce({contract.value('consent', 'true')}, false))"
-    since = f"{contract.value('valid_from', NEVER)}::BIGINT"
-    if "valid_from" in mapped:
-        unread = "_tm_valid_from_clean IS NULL AND _tm_valid_from_text IS NOT NULL"
-        since = f"CASE WHEN {unread} THEN CASE WHEN {refused} THEN 2147483647 ELSE {NEVER} END ELSE {since} END"
-    customer = f"{_customer(tables['customers'])}::{_id_type(tables)}"
-    latest = "arg_max(refused, since * 2 + refused::INTEGER)"
-    listed = scratch_folder(connection) / "consent.parquet"
-    connection.execute(
-        "COPY (SELECT customer_id FROM "
-        f"(SELECT {customer} AS customer_id, {refused} AS refused, {since} AS since FROM ({contract.checked}) "
-        f"WHERE _tm_rule <> {FILTERED} AND _tm_customer_id_value IS NOT NULL) "
-        f"GROUP BY customer_id HAVING {f'NOT {latest}' if 'consent' in mapped else latest}) TO {literal(str(listed))}"
-    )
-    connection.execute(f"CREATE OR REPLACE VIEW {_CONSENT} AS FROM read_parquet({literal(str(listed))})")
-    joins = [f"{kind} JOIN {_CONSENT} USING (customer_id)" for kind in ("SEMI", "ANTI")]
-    kept, left_out = joins if "consent" in mapped else reversed(joins)
-    return {_CONSENT: Part(str(listed), "customer_id")}, kept, left_out
-
-
-def _customer(table: Table) -> str:
-    """Return the SQL of a row's customer id, without the ending of 13085.0 where all ids of the table have it."""
-    customer = "_tm_customer_id_value"
-    if not table.whole_ids:
-        return customer
-    return f"CASE WHEN ends_with({customer}, '.0') THEN left({customer}, length({customer}) - 2) ELSE {customer} END"
-
-
-def _id_type(tables: dict[str, Table]) -> str:
-    """Return the type of ids in the stream: text, unless they are numbers in every table."""
-    types = {table.id_type for table in tables.values()}
-    return types.pop() if len(types) == 1 else "VARCHAR"
-
-
-def _without_consent(run: Run, tables: dict[str, Table], left_out: dict[str, str]) -> dict[str, Table]:
-    """Count as filtered, table by table, the rows of customers who are left out; refuse where nobody is left."""
-    lost = {name: _left_out(run, table, left_out[name]) for name, table in tables.items()}
-    result = {}
-    for name, table in tables.items():
-        rows, customers = lost[name]
-        notes = []
-        if rows:
-            notes.append(f"{rows:,} rows of {name}, of {customers:,} customers, are left out: opted out, or no consent")
-        if name == "customers" and rows == sum(each for each, _ in lost.values()):
-            notes.append(
-                "no customer who is left out has a row in another table: are ids written alike, not as 00123 and 123?"
-            )
-        account = replace(table.account, filtered=table.account.filtered + rows)
-        result[name] = replace(table, account=replace(account, warnings=(*account.warnings, *notes)))
-    account = result["transactions"].account
-    if account.read == account.filtered + account.quarantined:
-        raise DataError(
-            f"TM2080 none of {lost['transactions'][1]:,} customers with transactions may be used: all opted out, or "
-            "none consented (no row is no consent); check data.customers.columns, and that ids are written alike in "
-            "both tables"
-        )
-    return result
-
-
-def _left_out(run: Run, table: Table, rows: str) -> tuple[int, int]:
-    """Count the source rows, and the customers, among rows of the stream."""
-    batches = list(run(table.source, f"SELECT kind, customer_id, count(*) AS rows FROM ({rows}) GROUP BY ALL"))
-    if not sum(batch.num_rows for batch in batches):
-        return 0, 0
-    codes = pa.array([KINDS[kind] for kind in MAIN_KINDS[table.contract.table]], pa.int8())
-    found = pa.Table.from_batches(batches)
-    found = found.filter(pc.is_in(found["kind"], codes))
-    return pc.sum(found["rows"]).as_py() or 0, pc.count_distinct(found["customer_id"]).as_py()

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from tiermodel.config_data import EventKind
+from tiermodel.config.data import EventKind
 from tiermodel.errors import ProjectError
 from tiermodel.tables.expressions import Expression
-from tiermodel.tables.kinds import EVENTS, KINDS
-from tiermodel.tables.sources import literal
+from tiermodel.tables.row_kinds import EVENTS, KINDS
+from tiermodel.tables.source import literal
 
 __all__ = [
     "NEVER",

@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.features.panel import feature_names
-from tiermodel.tiers.conditions import Named
+from tiermodel.features.condition import Named
+from tiermodel.features.frame import feature_names
 from tiermodel.tiers.kinds import thresholds
 from tiermodel.tiers.rule_text import reason_table, rule_lines
 from tiermodel.tiers.schemes.load import Scheme, parse_scheme, scheme_data, settle
@@ -21,6 +21,7 @@ from tiermodel.tiers.schemes.protocol import ExplainingKind, FitContext, Learnin
 from tiermodel.tiers.schemes.scheme_kinds import KINDS
 
 __all__ = ["REASONS", "FittedScheme", "fit_scheme"]
+
 
 REASONS = 3
 _BLOCK, _THREADS = 65_536, 2

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+
+from tiermodel.arrays import Ints
 
 __all__ = ["LIFECYCLE", "LOYALTY", "ladder_stages", "typical_rhythm"]
 
@@ -26,7 +27,7 @@ def typical_rhythm(snapshot: pd.DataFrame) -> float:
     return float(np.quantile(longest, 0.9)) if longest.size else 90.0
 
 
-def ladder_stages(frame: pd.DataFrame, typical: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def ladder_stages(frame: pd.DataFrame, typical: float) -> tuple[Ints, Ints]:
     """Return each row's position in `LIFECYCLE` and in `LOYALTY`; `typical` is a gap in days.
 
     A customer is silent when the days since the last purchase exceed the own rhythm: the longest gap so far, at least

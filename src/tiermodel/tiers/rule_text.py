@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tiermodel.tiers.conditions import Condition, Named, number
+from tiermodel.features.condition import Condition, Named, number
 from tiermodel.tiers.kinds.thresholds import condition_of
 from tiermodel.tiers.schemes.protocol import LearningKind, SchemeKind
 from tiermodel.tiers.schemes.schema import BaseScheme

@@ -10,22 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Floats
 from tiermodel.baselines import BASELINES, OURS
 from tiermodel.bundle.bundle import Bundle
-from tiermodel.config import Project
+from tiermodel.config.project import Project
+from tiermodel.evaluation.metrics import ece_null_band
 from tiermodel.features.outcome import churn_question
 from tiermodel.models import churn, value
-from tiermodel.models.metrics import ece_null_band
 from tiermodel.reporting.figures import Pen, concentration, save_png
 from tiermodel.reporting.figures_model import gains, importance, input_names, reliability, residuals
 from tiermodel.train import measured
 
 __all__ = ["EVALUATION", "MEMBERS", "Judged", "draw_evaluation", "evaluation_table", "judged"]
 
-
-Floats = NDArray[np.float64]
 
 EVALUATION = ("target", "question", "as_of", "customers", "key", "actual", "predicted")
 """The first columns of an evaluation table.

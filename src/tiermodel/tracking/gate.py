@@ -13,18 +13,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Floats
 from tiermodel.baselines import BASELINES
 from tiermodel.errors import GateError
-from tiermodel.models.metrics import ece, ece_null_band, gini, log_loss
-from tiermodel.models.slices import draw_customers
+from tiermodel.evaluation.bootstrap import cluster_draws, draw_count, interval
+from tiermodel.evaluation.metrics import ece, ece_null_band, gini, log_loss
 from tiermodel.segments.fit import segment_names
 from tiermodel.segments.selection import FLOOR
 
 __all__ = ["Check", "judge", "judge_segments"]
 
-Floats = NDArray[np.float64]
+
 Metric = Callable[..., float]
 _ECE_SLACK = 0.01
 _SEED = 0
@@ -181,17 +181,15 @@ def _difference(
 ) -> tuple[float, float, float]:
     """Return (metric(one) - metric(other), low, high), a 95 % cluster bootstrap; paired frames have the same rows."""
     rng = np.random.default_rng(_SEED)
-    draws = int(np.clip(_DRAWN_ROWS / len(one), _DRAWS_AT_LEAST, _DRAWS_AT_MOST))
+    draws = draw_count(len(one), _DRAWN_ROWS, _DRAWS_AT_LEAST, _DRAWS_AT_MOST)
     first, second = ([frame[column].to_numpy() for column in columns] for frame in (one, other))
-    ours, theirs = draw_customers(one["key"].to_numpy()), draw_customers(other["key"].to_numpy())
+    ours, theirs = cluster_draws(one["key"].to_numpy()), cluster_draws(other["key"].to_numpy())
     differences = []
     for _ in range(draws):
         rows = ours(rng)
         rows_before = rows if paired else theirs(rng)
         differences.append(metric(*(a[rows] for a in first)) - metric(*(a[rows_before] for a in second)))
-    defined = [d for d in differences if np.isfinite(d)]
-    low, high = np.quantile(defined, [0.025, 0.975]) if defined else (np.nan, np.nan)
-    return metric(*first) - metric(*second), float(low), float(high)
+    return metric(*first) - metric(*second), *interval(differences)
 
 
 def _shown(difference: float, low: float, high: float) -> str:

@@ -27,11 +27,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tiermodel.baselines import OURS
 from tiermodel.bundle.bundle import Bundle, load_bundle
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import GateError, ModelError, TrackingError
+from tiermodel.locks import SQLITE, database_lock, database_of, first_line
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
+from tiermodel.output import write_table
 from tiermodel.predict import score_schema
-from tiermodel.tables.output import write_table
 from tiermodel.tracking.artifacts import EVALUATION, Judged, draw_evaluation, evaluation_table, judged
 from tiermodel.tracking.gate import judge, judge_segments
 from tiermodel.tracking.runs import (
@@ -44,7 +45,7 @@ from tiermodel.tracking.runs import (
     totals_of,
     verdict_of,
 )
-from tiermodel.tracking.store import SQLITE, alone, check_answer, database_of, first_line
+from tiermodel.tracking.store import check_answer
 from tiermodel.train import Trained
 from tiermodel.training.tune import Tuned
 
@@ -369,7 +370,7 @@ def _store(uri: str, *, create: bool = False) -> Iterator[mlflow.MlflowClient]:
     if database is not None and not create and not database.is_file():
         raise TrackingError(f"{uri}: there is no such database; train with --register first, or correct the path")
     address = uri if database is None else f"{SQLITE}{database}"
-    with warnings.catch_warnings(), nullcontext() if database is None else alone(database):
+    with warnings.catch_warnings(), nullcontext() if database is None else database_lock(database):
         # MLflow's own use of SQLAlchemy, and its test of column names under pandas 3: nothing a user could change.
         warnings.filterwarnings("ignore", message=r"The ``noload`` loader strategy is deprecated")
         warnings.filterwarnings("ignore", message="Operation with range is deprecated")

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from tiermodel.bundle.bundle import Bundle
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.segments.fit import segment_names
-from tiermodel.tables.history import TABLES
+from tiermodel.tables.table import TABLES
 from tiermodel.tracking.artifacts import Judged
 from tiermodel.training.tune_search import Found
 
 __all__ = ["code_digest", "finite", "measures_of", "parameters_of", "step_of", "tags_of", "totals_of", "verdict_of"]
+
 
 _EPOCH = date(1970, 1, 1)
 _JUDGED = ("defaults", "found", "difference", "low", "high")

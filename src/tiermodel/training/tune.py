@@ -17,14 +17,15 @@ import yaml
 from threadpoolctl import threadpool_limits
 
 from tiermodel.backtesting.backtest import test_dates
-from tiermodel.config import Project
-from tiermodel.config_models import Models
-from tiermodel.engines.chosen import open_history
+from tiermodel.config.learners import Models
+from tiermodel.config.project import Project
+from tiermodel.engines.dispatch import open_history
 from tiermodel.features.panel import Tally, build_panel, one_date
+from tiermodel.locks import output_lock
 from tiermodel.models.inputs import Horizons, panel_matrix
+from tiermodel.output import atomic_file
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
-from tiermodel.tables.output import locked, writing
 from tiermodel.tiers.schemes.load import load_scheme
 from tiermodel.tiers.schemes.schema import input_names
 from tiermodel.train import Say, training_dates
@@ -67,7 +68,7 @@ class Tuned:
 
     def save(self, path: str | Path) -> None:
         """Write the section `models` to a file, whole or not at all."""
-        with writing(Path(path)) as temporary:
+        with atomic_file(Path(path)) as temporary:
             temporary.write_text(self.to_yaml(), encoding="utf-8")
 
 
@@ -139,7 +140,7 @@ def tune(
 
     """
     optuna, file = open_optuna(), study_file(project, study)
-    with locked(file):
+    with output_lock(file):
         say("reading transactions")
         history = open_history(project) if history is None else history
         now = test_dates(project, history)[0] if as_of is None else one_date(as_of, history)

@@ -18,30 +18,31 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.special import expit
 from sqlalchemy.exc import SQLAlchemyError
 
-from tiermodel.config import Project, project_digest
-from tiermodel.config_models import Models, Trees
+from tiermodel.arrays import Floats
+from tiermodel.config.learners import Models, Trees
+from tiermodel.config.project import Project, project_digest
 from tiermodel.errors import DataError, OutputError, ProjectError
+from tiermodel.evaluation.bootstrap import paired_bootstrap
+from tiermodel.evaluation.metrics import auc, gini, log_loss
+from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import outcome_span
+from tiermodel.locks import SQLITE, database_of, first_line
 from tiermodel.models.ahead import Ahead, CutWindow
 from tiermodel.models.between import cut_silence, cut_spend
 from tiermodel.models.boosted import sized
 from tiermodel.models.churn import at_risk, fit_churn
 from tiermodel.models.inputs import EXPECTED
 from tiermodel.models.level import chance_shift, log_odds
-from tiermodel.models.metrics import auc, gini, log_loss, paired_bootstrap
 from tiermodel.models.value import fit_value, squared_errors
 from tiermodel.tiers.schemes.load import load_scheme
 from tiermodel.tiers.schemes.schema import input_names
-from tiermodel.tracking.store import SQLITE, database_of, first_line
 
 __all__ = ["Found", "Search", "Target", "changed", "nested", "open_optuna", "open_storage", "study_file"]
 
 
-Floats = NDArray[np.float64]
 Target = Literal["churn", "value"]
 Settings = dict[str, float]
 _TREES = {
@@ -142,7 +143,7 @@ class Search:
         if target == "churn":
             judged = (panel["as_of"] == judge).to_numpy() & at_risk(project.churn, project.outcome, panel)
         else:
-            judged = ((panel["as_of"] == judge) & panel["days_since_last"].notna()).to_numpy()
+            judged = ((panel["as_of"] == judge) & has_bought(panel)).to_numpy()
         digest = hashlib.sha256(project_digest(project).encode() + version("tiermodel").encode())
         digest.update(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes())
         name = f"{project.name}/{target}/{digest.hexdigest()[:16]}"

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.tiers.conditions import Named, feature_name, number
+from tiermodel.features.condition import Named, feature_name, number
 from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.tiers.kinds.thresholds import bounds_of
 from tiermodel.words import words

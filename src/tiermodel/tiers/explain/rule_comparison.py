@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiermodel.config import Project
+from tiermodel.config.project import Project
 from tiermodel.errors import TierModelError
-from tiermodel.models.metrics import quadratic_weighted_kappa
+from tiermodel.evaluation.metrics import quadratic_weighted_kappa
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.kinds.composite import CompositeScheme
 from tiermodel.tiers.schemes.load import load_preset, scheme_data
 from tiermodel.tiers.schemes.protocol import LearningKind
 
 __all__ = ["agreement", "compare_with_rules", "matching_composite"]
+
 
 _COMPOSITE, _OTHERS = "rfm_score", ("rfm", "pyramid")
 

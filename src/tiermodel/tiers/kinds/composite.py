@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from tiermodel.tiers.conditions import Condition, Named, Words, feature_name
+from tiermodel.features.condition import Condition, Named, Words, feature_name
 from tiermodel.tiers.kinds.cut_points import band_edges, level_of, share_cuts
 from tiermodel.tiers.kinds.index_points import STEPS, dimension_points, fit_points, points_of, points_sql, thresholds_of
 from tiermodel.tiers.kinds.sql_terms import SCORE, steps

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from tiermodel.tiers.conditions import Condition, Named, Words
+from tiermodel.features.condition import Condition, Named, Words
 from tiermodel.tiers.kinds.cut_points import band_edges, score_cuts, scores_of
 from tiermodel.tiers.kinds.index_points import fit_points, points_of, points_sql, thresholds_of
 from tiermodel.tiers.kinds.sql_terms import SCORE, quoted, steps

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from tiermodel.tiers.conditions import Condition
+from tiermodel.features.condition import Condition
 from tiermodel.tiers.kinds.cut_points import band_edges, level_of, share_cuts
 from tiermodel.tiers.kinds.sql_terms import quoted, steps
 from tiermodel.tiers.schemes.protocol import FitContext, SqlLevel, Thresholds

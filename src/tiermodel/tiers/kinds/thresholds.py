@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from tiermodel.tiers.conditions import Condition
+from tiermodel.features.condition import Condition
 from tiermodel.tiers.kinds.cut_points import band_edges, share_cuts
 from tiermodel.tiers.kinds.sql_terms import number, quoted
 from tiermodel.tiers.schemes.protocol import FitContext, SqlLevel, Thresholds

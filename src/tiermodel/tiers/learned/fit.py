@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tiermodel.evaluation.metrics import quadratic_weighted_kappa
+from tiermodel.features.condition import Condition, Named
 from tiermodel.models.folds import rolling_folds
-from tiermodel.models.metrics import quadratic_weighted_kappa
-from tiermodel.tiers.conditions import Condition, Named
 from tiermodel.tiers.learned import score, tree
 from tiermodel.tiers.learned.scheme import LearnedScheme
 from tiermodel.tiers.learned.training_set import TrainingSet, training_set_of

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tiermodel.tiers.conditions import Named, Words
+from tiermodel.features.condition import Named, Words
 from tiermodel.tiers.schemes.schema import BaseScheme, Share, check_shares
 from tiermodel.words import words
 

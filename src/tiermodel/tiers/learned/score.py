@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.errors import ProjectError
+from tiermodel.features.condition import Condition, Named
 from tiermodel.tiers import neural, ordinal
-from tiermodel.tiers.conditions import Condition, Named
 from tiermodel.tiers.kinds.cut_points import band_edges, level_of, score_cuts, share_cuts
 from tiermodel.tiers.learned import tree
 from tiermodel.tiers.learned.scheme import SCORE, LearnedScheme

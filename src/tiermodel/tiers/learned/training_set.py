@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.errors import DataError
-from tiermodel.models.metrics import mean_ranks
+from tiermodel.evaluation.metrics import mean_ranks
 from tiermodel.segments.fit import assign_segments, fit_segments
 from tiermodel.tiers.learned.scheme import LearnedScheme
 from tiermodel.tiers.schemes.schema import input_names

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from tiermodel.errors import DataError
+from tiermodel.features.condition import Condition
 from tiermodel.features.tree import freeze, leaf_of, round_readable
-from tiermodel.tiers.conditions import Condition
 from tiermodel.tiers.kinds.cut_points import band_edges
 from tiermodel.tiers.kinds.sql_terms import number, quoted
 from tiermodel.tiers.learned.scheme import LearnedScheme
@@ -36,6 +36,7 @@ __all__ = [
     "sure_levels",
     "thresholds",
 ]
+
 
 Levels = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -6,27 +6,20 @@ import functools
 import operator
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from tiermodel.config import Project
+from tiermodel.config.packaged import packaged
+from tiermodel.config.project import Project
+from tiermodel.config.yaml_reader import YamlSource
 from tiermodel.errors import ProjectError
 from tiermodel.tiers.schemes.schema import BaseScheme
 from tiermodel.tiers.schemes.scheme_kinds import SCHEMES
-from tiermodel.yaml_source import YamlSource
 
-__all__ = [
-    "Scheme",
-    "load_preset",
-    "load_scheme",
-    "parse_scheme",
-    "preset_names",
-    "scheme_data",
-    "settle",
-]
+__all__ = ["Scheme", "load_preset", "load_scheme", "parse_scheme", "preset_names", "scheme_data", "settle"]
+
 
 Scheme = BaseScheme
 
@@ -37,14 +30,9 @@ def _adapter(schemes: tuple[type[BaseScheme], ...]) -> TypeAdapter[Scheme]:
     return TypeAdapter(Annotated[union, Field(discriminator="kind")])
 
 
-def _preset_folder() -> Path:
-    packed = Path(str(resources.files("tiermodel"))) / "_data" / "schemes"
-    return packed if packed.is_dir() else Path(__file__).resolve().parents[4] / "configs" / "schemes"
-
-
 def preset_names() -> list[str]:
     """List the schemes that come with the package."""
-    return sorted(path.stem for path in _preset_folder().glob("*.yaml"))
+    return sorted(path.stem for path in packaged("schemes").glob("*.yaml"))
 
 
 def load_scheme(project: Project) -> Scheme:
@@ -98,7 +86,7 @@ def load_preset(name: str, windows_days: Iterable[int]) -> Scheme:
 
 @cache
 def _preset(name: str, windows_days: tuple[int, ...]) -> Scheme:
-    return _read_scheme(_preset_folder() / f"{name}.yaml", windows_days)
+    return _read_scheme(packaged("schemes") / f"{name}.yaml", windows_days)
 
 
 def _read_scheme(path: Path, windows_days: Iterable[int]) -> Scheme:

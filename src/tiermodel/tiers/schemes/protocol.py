@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.tiers.conditions import Condition, Named
+from tiermodel.features.condition import Condition, Named
 from tiermodel.tiers.schemes.schema import BaseScheme
 
 __all__ = [

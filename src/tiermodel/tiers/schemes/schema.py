@@ -9,9 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tiermodel.config_tiers import Stability
-from tiermodel.features.panel import feature_names
-from tiermodel.tiers.conditions import Named
+from tiermodel.config.tiers import Stability
+from tiermodel.features.condition import Named
+from tiermodel.features.frame import feature_names
 from tiermodel.tiers.schemes.weights import consistency_ratio
 from tiermodel.words import in_language
 

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from tiermodel.config_tiers import Downgrade, Stability, Upgrade
+from tiermodel.arrays import Floats, Ints
+from tiermodel.config.tiers import Downgrade, Stability, Upgrade
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.models.metrics import mean_ranks
+from tiermodel.evaluation.metrics import mean_ranks
+from tiermodel.features.frame import has_bought
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.schemes.load import Scheme
-from tiermodel.tiers.stability.rule import Whole, movement_shares, replay_levels, who_and_when
+from tiermodel.tiers.stability.rule import movement_shares, replay_levels, who_and_when
 
 __all__ = ["RULES", "Trial", "choose", "frontier", "keep_budget", "trials"]
 
@@ -60,7 +61,7 @@ def trials(
     Cut points are fitted on the first date and frozen; a learned scheme is fitted on the whole panel. Raises
     `DataError` for fewer than three dates.
     """
-    panel = panel[panel["days_since_last"].notna() & panel["outcome_value"].notna()].reset_index(drop=True)
+    panel = panel[has_bought(panel) & panel["outcome_value"].notna()].reset_index(drop=True)
     if panel["as_of"].nunique() < 3:
         raise DataError(
             f"a stability rule is chosen on three dates and more with their outcome, not {panel['as_of'].nunique()}: "
@@ -84,7 +85,7 @@ def trials(
     return found
 
 
-def _trial(rule: Stability | None, who: Whole, day: Whole, tier: Whole, value_rank: NDArray[np.float64]) -> Trial:
+def _trial(rule: Stability | None, who: Ints, day: Ints, tier: Ints, value_rank: Floats) -> Trial:
     moved, back = movement_shares(who, day, tier)
     each = [
         np.corrcoef(mean_ranks(tier[day == d]), value_rank[day == d])[0, 1]

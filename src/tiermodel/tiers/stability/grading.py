@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from tiermodel.tiers.conditions import Named
+from tiermodel.arrays import Flags, Floats, Ints
+from tiermodel.features.condition import Named
 from tiermodel.tiers.fitted_scheme import REASONS, FittedScheme
-from tiermodel.tiers.stability.rule import NOBODY, Position, Standing, Whole, regrade, replay_standing, who_and_when
+from tiermodel.tiers.stability.rule import NOBODY, Position, Standing, regrade, replay_standing, who_and_when
 from tiermodel.words import words
 
 __all__ = ["Grading", "grade"]
@@ -26,16 +26,16 @@ class Grading:
     an override (`overridden`) leaves as it is.
     """
 
-    level: Whole
-    rule: Whole
-    tier: Whole
-    before: NDArray[np.float64]
+    level: Ints
+    rule: Ints
+    tier: Ints
+    before: Floats
     standing: Standing
-    overridden: NDArray[np.bool_]
+    overridden: Flags
 
     def reasons(
         self, fitted: FittedScheme, frame: pd.DataFrame, features: Mapping[str, Named], language: str
-    ) -> tuple[Whole, list[str]]:
+    ) -> tuple[Ints, list[str]]:
         """Return up to three reasons for every row, as positions in a list of words, shape (rows, 3), and that list.
 
         Where the tier differs from the level by the rules, or was set by hand, the first reason says so.
@@ -79,7 +79,7 @@ def _day(frame: pd.DataFrame) -> int:
     return 0 if days.empty else int(days.iloc[:1].to_numpy().astype("datetime64[D]").astype(np.int64)[0])
 
 
-def _replayed(fitted: FittedScheme, frame: pd.DataFrame, previous: pd.DataFrame | None) -> tuple[Standing, Whole]:
+def _replayed(fitted: FittedScheme, frame: pd.DataFrame, previous: pd.DataFrame | None) -> tuple[Standing, Ints]:
     """Return the state after a replay of the earlier snapshots, and the tier at the latest of them (-1: none)."""
     if previous is None or previous.empty:
         new = Standing.new(len(frame))

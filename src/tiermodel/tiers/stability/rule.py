@@ -12,9 +12,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from tiermodel.config_tiers import Downgrade, Stability, Upgrade
+from tiermodel.arrays import Flags, Ints
+from tiermodel.config.tiers import Downgrade, Stability, Upgrade
 from tiermodel.tiers.fitted_scheme import FittedScheme
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
 ]
 
 
-Whole = NDArray[np.int64]
 NOBODY = -1
 """No tier: the customer was never graded."""
 
@@ -44,22 +43,22 @@ class Standing:
     them.
     """
 
-    tier: Whole
-    since: Whole
-    asked: Whole
-    asked_since: Whole
+    tier: Ints
+    since: Ints
+    asked: Ints
+    asked_since: Ints
 
     @classmethod
     def new(cls, n: int) -> Standing:
         """Return the state of `n` customers who were never graded."""
         return cls(np.full(n, NOBODY), *(np.zeros(n, dtype=np.int64) for _ in range(3)))
 
-    def take(self, rows: Whole) -> Standing:
+    def take(self, rows: Ints) -> Standing:
         """Return the state at some positions; -1 gives a customer who was never graded."""
         padded = [np.append(getattr(self, f.name), NOBODY if f.name == "tier" else 0) for f in fields(self)]
         return Standing(*(values[rows] for values in padded))
 
-    def where(self, condition: NDArray[np.bool_], other: Standing) -> Standing:
+    def where(self, condition: Flags, other: Standing) -> Standing:
         """Return this state where a condition holds, the other state elsewhere."""
         return Standing(*(np.where(condition, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
 
@@ -73,11 +72,11 @@ class Position:
     """
 
     standing: Standing
-    in_force: Whole
-    override: Whole
+    in_force: Ints
+    override: Ints
 
 
-def regrade(rule: Stability | None, before: Standing, level: Whole, span: tuple[Whole, Whole], day: int) -> Standing:
+def regrade(rule: Stability | None, before: Standing, level: Ints, span: tuple[Ints, Ints], day: int) -> Standing:
     """Return the state after a grading: a new customer gets the level, others keep the tier or make an allowed move.
 
     `span` has the lowest and the highest sure level, `day` counts from 1970-01-01. Without a rule the tier is the
@@ -100,12 +99,12 @@ def regrade(rule: Stability | None, before: Standing, level: Whole, span: tuple[
     )
 
 
-def _allowed(rule: Upgrade | Downgrade, asked: Whole, stayed: Whole) -> NDArray[np.bool_]:
+def _allowed(rule: Upgrade | Downgrade, asked: Ints, stayed: Ints) -> Flags:
     """Return, for each customer, whether a pending move has its confirmations and the minimum stay is over."""
     return (np.abs(asked) >= rule.confirmations) & (stayed >= rule.min_stay_days)
 
 
-def replay(fitted: FittedScheme, panel: pd.DataFrame) -> tuple[Whole, Whole]:
+def replay(fitted: FittedScheme, panel: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return each row's tier, graded date by date, and its level before the stability rule.
 
     The panel has one row for each customer and date, in any order. A customer who enters later is graded from then on;
@@ -115,21 +114,19 @@ def replay(fitted: FittedScheme, panel: pd.DataFrame) -> tuple[Whole, Whole]:
     return replay_levels(fitted.scheme.stability, *who_and_when(panel), level, fitted.sure_levels(panel)), level
 
 
-def who_and_when(panel: pd.DataFrame) -> tuple[Whole, Whole]:
+def who_and_when(panel: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return each row's customer as a number from 0, and its day counted from 1970-01-01."""
     return pd.factorize(panel["customer_id"])[0], panel["as_of"].to_numpy().astype("datetime64[D]").astype(np.int64)
 
 
-def replay_levels(
-    rule: Stability | None, customer: Whole, day: Whole, level: Whole, span: tuple[Whole, Whole]
-) -> Whole:
+def replay_levels(rule: Stability | None, customer: Ints, day: Ints, level: Ints, span: tuple[Ints, Ints]) -> Ints:
     """Return each row's tier, graded date by date from levels and sure levels that are known already."""
     return replay_standing(rule, customer, day, level, span)[0]
 
 
 def replay_standing(
-    rule: Stability | None, customer: Whole, day: Whole, level: Whole, span: tuple[Whole, Whole]
-) -> tuple[Whole, Standing]:
+    rule: Stability | None, customer: Ints, day: Ints, level: Ints, span: tuple[Ints, Ints]
+) -> tuple[Ints, Standing]:
     """Return each row's tier, graded date by date, and the last state of every customer, by number."""
     tier = level.copy()
     standing = Standing.new(int(customer.max(initial=-1)) + 1)
@@ -143,7 +140,7 @@ def replay_standing(
     return tier, standing
 
 
-def movement_shares(customer: Whole, day: Whole, tier: Whole) -> tuple[float, float]:
+def movement_shares(customer: Ints, day: Ints, tier: Ints) -> tuple[float, float]:
     """Return the share of customers who move from one date to the next, and the share of moves reversed at once.
 
     The first is the mean over pairs of dates; the second is over all moves whose next date is known. NaN where there

@@ -1,0 +1,1 @@
+"""The project file: one YAML is one frozen `Project`."""

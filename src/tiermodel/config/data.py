@@ -1,0 +1,249 @@
+"""State the keys of a project file's `data`: where each table is, what its columns mean, and how strict to be."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
+
+from tiermodel.config.yaml_reader import shown
+
+__all__ = ["DATABASES", "Data", "EventKind", "Rows", "Section", "Text"]
+
+EventKind = Literal["visit", "click", "campaign", "response", "meeting", "complaint", "ticket", "referral", "survey"]
+DATABASES = ("postgresql://", "sqlite://")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def _filled(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be empty; write a value or remove the key")
+    return text
+
+
+def _none_if_empty(table: object) -> object:
+    return None if table == {} else table
+
+
+Text = Annotated[str, AfterValidator(_filled)]
+
+
+class Section(BaseModel):
+    """Refuse unknown keys; never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Rows(Section):
+    """Say where a table's rows are.
+
+    `path` is a file, a glob, a folder, `package:NAME/rest` inside an installed Python package, a list of these, `-` for
+    standard input, or a database URL (`sqlite:///file`, `postgresql://host/database`) whose rows `query` selects; a
+    mapping gives files names that `query` joins. Without `path`, the rows are handed over in Python. `where` is an SQL
+    condition that keeps a row; `encoding` is that of CSV files; `duplicates` is what happens to rows that repeat
+    another in every column of the source, mapped or not.
+    """
+
+    path: str | list[str] | dict[str, str] | None = None
+    query: Annotated[Text | None, Field(validate_default=True)] = None
+    where: Text | None = None
+    encoding: str = "utf-8"
+    duplicates: Literal["drop", "keep"] = "drop"
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _readable_path(cls, value: object) -> object:
+        paths = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else [value]
+        if not paths:
+            raise ValueError(f"expected a path, or a list of paths, got {shown(value)}")
+        for path in paths:
+            if not isinstance(path, str) or not path.strip():
+                raise ValueError(f"expected a path, or a list of paths, got {shown(path)}")
+            if (url := _URL.match(path)) and (url[0].lower() not in DATABASES or value is not path):
+                # The rest of a URL may hold a password, so it is not repeated.
+                known = " and ".join(sorted(DATABASES))
+                raise ValueError(
+                    f"{url[0]}… is a URL that cannot be read; {known} can, one at a time: export to a file"
+                )
+        return value
+
+    @field_serializer("path", when_used="json")
+    def _without_password(self, value: object) -> object:
+        """Leave the password out of what is printed, logged and hashed."""
+        return (
+            re.sub(r"(?<=://)([^:/@]*):.*@|(?<=password=)[^&]*", r"\1:…@", value) if isinstance(value, str) else value
+        )
+
+    @field_validator("query")
+    @classmethod
+    def _query_of_what_has_names(cls, value: str | None, info: ValidationInfo) -> str | None:
+        path = info.data.get("path")
+        has_names = isinstance(path, dict) or (isinstance(path, str) and _URL.match(path) is not None)
+        if "path" in info.data and has_names != (value is not None):
+            needs = "needs a query, such as SELECT * FROM sales" if has_names else "needs no query"
+            what = (
+                "a database" if isinstance(path, str) and has_names else "files with names" if has_names else "a file"
+            )
+            raise ValueError(f"path is {what}, which {needs}")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            "".encode(value)
+        except (LookupError, ValueError):
+            raise ValueError(f"{shown(value)} is not a text encoding; use utf-8, gb18030, latin-1 …") from None
+        return value
+
+
+class Columns(Section):
+    """Map our column names to theirs: a source column's name, or an SQL expression over source columns.
+
+    Without `order_id`, a customer's rows of one day are one order. Amounts are in the project's currency; where
+    `currency` is mapped, rows in another break the contract, and an empty cell stands for the project's.
+    """
+
+    customer_id: Text
+    time: Text
+    amount: Text
+    order_id: Text | None = None
+    product_id: Text | None = None
+    category: Text | None = None
+    quantity: Text | None = None
+    cost: Text | None = None
+    discount: Text | None = None
+    channel: Text | None = None
+    currency: Text | None = None
+
+
+class Transactions(Rows):
+    """Map the transactions: one row an order line, a negative amount is a return."""
+
+    columns: Columns
+
+
+class CustomerColumns(Section):
+    """Map what is known of customers themselves.
+
+    A row holds from `valid_from` on (always, where that is not mapped), so that a customer may have several. Customers
+    whose latest row has `opt_out`, or not `consent`, and where `consent` is mapped those without a row, are left out.
+    """
+
+    customer_id: Text
+    valid_from: Text | None = None
+    signup: Text | None = None
+    contract_end: Text | None = None
+    acquisition_cost: Text | None = None
+    consent: Text | None = None
+    opt_out: Text | None = None
+
+
+class Customers(Rows):
+    """Map the customers; `attributes` (name: column or SQL) are model inputs only if `features.attributes` says so."""
+
+    columns: CustomerColumns
+    attributes: dict[str, Text] = {}
+
+    @field_validator("attributes")
+    @classmethod
+    def _plain_names(cls, value: dict[str, str]) -> dict[str, str]:
+        if odd := [name for name in value if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name)]:
+            raise ValueError(f"name attributes in lower case, digits and _, 40 at most, got {shown(odd[0])}")
+        return value
+
+
+class EventColumns(Section):
+    """Map dated contacts; `value` is a number, such as the score of a survey."""
+
+    customer_id: Text
+    time: Text
+    kind: Text
+    value: Text | None = None
+
+
+class Events(Rows):
+    """Map the events; `kinds` says by which words of theirs (one or several) each kind is known (ours: theirs).
+
+    Rows with other words are filtered. Without `kinds`, the column must hold our words.
+    """
+
+    columns: EventColumns
+    kinds: dict[EventKind, str | list[str]] | None = None
+
+
+class InvoiceColumns(Section):
+    """Map invoices: dates of issue (the due date where not mapped), of payment and of dispute (empty: not yet)."""
+
+    customer_id: Text
+    amount: Text
+    due: Text
+    issued: Text | None = None
+    paid: Text | None = None
+    disputed: Text | None = None
+
+
+class Invoices(Rows):
+    """Map the invoices: one row an invoice, paid in full or not at all."""
+
+    columns: InvoiceColumns
+
+
+class CostColumns(Section):
+    """Map dated costs of serving a customer: visits, support, delivery."""
+
+    customer_id: Text
+    time: Text
+    amount: Text
+
+
+class Costs(Rows):
+    """Map the cost-to-serve entries; the cost of goods is a column of the transactions."""
+
+    columns: CostColumns
+
+
+class Data(Section):
+    """Say where the tables are, which engine sorts them, and how strict to be.
+
+    Only the transactions are required; `{}` is no table. `max_bad_share` (0–1) is the share of a table's rows that may
+    break the contract before the input is refused, `max_stale_days` (no limit where not set) how long before a date the
+    transactions may end; `memory` is DuckDB's limit, beyond which it spills to disk.
+    `hash_ids` names the environment variable with the key under which customer ids are hashed in all that is written.
+    """
+
+    engine: Literal["duckdb", "spark"] = "duckdb"
+    transactions: Transactions
+    customers: Annotated[Customers | None, BeforeValidator(_none_if_empty)] = None
+    events: Annotated[Events | None, BeforeValidator(_none_if_empty)] = None
+    invoices: Annotated[Invoices | None, BeforeValidator(_none_if_empty)] = None
+    costs: Annotated[Costs | None, BeforeValidator(_none_if_empty)] = None
+    max_bad_share: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.05
+    max_stale_days: Annotated[int, Field(strict=True, ge=0)] | None = None
+    memory: str = "1500MB"
+    hash_ids: str | None = None
+
+    @field_validator("memory")
+    @classmethod
+    def _memory_with_unit(cls, value: str) -> str:
+        if not re.fullmatch(r"(?=.*[1-9])\d+(\.\d+)? ?[MGT]i?B", value, re.IGNORECASE):
+            raise ValueError(f"expected a size such as 1500MB or 2GB, got {shown(value)}")
+        return value
+
+    @field_validator("hash_ids")
+    @classmethod
+    def _name_of_a_variable(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,30}", value):
+            # What stands there instead may be the key, so it is not repeated; a key is longer than a name may be.
+            raise ValueError("expected the NAME of an environment variable, such as TIERMODEL_ID_KEY, not the key")
+        return value

@@ -1,0 +1,75 @@
+"""The engine that the project chose: it opens the tables, and runs a function over the rows sorted by customer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+
+from tiermodel.config.project import Project
+from tiermodel.engines.duckdb import sorted_rows
+from tiermodel.tables.history import History, read_history
+from tiermodel.tables.row_kinds import RowCounts
+
+__all__ = ["Work", "open_history", "stream"]
+
+
+Work: TypeAlias = Callable[[Iterator[pa.RecordBatch], RowCounts], Iterator[pa.RecordBatch]]
+"""A function of customer-sorted batches and row counts, which yields results in the order of customers and adds to the
+counts. An engine may run it on ranges of customers, in other processes."""
+
+
+def open_history(project: Project, **frames: Any) -> History:
+    """Read every table of the project once: each row is good, filtered or quarantined, and counted.
+
+    Parameters
+    ----------
+    project
+        The project whose tables are read, in Spark's tasks where `data.engine` is `spark`.
+    **frames
+        Tables to use in place of files, by the name of the table: DataFrames or Arrow tables.
+
+    Returns
+    -------
+    History
+        The good rows of all tables, and the account of each table.
+
+    Raises
+    ------
+    DataError
+        If a table has no good row.
+    TooManyBadRowsError
+        If more than `data.max_bad_share` of the rows break the contract.
+    ProjectError
+        If a mapping does not fit the columns, or a name in `frames` is not a table that the project maps.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from tiermodel import Project, open_history
+    >>> columns = {"customer_id": "id", "time": "day", "amount": "amount"}
+    >>> data = {"transactions": {"path": "sales.csv", "columns": columns}}
+    >>> project = Project.model_validate({"version": 1, "name": "shop", "data": data})
+    >>> sales = pd.DataFrame({"id": ["a", "b"], "day": ["2024-01-01", "2024-03-01"], "amount": [5, 7]})
+    >>> history = open_history(project, transactions=sales)
+    >>> str(history.first_day), str(history.last_day), history.account.read
+    ('2024-01-01', '2024-03-01', 2)
+
+    """
+    if project.data.engine == "spark":
+        from tiermodel.engines.spark import reader  # noqa: PLC0415  # an extra
+
+        return read_history(project, run=reader(project), **frames)
+    return read_history(project, **frames)
+
+
+def stream(
+    project: Project, history: History, before_day: int, work: Work, counts: RowCounts
+) -> Iterator[pa.RecordBatch]:
+    """Yield the results of `work` on the good rows before a day, sorted by customer and day, in that order."""
+    if project.data.engine == "spark":
+        from tiermodel.engines import spark  # noqa: PLC0415
+
+        return spark.stream(project, history, before_day, work, counts)
+    return work(sorted_rows(history, before_day), counts)

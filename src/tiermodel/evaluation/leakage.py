@@ -1,0 +1,53 @@
+"""Refuse inputs that know the outcome: a single column that all but tells who churned, or who spends what, is a leak.
+
+No honest feature of purchases comes near these limits (days since the last purchase tells churners from stayers with an
+AUC of 0.75 to 0.95); a column that was filled after the date, or that is the outcome under another name, passes them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from tiermodel.arrays import Floats
+from tiermodel.errors import DataError
+from tiermodel.evaluation.metrics import auc, spearman
+
+__all__ = ["refuse_leaks"]
+
+_AUC, _RANK = 0.995, 0.99
+_FEWEST, _MOST_ROWS = 50, 100_000
+
+
+def refuse_leaks(rows: pd.DataFrame, inputs: Floats, names: list[str]) -> None:
+    """Raise `DataError` naming inputs that tell the outcome of these rows nearly without error.
+
+    Rows without an outcome are left aside; fewer than 50 customers of a kind prove nothing. A column that is missing
+    for one kind of customer and there for the other leaks as well. At most 100,000 rows are looked at, evenly spread.
+    """
+    known = np.flatnonzero(rows["outcome_churned"].notna())
+    known = known[:: -(-len(known) // _MOST_ROWS) or 1]
+    churned = rows["outcome_churned"].to_numpy(dtype=np.float64)[known]
+    value = rows["outcome_value"].to_numpy(dtype=np.float64)[known]
+    found = [
+        f"{name} ({why})" for name, x in zip(names, inputs[known].T, strict=True) if (why := _leak(x, churned, value))
+    ]
+    if found:
+        raise DataError(
+            f"{', '.join(found[:5])}: such a column knows the outcome; leave it out, or map the date from which each "
+            "value was known"
+        )
+
+
+def _leak(x: Floats, churned: Floats, value: Floats) -> str | None:
+    there = ~np.isnan(x)
+    for what, column, rows in (("being known", there.astype(float), np.ones(len(x), dtype=bool)), ("values", x, there)):
+        y = churned[rows]
+        if min(y.sum(), (1 - y).sum()) < _FEWEST:
+            continue
+        told = auc(y, column[rows])
+        if max(told, 1 - told) > _AUC:
+            return f"{what} tell churn with an AUC of {max(told, 1 - told):.3f}"
+        if abs(rank := spearman(value[rows], column[rows])) > _RANK:
+            return f"{what} follow the value to come with a rank correlation of {rank:.3f}"
+    return None

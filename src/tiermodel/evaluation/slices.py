@@ -1,0 +1,106 @@
+"""Say how good predictions are for whom: by how often and how long customers have bought, by tier and by attribute.
+
+A model can be right on average and wrong for the new customers, so every figure that is printed for all is kept for
+these groups too. Small groups are left out: their figures are chance, and could be told back to people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiermodel.arrays import Ints
+from tiermodel.evaluation.bootstrap import draw_count
+from tiermodel.evaluation.metrics import auc, ece, ece_null_band, log_loss
+from tiermodel.features.catalogue import AUDITED
+
+__all__ = ["FEWEST", "MOST_VALUES", "groups", "slice_figures"]
+
+FEWEST = 30
+"""Groups of fewer customers are not shown."""
+
+_EDGES: Mapping[str, tuple[str, tuple[float, ...], tuple[str, ...]]] = {
+    "purchase_days": ("purchase_days_total", (1.5, 3.5, 9.5), ("1", "2-3", "4-9", "10+")),
+    "tenure_days": ("days_since_first", (90.0, 365.0), ("<90", "90-364", "365+")),
+}
+MOST_VALUES = 8
+"""Attributes of more values are shown by quarters."""
+
+_BAND_ROWS, _FEWEST_DRAWS, _MOST_DRAWS = 2_000_000, 50, 300
+
+
+def groups(frame: pd.DataFrame, tier: Ints, codes: Sequence[str]) -> dict[str, pd.Series[str]]:
+    """Name every buyer's group by purchase days so far, by days since the first purchase, by tier, by `audited_…`.
+
+    >>> frame = pd.DataFrame({"purchase_days_total": [1.0, 12.0], "days_since_first": [400.0, 90.0]})
+    >>> {by: list(group) for by, group in groups(frame, np.array([0, 1]), ["small", "key"]).items()}
+    {'purchase_days': ['1', '10+'], 'tenure_days': ['365+', '90-364'], 'tier': ['small', 'key']}
+    """
+    found = {
+        by: _named(np.searchsorted(edges, frame[column].to_numpy(dtype=np.float64), side="right"), names)
+        for by, (column, edges, names) in _EDGES.items()
+    }
+    audited = {name: _by_value(frame[name]) for name in frame.columns if name.startswith(f"{AUDITED}_")}
+    return found | {"tier": _named(tier, codes)} | audited
+
+
+def _by_value(column: pd.Series) -> pd.Series[str]:
+    """Make a group of each value, of quarters where there are many, and of those not known."""
+    values = column.to_numpy(dtype=np.float64)
+    known = np.unique(values[~np.isnan(values)])
+    if len(known) > MOST_VALUES:
+        edges = np.unique(np.quantile(values[~np.isnan(values)], [0.25, 0.5, 0.75]))
+        names = [f"<{edges[0]:g}", *(f"{a:g}-<{b:g}" for a, b in pairwise(edges)), f"{edges[-1]:g}+"]
+        position = np.searchsorted(edges, values, side="right")
+    else:
+        names, position = [f"{x:g}" for x in known], np.searchsorted(known, values)
+    return _named(np.where(np.isnan(values), len(names), position), [*names, "?"])
+
+
+def _named(position: Ints, names: Sequence[str]) -> pd.Series[str]:
+    return pd.Series(pd.Categorical.from_codes(position, categories=pd.Index(names), ordered=True))
+
+
+def slice_figures(by: Mapping[str, pd.Series[str]], told: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Give a row of figures for every group of 30 customers or more.
+
+    `told` has the columns `churned` and `risk` (NaN for those who cannot churn), `value` and `expected`, and, where
+    known, `low` and `high`, the bounds of the value, and `held`: whether the set of tiers held the true one.
+    """
+    for name, group in by.items():
+        for label in group.cat.categories:
+            rows = told[(group == label).to_numpy()]
+            if len(rows) >= FEWEST:
+                yield {"by": name, "group": label, "n": len(rows), **_risk(rows), **_value(rows)}
+
+
+def _risk(rows: pd.DataFrame) -> dict[str, float | None]:
+    known = rows[rows["risk"].notna() & rows["churned"].notna()]
+    names = ("rate", "mean_risk", "log_loss", "auc", "ece", "ece_by_chance")
+    if len(known) < FEWEST:
+        return dict.fromkeys(names)
+    y, p = known["churned"].to_numpy(dtype=np.float64), known["risk"].to_numpy(dtype=np.float64)
+    draws = draw_count(len(y), _BAND_ROWS, _FEWEST_DRAWS, _MOST_DRAWS)
+    figures = (y.mean(), p.mean(), log_loss(y, p), auc(y, p), ece(y, p), ece_null_band(p, draws=draws))
+    return {name: float(x) if np.isfinite(x) else None for name, x in zip(names, figures, strict=True)}
+
+
+def _value(rows: pd.DataFrame) -> dict[str, float | None]:
+    known = rows[rows["expected"].notna() & rows["value"].notna()]
+    y, p = known["value"], known["expected"]
+    figures: dict[str, float | None] = {"value_mean": None, "expected_mean": None, "value_mae": None}
+    if len(known) >= FEWEST:
+        figures = {
+            "value_mean": float(y.mean()),
+            "expected_mean": float(p.mean()),
+            "value_mae": float((p - y).abs().mean()),
+        }
+        if "low" in known:
+            figures["value_coverage"] = float(y.between(known["low"], known["high"]).mean())
+    if "held" in rows and rows["held"].notna().any():
+        figures["tier_coverage"] = float(rows["held"].mean())
+    return figures

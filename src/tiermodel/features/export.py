@@ -1,0 +1,120 @@
+"""Write features, and what every table of snapshots comes with: the bad rows beside it, and the account of its rows."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+
+from tiermodel.config.project import Project
+from tiermodel.engines.dispatch import open_history
+from tiermodel.errors import DataError, EmptyInputError
+from tiermodel.features.catalogue import left_out
+from tiermodel.features.panel import Snapshots, Tally, parse_dates, snapshot_batches, stale_words
+from tiermodel.output import atomic_file, escape_formulas, write_table
+from tiermodel.tables.contract import Accounting
+from tiermodel.tables.history import History, history_columns, project_key
+
+__all__ = ["left_out_words", "write_features", "write_nothing", "write_quarantine", "write_rows"]
+
+
+def left_out_words(project: Project) -> str:
+    """Return a text on the chosen groups that cannot be built and the columns they need; empty if none."""
+    missing = left_out(project.features, history_columns(project))
+    needs = (
+        f"{group} (needs {' or '.join(' and '.join(map(project_key, names)) for names in any_of)})"
+        for group, any_of in missing.items()
+    )
+    return f"feature groups left out: {', '.join(needs)}" if missing else ""
+
+
+def write_features(
+    project: Project,
+    as_of: str | Sequence[date],
+    out: str | Path,
+    *,
+    history: History | None = None,
+    allow_empty: bool = False,
+) -> Tally:
+    """Write the snapshots at some dates to .parquet or .csv as a stream, and return the counts of customers and rows.
+
+    `as_of` is a sequence of dates, or text such as `2017-10-31,2017-11-30` or `latest`. `history` stands in for the
+    project's files. Bad rows go to a quarantine file beside the output. With `allow_empty`, transactions without a row
+    give a table without a row. Raises `DataError` where no customer has a row before any date.
+    """
+    try:
+        history = open_history(project) if history is None else history
+    except EmptyInputError:
+        if not allow_empty:
+            raise
+        return write_nothing(Snapshots(project, history_columns(project), ()).schema, Path(out))
+    dates = parse_dates(as_of, history) if isinstance(as_of, str) else tuple(as_of)
+    snapshots, tally = Snapshots(project, history.columns, dates), Tally()
+    stale = stale_words(project, history, max(dates), project.panel.every_days)
+    write_rows(
+        snapshot_batches(history, snapshots, tally),
+        snapshots.schema,
+        Path(out),
+        history,
+        tally,
+        stale=stale,
+        before=max(dates),
+    )
+    return tally
+
+
+def write_rows(
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    out: Path,
+    history: History,
+    tally: Tally,
+    *,
+    stale: str,
+    before: date,
+) -> None:
+    """Write batches of snapshots, streamed, and the bad rows beside them; count them and add `stale` to the warnings.
+
+    Raises `DataError` where there is no row, so no customer known `before` the date.
+    """
+
+    def counted() -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            tally.snapshots += batch.num_rows
+            yield batch
+        if not tally.snapshots:
+            raise DataError(
+                f"TM2071 no customer has a row before {before}: the data starts on {history.first_day}; "
+                "choose a later date"
+            )
+
+    write_table(counted(), out, schema)
+    write_quarantine(history, out)
+    tally.warn(stale)
+
+
+def write_nothing(schema: pa.Schema, out: Path) -> Tally:
+    """Write a table without rows, and return the account of no row read."""
+    write_table([], out, schema)
+    out.with_name(f"{out.stem}.quarantine.csv").unlink(missing_ok=True)
+    warnings = ("TM1002 there are 0 rows, as was allowed",)
+    return Tally(accounts={"transactions": Accounting(0, 0, 0, warnings=warnings)})
+
+
+def write_quarantine(history: History, beside: Path) -> None:
+    """Write bad rows to `NAME.quarantine.csv` beside an output; where there are none, remove an old such file.
+
+    A spreadsheet opens the file without running formulas.
+    """
+    quarantine = beside.with_name(f"{beside.stem}.quarantine.csv")
+    if not history.account.quarantined:
+        quarantine.unlink(missing_ok=True)
+        return
+    with atomic_file(quarantine) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("file", "row", "rule", "code", "column", "value", "remedy"))
+        for row in history.bad_rows():
+            writer.writerow(escape_formulas(cell) if isinstance(cell, str) else cell for cell in row)

@@ -1,0 +1,36 @@
+"""What the columns of a panel are, and the rows of it that are asked for most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+
+import pandas as pd
+
+from tiermodel.arrays import Flags
+from tiermodel.features.catalogue import AUDITED
+from tiermodel.features.outcome import OUTCOME_COLUMNS
+
+__all__ = ["KEYS", "feature_names", "has_bought", "rows_at"]
+
+KEYS = ("customer_id", "as_of")
+
+
+def rows_at(panel: pd.DataFrame, dates: Iterable[date]) -> pd.DataFrame:
+    """Return the rows of a panel at some dates, in its order and under its index."""
+    return panel[panel["as_of"].isin([pd.Timestamp(day) for day in dates])]
+
+
+def has_bought(frame: pd.DataFrame) -> Flags:
+    """Return whether each row's customer has purchased before the date of the row; the others are prospects.
+
+    >>> has_bought(pd.DataFrame({"days_since_last": [3.0, float("nan")]})).tolist()
+    [True, False]
+    """
+    return frame["days_since_last"].notna().to_numpy()
+
+
+def feature_names(frame: pd.DataFrame) -> list[str]:
+    """Return the names of the features of a panel, in its order; attributes to audit by are none."""
+    names = (name for name in frame.columns if name not in {*KEYS, *OUTCOME_COLUMNS})
+    return [name for name in names if not name.startswith(f"{AUDITED}_")]

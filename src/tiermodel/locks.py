@@ -1,0 +1,97 @@
+"""Locks beside files and databases, so that one run writes at a time; a killed run lets go of its lock at once."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from tiermodel.errors import OutputBusyError, OutputError
+
+__all__ = ["SQLITE", "database_lock", "database_of", "disk_faults", "first_line", "output_lock", "remove"]
+
+SQLITE = "sqlite:///"
+"""How the address of a SQLite store begins."""
+
+_WAIT_SECONDS = 120.0  # for a database
+_FAULTS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EFBIG),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+}
+
+
+@contextmanager
+def output_lock(path: Path) -> Iterator[None]:
+    """Hold the lock of an output while the block runs, and clear what killed runs left beside the output.
+
+    Raises OutputBusyError while another run holds the lock, OutputError where it cannot be made.
+    """
+    with disk_faults(path):
+        lock = _acquire(path, 0, f"{path} is being written by another run: wait, or give another name")
+    try:
+        with disk_faults(path):
+            for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+                remove(stale)
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # before the release: whoever comes next makes its own
+        lock.release()
+
+
+@contextmanager
+def database_lock(database: Path) -> Iterator[None]:
+    """Hold the lock beside a database while the block runs; OutputBusyError after two minutes in vain."""
+    busy = f"{database} is in use by another run for minutes: wait for it, or stop it"
+    lock = _acquire(database, _WAIT_SECONDS, busy)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(path: Path, seconds: float, busy: str) -> FileLock:
+    """Return the acquired lock `.NAME.lock` beside a path; every call makes a lock of its own, in one process too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A soft lock, the fallback where the file system knows none, would outlive a killed run.
+    lock = FileLock(path.with_name(f".{path.name}.lock"), seconds, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise OutputBusyError(busy) from None
+    return lock
+
+
+def database_of(uri: str) -> Path | None:
+    """Return the file of a SQLite store, from the current directory where it is relative; None for other stores."""
+    return Path(uri.removeprefix(SQLITE)).absolute() if uri.startswith(SQLITE) else None
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or the name of its class where the message is empty."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+@contextmanager
+def disk_faults(path: Path) -> Iterator[None]:
+    """Raise a full disk, missing permission or impossible path as an OutputError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FAULTS:
+            raise
+        raise OutputError(f"{path} cannot be written: {os.strerror(error.errno or 0)}") from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder, whether it is there or not."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Whether the data is good enough, and whether it holds personal data."""

@@ -1,0 +1,296 @@
+"""Say whether the transactions are good enough to grade customers by, and how long a churn horizon they suggest."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Literal
+
+from tiermodel.config.project import Project
+from tiermodel.engines.duckdb import query_faults
+from tiermodel.quality.pii import find_personal
+from tiermodel.tables.contract import Accounting
+from tiermodel.tables.history import History, read_history
+from tiermodel.tables.rules import RULES
+from tiermodel.words import words
+
+__all__ = ["FLOOR", "CheckReport", "Finding", "HorizonAdvice", "check", "suggest_horizon"]
+
+
+Level = Literal["ok", "warn", "refuse"]
+
+# Below these, grading is refused. Vendors publish 100 to 1,000 customers and twice the outcome window or 180 days.
+FLOOR = {"buyers": 100, "repeat_buyers": 50, "horizons_of_history": 2}
+_LIMITS = {
+    "one_order_share": 0.8,
+    "order_counts": 3,
+    "gini": 0.05,
+    "largest_customer_share": 0.2,
+    "default_date_share": 0.01,
+    "thin_end_days": 3,
+    "silent_days": 31,
+}
+_QUANTILES = (0.5, 0.75, 0.9, 0.95)
+_ORDERS = "check_orders"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Hold one judgement: how grave, which code, and the figures it rests on."""
+
+    level: Level
+    code: str
+    values: dict[str, Any]
+
+    def text(self, language: str = "en") -> str:
+        """Return the judgement in words.
+
+        >>> Finding("warn", "returns", {"return_share": 0.25}).text("zh")
+        '退货占 25.0% 的行'
+        """
+        say, values = words(language), self.values
+        if "kind" in values:
+            values = {**values, "kind": say[f"personal_{values['kind']}"]}
+        return say[f"check_{self.code}"].format(**values)
+
+
+@dataclass(frozen=True)
+class HorizonAdvice:
+    """Hold the days between purchase days of the same customer, and the churn horizon they suggest.
+
+    `quantiles` gives the days within which that share of the returns happened; `share_within` is the share that the
+    configured horizon catches. Returns after the end of the data are not seen, so long gaps are undercounted.
+    """
+
+    gaps: int
+    quantiles: dict[float, int]
+    horizon_days: int
+    share_within: float
+    suggested_days: int
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Hold the account of the rows, the facts measured on the good ones, and what follows from them."""
+
+    accounting: Accounting
+    facts: dict[str, Any]
+    findings: tuple[Finding, ...]
+    horizon: HorizonAdvice | None
+
+    @property
+    def refused(self) -> bool:
+        """Tell whether any finding refuses the data."""
+        return any(finding.level == "refuse" for finding in self.findings)
+
+    def to_text(self, language: str = "en") -> str:
+        """Return the report in English or Chinese (zh), gravest findings first."""
+        order: list[Level] = ["refuse", "warn", "ok"]
+        say = words(language)
+        lines = [say["check_summary"].format(**self.facts, **vars(self.accounting))]
+        ranked = sorted(self.findings, key=lambda finding: order.index(finding.level))
+        return "\n".join(lines + [f"{say[f'check_is_{f.level}']}  {f.text(language)}" for f in ranked])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values that JSON can hold."""
+        findings = [
+            {"level": item.level, "code": item.code, "text": item.text(), "text_zh": item.text("zh")}
+            for item in self.findings
+        ]
+        horizon = {**vars(self.horizon), "quantiles": _named(self.horizon)} if self.horizon else None
+        account = vars(self.accounting) | {"warnings": list(self.accounting.warnings)}
+        return {
+            "refused": self.refused,
+            "accounting": account,
+            "facts": self.facts,
+            "findings": findings,
+            "horizon": horizon,
+        }
+
+
+def check(project: Project, *, history: History | None = None) -> CheckReport:
+    """Measure the project's transactions (or those of `history`) and judge whether customers can be graded by them.
+
+    Raises what `read_history` raises for data that cannot be read at all, OutputError where memory and disk end.
+    """
+    history = read_history(project) if history is None else history
+    with query_faults():
+        facts = _facts(history)
+        advice = suggest_horizon(history, project.outcome.horizon_days)
+    account = history.account.with_stream(
+        deduplicated=facts["duplicates"], out_of_window=0, used=facts["rows"] - facts["duplicates"]
+    )
+    account.check()
+    accounts = [table.account for table in history.tables.values()]
+    findings = (
+        *_suitability(project, facts),
+        *_quality(facts),
+        *(Finding("warn", "rule", _rule(rule, n)) for a in accounts for rule, n in a.rules.items()),
+        *(Finding("warn", "note", {"note": note}) for a in accounts for note in a.warnings),
+        *_personal(project, history),
+        *([_horizon_finding(advice)] if advice else []),
+    )
+    return CheckReport(account, facts, findings, advice)
+
+
+def suggest_horizon(history: History, horizon_days: int = 90) -> HorizonAdvice | None:
+    """Return how soon customers return, and the horizon within which 90 % of the returns fall, in whole weeks.
+
+    The suggestion is at most a third of the history, but a week at least. None where nobody returned.
+    """
+    histogram = history.connection.execute(
+        "SELECT gap, count(*) FROM (SELECT day - lag(day) OVER (PARTITION BY customer_id ORDER BY day) AS gap FROM "
+        f"(SELECT DISTINCT customer_id, day FROM ({history.transactions_sql}) WHERE amount >= 0)) "
+        "WHERE gap IS NOT NULL GROUP BY gap ORDER BY gap"
+    ).fetchall()
+    if not histogram:
+        return None
+    days = [gap for gap, _ in histogram]
+    seen = list(accumulate(count for _, count in histogram))
+    quantiles = {share: days[bisect_left(seen, share * seen[-1])] for share in _QUANTILES}
+    within = sum(count for gap, count in histogram if gap <= horizon_days) / seen[-1]
+    span = (history.last_day - history.first_day).days + 1
+    suggested = max(7, min(-(-quantiles[0.9] // 7) * 7, span // 3 // 7 * 7))
+    return HorizonAdvice(seen[-1], quantiles, horizon_days, within, suggested)
+
+
+def _facts(history: History) -> dict[str, Any]:
+    connection, rows = history.connection, history.transactions_sql
+    distinct = f"SELECT DISTINCT * FROM ({rows})" if "row_key" in rows else rows
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {_ORDERS} AS SELECT customer_id, order_key, min(day) AS day, count(*) AS lines, "
+        "sum(amount) FILTER (WHERE amount >= 0) AS bought, count(*) FILTER (amount < 0) AS returned, "
+        f"min(amount) AS least, max(amount) AS most, count(*) FILTER (day = 0) AS undated "
+        f"FROM ({distinct}) GROUP BY ALL"
+    )
+    facts = _record(
+        history,
+        "SELECT sum(lines)::BIGINT AS used, count(DISTINCT customer_id) AS customers, "
+        "count(*) FILTER (bought >= 0) AS orders, sum(returned) / sum(lines) AS return_share, "
+        f"min(least) = max(most) AS amounts_constant, sum(undated) / sum(lines) AS default_date_share FROM {_ORDERS}",
+    )
+    facts |= _record(
+        history,
+        "SELECT count(*) FILTER (orders > 0) AS buyers, count(*) FILTER (orders > 1) AS repeat_buyers, "
+        "coalesce(count(*) FILTER (orders = 1) / nullif(count(*) FILTER (orders > 0), 0), 0) AS one_order_share, "
+        "count(DISTINCT orders) FILTER (WHERE orders > 0) AS order_counts, "
+        "max(lines) / sum(lines) AS largest_customer_share FROM (SELECT count(*) FILTER (bought >= 0) AS orders, "
+        f"sum(lines) AS lines FROM {_ORDERS} GROUP BY customer_id)",
+    )
+    good = history.account.read - history.account.quarantined - history.account.filtered
+    facts |= {"rows": good, "duplicates": good - facts.pop("used")}
+    facts |= _concentration(history) | _calendar(history) | _zeros(history)
+    connection.execute(f"DROP TABLE {_ORDERS}")
+    return facts
+
+
+def _record(history: History, sql: str) -> dict[str, Any]:
+    cursor = history.connection.execute(sql)
+    names = [column[0] for column in cursor.description or ()]
+    return dict(zip(names, cursor.fetchall()[0], strict=True))
+
+
+def _concentration(history: History) -> dict[str, Any]:
+    """Return the share of purchases (before returns) of the top fifth of the buyers, and the Gini coefficient."""
+    found = _record(
+        history,
+        "SELECT coalesce(sum(bought) FILTER (WHERE place > n - ceil(n / 5)) / sum(bought), 0) AS top_share, "
+        "coalesce(2 * sum(place::HUGEINT * bought) / (max(n) * sum(bought)) - (max(n) + 1) / max(n), 0) AS gini "
+        "FROM (SELECT sum(bought) AS bought, row_number() OVER (ORDER BY sum(bought), customer_id) AS place, "
+        f"count(*) OVER () AS n FROM {_ORDERS} WHERE bought > 0 GROUP BY customer_id)",
+    )
+    return {name: round(float(value), 6) for name, value in found.items()}
+
+
+def _calendar(history: History) -> dict[str, Any]:
+    """Return the span, the longest silence, and the days at the end with under a tenth of the median day's rows."""
+    found = _record(
+        history,
+        "WITH days AS (SELECT day, count(*) AS n FROM "
+        f"({history.transactions_sql}) GROUP BY day), "
+        "gaps AS (SELECT day - lag(day) OVER (ORDER BY day) - 1 AS gap FROM days) "
+        "SELECT coalesce((SELECT max(gap) FROM gaps), 0) AS silent_days, "
+        "max(day) - max(day) FILTER (WHERE n >= 0.1 * (SELECT median(n) FROM days)) AS thin_end_days FROM days",
+    )
+    span = (history.last_day - history.first_day).days + 1
+    edges = {"first_day": history.first_day.isoformat(), "last_day": history.last_day.isoformat()}
+    return found | edges | {"span_days": span}
+
+
+def _zeros(history: History) -> dict[str, Any]:
+    kind = history.connection.execute(f"DESCRIBE SELECT customer_id FROM {_ORDERS}").fetchall()[0][1]
+    if kind != "VARCHAR":
+        return {"leading_zero_pairs": 0}
+    return _record(
+        history,
+        "SELECT count(*) AS leading_zero_pairs FROM (SELECT ltrim(customer_id, '0') AS bare FROM "
+        f"{_ORDERS} GROUP BY bare HAVING count(DISTINCT customer_id) > 1)",
+    )
+
+
+def _suitability(project: Project, facts: dict[str, Any]) -> Iterator[Finding]:
+    """Judge preconditions: enough customers, repeat purchases, values that differ, enough history (S23, S57)."""
+    horizon = project.outcome.horizon_days
+    needed = FLOOR["horizons_of_history"] * horizon + project.outcome.gap_days
+    for name in ("buyers", "repeat_buyers"):
+        enough = facts[name] >= FLOOR[name]
+        yield Finding("ok" if enough else "refuse", name, {name: facts[name], "floor": FLOOR[name]})
+    history = {"span_days": facts["span_days"], "needed": needed, "horizon": horizon}
+    yield Finding("ok" if facts["span_days"] >= needed else "refuse", "history", history)
+    long = [str(days) for days in project.features.windows_days if days > facts["span_days"]]
+    if long:
+        yield Finding("warn", "windows", {"span_days": facts["span_days"], "windows": ", ".join(long)})
+    for name, bad in (
+        ("one_order_share", facts["one_order_share"] > _LIMITS["one_order_share"]),
+        ("order_counts", facts["order_counts"] < _LIMITS["order_counts"]),
+    ):
+        yield Finding("warn" if bad else "ok", name, {name: facts[name], "limit": _LIMITS[name]})
+    values = {"top_share": facts["top_share"], "gini": facts["gini"]}
+    yield Finding("ok" if facts["gini"] > _LIMITS["gini"] else "warn", "value_differs", values)
+
+
+def _quality(facts: dict[str, Any]) -> Iterator[Finding]:
+    """Name what looks wrong in the rows themselves (S61)."""
+    yield Finding("ok", "returns", facts)
+    for code, bad in (
+        ("amounts_constant", facts["amounts_constant"]),
+        ("largest_customer_share", facts["largest_customer_share"] > _LIMITS["largest_customer_share"]),
+        ("default_date", facts["default_date_share"] > _LIMITS["default_date_share"]),
+        ("thin_end", facts["thin_end_days"] >= _LIMITS["thin_end_days"]),
+        ("silent_days", facts["silent_days"] > _LIMITS["silent_days"]),
+        ("leading_zeros", facts["leading_zero_pairs"] > 0),
+        ("duplicates", facts["duplicates"] > 0),
+    ):
+        if bad:
+            yield Finding("warn", code, facts)
+
+
+def _personal(project: Project, history: History) -> Iterator[Finding]:
+    """Name the columns that look like personal data, mapped or not; never their values (S81)."""
+    for name, table in history.tables.items():
+        customer = table.contract.mapped["customer_id"]
+        for found in find_personal(history.connection, table.source, table.account.read, customer):
+            told = {"kind": found.kind, "share": found.share, "sampled": found.sampled}
+            hashed = found.is_customer_id and project.data.hash_ids is not None
+            code = "personal_id" if found.is_customer_id and not hashed else "personal"
+            yield Finding("ok" if hashed else "warn", code, {"table": name, "column": found.column, **told})
+
+
+def _rule(name: str, count: int) -> dict[str, Any]:
+    return {"count": count, "rule": name, "code": RULES[name].code, "remedy": RULES[name].remedy}
+
+
+def _horizon_finding(advice: HorizonAdvice) -> Finding:
+    values: dict[str, float] = {
+        "q90": advice.quantiles[0.9],
+        "q95": advice.quantiles[0.95],
+        "horizon": advice.horizon_days,
+    }
+    values |= {"share": advice.share_within, "suggested": advice.suggested_days}
+    return Finding("ok", "horizon", values)
+
+
+def _named(advice: HorizonAdvice) -> dict[str, int]:
+    return {f"{share:.0%}": days for share, days in advice.quantiles.items()}

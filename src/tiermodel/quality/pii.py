@@ -1,0 +1,193 @@
+"""Find columns of the source tables that look like personal data, by their names and by a sample of their values."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+
+import duckdb
+
+from tiermodel.tables.source import ROW, Source, quoted
+
+__all__ = ["Personal", "find_personal"]
+
+
+_SAMPLE = 10_000
+_LEAST_SHARE = {"email": 0.01, "resident_id": 0.05, "mobile": 0.5, "bank_card": 0.9, "ip": 0.5}
+_FEW, _LEAST_PREFIXES = 20, 5
+_MOBILE = re.compile(r"(?:\+?86[- ]?|0086)?(1[3-9]\d)[- ]?\d{4}[- ]?\d{4}")
+_EMAIL = re.compile(r"[^@\s]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
+_RESIDENT = re.compile(r"[1-8]\d{5}((?:19|20)\d{2})(\d{2})(\d{2})\d{3}[\dXx]")
+_CARD = re.compile(r"(?:62|4|5[1-5]|35|3[47])\d{11,17}")
+_PHONE = re.compile(r"\+?[\d ()./-]{7,20}")
+# By name: the words that say so, unless one of the others is there too.
+_NAMES = {
+    "email": r"e_?mail|邮箱|电子邮件",
+    "resident_id": r"(?<![a-z])(id_?card|national_?id|resident_?id|passport|ssn)(?![a-z])|身份证|证件号|护照",
+    "mobile": r"(?<![a-z])(tele)?phone|(?<![a-z])(mobile|cell|tel|msisdn)(?![a-z])|手机|电话|联系方式",
+    "bank_card": r"(?<![a-z])(iban|bank_?card|bank_?account|card_?number)(?![a-z])|银行卡|银行账号",
+    "ip": r"(?<![a-z])ip(v4|_?addr(ess)?)?(?![a-z])",
+    "address": r"(?<![a-z])(postal_|home_|street_)?(address|addr|street)(?![a-z])|地址|住址",
+    "birth": r"(?<![a-z])(birth|birth_?(day|date)|date_?of_?birth|dob)(?![a-z])|出生|生日",
+    "name": r"^name$|(?<![a-z])(first|last|full|given|family|sur|nick|customer|client|member|user|contact|person)_?name"
+    r"(?![a-z])|姓名|名字|昵称|联系人|收货人|^(客户|会员|用户)名$",
+}
+_NOT = re.compile(
+    r"(?<![a-z])(type|kind|count|flag|source|domain|status|verified|opt|consent|has|is|sent|hash)(?![a-z])"
+)
+
+
+@dataclass(frozen=True)
+class Personal:
+    """Say that a column looks like a kind of personal data, in which share of the sampled rows with a value.
+
+    `by_name` tells that its name says so; `is_customer_id` that the customers' ids are made of it.
+    """
+
+    column: str
+    kind: str
+    share: float
+    sampled: int
+    by_name: bool
+    is_customer_id: bool
+
+
+def find_personal(
+    connection: duckdb.DuckDBPyConnection, source: Source, rows: int, customer_id: str
+) -> tuple[Personal, ...]:
+    """Look at every column of a source with about `rows` rows, mapped or not, and at about 10,000 of the rows.
+
+    The rows are those whose number has a hash that is a multiple of a step, so the same rows every time.
+    `customer_id` is the project's expression for the customers' ids.
+    """
+    columns = {name: kind for name, kind in source.columns.items() if kind not in {"BOOLEAN", "BLOB"}}
+    if not columns:
+        return ()
+    step = max(1, rows // _SAMPLE)
+    select = ", ".join(f"{quoted(name)}::VARCHAR" for name in columns)
+    sample = connection.execute(f"SELECT {select} FROM {source.view} WHERE hash({quoted(ROW)}) % {step} = 0").fetchall()
+    found = []
+    for place, (name, kind) in enumerate(columns.items()):
+        values = [text.strip() for row in sample if (text := row[place]) is not None and text.strip()]
+        if values and (judged := _judged(name, kind, values)):
+            is_id = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", customer_id) is not None
+            found.append(Personal(name, *judged, is_customer_id=is_id))
+    return tuple(found)
+
+
+def _judged(name: str, kind: str, values: list[str]) -> tuple[str, float, int, bool] | None:
+    """Give the kind, the share of the values, how many there were, and whether the name said so."""
+    dated, number = kind.startswith(("DATE", "TIME")), kind != "VARCHAR"
+    said = _said(name)
+    if said == "birth" and (dated or not number):
+        return said, 1.0, len(values), True
+    if dated:
+        return None
+    texts = [value.removesuffix(".0") for value in values] if kind in {"DOUBLE", "FLOAT"} else values
+    by_values = _judged_by_values(said, texts)
+    if by_values is not None:
+        return by_values
+    if said == "mobile":
+        share = sum(_is_phone(text) for text in texts) / len(texts)
+        return (said, share, len(values), True) if share >= 0.5 else None
+    if said in {"name", "address"} and not number and sum(map(_has_letter, texts)) > len(texts) / 2:
+        return said, 1.0, len(values), True
+    return None
+
+
+def _judged_by_values(said: str | None, texts: list[str]) -> tuple[str, float, int, bool] | None:
+    """Return the first kind that enough of the values look like, unless they may by chance and the name says other."""
+    for what, test in _TESTS.items():
+        share = sum(map(test, texts)) / len(texts)
+        if share >= _LEAST_SHARE[what] and (said == what or not _by_chance(what, texts)):
+            return what, share, len(texts), said == what
+    return None
+
+
+def _said(name: str) -> str | None:
+    """Tell what a column's name says it holds.
+
+    >>> _said("CustomerName"), _said("收货地址"), _said("product_name"), _said("email_opt_in")
+    ('name', 'address', None, None)
+    """
+    words = re.sub(r"[\s.-]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())).lower()
+    if _NOT.search(words):
+        return None
+    return next((kind for kind, pattern in _NAMES.items() if re.search(pattern, words)), None)
+
+
+def _by_chance(what: str, texts: list[str]) -> bool:
+    """Tell numbers in a row, as of orders, from those that people were given: their beginnings are few."""
+    if what not in {"mobile", "bank_card"}:
+        return False
+    distinct = set(texts)
+    if what == "mobile":
+        starts = {match[1] for text in distinct if (match := _MOBILE.fullmatch(text))}
+        return len(distinct) >= _FEW and len(starts) < _LEAST_PREFIXES
+    return len(distinct) < 5  # of five numbers all pass Luhn's test by chance once in 100,000 times
+
+
+def _is_mobile(text: str) -> bool:
+    return _MOBILE.fullmatch(text) is not None
+
+
+def _is_email(text: str) -> bool:
+    return _EMAIL.search(text) is not None
+
+
+def _is_phone(text: str) -> bool:
+    return _PHONE.fullmatch(text) is not None and sum(map(str.isdigit, text)) >= 7
+
+
+def _has_letter(text: str) -> bool:
+    return any(map(str.isalpha, text))
+
+
+def _is_resident_id(text: str) -> bool:
+    """Check date and check digit (GB 11643).
+
+    >>> _is_resident_id("11010519491231002X"), _is_resident_id("110105194912310021")
+    (True, False)
+    """
+    match = _RESIDENT.fullmatch(text)
+    if match is None:
+        return False
+    try:
+        date(int(match[1]), int(match[2]), int(match[3]))
+    except ValueError:
+        return False
+    total = sum(int(digit) * pow(2, 17 - place, 11) for place, digit in enumerate(text[:17]))
+    return text[17].upper() == "10X98765432"[total % 11]
+
+
+def _is_bank_card(text: str) -> bool:
+    """Check length, issuer and check digit (Luhn).
+
+    >>> _is_bank_card("4111 1111 1111 1111"), _is_bank_card("4111111111111112")
+    (True, False)
+    """
+    digits = re.sub(r"[ -]", "", text)
+    if _CARD.fullmatch(digits) is None:
+        return False
+    doubled = [int(d) * (1 + place % 2) for place, d in enumerate(reversed(digits))]
+    return sum(n // 10 + n % 10 for n in doubled) % 10 == 0
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return address.version == 4 or ":" in text
+
+
+_TESTS: dict[str, Callable[[str], bool]] = {
+    "email": _is_email,
+    "resident_id": _is_resident_id,
+    "mobile": _is_mobile,
+    "bank_card": _is_bank_card,
+    "ip": _is_ip,
+}

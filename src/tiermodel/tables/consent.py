@@ -1,0 +1,90 @@
+"""Leave out the customers who opted out, or who never consented."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tiermodel.errors import DataError
+from tiermodel.tables.contract import FILTERED
+from tiermodel.tables.row_kinds import KINDS, MAIN_KINDS
+from tiermodel.tables.rules import NEVER
+from tiermodel.tables.source import Part, Run, literal, scratch_folder
+from tiermodel.tables.table import Table, common_id_type, customer_sql
+
+__all__ = ["consent_joins", "without_consent"]
+
+_CONSENT = "tiermodel_consent"
+
+
+def consent_joins(
+    connection: duckdb.DuckDBPyConnection, tables: dict[str, Table]
+) -> tuple[dict[str, Part], str, str] | None:
+    """List the customers who opted out, or who consented, where either is mapped, in a scratch file.
+
+    Return the list, the join that keeps rows, and the join that keeps those that are to be left out. The latest row of
+    a customer counts, whatever the date of a snapshot: the law binds now. Where there is doubt, the answer is no: a row
+    quarantined for another column still refuses, an unreadable flag or date does, and of rows of one day the refusal.
+    """
+    mapped = tables["customers"].contract.mapped if "customers" in tables else {}
+    if not {"consent", "opt_out"} & set(mapped):
+        return None
+    contract = tables["customers"].contract
+    opted_out = "coalesce(_tm_opt_out_value, _tm_opt_out_text IS NOT NULL)" if "opt_out" in mapped else "false"
+    refused = f"({opted_out} OR NOT coalesce({contract.value('consent', 'true')}, false))"
+    since = f"{contract.value('valid_from', NEVER)}::BIGINT"
+    if "valid_from" in mapped:
+        unread = "_tm_valid_from_clean IS NULL AND _tm_valid_from_text IS NOT NULL"
+        since = f"CASE WHEN {unread} THEN CASE WHEN {refused} THEN 2147483647 ELSE {NEVER} END ELSE {since} END"
+    customer = f"{customer_sql(tables['customers'])}::{common_id_type(tables)}"
+    latest = "arg_max(refused, since * 2 + refused::INTEGER)"
+    listed = scratch_folder(connection) / "consent.parquet"
+    connection.execute(
+        "COPY (SELECT customer_id FROM "
+        f"(SELECT {customer} AS customer_id, {refused} AS refused, {since} AS since FROM ({contract.checked}) "
+        f"WHERE _tm_rule <> {FILTERED} AND _tm_customer_id_value IS NOT NULL) "
+        f"GROUP BY customer_id HAVING {f'NOT {latest}' if 'consent' in mapped else latest}) TO {literal(str(listed))}"
+    )
+    connection.execute(f"CREATE OR REPLACE VIEW {_CONSENT} AS FROM read_parquet({literal(str(listed))})")
+    joins = [f"{kind} JOIN {_CONSENT} USING (customer_id)" for kind in ("SEMI", "ANTI")]
+    kept, left_out = joins if "consent" in mapped else reversed(joins)
+    return {_CONSENT: Part(str(listed), "customer_id")}, kept, left_out
+
+
+def without_consent(run: Run, tables: dict[str, Table], left_out: dict[str, str]) -> dict[str, Table]:
+    """Count as filtered, table by table, the rows of customers who are left out; refuse where nobody is left."""
+    lost = {name: _left_out(run, table, left_out[name]) for name, table in tables.items()}
+    result = {}
+    for name, table in tables.items():
+        rows, customers = lost[name]
+        notes = []
+        if rows:
+            notes.append(f"{rows:,} rows of {name}, of {customers:,} customers, are left out: opted out, or no consent")
+        if name == "customers" and rows == sum(each for each, _ in lost.values()):
+            notes.append(
+                "no customer who is left out has a row in another table: are ids written alike, not as 00123 and 123?"
+            )
+        account = replace(table.account, filtered=table.account.filtered + rows)
+        result[name] = replace(table, account=replace(account, warnings=(*account.warnings, *notes)))
+    account = result["transactions"].account
+    if account.read == account.filtered + account.quarantined:
+        raise DataError(
+            f"TM2080 none of {lost['transactions'][1]:,} customers with transactions may be used: all opted out, or "
+            "none consented (no row is no consent); check data.customers.columns, and that ids are written alike in "
+            "both tables"
+        )
+    return result
+
+
+def _left_out(run: Run, table: Table, rows: str) -> tuple[int, int]:
+    """Count the source rows, and the customers, among rows of the stream."""
+    batches = list(run(table.source, f"SELECT kind, customer_id, count(*) AS rows FROM ({rows}) GROUP BY ALL"))
+    if not sum(batch.num_rows for batch in batches):
+        return 0, 0
+    codes = pa.array([KINDS[kind] for kind in MAIN_KINDS[table.contract.table]], pa.int8())
+    found = pa.Table.from_batches(batches)
+    found = found.filter(pc.is_in(found["kind"], codes))
+    return pc.sum(found["rows"]).as_py() or 0, pc.count_distinct(found["customer_id"]).as_py()

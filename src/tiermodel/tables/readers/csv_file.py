@@ -1,0 +1,248 @@
+"""Read one CSV file strictly: every column text, every record either copied to Parquet or listed as rejected."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from tiermodel.errors import DataError
+from tiermodel.tables.readers.text_encoding import CHUNK, PlainText, not_utf8, plain_text
+from tiermodel.tables.source import ROW, Layout, Rejected, check_names, literal, quoted
+
+__all__ = ["Table", "load"]
+
+_LINE_LIMIT = 65_536
+_RULES = {
+    "MISSING COLUMNS": "field_missing",
+    "TOO MANY COLUMNS": "field_extra",
+    "UNQUOTED VALUE": "stray_quote",
+    "LINE SIZE OVER MAXIMUM": "line_too_long",
+    "INVALID ENCODING": "invalid_encoding",
+}
+_DATA_LIKE = re.compile(r"[+-]?\d+(\.\d+)?|\d{4}-\d{2}-\d{2}.*")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Hold what one CSV file became."""
+
+    file: str
+    header: tuple[str, ...]
+    copy: Path
+    rejected: tuple[Rejected, ...]
+    layout: Layout
+    warnings: tuple[str, ...]
+
+
+def load(connection: duckdb.DuckDBPyConnection, file: str, scratch: Path, encoding: str, key: str) -> Table:
+    """Copy the well-formed records of a CSV file to Parquet with their numbers in `_row`, and list the others.
+
+    Raises DataError for a file that is cut short, not text in `encoding` (which `key` of the project file says), or
+    without a usable header.
+    """
+    text = plain_text(file, scratch, encoding, key)
+    header, header_lines, delimiter = _header(file, text.path, key)
+    copy = scratch / "rows.parquet"
+    _copy(connection, file, text.path, (header, delimiter), copy)
+    rejected, extents = _rejected(connection, file, text.path)
+    records = _count(connection, copy)
+    _refuse_encoding(file, text.path, rejected, records, key)
+    outside = {line for first, last in extents for line in range(first, last + 1)}
+    skipped = sorted({*text.blank, *outside})
+    one_lined = header_lines + records + len(skipped) == text.lines
+    many_lined = () if one_lined else _holding(connection, copy, header, ("\n",))
+    layout = Layout.of(header_lines, skipped, many_lined)
+    if records + layout.shifts[-1] != text.lines:
+        raise DataError(
+            f"TM1300 {file} cannot be read as CSV: {text.lines:,} lines are not {records:,} records and "
+            f"{len(rejected):,} rejected ones. Is a quote opened and never closed?"
+        )
+    damaged = _damaged(connection, file, text, (header, delimiter), copy, layout)
+    blank = layout.shifts[-1] - header_lines - len(outside) - sum(further for _, further in many_lined)
+    notes = _notes(file, delimiter, blank, complete=text.ends_with_newline)
+    return Table(file, header, copy, tuple(sorted((*rejected, *damaged), key=lambda r: r.line)), layout, notes)
+
+
+def _notes(file: str, delimiter: str, blank: int, *, complete: bool) -> tuple[str, ...]:
+    notes = []
+    if delimiter != "," and not file.endswith((".tsv", ".tsv.gz")):
+        notes.append(f"{file}: read with delimiter {delimiter!r}")
+    if blank:
+        notes.append(f"{file}: skipped {blank} blank lines")
+    if not complete:
+        notes.append(f"TM1011 {file}: the last line has no newline: is the file complete?")
+    return tuple(notes)
+
+
+def _header(file: str, plain: Path, key: str) -> tuple[tuple[str, ...], int, str]:
+    """Return the column names, how many lines the header takes, and the delimiter."""
+    with plain.open("rb") as stream:
+        raw = stream.read(_LINE_LIMIT)
+    first = raw.split(b"\n", 1)[0]
+    if (place := first.find(b"\0")) >= 0:
+        raise not_utf8(file, 1, place, first[place : place + 1], key)
+    try:
+        line = first.decode()
+    except UnicodeDecodeError as error:
+        raise not_utf8(file, 1, error.start, first[error.start : error.end], key) from error
+    if not line.strip():
+        raise DataError(f"TM1001 {file}: the first line is empty; it must name the columns")
+    delimiter = next((mark for mark in ",\t;|" if mark in line), ",")
+    delimiter = "\t" if file.endswith((".tsv", ".tsv.gz")) else delimiter
+    reader = csv.reader(io.StringIO(raw.decode("utf-8", "replace")), delimiter=delimiter)
+    names = tuple(name.strip() for name in next(reader))
+    check_names(f"{file}, in the header", names)
+    if sum(bool(_DATA_LIKE.fullmatch(name)) for name in names) * 2 >= len(names):
+        raise DataError(
+            f"TM1003 {file}: the first line looks like data, not column names: {', '.join(names[:5])}. "
+            "Put a line with a name for every column above it."
+        )
+    return names, reader.line_num, delimiter
+
+
+def _copy(
+    connection: duckdb.DuckDBPyConnection, file: str, plain: Path, shape: tuple[tuple[str, ...], str], copy: Path
+) -> None:
+    header, delimiter = shape
+    names = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in header)
+    exactly = literal(glob.escape(str(plain)))
+    scan = (
+        f"read_csv({exactly}, auto_detect=false, header=true, delim={literal(delimiter)}, quote='\"', "
+        f"escape='\"', new_line='\\n', columns={{{names}}}, store_rejects=true, rejects_limit=0, strict_mode=true, "
+        f"null_padding=false, compression='none', max_line_size={_LINE_LIMIT})"
+    )
+    # Records are numbered in the order of the file only while insertion order is kept.
+    connection.execute("SET preserve_insertion_order = true")
+    try:
+        connection.execute(f"COPY (SELECT *, row_number() OVER () AS {ROW} FROM {scan}) TO {literal(str(copy))}")
+    except duckdb.Error as error:
+        raise DataError(f"TM1300 {file} cannot be read as CSV: {str(error).splitlines()[0]}") from error
+    finally:
+        connection.execute("SET preserve_insertion_order = false")
+
+
+def _rejected(
+    connection: duckdb.DuckDBPyConnection, file: str, plain: Path
+) -> tuple[tuple[Rejected, ...], list[tuple[int, int]]]:
+    """Return the rejected records and the first and last line of each."""
+    found = connection.execute(
+        "SELECT line_byte_position - 1 + length(raw) - length(ltrim(raw, chr(10))), kind, "
+        "left(trim(raw, chr(10)), 200), "
+        "length(trim(raw, chr(10))) - length(replace(trim(raw, chr(10)), chr(10), '')) FROM "
+        "(SELECT line_byte_position, any_value(error_type::VARCHAR ORDER BY error_type) AS kind, "
+        "coalesce(any_value(csv_line), '') AS raw FROM reject_errors GROUP BY ALL) ORDER BY 1"
+    ).fetchall()
+    connection.execute("DROP TABLE reject_errors; DROP TABLE reject_scans")
+    # DuckDB counts records, not lines, so the lines are counted up to the position of each.
+    lines = _lines_at(plain, [position for position, *_ in found])
+    for line, (_, kind, text, further) in zip(lines, found, strict=True):
+        if kind == "UNQUOTED VALUE" and further:
+            raise DataError(f"TM1302 {file}, line {line}: a quote opens here and never closes: {text[:80]!r}")
+    records = [
+        Rejected(file, line, _RULES.get(kind, "malformed"), text)
+        for line, (_, kind, text, _) in zip(lines, found, strict=True)
+    ]
+    return tuple(records), [(line, line + row[3]) for line, row in zip(lines, found, strict=True)]
+
+
+def _lines_at(plain: Path, positions: list[int]) -> list[int]:
+    """Return the line, from 1, at each of the ascending byte positions."""
+    lines: list[int] = []
+    before, offset = 1, 0
+    with plain.open("rb") as stream:
+        while len(lines) < len(positions):
+            chunk, start = stream.read(CHUNK), 0
+            while len(lines) < len(positions) and (not chunk or positions[len(lines)] < offset + len(chunk)):
+                stop = positions[len(lines)] - offset
+                before += chunk.count(b"\n", start, stop)
+                start = stop
+                lines.append(before)
+            before += chunk.count(b"\n", start)
+            offset += len(chunk)
+    return lines
+
+
+def _count(connection: duckdb.DuckDBPyConnection, copy: Path) -> int:
+    row = connection.execute(f"SELECT count(*) FROM read_parquet({literal(str(copy))})").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _refuse_encoding(file: str, plain: Path, rejected: tuple[Rejected, ...], records: int, key: str) -> None:
+    """Refuse a file of which more than one record in twenty is not UTF-8: that is another encoding, not bad rows."""
+    invalid = sum(record.rule == "invalid_encoding" for record in rejected)
+    if invalid * 20 <= records + len(rejected):
+        return
+    offset = 0
+    with plain.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                raise not_utf8(file, number, offset + error.start, line[error.start : error.end], key) from error
+            offset += len(line)
+
+
+def _holding(
+    connection: duckdb.DuckDBPyConnection, copy: Path, header: tuple[str, ...], marks: tuple[str, ...]
+) -> tuple[tuple[int, int], ...]:
+    """Return the records, by number, whose fields hold one of the characters, and how many further lines each takes."""
+    test = " OR ".join(f"contains(fields, chr({ord(mark)}))" for mark in marks)
+    return tuple(
+        connection.execute(
+            f"SELECT {ROW}, length(fields) - length(replace(fields, chr(10), '')) AS further "
+            f"FROM (SELECT {ROW}, concat({', '.join(map(quoted, header))}) AS fields "
+            f"FROM read_parquet({literal(str(copy))})) WHERE {test} ORDER BY {ROW}"
+        ).fetchall()
+    )
+
+
+def _damaged(
+    connection: duckdb.DuckDBPyConnection,
+    file: str,
+    text: PlainText,
+    shape: tuple[tuple[str, ...], str],
+    copy: Path,
+    layout: Layout,
+) -> tuple[Rejected, ...]:
+    """Take out of the copy, and return, records that DuckDB lets pass: with NUL bytes or quotes in unquoted fields."""
+    marks = ('"',) * text.has_quotes + ("\0",) * text.has_nul
+    suspects = _holding(connection, copy, shape[0], marks) if marks else ()
+    if not suspects:
+        return ()
+    field = rb'(?:"(?:[^"]|"")*+"|[^"%s]*+)' % shape[1].encode()
+    sound = re.compile(rb"%s(?:%s%s)*+" % (field, re.escape(shape[1].encode()), field))
+    bad: dict[int, Rejected] = {}
+    for row, raw in _records(text.path, layout, suspects):
+        rule = "nul_byte" if b"\0" in raw else None if sound.fullmatch(raw) else "stray_quote"
+        if rule:
+            bad[row] = Rejected(file, layout.line(row), rule, raw.decode("utf-8", "replace")[:200])
+    if bad:
+        whole = copy.with_name("every_row.parquet")
+        copy.rename(whole)
+        connection.register("tiermodel_bad", pa.table({"row": list(bad)}))
+        connection.execute(
+            f"COPY (SELECT * FROM read_parquet({literal(str(whole))}) "
+            f'WHERE {ROW} NOT IN (SELECT "row" FROM tiermodel_bad)) TO {literal(str(copy))}'
+        )
+        connection.unregister("tiermodel_bad")
+        whole.unlink()
+    return tuple(bad.values())
+
+
+def _records(plain: Path, layout: Layout, wanted: tuple[tuple[int, int], ...]) -> Iterator[tuple[int, bytes]]:
+    """Yield the number and the raw text of the wanted records (number, further lines), in their order."""
+    with plain.open("rb") as stream:
+        at = 1
+        for row, further in wanted:
+            for _ in range(layout.line(row) - at):
+                stream.readline()
+            yield row, b"".join(stream.readline() for _ in range(further + 1)).removesuffix(b"\n")
+            at = layout.line(row) + further + 1

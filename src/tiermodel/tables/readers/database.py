@@ -1,0 +1,119 @@
+"""Read the rows of a database query, streamed and read-only: SQLite by the standard library, PostgreSQL by ADBC."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+import duckdb
+import pyarrow as pa
+
+from tiermodel.config.project import Project
+from tiermodel.errors import DataError, OutputError, ProjectError
+from tiermodel.tables.source import Source, from_batches, quoted
+
+__all__ = ["open_query"]
+
+_BATCH = 100_000
+_CONNECT_SECONDS = 10
+
+
+def open_query(
+    connection: duckdb.DuckDBPyConnection, project: Project, view: str, key: str, url: str, query: str
+) -> Source:
+    """Create a view over a copy of what `query` selects from the database at `url`.
+
+    Raises ProjectError for a query that the database refuses, DataError for a database that is not there, OutputError
+    where it does not answer. No message repeats a user's name or password.
+    """
+    if url.startswith("sqlite"):
+        return _sqlite(connection, project.resolve(urlsplit(url).path.removeprefix("/")), view, key, query)
+    return _postgresql(connection, url, view, key, query)
+
+
+def _sqlite(connection: duckdb.DuckDBPyConnection, path: str, view: str, key: str, query: str) -> Source:
+    if not Path(path).is_file():
+        raise DataError(f"TM1004 {key}.path: {path} does not exist")
+    try:
+        with closing(sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True)) as database:
+            schema = _sqlite_schema(database, query)
+            columns = ", ".join(_as_is(field) for field in schema)
+            cursor = database.execute(f"SELECT {columns} FROM ({query}\n)")
+
+            def batches() -> Iterator[pa.RecordBatch]:
+                while rows := cursor.fetchmany(_BATCH):
+                    values = zip(*rows, strict=True)
+                    arrays = [pa.array(column, field.type) for column, field in zip(values, schema, strict=True)]
+                    yield pa.record_batch(arrays, schema=schema)
+
+            return from_batches(connection, view, f"sqlite:{Path(path).name}", schema, batches())
+    except sqlite3.DatabaseError as error:
+        if "not a database" in str(error):
+            raise DataError(f"TM1006 {path} is not an SQLite database, or it is encrypted or damaged") from error
+        raise ProjectError(f"{key}.query: SQLite refuses it: {error}") from error
+
+
+def _sqlite_schema(database: sqlite3.Connection, query: str) -> pa.Schema:
+    """Give every column one type: a whole number or a number where all cells are, else text (SQLite types cells)."""
+    names = [column[0] for column in database.execute(f"SELECT * FROM ({query}\n) LIMIT 0").description]
+    checks = ", ".join(
+        f"max(typeof({quoted(n)}) IN ('text', 'blob')), max(typeof({quoted(n)}) = 'real'), "
+        f"max(typeof({quoted(n)}) = 'integer'), max(abs({quoted(n)} * 1.0) > 9007199254740992)"
+        for n in names
+    )
+    found = database.execute(f"SELECT {checks} FROM ({query}\n)").fetchone()
+    fields = []
+    for place, name in enumerate(names):
+        text, real, whole, large = found[4 * place : 4 * place + 4]
+        exact = not (real and whole and large)
+        number = pa.int64() if not real else pa.float64()
+        fields.append((name, number if (real or whole) and not text and exact else pa.string()))
+    return pa.schema(fields)
+
+
+def _as_is(field: pa.Field) -> str:
+    return f"CAST({quoted(field.name)} AS TEXT)" if field.type == pa.string() else quoted(field.name)
+
+
+def _postgresql(connection: duckdb.DuckDBPyConnection, url: str, view: str, key: str, query: str) -> Source:
+    try:
+        from adbc_driver_postgresql import dbapi  # noqa: PLC0415
+    except ImportError:
+        raise ProjectError(f"{key}.path: reading PostgreSQL needs: pip install 'tiermodel[database]'") from None
+    try:
+        parts = urlsplit(url)
+        secrets = (parts.username, parts.password, *dict(parse_qsl(parts.query)).values())
+        what = f"postgresql://{parts.hostname or ''}{parts.path}"
+    except ValueError as error:
+        raise ProjectError(f"{key}.path: not a URL such as postgresql://user@host/database: {error}") from None
+    options = f"{parts.query}&" if parts.query else ""
+    target = urlunsplit(parts._replace(query=f"{options}connect_timeout={_CONNECT_SECONDS}"))
+    try:
+        database = dbapi.connect(target)
+    except dbapi.Error as error:
+        raise OutputError(
+            f"{key}.path: {what} does not let us in: {_plain(error, *secrets)}. "
+            "Is the server up, and the user right? A password can be set as PGPASSWORD."
+        ) from error
+    with closing(database), closing(database.cursor()) as cursor:
+        try:
+            cursor.execute("SET TRANSACTION READ ONLY")
+            cursor.execute(f"{query}\n")  # the driver puts it in brackets, and its last line may be a comment
+            reader = cursor.fetch_record_batch()
+            return from_batches(connection, view, what, reader.schema, reader)
+        except (dbapi.Error, OSError) as error:
+            words = _plain(error, *secrets)
+            raise ProjectError(f"{key}.query: {what} refuses it: {words}") from error
+
+
+def _plain(error: Exception, *secret: str | None) -> str:
+    """Give the line that says why, without what must not be told."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+    words = next((line for line in lines if re.search(r"(ERROR|FATAL):", line)), lines[0])
+    for word in filter(None, secret):
+        words = words.replace(word, "…")
+    return re.sub(r"^.*?(ERROR|FATAL):\s*", "", words)

@@ -1,0 +1,86 @@
+"""Read the first sheet of an Excel workbook: a column of one kind keeps it, any other becomes text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, datetime
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from tiermodel.errors import DataError, EmptyInputError, ProjectError
+from tiermodel.tables.source import Layout, Source, from_batches
+
+__all__ = ["load"]
+
+_EXACT = 1 << 53
+
+
+def load(connection: duckdb.DuckDBPyConnection, view: str, file: str, warnings: tuple[str, ...]) -> Source:
+    """Create a view over the first sheet, whose first row names the columns; other sheets are named in a warning.
+
+    Raises DataError for a workbook that cannot be read, ProjectError where the extra `excel` is not installed.
+    """
+    rows, sheets = _first_sheet(file)
+    names, *cells = _without_empty_columns(rows)
+    if others := sheets[1:]:
+        warnings += (f"{file}: read sheet {sheets[0]!r}, ignored {', '.join(others[:5])}",)
+    blank = [place for place, row in enumerate(cells, 2) if all(cell == "" for cell in row)]
+    kept = [row for row in cells if any(cell != "" for cell in row)]
+    if blank:
+        warnings += (f"{file}: skipped {len(blank)} blank rows",)
+    columns = [_column(list(column)) for column in zip(*kept, strict=True)] or [pa.array([], pa.string())] * len(names)
+    schema = pa.schema([(_text(name), column.type) for name, column in zip(names, columns, strict=True)])
+    source = from_batches(connection, view, file, schema, [pa.record_batch(columns, schema=schema)])
+    return replace(source, warnings=warnings, layouts={file: Layout.of(1, blank)})
+
+
+def _first_sheet(file: str) -> tuple[list[list[Any]], list[str]]:
+    """Return the rows of the first sheet, and the names of all sheets, its own first."""
+    try:
+        from python_calamine import CalamineError, CalamineWorkbook  # noqa: PLC0415
+    except ImportError:
+        raise ProjectError(f"{file}: reading workbooks needs: pip install 'tiermodel[excel]'") from None
+    try:
+        book = CalamineWorkbook.from_path(file)
+        rows = book.get_sheet_by_index(0).to_python(skip_empty_area=False)
+    except CalamineError as error:
+        raise DataError(f"TM1007 {file} cannot be read as a workbook: {error}. Save it again.") from error
+    if not rows:
+        raise EmptyInputError(f"TM1001 {file} is empty")
+    return rows, book.sheet_names
+
+
+def _without_empty_columns(rows: list[list[Any]]) -> list[list[Any]]:
+    """Leave out columns without a name and a value, which a sheet has wherever a cell was once formatted."""
+    used = [place for place, cells in enumerate(zip(*rows, strict=True)) if any(cell != "" for cell in cells)]
+    return [[row[place] for place in used] for row in rows]
+
+
+def _column(cells: list[Any]) -> pa.Array:
+    """Return the cells of a column as Arrow; an empty cell is missing."""
+    values = [None if cell == "" else cell for cell in cells]
+    kinds = {type(value) for value in values} - {type(None)}
+    if kinds and kinds <= {int, float}:
+        return _numbers(values)
+    if kinds == {bool}:
+        return pa.array(values, pa.bool_())
+    if kinds and kinds <= {date, datetime}:
+        return pa.array([value and _moment(value) for value in values], pa.timestamp("us"))
+    return pa.array([None if value is None else _text(value) for value in values], pa.string())
+
+
+def _numbers(values: list[float | None]) -> pa.Array:
+    """Return whole numbers where all are, and a double holds them exactly, else floats."""
+    whole = all(float(value).is_integer() and abs(value) < _EXACT for value in values if value is not None)
+    make, kind = (int, pa.int64()) if whole else (float, pa.float64())
+    return pa.array([None if value is None else make(value) for value in values], kind)
+
+
+def _moment(value: date) -> datetime:
+    return value if isinstance(value, datetime) else datetime(*value.timetuple()[:3])  # noqa: DTZ001 wall time
+
+
+def _text(cell: Any) -> str:
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)

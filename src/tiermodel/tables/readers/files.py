@@ -1,0 +1,304 @@
+"""Find Parquet, CSV and Excel files and open them as one DuckDB view; refuse what cannot be read whole."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shutil
+import stat
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+
+from tiermodel.config.project import Project
+from tiermodel.errors import DataError, EmptyInputError, OutputError, ProjectError
+from tiermodel.tables.readers import csv_file, excel
+from tiermodel.tables.source import FILE, ROW, Part, Source, exactly, literal, quoted, scratch_folder
+
+__all__ = ["open_files"]
+
+_PARQUET = (".parquet", ".pq")
+_CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_EXCEL = (".xlsx",)
+_MAGIC = {
+    b"PK\x03\x04": "an Excel workbook or a zip archive",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"%PDF": "a PDF",
+    b"PARE": "an encrypted Parquet file",
+}
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+
+
+def open_files(
+    connection: duckdb.DuckDBPyConnection, project: Project, view: str, key: str, paths: str | list[str], encoding: str
+) -> Source:
+    """Create a view over files of one format, given by the paths, globs or folders that the project's `key` holds.
+
+    Parquet keeps its types; every CSV column is text. The path `-` is standard input. Raises DataError for files that
+    cannot be read whole, EmptyInputError where the only one is empty, OutputError for paths the system does not let us
+    read.
+    """
+    if paths == "-":
+        given = _standard_input(connection, key)
+        return _named(connection, view, open_files(connection, project, f"{view}_given", key, given, encoding))
+    files, warnings = _find_files(project, key, [paths] if isinstance(paths, str) else paths)
+    for file in files:
+        _refuse_magic(file, alone=len(files) == 1 and key == "data.transactions.path")
+    if files[0].lower().endswith(_PARQUET):
+        return _open_parquet(connection, view, files, warnings)
+    if files[0].lower().endswith(_EXCEL):
+        if len(files) > 1:
+            raise ProjectError(f"{key}: {len(files)} workbooks; one at a time can be read: export them as CSV")
+        return excel.load(connection, view, files[0], warnings)
+    return _open_csv(connection, view, (encoding, f"{'.'.join(key.split('.')[:2])}.encoding"), files, warnings)
+
+
+def _standard_input(connection: duckdb.DuckDBPyConnection, key: str) -> str:
+    """Save what is piped in, since it is read more than once, under the ending that its first bytes call for."""
+    if sys.stdin.isatty():
+        raise DataError(f"TM1004 {key}: - is standard input, and nothing is piped into it")
+    file = scratch_folder(connection) / "standard_input"
+    with file.open("wb") as out:
+        shutil.copyfileobj(sys.stdin.buffer, out)
+    endings = {b"PAR1": ".parquet", b"\x1f\x8b": ".csv.gz", b"PK": ".xlsx"}
+    head = _head(str(file))
+    ending = next((ending for magic, ending in endings.items() if head.startswith(magic)), ".csv")
+    return str(file.rename(file.with_suffix(ending)))
+
+
+def _named(connection: duckdb.DuckDBPyConnection, view: str, source: Source, name: str = "standard input") -> Source:
+    """Give the scratch file behind a source the same name in every run."""
+    connection.execute(
+        f"CREATE OR REPLACE VIEW {view} AS SELECT * REPLACE ({literal(name)} AS {FILE}) FROM {source.view}"
+    )
+    rejected = tuple(replace(record, file=name) for record in source.rejected)
+    warnings = tuple(warning.replace(source.files[0], name) for warning in source.warnings)
+    layouts = {name: source.layouts[source.files[0]]} if source.layouts else {}
+    return Source(view, source.columns, (name,), rejected, warnings, layouts)
+
+
+def _find_files(project: Project, key: str, paths: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    found: list[str] = []
+    warnings: list[str] = []
+    for path in paths:
+        for match in _matches(project, path, key):
+            files, ignored = _expand(match, key)
+            found += files
+            if ignored:
+                warnings.append(f"{match}: ignored {', '.join(ignored[:5])}{' …' if len(ignored) > 5 else ''}")
+    kinds = {ending for file in found for ending in (_PARQUET, _CSV, _EXCEL) if file.lower().endswith(ending)}
+    if len(kinds) > 1:
+        raise ProjectError(f"{key} mixes formats: {', '.join(found[:5])}. Give one format.")
+    return tuple(found), tuple(warnings)
+
+
+def _matches(project: Project, path: str, key: str) -> list[str]:
+    """Return the paths that a glob matches, in order; a path that is there, or holds no wildcard, is itself."""
+    resolved = project.resolve(path)
+    if os.path.lexists(resolved) or not glob.has_magic(path):
+        return [resolved]
+    # The project's folder is a name, not part of the glob.
+    folder = Path(glob.escape(os.path.abspath(project.folder)))  # noqa: PTH100 links are not followed
+    # pathlib's glob would match hidden files.
+    matches = sorted(glob.glob(project.model_copy(update={"folder": folder}).resolve(path), recursive=True))  # noqa: PTH207
+    if not matches:
+        raise DataError(f"TM1004 {key}: no file matches {resolved}")
+    return matches
+
+
+def _expand(path: str, key: str) -> tuple[list[str], list[str]]:
+    """Return the data files of a path (itself, or those below a folder: one format) and the names passed over."""
+    try:
+        mode = Path(path).stat().st_mode
+    except FileNotFoundError:
+        raise DataError(f"TM1004 {key}: {path} does not exist") from None
+    except OSError as error:
+        raise OutputError(f"TM1005 {path} cannot be read: {error.strerror}") from error
+    if stat.S_ISREG(mode):
+        return [_readable(path)], []
+    if not stat.S_ISDIR(mode):
+        raise DataError(f"TM1004 {path} is a pipe or a device: save it to a file, or pipe it in and give the path -")
+    return _of_one_format(path)
+
+
+def _of_one_format(path: str) -> tuple[list[str], list[str]]:
+    """Return the data files below a folder, Parquet before CSV before workbooks, and the names passed over."""
+    every = sorted(str(file) for file in Path(path).rglob("*") if file.is_file())
+    seen = [file for file in every if not any(part[0] in "._" for part in Path(file).relative_to(path).parts)]
+    for endings in (_PARQUET, _CSV, _EXCEL):
+        files = [file for file in seen if file.lower().endswith(endings)]
+        if files:
+            chosen = set(files)
+            return [_readable(file) for file in files], [Path(file).name for file in every if file not in chosen]
+    raise DataError(f"TM1004 {path} holds no .parquet, .csv, .csv.gz, .tsv or .xlsx file")
+
+
+def _readable(path: str) -> str:
+    if not os.access(path, os.R_OK):
+        raise OutputError(f"TM1005 {path} cannot be read: permission denied")
+    return path
+
+
+def _refuse_magic(file: str, *, alone: bool) -> None:
+    head = _head(file)
+    name = file.lower()
+    if not head.removeprefix(b"\xef\xbb\xbf"):
+        raise (EmptyInputError if alone else DataError)(f"TM1001 {file} is empty")
+    if name.endswith((".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")):
+        raise DataError(f"TM1010 {file} is an archive, which is never opened: unpack it and give the file in it")
+    if not name.endswith(_PARQUET + _CSV + _EXCEL):
+        raise DataError(f"TM1006 {file}: give .parquet, .csv, .csv.gz, .tsv or .xlsx (save an old workbook as .xlsx)")
+    if name.endswith(_EXCEL):
+        if not head.startswith(b"PK"):
+            raise DataError(f"TM1006 {file} is not an Excel workbook, whatever its name says")
+        return
+    _refuse_other_content(file, head, parquet=name.endswith(_PARQUET))
+
+
+def _refuse_other_content(file: str, head: bytes, *, parquet: bool) -> None:
+    """Refuse a file that by its first bytes is something other than Parquet, or CSV, as its name says."""
+    for magic, what in _MAGIC.items():
+        if head.startswith(magic):
+            code = "TM1106" if magic == b"PARE" else "TM1006"
+            raise DataError(f"{code} {file} is {what}, whatever its name says: save it as plain CSV or Parquet")
+    is_parquet = head.startswith(b"PAR1")
+    if parquet != is_parquet:
+        raise DataError(
+            f"{'TM1006' if is_parquet else 'TM1101'} {file} is {'' if is_parquet else 'not '}a Parquet file"
+        )
+    if re.match(rb"\s*<(!doctype|html|\?xml)", head, re.IGNORECASE):
+        raise DataError(f"TM1006 {file} looks like HTML, not data: is it a login page that was saved?")
+
+
+def _head(file: str) -> bytes:
+    try:
+        with Path(file).open("rb") as stream:
+            return stream.read(512)
+    except OSError as error:
+        raise OutputError(f"TM1005 {file} cannot be read: {error.strerror}") from error
+
+
+def _open_parquet(
+    connection: duckdb.DuckDBPyConnection, view: str, files: tuple[str, ...], warnings: tuple[str, ...]
+) -> Source:
+    _refuse_drift(connection, files)
+    names = "[" + ", ".join(exactly(file) for file in files) + "]"
+    keys = {tuple(p.split("=")[0] for p in Path(file).parts[:-1] if "=" in p) for file in files}
+    # said and not left to DuckDB, which would judge a file alone by its own path
+    hive = str(len(keys) == 1 and keys != {()}).lower()
+    options = f", filename = '{FILE}', hive_partitioning = {hive}, hive_types_autocast = false"
+    scan = f"read_parquet({names}, file_row_number = true{options})"
+    index = [name for name, _ in _described(connection, scan) if _PANDAS_INDEX.fullmatch(name)]
+    left_out = ", ".join(quoted(name) for name in ["file_row_number", FILE, *index])
+    connection.execute(
+        f"CREATE OR REPLACE VIEW {view} AS "
+        f"SELECT * EXCLUDE ({left_out}), {FILE}, file_row_number + 1 AS {ROW} FROM {scan}"
+    )
+    columns = {name: kind for name, kind in _described(connection, view) if name not in {FILE, ROW}}
+    notes = (f"ignored the pandas index {', '.join(index)}",) if index else ()
+    selected = ", ".join([*map(quoted, columns), FILE, f"file_row_number + 1 AS {ROW}"])
+    parts = tuple(Part(file, selected, options) for file in sorted(files))
+    return Source(view, columns, files, warnings=warnings + notes, parts=parts)
+
+
+def _described(connection: duckdb.DuckDBPyConnection, relation: str) -> list[tuple[str, str]]:
+    try:
+        return [(name, kind) for name, kind, *_ in connection.execute(f"DESCRIBE FROM {relation}").fetchall()]
+    except duckdb.Error as error:
+        raise DataError(f"TM1101 the rows cannot be read: {_first_line(error)}") from error
+
+
+def _refuse_drift(connection: duckdb.DuckDBPyConnection, files: tuple[str, ...]) -> None:
+    """Refuse Parquet files that differ from the first in a column's name or type, and damaged ones."""
+    first: dict[str, str] = {}
+    for file in files:
+        columns = _footer(connection, file)
+        _refuse_flipped_bits(file)
+        first = first or columns
+        for name in sorted(first.keys() | columns.keys()):
+            if first.get(name) != columns.get(name):
+                raise DataError(
+                    f"TM1103 {file}: column {name!r} is {columns.get(name, 'missing')}, "
+                    f"but {first.get(name, 'missing')} in {files[0]}. Rewrite one of them so that all files agree."
+                )
+
+
+def _footer(connection: duckdb.DuckDBPyConnection, file: str) -> dict[str, str]:
+    try:
+        rows = connection.execute(f"DESCRIBE FROM read_parquet({exactly(file)}, hive_partitioning=false)").fetchall()
+    except duckdb.Error as error:
+        raise DataError(f"TM1101 {file} is damaged or cut short: {_first_line(error)}. Copy it again.") from error
+    return {name: kind for name, kind, *_ in rows if not _PANDAS_INDEX.fullmatch(name)}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0]
+
+
+def _refuse_flipped_bits(file: str) -> None:
+    """Check every page against its checksum, where the writer left any (Spark does); DuckDB does not look at them."""
+    parquet = pq.ParquetFile(file, page_checksum_verification=True)
+    if not _has_checksums(file, parquet.metadata):
+        return
+    for group in range(parquet.num_row_groups):
+        for column in range(parquet.metadata.num_columns):
+            name = parquet.metadata.schema.column(column).path
+            try:
+                parquet.read_row_group(group, columns=[name])
+            except OSError as error:
+                raise DataError(
+                    f"TM1102 {file}, row group {group}, column {name!r} is damaged: {_first_line(error)}. "
+                    "Copy it again."
+                ) from error
+
+
+def _has_checksums(file: str, metadata: pq.FileMetaData) -> bool:
+    """Tell whether the first page header (Thrift compact: three i32 fields, perhaps a fourth, the CRC) has a CRC."""
+    if metadata.num_row_groups == 0 or metadata.num_columns == 0:
+        return False
+    chunk = metadata.row_group(0).column(0)
+    with Path(file).open("rb") as stream:
+        stream.seek(chunk.dictionary_page_offset or chunk.data_page_offset)
+        head = stream.read(32)
+    place = 0
+    for _ in range(3):
+        place += 1
+        while place < len(head) and head[place] & 0x80:
+            place += 1
+        place += 1
+    return head[place : place + 1] == b"\x15"
+
+
+def _open_csv(
+    connection: duckdb.DuckDBPyConnection,
+    view: str,
+    encoding: tuple[str, str],
+    files: tuple[str, ...],
+    warnings: tuple[str, ...],
+) -> Source:
+    tables = [csv_file.load(connection, file, scratch_folder(connection), *encoding) for file in files]
+    for table in tables:
+        if set(table.header) != set(tables[0].header):
+            odd = sorted(set(table.header) ^ set(tables[0].header))
+            raise DataError(f"TM1103 {table.file}: columns differ from {tables[0].file}: {', '.join(odd)}")
+    parts = " UNION ALL BY NAME ".join(
+        f"SELECT *, {literal(table.file)} AS {FILE} FROM read_parquet({literal(str(table.copy))})" for table in tables
+    )
+    connection.execute(f"CREATE OR REPLACE VIEW {view} AS {parts}")
+    columns = ", ".join(map(quoted, tables[0].header))
+    return Source(
+        view,
+        dict.fromkeys(tables[0].header, "VARCHAR"),
+        files,
+        rejected=tuple(rejected for table in tables for rejected in table.rejected),
+        warnings=warnings + tuple(warning for table in tables for warning in table.warnings),
+        layouts={table.file: table.layout for table in tables},
+        parts=tuple(
+            Part(str(table.copy), f"{columns}, {ROW}, {literal(table.file)} AS {FILE}")
+            for table in sorted(tables, key=lambda table: table.file)
+        ),
+    )

@@ -1,0 +1,116 @@
+"""Open a project's tables wherever they are: files, named files joined by a query, a database, or Python's memory."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+from pandas.api.types import is_scalar
+
+from tiermodel.config.data import DATABASES, Rows
+from tiermodel.config.project import Project
+from tiermodel.errors import DataError, ProjectError
+from tiermodel.tables.expressions import nodes, refuse_unrepeatable
+from tiermodel.tables.readers.database import open_query
+from tiermodel.tables.readers.files import open_files
+from tiermodel.tables.source import FILE, ROW, Source, check_names, from_batches, from_copy, quoted, scratch_folder
+
+__all__ = ["Frame", "open_source"]
+
+Frame: TypeAlias = "pd.DataFrame | pa.Table | pa.RecordBatchReader"
+"""What Python can hand over as a table's rows; an index is ignored."""
+
+
+def open_source(
+    connection: duckdb.DuckDBPyConnection, project: Project, name: str, frame: Frame | None = None
+) -> Source:
+    """Create the view `NAME_source` over the rows of one of the project's tables, such as `transactions`.
+
+    `frame` stands in for what the project says of the rows' place. Raises DataError for rows that cannot be read whole,
+    OutputError for paths and servers that do not let us, ProjectError for a table without a place.
+    """
+    rows: Rows = getattr(project.data, name)
+    key, view = f"data.{name}", f"{name}_source"
+    if frame is not None:
+        return _from_frame(connection, view, f"{name} in memory", frame)
+    if rows.path is None:
+        raise ProjectError(f"{key}.path: there is none; give a file, or hand the rows over: open_history({name}=frame)")
+    if isinstance(rows.path, dict):
+        return _joined(connection, project, name, rows.path, rows)
+    if isinstance(rows.path, str) and rows.path.lower().startswith(DATABASES):
+        return open_query(connection, project, view, key, rows.path, rows.query or "")
+    return open_files(connection, project, view, f"{key}.path", rows.path, rows.encoding)
+
+
+def _from_frame(connection: duckdb.DuckDBPyConnection, view: str, what: str, frame: Frame) -> Source:
+    if isinstance(frame, pd.DataFrame):
+        check_names(what, frame.columns)
+        frame = pa.table({str(name): _array(what, str(name), frame[name]) for name in frame.columns})
+    batches: Any = frame.to_batches() if isinstance(frame, pa.Table) else frame
+    return from_batches(connection, view, what, frame.schema, batches)
+
+
+def _array(what: str, name: str, column: pd.Series[Any]) -> pa.Array | pa.ChunkedArray:
+    try:
+        array = pa.array(column, from_pandas=True)
+    except (pa.ArrowException, OverflowError) as error:
+        known = {place: value for place, value in enumerate(column) if not is_scalar(value) or pd.notna(value)}
+        if all(type(value) is int for value in known.values()):  # beyond 64 bits: exact as text
+            return pa.array([str(value) if pd.notna(value) else None for value in column], pa.string())
+        raise DataError(f"TM2056 {what}: column {name!r} mixes types: {_odd_one_out(known)}") from error
+    return pa.array(column.astype("string"), pa.string()) if pa.types.is_null(array.type) else array
+
+
+def _odd_one_out(known: dict[int, Any]) -> str:
+    """Say which value is of another type than the first one; `known` has the values by position."""
+    one = next(iter(known.values()))
+    place, other = next(((p, v) for p, v in known.items() if type(v) is not type(one)), next(iter(known.items())))
+    return (
+        f"{one!r} is {type(one).__name__}, but at position {place} {other!r} is {type(other).__name__}. "
+        "Make all of one type, ids best as text."
+    )
+
+
+def _joined(
+    connection: duckdb.DuckDBPyConnection, project: Project, name: str, paths: dict[str, str], rows: Rows
+) -> Source:
+    """Run the query over the named files, in a schema of their own, and keep what it selects, in a fixed order."""
+    query, key, schema = rows.query or "", f"data.{name}", f"{name}_files"
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    parts = []
+    for given, path in paths.items():
+        place = f"{key}.path.{given}"
+        part = open_files(connection, project, f"{schema}.{quoted(given + ' as read')}", place, path, rows.encoding)
+        parts.append(part)
+        connection.execute(
+            f"CREATE OR REPLACE VIEW {schema}.{quoted(given)} AS SELECT * EXCLUDE ({FILE}, {ROW}) FROM {part.view}"
+        )
+    cursor = connection.cursor()
+    _refuse_unlike_select(cursor, f"{key}.query", query)
+    copy = scratch_folder(connection) / "rows.parquet"
+    try:
+        cursor.execute(f"SET search_path = '{schema}'")
+        cursor.execute("SET preserve_insertion_order = true")
+        check_names(f"{key}.query", (column[0] for column in cursor.execute(f"DESCRIBE {query}\n").fetchall()))
+        cursor.execute(f"COPY (SELECT * FROM ({query}\n) ORDER BY ALL) TO '{copy}' (FORMAT parquet)")
+    except duckdb.Error as error:
+        words = str(error).split("\n", 1)[0]
+        raise ProjectError(f"{key}.query: {words}. It may use: {', '.join(paths)}") from error
+    finally:
+        cursor.execute("SET preserve_insertion_order = false")
+    source = from_copy(connection, f"{name}_source", f"{key}.query", copy)
+    rejected = tuple(record for part in parts for record in part.rejected)
+    warnings = tuple(warning for part in parts for warning in part.warnings)
+    return replace(source, rejected=rejected, warnings=warnings)
+
+
+def _refuse_unlike_select(cursor: duckdb.DuckDBPyConnection, key: str, query: str) -> None:
+    """Refuse what is not one SELECT that gives the same rows every time."""
+    parsed = json.loads(cursor.execute("SELECT json_serialize_sql(?)", [query]).fetchall()[0][0])
+    if parsed["error"] or len(parsed["statements"]) != 1:
+        raise ProjectError(f"{key}: give one SELECT: {parsed.get('error_message', 'there are several statements')}")
+    refuse_unrepeatable(cursor, key, query, list(nodes(parsed)))
