@@ -279,7 +279,7 @@ def modules() -> dict[str, ast.Module]:
 
 ROOMS = (
     {"errors", "world_draws"}, {"world"}, {"config"}, {"tables"}, {"engines"}, {"features"}, {"models"}, {"tiers"},
-    {"bundle", "ledger"}, {"train", "predict", "movement"}, {"backtest"}, {"tune"}, {"registry", "report"}, {"demo"},
+    {"bundle", "ledger"}, {"training", "predict", "movement"}, {"backtest"}, {"tune"}, {"registry", "report"}, {"demo"},
     {"cli_parts"}, {"cli_models", "cli_customers", "cli_ledger", "cli_show"}, {"cli"}, {"__main__"},
 )  # fmt: skip
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from tiermodel.bundle import Bundle
 from tiermodel.features.panel import build_panel
 from tiermodel.models import churn, value
-from tiermodel.models.boosted import fit_boosted
+from tiermodel.models.btyd.forecast import EXPECTED
+from tiermodel.models.calibration.logit import log_odds
 from tiermodel.models.contributions import churn_contributions, importance, value_contributions
-from tiermodel.models.inputs import EXPECTED
-from tiermodel.models.level import log_odds
-from tiermodel.models.linear import Linear, fit_logistic, fit_ridge
+from tiermodel.models.learners.boosting import fit_boosted
+from tiermodel.models.learners.linear import Linear, fit_logistic, fit_ridge
 from worlds import TrainedWorld
 
 Floats = NDArray[np.float64]
@@ -43,7 +43,7 @@ def x(trained: TrainedWorld, bundle: Bundle) -> Floats:
 def test_every_member_predicts_alone_at_the_level_of_the_blend(
     trained: TrainedWorld, target: str, names: tuple[str, ...]
 ) -> None:
-    later = trained.trained.later[target]
+    later = trained.trained.out_of_fold[target]
     assert len(later["as_of"].unique()) > 1
     means = later.groupby("as_of")[["predicted", *names]].mean()
     for name in names:
@@ -54,7 +54,7 @@ def test_every_member_predicts_alone_at_the_level_of_the_blend(
 
 def test_the_blend_lies_within_its_members(trained: TrainedWorld) -> None:
     """Weights are not negative and factors add up, so the value blend is a mean of its members."""
-    later = trained.trained.later["value"]
+    later = trained.trained.out_of_fold["value"]
     members = later[list(value.MEMBERS)]
     assert (later["predicted"] >= members.min(axis=1) * (1 - 1e-9)).all()
     assert (later["predicted"] <= members.max(axis=1) * (1 + 1e-9)).all()

@@ -15,9 +15,10 @@ from tiermodel.backtest import backtest
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.engines.chosen import open_history
+from tiermodel.features.dates import panel_dates, training_dates
 from tiermodel.features.drawn import draw_batches, draw_rows
 from tiermodel.features.panel import build_panel
-from tiermodel.train import fit_bundle, panel_dates, training_dates
+from tiermodel.training.train import fit_bundle
 from worlds import LAST_DAY, TrainedWorld
 
 DAYS = [date(2024, month, 1) for month in (1, 2, 3, 4)]

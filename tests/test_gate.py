@@ -29,7 +29,7 @@ def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def judged(trained: TrainedWorld) -> Later:
     """Give the small world's out-of-time predictions, beside those of baselines that know a little."""
-    later = trained.trained.later
+    later = trained.trained.out_of_fold
     shared = later["churn"]["predicted"] * 0.3 + later["churn"]["actual"].mean() * 0.7
     return {**later, "churn": later["churn"].assign(logistic_rfm=shared, mbg_nbd=0.5)}
 

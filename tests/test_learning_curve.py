@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 
 from tiermodel.config import Project
+from tiermodel.features.dates import panel_dates, training_dates
 from tiermodel.features.panel import build_panel, rows_at
 from tiermodel.learning_curve import learning_curve
 from tiermodel.models.metrics import churn_metrics, value_metrics
 from tiermodel.tables.history import open_history
-from tiermodel.train import panel_dates, train, training_dates
+from tiermodel.training.train import train
 from worlds import TrainedWorld
 
 DAY = date(2023, 9, 1)

@@ -26,7 +26,7 @@ from tiermodel.features.panel import Snapshots, build_panel, write_features
 from tiermodel.predict import predict, score
 from tiermodel.tables.history import open_history
 from tiermodel.tables.private import masked, public_ids
-from tiermodel.train import train
+from tiermodel.training.train import train
 from tiermodel.world import make_world
 from worlds import ID_MARK, TrainedWorld
 

@@ -18,7 +18,7 @@ from tiermodel.config import Features, Project
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.measures import every_need
-from tiermodel.features.tree import round_readable
+from tiermodel.models.learners.readable_tree import round_readable
 from tiermodel.tiers import leaves
 from tiermodel.tiers.assign import KINDS, FittedScheme, fit_scheme
 from tiermodel.tiers.conditions import Condition, number

@@ -41,7 +41,7 @@ from tiermodel.tiers.segments import (
     segment_names,
     standardised,
 )
-from tiermodel.train import train
+from tiermodel.training.train import train
 from worlds import LAST_DAY, TrainedWorld
 
 METHODS = ("kmeans", "gaussian_mixture", "hdbscan")

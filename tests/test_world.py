@@ -15,7 +15,7 @@ from tiermodel.config import Project, load_project
 from tiermodel.features.panel import build_panel
 from tiermodel.models.metrics import auc, log_loss
 from tiermodel.predict import predict
-from tiermodel.train import train
+from tiermodel.training.train import train
 from tiermodel.world import World, make_world
 
 AS_OF, HORIZON, END = date(2023, 7, 1), 60, pd.Timestamp(2024, 1, 1)

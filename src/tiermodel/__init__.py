@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tiermodel.predict import score, upgrades
     from tiermodel.registry import promote
     from tiermodel.report import report
-    from tiermodel.train import train
+    from tiermodel.training.train import train
     from tiermodel.tune import tune
     from tiermodel.world import World, make_world
 
@@ -44,7 +44,7 @@ _HOMES = {
     "report": "report",
     "save_bundle": "bundle",
     "score": "predict",
-    "train": "train",
+    "train": "training.train",
     "tune": "tune",
     "upgrades": "predict",
 }

@@ -7,7 +7,7 @@ paired bootstrap intervals over customers. Nothing is chosen on the test dates.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,16 @@ from threadpoolctl import threadpool_limits
 from tiermodel.backtest_chances import Compared, judge_prospects, judge_upgrade
 from tiermodel.backtest_clv import clv_predictions
 from tiermodel.backtest_tiers import TiersAhead, draws_for, tier_results, with_all_dates
-from tiermodel.baselines import CHURN_BASELINES, OURS, VALUE_BASELINES, Test
+from tiermodel.baselines import CHURN_BASELINES, OURS, VALUE_BASELINES, BaselineTask
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.engines.chosen import open_history
 from tiermodel.errors import DataError
+from tiermodel.features.dates import backtest_dates, panel_dates, training_dates
 from tiermodel.features.drawn import draw_rows
-from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
+from tiermodel.features.outcome import OUTCOME_COLUMNS, ChurnLabel, at_risk, label_delay_days, upgrade_delay_days
 from tiermodel.features.panel import KEYS, Tally, build_panel, rows_at
 from tiermodel.learning_curve import learning_curve
-from tiermodel.models.churn import at_risk
 from tiermodel.models.metrics import (
     auc,
     churn_metrics,
@@ -44,13 +44,12 @@ from tiermodel.models.metrics import (
 )
 from tiermodel.models.profit import Campaign, concentration, expected_maximum_profit
 from tiermodel.models.slices import groups, slice_figures
-from tiermodel.models.upgrade import upgrade_span
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
 from tiermodel.tables.output import plain, write_json, write_table
-from tiermodel.train import Say, fit_bundle, panel_dates, training_dates
+from tiermodel.training.train import Progress, fit_bundle
 
-__all__ = ["Backtest", "backtest", "test_dates"]
+__all__ = ["Backtest", "backtest"]
 
 Floats = NDArray[np.float64]
 _DRAWN_ROWS = 10_000_000
@@ -81,50 +80,24 @@ class Backtest:
         ]
 
 
-def test_dates(project: Project, history: History) -> tuple[date, ...]:
-    """Give the project's test dates, or the last ones whose outcome is fully observed, `panel.every_days` apart.
-
-    Raises `DataError` where a date's outcome window ends after the data.
-    """
-    last = history.last_day + timedelta(1 - outcome_span(project))
-    if project.backtest.dates is None:
-        every = timedelta(project.panel.every_days)
-        earliest = history.first_day + timedelta(
-            outcome_span(project) + min(project.panel.every_days, project.outcome.horizon_days)
-        )
-        dates = tuple(d for k in reversed(range(project.backtest.folds)) if (d := last - every * k) >= earliest)
-        if not dates:
-            raise DataError(
-                f"a backtest needs {2 * outcome_span(project)} days and more of history; the data runs from "
-                f"{history.first_day} to {history.last_day}: shorten outcome.horizon_days"
-            )
-        return dates
-    late = [str(d) for d in project.backtest.dates if d > last]
-    if late:
-        raise DataError(
-            f"backtest.dates: the outcome after {', '.join(late)} is not fully observed; the last date is {last}"
-        )
-    return project.backtest.dates
-
-
 def backtest(
     project: Project,
     *,
     history: History | None = None,
     out: str | Path | None = None,
     predictions: str | Path | None = None,
-    say: Say = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Backtest:
     """Backtest churn, value and tiers at every test date; write results and predictions if asked.
 
     `history` stands in for the project's files.
     """
-    say("reading transactions")
+    progress("reading transactions")
     history = open_history(project) if history is None else history
-    dates = test_dates(project, history)
+    dates = backtest_dates(project, history)
     trained_on = {day: training_dates(project, day, history.first_day) for day in dates}
     needed = _needed(project, history, trained_on)
-    say(f"building {len(needed)} snapshots")
+    progress(f"building {len(needed)} snapshots")
     tally = Tally()
     panel = build_panel(
         project, sorted(needed), with_outcome=True, drawn_before=min(dates), history=history, tally=tally
@@ -133,14 +106,14 @@ def backtest(
     frames = []
     with threadpool_limits(limits=1):  # as in training
         for day in dates:
-            say(f"{day}: training")
+            progress(f"{day}: training")
             known = draw_rows(panel, pd.Timestamp(day), project.panel.customers, project.seed)
-            bundle, frame = _one_date(project, known, day, trained_on[day], history.columns, results, say)
+            bundle, frame = _one_date(project, known, day, trained_on[day], history.columns, results, progress)
             frames.append(frame)
-        say(f"{dates[-1]}: learning from less history")
+        progress(f"{dates[-1]}: learning from less history")
         curve = learning_curve(project, known, dates[-1], trained_on[dates[-1]], bundle, results["notes"])
         results["learning_curve"] += curve
-    frames.append(_lifetime(project, history, results, say))
+    frames.append(_lifetime(project, history, results, progress))
     results["comparisons"] = with_all_dates(results["comparisons"])
     done = Backtest(plain(results), pd.concat(frames, ignore_index=True), tally.accounts)
     if out is not None:
@@ -153,7 +126,7 @@ def backtest(
 def _needed(project: Project, history: History, trained_on: Mapping[date, Sequence[date]]) -> set[date]:
     """List the dates of the panel: those of training, of what came, and the two before that tell who moved."""
     end, every = history.last_day + timedelta(1), timedelta(project.panel.every_days)
-    span, stayed = timedelta(outcome_span(project)), timedelta(upgrade_span(project))
+    span, stayed = timedelta(label_delay_days(project)), timedelta(upgrade_delay_days(project))
     needed = set[date]()
     for day, learned in trained_on.items():
         needed |= panel_dates(project, day, learned) | {day + span, day - every, day - 2 * every}
@@ -179,12 +152,12 @@ def _no_results(project: Project, dates: Sequence[date]) -> dict[str, Any]:
 
 def _one_date(
     project: Project, panel: pd.DataFrame, day: date, trained_on: Sequence[date], columns: Iterable[str],
-    results: dict[str, Any], say: Say,
+    results: dict[str, Any], progress: Progress,
 ) -> tuple[Bundle, pd.DataFrame]:  # fmt: skip
     """Train as of one date, predict its customers, add the figures to `results`, give the model and predictions."""
     known = rows_at(panel, panel_dates(project, day, trained_on))
     bundle, _ = fit_bundle(project, known, day, trained_on, columns)
-    say(f"{day}: baselines and intervals")
+    progress(f"{day}: baselines and intervals")
     snapshot, past = rows_at(panel, [day]).reset_index(drop=True), rows_at(panel, trained_on)
     bought = snapshot["days_since_last"].notna().to_numpy()
     customers, x = snapshot[bought].reset_index(drop=True), bundle.inputs.matrix(snapshot)
@@ -212,11 +185,12 @@ def _predictions(
     project: Project, bundle: Bundle, past: pd.DataFrame, customers: pd.DataFrame, x: Floats
 ) -> tuple[NDArray[np.bool_], dict[str, Floats], dict[str, Floats]]:
     """Tell which buyers are at risk, and give what every model says of their churn, and of the value of all buyers."""
+    label = ChurnLabel.of(project.churn, project.outcome)
     hidden = customers.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))  # baselines must not see what they predict
     past = past[past["days_since_last"].notna()]
-    exposed, then = (at_risk(project.churn, project.outcome, rows) for rows in (hidden, past))
-    everyone = Test(project, past, hidden, lambda frame: bundle.scheme.assign(frame)[0])
-    risky = Test(project, past[then], hidden[exposed], everyone.grade)
+    exposed, then = (at_risk(label, rows) for rows in (hidden, past))
+    everyone = BaselineTask(project, past, hidden, lambda frame: bundle.scheme.assign(frame)[0], bundle.inputs.names)
+    risky = replace(everyone, train=past[then], now=hidden[exposed])
     churn = {OURS: bundle.churn.predict(x[exposed])}
     churn |= {name: baseline(risky) for name, baseline in CHURN_BASELINES.items()}
     value = {OURS: bundle.value.predict(x)}
@@ -284,10 +258,10 @@ def _add_chances(
     return frame.merge(found.keys.assign(**columns), on=list(KEYS), how="outer")
 
 
-def _lifetime(project: Project, history: History, results: dict[str, Any], say: Say) -> pd.DataFrame:
+def _lifetime(project: Project, history: History, results: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """Add the figures of lifetime value where the log is long enough, else a note; give the predictions."""
     try:
-        day, frame = clv_predictions(project, history, say)
+        day, frame = clv_predictions(project, history, progress)
     except DataError as error:
         results["notes"].append(str(error))
         return pd.DataFrame()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
 from tiermodel.errors import TierModelError
-from tiermodel.features.outcome import outcome_span
+from tiermodel.features.outcome import label_delay_days
 from tiermodel.models.metrics import gini, mean_ranks, quadratic_weighted_kappa
 from tiermodel.tiers.assign import FittedScheme, fit_scheme
 from tiermodel.tiers.lessons import rank_filled
@@ -74,7 +74,7 @@ class TiersAhead:
         """Forecast the tiers of a snapshot, whose inputs are `x`, and look in the panel for what they came to be."""
         p = bundle.tier.predict(x)
         low, high = bundle.tier.sets(p)
-        end = snapshot["as_of"].iloc[0] + timedelta(outcome_span(project))
+        end = snapshot["as_of"].iloc[0] + timedelta(label_delay_days(project))
         came = _levels_at(panel, bundle.scheme, end, snapshot["customer_id"])
         return cls(p, came, np.where(np.isnan(came), np.nan, (low <= came) & (came <= high)))
 
@@ -154,7 +154,7 @@ def _others(
 
     None is told what the project's scheme learns from.
     """
-    now, span, label = pd.Timestamp(day), outcome_span(project), bundle.scheme.scheme.kept_out
+    now, span, label = pd.Timestamp(day), label_delay_days(project), bundle.scheme.scheme.kept_out
     known = panel[panel["as_of"] <= now].drop(columns=[] if label is None else [label])
     snapshot, history = known[known["as_of"] == now], known[known["as_of"] + pd.Timedelta(days=span) <= now]
     for name in preset_names():
@@ -214,7 +214,7 @@ def _figures(project: Project, panel: pd.DataFrame, day: date, fitted: FittedSch
     moved = level != before
     back = ~np.isnan(two_before) & both & moved & (level == two_before)
     moved_before = ~np.isnan(two_before) & (before != two_before)
-    later = _levels_at(panel, fitted, now + timedelta(outcome_span(project)), customers)
+    later = _levels_at(panel, fitted, now + timedelta(label_delay_days(project)), customers)
     row = {
         "scheme": fitted.scheme.code,
         "as_of": str(day),

@@ -22,15 +22,16 @@ from tiermodel.config import Churn, Features, Outcome, Value
 from tiermodel.errors import ModelError, ProjectError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.known import Feature
-from tiermodel.features.peers import Peers
-from tiermodel.models.boosted import Boosted
-from tiermodel.models.chance import Chance
-from tiermodel.models.churn import ChurnModel, at_risk
-from tiermodel.models.inputs import Inputs
-from tiermodel.models.level import Calibration
-from tiermodel.models.lifetime_value import lifetime_value
-from tiermodel.models.linear import Linear
-from tiermodel.models.tier import TierModel
+from tiermodel.features.outcome import ChurnLabel, at_risk
+from tiermodel.models.btyd.clv import lifetime_value
+from tiermodel.models.calibrated_ensemble import CalibratedEnsemble
+from tiermodel.models.calibration.logit import Calibration
+from tiermodel.models.churn import ChurnModel
+from tiermodel.models.design_matrix import DesignMatrix
+from tiermodel.models.future_tier import TierModel
+from tiermodel.models.learners.boosting import Boosted
+from tiermodel.models.learners.linear import Linear
+from tiermodel.models.potential import PeerGroups
 from tiermodel.models.upgrade import p_upgrade
 from tiermodel.models.value import ValueModel
 from tiermodel.tables.output import plain, writing_folder
@@ -50,17 +51,17 @@ class Bundle:
     name: str
     settings: dict[str, Any]
     columns: tuple[str, ...]
-    inputs: Inputs
+    inputs: DesignMatrix
     scheme: FittedScheme
     churn: ChurnModel
     value: ValueModel
     tier: TierModel
     segments: dict[str, Any]
-    peers: Peers
+    peers: PeerGroups
     typical_rhythm: float
     facts: dict[str, Any]
     upgrade: Calibration = (0.0, 1.0)
-    prospects: Chance | None = None
+    prospects: CalibratedEnsemble | None = None
 
     @property
     def language(self) -> str:
@@ -70,12 +71,12 @@ class Bundle:
     def at_risk(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
         """Tell whose churn risk the model knows: who was at risk by the `churn` that it was trained with."""
         churn, outcome = (self.settings[name] for name in ("churn", "outcome"))
-        return at_risk(Churn.model_validate(churn), Outcome.model_validate(outcome), frame)
+        return at_risk(ChurnLabel.of(Churn.model_validate(churn), Outcome.model_validate(outcome)), frame)
 
     def lifetime_value(self, buyers: pd.DataFrame, value: NDArray[np.float64]) -> NDArray[np.float64]:
         """Give buyers' lifetime value, as `value.clv` states it, from their expected value in the outcome window."""
         outcome = Outcome.model_validate(self.settings["outcome"])
-        return lifetime_value(self.inputs.habits.purchases, self.value_settings.clv, outcome, buyers, value)
+        return lifetime_value(self.inputs.forecaster.purchases, self.value_settings.clv, outcome, buyers, value)
 
     def p_upgrade(self, forecast: NDArray[np.float64], tier: NDArray[np.int64]) -> NDArray[np.float64]:
         """Give P(rises above `tier` in the outcome window and stays) from the forecast of the tier to come."""
@@ -230,7 +231,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
-    inputs = Inputs.from_dict(tuple(data["features"]), data["inputs"])
+    inputs = DesignMatrix.from_dict(tuple(data["features"]), data["inputs"])
     names = tuple(inputs.all_names)
 
     def trees(file: str) -> Boosted:
@@ -254,7 +255,7 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
         value=ValueModel(names=names, boosted=trees("value.txt"), **value),
         tier=TierModel(names, boosted, shares, tuple(tier["mass"])),
         segments=data["segments"],
-        peers=Peers(**data["peers"]),
+        peers=PeerGroups(**data["peers"]),
         typical_rhythm=data["typical_rhythm"],
         facts=data["facts"],
         upgrade=tuple(data["upgrade"]),
@@ -262,13 +263,13 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
     )
 
 
-def _prospects(data: Mapping[str, Any] | None, files: Mapping[str, bytes]) -> Chance | None:
+def _prospects(data: Mapping[str, Any] | None, files: Mapping[str, bytes]) -> CalibratedEnsemble | None:
     """Read a model that a bundle need not have: there may be no prospects."""
     if data is None:
         return None
     names = tuple(data["names"])
     trees = Boosted(names, files["prospects.txt"].decode())
-    return Chance(names, Linear(**data["linear"]), trees, tuple(data["calibration"]))
+    return CalibratedEnsemble(names, Linear(**data["linear"]), trees, tuple(data["calibration"]))
 
 
 def _dump(data: Any) -> bytes:

@@ -58,7 +58,7 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: 
     """Fit the scheme and the models, write the bundle, and track the run in MLflow."""
     settings = load(project)
     from tiermodel.tiers.profiles import segment_lines
-    from tiermodel.train import train as run_train
+    from tiermodel.training.train import train as run_train
 
     folder = out or Path("models") / settings.name
     with progress() as say:
@@ -67,7 +67,7 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: 
             from tiermodel.registry import champion_of
 
             champion = champion_of(settings)
-        trained = run_train(settings, as_of, out=folder, champion=champion, say=say)
+        trained = run_train(settings, as_of, out=folder, champion=champion, progress=say)
         from tiermodel.registry import log_training  # MLflow takes seconds: who is refused need not wait for it
 
         say("tracking the run")
@@ -99,7 +99,7 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
     from tiermodel.backtest_tiers import scheme_summary, tier_verdict
 
     with progress() as say:
-        done = run_backtest(settings, out=out, predictions=predictions, say=say)
+        done = run_backtest(settings, out=out, predictions=predictions, progress=say)
     print_accounts(settings, done.accounts)
     if as_json:
         print_json(done.results)
@@ -141,7 +141,7 @@ def tune(
     from tiermodel.tune import tune as run_tune
 
     with progress() as say:
-        tuned = run_tune(settings, as_of, trials=trials, minutes=minutes, study=study, say=say)
+        tuned = run_tune(settings, as_of, trials=trials, minutes=minutes, study=study, progress=say)
         if out is not None:
             tuned.save(out)
         from tiermodel.registry import log_tuning  # MLflow takes seconds: who is refused need not wait for it

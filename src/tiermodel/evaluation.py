@@ -20,7 +20,7 @@ from tiermodel.figures import Pen, concentration, save_png
 from tiermodel.figures_model import gains, importance, input_names, reliability, residuals
 from tiermodel.models import churn, value
 from tiermodel.models.metrics import ece_null_band
-from tiermodel.train import measured
+from tiermodel.training.facts import metrics_for
 
 __all__ = ["EVALUATION", "MEMBERS", "Judged", "draw_evaluation", "evaluation_table", "judged"]
 
@@ -97,7 +97,7 @@ def judged(later: Mapping[str, pd.DataFrame]) -> Iterator[Judged]:
         for day, rows in frame.groupby("as_of"):
             for column, (learner, role) in _LEARNERS.items():
                 if column in rows and rows[column].notna().all():
-                    found = measured(target, rows["actual"].to_numpy(), rows[column].to_numpy())
+                    found = metrics_for(target, rows["actual"].to_numpy(), rows[column].to_numpy())
                     yield Judged(target, learner, role, pd.Timestamp(str(day)).date(), found)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tiermodel.features.known import Feature
 from tiermodel.figures import COLOURS, LINES, Pen, percent_axes, short
-from tiermodel.models.inputs import EXPECTED
+from tiermodel.models.btyd.forecast import EXPECTED
 from tiermodel.models.metrics import ece, quantile_groups, reliability_table
 
 __all__ = [

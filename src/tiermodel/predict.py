@@ -18,14 +18,13 @@ from tiermodel.bundle import Bundle, load_bundle
 from tiermodel.config import Project
 from tiermodel.engines.chosen import open_history
 from tiermodel.errors import DataError, EmptyInputError, ModelError
+from tiermodel.features.dates import one_date, stale_words
 from tiermodel.features.panel import (
     KEYS,
     Snapshots,
     Tally,
     build_panel,
-    one_date,
     snapshot_batches,
-    stale_words,
     write_nothing,
     write_quarantine,
 )
@@ -281,7 +280,7 @@ def _worth(bundle: Bundle, frame: pd.DataFrame, x: Floats, bought: Flags) -> Col
         "expected_value_low": low,
         "expected_value_high": high,
         "clv": clv,
-        "potential": np.where(bought, bundle.peers.headroom(frame), np.nan),
+        "potential": np.where(bought, bundle.peers.potential(frame), np.nan),
     }
     return {name: np.round(amount, 4) for name, amount in amounts.items()}
 

@@ -44,7 +44,7 @@ from tiermodel.registry_runs import (
 )
 from tiermodel.tables.output import write_table
 from tiermodel.tracking_store import SQLITE, alone, check_answer, database_of, first_line
-from tiermodel.train import Trained
+from tiermodel.training.train import Trained
 from tiermodel.tune import Tuned
 
 # MLflow reads these when it is imported; what a user has set is kept.
@@ -116,7 +116,7 @@ def log_training(project: Project, trained: Trained, bundle_folder: str | Path, 
         with mlflow.start_run(experiment_id=experiment, run_name=name) as run:
             mlflow.set_tags(tags_of(bundle) | {"kind": "training"})
             mlflow.log_params(parameters_of(project))
-            found = list(judged(trained.later))
+            found = list(judged(trained.out_of_fold))
             _log_results(project, trained, found)
             _log_learners(client, run, bundle, found)
             logged = _log_model(bundle, Path(bundle_folder).resolve())
@@ -181,9 +181,9 @@ def _log_results(project: Project, trained: Trained, found: Sequence[Judged]) ->
             # Cells are objects, since MLflow asks pandas for them in a way that warns where columns are text.
             mlflow.log_table(pd.DataFrame(rows, dtype=object), f"{name}.json")
     with tempfile.TemporaryDirectory() as folder:
-        table = pa.Table.from_pandas(evaluation_table(project, trained.later), preserve_index=False)
+        table = pa.Table.from_pandas(evaluation_table(project, trained.out_of_fold), preserve_index=False)
         write_table(table, Path(folder, _EVALUATION_FILE))
-        draw_evaluation(project, trained.bundle, trained.later, Path(folder))
+        draw_evaluation(project, trained.bundle, trained.out_of_fold, Path(folder))
         mlflow.log_artifacts(folder)
 
 

@@ -16,17 +16,19 @@ from typing import Any, get_args
 import yaml
 from threadpoolctl import threadpool_limits
 
-from tiermodel.backtest import test_dates
 from tiermodel.config import Project
 from tiermodel.config_models import Models
 from tiermodel.engines.chosen import open_history
-from tiermodel.features.panel import Tally, build_panel, one_date
-from tiermodel.models.inputs import Horizons, panel_matrix
+from tiermodel.features.dates import backtest_dates, one_date, training_dates
+from tiermodel.features.outcome import Labels
+from tiermodel.features.panel import Tally, build_panel
+from tiermodel.models.btyd.forecast import Horizons
+from tiermodel.models.design_matrix import design_matrix_of_panel
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
 from tiermodel.tables.output import locked, writing
 from tiermodel.tiers.scheme import input_names, load_scheme
-from tiermodel.train import Say, training_dates
+from tiermodel.training.train import Progress
 from tiermodel.tune_study import Found, Search, Target, changed, nested, open_optuna, open_storage, study_file
 
 __all__ = ["Tuned", "tune"]
@@ -76,7 +78,7 @@ def tune(
     minutes: float = 60.0,
     study: str | Path | None = None,
     history: History | None = None,
-    say: Say = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Tuned:
     """Try up to `trials` settings for each target within `minutes`; the project's own are measured before them.
 
@@ -89,11 +91,11 @@ def tune(
     """
     optuna, file = open_optuna(), study_file(project, study)
     with locked(file):
-        say("reading transactions")
+        progress("reading transactions")
         history = open_history(project) if history is None else history
-        now = test_dates(project, history)[0] if as_of is None else one_date(as_of, history)
+        now = backtest_dates(project, history)[0] if as_of is None else one_date(as_of, history)
         dates = training_dates(project, now, history.first_day)
-        say(f"building {len(dates)} snapshots up to {dates[-1]}")
+        progress(f"building {len(dates)} snapshots up to {dates[-1]}")
         tally = Tally()
         panel = build_panel(
             project,
@@ -104,7 +106,7 @@ def tune(
             history=history,
             tally=tally,
         )
-        x = panel_matrix(panel, input_names(load_scheme(project), panel), Horizons.of(project))
+        x = design_matrix_of_panel(panel, input_names(load_scheme(project), panel), Horizons.of(Labels.of(project)))
         began = time.monotonic()
         with threadpool_limits(limits=1), open_storage(optuna, file) as storage:  # one thread: as in training
             searches = [Search.open(optuna, project, target, storage, panel, x) for target in get_args(Target)]
@@ -113,7 +115,7 @@ def tune(
                     break
                 if number >= len(search.done()):  # else an earlier run has measured it
                     search.step()
-                say(f"{search.target} {number}/{trials}: {search.words()}")
+                progress(f"{search.target} {number}/{trials}: {search.words()}")
             found = tuple(search.finish(trials) for search in searches)
     best = project
     for one in found:

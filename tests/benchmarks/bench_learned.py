@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from tiermodel.backtest import test_dates as dates_of
 from tiermodel.backtest_tiers import scheme_summary, tier_results, tier_verdict, with_all_dates
 from tiermodel.config import load_project
 from tiermodel.engines.chosen import open_history
-from tiermodel.features.outcome import outcome_span
+from tiermodel.features.dates import backtest_dates as dates_of
+from tiermodel.features.dates import panel_dates, training_dates
+from tiermodel.features.outcome import label_delay_days
 from tiermodel.features.panel import build_panel, rows_at
-from tiermodel.train import fit_bundle, panel_dates, training_dates
+from tiermodel.training.train import fit_bundle
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
     project = project.model_copy(update={"tiers": project.tiers.model_copy(update={"scheme": scheme})})
     history = open_history(project)
     days = tuple(map(date.fromisoformat, sys.argv[3].split(","))) if len(sys.argv) > 3 else dates_of(project, history)
-    every, span = timedelta(project.panel.every_days), timedelta(outcome_span(project))
+    every, span = timedelta(project.panel.every_days), timedelta(label_delay_days(project))
     trained_on = {day: training_dates(project, day, history.first_day) for day in days}
     needed = set().union(*(panel_dates(project, day, trained_on[day]) for day in days))
     needed |= {d for day in days for d in (day + span, day - every, day - 2 * every)}

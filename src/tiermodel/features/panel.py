@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -21,9 +21,10 @@ from tiermodel.engines.chosen import open_history, stream
 from tiermodel.engines.duckdb import rows_from, sorted_again
 from tiermodel.errors import DataError, EmptyInputError, ProjectError
 from tiermodel.features.catalogue import AUDITED, expand, left_out
+from tiermodel.features.dates import parse_dates, stale_words
 from tiermodel.features.drawn import draw_batches
 from tiermodel.features.known import Feature, known_from, needs_of
-from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_columns, outcome_requests, outcome_span
+from tiermodel.features.outcome import OUTCOME_COLUMNS, label_delay_days, outcome_columns, outcome_requests
 from tiermodel.features.stream import UNSORTED, Chunk, Latest, Plan, walk, whole_customers
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import EPOCH, History, history_columns, project_key
@@ -38,12 +39,8 @@ __all__ = [
     "build_panel",
     "feature_names",
     "left_out_words",
-    "one_date",
-    "parse_dates",
     "rows_at",
     "snapshot_batches",
-    "snapshot_dates",
-    "stale_words",
     "write_features",
     "write_nothing",
     "write_quarantine",
@@ -51,60 +48,8 @@ __all__ = [
 
 KEYS = ("customer_id", "as_of")
 WORKERS = 2
-_SNAPSHOTS, _MOST_SNAPSHOTS, _LATER = 12, 24, 6  # where `panel.snapshots` is not set; each one costs rows to learn from
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def parse_dates(text: str, history: History) -> tuple[date, ...]:
-    """Read dates separated by commas; `latest` is the day after the last row, never today."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    try:
-        found = {history.last_day + timedelta(1) if p == "latest" else date.fromisoformat(p) for p in parts}
-    except ValueError as error:
-        raise ProjectError(
-            f"--as-of {text!r}: {error}; write dates as 2017-11-30, separated by commas, or `latest`"
-        ) from None
-    if not found:
-        raise ProjectError("--as-of is empty; write a date such as 2017-11-30, or `latest`")
-    return tuple(sorted(found))
-
-
-def one_date(as_of: date | str, history: History) -> date:
-    """Give a date given as such, as text, or as `latest`."""
-    if isinstance(as_of, datetime):
-        if as_of.time() != time():
-            raise ProjectError(f"as_of {as_of} is not the start of a day; give a date")
-        return as_of.date()
-    if isinstance(as_of, date):
-        return as_of
-    dates = parse_dates(as_of, history)
-    if len(dates) != 1:
-        raise ProjectError(f"--as-of {as_of!r}: one date is needed here, not {len(dates)}")
-    return dates[0]
-
-
-def stale_words(project: Project, history: History, day: date, every_days: int) -> str:
-    """Warn where the transactions end long before the date; DataError beyond `data.max_stale_days`."""
-    silence = (day - history.last_day).days - 1
-    limit = project.data.max_stale_days
-    words = f"TM2070 the last row is {silence} days older than {day}"
-    if limit is not None and silence > limit:
-        raise DataError(f"{words}, and data.max_stale_days is {limit}: bring the data up to date, or choose a date")
-    return f"{words}: features call silent who may only be missing" if silence > every_days else ""
-
-
-def snapshot_dates(project: Project, last: date, first_row: date) -> tuple[date, ...]:
-    """List up to `panel.snapshots` dates, `panel.every_days` apart, up to `last`, each with some history before it.
-
-    Where their number is not set they are twelve, or more, twenty-four at most, so that the outcome of the earliest is
-    over before the last six: those can be predicted by models that learned from the first.
-    """
-    every = timedelta(project.panel.every_days)
-    overlapping = -(-outcome_span(project) // project.panel.every_days)
-    count = project.panel.snapshots or min(max(_SNAPSHOTS, overlapping + _LATER), _MOST_SNAPSHOTS)
-    dates = [last - every * step for step in range(count)]
-    return tuple(sorted(d for d in dates if d - first_row >= min(every, timedelta(project.outcome.horizon_days))))
 
 
 def rows_at(panel: pd.DataFrame, dates: Iterable[date]) -> pd.DataFrame:
@@ -199,7 +144,7 @@ class Snapshots:
             if self.with_outcome:
                 sums = dict(zip(plan.requests, chunk.sums, strict=True))
                 ends = known.latest("profile", "contract_end") if contracts else None
-                observed = chunk.as_of + outcome_span(self.project) <= data_end
+                observed = chunk.as_of + label_delay_days(self.project) <= data_end
                 followed = outcome_columns(self.project, chunk, sums, table, ends)
                 numbers += [np.where(observed, column, np.nan) for column in followed]
             ids = named(chunk.customers).take(pa.array(chunk.customer))

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tiermodel.models.btyd.forecast import EXPECTED
+from tiermodel.models.calibration.logit import log_odds
 from tiermodel.models.churn import SILENT, ChurnModel
-from tiermodel.models.inputs import EXPECTED
-from tiermodel.models.level import log_odds
 from tiermodel.models.metrics import spearman
 from tiermodel.models.value import ValueModel
 

@@ -16,8 +16,8 @@ from scipy.stats import rankdata
 
 from tiermodel.config_models import Trees
 from tiermodel.features.catalogue import AUDITED
-from tiermodel.models.boosted import fit_boosted, side_by_side
-from tiermodel.models.chance import group_rates
+from tiermodel.models.calibrated_ensemble import group_rates
+from tiermodel.models.learners.boosting import fit_boosted, map_threads
 from tiermodel.models.metrics import auc, spearman
 from tiermodel.models.slices import FEWEST, MOST_VALUES, interval
 
@@ -112,7 +112,7 @@ def _by_all(x: Floats, wanted: Floats, names: list[str], judge: NDArray[np.bool_
         objective = "binary" if np.isin(y, (0, 1)).all() else "regression"
         return fit_boosted(x[learn], y[learn], names, _ROUNDS, seed, _TREES, objective=objective).predict(x[judge])
 
-    return np.column_stack(side_by_side(guess, list(wanted.T)))
+    return np.column_stack(map_threads(guess, list(wanted.T)))
 
 
 def _by_each(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiermodel.errors import ProjectError
-from tiermodel.features.tree import roundest
+from tiermodel.models.learners.readable_tree import roundest
 from tiermodel.tiers.parts import BaseScheme, Score
 
 __all__ = ["band_edges", "level_of", "score_cuts", "scores_of", "share_cuts"]

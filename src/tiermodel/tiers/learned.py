@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.models.folds import rolling_folds
+from tiermodel.models.learners.time_split import rolling_folds
 from tiermodel.models.metrics import quadratic_weighted_kappa
 from tiermodel.tiers import leaves, scored
 from tiermodel.tiers.kinds import LearnedScheme

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from tiermodel.errors import DataError
-from tiermodel.features.tree import freeze, leaf_of
+from tiermodel.models.learners.readable_tree import freeze, leaf_of
 from tiermodel.tiers.conditions import Condition
 from tiermodel.tiers.cuts import band_edges
 from tiermodel.tiers.kinds import LearnedScheme

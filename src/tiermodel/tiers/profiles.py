@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.features.panel import feature_names
+from tiermodel.models.learners.preprocessing import signed_log
 from tiermodel.tiers.conditions import Named
 from tiermodel.tiers.segments import segment_names
 
@@ -54,7 +55,7 @@ def profiles_of(state: Mapping[str, Any], frame: pd.DataFrame, labels: NDArray[n
 
 def _standard(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Standardise signed logarithms; who has no value is at the mean."""
-    z = np.sign(x) * np.log1p(np.abs(x))
+    z = signed_log(x)
     known = z[~np.isnan(z)]
     if known.size == 0 or np.ptp(known) == 0:
         return np.zeros(len(z))

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tiermodel.tiers import leaves, neural, ordinal
+from tiermodel.models.learners import neural, ordinal
+from tiermodel.tiers import leaves
 from tiermodel.tiers.conditions import Condition, Named
 from tiermodel.tiers.cuts import band_edges, level_of, score_cuts, share_cuts
 from tiermodel.tiers.kinds import LearnedScheme

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tiermodel.features.tree import round_readable
+from tiermodel.models.learners.readable_tree import round_readable
 from tiermodel.tiers import grid
 from tiermodel.tiers.conditions import Condition, Named, Words, number
 from tiermodel.tiers.kinds import MatrixScheme, RfmScheme

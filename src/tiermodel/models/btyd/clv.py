@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from tiermodel.config import LifetimeValue, Outcome
-from tiermodel.models.histories import check_horizon
-from tiermodel.models.inputs import history
+from tiermodel.models.btyd.forecast import frequency_recency_age
+from tiermodel.models.btyd.likelihood import check_horizon
 
 __all__ = ["DAYS_A_YEAR", "Purchases", "convert_rate", "discount", "discounted_purchases", "lifetime_value"]
 
@@ -79,7 +79,7 @@ def lifetime_value(
     The factor is discounted purchases until the horizon over purchases in the window. Whether a customer is still there
     stands in both and cancels, so the factor depends on frequency and age alone, and is computed once for each pair.
     """
-    frequency, _, age = history(buyers)
+    frequency, _, age = frequency_recency_age(buyers)
     _, first, place = np.unique(frequency + 1j * age, return_index=True, return_inverse=True)
     past = frequency[first], np.where(frequency[first] > 0, age[first], 0.0), age[first]
     window = model.expected_purchases(outcome.gap_days + outcome.horizon_days, *past)

@@ -1,4 +1,4 @@
-"""Headroom against look-alikes: what the better quarter of similar customers spends beyond this customer.
+"""Potential against look-alikes: what the better quarter of similar customers spends beyond this customer.
 
 Look-alikes share a leaf of a small tree grown on how they buy (rhythm, tenure, breadth), never on how much; the
 reference is the upper quartile of their spend. The tree and its references are frozen at training, so one record scores
@@ -15,9 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeRegressor
 
-from tiermodel.features.tree import freeze, leaf_of
+from tiermodel.models.learners.preprocessing import signed_root
+from tiermodel.models.learners.readable_tree import freeze, leaf_of
 
-__all__ = ["Peers", "fit_peers"]
+__all__ = ["PeerGroups", "fit_peer_groups"]
 
 UPPER = 0.75
 _LEAVES = 40
@@ -29,26 +30,26 @@ _HABITS = (
 
 
 @dataclass(frozen=True)
-class Peers:
-    """Hold the groups of look-alikes and the upper quartile of each group's `spend` feature, in currency units."""
+class PeerGroups:
+    """The groups of look-alikes and the upper quartile of each group's `spend` feature, in currency units."""
 
     spend: str
     tree: dict[str, list[Any]]
     reference: list[float]
 
-    def headroom(self, frame: pd.DataFrame) -> NDArray[np.float64]:
-        """Give each customer's room to grow to the look-alikes' upper quartile; zero for those at or above it."""
+    def potential(self, frame: pd.DataFrame) -> NDArray[np.float64]:
+        """Return each customer's room to grow to the look-alikes' upper quartile; zero for those at or above it."""
         reference = np.array(self.reference)[leaf_of(self.tree, frame)]
         return np.maximum(reference - frame[self.spend].to_numpy(dtype=np.float64), 0.0)
 
 
-def fit_peers(snapshot: pd.DataFrame, spend: str, seed: int) -> Peers:
+def fit_peer_groups(snapshot: pd.DataFrame, spend: str, seed: int) -> PeerGroups:
     """Group one snapshot of buyers by habit; rows sorted by key."""
     names = [name for name in _HABITS if name in snapshot.columns]
     x, y = snapshot[names].to_numpy(dtype=np.float64), snapshot[spend].to_numpy(dtype=np.float64)
     grown = DecisionTreeRegressor(
         max_leaf_nodes=_LEAVES, min_samples_leaf=min(_FEWEST, max(1, len(x) // 2)), random_state=seed
     )
-    grown.fit(x, np.sign(y) * np.sqrt(np.abs(y)))
+    grown.fit(x, signed_root(y))
     tree, leaf = freeze(grown.tree_, names, snapshot)
-    return Peers(spend, tree, [float(np.quantile(y[leaf == n], UPPER)) for n in range(leaf.max() + 1)])
+    return PeerGroups(spend, tree, [float(np.quantile(y[leaf == n], UPPER)) for n in range(leaf.max() + 1)])

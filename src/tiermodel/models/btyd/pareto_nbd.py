@@ -16,15 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import digamma, gammaln
 
-from tiermodel.models.histories import (
-    LOG_BOUND,
-    Array,
-    Cells,
-    cells_of,
-    check_horizon,
-    checked_history,
-    minimise,
-)
+from tiermodel.models.btyd.likelihood import LOG_BOUND, Array, Cells, cells_of, check_horizon, checked_history, minimise
 
 __all__ = ["ParetoNBD"]
 
