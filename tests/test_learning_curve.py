@@ -7,10 +7,10 @@ from datetime import date, timedelta
 import pandas as pd
 import pytest
 
+from tiermodel.backtesting.learning_curve import learning_curve
 from tiermodel.config import Project
 from tiermodel.features.dates import panel_dates, training_dates
 from tiermodel.features.panel import build_panel, rows_at
-from tiermodel.learning_curve import learning_curve
 from tiermodel.models.metrics import churn_metrics, value_metrics
 from tiermodel.tables.history import open_history
 from tiermodel.training.train import train

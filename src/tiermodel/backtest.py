@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from tiermodel.backtest_chances import Compared, judge_prospects, judge_upgrade
 from tiermodel.backtest_clv import clv_predictions
 from tiermodel.backtest_tiers import TiersAhead, draws_for, tier_results, with_all_dates
+from tiermodel.backtesting.learning_curve import learning_curve
 from tiermodel.baselines import CHURN_BASELINES, OURS, VALUE_BASELINES, BaselineTask
 from tiermodel.bundle import Bundle
 from tiermodel.config import Project
@@ -30,7 +31,6 @@ from tiermodel.features.dates import backtest_dates, panel_dates, training_dates
 from tiermodel.features.drawn import draw_rows
 from tiermodel.features.outcome import OUTCOME_COLUMNS, ChurnLabel, at_risk, label_delay_days, upgrade_delay_days
 from tiermodel.features.panel import KEYS, Tally, build_panel, rows_at
-from tiermodel.learning_curve import learning_curve
 from tiermodel.models.metrics import (
     auc,
     churn_metrics,

@@ -22,7 +22,7 @@ from tiermodel.config import Churn, Features, Outcome, Value
 from tiermodel.errors import ModelError, ProjectError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.known import Feature
-from tiermodel.features.outcome import ChurnLabel, at_risk
+from tiermodel.features.outcome import ChurnLabel, ValueLabel, at_risk
 from tiermodel.models.btyd.clv import lifetime_value
 from tiermodel.models.calibrated_ensemble import CalibratedEnsemble
 from tiermodel.models.calibration.logit import Calibration
@@ -70,13 +70,13 @@ class Bundle:
 
     def at_risk(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
         """Tell whose churn risk the model knows: who was at risk by the `churn` that it was trained with."""
-        churn, outcome = (self.settings[name] for name in ("churn", "outcome"))
-        return at_risk(ChurnLabel.of(Churn.model_validate(churn), Outcome.model_validate(outcome)), frame)
+        return at_risk(ChurnLabel.of(*self._label_settings), frame)
 
     def lifetime_value(self, buyers: pd.DataFrame, value: NDArray[np.float64]) -> NDArray[np.float64]:
         """Give buyers' lifetime value, as `value.clv` states it, from their expected value in the outcome window."""
-        outcome = Outcome.model_validate(self.settings["outcome"])
-        return lifetime_value(self.inputs.forecaster.purchases, self.value_settings.clv, outcome, buyers, value)
+        clv, window = self.value_settings.clv, ValueLabel.of(self.value_settings, *self._label_settings).window
+        model = self.inputs.forecaster.purchases
+        return lifetime_value(model, clv.horizon_days, clv.annual_rate, window, buyers, value)
 
     def p_upgrade(self, forecast: NDArray[np.float64], tier: NDArray[np.int64]) -> NDArray[np.float64]:
         """Give P(rises above `tier` in the outcome window and stays) from the forecast of the tier to come."""
@@ -92,6 +92,10 @@ class Bundle:
     def value_settings(self) -> Value:
         """Give what value and lifetime value mean."""
         return Value.model_validate(self.settings["value"])
+
+    @property
+    def _label_settings(self) -> tuple[Churn, Outcome]:
+        return Churn.model_validate(self.settings["churn"]), Outcome.model_validate(self.settings["outcome"])
 
     @cached_property
     def features(self) -> dict[str, Feature]:

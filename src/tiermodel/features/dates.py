@@ -38,7 +38,7 @@ def parse_dates(text: str, history: History) -> tuple[date, ...]:
 
 
 def one_date(as_of: date | str, history: History) -> date:
-    """Give a date given as such, as text, or as `latest`."""
+    """Return a date given as such, as text, or as `latest`."""
     if isinstance(as_of, datetime):
         if as_of.time() != time():
             raise ProjectError(f"as_of {as_of} is not the start of a day; give a date")
@@ -93,7 +93,7 @@ def panel_dates(project: Project, as_of: date, trained_on: Iterable[date]) -> se
 
 
 def backtest_dates(project: Project, history: History) -> tuple[date, ...]:
-    """Give the project's test dates, or the last ones whose outcome is fully observed, `panel.every_days` apart.
+    """Return the project's test dates, or the last ones whose outcome is fully observed, `panel.every_days` apart.
 
     Raises `DataError` where a date's outcome window ends after the data.
     """

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tiermodel.config import Churn, Outcome, Project
+from tiermodel.config import Churn, Outcome, Project, Value
 from tiermodel.features.stream import Chunk, Request
 from tiermodel.tables.kinds import KINDS
 
@@ -39,7 +39,7 @@ Floats = NDArray[np.float64]
 
 
 def churn_window(churn: Churn, outcome: Outcome) -> tuple[int, int]:
-    """Give the first day of the churn window and the day after its last, counted from the date.
+    """Return the first day of the churn window and the day after its last, counted from the date.
 
     >>> churn_window(Churn(horizon_days=30), Outcome(horizon_days=90, gap_days=7))
     (7, 37)
@@ -94,7 +94,7 @@ class LabelWindow:
 
 @dataclass(frozen=True)
 class ChurnLabel:
-    """The window of churn, and who is at risk of it: see `config.Churn` for the two numbers of days."""
+    """The window of churn, and who is at risk of it: the two numbers of days are those of the section `churn`."""
 
     window: LabelWindow
     active_days: int | None = None
@@ -112,7 +112,14 @@ class ValueLabel:
     """The window of value, and whether value is margin rather than amount."""
 
     window: LabelWindow
-    is_margin: bool = False
+    is_margin: bool
+
+    @classmethod
+    def of(cls, value: Value, churn: Churn, outcome: Outcome) -> Self:
+        """Return the label of a project with these sections; it is known when that of churn is."""
+        first = outcome.gap_days
+        window = LabelWindow(first, first + outcome.horizon_days, _delay_days(churn, outcome))
+        return cls(window, value.measure == "margin")
 
 
 @dataclass(frozen=True)
@@ -127,10 +134,9 @@ class Labels:
     @classmethod
     def of(cls, project: Project) -> Self:
         """Return the labels of a project."""
-        outcome, delay = project.outcome, label_delay_days(project)
-        window = LabelWindow(outcome.gap_days, outcome.gap_days + outcome.horizon_days, delay)
-        value = ValueLabel(window, is_margin=project.value.measure == "margin")
-        return cls(ChurnLabel.of(project.churn, outcome), value, delay, upgrade_delay_days(project))
+        churn, outcome = project.churn, project.outcome
+        labels = ChurnLabel.of(churn, outcome), ValueLabel.of(project.value, churn, outcome)
+        return cls(*labels, label_delay_days(project), upgrade_delay_days(project))
 
 
 def at_risk(label: ChurnLabel, frame: pd.DataFrame) -> NDArray[np.bool_]:
@@ -155,7 +161,7 @@ def outcome_requests(project: Project) -> tuple[Request, Request, Request]:
 def outcome_columns(
     project: Project, chunk: Chunk, sums: Mapping[Request, Floats], table: pa.Table, contract_end: Floats | None
 ) -> tuple[Floats, ...]:
-    """Give `OUTCOME_COLUMNS` of a chunk of `table`, observed or not.
+    """Return `OUTCOME_COLUMNS` of a chunk of `table`, observed or not.
 
     `sums` are those of the chunk, `contract_end` the days on which contracts end as known at each date.
     """

@@ -78,7 +78,7 @@ class ValueModel:
 
 
 def _floor(edges: list[float]) -> float:
-    """Give the size below which intervals stop shrinking: a tenth of the middle prediction, never zero."""
+    """Return the size below which intervals stop shrinking: a tenth of the middle prediction, never zero."""
     return max(edges[len(edges) // 2] / 10, 1e-6) if edges else 1.0
 
 

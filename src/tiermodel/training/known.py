@@ -54,7 +54,7 @@ class Present(NamedTuple):
 
 
 def censor(project: Project, labels: Labels, panel: pd.DataFrame, as_of: date, trained_on: Sequence[date]) -> Known:
-    """Take from a panel sorted by key what is known at `as_of`.
+    """Return what is known at `as_of` of a panel sorted by key.
 
     Models learn from the dates in `trained_on`, as far as labels are known, and from `panel.customers` buyers at most.
     """

@@ -42,7 +42,7 @@ class Horizons(NamedTuple):
 
     @classmethod
     def of(cls, labels: Labels) -> Self:
-        """Take the window of value for the first, that of churn for the second."""
+        """Return the lengths of the windows of value and of churn."""
         return cls(labels.value.window.days, labels.churn.window.days)
 
 

@@ -1,4 +1,4 @@
-"""Gather the histories that buy-till-you-die models are fitted on into cells, and minimise what they lose.
+"""What the fits of buy-till-you-die models share: histories gathered into cells, and the minimiser of their loss.
 
 A customer is `frequency` (purchase days after the first), `recency` (last minus first purchase) and `age` (`as_of`
 minus first purchase), the last two in one unit of time. Fits run over distinct (frequency, recency, age) cells, in
@@ -29,7 +29,7 @@ PRIOR_SD = 100.0
 
 
 class Cells(NamedTuple):
-    """Hold distinct histories, times in `unit`, and their share of customers; `level` points into `frequency`."""
+    """Distinct histories, times in `unit`, and their share of customers; `level` points into `frequency`."""
 
     frequency: Array
     level: NDArray[np.intp]
@@ -41,7 +41,7 @@ class Cells(NamedTuple):
 
 
 def finite_columns(**columns: ArrayLike) -> tuple[Array, ...]:
-    """Give columns of one length; `DataError` names the first value that is not finite."""
+    """Return columns of one length; `DataError` names the first value that is not finite."""
     arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(values, dtype=np.float64)) for values in columns.values()))
     for name, values in zip(columns, arrays, strict=True):
         if not np.isfinite(values).all():
@@ -51,7 +51,7 @@ def finite_columns(**columns: ArrayLike) -> tuple[Array, ...]:
 
 
 def checked_history(frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> tuple[Array, Array, Array]:
-    """Give three columns of one length; `DataError` names the first row that is no history."""
+    """Return three columns of one length; `DataError` names the first row that is no history."""
     x, recent, old = finite_columns(frequency=frequency, recency=recency, age=age)
     wrong = (x < 0) | (recent < 0) | (recent > old) | ((x == 0) & (recent > 0))
     if wrong.any():
@@ -77,7 +77,7 @@ def cells_of(frequency: Array, recency: Array, age: Array) -> Cells:
 
 
 def minimise(loss: Loss, start: Array, bounds: list[tuple[float, float]], customers: int) -> list[float]:
-    """Give the parameters of the least loss; `loss` takes their logarithms and gives value and gradient."""
+    """Return the parameters of the least loss; `loss` takes their logarithms and returns value and gradient."""
     precision = 1 / (PRIOR_SD**2 * customers)
 
     def with_prior(theta: Array) -> tuple[float, Array]:

@@ -81,7 +81,7 @@ class ParetoNBD:
 
 
 class _Silence(NamedTuple):
-    """Hold P(silent and still there at the end), P(silent), and where asked the second's derivatives by r, α, s, β."""
+    """P(silent and still there at the end), P(silent), and where asked the second's derivatives by r, α, s, β."""
 
     alive: Array
     total: Array
@@ -89,7 +89,7 @@ class _Silence(NamedTuple):
 
 
 def _silence(model: ParetoNBD, x: Array, start: Array, end: Array, *, slopes: bool = False) -> _Silence:
-    """Give P(no purchase from `start` to `end`) of customers with `x` purchases who were there at `start`.
+    """Return P(no purchase from `start` to `end`) of customers with `x` purchases who were there at `start`.
 
     With S(y) = ((α + start) / (α + y))^(r + x) ((β + start) / (β + y))^s, the chance to be there and silent at y, it is
     S(end) + s ∫ S(y) / (β + y) dy: the published difference of two 2F1 functions, whose integral form has no

@@ -1,4 +1,4 @@
-"""Ask how much history the models need: train on fewer snapshots, judge on the same customers and date."""
+"""How much history the models need: trained on fewer snapshots, judged on the same customers and date."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def learning_curve(
 ) -> Iterator[dict[str, Any]]:
     """Yield the figures at `day` of models that learned from the latest 1, a quarter, half and all of the snapshots.
 
-    `bundle` was trained on all of them. Each length is told what training on its snapshots alone would know, of the
+    `bundle` was trained on all of them. Each length knows what training on its snapshots alone would know, of the
     level and of windows under way too. A length that is too short to learn from is noted, not judged.
     """
     now = pd.Timestamp(day)

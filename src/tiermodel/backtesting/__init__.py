@@ -1,0 +1,1 @@
+"""Play the past again, and judge the models by what then happened."""
