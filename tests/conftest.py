@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from commands import Run, run_command
 from tiermodel.tracking import registry
-from tiermodel.train import train
+from tiermodel.training.train import train
 from worlds import TrainedWorld, audited_project, quick_fits, small_project, small_world
 
 # a busy machine is no fault of the code; the gate tries the same examples every time, elsewhere new ones are tried

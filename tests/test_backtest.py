@@ -26,25 +26,24 @@ import tiermodel.backtesting.backtest as backtest_module
 import tiermodel.backtesting.tiers as backtest_tiers
 from tiermodel import baselines
 from tiermodel.backtesting.backtest import Backtest, backtest
-from tiermodel.backtesting.backtest import test_dates as dates_to_test
 from tiermodel.backtesting.tiers import TiersAhead, scheme_summary, tier_results, tier_verdict
-from tiermodel.baselines import CHURN_BASELINES, CLV_BASELINES, VALUE_BASELINES
-from tiermodel.baselines import Test as Shown
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError
+from tiermodel.evaluation.baselines import CHURN_BASELINES, CLV_BASELINES, VALUE_BASELINES
+from tiermodel.evaluation.baselines import BaselineTask as Shown
+from tiermodel.features.dates import backtest_dates
 from tiermodel.features.frame import feature_names
-from tiermodel.features.outcome import OUTCOME_COLUMNS
+from tiermodel.features.outcome import OUTCOME_COLUMNS, ChurnLabel, at_risk
 from tiermodel.features.panel import build_panel
-from tiermodel.models.btyd import MBGNBD
-from tiermodel.models.churn import at_risk
-from tiermodel.models.inputs import history
-from tiermodel.models.pareto_nbd import ParetoNBD
+from tiermodel.models.btyd.bg_nbd import MBGNBD
+from tiermodel.models.btyd.forecast import frequency_recency_age
+from tiermodel.models.btyd.pareto_nbd import ParetoNBD
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import read_history
 from tiermodel.tiers.fitted_scheme import fit_scheme
 from tiermodel.tiers.schemes.load import load_preset, preset_names
-from tiermodel.train import train
+from tiermodel.training.train import train
 from worlds import LAST_DAY, TrainedWorld, quick_fits
 
 RIVALS = ("same_tier_as_now", "composite", "composite_365d")
@@ -187,7 +186,7 @@ def test_a_backtest_is_training_at_its_date(played: Played, again: Bundle) -> No
     frame = build_panel(played.project, [day])
     mine = played.predictions[played.predictions["as_of"] == pd.Timestamp(day)]
     np.testing.assert_array_equal(mine["value_tiermodel"], bundle.value.predict(bundle.inputs.matrix(frame)))
-    risky = at_risk(played.project.churn, played.project.outcome, frame)
+    risky = at_risk(ChurnLabel.of(played.project.churn, played.project.outcome), frame)
     np.testing.assert_array_equal(
         mine["churn_tiermodel"][risky], bundle.churn.predict(bundle.inputs.matrix(frame[risky]))
     )
@@ -234,9 +233,9 @@ def test_default_dates_are_the_last_with_an_observed_outcome(trained: TrainedWor
     rows = read_history(trained.project)
     last = rows.last_day + timedelta(1 - 60)
     assert rows.last_day == LAST_DAY
-    dates = dates_to_test(with_backtest(trained.project, folds=3), rows)
+    dates = backtest_dates(with_backtest(trained.project, folds=3), rows)
     assert dates == (last - timedelta(120), last - timedelta(60), last)
-    many = dates_to_test(with_backtest(trained.project, folds=24), rows)
+    many = backtest_dates(with_backtest(trained.project, folds=24), rows)
     assert 5 < len(many) < 24
     assert many[0] - rows.first_day >= timedelta(120)
 
@@ -247,7 +246,7 @@ def test_a_date_whose_outcome_is_not_observed_is_refused(trained: TrainedWorld, 
     with pytest.raises(DataError, match=rf"{last + timedelta(1)} is not fully observed; the last date is {last}"):
         backtest(project, out=tmp_path / "b.json")
     assert not list(tmp_path.iterdir())
-    assert dates_to_test(with_backtest(project, dates=(last,)), read_history(project)) == (last,)
+    assert backtest_dates(with_backtest(project, dates=(last,)), read_history(project)) == (last,)
     early = with_backtest(project, dates=(date(2022, 2, 1),))
     with pytest.raises(DataError, match="training as of 2022-02-01 needs a snapshot at least 60 days earlier"):
         backtest(early)
@@ -311,7 +310,7 @@ def test_baselines_do_what_their_names_say(trained: TrainedWorld) -> None:
     frame = build_panel(trained.project, [date(2023, 6, 1)], with_outcome=True)
     tier = (frame["net_amount_total"] > 100).to_numpy().astype(np.int64)
     hidden = frame.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))
-    test = Shown(trained.project, frame, hidden, lambda rows: tier[: len(rows)])
+    test = Shown(trained.project, frame, hidden, lambda rows: tier[: len(rows)], feature_names(frame))
     bought = frame["outcome_purchase_days"] > 0
     np.testing.assert_allclose(baselines.CHURN_BASELINES["rate"](test), 1 - bought.mean())
     seen = np.minimum(frame["days_since_first"], 365)
@@ -319,7 +318,7 @@ def test_baselines_do_what_their_names_say(trained: TrainedWorld) -> None:
     for name, baseline in CHURN_BASELINES.items():
         p = baseline(test)
         assert ((p >= 0) & (p <= 1)).all(), name
-    past = history(frame)
+    past = frequency_recency_age(frame)
     silent = {"mbg_nbd": MBGNBD.fit(*past).p_zero(60, *past), "pareto_nbd": ParetoNBD.fit(*past).p_zero(60, *past)}
     for name, p in silent.items():
         np.testing.assert_array_equal(CHURN_BASELINES[name](test), p)
@@ -345,7 +344,9 @@ def test_baselines_of_silence_take_any_log(
 ) -> None:
     frame = pd.DataFrame({"purchase_days_total": purchase_days, "days_since_first": first, "days_since_last": last})
     p = CHURN_BASELINES[name](
-        Shown(trained.project, frame.iloc[:0], frame.astype(float), lambda rows: np.zeros(len(rows), dtype=np.int64))
+        Shown(
+            trained.project, frame.iloc[:0], frame.astype(float), lambda rows: np.zeros(len(rows), dtype=np.int64), ()
+        )
     )
     assert p.shape == (len(frame),)
     assert ((p >= 0) & (p <= 1)).all()

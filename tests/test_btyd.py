@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from scipy.special import hyp2f1
 
 from tiermodel.errors import DataError
-from tiermodel.models import btyd
-from tiermodel.models.btyd import BGNBD, MBGNBD, GammaGamma
-from tiermodel.models.histories import cells_of
+from tiermodel.models.btyd import bg_nbd, gamma_gamma
+from tiermodel.models.btyd.bg_nbd import BGNBD, MBGNBD
+from tiermodel.models.btyd.gamma_gamma import GammaGamma
+from tiermodel.models.btyd.likelihood import cells_of
 
 Array = NDArray[np.float64]
 Purchases = BGNBD | MBGNBD
@@ -140,9 +141,9 @@ def test_the_likelihood_of_cells_is_that_of_their_customers(
     one_by_one = np.mean([log_likelihood(model, *row) for row in zip(*cdnow, strict=True)])
     scaled = np.log([model.r, model.alpha / cells.unit, model.a, model.b])
     # Time in units of the mean age makes each of the purchases' densities larger by that unit.
-    assert -btyd._purchase_loss(scaled, cells, cells.frequency + model.first_can_be_last)[0] - cdnow[0].mean() * np.log(
-        cells.unit
-    ) == pytest.approx(one_by_one)
+    assert -bg_nbd._purchase_loss(scaled, cells, cells.frequency + model.first_can_be_last)[0] - cdnow[
+        0
+    ].mean() * np.log(cells.unit) == pytest.approx(one_by_one)
 
 
 @both
@@ -155,18 +156,20 @@ def test_the_gradient_is_that_of_finite_differences(
     at, step = np.array(theta), 1e-5
     moves = step * np.eye(4)
     purchases = [
-        btyd._purchase_loss(at + m, cells, chances)[0] - btyd._purchase_loss(at - m, cells, chances)[0] for m in moves
+        bg_nbd._purchase_loss(at + m, cells, chances)[0] - bg_nbd._purchase_loss(at - m, cells, chances)[0]
+        for m in moves
     ]
-    assert btyd._purchase_loss(at, cells, chances)[1] == pytest.approx(
+    assert bg_nbd._purchase_loss(at, cells, chances)[1] == pytest.approx(
         np.array(purchases) / (2 * step), rel=1e-5, abs=1e-7
     )
     frequency, mean_value = spend
     spent, three = frequency * mean_value / 40, at[:3]
     amount = [
-        btyd._amount_loss(three + m, frequency, spent)[0] - btyd._amount_loss(three - m, frequency, spent)[0]
+        gamma_gamma._amount_loss(three + m, frequency, spent)[0]
+        - gamma_gamma._amount_loss(three - m, frequency, spent)[0]
         for m in moves[:3, :3]
     ]
-    found = btyd._amount_loss(three, frequency, spent)[1]
+    found = gamma_gamma._amount_loss(three, frequency, spent)[1]
     assert found == pytest.approx(np.array(amount) / (2 * step), rel=1e-5, abs=1e-7)
 
 

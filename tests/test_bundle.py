@@ -18,7 +18,7 @@ from tiermodel.bundle.bundle import FORMAT, load_bundle, save_bundle
 from tiermodel.errors import ModelError, ProjectError
 from tiermodel.features.panel import build_panel
 from tiermodel.predict import predict
-from tiermodel.train import train
+from tiermodel.training.train import train
 from worlds import LAST_DAY, TrainedWorld
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -118,7 +118,7 @@ def test_the_card_says_what_the_inputs_tell_of_audited_attributes(card: str, aud
 
 
 def test_the_figures_are_those_of_the_out_of_time_predictions(card: str, trained: TrainedWorld) -> None:
-    later, facts = trained.trained.later, trained.trained.bundle.facts
+    later, facts = trained.trained.out_of_fold, trained.trained.bundle.facts
     churn, value = later["churn"], later["value"]
     y, p = churn["actual"].to_numpy(), churn["predicted"].to_numpy()
     shown = {
@@ -135,7 +135,7 @@ def test_the_figures_are_those_of_the_out_of_time_predictions(card: str, trained
 
 
 def test_the_groups_are_counted_by_hand(trained: TrainedWorld) -> None:
-    churn = trained.trained.later["churn"]
+    churn = trained.trained.out_of_fold["churn"]
     panel = build_panel(trained.project, sorted({day.date() for day in churn["as_of"]}), with_outcome=True)
     rows = churn.astype({"as_of": panel["as_of"].dtype}).merge(panel, on=["customer_id", "as_of"])
     edges = {"1": (1, 1), "2-3": (2, 3), "4-9": (4, 9), "10+": (10, np.inf)}

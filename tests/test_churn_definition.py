@@ -22,9 +22,8 @@ from test_panel import check_outcome, with_outcome
 from tiermodel.bundle.bundle import load_bundle
 from tiermodel.config.project import Churn, Outcome, Project, load_project
 from tiermodel.errors import ProjectError
-from tiermodel.features.outcome import churn_question, outcome_span
+from tiermodel.features.outcome import ChurnLabel, at_risk, churn_question, label_delay_days
 from tiermodel.features.panel import build_panel
-from tiermodel.models.churn import at_risk
 from tiermodel.predict import predict
 
 HISTORIES = random_histories(seed=31, customers=60)
@@ -91,7 +90,7 @@ def test_a_contract_is_renewed_by_a_purchase_or_a_later_end() -> None:
 @pytest.mark.parametrize("churn", DEFINITIONS, ids=str)
 def test_rows_after_the_span_change_nothing_and_no_feature_sees_the_label(churn: dict[str, Any]) -> None:
     project = make_project(churn=churn)
-    end = DAYS[0] + outcome_span(project)
+    end = DAYS[0] + label_delay_days(project)
     cut = {c: [row for row in rows if _day(row) < end] for c, rows in HISTORIES.items()}
     after = {c: rows + [later(r, end - FIRST_DAY) for r in HISTORIES[c] if _dated(r)] for c, rows in cut.items()}
     one, other = (with_outcome(rows, DAYS[:1], project, end) for rows in (cut, after))
@@ -120,10 +119,10 @@ def test_at_risk_are_recent_buyers_whose_contract_ends_in_the_window() -> None:
         "contract_days_left": [40, 9, 10, 39, 40, np.nan, 20],
     })  # fmt: skip
     outcome = Outcome(horizon_days=90)
-    assert at_risk(Churn(), outcome, frame).tolist() == [False] + [True] * 6
-    assert at_risk(Churn(active_days=5), outcome, frame).tolist() == [False] + [True] * 5 + [False]
+    assert at_risk(ChurnLabel.of(Churn(), outcome), frame).tolist() == [False] + [True] * 6
+    assert at_risk(ChurnLabel.of(Churn(active_days=5), outcome), frame).tolist() == [False] + [True] * 5 + [False]
     churn = Churn(active_days=30, gap_days=10, horizon_days=30, contract_renewal_days=14)
-    assert at_risk(churn, outcome, frame).tolist() == [False, False, True, True, False, False, False]
+    assert at_risk(ChurnLabel.of(churn, outcome), frame).tolist() == [False, False, True, True, False, False, False]
 
 
 def test_the_question_is_said_in_words() -> None:
@@ -226,7 +225,7 @@ def test_contracts_are_trained_scored_and_backtested(cli: Run, empty_store: Path
     assert ran.code == 0, ran.err
     played = pd.read_parquet(tmp_path / "p.parquet")
     asked = played[played["churn_tiermodel"].notna()]
-    day = date(2023, 12, 22) - timedelta(outcome_span(project))
+    day = date(2023, 12, 22) - timedelta(label_delay_days(project))
     then = build_panel(project, [day]).set_index("customer_id")["contract_days_left"]
     assert set(asked["customer_id"]) == set(then.index[then.between(0, 39)])
     assert set(asked["churned"]) == {0.0, 1.0}
@@ -247,7 +246,7 @@ def test_scores_of_a_shorter_churn_window_are_lower_where_more_is_asked(tmp_path
     file = subscribers(tmp_path)
     project = load_project(file).model_copy(update={"churn": Churn(horizon_days=10, active_days=100)})
     longer = project.model_copy(update={"churn": Churn(horizon_days=60, active_days=100)})
-    from tiermodel.train import train  # noqa: PLC0415 heavy
+    from tiermodel.training.train import train  # noqa: PLC0415 heavy
 
     frame = build_panel(project, [date(2023, 11, 1)])
     short, long = (predict(train(p, date(2023, 11, 1)).bundle, frame)["churn_risk"] for p in (project, longer))

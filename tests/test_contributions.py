@@ -14,10 +14,10 @@ from tiermodel.evaluation.attribution import churn_contributions, importance, va
 from tiermodel.features.frame import has_bought
 from tiermodel.features.panel import build_panel
 from tiermodel.models import churn, value
-from tiermodel.models.boosted import fit_boosted
-from tiermodel.models.inputs import EXPECTED
-from tiermodel.models.level import log_odds
-from tiermodel.models.linear import Linear, fit_logistic, fit_ridge
+from tiermodel.models.btyd.forecast import EXPECTED
+from tiermodel.models.calibration.logit import log_odds
+from tiermodel.models.learners.boosting import fit_boosted
+from tiermodel.models.learners.linear import Linear, fit_logistic, fit_ridge
 from worlds import TrainedWorld
 
 
@@ -42,7 +42,7 @@ def x(trained: TrainedWorld, bundle: Bundle) -> Floats:
 def test_every_member_predicts_alone_at_the_level_of_the_blend(
     trained: TrainedWorld, target: str, names: tuple[str, ...]
 ) -> None:
-    later = trained.trained.later[target]
+    later = trained.trained.out_of_fold[target]
     assert len(later["as_of"].unique()) > 1
     means = later.groupby("as_of")[["predicted", *names]].mean()
     for name in names:
@@ -53,7 +53,7 @@ def test_every_member_predicts_alone_at_the_level_of_the_blend(
 
 def test_the_blend_lies_within_its_members(trained: TrainedWorld) -> None:
     """Weights are not negative and factors add up, so the value blend is a mean of its members."""
-    later = trained.trained.later["value"]
+    later = trained.trained.out_of_fold["value"]
     members = later[list(value.MEMBERS)]
     assert (later["predicted"] >= members.min(axis=1) * (1 - 1e-9)).all()
     assert (later["predicted"] <= members.max(axis=1) * (1 + 1e-9)).all()

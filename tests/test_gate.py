@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tiermodel.baselines import BASELINES
 from tiermodel.config.project import Project
 from tiermodel.errors import GateError
+from tiermodel.evaluation.baselines import BASELINES
 from tiermodel.evaluation.metrics import log_loss
 from tiermodel.tracking import gate
 from tiermodel.tracking.artifacts import EVALUATION, MEMBERS, evaluation_table
@@ -29,7 +29,7 @@ def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def judged(trained: TrainedWorld) -> Later:
     """Give the small world's out-of-time predictions, beside those of baselines that know a little."""
-    later = trained.trained.later
+    later = trained.trained.out_of_fold
     shared = later["churn"]["predicted"] * 0.3 + later["churn"]["actual"].mean() * 0.7
     return {**later, "churn": later["churn"].assign(logistic_rfm=shared, mbg_nbd=0.5)}
 

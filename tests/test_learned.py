@@ -18,25 +18,26 @@ import yaml
 from commands import Run
 from test_schemes import FEATURES, LEARNED, LEVELS, SHARES, SPEND, WINDOWS, people, said
 from tiermodel.backtesting.tiers import tier_results
-from tiermodel.baselines import CHURN_BASELINES, VALUE_BASELINES
-from tiermodel.baselines import Test as Shown
 from tiermodel.bundle.bundle import load_bundle, save_bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ProjectError
+from tiermodel.evaluation.baselines import CHURN_BASELINES, VALUE_BASELINES
+from tiermodel.evaluation.baselines import BaselineTask as Shown
 from tiermodel.evaluation.metrics import quadratic_weighted_kappa
+from tiermodel.features.dates import panel_dates, training_dates
 from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import OUTCOME_COLUMNS
 from tiermodel.features.panel import build_panel
 from tiermodel.models import churn, value
+from tiermodel.models.learners import neural, ordinal
 from tiermodel.predict import predict, score
-from tiermodel.tiers import neural, ordinal
 from tiermodel.tiers.explain.rule_comparison import agreement, matching_composite
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.learned.score import LEARNERS, _score
 from tiermodel.tiers.learned.training_set import matrix
 from tiermodel.tiers.schemes.load import load_preset, load_scheme, parse_scheme
 from tiermodel.tiers.schemes.schema import input_names
-from tiermodel.train import panel_dates, train, training_dates
+from tiermodel.training.train import train
 from tiermodel.training.tune import tune
 from worlds import small_project, small_world
 
@@ -373,8 +374,9 @@ def test_models_baselines_other_schemes_and_tuning_read_the_same_inputs(
         bought, now = frame[has_bought(frame)], pd.Timestamp(day)
         shown = bought[bought["as_of"] == now].assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))
         past = bought[bought["as_of"] + pd.Timedelta(days=60) <= now]
-        test = Shown(project, past, shown, lambda rows: bundle.scheme.assign(rows)[0])
-        assert tuple(test.inputs) == bundle.inputs.names
+        names = input_names(load_scheme(project), past)
+        test = Shown(project, past, shown, lambda rows: bundle.scheme.assign(rows)[0], names)
+        assert names == bundle.inputs.names
         told = [baseline(test).tolist() for known in (CHURN_BASELINES, VALUE_BASELINES) for baseline in known.values()]
         found.append((told, tier_results(project, frame, day, bundle, notes)[0]))
     assert {row["scheme"] for row in found[0][1]} == {"l", "learned"}

@@ -7,13 +7,14 @@ from datetime import date, timedelta
 import pandas as pd
 import pytest
 
+from tiermodel.backtesting.learning_curve import learning_curve
 from tiermodel.config.project import Project
 from tiermodel.evaluation.metrics import churn_metrics, value_metrics
+from tiermodel.features.dates import panel_dates, training_dates
 from tiermodel.features.frame import has_bought, rows_at
 from tiermodel.features.panel import build_panel
-from tiermodel.learning_curve import learning_curve
 from tiermodel.tables.history import read_history
-from tiermodel.train import panel_dates, train, training_dates
+from tiermodel.training.train import train
 from worlds import TrainedWorld
 
 DAY = date(2023, 9, 1)

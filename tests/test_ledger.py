@@ -21,7 +21,7 @@ from tiermodel.features.panel import build_panel
 from tiermodel.ledger.ledger import Ledger
 from tiermodel.predict import score
 from tiermodel.tiers.stability.rule import replay
-from tiermodel.train import train
+from tiermodel.training.train import train
 from worlds import TrainedWorld, quick_fits
 
 DAYS = tuple(date(2023, 6, 1) + timedelta(60 * k) for k in range(4))

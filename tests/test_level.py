@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiermodel.models import level
-from tiermodel.models.level import Window, forecast_miss
+from tiermodel.models.calibration import level
+from tiermodel.models.calibration.level import Window, forecast_residual
 
 NOW = pd.Timestamp("2022-06-01")
 
@@ -53,46 +53,46 @@ def by_days(seen: list[Window], first: int, last: int) -> float:
     ]
     known = np.array([[covariance(a, b) for b in spans] for a in spans]) + np.diag(noise)
     shared = np.array([covariance(a, ahead) for a in spans])
-    return float(shared @ np.linalg.inv(known) @ np.array([w.missed for w in seen]))
+    return float(shared @ np.linalg.inv(known) @ np.array([w.residual for w in seen]))
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 30), (7, 97), (0, 180)])
 def test_five_moments_stand_for_the_days_of_a_window(first: int, last: int) -> None:
     seen = [ended(0, 30, 0.3), ended(60, 90, -0.2, seen=100), ended(330, 30, 0.5), ended(200, 60, 0.1, variance=0.2)]
-    np.testing.assert_allclose(forecast_miss(seen, NOW, first, last), by_days(seen, first, last), atol=0.004)
+    np.testing.assert_allclose(forecast_residual(seen, NOW, first, last), by_days(seen, first, last), atol=0.004)
 
 
 @given(windows, st.randoms(use_true_random=False))
 def test_order_decides_nothing(seen: list[Window], shuffled: object) -> None:
-    miss = forecast_miss(seen, NOW, 0, 60)
+    miss = forecast_residual(seen, NOW, 0, 60)
     mixed = sorted(seen, key=lambda _: shuffled.random())  # type: ignore[attr-defined]
-    np.testing.assert_allclose(forecast_miss(mixed, NOW, 0, 60), miss, atol=1e-9)
+    np.testing.assert_allclose(forecast_residual(mixed, NOW, 0, 60), miss, atol=1e-9)
     assert abs(miss) < 2
 
 
 @given(windows)
 def test_a_window_that_is_not_over_tells_nothing(seen: list[Window]) -> None:
     open_still = ended(-1, 30, 5.0)
-    assert forecast_miss([*seen, open_still], NOW, 0, 30) == forecast_miss(seen, NOW, 0, 30)
+    assert forecast_residual([*seen, open_still], NOW, 0, 30) == forecast_residual(seen, NOW, 0, 30)
 
 
 def test_without_windows_nothing_is_missed() -> None:
-    assert forecast_miss([], NOW, 0, 30) == 0
+    assert forecast_residual([], NOW, 0, 30) == 0
 
 
 def test_the_same_season_a_year_ago_tells_more_than_half_a_year_ago() -> None:
     steady = [ended(30 * k, 30, 0.0) for k in range(12)]
     a_year_ago, half_a_year_ago = list(steady), list(steady)
     a_year_ago[11], half_a_year_ago[5] = ended(330, 30, 1.0), ended(150, 30, 1.0)
-    assert forecast_miss(a_year_ago, NOW, 0, 30) > 3 * max(forecast_miss(half_a_year_ago, NOW, 0, 30), 0.05)
+    assert forecast_residual(a_year_ago, NOW, 0, 30) > 3 * max(forecast_residual(half_a_year_ago, NOW, 0, 30), 0.05)
 
 
 def test_a_break_of_four_weeks_a_year_ago_is_expected_in_the_same_weeks_only() -> None:
     a_year = [ended(30 * k, 30, 2.0 if k == 11 else 0.0) for k in range(13)]
-    then, a_month_later = (forecast_miss(a_year, NOW, first, first + 30) for first in (5, 35))
+    then, a_month_later = (forecast_residual(a_year, NOW, first, first + 30) for first in (5, 35))
     assert then > 3 * max(a_month_later, 0.1)
 
 
 def test_a_young_log_is_believed_less() -> None:
-    old, young = (forecast_miss([ended(0, 60, 1.0, seen=days)], NOW, 0, 60) for days in (400.0, 30.0))
+    old, young = (forecast_residual([ended(0, 60, 1.0, seen=days)], NOW, 0, 60) for days in (400.0, 30.0))
     assert 0 < young < 0.5 * old

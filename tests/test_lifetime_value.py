@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from scipy.special import hyperu
 
 from tiermodel.config.project import LifetimeValue, Project
+from tiermodel.features.outcome import Labels, LabelWindow
 from tiermodel.features.panel import build_panel
-from tiermodel.models.btyd import BGNBD, MBGNBD
-from tiermodel.models.inputs import history
-from tiermodel.models.lifetime_value import (
+from tiermodel.models.btyd.bg_nbd import BGNBD, MBGNBD
+from tiermodel.models.btyd.clv import (
     DAYS_A_YEAR,
     Purchases,
     convert_rate,
@@ -26,7 +26,8 @@ from tiermodel.models.lifetime_value import (
     discounted_purchases,
     lifetime_value,
 )
-from tiermodel.models.pareto_nbd import ParetoNBD
+from tiermodel.models.btyd.forecast import frequency_recency_age
+from tiermodel.models.btyd.pareto_nbd import ParetoNBD
 from tiermodel.predict import predict
 from worlds import TrainedWorld
 
@@ -116,26 +117,24 @@ def scored(trained: TrainedWorld) -> tuple[pd.DataFrame, NDArray[np.float64]]:
 def test_the_outcome_window_undiscounted_is_the_expected_value(
     trained: TrainedWorld, scored: tuple[pd.DataFrame, NDArray[np.float64]]
 ) -> None:
-    model, outcome = trained.trained.bundle.inputs.habits.purchases, trained.project.outcome
-    window = LifetimeValue(horizon_days=outcome.horizon_days, annual_rate=0.0)
-    np.testing.assert_allclose(lifetime_value(model, window, outcome, *scored), scored[1], rtol=1e-12)
-    discounted = lifetime_value(model, window.model_copy(update={"annual_rate": 0.5}), outcome, *scored)
-    least = discount(outcome.horizon_days, 0.5)
+    model, window = trained.trained.bundle.inputs.forecaster.purchases, Labels.of(trained.project).value.window
+    np.testing.assert_allclose(lifetime_value(model, window.days, 0.0, window, *scored), scored[1], rtol=1e-12)
+    discounted = lifetime_value(model, window.days, 0.5, window, *scored)
+    least = discount(window.days, 0.5)
     assert ((discounted <= scored[1]) & (discounted >= scored[1] * least)).all()
 
 
 def test_one_record_equals_the_batch_and_a_gap_is_left_out(
     trained: TrainedWorld, scored: tuple[pd.DataFrame, NDArray[np.float64]]
 ) -> None:
-    model, clv = trained.trained.bundle.inputs.habits.purchases, LifetimeValue(horizon_days=365, annual_rate=0.1)
-    outcome = trained.project.outcome.model_copy(update={"gap_days": 20})
+    model, window = trained.trained.bundle.inputs.forecaster.purchases, LabelWindow(20, 80, 80)
     frame, value = scored
-    whole = lifetime_value(model, clv, outcome, frame, value)
+    whole = lifetime_value(model, 365, 0.1, window, frame, value)
     for i in range(0, len(frame), 37):
-        assert lifetime_value(model, clv, outcome, frame.iloc[i : i + 1], value[i : i + 1]) == whole[i]
-        past = [column[:1] for column in history(frame.iloc[i : i + 1])]
-        window = model.expected_purchases(80, *past) - model.expected_purchases(20, *past)
-        wanted = value[i] * discounted_purchases(model, 365, 0.1, *past) / window
+        assert lifetime_value(model, 365, 0.1, window, frame.iloc[i : i + 1], value[i : i + 1]) == whole[i]
+        past = [column[:1] for column in frequency_recency_age(frame.iloc[i : i + 1])]
+        purchases = model.expected_purchases(80, *past) - model.expected_purchases(20, *past)
+        wanted = value[i] * discounted_purchases(model, 365, 0.1, *past) / purchases
         np.testing.assert_allclose(whole[i], wanted, rtol=1e-9)
 
 

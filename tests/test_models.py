@@ -17,22 +17,25 @@ from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ModelError
 from tiermodel.evaluation.leakage import refuse_leaks
 from tiermodel.evaluation.metrics import churn_metrics, ece_null_band
+from tiermodel.features.dates import panel_dates, training_dates
 from tiermodel.features.frame import feature_names
-from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
+from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels, at_risk, label_delay_days
 from tiermodel.features.panel import build_panel
-from tiermodel.features.peers import UPPER, fit_peers
-from tiermodel.features.tree import leaf_of
-from tiermodel.models.ahead import Ahead, Counted, CutWindow
-from tiermodel.models.boosted import fit_boosted
-from tiermodel.models.churn import ChurnModel, at_risk, fit_churn
-from tiermodel.models.folds import rolling_folds
-from tiermodel.models.inputs import EXPECTED, Horizons, fit_inputs, panel_matrix
-from tiermodel.models.linear import Linear, averaged, fit_logistic, fit_ridge
-from tiermodel.models.tier import TierModel, fit_tier, future_levels
+from tiermodel.models.btyd.forecast import EXPECTED, Horizons
+from tiermodel.models.calibration.recent import ForecastContext, PartialWindow
+from tiermodel.models.churn import ChurnModel, fit_churn
+from tiermodel.models.design_matrix import design_matrix_of_panel, fit_design_matrix
+from tiermodel.models.future_tier import TierModel, fit_tier, future_levels
+from tiermodel.models.learners.boosting import fit_boosted
+from tiermodel.models.learners.linear import Linear, averaged, fit_logistic, fit_ridge
+from tiermodel.models.learners.readable_tree import leaf_of
+from tiermodel.models.learners.time_split import rolling_folds
+from tiermodel.models.learners.weights import FitWeights
+from tiermodel.models.potential import UPPER, fit_peer_groups
 from tiermodel.models.value import ValueModel, fit_value
 from tiermodel.tables.history import read_history
 from tiermodel.tiers.lifecycle import LIFECYCLE, LOYALTY, ladder_stages, typical_rhythm
-from tiermodel.train import fit_bundle, panel_dates, train, training_dates
+from tiermodel.training.train import fit_bundle, train
 from worlds import LAST_DAY, TrainedWorld, quick_fits, small_project, small_world
 
 NAMES = ["days_since_last", "b", "c", *EXPECTED]
@@ -74,10 +77,10 @@ def draw(dates: int = DATES, seed: int = 3) -> Truth:
     return Truth(rows, x, p, np.digitize(-x[:, 1] + rng.normal(0, 0.5, n), [-1.0, 0.5, 1.5]).astype(float))
 
 
-def now_of(truth: Truth) -> Ahead:
+def now_of(truth: Truth) -> ForecastContext:
     """Give the date to forecast for, one window after the last, and customers like those before."""
     last = truth.rows["as_of"].max()
-    return Ahead(last + pd.Timedelta(days=30), truth.x[truth.rows["as_of"] == last])
+    return ForecastContext(last + pd.Timedelta(days=30), truth.x[truth.rows["as_of"] == last])
 
 
 @pytest.fixture(scope="module")
@@ -94,17 +97,21 @@ def truth() -> Truth:
 
 @pytest.fixture(scope="module")
 def churn(project: Project, truth: Truth) -> tuple[ChurnModel, pd.DataFrame]:
-    return fit_churn(project, truth.rows, truth.x, NAMES, now_of(truth))
+    return fit_churn(
+        truth.rows, truth.x, NAMES, Labels.of(project).churn, project.models.churn, now_of(truth), project.seed
+    )
 
 
 @pytest.fixture(scope="module")
 def value(project: Project, truth: Truth) -> tuple[ValueModel, pd.DataFrame]:
-    return fit_value(project, truth.rows, truth.x, NAMES, now_of(truth))
+    return fit_value(
+        truth.rows, truth.x, NAMES, Labels.of(project).value, project.models.value, now_of(truth), project.seed
+    )
 
 
 @pytest.fixture(scope="module")
 def tier(project: Project, truth: Truth) -> tuple[TierModel, pd.DataFrame]:
-    return fit_tier(project, truth.rows, truth.x, NAMES, truth.level, 4)
+    return fit_tier(truth.rows, truth.x, NAMES, truth.level, 4, label_delay_days(project), project.seed)
 
 
 @pytest.fixture(scope="module")
@@ -193,8 +200,10 @@ def test_churn_recovers_known_probabilities(churn: tuple[ChurnModel, pd.DataFram
 
 def test_churn_counts_the_present_customers_only(project: Project, truth: Truth) -> None:
     recent = project.model_copy(update={"churn": project.churn.model_copy(update={"active_days": 40})})
-    np.testing.assert_array_equal(at_risk(recent.churn, recent.outcome, truth.rows), truth.x[:, 0] <= 40)
-    _, later = fit_churn(recent, truth.rows, truth.x, NAMES, now_of(truth))
+    np.testing.assert_array_equal(at_risk(Labels.of(recent).churn, truth.rows), truth.x[:, 0] <= 40)
+    _, later = fit_churn(
+        truth.rows, truth.x, NAMES, Labels.of(recent).churn, recent.models.churn, now_of(truth), recent.seed
+    )
     kept = truth.rows.merge(later, on=["customer_id", "as_of"])
     assert kept["days_since_last"].max() <= 40
 
@@ -202,51 +211,68 @@ def test_churn_counts_the_present_customers_only(project: Project, truth: Truth)
 def test_members_learn_from_seasoned_dates_only_where_those_tell_enough(project: Project, truth: Truth) -> None:
     first = (truth.rows["as_of"] == truth.rows["as_of"].min()).to_numpy()
     young = truth.rows.assign(days_since_first=truth.rows["days_since_first"].where(~first, 20.0))
-    model, _ = fit_churn(project, young, truth.x, NAMES, now_of(truth))
-    without, _ = fit_churn(project, young[~first].reset_index(drop=True), truth.x[~first], NAMES, now_of(truth))
+    model, _ = fit_churn(
+        young, truth.x, NAMES, Labels.of(project).churn, project.models.churn, now_of(truth), project.seed
+    )
+    without, _ = fit_churn(
+        young[~first].reset_index(drop=True),
+        truth.x[~first],
+        NAMES,
+        Labels.of(project).churn,
+        project.models.churn,
+        now_of(truth),
+        project.seed,
+    )
     assert (model.linear, model.compact) == (without.linear, without.compact)
     assert model.boosted.first(100).text == without.boosted.first(100).text
 
     loyal = young.assign(outcome_churned=young["outcome_churned"].where(first | (young.index % 300 == 0), 0.0))
-    few, _ = fit_churn(project, loyal, truth.x, NAMES, now_of(truth))
+    few, _ = fit_churn(
+        loyal, truth.x, NAMES, Labels.of(project).churn, project.models.churn, now_of(truth), project.seed
+    )
     assert few.linear == fit_logistic(truth.x, (loyal["outcome_churned"] == 1).to_numpy())
 
 
 def test_members_learn_from_what_is_known_of_cut_windows(project: Project, truth: Truth) -> None:
     asked: list[pd.Timestamp] = []
 
-    def cut(day: pd.Timestamp) -> list[CutWindow]:
+    def cut(day: pd.Timestamp) -> list[PartialWindow]:
         asked.append(day)
         extra = draw(1, seed=len(asked))
         left = (extra.rows["outcome_churned"] == 1).to_numpy()
         came = np.where(left | (np.random.default_rng(9).random(CUSTOMERS) < 0.2), 1.0, 0.0)
-        return [CutWindow(extra.x, came, np.full(CUSTOMERS, 0.7), 0.5)]
+        return [PartialWindow(extra.x, came, np.full(CUSTOMERS, 0.7), 0.5)]
 
     ahead = now_of(truth)
-    for fit in (fit_churn, fit_value):
+    labels, learners = Labels.of(project), project.models
+    fits: list[Callable[[ForecastContext], tuple[Any, pd.DataFrame]]] = [
+        lambda ahead: fit_churn(truth.rows, truth.x, NAMES, labels.churn, learners.churn, ahead, project.seed),
+        lambda ahead: fit_value(truth.rows, truth.x, NAMES, labels.value, learners.value, ahead, project.seed),
+    ]
+    for fit in fits:
         asked.clear()
-        model, later = fit(project, truth.rows, truth.x, NAMES, ahead._replace(cut=cut))
+        model, later = fit(ahead._replace(partial_windows=cut))
         assert sorted(asked) == [*sorted(later["as_of"].unique()), ahead.day]  # each fold as it was on its day
-        plain, _ = fit(project, truth.rows, truth.x, NAMES, ahead)
+        plain, _ = fit(ahead)
         assert model.linear != plain.linear
         assert model.boosted != plain.boosted
 
 
-def cut_truth(count: int = 6_000) -> tuple[Floats, Floats, np.ndarray[Any, np.dtype[np.bool_]], Counted]:
+def cut_truth(count: int = 6_000) -> tuple[Floats, Floats, np.ndarray[Any, np.dtype[np.bool_]], FitWeights]:
     """Draw whole windows, and half as many again that are cut: silent more often, by a known amount on the logit."""
     rng = np.random.default_rng(4)
     x = rng.normal(0, 1, (count + count // 2, 2))
     link = np.where(np.arange(len(x)) < count, 0.0, 1.5 + 0.5 * x[:, 1])
     odds = 0.9 * x[:, 0] - 1.0
     happened = rng.random(len(x)) < 1 / (1 + np.exp(-odds - link))
-    return x, odds, happened, Counted(np.where(link == 0, 1.0, 0.5), link)
+    return x, odds, happened, FitWeights(np.where(link == 0, 1.0, 0.5), link)
 
 
 def test_what_a_cut_window_lacks_is_no_part_of_what_is_learned() -> None:
     x, odds, happened, counted = cut_truth()
     names = ["a", "b"]
-    trees = fit_boosted(x, happened.astype(float), names, 300, 7, counted=counted, objective="binary")
-    line = fit_logistic(x, happened, c=10.0, counted=counted)
+    trees = fit_boosted(x, happened.astype(float), names, 300, 7, weights=counted, objective="binary")
+    line = fit_logistic(x, happened, c=10.0, weights=counted)
     true = 1 / (1 + np.exp(-odds))
     for predicted in (trees.predict(x), 1 / (1 + np.exp(-line.decision(x)))):
         assert predicted.mean() == pytest.approx(
@@ -267,8 +293,8 @@ def test_spend_of_cut_windows_tells_of_whole_ones() -> None:
     spent = np.where(rng.random(len(x)) < 0.4, 0.0, rng.gamma(2.0, true * np.exp(link) / 1.2))
     target: dict[str, Any] = {"objective": "tweedie", "tweedie_variance_power": 1.5}
     told, naive = (
-        fit_boosted(x, spent, ["a", "b"], 300, 7, counted=counted, **target).predict(x)
-        for counted in (Counted(np.exp(link), link), None)
+        fit_boosted(x, spent, ["a", "b"], 300, 7, weights=counted, **target).predict(x)
+        for counted in (FitWeights(np.exp(link), link), None)
     )
     assert told.mean() == pytest.approx(true.mean(), rel=0.03)
     assert naive.mean() < 0.9 * true.mean()
@@ -278,9 +304,25 @@ def test_spend_of_cut_windows_tells_of_whole_ones() -> None:
 def test_one_class_is_refused(project: Project, truth: Truth) -> None:
     for stayed in (0.0, 1.0):
         with pytest.raises(DataError, match=r"at least 20 that did and 20 that did not.*bring more history"):
-            fit_churn(project, truth.rows.assign(outcome_churned=stayed), truth.x, NAMES, now_of(truth))
+            fit_churn(
+                truth.rows.assign(outcome_churned=stayed),
+                truth.x,
+                NAMES,
+                Labels.of(project).churn,
+                project.models.churn,
+                now_of(truth),
+                project.seed,
+            )
     with pytest.raises(DataError, match="value: 0 customer snapshots bought"):
-        fit_value(project, truth.rows.assign(outcome_value=-1.0), truth.x, NAMES, now_of(truth))
+        fit_value(
+            truth.rows.assign(outcome_value=-1.0),
+            truth.x,
+            NAMES,
+            Labels.of(project).value,
+            project.models.value,
+            now_of(truth),
+            project.seed,
+        )
 
 
 def test_labels_that_are_not_known_are_no_labels(project: Project, truth: Truth) -> None:
@@ -288,9 +330,13 @@ def test_labels_that_are_not_known_are_no_labels(project: Project, truth: Truth)
     columns = list(OUTCOME_COLUMNS)
     hidden = truth.rows.copy()
     hidden.loc[unknown, columns] = np.nan
-    _, later = fit_churn(project, hidden, truth.x, NAMES, now_of(truth))
+    _, later = fit_churn(
+        hidden, truth.x, NAMES, Labels.of(project).churn, project.models.churn, now_of(truth), project.seed
+    )
     assert later["as_of"].max() < truth.rows["as_of"].max()
-    _, later = fit_value(project, hidden, truth.x, NAMES, now_of(truth))
+    _, later = fit_value(
+        hidden, truth.x, NAMES, Labels.of(project).value, project.models.value, now_of(truth), project.seed
+    )
     assert later["as_of"].max() < truth.rows["as_of"].max()
 
 
@@ -352,7 +398,7 @@ def test_sets_grow_from_the_likeliest_to_the_likelier_neighbour(
 
 
 def test_a_level_never_seen_stays_impossible(project: Project, truth: Truth) -> None:
-    model, _ = fit_tier(project, truth.rows, truth.x, NAMES, np.minimum(truth.level, 2), 5)
+    model, _ = fit_tier(truth.rows, truth.x, NAMES, np.minimum(truth.level, 2), 5, 30, project.seed)
     p = model.predict(truth.x[:50])
     assert (p[:, 3:] == 0).all()
     assert model.boosted[2:] == (None, None)
@@ -381,11 +427,11 @@ def test_inputs_of_one_customer_are_those_of_the_batch(trained: TrainedWorld, pa
 
 def test_each_snapshot_has_the_parameters_of_its_own_date(panel: pd.DataFrame) -> None:
     names = tuple(feature_names(panel))
-    x = panel_matrix(panel, names, Horizons(60, 60))
+    x = design_matrix_of_panel(panel, names, Horizons(60, 60))
     day = panel["as_of"] == panel["as_of"].min()
-    np.testing.assert_array_equal(x[day], fit_inputs(panel[day], names, Horizons(60, 60)).matrix(panel[day]))
+    np.testing.assert_array_equal(x[day], fit_design_matrix(panel[day], names, Horizons(60, 60)).matrix(panel[day]))
     shuffled = panel.sample(frac=1, random_state=1)
-    np.testing.assert_allclose(panel_matrix(shuffled, names, Horizons(60, 60)), x[shuffled.index], rtol=1e-6)
+    np.testing.assert_allclose(design_matrix_of_panel(shuffled, names, Horizons(60, 60)), x[shuffled.index], rtol=1e-6)
 
 
 def test_prospects_expect_nothing(trained: TrainedWorld, panel: pd.DataFrame) -> None:
@@ -424,19 +470,19 @@ def test_ladders_follow_the_customers_own_rhythm(
 
 def test_headroom_is_what_the_better_quarter_of_look_alikes_spends_beyond(panel: pd.DataFrame) -> None:
     snapshot = panel[panel["as_of"] == panel["as_of"].max()].reset_index(drop=True)
-    peers = fit_peers(snapshot, "net_amount_365d", 7)
+    peers = fit_peer_groups(snapshot, "net_amount_365d", 7)
     leaf, spend = leaf_of(peers.tree, snapshot), snapshot["net_amount_365d"].to_numpy()
     for n in range(leaf.max() + 1):
         upper = np.quantile(spend[leaf == n], UPPER)
-        np.testing.assert_array_equal(peers.headroom(snapshot)[leaf == n], np.maximum(upper - spend[leaf == n], 0))
-    np.testing.assert_array_equal(peers.headroom(snapshot.iloc[[5]])[0], peers.headroom(snapshot)[5])
+        np.testing.assert_array_equal(peers.potential(snapshot)[leaf == n], np.maximum(upper - spend[leaf == n], 0))
+    np.testing.assert_array_equal(peers.potential(snapshot.iloc[[5]])[0], peers.potential(snapshot)[5])
 
 
 # nothing learned from the future
 
 
 def bundle_of(trained: TrainedWorld, panel: pd.DataFrame) -> Bundle:
-    span = timedelta(outcome_span(trained.project))
+    span = timedelta(label_delay_days(trained.project))
     days = sorted({stamp.date() for stamp in panel["as_of"] if stamp.date() + span <= AS_OF})
     bundle, _ = fit_bundle(trained.project, panel, AS_OF, days, trained.trained.bundle.columns)
     return bundle
@@ -457,7 +503,7 @@ def test_rows_and_outcomes_after_the_date_change_no_byte(
     later = spoiled["as_of"] > now
     numbers = [*feature_names(panel), *OUTCOME_COLUMNS]
     spoiled.loc[later, numbers] = rng.normal(0, 1e6, (int(later.sum()), len(numbers)))
-    ends_later = spoiled["as_of"] + pd.Timedelta(days=outcome_span(trained.project)) > now
+    ends_later = spoiled["as_of"] + pd.Timedelta(days=label_delay_days(trained.project)) > now
     spoiled.loc[ends_later, list(OUTCOME_COLUMNS)] = 1e9
     assert later.any()
     assert (ends_later & ~later).any()

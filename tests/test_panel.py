@@ -37,8 +37,9 @@ from oracle import churned_of, outcome_of
 from tiermodel.config.project import Project
 from tiermodel.engines import duckdb as duckdb_engine
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
-from tiermodel.features.panel import Snapshots, Tally, build_panel, parse_dates, snapshot_dates
+from tiermodel.features.dates import parse_dates, snapshot_dates
+from tiermodel.features.outcome import OUTCOME_COLUMNS, label_delay_days
+from tiermodel.features.panel import Snapshots, Tally, build_panel
 from tiermodel.tables.history import read_history
 from tiermodel.tables.table import EPOCH
 
@@ -62,7 +63,7 @@ def check_outcome(histories: dict[str, list[Row]], days: tuple[int, ...], projec
         day = (row["as_of"] - EPOCH).days
         wanted = outcome_of(histories[row["customer_id"]], day, span.gap_days, span.horizon_days, end, measure)
         churned = churned_of(histories[row["customer_id"]], day, project, end)
-        observed = day + outcome_span(project) <= end  # all of it, or nothing
+        observed = day + label_delay_days(project) <= end  # all of it, or nothing
         found = [row[name] for name in OUTCOME_COLUMNS]
         np.testing.assert_array_equal(found, [*wanted, churned] if observed else [np.nan] * 3)
     return panel

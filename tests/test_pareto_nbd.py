@@ -15,9 +15,9 @@ from scipy.integrate import quad
 from scipy.special import hyp2f1
 
 from tiermodel.errors import DataError
-from tiermodel.models import pareto_nbd
-from tiermodel.models.histories import cells_of
-from tiermodel.models.pareto_nbd import ParetoNBD
+from tiermodel.models.btyd import pareto_nbd
+from tiermodel.models.btyd.likelihood import cells_of
+from tiermodel.models.btyd.pareto_nbd import ParetoNBD
 
 Array = NDArray[np.float64]
 GOLDEN = Path(__file__).parent / "golden"

@@ -28,7 +28,7 @@ from tiermodel.predict import predict, score
 from tiermodel.quality.check import check
 from tiermodel.tables.history import read_history
 from tiermodel.tables.privacy import masked, public_ids
-from tiermodel.train import train
+from tiermodel.training.train import train
 from worlds import ID_MARK, TrainedWorld
 
 KEY_NAME, KEY = "TIERMODEL_ID_KEY", "correct horse battery staple, and then some"

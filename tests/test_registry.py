@@ -64,7 +64,7 @@ class Store:
     def log(self, name: str, later: dict[str, pd.DataFrame] | None = None) -> str:
         """Register the same bundle again, under a name, with other out-of-time predictions or settings."""
         world = self.world.trained
-        judged = later or world.later
+        judged = later or world.out_of_fold
         weak = judged["churn"].assign(logistic_rfm=0.5, mbg_nbd=0.5)  # what the gate compares with is not at test here
         trained = type(world)(world.bundle, world.accounts, {**judged, "churn": weak})
         found = log_training(self.project(name), trained, self.world.bundle, register=True)
@@ -124,7 +124,7 @@ def test_a_run_holds_parameters_metrics_per_date_digest_and_model(store: Store, 
     assert run.inputs.dataset_inputs[0].dataset.digest == facts["panel_digest"][:36]
     assert run.data.metrics["churn/log_loss/all"] == pytest.approx(facts["later"]["churn"]["log_loss"])
     history = store.client.get_metric_history(run.info.run_id, "churn/log_loss")
-    days = sorted((d - pd.Timestamp(0)).days for d in trained.trained.later["churn"]["as_of"].unique())
+    days = sorted((d - pd.Timestamp(0)).days for d in trained.trained.out_of_fold["churn"]["as_of"].unique())
     assert sorted(point.step for point in history) == days
     assert len(days) > 1
     assert {"value/gini", "value/mae", "tier/qwk", "churn/ece"} <= set(run.data.metrics)
@@ -150,7 +150,7 @@ def test_below_a_training_there_is_a_run_for_each_learner_and_date(store: Store,
         "upgrade": ("tiermodel",),
         "prospects": ("tiermodel",),
     }
-    later = trained.trained.later
+    later = trained.trained.out_of_fold
     days = {target: [str(day.date()) for day in later[target]["as_of"].unique()] for target in learners}
     wanted = [f"{t} · {name} · {day}" for t, names in learners.items() for name in names for day in days[t]]
     found = children(store)
@@ -219,7 +219,7 @@ def same_table(store: Store, name: str, run_id: str, world: TrainedWorld) -> pd.
 
 
 def test_pictures_are_the_same_bytes_again(store: Store, trained: TrainedWorld, tmp_path: Path) -> None:
-    draw_evaluation(trained.project, trained.trained.bundle, trained.trained.later, tmp_path)
+    draw_evaluation(trained.project, trained.trained.bundle, trained.trained.out_of_fold, tmp_path)
     drawn = sorted(tmp_path.iterdir())
     assert len(drawn) == 5
     for path in drawn:
@@ -229,7 +229,7 @@ def test_pictures_are_the_same_bytes_again(store: Store, trained: TrainedWorld, 
 def test_without_later_predictions_there_is_nothing_to_judge_and_the_inputs_are_drawn(
     trained: TrainedWorld, tmp_path: Path
 ) -> None:
-    nothing = {target: frame.head(0) for target, frame in trained.trained.later.items()}
+    nothing = {target: frame.head(0) for target, frame in trained.trained.out_of_fold.items()}
     assert list(judged(nothing)) == []
     assert evaluation_table(trained.project, nothing).empty
     draw_evaluation(trained.project, trained.trained.bundle, nothing, tmp_path)
@@ -274,7 +274,7 @@ def test_the_model_brings_no_code_and_no_pickle(store: Store) -> None:
 
 def test_a_folder_that_is_not_the_trained_bundle_is_refused(store: Store, trained: TrainedWorld) -> None:
     other = type(trained.trained.bundle)(**{**vars_of(trained.trained.bundle), "name": "another"})
-    changed = type(trained.trained)(other, trained.trained.accounts, trained.trained.later)
+    changed = type(trained.trained)(other, trained.trained.accounts, trained.trained.out_of_fold)
     with pytest.raises(ModelError, match="was trained"):
         log_training(store.project("another"), changed, trained.bundle, register=True)
 
@@ -407,7 +407,7 @@ def champion(store: Store, name: str) -> dict[str, str]:
 
 
 def test_promotion_moves_the_aliases_and_refusal_leaves_them(store: Store) -> None:
-    good = store.world.trained.later
+    good = store.world.trained.out_of_fold
     store.log("promoted", spoiled(good, "churn"))
     store.client.set_registered_model_alias("promoted", "champion", "1")
     store.log("promoted", good)
@@ -428,7 +428,7 @@ def test_promotion_moves_the_aliases_and_refusal_leaves_them(store: Store) -> No
 
 
 def test_a_champion_that_changed_meanwhile_stops_the_promotion(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    good = store.world.trained.later
+    good = store.world.trained.out_of_fold
     store.log("raced", spoiled(good, "churn"))
     store.client.set_registered_model_alias("raced", "champion", "1")
     store.log_again("raced", "raced/1")
@@ -451,7 +451,7 @@ def test_a_model_without_an_evaluation_is_refused(store: Store) -> None:
 
 
 def test_an_older_evaluation_without_baselines_serves_a_champion_not_a_challenger(store: Store) -> None:
-    older = store.log("older", spoiled(store.world.trained.later, "churn"))
+    older = store.log("older", spoiled(store.world.trained.out_of_fold, "churn"))
     uri = store.run(older).info.artifact_uri
     file = Path(url2pathname(urlparse(uri).path)) / "evaluation.parquet"
     pd.read_parquet(file)[list(EVALUATION)].to_parquet(file, index=False)

@@ -103,7 +103,7 @@ def _learned(trained: TrainedWorld) -> Bundle:
 
 
 def _predictions(trained: TrainedWorld) -> pd.DataFrame:
-    churn, value = (trained.trained.later[target] for target in ("churn", "value"))
+    churn, value = (trained.trained.out_of_fold[target] for target in ("churn", "value"))
     frame = churn.rename(columns={"actual": "churned", "predicted": "churn_tiermodel"})
     frame = frame[["customer_id", "as_of", "churned", "churn_tiermodel"]]
     value = value.rename(columns={"actual": "value", "predicted": "value_tiermodel"})

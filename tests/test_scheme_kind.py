@@ -13,6 +13,7 @@ import pytest
 
 from test_schemes import FEATURES, LEVELS, SPEND, WINDOWS, people, with_spend
 from test_sql import assert_equal_to_scheme, probes, tiers_in_duckdb
+from tiermodel.arrays import Ints
 from tiermodel.errors import ProjectError
 from tiermodel.features.condition import Condition
 from tiermodel.tiers.explain.next_tier import next_tier_actions, tier_thresholds
@@ -21,7 +22,12 @@ from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.kinds.cut_points import band_edges, level_of
 from tiermodel.tiers.kinds.sql_terms import quoted, steps
 from tiermodel.tiers.schemes.load import parse_scheme
-from tiermodel.tiers.schemes.protocol import FitContext, Levels, SqlLevel, State, Thresholds
+from tiermodel.tiers.schemes.protocol import (
+    FitContext,
+    SqlLevel,
+    State,
+    Thresholds,
+)
 from tiermodel.tiers.schemes.schema import BaseScheme
 from tiermodel.tiers.schemes.scheme_kinds import KINDS, SCHEMES
 from tiermodel.tiers.stability.rule import replay
@@ -54,19 +60,19 @@ class FixedKind:
         return {"starts": list(scheme.starts), **band_edges(scheme, scheme.starts, values_of(scheme, buyers))}
 
     @staticmethod
-    def assign(scheme: FixedScheme, state: State, frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    def assign(scheme: FixedScheme, state: State, frame: pd.DataFrame) -> tuple[Ints, Ints]:
         """Return level and rule, which are one."""
         level = level_of(state["starts"], values_of(scheme, frame))
         return level, level
 
     @staticmethod
-    def sure_levels(scheme: FixedScheme, state: State, frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    def sure_levels(scheme: FixedScheme, state: State, frame: pd.DataFrame) -> tuple[Ints, Ints]:
         """Return the levels beyond the band."""
         x = values_of(scheme, frame)
         return level_of([high for _, high in state["up"]], x), level_of([low for low, _ in state["down"]], x)
 
     @staticmethod
-    def levels_of_rules(scheme: FixedScheme, _state: State) -> Levels:
+    def levels_of_rules(scheme: FixedScheme, _state: State) -> Ints:
         """Return the level of every rule."""
         return np.arange(len(scheme.bought_levels))
 

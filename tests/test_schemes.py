@@ -19,7 +19,7 @@ from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.condition import Condition, number
 from tiermodel.features.measures import every_need
-from tiermodel.features.tree import round_readable
+from tiermodel.models.learners.readable_tree import round_readable
 from tiermodel.segments.fit import assign_segments, fit_segments
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.learned import tree

@@ -41,7 +41,7 @@ from tiermodel.tiers.fitted_scheme import fit_scheme
 from tiermodel.tiers.schemes.load import load_preset
 from tiermodel.tracking.gate import judge_segments
 from tiermodel.tracking.registry import champion_of, log_training, promote
-from tiermodel.train import train
+from tiermodel.training.train import train
 from worlds import LAST_DAY, TrainedWorld
 
 METHODS = ("kmeans", "gaussian_mixture", "hdbscan")

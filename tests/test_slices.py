@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiermodel.bundle.bundle import load_bundle
 from tiermodel.evaluation.bootstrap import cluster_draws, cluster_interval
 from tiermodel.evaluation.slices import FEWEST, groups, slice_figures
-from tiermodel.train import train
+from tiermodel.training.train import train
 from worlds import audited_project, small_world
 
 
@@ -76,7 +76,7 @@ def test_an_audited_attribute_is_shown_and_never_read(tmp_path: Path) -> None:
     assert one.bundle.inputs.names == other.bundle.inputs.names
     shown = [(row["group"], row["n"]) for row in one.bundle.facts["slices"] if row["by"] == "audited_age"]
     assert [group for group, _ in shown] == ["30", "60"]
-    assert sum(n for _, n in shown) == len(one.later["value"])
+    assert sum(n for _, n in shown) == len(one.out_of_fold["value"])
     assert not [row for row in other.bundle.facts["slices"] if row["by"].startswith("audited")]
     assert "| audited_age 30 |" in (tmp_path / "audited" / "card.md").read_text()
     assert load_bundle(tmp_path / "audited").columns == other.bundle.columns  # scoring needs no attribute

@@ -324,8 +324,8 @@ def test_every_verb_takes_rows_from_memory_and_gives_what_files_give(trained: Tr
     write_features(files, dates, tmp_path / "same.parquet")
     written = pd.read_parquet(tmp_path / "features.parquet")
     pd.testing.assert_frame_equal(written, pd.read_parquet(tmp_path / "same.parquet"))
-    later = train(project, history=history).later
-    for target, frame in trained.trained.later.items():
+    later = train(project, history=history).out_of_fold
+    for target, frame in trained.trained.out_of_fold.items():
         pd.testing.assert_frame_equal(later[target], frame)
     score(project, trained.bundle, "latest", tmp_path / "scores.csv", history=history)
     score(files, trained.bundle, "latest", tmp_path / "same.csv")

@@ -25,10 +25,10 @@ from tiermodel.config.learners import Models, Trees
 from tiermodel.config.project import Project, load_project, project_digest
 from tiermodel.errors import DataError, OutputError
 from tiermodel.models import churn
-from tiermodel.models.boosted import fit_boosted
-from tiermodel.models.linear import fit_logistic, fit_ridge
-from tiermodel.models.signs import BUYING, constraints
-from tiermodel.train import train
+from tiermodel.models.learners.boosting import fit_boosted
+from tiermodel.models.learners.linear import fit_logistic, fit_ridge
+from tiermodel.models.learners.monotone import EXPECTED_SIGN, monotone_constraints
+from tiermodel.training.train import train
 from tiermodel.training.tune import Tuned, tune
 from tiermodel.training.tune_search import Found, study_file
 from worlds import ID_MARK, small_project, small_world
@@ -93,9 +93,11 @@ def test_the_trees_rise_and_fall_as_they_must(target: Any) -> None:
         steps = {}
         for monotone in (False, True):
             trees = Trees(monotone=monotone)
-            model = fit_boosted(x, y, names, 100, 7, trees, objective="regression", **constraints(trees, names, target))
+            model = fit_boosted(
+                x, y, names, 100, 7, trees, objective="regression", **monotone_constraints(trees, names, target)
+            )
             steps[monotone] = np.diff(model.predict(rows).reshape(50, 101), axis=1)
-        way = BUYING[name] * (-1 if target == "churn" else 1)
+        way = EXPECTED_SIGN[name] * (-1 if target == "churn" else 1)
         assert (steps[True] * way >= 0).all()
         assert (steps[True] * way > 0).any()
         assert (steps[False] * way < 0).any()
@@ -112,7 +114,7 @@ def test_training_takes_the_settings_of_each_target_and_the_bundle_keeps_them(pr
     risk, worth = bundle.churn.boosted.text, bundle.value.boosted.text
     assert "[num_leaves: 3]" in risk
     assert "[num_leaves: 8]" in worth
-    signs = constraints(Trees(monotone=True), bundle.inputs.all_names, "value")["monotone_constraints"]
+    signs = monotone_constraints(Trees(monotone=True), bundle.inputs.all_names, "value")["monotone_constraints"]
     assert signs.count(1) == 2
     assert signs.count(-1) == 3
     assert f"[monotone_constraints: {','.join(map(str, signs))}]" in worth
@@ -161,16 +163,20 @@ def test_without_optuna_the_line_that_installs_it_is_shown(
 
 
 @pytest.mark.parametrize(
-    ("words", "refused"), [(("tune", "shop.yaml"), 2), (("train", "shop.yaml", "--as-of", "1999-01-01"), 3)]
+    ("words", "refused", "home"),
+    [
+        (("tune", "shop.yaml"), 2, "training.tune"),
+        (("train", "shop.yaml", "--as-of", "1999-01-01"), 3, "training.train"),
+    ],
 )
 def test_who_is_refused_does_not_wait_for_mlflow(
-    project: Project, tmp_path: Path, words: tuple[str, ...], refused: int
+    project: Project, tmp_path: Path, words: tuple[str, ...], refused: int, home: str
 ) -> None:
     settings = project.model_dump(mode="json", exclude={"folder"}, exclude_none=True)
     (tmp_path / "shop.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     code = (
         "import sys; from tiermodel.cli.main import main; sys.modules['optuna'] = None\n"
-        f"try: main()\nfinally: print('mlflow' in sys.modules, 'tiermodel.{words[0]}' in sys.modules)"
+        f"try: main()\nfinally: print('mlflow' in sys.modules, 'tiermodel.{home}' in sys.modules)"
     )
     command = [sys.executable, "-c", code, *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)  # noqa: S603
@@ -230,7 +236,7 @@ def test_two_runs_on_one_file_at_once_the_second_is_told_to_wait(cli: Run, proje
         if words == "reading transactions" or words.startswith("value 0/1"):
             seconds.append(cli("tune", "shop.yaml", "--trials", 1, "--study", "one.db"))
 
-    first = tune(project, AS_OF, trials=1, study=tmp_path / "one.db", say=meanwhile)
+    first = tune(project, AS_OF, trials=1, study=tmp_path / "one.db", progress=meanwhile)
     for second in seconds:  # before the first trial and among the trials
         assert (second.code, second.out) == (6, "")
         assert "one.db is being written by another run: wait, or give another name" in second.err

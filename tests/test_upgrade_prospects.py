@@ -19,13 +19,14 @@ from tiermodel.config.project import LifetimeValue, Project, load_project
 from tiermodel.datasets.synthetic import make_world
 from tiermodel.evaluation.metrics import auc, log_loss
 from tiermodel.features.frame import has_bought
+from tiermodel.features.outcome import Labels, upgrade_delay_days
 from tiermodel.features.panel import build_panel
-from tiermodel.models.chance import fit_chance, group_rates
-from tiermodel.models.level import fit_calibration
-from tiermodel.models.tier import p_above
-from tiermodel.models.upgrade import can_rise, p_upgrade, stayed_above, upgrade_span
+from tiermodel.models.calibrated_ensemble import fit_calibrated_ensemble, group_rates
+from tiermodel.models.calibration.logit import fit_calibration
+from tiermodel.models.future_tier import p_above
+from tiermodel.models.upgrade import can_rise, p_upgrade, stayed_above
 from tiermodel.predict import predict, score
-from tiermodel.train import train
+from tiermodel.training.train import train
 from worlds import TrainedWorld, quick_fits, small_project
 
 AS_OF = date(2023, 6, 1)
@@ -47,12 +48,12 @@ def snapshots(levels: list[list[int]], every: int) -> tuple[pd.DataFrame, np.nda
 def test_an_upgrade_is_to_be_higher_at_the_end_and_after_the_stay(levels: list[list[int]]) -> None:
     project = small_project(Path("unused.parquet"), upgrade={"stay_days": STAY})
     frame, level = snapshots(levels, 30)
-    found = iter(stayed_above(project, frame, level))
+    found = iter(stayed_above(frame, level, Labels.of(project)))
     for of in levels:
         for k, now in enumerate(of):
             wanted = np.nan if k + 3 >= len(of) else float(of[k + 2] > now and of[k + 3] > now)
             np.testing.assert_equal(next(found), wanted)
-    assert upgrade_span(project) == SPAN + STAY
+    assert upgrade_delay_days(project) == SPAN + STAY
 
 
 def test_who_can_rise_is_a_buyer_below_the_top() -> None:
@@ -99,7 +100,7 @@ def test_a_chance_recovers_known_probabilities() -> None:
     days = pd.Timestamp("2022-01-01") + pd.to_timedelta(30 * np.tile(np.arange(4), n // 4), unit="D")
     rows = pd.DataFrame({"customer_id": np.repeat(np.arange(n // 4), 4).astype(str), "as_of": days})
     happened = rng.random(n) < p
-    model, later = fit_chance(rows, x, happened, ("a", "b", "c"), 30, 7)
+    model, later = fit_calibrated_ensemble(rows, x, happened, ("a", "b", "c"), 30, 7)
     assert model is not None
     fresh = rng.normal(0, 1, (2000, 3))
     truth = 1 / (1 + np.exp(-(1.2 * fresh[:, 0] - 1.5)))
@@ -108,7 +109,7 @@ def test_a_chance_recovers_known_probabilities() -> None:
     assert later["as_of"].min() >= days.min() + pd.Timedelta(days=30)
     single = np.concatenate([model.predict(fresh[i : i + 1]) for i in range(50)])
     np.testing.assert_array_equal(single, model.predict(fresh)[:50])
-    assert fit_chance(rows[:30], x[:30], happened[:30] & False, ("a", "b", "c"), 30, 7)[0] is None
+    assert fit_calibrated_ensemble(rows[:30], x[:30], happened[:30] & False, ("a", "b", "c"), 30, 7)[0] is None
 
 
 def test_group_rates_are_those_of_the_group_drawn_to_all() -> None:
@@ -124,16 +125,16 @@ def test_group_rates_are_those_of_the_group_drawn_to_all() -> None:
 
 
 def test_training_keeps_to_what_was_known(trained: TrainedWorld) -> None:
-    later, bundle = trained.trained.later["upgrade"], trained.trained.bundle
+    later, bundle = trained.trained.out_of_fold["upgrade"], trained.trained.bundle
     now = pd.Timestamp(bundle.facts["as_of"])
     assert len(later) > 100
-    assert (later["as_of"] + pd.Timedelta(days=upgrade_span(trained.project)) <= now).all()
+    assert (later["as_of"] + pd.Timedelta(days=upgrade_delay_days(trained.project)) <= now).all()
     assert later["predicted"].mean() == pytest.approx(later["actual"].mean(), abs=0.05)
     assert auc(later["actual"].to_numpy(), later["predicted"].to_numpy()) > 0.7
     assert bundle.upgrade != (0.0, 1.0)
     assert bundle.facts["upgrades_not_yet_known"] > 0  # dropped, and counted
     assert bundle.prospects is None
-    assert trained.trained.later["prospects"].empty
+    assert trained.trained.out_of_fold["prospects"].empty
 
 
 def test_a_bundle_keeps_how_upgrades_are_calibrated(trained: TrainedWorld, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tiermodel.datasets.synthetic import World, make_world
 from tiermodel.evaluation.metrics import auc, log_loss
 from tiermodel.features.panel import build_panel
 from tiermodel.predict import predict
-from tiermodel.train import train
+from tiermodel.training.train import train
 
 AS_OF, HORIZON, END = date(2023, 7, 1), 60, pd.Timestamp(2024, 1, 1)
 

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tiermodel.config.project import Project
-from tiermodel.train import Trained
+from tiermodel.training.train import Trained
 
 __all__ = [
     "ID_MARK",
@@ -28,6 +28,7 @@ __all__ = [
     "spoiled",
 ]
 
+
 ID_MARK = "ID-ZQX-"
 FIRST_DAY, LAST_DAY = date(2022, 1, 1), date(2023, 12, 31)
 _DAYS = (LAST_DAY - FIRST_DAY).days + 1
@@ -36,9 +37,9 @@ _DAYS = (LAST_DAY - FIRST_DAY).days + 1
 _QUICK: dict[str, dict[str, object]] = {
     "models.churn": {"ROUNDS": (10, 20, 30)},
     "models.value": {"ROUNDS": (10, 20, 30)},
-    "models.tier": {"ROUNDS": 30},
+    "models.future_tier": {"ROUNDS": 30},
     "tiers.segment_choice": {"_DRAWS": 2},
-    "train": {"_DRAWN_ROWS": 0},  # as few draws as there may be
+    "training.facts": {"_DRAWN_ROWS": 0},  # as few draws as there may be
     "backtest_tiers": {"_DRAWS_AT_MOST": 50},
 }
 

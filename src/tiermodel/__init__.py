@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from tiermodel.quality.check import check
     from tiermodel.reporting.report import report
     from tiermodel.tracking.registry import promote
-    from tiermodel.train import train
+    from tiermodel.training.train import train
     from tiermodel.training.tune import tune
 
 _HOMES = {
@@ -64,7 +64,7 @@ _HOMES = {
     "report": "reporting.report",
     "save_bundle": "bundle.bundle",
     "score": "predict",
-    "train": "train",
+    "train": "training.train",
     "tune": "training.tune",
     "upgrades": "predict",
 }

@@ -15,7 +15,7 @@ from tiermodel.features.export import write_features
 from tiermodel.predict import score
 from tiermodel.reporting.report import report
 from tiermodel.tracking.registry import log_training, promote
-from tiermodel.train import train
+from tiermodel.training.train import train
 
 __all__ = ["Demo", "demo", "demo_project"]
 
@@ -52,9 +52,9 @@ def demo(out: str | Path, say: Callable[[str], None] = lambda _: None) -> Demo:
         "tracking": folder / "mlflow.db",
     }
     done = backtest(
-        project, out=files["backtest"], predictions=files["predictions"], say=lambda w: say(f"backtest: {w}")
+        project, out=files["backtest"], predictions=files["predictions"], progress=lambda w: say(f"backtest: {w}")
     )
-    trained = train(project, out=files["bundle"], say=lambda w: say(f"train: {w}"))
+    trained = train(project, out=files["bundle"], progress=lambda w: say(f"train: {w}"))
     say("tracking the run and registering the model")
     log_training(project, trained, files["bundle"], register=True)
     try:

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiermodel.models.btyd import BGNBD
-from tiermodel.models.lifetime_value import DAYS_A_YEAR, convert_rate, discounted_purchases
-from tiermodel.models.pareto_nbd import ParetoNBD
+from tiermodel.models.btyd.bg_nbd import BGNBD
+from tiermodel.models.btyd.clv import DAYS_A_YEAR, convert_rate, discounted_purchases
+from tiermodel.models.btyd.pareto_nbd import ParetoNBD
 
 History = tuple[np.ndarray[Any, Any], ...]
 MONTH, MONTHS, MONTHLY_RATE = 30.0, 12, 0.01

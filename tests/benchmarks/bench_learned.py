@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from tiermodel.backtesting.backtest import test_dates as dates_of
 from tiermodel.backtesting.tiers import scheme_summary, tier_results, tier_verdict, with_all_dates
 from tiermodel.config.project import load_project
 from tiermodel.engines.dispatch import open_history
+from tiermodel.features.dates import backtest_dates, panel_dates, training_dates
 from tiermodel.features.frame import rows_at
-from tiermodel.features.outcome import outcome_span
+from tiermodel.features.outcome import label_delay_days
 from tiermodel.features.panel import build_panel
-from tiermodel.train import fit_bundle, panel_dates, training_dates
+from tiermodel.training.train import fit_bundle
 
 
 def main() -> None:
@@ -30,8 +30,12 @@ def main() -> None:
     scheme = sys.argv[2] if len(sys.argv) > 2 else "learned_auto"
     project = project.model_copy(update={"tiers": project.tiers.model_copy(update={"scheme": scheme})})
     history = open_history(project)
-    days = tuple(map(date.fromisoformat, sys.argv[3].split(","))) if len(sys.argv) > 3 else dates_of(project, history)
-    every, span = timedelta(project.panel.every_days), timedelta(outcome_span(project))
+    days = (
+        tuple(map(date.fromisoformat, sys.argv[3].split(",")))
+        if len(sys.argv) > 3
+        else backtest_dates(project, history)
+    )
+    every, span = timedelta(project.panel.every_days), timedelta(label_delay_days(project))
     trained_on = {day: training_dates(project, day, history.first_day) for day in days}
     needed = set().union(*(panel_dates(project, day, trained_on[day]) for day in days))
     needed |= {d for day in days for d in (day + span, day - every, day - 2 * every)}

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from tiermodel.bundle.bundle import Bundle, load_bundle
-from tiermodel.models.boosted import Boosted
+from tiermodel.models.learners.boosting import Boosted
 from tiermodel.predict import predict
 
 BATCH = 65_536

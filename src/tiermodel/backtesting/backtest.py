@@ -7,7 +7,7 @@ bootstrap intervals over customers. Nothing is chosen on the test dates.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,30 +19,34 @@ from threadpoolctl import threadpool_limits
 
 from tiermodel.arrays import Flags, Floats
 from tiermodel.backtesting.clv import clv_predictions
+from tiermodel.backtesting.learning_curve import learning_curve
 from tiermodel.backtesting.tiers import TiersAhead, draws_for, tier_results, with_all_dates
 from tiermodel.backtesting.upgrade_conversion import Compared, judge_prospects, judge_upgrade
-from tiermodel.baselines import CHURN_BASELINES, OURS, VALUE_BASELINES, Test
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError
+from tiermodel.evaluation.baselines import (
+    CHURN_BASELINES,
+    OURS,
+    VALUE_BASELINES,
+    BaselineTask,
+)
 from tiermodel.evaluation.bootstrap import bootstrap_values, draw_count, paired_interval
 from tiermodel.evaluation.metrics import auc, churn_metrics, ece_null_band, gini, log_loss, mae, value_metrics
 from tiermodel.evaluation.profit import Campaign, concentration, expected_maximum_profit
 from tiermodel.evaluation.slices import groups, slice_figures
+from tiermodel.features.dates import backtest_dates, panel_dates, training_dates
 from tiermodel.features.frame import KEYS, has_bought, rows_at
-from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_span
+from tiermodel.features.outcome import OUTCOME_COLUMNS, ChurnLabel, at_risk, label_delay_days, upgrade_delay_days
 from tiermodel.features.panel import Tally, build_panel
 from tiermodel.features.sampling import sample_rows
-from tiermodel.learning_curve import learning_curve
-from tiermodel.models.churn import at_risk
-from tiermodel.models.upgrade import upgrade_span
 from tiermodel.output import to_jsonable, write_json, write_table
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
-from tiermodel.train import Say, fit_bundle, panel_dates, training_dates
+from tiermodel.training.train import Progress, fit_bundle
 
-__all__ = ["Backtest", "backtest", "test_dates"]
+__all__ = ["Backtest", "backtest"]
 
 
 _DRAWN_ROWS = 10_000_000
@@ -77,39 +81,13 @@ class Backtest:
         ]
 
 
-def test_dates(project: Project, history: History) -> tuple[date, ...]:
-    """Return the project's test dates; by default the last with a fully observed outcome, `panel.every_days` apart.
-
-    Raises `DataError` where an outcome window ends after the data, or where the data is too short for any date.
-    """
-    last = history.last_day + timedelta(1 - outcome_span(project))
-    if project.backtest.dates is None:
-        every = timedelta(project.panel.every_days)
-        earliest = history.first_day + timedelta(
-            outcome_span(project) + min(project.panel.every_days, project.outcome.horizon_days)
-        )
-        dates = tuple(d for k in reversed(range(project.backtest.folds)) if (d := last - every * k) >= earliest)
-        if not dates:
-            raise DataError(
-                f"a backtest needs {2 * outcome_span(project)} days and more of history; the data runs from "
-                f"{history.first_day} to {history.last_day}: shorten outcome.horizon_days"
-            )
-        return dates
-    late = [str(d) for d in project.backtest.dates if d > last]
-    if late:
-        raise DataError(
-            f"backtest.dates: the outcome after {', '.join(late)} is not fully observed; the last date is {last}"
-        )
-    return project.backtest.dates
-
-
 def backtest(
     project: Project,
     *,
     history: History | None = None,
     out: str | Path | None = None,
     predictions: str | Path | None = None,
-    say: Say = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Backtest:
     """Train, predict and compare with baselines at every test date of a project.
 
@@ -121,7 +99,7 @@ def backtest(
         Tables that are read and checked already; by default those of the project's files.
     out, predictions : str or Path, optional
         Files for the results (JSON) and the predictions (Parquet or CSV).
-    say : callable
+    progress : callable
         Receives a text at every step.
 
     Returns
@@ -144,12 +122,12 @@ def backtest(
     tiermodel.errors.DataError: a backtest needs 120 days and more of history; the data runs from 2022-01-...
 
     """
-    say("reading transactions")
+    progress("reading transactions")
     history = open_history(project) if history is None else history
-    dates = test_dates(project, history)
+    dates = backtest_dates(project, history)
     trained_on = {day: training_dates(project, day, history.first_day) for day in dates}
     needed = _needed(project, history, trained_on)
-    say(f"building {len(needed)} snapshots")
+    progress(f"building {len(needed)} snapshots")
     tally = Tally()
     panel = build_panel(
         project, sorted(needed), with_outcome=True, drawn_before=min(dates), history=history, tally=tally
@@ -158,14 +136,14 @@ def backtest(
     frames = []
     with threadpool_limits(limits=1):  # as in training: sums split over threads differ in their last bits
         for day in dates:
-            say(f"{day}: training")
+            progress(f"{day}: training")
             known = sample_rows(panel, pd.Timestamp(day), project.panel.customers, project.seed)
-            bundle, frame = _one_date(project, known, day, trained_on[day], history.columns, results, say)
+            bundle, frame = _one_date(project, known, day, trained_on[day], history.columns, results, progress)
             frames.append(frame)
-        say(f"{dates[-1]}: learning from less history")
+        progress(f"{dates[-1]}: learning from less history")
         curve = learning_curve(project, known, dates[-1], trained_on[dates[-1]], bundle, results["notes"])
         results["learning_curve"] += curve
-    frames.append(_lifetime(project, history, results, say))
+    frames.append(_lifetime(project, history, results, progress))
     results["comparisons"] = with_all_dates(results["comparisons"])
     done = Backtest(to_jsonable(results), pd.concat(frames, ignore_index=True), tally.accounts)
     if out is not None:
@@ -178,7 +156,7 @@ def backtest(
 def _needed(project: Project, history: History, trained_on: Mapping[date, Sequence[date]]) -> set[date]:
     """Return the dates of the panel: training dates, ends of outcome windows, two dates before for the movement."""
     end, every = history.last_day + timedelta(1), timedelta(project.panel.every_days)
-    span, stayed = timedelta(outcome_span(project)), timedelta(upgrade_span(project))
+    span, stayed = timedelta(label_delay_days(project)), timedelta(upgrade_delay_days(project))
     needed = set[date]()
     for day, learned in trained_on.items():
         needed |= panel_dates(project, day, learned) | {day + span, day - every, day - 2 * every}
@@ -204,12 +182,12 @@ def _no_results(project: Project, dates: Sequence[date]) -> dict[str, Any]:
 
 def _one_date(
     project: Project, panel: pd.DataFrame, day: date, trained_on: Sequence[date], columns: Iterable[str],
-    results: dict[str, Any], say: Say,
+    results: dict[str, Any], progress: Progress,
 ) -> tuple[Bundle, pd.DataFrame]:  # fmt: skip
     """Train as of a date, predict its customers, add the metrics to `results`; return model and predictions."""
     known = rows_at(panel, panel_dates(project, day, trained_on))
     bundle, _ = fit_bundle(project, known, day, trained_on, columns)
-    say(f"{day}: baselines and intervals")
+    progress(f"{day}: baselines and intervals")
     snapshot, past = rows_at(panel, [day]).reset_index(drop=True), rows_at(panel, trained_on)
     bought = has_bought(snapshot)
     customers, x = snapshot[bought].reset_index(drop=True), bundle.inputs.matrix(snapshot)
@@ -237,11 +215,12 @@ def _predictions(
     project: Project, bundle: Bundle, past: pd.DataFrame, customers: pd.DataFrame, x: Floats
 ) -> tuple[Flags, dict[str, Floats], dict[str, Floats]]:
     """Return which buyers are at risk, every model's churn risk of these, and every model's value of all buyers."""
+    label = ChurnLabel.of(project.churn, project.outcome)
     hidden = customers.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))  # baselines must not see the labels
     past = past[has_bought(past)]
-    exposed, then = (at_risk(project.churn, project.outcome, rows) for rows in (hidden, past))
-    everyone = Test(project, past, hidden, lambda frame: bundle.scheme.assign(frame)[0])
-    risky = Test(project, past[then], hidden[exposed], everyone.grade)
+    exposed, then = (at_risk(label, rows) for rows in (hidden, past))
+    everyone = BaselineTask(project, past, hidden, lambda frame: bundle.scheme.assign(frame)[0], bundle.inputs.names)
+    risky = replace(everyone, train=past[then], now=hidden[exposed])
     churn = {OURS: bundle.churn.predict(x[exposed])}
     churn |= {name: baseline(risky) for name, baseline in CHURN_BASELINES.items()}
     value = {OURS: bundle.value.predict(x)}
@@ -309,10 +288,10 @@ def _add_chances(
     return frame.merge(found.keys.assign(**columns), on=list(KEYS), how="outer")
 
 
-def _lifetime(project: Project, history: History, results: dict[str, Any], say: Say) -> pd.DataFrame:
+def _lifetime(project: Project, history: History, results: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """Add the metrics of lifetime value, or a note where the log is too short, to `results`; return predictions."""
     try:
-        day, frame = clv_predictions(project, history, say)
+        day, frame = clv_predictions(project, history, progress)
     except DataError as error:
         results["notes"].append(str(error))
         return pd.DataFrame()

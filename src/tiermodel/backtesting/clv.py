@@ -10,14 +10,15 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from tiermodel.arrays import Floats
-from tiermodel.baselines import CLV_BASELINES, OURS, Test
 from tiermodel.config.project import Features, Project
 from tiermodel.errors import DataError
+from tiermodel.evaluation.baselines import CLV_BASELINES, OURS, BaselineTask
+from tiermodel.features.dates import panel_dates, training_dates
 from tiermodel.features.frame import KEYS, has_bought, rows_at
 from tiermodel.features.panel import build_panel
-from tiermodel.models.lifetime_value import discount
+from tiermodel.models.btyd.clv import discount
 from tiermodel.tables.history import History
-from tiermodel.train import Say, fit_bundle, panel_dates, training_dates
+from tiermodel.training.train import Progress, fit_bundle
 
 __all__ = ["clv_predictions", "discounted_outcome"]
 
@@ -25,7 +26,7 @@ __all__ = ["clv_predictions", "discounted_outcome"]
 _SLICE_DAYS = 30
 
 
-def clv_predictions(project: Project, history: History, say: Say) -> tuple[date, pd.DataFrame]:
+def clv_predictions(project: Project, history: History, progress: Progress) -> tuple[date, pd.DataFrame]:
     """Return the last date with a fully observed horizon, and its buyers: keys, `actual`, `tiermodel`, baselines.
 
     Values are discounted, in currency units. All models are fitted on what was known at that date. Raises `DataError`
@@ -40,7 +41,7 @@ def clv_predictions(project: Project, history: History, say: Say) -> tuple[date,
             f"date as long before {history.last_day} with training before it, and the data starts on "
             f"{history.first_day}: shorten value.clv.horizon_days to see it"
         ) from None
-    say(f"{day}: training for lifetime value")
+    progress(f"{day}: training for lifetime value")
     dates = sorted(panel_dates(project, day, trained_on))
     panel = build_panel(project, dates, with_outcome=True, known_until=day, drawn_before=day, history=history)
     with threadpool_limits(limits=1):  # as in training: sums split over threads differ in their last bits
@@ -50,8 +51,8 @@ def clv_predictions(project: Project, history: History, say: Say) -> tuple[date,
         past = rows_at(panel[bought], trained_on)
         frame = buyers[list(KEYS)].assign(actual=discounted_outcome(project, history, day, buyers["customer_id"]))
         frame[OURS] = bundle.lifetime_value(buyers, bundle.value.predict(bundle.inputs.matrix(buyers)))
-        test = Test(project, past, buyers, lambda f: bundle.scheme.assign(f)[0])
-        return day, frame.assign(**{name: baseline(test) for name, baseline in CLV_BASELINES.items()})
+        task = BaselineTask(project, past, buyers, lambda f: bundle.scheme.assign(f)[0], bundle.inputs.names)
+        return day, frame.assign(**{name: baseline(task) for name, baseline in CLV_BASELINES.items()})
 
 
 def discounted_outcome(project: Project, history: History, day: date, customers: pd.Series) -> Floats:

@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 
 from tiermodel.arrays import Floats
-from tiermodel.baselines import OURS
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
+from tiermodel.evaluation.baselines import OURS
 from tiermodel.features.frame import KEYS
-from tiermodel.models.chance import group_rates
-from tiermodel.models.prospects import is_prospect
-from tiermodel.models.tier import p_above
-from tiermodel.models.upgrade import can_rise, stayed_above, upgrade_span
+from tiermodel.features.outcome import Labels, upgrade_delay_days
+from tiermodel.models.calibrated_ensemble import group_rates
+from tiermodel.models.conversion import is_prospect
+from tiermodel.models.future_tier import p_above
+from tiermodel.models.upgrade import can_rise, stayed_above
 
 __all__ = ["Compared", "judge_prospects", "judge_upgrade"]
 
@@ -39,13 +40,13 @@ def judge_upgrade(project: Project, panel: pd.DataFrame, day: date, bundle: Bund
     """
     now, levels = pd.Timestamp(day), len(bundle.scheme.scheme.levels)
     level = bundle.scheme.assign(panel)[0]
-    rose = stayed_above(project, panel, level)
+    rose = stayed_above(panel, level, Labels.of(project))
     rising = can_rise(panel, level, levels) & ~np.isnan(rose)
     today = (panel["as_of"] == now).to_numpy()
     here = rising & today
     if not here.any():
-        return f"{day}: who stays in a higher tier is known {upgrade_span(project)} days later only: not judged"
-    known = rising & (panel["as_of"] + timedelta(upgrade_span(project)) <= now).to_numpy()
+        return f"{day}: who stays in a higher tier is known {upgrade_delay_days(project)} days later only: not judged"
+    known = rising & (panel["as_of"] + timedelta(upgrade_delay_days(project)) <= now).to_numpy()
     frame, tier = panel[here].reset_index(drop=True), level[here]
     forecast = p[rising[today]]
     predicted = {

@@ -23,15 +23,16 @@ from tiermodel.config.project import Churn, Features, Outcome, Value
 from tiermodel.errors import ModelError, ProjectError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.formula import Feature
-from tiermodel.features.peers import Peers
-from tiermodel.models.boosted import Boosted
-from tiermodel.models.chance import Chance
-from tiermodel.models.churn import ChurnModel, at_risk
-from tiermodel.models.inputs import Inputs
-from tiermodel.models.level import Calibration
-from tiermodel.models.lifetime_value import lifetime_value
-from tiermodel.models.linear import Linear
-from tiermodel.models.tier import TierModel
+from tiermodel.features.outcome import ChurnLabel, ValueLabel, at_risk
+from tiermodel.models.btyd.clv import lifetime_value
+from tiermodel.models.calibrated_ensemble import CalibratedEnsemble
+from tiermodel.models.calibration.logit import Calibration
+from tiermodel.models.churn import ChurnModel
+from tiermodel.models.design_matrix import DesignMatrix
+from tiermodel.models.future_tier import TierModel
+from tiermodel.models.learners.boosting import Boosted
+from tiermodel.models.learners.linear import Linear
+from tiermodel.models.potential import PeerGroups
 from tiermodel.models.upgrade import p_upgrade
 from tiermodel.models.value import ValueModel
 from tiermodel.output import atomic_folder, to_jsonable
@@ -58,17 +59,17 @@ class Bundle:
     name: str
     settings: dict[str, Any]
     columns: tuple[str, ...]
-    inputs: Inputs
+    inputs: DesignMatrix
     scheme: FittedScheme
     churn: ChurnModel
     value: ValueModel
     tier: TierModel
     segments: dict[str, Any]
-    peers: Peers
+    peers: PeerGroups
     typical_rhythm: float
     facts: dict[str, Any]
     upgrade: Calibration = (0.0, 1.0)
-    prospects: Chance | None = None
+    prospects: CalibratedEnsemble | None = None
 
     @property
     def language(self) -> str:
@@ -77,13 +78,13 @@ class Bundle:
 
     def at_risk(self, frame: pd.DataFrame) -> Flags:
         """Return which rows of a snapshot are at risk of churn, by the definition of churn that the model learned."""
-        churn, outcome = (self.settings[name] for name in ("churn", "outcome"))
-        return at_risk(Churn.model_validate(churn), Outcome.model_validate(outcome), frame)
+        return at_risk(ChurnLabel.of(*self._label_settings), frame)
 
     def lifetime_value(self, buyers: pd.DataFrame, value: Floats) -> Floats:
         """Return buyers' lifetime value as `value.clv` defines it, given their expected value in the outcome window."""
-        outcome = Outcome.model_validate(self.settings["outcome"])
-        return lifetime_value(self.inputs.habits.purchases, self.value_settings.clv, outcome, buyers, value)
+        clv, window = self.value_settings.clv, ValueLabel.of(self.value_settings, *self._label_settings).window
+        model = self.inputs.forecaster.purchases
+        return lifetime_value(model, clv.horizon_days, clv.annual_rate, window, buyers, value)
 
     def p_upgrade(self, forecast: Floats, tier: Ints) -> Floats:
         """Return P(rises above `tier` and stays), given the forecast of the future tier, shape (rows, levels)."""
@@ -99,6 +100,10 @@ class Bundle:
     def value_settings(self) -> Value:
         """The definitions of value and lifetime value."""
         return Value.model_validate(self.settings["value"])
+
+    @property
+    def _label_settings(self) -> tuple[Churn, Outcome]:
+        return Churn.model_validate(self.settings["churn"]), Outcome.model_validate(self.settings["outcome"])
 
     @cached_property
     def features(self) -> dict[str, Feature]:
@@ -281,7 +286,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
-    inputs = Inputs.from_dict(tuple(data["features"]), data["inputs"])
+    inputs = DesignMatrix.from_dict(tuple(data["features"]), data["inputs"])
     names = tuple(inputs.all_names)
 
     def trees(file: str) -> Boosted:
@@ -302,7 +307,7 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
         value=ValueModel(names=names, boosted=trees("value.txt"), **value),
         tier=TierModel(names, boosted, shares, tuple(tier["mass"])),
         segments=data["segments"],
-        peers=Peers(**data["peers"]),
+        peers=PeerGroups(**data["peers"]),
         typical_rhythm=data["typical_rhythm"],
         facts=data["facts"],
         upgrade=tuple(data["upgrade"]),
@@ -310,13 +315,13 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
     )
 
 
-def _prospects(data: Mapping[str, Any] | None, files: Mapping[str, bytes]) -> Chance | None:
+def _prospects(data: Mapping[str, Any] | None, files: Mapping[str, bytes]) -> CalibratedEnsemble | None:
     """Return the conversion model; None where the bundle has none."""
     if data is None:
         return None
     names = tuple(data["names"])
     trees = Boosted(names, files["prospects.txt"].decode())
-    return Chance(names, Linear(**data["linear"]), trees, tuple(data["calibration"]))
+    return CalibratedEnsemble(names, Linear(**data["linear"]), trees, tuple(data["calibration"]))
 
 
 def _dump(data: Any) -> bytes:

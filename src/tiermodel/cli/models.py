@@ -6,14 +6,7 @@ from pathlib import Path
 
 import click
 
-from tiermodel.cli.options import (
-    AS_OF,
-    JSON,
-    PATH,
-    PROJECT,
-    STORE,
-    load,
-)
+from tiermodel.cli.options import AS_OF, JSON, PATH, PROJECT, STORE, load
 from tiermodel.cli.printing import (
     print_accounts,
     print_chances,
@@ -25,6 +18,7 @@ from tiermodel.cli.printing import (
 )
 
 __all__ = ["backtest", "demo", "promote", "train", "tune"]
+
 
 _STUDY = "Where trials are kept.  [default: tune.db beside a SQLite tracking store, else in this folder]"
 
@@ -60,7 +54,7 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: 
     """Fit the scheme and the models, write the bundle, and track the run in MLflow."""
     settings = load(project)
     from tiermodel.segments.profiles import segment_lines
-    from tiermodel.train import train as run_train
+    from tiermodel.training.train import train as run_train
 
     folder = out or Path("models") / settings.name
     with progress() as say:
@@ -69,7 +63,7 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: 
             from tiermodel.tracking.registry import champion_of
 
             champion = champion_of(settings)
-        trained = run_train(settings, as_of, out=folder, champion=champion, say=say)
+        trained = run_train(settings, as_of, out=folder, champion=champion, progress=say)
         from tiermodel.tracking.registry import log_training
 
         say("tracking the run")
@@ -101,7 +95,7 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
     from tiermodel.backtesting.tiers import scheme_summary, tier_verdict
 
     with progress() as say:
-        done = run_backtest(settings, out=out, predictions=predictions, say=say)
+        done = run_backtest(settings, out=out, predictions=predictions, progress=say)
     print_accounts(settings, done.accounts)
     if as_json:
         print_json(done.results)
@@ -143,7 +137,7 @@ def tune(
     from tiermodel.training.tune import tune as run_tune
 
     with progress() as say:
-        tuned = run_tune(settings, as_of, trials=trials, minutes=minutes, study=study, say=say)
+        tuned = run_tune(settings, as_of, trials=trials, minutes=minutes, study=study, progress=say)
         if out is not None:
             tuned.save(out)
         from tiermodel.tracking.registry import log_tuning

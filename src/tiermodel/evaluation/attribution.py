@@ -16,12 +16,13 @@ import numpy as np
 
 from tiermodel.arrays import Floats
 from tiermodel.evaluation.metrics import spearman
+from tiermodel.models.btyd.forecast import EXPECTED
+from tiermodel.models.calibration.logit import log_odds
 from tiermodel.models.churn import SILENT, ChurnModel
-from tiermodel.models.inputs import EXPECTED
-from tiermodel.models.level import log_odds
 from tiermodel.models.value import ValueModel
 
 __all__ = ["churn_contributions", "importance", "value_contributions"]
+
 
 _TOP, _MOST_ROWS = 12, 1_000
 _FLAT = 1e-9

@@ -19,10 +19,11 @@ from tiermodel.evaluation.bootstrap import cluster_interval
 from tiermodel.evaluation.metrics import auc, spearman
 from tiermodel.evaluation.slices import FEWEST, MOST_VALUES
 from tiermodel.features.catalogue import AUDITED
-from tiermodel.models.boosted import fit_boosted, side_by_side
-from tiermodel.models.chance import group_rates
+from tiermodel.models.calibrated_ensemble import group_rates
+from tiermodel.models.learners.boosting import fit_boosted, map_threads
 
 __all__ = ["proxy_scan"]
+
 
 _MOST_CUSTOMERS = 10_000
 _ROUNDS, _TREES = 60, Trees(learning_rate=0.1)
@@ -112,7 +113,7 @@ def _by_all(x: Floats, wanted: Floats, names: list[str], judge: Flags, seed: int
         objective = "binary" if np.isin(y, (0, 1)).all() else "regression"
         return fit_boosted(x[learn], y[learn], names, _ROUNDS, seed, _TREES, objective=objective).predict(x[judge])
 
-    return np.column_stack(side_by_side(guess, list(wanted.T)))
+    return np.column_stack(map_threads(guess, list(wanted.T)))
 
 
 def _by_each(

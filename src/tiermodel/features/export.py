@@ -13,7 +13,8 @@ from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError, EmptyInputError
 from tiermodel.features.catalogue import left_out
-from tiermodel.features.panel import Snapshots, Tally, parse_dates, snapshot_batches, stale_words
+from tiermodel.features.dates import parse_dates, stale_words
+from tiermodel.features.panel import Snapshots, Tally, snapshot_batches
 from tiermodel.output import atomic_file, escape_formulas, write_table
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, history_columns, project_key

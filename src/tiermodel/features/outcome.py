@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tiermodel.arrays import Floats, Ints
-from tiermodel.config.project import Churn, Outcome, Project
+from tiermodel.arrays import Flags, Floats, Ints
+from tiermodel.config.project import Churn, Outcome, Project, Value
 from tiermodel.features.stream import Chunk, Request
 from tiermodel.tables.row_kinds import KINDS
 from tiermodel.words import words
 
-__all__ = ["OUTCOME_COLUMNS", "churn_question", "churn_window", "outcome_columns", "outcome_requests", "outcome_span"]
+__all__ = [
+    "OUTCOME_COLUMNS",
+    "ChurnLabel",
+    "LabelWindow",
+    "Labels",
+    "ValueLabel",
+    "at_risk",
+    "churn_question",
+    "churn_window",
+    "label_delay_days",
+    "outcome_columns",
+    "outcome_requests",
+    "upgrade_delay_days",
+]
 
 
 OUTCOME_COLUMNS = ("outcome_purchase_days", "outcome_value", "outcome_churned")
@@ -44,15 +60,93 @@ def churn_question(churn: Churn, outcome: Outcome, language: str = "en") -> str:
     return asked + ("" if churn.active_days is None else say["churn_active"].format(days=churn.active_days))
 
 
-def outcome_span(project: Project) -> int:
+def label_delay_days(project: Project) -> int:
     """Return the label delay: the days from a date until every window of its outcome is over.
 
-    >>> outcome_span(Project.model_construct(outcome=Outcome(horizon_days=90, gap_days=7), churn=Churn()))
+    >>> label_delay_days(Project.model_construct(outcome=Outcome(horizon_days=90, gap_days=7), churn=Churn()))
     97
     """
-    outcome, churn = project.outcome, project.churn
+    return _delay_days(project.churn, project.outcome)
+
+
+def _delay_days(churn: Churn, outcome: Outcome) -> int:
     judged = churn_window(churn, outcome)[1] + (churn.contract_renewal_days or 0)
     return max(outcome.gap_days + outcome.horizon_days, judged)
+
+
+def upgrade_delay_days(project: Project) -> int:
+    """Return the days from a date until it is known who rose and stayed."""
+    return label_delay_days(project) + project.upgrade.stay_days
+
+
+@dataclass(frozen=True)
+class LabelWindow:
+    """The days after a date on which a window opens (`first`), is over (`last`), and its label is known."""
+
+    first: int
+    last: int
+    known_after: int
+
+    @property
+    def days(self) -> int:
+        """Return the length of the window."""
+        return self.last - self.first
+
+
+@dataclass(frozen=True)
+class ChurnLabel:
+    """The window of churn, and who is at risk of it: the two numbers of days are those of the section `churn`."""
+
+    window: LabelWindow
+    active_days: int | None = None
+    contract_renewal_days: int | None = None
+
+    @classmethod
+    def of(cls, churn: Churn, outcome: Outcome) -> Self:
+        """Return the label of a project with these sections."""
+        window = LabelWindow(*churn_window(churn, outcome), _delay_days(churn, outcome))
+        return cls(window, churn.active_days, churn.contract_renewal_days)
+
+
+@dataclass(frozen=True)
+class ValueLabel:
+    """The window of value, and whether value is margin rather than amount."""
+
+    window: LabelWindow
+    is_margin: bool
+
+    @classmethod
+    def of(cls, value: Value, churn: Churn, outcome: Outcome) -> Self:
+        """Return the label of a project with these sections; it is known when that of churn is."""
+        first = outcome.gap_days
+        window = LabelWindow(first, first + outcome.horizon_days, _delay_days(churn, outcome))
+        return cls(window, value.measure == "margin")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a project asks of the time after a date, made once for all models."""
+
+    churn: ChurnLabel
+    value: ValueLabel
+    delay_days: int
+    upgrade_delay_days: int
+
+    @classmethod
+    def of(cls, project: Project) -> Self:
+        """Return the labels of a project."""
+        churn, outcome = project.churn, project.outcome
+        labels = ChurnLabel.of(churn, outcome), ValueLabel.of(project.value, churn, outcome)
+        return cls(*labels, label_delay_days(project), upgrade_delay_days(project))
+
+
+def at_risk(label: ChurnLabel, frame: pd.DataFrame) -> Flags:
+    """Tell who can churn: buyers, recent ones where asked, and with a contract that ends in the window where asked."""
+    since = frame["days_since_last"]
+    exposed = since.notna() if label.active_days is None else since <= label.active_days
+    if label.contract_renewal_days is not None:
+        exposed &= frame["contract_days_left"].between(label.window.first, label.window.last, inclusive="left")
+    return exposed.to_numpy()
 
 
 def outcome_requests(project: Project) -> tuple[Request, Request, Request]:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -22,7 +22,7 @@ from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.formula import Feature, context_from, needs_of
 from tiermodel.features.frame import KEYS
-from tiermodel.features.outcome import OUTCOME_COLUMNS, outcome_columns, outcome_requests, outcome_span
+from tiermodel.features.outcome import OUTCOME_COLUMNS, label_delay_days, outcome_columns, outcome_requests
 from tiermodel.features.sampling import sample_batches
 from tiermodel.features.stream import UNSORTED, Chunk, Latest, Plan, walk, whole_customers
 from tiermodel.tables.contract import Accounting
@@ -31,76 +31,12 @@ from tiermodel.tables.privacy import hash_key, public_ids
 from tiermodel.tables.row_kinds import KINDS, MAIN_KINDS, RowCounts
 from tiermodel.tables.table import EPOCH
 
-__all__ = [
-    "Snapshots",
-    "Tally",
-    "build_panel",
-    "one_date",
-    "parse_dates",
-    "snapshot_batches",
-    "snapshot_dates",
-    "stale_words",
-]
+__all__ = ["Snapshots", "Tally", "build_panel", "snapshot_batches"]
 
 
 WORKERS = 2
-_SNAPSHOTS, _MOST_SNAPSHOTS, _LATER = 12, 24, 6  # where `panel.snapshots` is not set
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def parse_dates(text: str, history: History) -> tuple[date, ...]:
-    """Return the dates in a text, separated by commas, in order; `latest` is the day after the last row, never today.
-
-    Raises `ProjectError` where the text has no date, or a part that is neither a date nor `latest`.
-    """
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    try:
-        found = {history.last_day + timedelta(1) if p == "latest" else date.fromisoformat(p) for p in parts}
-    except ValueError as error:
-        raise ProjectError(
-            f"--as-of {text!r}: {error}; write dates as 2017-11-30, separated by commas, or `latest`"
-        ) from None
-    if not found:
-        raise ProjectError("--as-of is empty; write a date such as 2017-11-30, or `latest`")
-    return tuple(sorted(found))
-
-
-def one_date(as_of: date | str, history: History) -> date:
-    """Return one date, given as a date, as ISO text or as `latest`; `ProjectError` where it is not one date."""
-    if isinstance(as_of, datetime):
-        if as_of.time() != time():
-            raise ProjectError(f"as_of {as_of} is not the start of a day; give a date")
-        return as_of.date()
-    if isinstance(as_of, date):
-        return as_of
-    dates = parse_dates(as_of, history)
-    if len(dates) != 1:
-        raise ProjectError(f"--as-of {as_of!r}: one date is needed here, not {len(dates)}")
-    return dates[0]
-
-
-def stale_words(project: Project, history: History, day: date, every_days: int) -> str:
-    """Return a warning, or an empty text, on rows that end long before a date; see `data.max_stale_days`."""
-    silence = (day - history.last_day).days - 1
-    limit = project.data.max_stale_days
-    words = f"TM2070 the last row is {silence} days older than {day}"
-    if limit is not None and silence > limit:
-        raise DataError(f"{words}, and data.max_stale_days is {limit}: bring the data up to date, or choose a date")
-    return f"{words}: features call silent who may only be missing" if silence > every_days else ""
-
-
-def snapshot_dates(project: Project, last: date, first_row: date) -> tuple[date, ...]:
-    """Return up to `panel.snapshots` dates, `panel.every_days` apart, up to `last`, each with some history before it.
-
-    By default there are twelve, or more, twenty-four at most, so that the outcome of the earliest is over before the
-    last six: models that learned from the first dates can then predict those six out of time.
-    """
-    every = timedelta(project.panel.every_days)
-    overlapping = -(-outcome_span(project) // project.panel.every_days)
-    count = project.panel.snapshots or min(max(_SNAPSHOTS, overlapping + _LATER), _MOST_SNAPSHOTS)
-    dates = [last - every * step for step in range(count)]
-    return tuple(sorted(d for d in dates if d - first_row >= min(every, timedelta(project.outcome.horizon_days))))
 
 
 @dataclass
@@ -194,7 +130,7 @@ class Snapshots:
             if self.with_outcome:
                 sums = dict(zip(plan.requests, chunk.sums, strict=True))
                 ends = known.latest("profile", "contract_end") if contracts else None
-                observed = chunk.as_of + outcome_span(self.project) <= data_end
+                observed = chunk.as_of + label_delay_days(self.project) <= data_end
                 followed = outcome_columns(self.project, chunk, sums, table, ends)
                 numbers += [np.where(observed, column, np.nan) for column in followed]
             ids = named(chunk.customers).take(pa.array(chunk.customer))

@@ -37,7 +37,6 @@ __all__ = [
 
 SMALL = 5
 """Cells of fewer customers are suppressed."""
-Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

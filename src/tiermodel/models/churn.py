@@ -3,37 +3,39 @@
 Five members are blended on the log-odds scale: a logistic regression on all inputs, a compact one on the few that
 always matter, LightGBM, and what MBG/NBD and Pareto/NBD expect. The weights of the blend and the number of trees are
 chosen on later snapshots than those the members were trained on, never on training rows; then the members are trained
-again on everything. Windows that are not over yet are learned from as far as they have come (`between`). The level of
-the coming window is forecast (`level`), so that the mean risk is right where the log is young, grows or has seasons.
-Classes are never reweighted.
+again on everything. Windows that are not over yet are learned from as far as they have come (`calibration.recent`). The
+base rate of the coming window is forecast (`calibration.level`), so that the mean risk is right where the log is young,
+grows or has seasons. Classes are never reweighted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from tiermodel.config.project import Churn, Outcome, Project
+from tiermodel.arrays import Flags, Floats, Ints
+from tiermodel.config.learners import ChurnLearners
 from tiermodel.errors import DataError
-from tiermodel.features.frame import KEYS
-from tiermodel.features.outcome import churn_window, outcome_span
-from tiermodel.models.ahead import Ahead, Learned
-from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted, side_by_side
-from tiermodel.models.folds import rolling_folds
-from tiermodel.models.inputs import COMPACT, EXPECTED
-from tiermodel.models.level import Window, chance_shift, forecast_miss, log_odds, missed_by_date
-from tiermodel.models.linear import Linear, fit_logistic
-from tiermodel.models.signs import constraints
+from tiermodel.features.outcome import ChurnLabel, at_risk
+from tiermodel.models.btyd.forecast import EXPECTED
+from tiermodel.models.calibration.level import Window, forecast_residual, residuals_by_date
+from tiermodel.models.calibration.logit import intercept_for_rate, log_odds
+from tiermodel.models.calibration.recent import ForecastContext, TrainingRows
+from tiermodel.models.design_matrix import COMPACT
+from tiermodel.models.learners.boosting import ROUNDS, Boosted, fit_boosted, map_threads
+from tiermodel.models.learners.linear import Linear, fit_logistic
+from tiermodel.models.learners.monotone import monotone_constraints
+from tiermodel.models.learners.time_split import Fold, Split, out_of_fold, split_by_date, stack_folds
 
-__all__ = ["MEMBERS", "SILENT", "ChurnModel", "at_risk", "fit_churn"]
+__all__ = ["MEMBERS", "SILENT", "ChurnModel", "fit_churn"]
 
-Floats = NDArray[np.float64]
+
+_Fold = Fold[list[Floats]]  # the members' log-odds, shape (rows, members), per `ROUNDS`
 FEWEST_PER_CLASS = 20
 MEMBERS = ("member_logistic", "member_compact", "member_trees", "member_btyd", "member_pareto")
 """What each member alone predicts at the level of the blend, in the blend's order: columns beside `predicted`."""
@@ -44,24 +46,14 @@ SILENT = (EXPECTED[0], EXPECTED[3])
 _PRIOR = np.array([0.2, 0.2, 0.5, 0.05, 0.05])  # of `MEMBERS`
 _UNTESTED = np.array([0.2, 0.3, 0.3, 0.1, 0.1])  # where the history is too short for a later date: plainer ones carry
 _PRIOR_ROWS, _PRIOR_DATES = 20.0, 0.02
-_LEVEL = MEMBERS.index("member_btyd")  # whose misses forecast the level of the blend
+_BASE_RATE = MEMBERS.index("member_btyd")  # whose residuals forecast the base rate of the blend
 _PRIOR_ROUNDS = 2
 _EDGE = 1e-6
 
 
-def at_risk(churn: Churn, outcome: Outcome, frame: pd.DataFrame) -> NDArray[np.bool_]:
-    """Tell who can churn: customers with a purchase, recent and with a contract that ends where `churn` asks for it."""
-    since = frame["days_since_last"]
-    exposed = since.notna() if churn.active_days is None else since <= churn.active_days
-    if churn.contract_renewal_days is not None:
-        first, last = churn_window(churn, outcome)
-        exposed &= frame["contract_days_left"].between(first, last, inclusive="left")
-    return exposed.to_numpy()
-
-
 @dataclass(frozen=True)
 class ChurnModel:
-    """Hold the members and the blend: an intercept, then the weights of the members in the order given."""
+    """The members and the blend: an intercept, then the weights of the members in the order given."""
 
     names: tuple[str, ...]
     linear: Linear
@@ -70,156 +62,130 @@ class ChurnModel:
     blend: tuple[float, ...]
 
     def predict(self, x: Floats) -> Floats:
-        """Give each row's probability of no purchase; `x` has the columns `names`, in that order."""
-        odds = _member_odds(self.linear, self.compact, self.boosted.predict(x), x, self.names)
-        return _chance(odds, np.array(self.blend[1:]), self.blend[0])
+        """Return each row's probability of no purchase; `x` has the columns `names`, in that order."""
+        return _blended(self.member_odds(x), np.array(self.blend[1:]), self.blend[0])
+
+    def member_odds(self, x: Floats, rounds: int | None = None) -> Floats:
+        """Return every member's log-odds, shape (rows, members), by the first `rounds` trees."""
+        structural = (log_odds(x[:, self.names.index(name)]) for name in SILENT)
+        trees = log_odds(self.boosted.predict(x, rounds))
+        return np.column_stack([self.linear.decision(x), self.compact.decision(x), trees, *structural])
 
 
-def _member_odds(linear: Linear, compact: Linear, boosted: Floats, x: Floats, names: tuple[str, ...]) -> Floats:
-    """Give every member's log-odds, shape (rows, members)."""
-    structural = (log_odds(x[:, names.index(name)]) for name in SILENT)
-    return np.column_stack([linear.decision(x), compact.decision(x), log_odds(boosted), *structural])
-
-
-def _chance(odds: Floats, weights: Floats, intercept: float) -> Floats:
+def _blended(odds: Floats, weights: Floats, intercept: float) -> Floats:
     total = np.full(len(odds), intercept)
     for member, weight in zip(odds.T, weights, strict=True):  # in one order, so that no batch size changes a bit
         total += weight * member
     return np.clip(expit(total), _EDGE, 1 - _EDGE)
 
 
-@dataclass(frozen=True)
-class _Members:
-    """Hold trained members, and what they say of rows."""
-
-    names: tuple[str, ...]
-    linear: Linear
-    compact: Linear
-    boosted: Boosted
-
-    def odds(self, x: Floats, rounds: int) -> Floats:
-        return _member_odds(self.linear, self.compact, self.boosted.predict(x, rounds), x, self.names)
-
-
 def fit_churn(
-    project: Project, panel: pd.DataFrame, inputs: Floats, names: list[str], ahead: Ahead
-) -> tuple[ChurnModel, pd.DataFrame]:
-    """Fit on a panel with outcomes, sorted by key, and its inputs, for the date and rows `ahead`.
+    panel: pd.DataFrame, inputs: Floats, names: list[str], label: ChurnLabel, learners: ChurnLearners,
+    context: ForecastContext, seed: int,
+) -> tuple[ChurnModel, pd.DataFrame]:  # fmt: skip
+    """Fit on a panel with outcomes, sorted by key, and its inputs, for the date and rows of `context`.
 
-    Also give the blend's out-of-time predictions: the keys, `actual` (1 = churned), and `predicted` by weights fitted
-    on the other later dates, at the level forecast from what was over by then, beside `MEMBERS`; empty where no
+    Also return the blend's out-of-fold predictions: the keys, `actual` (1 = churned), and `predicted` by weights fitted
+    on the other later dates, at the base rate forecast from what was over by then, beside `MEMBERS`; empty where no
     snapshot is late enough, and then weights for a short history stand. Raises `DataError` with fewer than 20 customers
     of either kind.
     """
-    chosen = at_risk(project.churn, project.outcome, panel) & panel["outcome_churned"].notna().to_numpy()
+    rows, x, churned = _labelled(panel, inputs, label)
+    window = label.window
+    few = [j for j, name in enumerate(names) if name in COMPACT]
+    target = {"objective": "binary", **monotone_constraints(learners.trees, names, "churn")}
+    history_days = rows.groupby("as_of")["days_since_first"].transform("max").to_numpy(dtype=np.float64)
+
+    def members(split: Split) -> ChurnModel:
+        train = _without_young_dates(split.train, history_days, churned, window.known_after)
+        partial = context.partial_windows(split.day)
+        x_seen, y, weights = TrainingRows.with_partial(x[train], churned[train], partial)
+        grown = fit_boosted(x_seen, y, names, ROUNDS[-1], seed, learners.trees, weights, **target)
+        whole, compact = (fit_logistic(x_seen, y > 0, columns, learners.logistic_c, weights) for columns in (None, few))
+        return ChurnModel(tuple(names), whole, compact, grown, ())
+
+    splits = split_by_date(rows["as_of"], window.known_after, enough=lambda train: _enough(churned[train]))
+    *earlier, last = map_threads(members, [*splits, Split.of_all(context.day, len(rows))])
+    structural = log_odds(x[:, names.index(EXPECTED[0])])
+    past = residuals_by_date(Window.of_chance, window, rows, structural, churned)
+    residuals = [*past, *context.residuals]
+
+    def intercept_at(odds: Floats, weights: Floats, day: pd.Timestamp) -> float:
+        """Return the intercept at which the mean risk is what MBG/NBD expects, corrected by its residuals by a day."""
+        rate = expit(odds[:, _BASE_RATE] + forecast_residual(residuals, day, window.first, window.last)).mean()
+        return intercept_for_rate(odds @ weights, float(rate))
+
+    def blends(fold: _Fold, others: Sequence[_Fold]) -> dict[str, Floats]:
+        """Predict a later date by the blend that the others choose, and by every member alone."""
+        at, weights = _fit_blend(others)
+        odds, kinds = fold.prediction[at], zip(("predicted", *MEMBERS), (weights, *np.eye(len(MEMBERS))), strict=True)
+        return {name: _blended(odds, blend, intercept_at(odds, blend, fold.day)) for name, blend in kinds}
+
+    folds = list(
+        out_of_fold(splits, earlier, churned.astype(float), lambda m, at: [m.member_odds(x[at], r) for r in ROUNDS])
+    )
+    at, weights = _fit_blend(folds)
+    coming = context.x
+    intercept = intercept_at(last.member_odds(coming, ROUNDS[at]), weights, context.day) if len(coming) else 0.0
+    blend = (intercept, *(float(w) for w in weights))
+    return replace(last, boosted=last.boosted.first(ROUNDS[at]), blend=blend), stack_folds(rows, folds, blends, MEMBERS)
+
+
+def _labelled(panel: pd.DataFrame, inputs: Floats, label: ChurnLabel) -> tuple[pd.DataFrame, Floats, Flags]:
+    """Return the rows at risk whose label is known, their inputs, and who churned."""
+    chosen = at_risk(label, panel) & panel["outcome_churned"].notna().to_numpy()
     rows, x = panel[chosen].reset_index(drop=True), inputs[chosen]
     churned = (rows["outcome_churned"] == 1).to_numpy()
-    fewest = int(min(churned.sum(), (~churned).sum()))
-    if fewest < FEWEST_PER_CLASS:
+    if not _enough(churned):
         raise DataError(
             f"churn: only {int(churned.sum())} of {len(rows)} customer snapshots churned; "
             f"at least {FEWEST_PER_CLASS} that did and {FEWEST_PER_CLASS} that did not are needed: "
             "change outcome.horizon_days or bring more history"
         )
-    span = outcome_span(project)
-    few = [j for j, name in enumerate(names) if name in COMPACT]
-    trees, c = project.models.churn.trees, project.models.churn.logistic_c
-    target = {"objective": "binary", **constraints(trees, names, "churn")}
-
-    history_days = rows.groupby("as_of")["days_since_first"].transform("max").to_numpy(dtype=np.float64)
-
-    def members(task: tuple[pd.Timestamp, NDArray[np.int64]]) -> _Members:
-        day, train = task
-        train = _seasoned(train, history_days, churned, span)
-        x_seen, y, counted = Learned.of(x[train], churned[train], ahead.cut(day))
-        grown = fit_boosted(x_seen, y, names, ROUNDS[-1], project.seed, trees, counted, **target)
-        linear, compact = (fit_logistic(x_seen, y > 0, columns, c, counted) for columns in (None, few))
-        return _Members(tuple(names), linear, compact, grown)
-
-    folds = [
-        (train, test)
-        for train, test in rolling_folds(rows["as_of"], span)
-        if min(churned[train].sum(), (~churned[train]).sum()) >= FEWEST_PER_CLASS
-    ]
-    tasks = [(rows["as_of"].iloc[test[0]], train) for train, test in folds]
-    *earlier, last = side_by_side(members, [*tasks, (ahead.day, np.arange(len(rows)))])
-    window = churn_window(project.churn, project.outcome)
-    structural = log_odds(x[:, names.index(EXPECTED[0])])
-    missed = [*missed_by_date(Window.of_chance, (*window, span), rows, structural, churned), *ahead.missed]
-
-    def level(odds: Floats, weights: Floats, day: pd.Timestamp) -> float:
-        """Give the intercept at which the mean risk is what MBG/NBD expects, corrected by its misses known at a day."""
-        rate = expit(odds[:, _LEVEL] + forecast_miss(missed, day, *window)).mean()
-        return chance_shift(odds @ weights, float(rate))
-
-    seen = [_Seen(t, churned[t], [m.odds(x[t], r) for r in ROUNDS]) for m, (_, t) in zip(earlier, folds, strict=True)]
-    at, weights = _fit_blend(seen)
-    intercept = level(last.odds(ahead.x, ROUNDS[at]), weights, ahead.day) if len(ahead.x) else 0.0
-    blend = (intercept, *(float(w) for w in weights))
-    model = ChurnModel(tuple(names), last.linear, last.compact, last.boosted.first(ROUNDS[at]), blend)
-    return model, _out_of_time(rows, seen, level)
+    return rows, x, churned
 
 
-def _out_of_time(
-    rows: pd.DataFrame, seen: list[_Seen], level: Callable[[Floats, Floats, pd.Timestamp], float]
-) -> pd.DataFrame:
-    """Predict each later date by the blend that the others choose, and by every member alone."""
-    later = [pd.DataFrame(columns=[*KEYS, "actual", "predicted", *MEMBERS])] if not seen else []
-    for fold in seen:
-        at, weights = _fit_blend([other for other in seen if other is not fold])
-        odds, told = fold.odds[at], rows[list(KEYS)].iloc[fold.rows].assign(actual=fold.churned.astype(float))
-        for name, blend in zip(("predicted", *MEMBERS), (weights, *np.eye(len(MEMBERS))), strict=True):
-            told[name] = _chance(odds, blend, level(odds, blend, told["as_of"].iloc[0]))
-        later.append(told)
-    return pd.concat(later, ignore_index=True)
+def _enough(churned: Flags) -> bool:
+    """Tell whether there are enough customers of either kind to learn from."""
+    return bool(min(churned.sum(), (~churned).sum()) >= FEWEST_PER_CLASS)
 
 
-def _seasoned(
-    train: NDArray[np.int64], history_days: Floats, churned: NDArray[np.bool_], span: int
-) -> NDArray[np.int64]:
+def _without_young_dates(train: Ints, history_days: Floats, churned: Flags, delay_days: int) -> Ints:
     """Leave out the dates of a young log, which knows its heaviest customers only: history shorter than a window.
 
     Those with the longest history stay in any case, and all do where too few customers of either kind would be left.
     """
     seen = history_days[train]
-    kept = train[seen >= min(span, seen.max())]
-    return kept if min(churned[kept].sum(), (~churned[kept]).sum()) >= FEWEST_PER_CLASS else train
+    kept = train[seen >= min(delay_days, seen.max())]
+    return kept if _enough(churned[kept]) else train
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """Hold a later date's rows, what happened, and the members' log-odds per `ROUNDS`."""
-
-    rows: NDArray[np.int64]
-    churned: NDArray[np.bool_]
-    odds: list[Floats]
+def _loss(weights: Floats, intercept: float, odds: Floats, observed: Floats) -> float:
+    p = _blended(odds, weights, intercept)
+    return float(-np.mean(np.log(np.where(observed == 1, p, 1 - p))))
 
 
-def _loss(weights: Floats, intercept: float, odds: Floats, churned: NDArray[np.bool_]) -> float:
-    p = _chance(odds, weights, intercept)
-    return float(-np.mean(np.log(np.where(churned, p, 1 - p))))
-
-
-def _fit_blend(seen: list[_Seen]) -> tuple[int, Floats]:
+def _fit_blend(folds: Sequence[_Fold]) -> tuple[int, Floats]:
     """Choose the number of trees, an index of `ROUNDS`, and non-negative weights near the prior, by log loss.
 
     Each date has an intercept of its own, so that its level decides nothing. Without later dates the weights are those
     for a short history.
     """
-    if not seen:
+    if not folds:
         return _PRIOR_ROUNDS, _UNTESTED
 
     def prior_loss(at: int) -> float:
-        shifts = [chance_shift(fold.odds[at] @ _PRIOR, fold.churned.mean()) for fold in seen]
-        return float(np.mean([_loss(_PRIOR, d, f.odds[at], f.churned) for d, f in zip(shifts, seen, strict=True)]))
+        shifts = [intercept_for_rate(fold.prediction[at] @ _PRIOR, fold.observed.mean()) for fold in folds]
+        losses = [_loss(_PRIOR, d, f.prediction[at], f.observed) for d, f in zip(shifts, folds, strict=True)]
+        return float(np.mean(losses))
 
     at = int(np.argmin([prior_loss(k) for k in range(len(ROUNDS))]))
-    sizes = [len(fold.rows) for fold in seen]
-    odds = np.vstack([fold.odds[at] for fold in seen])
-    design = np.hstack([odds, np.repeat(np.eye(len(seen)), sizes, axis=0)])
-    churned = np.concatenate([fold.churned for fold in seen]).astype(float)
+    sizes = [len(fold.rows) for fold in folds]
+    odds = np.vstack([fold.prediction[at] for fold in folds])
+    design = np.hstack([odds, np.repeat(np.eye(len(folds)), sizes, axis=0)])
+    churned = np.concatenate([fold.observed for fold in folds])
     # many customers of one date still are one date
-    pull, members = max(_PRIOR_ROWS / len(churned), _PRIOR_DATES / len(seen) ** 2), len(_PRIOR)
+    pull, members = max(_PRIOR_ROWS / len(churned), _PRIOR_DATES / len(folds) ** 2), len(_PRIOR)
 
     def loss(w: Floats) -> tuple[float, Floats]:
         score = design @ w
@@ -228,6 +194,6 @@ def _fit_blend(seen: list[_Seen]) -> tuple[int, Floats]:
         gradient[:members] += 2 * pull * away
         return float(np.mean(np.logaddexp(0, score) - churned * score) + pull * away @ away), gradient
 
-    bounds = [(0, 3)] * members + [(-5, 5)] * len(seen)
-    start = np.r_[_PRIOR, np.zeros(len(seen))]
+    bounds = [(0, 3)] * members + [(-5, 5)] * len(folds)
+    start = np.r_[_PRIOR, np.zeros(len(folds))]
     return at, minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x[:members]

@@ -8,72 +8,75 @@ In a world of known truth this did better than a model of its own, which has few
 
 from __future__ import annotations
 
+from typing import NamedTuple, Self
+
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from tiermodel.config.project import Project
-from tiermodel.features.frame import KEYS
-from tiermodel.features.outcome import outcome_span
-from tiermodel.models.folds import rolling_folds
-from tiermodel.models.level import Calibration, calibrated, fit_calibration, log_odds
-from tiermodel.models.tier import fit_ordinal, future_levels, p_above
+from tiermodel.arrays import Flags, Floats, Ints
+from tiermodel.features.outcome import Labels
+from tiermodel.models.calibration.logit import Calibration, calibrate_folds, calibrated, log_odds
+from tiermodel.models.future_tier import fit_levels, future_levels, p_above
+from tiermodel.models.learners.time_split import out_of_fold, split_by_date
 
-__all__ = ["can_rise", "fit_upgrade", "p_upgrade", "stayed_above", "upgrade_span"]
+__all__ = ["TierLabels", "can_rise", "fit_upgrade", "p_upgrade", "stayed_above"]
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+
 _FOLDS = 2
 
 
-def upgrade_span(project: Project) -> int:
-    """Count the days from a date until it is known who rose and stayed."""
-    return outcome_span(project) + project.upgrade.stay_days
+class TierLabels(NamedTuple):
+    """The level of each row of a panel, the level that it came to (NaN: unknown), and whether it rose and stayed."""
+
+    now: Ints
+    future: Floats
+    rose: Floats
+
+    @classmethod
+    def of(cls, panel: pd.DataFrame, level: Ints, labels: Labels) -> Self:
+        """Look up in the whole panel what became of its rows."""
+        future = future_levels(panel, level, labels.delay_days)
+        return cls(level, future, stayed_above(panel, level, labels))
+
+    def at(self, rows: Flags) -> Self:
+        """Return the labels of some rows."""
+        return type(self)(self.now[rows], self.future[rows], self.rose[rows])
 
 
-def stayed_above(project: Project, panel: pd.DataFrame, level: Ints) -> Floats:
+def stayed_above(panel: pd.DataFrame, level: Ints, labels: Labels) -> Floats:
     """Tell of every row of a panel who rose and stayed (1, 0); NaN where either later snapshot is not there."""
-    at_end = future_levels(panel, level, outcome_span(project))
-    after = future_levels(panel, level, upgrade_span(project))
+    at_end = future_levels(panel, level, labels.delay_days)
+    after = future_levels(panel, level, labels.upgrade_delay_days)
     rose = (np.minimum(at_end, after) > level).astype(np.float64)
     return np.where(np.isnan(at_end) | np.isnan(after), np.nan, rose)
 
 
-def can_rise(frame: pd.DataFrame, level: Ints, levels: int) -> NDArray[np.bool_]:
+def can_rise(frame: pd.DataFrame, level: Ints, levels: int) -> Flags:
     """Tell who can rise: buyers below the highest tier."""
     return frame["days_since_last"].notna().to_numpy() & (level < levels - 1)
 
 
 def p_upgrade(forecast: Floats, tier: Ints, calibration: Calibration) -> Floats:
-    """Give P(rises above the tier and stays) from P(tier to come), shape (rows, levels); 0 in the highest tier."""
+    """Return P(rises above the tier and stays) from P(tier to come), shape (rows, levels); 0 in the highest tier."""
     chance = calibrated(log_odds(p_above(forecast, tier)), calibration)
     return np.where(tier == forecast.shape[1] - 1, 0.0, chance)
 
 
 def fit_upgrade(
-    project: Project, panel: pd.DataFrame, inputs: Floats, names: list[str], level: Ints, future: Floats, rose: Floats
+    panel: pd.DataFrame, inputs: Floats, names: list[str], tiers: TierLabels, delay_days: int, seed: int
 ) -> tuple[Calibration, pd.DataFrame]:
-    """Fit on a panel sorted by key, its inputs, each row's tier, tier to come, and whether it rose and stayed.
+    """Fit on a panel sorted by key, its inputs and the tiers of its rows; the tier to come is known after `delay_days`.
 
-    Rows whose stay is not known (NaN) are left aside. Without a later date the forecast stands as it is. Also give
-    out-of-time predictions: the keys, `actual`, and `predicted` as calibrated on the other later dates.
+    Rows whose stay is not known are left aside. Without a later date the forecast stands as it is. Also return
+    out-of-fold predictions: the keys, `actual`, and `predicted` as calibrated on the other later dates.
     """
-    used = ~np.isnan(rose) & ~np.isnan(future)
-    rows, x, now = panel[used].reset_index(drop=True), inputs[used], level[used]
-    then, happened = future[used].astype(np.int64), rose[used] == 1
+    used = ~np.isnan(tiers.rose) & ~np.isnan(tiers.future)
+    rows, x, now = panel[used].reset_index(drop=True), inputs[used], tiers.now[used]
+    then, rose = tiers.future[used].astype(np.int64), tiers.rose[used]
     levels = int(max(then.max(initial=0), now.max(initial=0))) + 1
     rises = can_rise(rows, now, levels)
-    seen, kept = [], []
-    for train, test in rolling_folds(rows["as_of"], outcome_span(project), _FOLDS):
-        judged = test[rises[test]]
-        if len(judged):
-            forecast = fit_ordinal(x[train], then[train], names, levels, project.seed).predict(x[judged])
-            seen.append((log_odds(p_above(forecast, now[judged])), happened[judged]))
-            kept.append(rows[list(KEYS)].iloc[judged].assign(actual=happened[judged].astype(float)))
-    others = [fit_calibration(seen[:k] + seen[k + 1 :]) for k in range(len(seen))]
-    later = [
-        frame.assign(predicted=calibrated(odds, calibration))
-        for frame, (odds, _), calibration in zip(kept, seen, others, strict=True)
-    ]
-    empty = pd.DataFrame({**{key: rows[key].iloc[:0] for key in KEYS}, "actual": [], "predicted": []})
-    return fit_calibration(seen), pd.concat(later or [empty], ignore_index=True)
+    dated = split_by_date(rows["as_of"], delay_days, _FOLDS)
+    splits = [split._replace(test=judged) for split in dated if len(judged := split.test[rises[split.test]])]
+    models = (fit_levels(x[split.train], then[split.train], names, levels, seed) for split in splits)
+    folds = list(out_of_fold(splits, models, rose, lambda model, at: log_odds(p_above(model.predict(x[at]), now[at]))))
+    return calibrate_folds(rows, folds)

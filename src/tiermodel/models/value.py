@@ -2,42 +2,46 @@
 
 Purchase amounts are zero-heavy and heavy-tailed: a ridge on square roots, a Tweedie LightGBM and what MBG/NBD with
 Gamma-Gamma expects are blended. Half of the ridge reads a few inputs only, since many of them mislead it in a young
-log. Windows that are not over yet are learned from as far as they have come (`between`). The blend and the interval
-come from later snapshots than the members were trained on; the level is forecast (`level`), and it is that of net
-value: returns count, so a forecast of all customers adds up, and intervals reach below zero where customers did.
+log. Windows that are not over yet are learned from as far as they have come (`calibration.recent`). The blend and the
+interval come from later snapshots than the members were trained on; the level is forecast (`calibration.level`), and it
+is that of net value: returns count, so a forecast of all customers adds up, and intervals reach below zero where
+customers did.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from tiermodel.config.project import Project
+from tiermodel.arrays import Floats
+from tiermodel.config.learners import ValueLearners
 from tiermodel.errors import DataError
-from tiermodel.features.frame import KEYS
-from tiermodel.features.outcome import outcome_span
-from tiermodel.models.ahead import Ahead, Learned
-from tiermodel.models.boosted import ROUNDS, Boosted, fit_boosted, side_by_side
-from tiermodel.models.folds import rolling_folds
-from tiermodel.models.inputs import COMPACT, EXPECTED
-from tiermodel.models.level import Window, forecast_miss, missed_by_date, total_shift
-from tiermodel.models.linear import Linear, averaged, fit_ridge
-from tiermodel.models.signs import constraints
+from tiermodel.features.outcome import LabelWindow, ValueLabel
+from tiermodel.models.btyd.forecast import EXPECTED
+from tiermodel.models.calibration.level import Window, forecast_residual, log_ratio_for_total, residuals_by_date
+from tiermodel.models.calibration.recent import ForecastContext, TrainingRows
+from tiermodel.models.design_matrix import COMPACT
+from tiermodel.models.learners.boosting import ROUNDS, Boosted, fit_boosted, map_threads
+from tiermodel.models.learners.linear import Linear, averaged, fit_ridge
+from tiermodel.models.learners.monotone import monotone_constraints
+from tiermodel.models.learners.time_split import Fold, Split, out_of_fold, split_by_date, stack_folds
 
 __all__ = ["MEMBERS", "ValueModel", "fit_value", "squared_errors"]
 
-Floats = NDArray[np.float64]
+
 Weights = tuple[float, float, float]
+_Fold = Fold[list[Floats]]  # what the members expect, shape (members, rows), per `ROUNDS`
 COVERAGE = 0.90
 FEWEST = 50
 MEMBERS = ("member_ridge", "member_trees", "member_btyd")
 """What each member alone predicts at the level of the blend, in the blend's order: columns beside `predicted`."""
 
-_SPENT = ("net_amount_{w}d", "order_amount_mean", "amount_decayed_90d", "peak_month_amount", EXPECTED[2])
+_SPENT = ("order_amount_mean", "amount_decayed_90d", "peak_month_amount", EXPECTED[2])
+_SPENT_LATELY = re.compile(r"net_amount_\d+d")
 _BANDS = 10
 _PRIOR_ROUNDS = 2
 _PRIOR: Weights = (0.4, 0.45, 0.15)  # the ridge, the trees, MBG/NBD with Gamma-Gamma
@@ -47,7 +51,7 @@ _WEIGHTS: tuple[Weights, ...] = (_PRIOR, (0.7, 0.25, 0.05), (0.2, 0.75, 0.05), (
 
 @dataclass(frozen=True)
 class ValueModel:
-    """Hold two members, the factors of all three (weight times level), and the interval by band of the prediction."""
+    """Two members, the factors of all three (weight times level), and the interval by band of the prediction."""
 
     names: tuple[str, ...]
     linear: Linear
@@ -58,24 +62,24 @@ class ValueModel:
     band_high: list[float]
 
     def predict(self, x: Floats) -> Floats:
-        """Give each row's expected value in currency units; `x` has the columns `names`, in that order."""
-        return _mix(self.factors, _members(self.linear, self.boosted.predict(x), x, self.names))
+        """Return each row's expected value in currency units; `x` has the columns `names`, in that order."""
+        return _mix(self.factors, self.members(x))
+
+    def members(self, x: Floats, rounds: int | None = None) -> Floats:
+        """Return what every member expects, shape (members, rows), by the first `rounds` trees; none below zero."""
+        roots, trees = self.linear.decision(x), self.boosted.predict(x, rounds)
+        return np.stack([_square(roots), trees, _structural(x, self.names)])
 
     def interval(self, predicted: Floats) -> tuple[Floats, Floats]:
-        """Give the bounds that held 90 % of later outcomes with predictions of this size."""
+        """Return the bounds that held 90 % of later outcomes with predictions of this size."""
         band = np.searchsorted(np.array(self.band_edges), predicted, side="right")
         scale = predicted + _floor(self.band_edges)
         return np.array(self.band_low)[band] * scale, np.array(self.band_high)[band] * scale
 
 
 def _floor(edges: list[float]) -> float:
-    """Give the size below which intervals stop shrinking: a tenth of the middle prediction, never zero."""
+    """Return the size below which intervals stop shrinking: a tenth of the middle prediction, never zero."""
     return max(edges[len(edges) // 2] / 10, 1e-6) if edges else 1.0
-
-
-def _members(linear: Linear, boosted: Floats, x: Floats, names: tuple[str, ...]) -> Floats:
-    """Give what every member expects, shape (members, rows); none below zero, net spend may be."""
-    return np.stack([_square(linear.decision(x)), boosted, _structural(x, names)])
 
 
 def _structural(x: Floats, names: tuple[str, ...]) -> Floats:
@@ -95,13 +99,58 @@ def _factors(weights: Weights, members: Floats, total: float) -> Weights:
 
 
 def fit_value(
-    project: Project, panel: pd.DataFrame, inputs: Floats, names: list[str], ahead: Ahead
-) -> tuple[ValueModel, pd.DataFrame]:
-    """Fit on a panel with outcomes, sorted by key, and its inputs, for the date and rows `ahead`.
+    panel: pd.DataFrame, inputs: Floats, names: list[str], label: ValueLabel, learners: ValueLearners,
+    context: ForecastContext, seed: int,
+) -> tuple[ValueModel, pd.DataFrame]:  # fmt: skip
+    """Fit on a panel with outcomes, sorted by key, and its inputs, for the date and rows of `context`.
 
-    Also give the blend's out-of-time predictions, at the level forecast from what was over by their date, beside
+    Also return the blend's out-of-fold predictions, at the level forecast from what was over by their date, beside
     `MEMBERS`. Raises `DataError` where fewer than 50 customer snapshots have a positive outcome.
     """
+    rows, x, actual = _labelled(panel, inputs)
+    positive, columns = np.maximum(actual, 0.0), tuple(names)
+    target = {"objective": "tweedie", "tweedie_variance_power": learners.tweedie_power}
+    target |= monotone_constraints(learners.trees, names, "value")
+    few = [j for j, name in enumerate(names) if name in {*COMPACT, *_SPENT} or _SPENT_LATELY.fullmatch(name)]
+
+    def members(split: Split) -> ValueModel:
+        partial = context.partial_windows(split.day)
+        x_seen, y, weights = TrainingRows.with_partial(x[split.train], positive[split.train], partial)
+        grown = fit_boosted(x_seen, y, names, ROUNDS[-1], seed, learners.trees, weights, **target)
+        no_offset = weights._replace(offset=np.zeros(len(y)))
+        roots = np.sqrt(y * np.exp(-weights.offset))
+        wide, compact = (fit_ridge(x_seen, roots, of, learners.ridge_alpha, no_offset) for of in (None, few))
+        return ValueModel(columns, averaged(wide, compact), grown, _PRIOR, [], [], [])
+
+    splits = split_by_date(
+        rows["as_of"], label.window.known_after, enough=lambda train: bool(np.count_nonzero(positive[train]) >= FEWEST)
+    )
+    *earlier, last = map_threads(members, [*splits, Split.of_all(context.day, len(rows))])
+    level = _WindowLevel.of(label, rows, _structural(x, columns), actual, context.residuals)
+
+    def blends(fold: _Fold, others: Sequence[_Fold]) -> dict[str, Floats]:
+        """Predict a later date by the blend that the others choose, and by every member alone."""
+        at, weights = _fit_blend(others)
+        expected = fold.prediction[at]
+        total, kinds = level.total(expected, fold.day), zip(("predicted", *MEMBERS), (weights, *_ALONE), strict=True)
+        return {name: _mix(_factors(blend, expected, total), expected) for name, blend in kinds}
+
+    folds = list(out_of_fold(splits, earlier, actual, lambda model, at: [model.members(x[at], r) for r in ROUNDS]))
+    at, weights = _fit_blend(folds)
+    coming = context.x if len(context.x) else x[rows["as_of"].to_numpy() == rows["as_of"].max()]
+    expected = last.members(coming, ROUNDS[at])
+    factors = _factors(weights, expected, level.total(expected, context.day))
+    later = stack_folds(rows, folds, blends, MEMBERS)
+    if folds:
+        bands = _bands(later["predicted"].to_numpy(), later["actual"].to_numpy())
+    else:  # no snapshot is late enough: the interval is that of the training rows, and no figure is given for later
+        own = last.members(x, ROUNDS[at])
+        bands = _bands(_mix(_factors(weights, own, float(actual.sum())), own), actual)
+    return ValueModel(columns, last.linear, last.boosted.first(ROUNDS[at]), factors, *bands), later
+
+
+def _labelled(panel: pd.DataFrame, inputs: Floats) -> tuple[pd.DataFrame, Floats, Floats]:
+    """Return the buyers whose outcome is known, their inputs, and their values."""
     chosen = (panel["days_since_last"].notna() & panel["outcome_value"].notna()).to_numpy()
     rows, x = panel[chosen].reset_index(drop=True), inputs[chosen]
     actual = rows["outcome_value"].to_numpy(dtype=np.float64)
@@ -110,119 +159,46 @@ def fit_value(
             f"value: {np.count_nonzero(actual > 0)} customer snapshots bought in their outcome window, not {FEWEST}: "
             "change outcome.horizon_days or bring more history"
         )
-    positive = np.maximum(actual, 0.0)
-    learners, columns = project.models.value, tuple(names)
-    target = {"objective": "tweedie", "tweedie_variance_power": learners.tweedie_power}
-    target |= constraints(learners.trees, names, "value")
-    few = _compact(project, names)
-
-    def members(task: tuple[pd.Timestamp, NDArray[np.int64]]) -> _Members:
-        day, train = task
-        x_seen, y, counted = Learned.of(x[train], positive[train], ahead.cut(day))
-        grown = fit_boosted(x_seen, y, names, ROUNDS[-1], project.seed, learners.trees, counted, **target)
-        whole = counted._replace(link=np.zeros(len(y)))
-        roots = np.sqrt(y * np.exp(-counted.link))
-        wide, compact = (fit_ridge(x_seen, roots, of, learners.ridge_alpha, whole) for of in (None, few))
-        return _Members(columns, averaged(wide, compact), grown)
-
-    folds = [
-        (train, test)
-        for train, test in rolling_folds(rows["as_of"], outcome_span(project))
-        if np.count_nonzero(positive[train]) >= FEWEST
-    ]
-    tasks = [(rows["as_of"].iloc[test[0]], train) for train, test in folds]
-    *earlier, last = side_by_side(members, [*tasks, (ahead.day, np.arange(len(rows)))])
-    level = _Level.of(project, rows, _structural(x, columns), actual, ahead.missed)
-
-    seen = [_Seen(t, actual[t], [m.expect(x[t], r) for r in ROUNDS]) for m, (_, t) in zip(earlier, folds, strict=True)]
-    at, weights = _settle(seen)
-    coming = ahead.x if len(ahead.x) else x[rows["as_of"].to_numpy() == rows["as_of"].max()]
-    expected = last.expect(coming, ROUNDS[at])
-    factors = _factors(weights, expected, level.total(expected, ahead.day))
-    later = _out_of_time(rows, seen, level)
-    if seen:
-        bands = _bands(later["predicted"].to_numpy(), later["actual"].to_numpy())
-    else:  # no snapshot is late enough: the interval is that of the training rows, and no figure is given for later
-        own = last.expect(x, ROUNDS[at])
-        bands = _bands(_mix(_factors(weights, own, float(actual.sum())), own), actual)
-    return ValueModel(columns, last.linear, last.boosted.first(ROUNDS[at]), factors, *bands), later
-
-
-def _compact(project: Project, names: Sequence[str]) -> list[int]:
-    """Give the positions of the few inputs that always matter to value."""
-    spent = {name.format(w=w) for name in _SPENT for w in project.features.windows_days}
-    return [j for j, name in enumerate(names) if name in {*COMPACT, *spent}]
+    return rows, x, actual
 
 
 @dataclass(frozen=True)
-class _Members:
-    """Hold trained members, and what they expect of rows."""
+class _WindowLevel:
+    """The usual residual of MBG/NBD with Gamma-Gamma, and its residuals in the windows that are over."""
 
-    names: tuple[str, ...]
-    linear: Linear
-    boosted: Boosted
-
-    def expect(self, x: Floats, rounds: int) -> Floats:
-        return _members(self.linear, self.boosted.predict(x, rounds), x, self.names)
-
-
-@dataclass(frozen=True)
-class _Level:
-    """Hold the window, and what MBG/NBD with Gamma-Gamma misses as a rule, and in the windows that are over."""
-
-    window: tuple[int, int]
+    window: LabelWindow
     usual: float
-    missed: list[Window]
+    residuals: list[Window]
 
     @classmethod
     def of(
-        cls, project: Project, rows: pd.DataFrame, structural: Floats, actual: Floats, between: Sequence[Window]
-    ) -> _Level:
-        """Measure it on rows with outcomes, beside the windows between them. What is expected is spend, not margin."""
-        usual = total_shift(structural, float(actual.sum())) if project.value.measure == "margin" else 0.0
-        window = project.outcome.gap_days, project.outcome.gap_days + project.outcome.horizon_days
-        usually, span = structural * np.exp(usual), (*window, outcome_span(project))
-        return cls(window, usual, [*missed_by_date(Window.of_total, span, rows, usually, actual), *between])
+        cls, label: ValueLabel, rows: pd.DataFrame, structural: Floats, actual: Floats, recent: Sequence[Window]
+    ) -> _WindowLevel:
+        """Measure it on rows with outcomes, beside the recent windows. What is expected is spend, not margin."""
+        usual = log_ratio_for_total(structural, float(actual.sum())) if label.is_margin else 0.0
+        past = residuals_by_date(Window.of_total, label.window, rows, structural * np.exp(usual), actual)
+        return cls(label.window, usual, [*past, *recent])
 
     def total(self, members: Floats, day: pd.Timestamp) -> float:
-        """Forecast the value of all customers: what the last member expects, corrected by its misses known at a day."""
-        return float(members[-1].sum() * np.exp(self.usual + forecast_miss(self.missed, day, *self.window)))
+        """Forecast the value of all customers: what the last member expects, corrected by its residuals by a day."""
+        residual = forecast_residual(self.residuals, day, self.window.first, self.window.last)
+        return float(members[-1].sum() * np.exp(self.usual + residual))
 
 
-def _out_of_time(rows: pd.DataFrame, seen: list[_Seen], level: _Level) -> pd.DataFrame:
-    """Predict each later date by the blend that the others choose, and by every member alone."""
-    later = [pd.DataFrame(columns=[*KEYS, "actual", "predicted", *MEMBERS])] if not seen else []
-    for fold in seen:
-        at, weights = _settle([other for other in seen if other is not fold])
-        members, told = fold.members[at], rows[list(KEYS)].iloc[fold.rows].assign(actual=fold.actual)
-        whole = level.total(members, told["as_of"].iloc[0])
-        for name, blend in zip(("predicted", *MEMBERS), (weights, *_ALONE), strict=True):
-            told[name] = _mix(_factors(blend, members, whole), members)
-        later.append(told)
-    return pd.concat(later, ignore_index=True)
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """Hold a later date's rows, what happened, and what the members predicted per `ROUNDS`, (members, rows)."""
-
-    rows: NDArray[np.int64]
-    actual: Floats
-    members: list[Floats]
-
-
-def _settle(seen: list[_Seen]) -> tuple[int, Weights]:
+def _fit_blend(folds: Sequence[_Fold]) -> tuple[int, Weights]:
     """Choose the number of trees, an index of `ROUNDS`, and the weights on later dates, each at its exact level."""
-    if not seen:
+    if not folds:
         return _PRIOR_ROUNDS, _PRIOR
 
     def errors(at: int, weights: Weights) -> Floats:
-        exact = [_mix(_factors(weights, f.members[at], float(f.actual.sum())), f.members[at]) for f in seen]
-        return squared_errors(np.concatenate(exact), np.concatenate([f.actual for f in seen]))
+        members = [fold.prediction[at] for fold in folds]
+        totals = [float(fold.observed.sum()) for fold in folds]
+        exact = [_mix(_factors(weights, m, total), m) for m, total in zip(members, totals, strict=True)]
+        return squared_errors(np.concatenate(exact), np.concatenate([fold.observed for fold in folds]))
 
     at = int(np.argmin([errors(k, (0.0, 1.0, 0.0)).mean() for k in range(len(ROUNDS))]))
     found = _weight({w: errors(at, w) for w in _WEIGHTS})
-    a, b, c = ((p + len(seen) * w) / (1 + len(seen)) for p, w in zip(_PRIOR, found, strict=True))
+    a, b, c = ((p + len(folds) * w) / (1 + len(folds)) for p, w in zip(_PRIOR, found, strict=True))
     return at, (a, b, c)  # the prior weighs as a date does, since customers of one date share its luck
 
 
@@ -231,7 +207,7 @@ def _square(root: Floats) -> Floats:
 
 
 def squared_errors(predicted: Floats, actual: Floats) -> Floats:
-    """Give squared errors, smallest for the mean, the largest thousandth cut so that no whale decides alone."""
+    """Return squared errors, smallest for the mean, the largest thousandth cut so that no whale decides alone."""
     most = float(np.quantile(actual, 0.999))
     return np.square(np.minimum(predicted, most) - np.minimum(actual, most))
 

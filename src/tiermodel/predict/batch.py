@@ -15,14 +15,13 @@ from tiermodel.bundle.bundle import Bundle, load_bundle
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import EmptyInputError, ModelError
+from tiermodel.features.dates import one_date, stale_words
 from tiermodel.features.export import write_nothing, write_rows
 from tiermodel.features.panel import (
     Snapshots,
     Tally,
     build_panel,
-    one_date,
     snapshot_batches,
-    stale_words,
 )
 from tiermodel.ledger.ledger import Before, Ledger, from_batch, graded_rows, position_in, with_ledger_columns
 from tiermodel.output import write_table

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.errors import DataError, ModelError
 from tiermodel.features.frame import KEYS
@@ -20,10 +20,6 @@ from tiermodel.words import words
 
 __all__ = ["predict", "score_schema"]
 
-
-Floats = NDArray[np.float64]
-
-Flags = NDArray[np.bool_]
 
 Columns = dict[str, Any]
 
@@ -144,14 +140,12 @@ def _worth(bundle: Bundle, frame: pd.DataFrame, x: Floats, bought: Flags) -> Col
         "expected_value_low": low,
         "expected_value_high": high,
         "clv": clv,
-        "potential": np.where(bought, bundle.peers.headroom(frame), np.nan),
+        "potential": np.where(bought, bundle.peers.potential(frame), np.nan),
     }
     return {name: np.round(amount, 4) for name, amount in amounts.items()}
 
 
-def _chances(
-    bundle: Bundle, frame: pd.DataFrame, probabilities: Floats, tier: NDArray[np.int64], bought: Flags
-) -> Columns:
+def _chances(bundle: Bundle, frame: pd.DataFrame, probabilities: Floats, tier: Ints, bought: Flags) -> Columns:
     """Return P(upgrade that stays) of buyers and P(first purchase) of the other customers; NaN elsewhere."""
     upgrade = np.where(bought, bundle.p_upgrade(probabilities, tier), np.nan)
     conversion = np.where(bought, np.nan, bundle.p_conversion(frame))
@@ -194,7 +188,7 @@ def _checked(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({**{key: frame[key] for key in KEYS}, **numbers})
 
 
-def _numbers(name: str, column: pd.Series) -> NDArray[np.float64]:
+def _numbers(name: str, column: pd.Series) -> Floats:
     """Return a column as float64; `DataError` where a value is infinite or not a number."""
     if pd.api.types.infer_dtype(column, skipna=True) not in _NUMERIC:
         # the message has the type, not the value: a server would pass on a text that may name a customer
@@ -209,7 +203,7 @@ def _numbers(name: str, column: pd.Series) -> NDArray[np.float64]:
     return values
 
 
-def _words(index: NDArray[np.int64], texts: Iterable[str]) -> pd.Series[str]:
+def _words(index: Ints, texts: Iterable[str]) -> pd.Series[str]:
     """Return a categorical with each row's word by position (-1: missing): no string is built for each row."""
     listed = list(texts)
     distinct = list(dict.fromkeys(listed))

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 from tiermodel.arrays import Floats
 from tiermodel.evaluation.metrics import ece, quantile_groups, reliability_table
 from tiermodel.features.formula import Feature
-from tiermodel.models.inputs import EXPECTED
+from tiermodel.models.btyd.forecast import EXPECTED
 from tiermodel.reporting.figures import COLOURS, LINES, Pen, percent_axes, short
 from tiermodel.words import in_language
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiermodel.baselines import OURS
 from tiermodel.bundle.bundle import Bundle
+from tiermodel.evaluation.baselines import OURS
 from tiermodel.reporting import figures_model
 from tiermodel.reporting.figures import Pen, svg
 from tiermodel.reporting.figures_model import LOWER_IS_BETTER, found_at, input_names, model_name

@@ -21,6 +21,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
 from tiermodel.arrays import Floats, Ints
+from tiermodel.models.learners.preprocessing import bounds, medians, signed_log
 
 __all__ = [
     "FITS",
@@ -60,11 +61,10 @@ def fit_segments(frame: pd.DataFrame, k: int, seed: int) -> dict[str, Any]:
 def scale_of(frame: pd.DataFrame) -> dict[str, Any]:
     """Return each axis's fill for missing values, clipping quantiles, mean and standard deviation."""
     names = [name for name in _AXES if name in frame.columns]
-    z = np.column_stack([_signed_log(frame[name].to_numpy(dtype=np.float64)) for name in names])
-    missing = np.isnan(z)
-    middle = np.array([np.median(c[~m]) if not m.all() else 0.0 for c, m in zip(z.T, missing.T, strict=True)])
-    z = np.where(missing, middle, z)
-    low, high = np.quantile(z, [0.005, 0.995], axis=0)
+    z = np.column_stack([signed_log(frame[name].to_numpy(dtype=np.float64)) for name in names])
+    middle = medians(z)
+    z = np.where(np.isnan(z), middle, z)
+    low, high = bounds(z)
     z = np.clip(z, low, high)
     mean, scale = z.mean(axis=0), z.std(axis=0)
     scale[scale == 0] = 1.0
@@ -76,14 +76,10 @@ def standardised(state: Mapping[str, Any], frame: pd.DataFrame) -> Floats:
     """Return the standardised axes of every customer, shape (axes, customers)."""
     z = np.empty((len(state["features"]), len(frame)))
     for j, name in enumerate(state["features"]):
-        x = _signed_log(frame[name].to_numpy(dtype=np.float64))
+        x = signed_log(frame[name].to_numpy(dtype=np.float64))
         x = np.clip(np.where(np.isnan(x), state["middle"][j], x), state["low"][j], state["high"][j])
         z[j] = (x - state["mean"][j]) / state["scale"][j]
     return z
-
-
-def _signed_log(x: Floats) -> Floats:
-    return np.sign(x) * np.log1p(np.abs(x))
 
 
 def _fit_means(z: Floats, k: float, seed: int, tries: int) -> dict[str, Any]:

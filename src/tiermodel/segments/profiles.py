@@ -11,6 +11,7 @@ import pandas as pd
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.features.condition import Named, feature_name
 from tiermodel.features.frame import feature_names
+from tiermodel.models.learners.preprocessing import signed_log
 from tiermodel.segments.fit import segment_names
 from tiermodel.words import words
 
@@ -52,7 +53,7 @@ def profiles_of(state: Mapping[str, Any], frame: pd.DataFrame, labels: Ints) -> 
 
 def _standard(x: Floats) -> Floats:
     """Return standardised signed logarithms; a missing value is at the mean."""
-    z = np.sign(x) * np.log1p(np.abs(x))
+    z = signed_log(x)
     known = z[~np.isnan(z)]
     if known.size == 0 or np.ptp(known) == 0:
         return np.zeros(len(z))

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Flags, Ints
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.condition import Named
 from tiermodel.features.frame import feature_names
@@ -26,7 +26,6 @@ __all__ = ["REASONS", "FittedScheme", "fit_scheme"]
 REASONS = 3
 _BLOCK, _THREADS = 65_536, 2
 _REPLAYED = 6  # a year's half, where snapshots are a month apart
-Levels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class FittedScheme:
     scheme: Scheme
     state: dict[str, Any]
 
-    def assign(self, frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    def assign(self, frame: pd.DataFrame) -> tuple[Ints, Ints]:
         """Return each row's level (0 lowest) and the index of the rule that decided, -1 where nothing was bought yet.
 
         Vetoes follow the rules: the index of the first is the number of rules. Rows are taken in blocks, which stay in
@@ -49,7 +48,7 @@ class FittedScheme:
             levels, rules = zip(*pool.map(self._assign, blocks), strict=True)
         return np.concatenate(levels), np.concatenate(rules)
 
-    def _assign(self, frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    def _assign(self, frame: pd.DataFrame) -> tuple[Ints, Ints]:
         level, rule = self.kind.assign(self.scheme, self.state, frame)
         level = self._numbers[level]
         for n, (veto, highest) in enumerate(self._vetoes(frame)):
@@ -58,7 +57,7 @@ class FittedScheme:
         bought = frame["days_since_last"].notna().to_numpy()
         return np.where(bought, level, self.scheme.no_purchase_level), np.where(bought, rule, -1)
 
-    def sure_levels(self, frame: pd.DataFrame) -> tuple[Levels, Levels]:
+    def sure_levels(self, frame: pd.DataFrame) -> tuple[Ints, Ints]:
         """Return the lowest level within the band for moving up, and the highest within the band for moving down.
 
         A customer is sure to have left a level upwards when the lowest is above it, downwards when the highest is below
@@ -109,11 +108,11 @@ class FittedScheme:
         return len(self.kind.levels_of_rules(self.scheme, self.state))
 
     @property
-    def _numbers(self) -> Levels:
+    def _numbers(self) -> Ints:
         """The number of each level that customers with a purchase can reach."""
         return np.array(self.scheme.bought_numbers)
 
-    def _vetoes(self, frame: pd.DataFrame) -> list[tuple[NDArray[np.bool_], int]]:
+    def _vetoes(self, frame: pd.DataFrame) -> list[tuple[Flags, int]]:
         found = []
         for veto, fitted in zip(self.scheme.veto, self.state.get("veto", []), strict=True):
             met = np.ones(len(frame), dtype=np.bool_)
@@ -123,8 +122,8 @@ class FittedScheme:
         return found
 
     def explain(
-        self, frame: pd.DataFrame, rule: Levels, features: Mapping[str, Named], language: str
-    ) -> tuple[Levels, list[str]]:
+        self, frame: pd.DataFrame, rule: Ints, features: Mapping[str, Named], language: str
+    ) -> tuple[Ints, list[str]]:
         """Return up to three reasons for every row: positions in a list of words, shape (rows, 3).
 
         `rule` is that of `assign`. Every word that is not empty is a condition that the customer meets and the scheme

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Ints
 from tiermodel.features.condition import Condition, Named, number
 from tiermodel.tiers.kinds.thresholds import condition_of
 from tiermodel.tiers.schemes.protocol import LearningKind, SchemeKind
@@ -41,7 +41,7 @@ def named(fitted: Fitted, features: Mapping[str, Named]) -> dict[str, Named]:
     return {**features, **fitted.scheme.made_names}
 
 
-def reason_table(fitted: Fitted, features: Mapping[str, Named], language: str) -> tuple[NDArray[np.int64], list[str]]:
+def reason_table(fitted: Fitted, features: Mapping[str, Named], language: str) -> tuple[Ints, list[str]]:
     """Return up to three reasons for every rule, then every veto, then for who never bought: positions in the words."""
     known = named(fitted, features)
     # the last conditions of a path are the ones that set the customer apart from the nearest other level

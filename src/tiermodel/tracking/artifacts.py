@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 
 from tiermodel.arrays import Floats
-from tiermodel.baselines import BASELINES, OURS
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
+from tiermodel.evaluation.baselines import BASELINES, OURS
 from tiermodel.evaluation.metrics import ece_null_band
 from tiermodel.features.outcome import churn_question
 from tiermodel.models import churn, value
 from tiermodel.reporting.figures import Pen, concentration, save_png
 from tiermodel.reporting.figures_model import gains, importance, input_names, reliability, residuals
-from tiermodel.train import measured
+from tiermodel.training.facts import metrics_for
 
 __all__ = ["EVALUATION", "MEMBERS", "Judged", "draw_evaluation", "evaluation_table", "judged"]
 
@@ -98,7 +98,7 @@ def judged(later: Mapping[str, pd.DataFrame]) -> Iterator[Judged]:
         for day, rows in frame.groupby("as_of"):
             for column, (learner, role) in _LEARNERS.items():
                 if column in rows and rows[column].notna().all():
-                    found = measured(target, rows["actual"].to_numpy(), rows[column].to_numpy())
+                    found = metrics_for(target, rows["actual"].to_numpy(), rows[column].to_numpy())
                     yield Judged(target, learner, role, pd.Timestamp(str(day)).date(), found)
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from tiermodel.arrays import Floats
-from tiermodel.baselines import BASELINES
 from tiermodel.errors import GateError
+from tiermodel.evaluation.baselines import BASELINES
 from tiermodel.evaluation.bootstrap import cluster_draws, draw_count, interval
 from tiermodel.evaluation.metrics import ece, ece_null_band, gini, log_loss
 from tiermodel.segments.fit import segment_names

@@ -25,10 +25,10 @@ import pandas as pd
 import pyarrow as pa
 from sqlalchemy.exc import SQLAlchemyError
 
-from tiermodel.baselines import OURS
 from tiermodel.bundle.bundle import Bundle, load_bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import GateError, ModelError, TrackingError
+from tiermodel.evaluation.baselines import OURS
 from tiermodel.locks import SQLITE, database_lock, database_of, first_line
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.output import write_table
@@ -46,7 +46,7 @@ from tiermodel.tracking.runs import (
     verdict_of,
 )
 from tiermodel.tracking.store import check_answer
-from tiermodel.train import Trained
+from tiermodel.training.train import Trained
 from tiermodel.training.tune import Tuned
 
 __all__ = ["Promotion", "champion_of", "log_training", "log_tuning", "promote", "resolve_model"]
@@ -120,7 +120,7 @@ def log_training(project: Project, trained: Trained, bundle_folder: str | Path, 
         with mlflow.start_run(experiment_id=experiment, run_name=name) as run:
             mlflow.set_tags(tags_of(bundle) | {"kind": "training"})
             mlflow.log_params(parameters_of(project))
-            found = list(judged(trained.later))
+            found = list(judged(trained.out_of_fold))
             _log_results(project, trained, found)
             _log_learners(client, run, bundle, found)
             logged = _log_model(bundle, Path(bundle_folder).resolve())
@@ -185,9 +185,9 @@ def _log_results(project: Project, trained: Trained, found: Sequence[Judged]) ->
             # Cells are objects, since MLflow asks pandas for them in a way that warns where columns are text.
             mlflow.log_table(pd.DataFrame(rows, dtype=object), f"{name}.json")
     with tempfile.TemporaryDirectory() as folder:
-        table = pa.Table.from_pandas(evaluation_table(project, trained.later), preserve_index=False)
+        table = pa.Table.from_pandas(evaluation_table(project, trained.out_of_fold), preserve_index=False)
         write_table(table, Path(folder, _EVALUATION_FILE))
-        draw_evaluation(project, trained.bundle, trained.later, Path(folder))
+        draw_evaluation(project, trained.bundle, trained.out_of_fold, Path(folder))
         mlflow.log_artifacts(folder)
 
 

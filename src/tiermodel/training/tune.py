@@ -16,19 +16,21 @@ from typing import Any, get_args
 import yaml
 from threadpoolctl import threadpool_limits
 
-from tiermodel.backtesting.backtest import test_dates
 from tiermodel.config.learners import Models
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
-from tiermodel.features.panel import Tally, build_panel, one_date
+from tiermodel.features.dates import backtest_dates, one_date, training_dates
+from tiermodel.features.outcome import Labels
+from tiermodel.features.panel import Tally, build_panel
 from tiermodel.locks import output_lock
-from tiermodel.models.inputs import Horizons, panel_matrix
+from tiermodel.models.btyd.forecast import Horizons
+from tiermodel.models.design_matrix import design_matrix_of_panel
 from tiermodel.output import atomic_file
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
 from tiermodel.tiers.schemes.load import load_scheme
 from tiermodel.tiers.schemes.schema import input_names
-from tiermodel.train import Say, training_dates
+from tiermodel.training.train import Progress
 from tiermodel.training.tune_search import Found, Search, Target, changed, nested, open_optuna, open_storage, study_file
 
 __all__ = ["Tuned", "tune"]
@@ -80,7 +82,7 @@ def tune(
     minutes: float = 60.0,
     study: str | Path | None = None,
     history: History | None = None,
-    say: Say = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Tuned:
     """Search hyperparameters of the churn and value models, and judge the best on a later date.
 
@@ -103,7 +105,7 @@ def tune(
         current folder.
     history
         The project's tables, opened before; without it the project's files are read.
-    say
+    progress
         A function that takes lines on the progress.
 
     Returns
@@ -141,11 +143,11 @@ def tune(
     """
     optuna, file = open_optuna(), study_file(project, study)
     with output_lock(file):
-        say("reading transactions")
+        progress("reading transactions")
         history = open_history(project) if history is None else history
-        now = test_dates(project, history)[0] if as_of is None else one_date(as_of, history)
+        now = backtest_dates(project, history)[0] if as_of is None else one_date(as_of, history)
         dates = training_dates(project, now, history.first_day)
-        say(f"building {len(dates)} snapshots up to {dates[-1]}")
+        progress(f"building {len(dates)} snapshots up to {dates[-1]}")
         tally = Tally()
         panel = build_panel(
             project,
@@ -156,7 +158,7 @@ def tune(
             history=history,
             tally=tally,
         )
-        x = panel_matrix(panel, input_names(load_scheme(project), panel), Horizons.of(project))
+        x = design_matrix_of_panel(panel, input_names(load_scheme(project), panel), Horizons.of(Labels.of(project)))
         began = time.monotonic()
         with threadpool_limits(limits=1), open_storage(optuna, file) as storage:  # one thread: as in training
             searches = [Search.open(optuna, project, target, storage, panel, x) for target in get_args(Target)]
@@ -165,7 +167,7 @@ def tune(
                     break
                 if number >= len(search.done()):  # else an earlier run has measured it
                     search.step()
-                say(f"{search.target} {number}/{trials}: {search.words()}")
+                progress(f"{search.target} {number}/{trials}: {search.words()}")
             found = tuple(search.finish(trials) for search in searches)
     best = project
     for one in found:

@@ -28,14 +28,18 @@ from tiermodel.errors import DataError, OutputError, ProjectError
 from tiermodel.evaluation.bootstrap import paired_bootstrap
 from tiermodel.evaluation.metrics import auc, gini, log_loss
 from tiermodel.features.frame import has_bought
-from tiermodel.features.outcome import outcome_span
+from tiermodel.features.outcome import Labels, at_risk, label_delay_days
 from tiermodel.locks import SQLITE, database_of, first_line
-from tiermodel.models.ahead import Ahead, CutWindow
-from tiermodel.models.between import cut_silence, cut_spend
-from tiermodel.models.boosted import sized
-from tiermodel.models.churn import at_risk, fit_churn
-from tiermodel.models.inputs import EXPECTED
-from tiermodel.models.level import chance_shift, log_odds
+from tiermodel.models.btyd.forecast import EXPECTED
+from tiermodel.models.calibration.logit import intercept_for_rate, log_odds
+from tiermodel.models.calibration.recent import (
+    ForecastContext,
+    PartialWindow,
+    partial_churn_windows,
+    partial_value_windows,
+)
+from tiermodel.models.churn import fit_churn
+from tiermodel.models.learners.boosting import with_default_sizes
 from tiermodel.models.value import fit_value, squared_errors
 from tiermodel.tiers.schemes.load import load_scheme
 from tiermodel.tiers.schemes.schema import input_names
@@ -130,18 +134,18 @@ class Search:
     names: list[str]
     last: pd.DataFrame
     last_x: Floats
-    cut: Callable[[pd.Timestamp], Sequence[CutWindow]]
+    partial_windows: Callable[[pd.Timestamp], Sequence[PartialWindow]]
 
     @classmethod
     def open(
         cls, optuna: Any, project: Project, target: Target, storage: Any, panel: pd.DataFrame, x: Floats
     ) -> Search:
         """Return the search on a panel; a study of the same project and rows is resumed."""
-        judge = panel["as_of"].max()
-        searched = (panel["as_of"] + pd.Timedelta(days=outcome_span(project)) <= judge).to_numpy()
+        labels, judge = Labels.of(project), panel["as_of"].max()
+        searched = (panel["as_of"] + pd.Timedelta(days=labels.delay_days) <= judge).to_numpy()
         rows, seen = panel[searched].reset_index(drop=True), x[searched]
         if target == "churn":
-            judged = (panel["as_of"] == judge).to_numpy() & at_risk(project.churn, project.outcome, panel)
+            judged = (panel["as_of"] == judge).to_numpy() & at_risk(labels.churn, panel)
         else:
             judged = ((panel["as_of"] == judge) & has_bought(panel)).to_numpy()
         digest = hashlib.sha256(project_digest(project).encode() + version("tiermodel").encode())
@@ -151,8 +155,9 @@ class Search:
         for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):  # a run that was stopped
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
         last, names = panel[judged].reset_index(drop=True), input_names(load_scheme(project), panel)
-        cut = cache(partial(cut_silence if target == "churn" else cut_spend, project, panel, names))
-        return cls(optuna, project, target, study, rows, seen, [*names, *EXPECTED], last, x[judged], cut)
+        windows = partial_churn_windows if target == "churn" else partial_value_windows
+        partial_windows = cache(partial(windows, labels, panel, names))
+        return cls(optuna, project, target, study, rows, seen, [*names, *EXPECTED], last, x[judged], partial_windows)
 
     def done(self) -> list[Any]:
         """Return the finished trials; the first has the project's own settings."""
@@ -200,8 +205,14 @@ class Search:
         return Found(self.target, next(iter(_METRICS[self.target])), listed, settings, verdict)
 
     def _fit(self, project: Project, x: Floats) -> Any:
-        fit: Any = fit_churn if self.target == "churn" else fit_value
-        return fit(project, self.rows, self.x, self.names, Ahead(self.last["as_of"].iloc[0], x, cut=self.cut))
+        labels, context = (
+            Labels.of(project),
+            ForecastContext(self.last["as_of"].iloc[0], x, partial_windows=self.partial_windows),
+        )
+        rows, inputs, names, seed = self.rows, self.x, self.names, project.seed
+        if self.target == "churn":
+            return fit_churn(rows, inputs, names, labels.churn, project.models.churn, context, seed)
+        return fit_value(rows, inputs, names, labels.value, project.models.value, context, seed)
 
     def _predict(self, project: Project) -> Floats:
         model, _ = self._fit(project, self.last_x)
@@ -214,7 +225,7 @@ class Search:
         """
         _, later = self._fit(project, self.last_x[:0])
         if not len(later):
-            span = outcome_span(project)
+            span = label_delay_days(project)
             raise DataError(
                 f"tuning needs a date to test on before {self.last['as_of'].iloc[0].date()}, which judges: bring "
                 f"{span} days more of history, or shorten outcome.horizon_days"
@@ -237,7 +248,10 @@ class Search:
     def _given(self) -> Settings:
         """Return the project's own settings, clipped to the bounds of the search."""
         section = getattr(self.project.models, self.target)
-        have = {**section.model_dump(exclude={"trees"}), **sized(section.trees, len(self.rows)).model_dump()}
+        have = {
+            **section.model_dump(exclude={"trees"}),
+            **with_default_sizes(section.trees, len(self.rows)).model_dump(),
+        }
         return {name: min(max(have[name], low), high) for name, (low, high) in _SPACE[self.target].items()}
 
 
@@ -249,7 +263,7 @@ def _actual(target: Target, rows: pd.DataFrame) -> Floats:
 def _exact_chance(predicted: Floats, actual: Floats) -> Floats:
     """Return probabilities shifted in log-odds so that their mean is the observed rate."""
     odds = log_odds(predicted)
-    return np.asarray(expit(odds + chance_shift(odds, float(actual.mean()))))
+    return np.asarray(expit(odds + intercept_for_rate(odds, float(actual.mean()))))
 
 
 def _exact_total(predicted: Floats, actual: Floats) -> Floats:

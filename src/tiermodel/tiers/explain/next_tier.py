@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Ints
 from tiermodel.features.condition import Named, feature_name, number
 from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.tiers.kinds.thresholds import bounds_of
@@ -24,7 +24,6 @@ from tiermodel.words import words
 __all__ = ["ACTIONS", "COLUMNS", "Action", "changed", "next_tier_actions", "tier_thresholds"]
 
 
-Floats = NDArray[np.float64]
 _NEVER, _FAR = np.iinfo(np.int64).max, 2.0**53
 _CHUNK = 20_000
 COLUMNS = (
@@ -64,7 +63,7 @@ def tier_thresholds(fitted: FittedScheme) -> dict[str, list[float]]:
     return {feature: sorted(cuts) for feature, cuts in found.items()}
 
 
-def changed(frame: pd.DataFrame, action: Action, steps: NDArray[np.int64]) -> pd.DataFrame:
+def changed(frame: pd.DataFrame, action: Action, steps: Ints) -> pd.DataFrame:
     """Return the rows after so many steps of an action each."""
     names = _linked(frame.columns, action)
     by = action.sign * steps / action.steps
@@ -109,8 +108,8 @@ def _shown(linked: Sequence[str]) -> str:
 
 
 def _smallest_all(
-    fitted: FittedScheme, frame: pd.DataFrame, level: NDArray[np.int64], action: Action, cuts: Mapping[str, list[float]]
-) -> NDArray[np.int64]:
+    fitted: FittedScheme, frame: pd.DataFrame, level: Ints, action: Action, cuts: Mapping[str, list[float]]
+) -> Ints:
     steps = np.full(len(frame), _NEVER)
     for start in range(0, len(frame), _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -119,8 +118,8 @@ def _smallest_all(
 
 
 def _smallest(
-    fitted: FittedScheme, frame: pd.DataFrame, level: NDArray[np.int64], action: Action, cuts: Mapping[str, list[float]]
-) -> NDArray[np.int64]:
+    fitted: FittedScheme, frame: pd.DataFrame, level: Ints, action: Action, cuts: Mapping[str, list[float]]
+) -> Ints:
     """Try the steps at which a cut point is crossed, smallest first; `_NEVER` where no number of them is enough.
 
     A step before and after are tried too, since a bound may lie on either side of its cut point.
@@ -139,13 +138,11 @@ def _smallest(
     return steps
 
 
-def _levels(
-    fitted: FittedScheme, frame: pd.DataFrame, action: Action, rows: NDArray[np.int64], steps: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _levels(fitted: FittedScheme, frame: pd.DataFrame, action: Action, rows: Ints, steps: Ints) -> Ints:
     return fitted.assign(changed(frame.iloc[rows], action, steps))[0]
 
 
-def _crossings(frame: pd.DataFrame, action: Action, feature: str, cuts: Sequence[float]) -> NDArray[np.int64]:
+def _crossings(frame: pd.DataFrame, action: Action, feature: str, cuts: Sequence[float]) -> Ints:
     """Give, for each row and cut point, the steps just before, at and after it; `_NEVER` for what cannot be done."""
     x = frame[feature].to_numpy(dtype=np.float64)[:, None]
     exact = np.ceil(np.round(action.sign * (np.array(cuts) - x) * action.steps, 6))
@@ -154,9 +151,7 @@ def _crossings(frame: pd.DataFrame, action: Action, feature: str, cuts: Sequence
     return np.where(possible, np.where(possible, around, 0.0).astype(np.int64), _NEVER)
 
 
-def _halved(
-    fitted: FittedScheme, frame: pd.DataFrame, level: NDArray[np.int64], action: Action, tries: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _halved(fitted: FittedScheme, frame: pd.DataFrame, level: Ints, action: Action, tries: Ints) -> Ints:
     low, high = np.zeros(len(frame), dtype=np.int64), (tries < _NEVER).sum(axis=1)  # high: none of the first is enough
     while (rows := np.flatnonzero(low < high)).size:
         middle = (low[rows] + high[rows]) // 2
@@ -167,7 +162,7 @@ def _halved(
 
 
 def _told(
-    fitted: FittedScheme, frame: pd.DataFrame, level: NDArray[np.int64], action: Action, steps: NDArray[np.int64],
+    fitted: FittedScheme, frame: pd.DataFrame, level: Ints, action: Action, steps: Ints,
     feature: str, buyers: pd.DataFrame,
 ) -> pd.DataFrame:  # fmt: skip
     rows = np.flatnonzero(steps < _NEVER)

@@ -1,4 +1,4 @@
-"""Levels by the points of a weighted index: cut points on the points, frozen; sensitivity to the weights told."""
+"""Ints by the points of a weighted index: cut points on the points, frozen; sensitivity to the weights told."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from tiermodel.arrays import Floats, Ints
 from tiermodel.features.condition import Condition, Named, Words, feature_name
 from tiermodel.tiers.kinds.cut_points import band_edges, level_of, share_cuts
 from tiermodel.tiers.kinds.index_points import STEPS, dimension_points, fit_points, points_of, points_sql, thresholds_of
@@ -37,7 +37,6 @@ __all__ = [
 ]
 
 
-Levels = NDArray[np.int64]
 POINTS = "points"
 _CHANGE = 0.10
 _SPLITS = (9, 24, 49, 74, 89)
@@ -45,7 +44,7 @@ _REASONS = 3
 
 
 class CompositeScheme(BaseScheme, Index):
-    """Levels by the points of an index, which hold shares of the customers or start at given points."""
+    """Ints by the points of an index, which hold shares of the customers or start at given points."""
 
     monotone: ClassVar[bool] = True
     kind: Literal["composite"]
@@ -97,7 +96,7 @@ def fit(scheme: CompositeScheme, frame: pd.DataFrame, _context: FitContext) -> d
     return state | band_edges(scheme, state["level_cuts"], values)
 
 
-def _level_cuts(scheme: CompositeScheme, values: NDArray[np.float64]) -> list[float]:
+def _level_cuts(scheme: CompositeScheme, values: Floats) -> list[float]:
     if scheme.points is not None:
         return list(scheme.points.values())
     return share_cuts(scheme.ordered(scheme.shares or {}), values, capacity=scheme.capacities)
@@ -126,26 +125,26 @@ def sensitivity_lines(state: dict[str, Any], features: Mapping[str, Named], lang
     return lines
 
 
-def assign(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+def assign(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return every buyer's level among `bought_levels`, and the rule: the level itself."""
     level = level_of(state["level_cuts"], points_of(scheme, state, frame))
     return level, level
 
 
-def sure_levels(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+def sure_levels(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
     values = points_of(scheme, state, frame)
     return level_of([high for _, high in state["up"]], values), level_of([low for low, _ in state["down"]], values)
 
 
-def levels_of_rules(scheme: CompositeScheme, _state: dict[str, Any]) -> Levels:
+def levels_of_rules(scheme: CompositeScheme, _state: dict[str, Any]) -> Ints:
     """Return the level of every rule: its own number."""
     return np.arange(len(scheme.bought_levels))
 
 
 def explain(
     scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame, features: Mapping[str, Named], language: str
-) -> tuple[Levels, list[str]]:
+) -> tuple[Ints, list[str]]:
     """Return the three dimensions that moved the points most, away from 50, as bounds within which the customer lies.
 
     A bound is one of the cut points with 10, 25, 50, 75 and 90 % of the customers at fit below.

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Floats, Ints
 from tiermodel.errors import ProjectError
-from tiermodel.features.tree import roundest
+from tiermodel.models.learners.readable_tree import roundest
 from tiermodel.tiers.schemes.schema import BaseScheme, Score
 
 __all__ = ["band_edges", "level_of", "score_cuts", "scores_of", "share_cuts"]
 
-Floats = NDArray[np.float64]
+
 _JENKS_SAMPLE = 2_000
 
 
@@ -125,13 +125,13 @@ def _jenks(values: Floats, bins: int) -> list[float]:
     return [min(ends, default=float(x[0]))] * (bins - classes) + ends[::-1]
 
 
-def scores_of(score: Score, cuts: Sequence[float], values: Floats) -> NDArray[np.int64]:
+def scores_of(score: Score, cuts: Sequence[float], values: Floats) -> Ints:
     """Score from 1, as without a value; one on a cut point belongs to the lower side, so equal values share a score."""
     rank = np.searchsorted(np.array(cuts), values, side="left")
     return np.where(np.isnan(values), 1, 1 + rank if score.better == "higher" else score.bins - rank)
 
 
-def level_of(cuts: Sequence[float], values: Floats) -> NDArray[np.int64]:
+def level_of(cuts: Sequence[float], values: Floats) -> Ints:
     """Count the cut points at or below each value; without a value, none."""
     return np.searchsorted(np.array(cuts), np.where(np.isnan(values), -np.inf, values), side="right")
 

@@ -12,8 +12,8 @@ from typing import Any
 import numba
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Floats, Ints
 from tiermodel.tiers.kinds.sql_terms import quoted, steps
 from tiermodel.tiers.schemes.protocol import Thresholds
 from tiermodel.tiers.schemes.schema import Index
@@ -21,7 +21,6 @@ from tiermodel.tiers.schemes.weights import ahp_weights, critic_weights, entropy
 
 __all__ = ["STEPS", "dimension_points", "fit_points", "points_of", "points_sql", "thresholds_of"]
 
-Floats = NDArray[np.float64]
 STEPS = 100
 _PADDED = 127  # what seven steps that halve can tell apart
 _TAIL = 0.005
@@ -52,7 +51,7 @@ def _scaled(x: Floats, better: str) -> Floats:
     return scaled if better == "higher" else 1 - scaled
 
 
-def dimension_points(index: Index, state: dict[str, Any], frame: pd.DataFrame) -> NDArray[np.int64]:
+def dimension_points(index: Index, state: dict[str, Any], frame: pd.DataFrame) -> Ints:
     """Return each row's points in every dimension, shape (dimensions, rows); -1 where a missing value is left out."""
     points = np.zeros((len(index.dimensions), len(frame)), dtype=np.int64)
     known = np.zeros_like(points)
@@ -75,8 +74,8 @@ def _add_dimension(
     frame: pd.DataFrame,
     k: int,
     weight: int,
-    total: NDArray[np.int64],
-    weights: NDArray[np.int64],
+    total: Ints,
+    weights: Ints,
 ) -> None:
     """Add the weighted points of a dimension, and its weight where it is known, in place."""
     d = index.dimensions[k]
@@ -95,8 +94,8 @@ def _add_points(
     sign: float,
     instead: int,
     weight: int,
-    total: NDArray[np.int64],
-    weights: NDArray[np.int64],
+    total: Ints,
+    weights: Ints,
 ) -> None:
     """Count the cut points below each value, in steps that halve and without a branch that a processor could guess."""
     for i in range(len(x)):

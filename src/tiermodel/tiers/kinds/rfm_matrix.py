@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from tiermodel.arrays import Floats, Ints
 from tiermodel.features.condition import Condition, Named, Words
 from tiermodel.tiers.kinds.cut_points import band_edges, score_cuts, scores_of
 from tiermodel.tiers.kinds.index_points import fit_points, points_of, points_sql, thresholds_of
@@ -30,8 +30,6 @@ __all__ = [
     "sure_levels",
     "thresholds",
 ]
-
-Levels = NDArray[np.int64]
 
 
 class Cell(Data):
@@ -238,21 +236,21 @@ def fit(scheme: Grid, frame: pd.DataFrame, _context: FitContext) -> dict[str, An
     return state if scheme.stability is None else state | edges
 
 
-def _values(axis: Score, name: str, state: dict[str, Any], frame: pd.DataFrame) -> NDArray[np.float64]:
+def _values(axis: Score, name: str, state: dict[str, Any], frame: pd.DataFrame) -> Floats:
     index = index_of(axis)
     if index is not None:
         return points_of(index, state["points"][name], frame)
     return frame[axis.feature].to_numpy(dtype=np.float64)
 
 
-def assign(scheme: Grid, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+def assign(scheme: Grid, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return every buyer's level among `bought_levels`, and the rule that decided: the combination of scores."""
     scores = [scores_of(a, state["cuts"][name], _values(a, name, state, frame)) for name, a in scheme.grid.items()]
     rule = np.ravel_multi_index([s - 1 for s in scores], [a.bins for a in scheme.grid.values()])
     return levels_of_rules(scheme, state)[rule], rule
 
 
-def sure_levels(scheme: Grid, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+def sure_levels(scheme: Grid, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
     values = {name: _values(axis, name, state, frame) for name, axis in scheme.grid.items()}
     lowest, _ = _reach(scheme, state, values, "up")
@@ -260,7 +258,7 @@ def sure_levels(scheme: Grid, state: dict[str, Any], frame: pd.DataFrame) -> tup
     return lowest, highest
 
 
-def _reach(scheme: Grid, state: dict[str, Any], values: dict[str, Any], side: str) -> tuple[Levels, Levels]:
+def _reach(scheme: Grid, state: dict[str, Any], values: dict[str, Any], side: str) -> tuple[Ints, Ints]:
     """Return the lowest and the highest level of all cells that the band leaves open."""
     low, high = [], []
     for name, axis in scheme.grid.items():
@@ -278,7 +276,7 @@ def _reach(scheme: Grid, state: dict[str, Any], values: dict[str, Any], side: st
     return lowest, highest
 
 
-def levels_of_rules(scheme: Grid, _state: dict[str, Any]) -> Levels:
+def levels_of_rules(scheme: Grid, _state: dict[str, Any]) -> Ints:
     """Return the level, among `bought_levels`, of every combination of scores."""
     return np.array([scheme.bought_levels.index(_level(scheme, c)) for c in scheme.combinations()])
 

@@ -1,4 +1,4 @@
-"""Levels by a share of customers, or of the cumulated value: the pyramid, ABC, 80/20. Cut points are frozen at fit."""
+"""Ints by a share of customers, or of the cumulated value: the pyramid, ABC, 80/20. Cut points are frozen at fit."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import model_validator
 
+from tiermodel.arrays import Ints
 from tiermodel.features.condition import Condition
 from tiermodel.tiers.kinds.cut_points import band_edges, level_of, share_cuts
 from tiermodel.tiers.kinds.sql_terms import quoted, steps
@@ -19,11 +19,9 @@ from tiermodel.tiers.schemes.schema import BaseScheme, Share, check_shares
 
 __all__ = ["ShareScheme", "assign", "conditions", "fit", "levels_of_rules", "sql", "sure_levels", "thresholds"]
 
-Levels = NDArray[np.int64]
-
 
 class ShareScheme(BaseScheme):
-    """Levels that each hold a share of the customers, or of the cumulated value, ranked by one feature."""
+    """Ints that each hold a share of the customers, or of the cumulated value, ranked by one feature."""
 
     monotone: ClassVar[bool] = True
     kind: Literal["share"]
@@ -53,19 +51,19 @@ def fit(scheme: ShareScheme, frame: pd.DataFrame, _context: FitContext) -> dict[
     return {"cuts": cuts, "may_miss": bool(np.isnan(values).any()), **band_edges(scheme, cuts, values)}
 
 
-def assign(scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+def assign(scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return every buyer's level among `bought_levels`, the lowest without a value, and the rule: the level itself."""
     level = level_of(state["cuts"], frame[scheme.feature].to_numpy(dtype=np.float64))
     return level, level
 
 
-def sure_levels(scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+def sure_levels(scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
     values = frame[scheme.feature].to_numpy(dtype=np.float64)
     return level_of([high for _, high in state["up"]], values), level_of([low for low, _ in state["down"]], values)
 
 
-def levels_of_rules(scheme: ShareScheme, _state: dict[str, Any]) -> Levels:
+def levels_of_rules(scheme: ShareScheme, _state: dict[str, Any]) -> Ints:
     """Return the level of every rule: its own number."""
     return np.arange(len(scheme.bought_levels))
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.features.condition import Condition
 from tiermodel.tiers.kinds.cut_points import band_edges, share_cuts
 from tiermodel.tiers.kinds.sql_terms import number, quoted
@@ -34,8 +34,6 @@ __all__ = [
     "thresholds",
 ]
 
-Levels = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 _SIGNS = {"at_least": ">=", "above": ">", "below": "<", "at_most": "<="}
 
 
@@ -113,17 +111,17 @@ def fit_condition(scheme: BaseScheme, when: When, frame: pd.DataFrame) -> dict[s
     }
 
 
-def holds(condition: dict[str, Any], x: NDArray[np.float64], bound: float | None = None) -> Flags:
+def holds(condition: dict[str, Any], x: Floats, bound: float | None = None) -> Flags:
     """Tell where a condition holds, at its own bound or another."""
     bound = condition["bound"] if bound is None else bound
     compare = {"at_least": np.greater_equal, "above": np.greater, "below": np.less, "at_most": np.less_equal}
     return np.where(np.isnan(x), condition["missing"], compare[condition["side"]](x, bound))
 
 
-def assign(_scheme: ThresholdScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+def assign(_scheme: ThresholdScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return every buyer's level among `bought_levels`, and the rule that decided: the first that holds."""
     rule = np.full(len(frame), len(state["rules"]) - 1)
-    columns: dict[str, NDArray[np.float64]] = {}
+    columns: dict[str, Floats] = {}
     for n in reversed(range(len(state["rules"]))):
         met = np.ones(len(frame), dtype=np.bool_)
         for c in state["rules"][n]:
@@ -133,12 +131,12 @@ def assign(_scheme: ThresholdScheme, state: dict[str, Any], frame: pd.DataFrame)
     return levels_of_rules(_scheme, state)[rule], rule
 
 
-def sure_levels(scheme: ThresholdScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+def sure_levels(scheme: ThresholdScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
     return _reach(scheme, state, frame, "up")[0], _reach(scheme, state, frame, "down")[1]
 
 
-def _reach(scheme: ThresholdScheme, state: dict[str, Any], frame: pd.DataFrame, side: str) -> tuple[Levels, Levels]:
+def _reach(scheme: ThresholdScheme, state: dict[str, Any], frame: pd.DataFrame, side: str) -> tuple[Ints, Ints]:
     """Return the lowest and highest level of the rules that may be the first to hold, were bounds within the band."""
     open_still = np.ones(len(frame), dtype=np.bool_)
     levels = levels_of_rules(scheme, state)
@@ -156,7 +154,7 @@ def _reach(scheme: ThresholdScheme, state: dict[str, Any], frame: pd.DataFrame, 
     return lowest, highest
 
 
-def levels_of_rules(scheme: ThresholdScheme, _state: dict[str, Any]) -> Levels:
+def levels_of_rules(scheme: ThresholdScheme, _state: dict[str, Any]) -> Ints:
     """Return the level, among `bought_levels`, of every rule."""
     return np.array([scheme.bought_levels.index(rule.level) for rule in scheme.rules])
 

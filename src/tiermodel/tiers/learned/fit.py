@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Ints
 from tiermodel.evaluation.metrics import quadratic_weighted_kappa
 from tiermodel.features.condition import Condition, Named
-from tiermodel.models.folds import rolling_folds
+from tiermodel.models.learners.time_split import rolling_folds
 from tiermodel.tiers.learned import score, tree
 from tiermodel.tiers.learned.scheme import LearnedScheme
 from tiermodel.tiers.learned.training_set import TrainingSet, training_set_of
@@ -35,7 +35,6 @@ __all__ = [
     "without_texts",
 ]
 
-Levels = NDArray[np.int64]
 _FOLDS = 2
 
 
@@ -61,17 +60,17 @@ def fit(scheme: LearnedScheme, snapshot: pd.DataFrame, context: FitContext) -> S
     return state
 
 
-def assign(scheme: LearnedScheme, state: State, frame: pd.DataFrame) -> tuple[Levels, Levels]:
+def assign(scheme: LearnedScheme, state: State, frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return every buyer's level among `bought_levels`, and the rule: the leaf, or of a score the level itself."""
     return _applied(state).assign(scheme, state, frame)
 
 
-def sure_levels(scheme: LearnedScheme, state: State, frame: pd.DataFrame) -> tuple[Levels, Levels]:
+def sure_levels(scheme: LearnedScheme, state: State, frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
     return _applied(state).sure_levels(scheme, state, frame)
 
 
-def levels_of_rules(scheme: LearnedScheme, state: State) -> Levels:
+def levels_of_rules(scheme: LearnedScheme, state: State) -> Ints:
     """Return the level, among `bought_levels`, of every rule."""
     return _applied(state).levels_of_rules(scheme, state)
 
@@ -161,7 +160,7 @@ def _trials(
     return found
 
 
-def learner_metrics(scheme: LearnedScheme, later: TrainingSet, level: Levels) -> dict[str, float | None]:
+def learner_metrics(scheme: LearnedScheme, later: TrainingSet, level: Ints) -> dict[str, float | None]:
     """Return kappa, the share of the value that key customers brought, and that over the most they could have brought.
 
     The last compares schemes whose key levels are not equally large: it is 1 where no other customers, as many, brought
@@ -178,7 +177,7 @@ def learner_metrics(scheme: LearnedScheme, later: TrainingSet, level: Levels) ->
     }
 
 
-def _kappa(scheme: LearnedScheme, actual: Levels, level: Levels) -> float | None:
+def _kappa(scheme: LearnedScheme, actual: Ints, level: Ints) -> float | None:
     kappa = quadratic_weighted_kappa(actual, level, len(scheme.bought_levels))
     return None if np.isnan(kappa) else kappa
 

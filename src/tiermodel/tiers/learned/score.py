@@ -1,4 +1,4 @@
-"""Levels by the score of a strong learner, cut once at numbers that hold the shares; a small tree tells it in rules."""
+"""Ints by the score of a strong learner, cut once at numbers that hold the shares; a small tree tells it in rules."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Floats, Ints
 from tiermodel.errors import ProjectError
 from tiermodel.features.condition import Condition, Named
-from tiermodel.tiers import neural, ordinal
+from tiermodel.models.learners import neural, ordinal
 from tiermodel.tiers.kinds.cut_points import band_edges, level_of, score_cuts, share_cuts
 from tiermodel.tiers.learned import tree
 from tiermodel.tiers.learned.scheme import SCORE, LearnedScheme
@@ -35,8 +35,6 @@ __all__ = [
     "without_texts",
 ]
 
-Levels = NDArray[np.int64]
-Floats = NDArray[np.float64]
 LEARNERS: Mapping[str, Any] = {"ordinal_boosting": ordinal, "neural_network": neural}
 _SPLITS = (0.10, 0.25, 0.50, 0.75, 0.90)
 _REASONS = 3
@@ -72,19 +70,19 @@ def _score(state: dict[str, Any], frame: pd.DataFrame) -> Floats:
     return score
 
 
-def assign(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+def assign(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return every buyer's level among `bought_levels`, and the rule: the level itself."""
     level = level_of(state["level_cuts"], _score(state, frame))
     return level, level
 
 
-def sure_levels(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+def sure_levels(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
     values = _score(state, frame)
     return level_of([high for _, high in state["up"]], values), level_of([low for low, _ in state["down"]], values)
 
 
-def levels_of_rules(scheme: LearnedScheme, _state: dict[str, Any]) -> Levels:
+def levels_of_rules(scheme: LearnedScheme, _state: dict[str, Any]) -> Ints:
     """Return the level of every rule: its own number."""
     return np.arange(len(scheme.bought_levels))
 
@@ -97,7 +95,7 @@ def conditions(_scheme: LearnedScheme, state: dict[str, Any]) -> list[list[Condi
 
 def explain(
     _scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame, features: Mapping[str, Named], language: str
-) -> tuple[Levels, list[str]]:
+) -> tuple[Ints, list[str]]:
     """Return the three features that moved the score most, as bounds within which the customer lies, and which way.
 
     A bound is one of the values with 10, 25, 50, 75 and 90 % of the customers at fit at or below.

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Column, Floats, Ints
 from tiermodel.errors import DataError
 from tiermodel.evaluation.metrics import mean_ranks
 from tiermodel.segments.fit import assign_segments, fit_segments
@@ -15,10 +15,6 @@ from tiermodel.tiers.learned.scheme import LearnedScheme
 from tiermodel.tiers.schemes.schema import input_names
 
 __all__ = ["TrainingSet", "matrix", "rank_filled", "training_set_of"]
-
-
-Floats = NDArray[np.float64]
-Levels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class TrainingSet:
 
     frame: pd.DataFrame
     names: list[str]
-    target_level: Levels
+    target_level: Ints
     rank: Floats | None
     shares: list[float]
 
@@ -44,7 +40,7 @@ class TrainingSet:
         """Return the value that followed; NaN where nobody knows yet."""
         return self.frame["outcome_value"].to_numpy(dtype=np.float64)
 
-    def take(self, rows: NDArray[np.int64]) -> TrainingSet:
+    def take(self, rows: Ints) -> TrainingSet:
         """Pick rows by number."""
         rank = None if self.rank is None else self.rank[rows]
         return replace(
@@ -104,16 +100,16 @@ def _from_labels(
     return TrainingSet(frame, names, level, None, shares)
 
 
-def _sizes(level: Levels, levels: int) -> list[float]:
+def _sizes(level: Ints, levels: int) -> list[float]:
     return [float(share) for share in np.bincount(level, minlength=levels) / len(level)]
 
 
-def rank_filled(rank: Floats, shares: list[float]) -> Levels:
+def rank_filled(rank: Floats, shares: list[float]) -> Ints:
     """Return each rank, from 0 to 1, the level in whose share it falls; equal ranks share a level."""
     return np.minimum(np.searchsorted(np.cumsum(shares), rank - 1e-12), len(shares) - 1)
 
 
-def _rank_within_date(dates: NDArray[np.generic], value: Floats) -> Floats:
+def _rank_within_date(dates: Column, value: Floats) -> Floats:
     """Rank from 0 to 1 within each date, so that a rich season does not pass for a rich customer."""
     rank = np.empty(len(value))
     for day in np.unique(dates):

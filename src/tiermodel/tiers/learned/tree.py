@@ -1,4 +1,4 @@
-"""Levels by a decision tree of few leaves, whose rules, with readable thresholds, are all that is applied.
+"""Ints by a decision tree of few leaves, whose rules, with readable thresholds, are all that is applied.
 
 The tree is grown by scikit-learn, then its thresholds are rounded and it is evaluated here, in double precision: what
 people read is, to the last bit, what is applied.
@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from tiermodel.arrays import Floats, Ints
 from tiermodel.errors import DataError
 from tiermodel.features.condition import Condition
-from tiermodel.features.tree import freeze, leaf_of, round_readable
+from tiermodel.models.learners.readable_tree import freeze, leaf_of, round_readable
 from tiermodel.tiers.kinds.cut_points import band_edges
 from tiermodel.tiers.kinds.sql_terms import number, quoted
 from tiermodel.tiers.learned.scheme import LearnedScheme
@@ -36,10 +36,6 @@ __all__ = [
     "sure_levels",
     "thresholds",
 ]
-
-
-Levels = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 def grow(scheme: LearnedScheme, training: TrainingSet, seed: int) -> dict[str, Any]:
@@ -74,7 +70,7 @@ def _size(scheme: LearnedScheme, training: TrainingSet) -> dict[str, int]:
 
 
 def _state(
-    scheme: LearnedScheme, training: TrainingSet, tree: dict[str, list[Any]], leaf: Levels, level: Levels
+    scheme: LearnedScheme, training: TrainingSet, tree: dict[str, list[Any]], leaf: Ints, level: Ints
 ) -> dict[str, Any]:
     value = training.value
     facts = [
@@ -98,7 +94,7 @@ def _mean_known(value: Floats) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def _levels_by_worth(shares: list[float], leaf: Levels, worth: Floats) -> Levels:
+def _levels_by_worth(shares: list[float], leaf: Ints, worth: Floats) -> Ints:
     """Fill the leaves, worth most first, into the levels from the top; a leaf goes where its middle falls."""
     ends = np.append(np.cumsum(shares[::-1])[:-1], 1.0)  # cumulated share from the top at which each level ends
     counts = np.bincount(leaf)
@@ -120,20 +116,18 @@ def _bands(scheme: LearnedScheme, tree: dict[str, list[Any]], frame: pd.DataFram
     return bands
 
 
-def assign(
-    _scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def assign(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return every buyer's level among `bought_levels`, and the rule that decided: the position of the leaf."""
     rule = leaf_of(state["tree"], frame)
     return np.array(state["level"])[rule], rule
 
 
-def sure_levels(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Levels, Levels]:
+def sure_levels(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
     return _reach(state, frame, "up")[0], _reach(state, frame, "down")[1]
 
 
-def _reach(state: dict[str, Any], frame: pd.DataFrame, side: str) -> tuple[Levels, Levels]:
+def _reach(state: dict[str, Any], frame: pd.DataFrame, side: str) -> tuple[Ints, Ints]:
     """Return the lowest and the highest level of all leaves that the band leaves open."""
     tree, levels = state["tree"], np.array(state["level"])
     lowest, highest = np.full(len(frame), levels.max()), np.zeros(len(frame), dtype=np.int64)
@@ -154,7 +148,7 @@ def _reach(state: dict[str, Any], frame: pd.DataFrame, side: str) -> tuple[Level
     return lowest, highest
 
 
-def levels_of_rules(_scheme: LearnedScheme, state: dict[str, Any]) -> Levels:
+def levels_of_rules(_scheme: LearnedScheme, state: dict[str, Any]) -> Ints:
     """Return the level, among `bought_levels`, of every leaf."""
     return np.array(state["level"])
 

@@ -6,10 +6,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from tiermodel.arrays import Ints
 from tiermodel.features.condition import Condition, Named
 from tiermodel.tiers.schemes.schema import BaseScheme
 
@@ -17,8 +16,8 @@ __all__ = [
     "AppliedKind",
     "ExplainingKind",
     "FitContext",
+    "Ints",
     "LearningKind",
-    "Levels",
     "Reasons",
     "SchemeKind",
     "SqlLevel",
@@ -28,8 +27,7 @@ __all__ = [
 
 State = dict[str, Any]
 """What a fit froze: plain lists and numbers, as in JSON."""
-Levels = NDArray[np.int64]
-Reasons = tuple[Levels, list[str]]
+Reasons = tuple[Ints, list[str]]
 """Positions in a list of words, shape (rows, 3), and the words."""
 Thresholds = Iterable[tuple[str, Sequence[float]]]
 """Features, each with the values at which a level can change; a feature may be named more than once."""
@@ -61,18 +59,18 @@ class SqlLevel(NamedTuple):
 
 
 class AppliedKind(Protocol[S]):
-    """How a fitted state is applied to buyers. Levels are numbers among `bought_levels`, rules are counted from 0."""
+    """How a fitted state is applied to buyers. Ints are numbers among `bought_levels`, rules are counted from 0."""
 
-    def assign(self, scheme: S, state: State, frame: pd.DataFrame, /) -> tuple[Levels, Levels]:
+    def assign(self, scheme: S, state: State, frame: pd.DataFrame, /) -> tuple[Ints, Ints]:
         """Return each row's level, and the rule that decided."""
 
-    def sure_levels(self, scheme: S, state: State, frame: pd.DataFrame, /) -> tuple[Levels, Levels]:
+    def sure_levels(self, scheme: S, state: State, frame: pd.DataFrame, /) -> tuple[Ints, Ints]:
         """Return each row's lowest level within the band for moving up, and highest within that for moving down.
 
         Asked only of a state that was fitted with a stability rule; `cut_points.band_edges` moves the cut points.
         """
 
-    def levels_of_rules(self, scheme: S, state: State, /) -> Levels:
+    def levels_of_rules(self, scheme: S, state: State, /) -> Ints:
         """Return the level of every rule."""
 
     def conditions(self, scheme: S, state: State, /) -> list[list[Condition]]:

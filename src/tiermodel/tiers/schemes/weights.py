@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from tiermodel.arrays import Floats
 
 __all__ = ["ahp_weights", "consistency_ratio", "critic_weights", "entropy_weights", "thousandths"]
 
-Floats = NDArray[np.float64]
 _RANDOM_INDEX = (0.0, 0.0, 0.58, 0.90, 1.12, 1.24, 1.32, 1.41, 1.45, 1.49, 1.51, 1.48)
 """Mean inconsistency of random comparisons of 1 to 12 things (Saaty 1980)."""
 

@@ -14,9 +14,10 @@ import pandas as pd
 from sklearn.tree import DecisionTreeRegressor
 
 from tiermodel.arrays import Floats
-from tiermodel.features.tree import freeze, leaf_of
+from tiermodel.models.learners.preprocessing import signed_root
+from tiermodel.models.learners.readable_tree import freeze, leaf_of
 
-__all__ = ["Peers", "fit_peers"]
+__all__ = ["PeerGroups", "fit_peer_groups"]
 
 
 UPPER = 0.75
@@ -29,26 +30,26 @@ _HABITS = (
 
 
 @dataclass(frozen=True)
-class Peers:
+class PeerGroups:
     """Groups of similar customers (leaves of `tree`), and the upper quartile of `spend` in each, in currency units."""
 
     spend: str
     tree: dict[str, list[Any]]
     reference: list[float]
 
-    def headroom(self, frame: pd.DataFrame) -> Floats:
+    def potential(self, frame: pd.DataFrame) -> Floats:
         """Return how far each customer lies below the group's upper quartile, in currency units; zero at or above."""
         reference = np.array(self.reference)[leaf_of(self.tree, frame)]
         return np.maximum(reference - frame[self.spend].to_numpy(dtype=np.float64), 0.0)
 
 
-def fit_peers(snapshot: pd.DataFrame, spend: str, seed: int) -> Peers:
+def fit_peer_groups(snapshot: pd.DataFrame, spend: str, seed: int) -> PeerGroups:
     """Return groups of buyers who buy alike, fitted on one snapshot with rows sorted by key."""
     names = [name for name in _HABITS if name in snapshot.columns]
     x, y = snapshot[names].to_numpy(dtype=np.float64), snapshot[spend].to_numpy(dtype=np.float64)
     grown = DecisionTreeRegressor(
         max_leaf_nodes=_LEAVES, min_samples_leaf=min(_FEWEST, max(1, len(x) // 2)), random_state=seed
     )
-    grown.fit(x, np.sign(y) * np.sqrt(np.abs(y)))
+    grown.fit(x, signed_root(y))
     tree, leaf = freeze(grown.tree_, names, snapshot)
-    return Peers(spend, tree, [float(np.quantile(y[leaf == n], UPPER)) for n in range(leaf.max() + 1)])
+    return PeerGroups(spend, tree, [float(np.quantile(y[leaf == n], UPPER)) for n in range(leaf.max() + 1)])

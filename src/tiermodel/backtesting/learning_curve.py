@@ -1,4 +1,4 @@
-"""Ask how much history the models need: train on fewer snapshots, judge on the same customers and date."""
+"""How much history the models need: trained on fewer snapshots, judged on the same customers and date."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError
 from tiermodel.evaluation.metrics import churn_metrics, value_metrics
+from tiermodel.features.dates import panel_dates
 from tiermodel.features.frame import rows_at
-from tiermodel.models.between import told_ahead
+from tiermodel.features.outcome import Labels
+from tiermodel.models.calibration.recent import forecast_context
 from tiermodel.models.churn import ChurnModel, fit_churn
-from tiermodel.models.inputs import panel_matrix
+from tiermodel.models.design_matrix import design_matrix_of_panel
 from tiermodel.models.value import ValueModel, fit_value
-from tiermodel.train import panel_dates
 
 __all__ = ["learning_curve"]
 
@@ -26,27 +27,28 @@ __all__ = ["learning_curve"]
 def learning_curve(
     project: Project, panel: pd.DataFrame, day: date, trained_on: Sequence[date], bundle: Bundle, notes: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """Give the figures at `day` of models that learned from the latest 1, a quarter, half and all of the snapshots.
+    """Yield the figures at `day` of models that learned from the latest 1, a quarter, half and all of the snapshots.
 
-    `bundle` was trained on all of them. Each length is told what training on its snapshots alone would know, of the
+    `bundle` was trained on all of them. Each length knows what training on its snapshots alone would know, of the
     level and of windows under way too. A length that is too short to learn from is noted, not judged.
     """
     now = pd.Timestamp(day)
     customers = panel[(panel["as_of"] == now) & panel["days_since_last"].notna()].reset_index(drop=True)
     exposed = bundle.at_risk(customers)
     inputs, x_now = bundle.inputs, bundle.inputs.matrix(customers)
-    whole = len(trained_on)
+    names, whole = inputs.all_names, len(trained_on)
+    labels, learners, every = Labels.of(project), project.models, project.panel.every_days
     for count in sorted({1, whole // 4, whole // 2, whole} - {0}):
         dates = sorted(trained_on)[-count:]
         rows = rows_at(panel, dates).reset_index(drop=True)
         churn, value = bundle.churn, bundle.value
         if count < whole:
-            told = project, rows, panel_matrix(rows, inputs.names, inputs.horizons), inputs.all_names
+            x = design_matrix_of_panel(rows, inputs.names, inputs.horizons)
             known = rows_at(panel, panel_dates(project, day, dates))
-            risk, worth = told_ahead(project, known, inputs.names, now, x_now[exposed], x_now)
+            risk, worth = forecast_context(labels, every, known, inputs.names, now, x_now[exposed], x_now)
             try:
-                churn, _ = fit_churn(*told, risk)
-                value, _ = fit_value(*told, worth)
+                churn, _ = fit_churn(rows, x, names, labels.churn, learners.churn, risk, project.seed)
+                value, _ = fit_value(rows, x, names, labels.value, learners.value, worth, project.seed)
             except DataError as error:
                 notes.append(f"{day}, {count} snapshots: {error}")
                 continue

@@ -10,16 +10,16 @@ from typing import Any, TypeVar
 
 import lightgbm as lgb
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import logit
 
+from tiermodel.arrays import Floats
 from tiermodel.config.learners import Trees
 from tiermodel.errors import ModelError
-from tiermodel.models.ahead import Counted
+from tiermodel.models.learners.weights import FitWeights
 
-__all__ = ["ROUNDS", "Boosted", "fit_boosted", "side_by_side", "sized"]
+__all__ = ["ROUNDS", "Boosted", "fit_boosted", "map_threads", "with_default_sizes"]
 
-Floats = NDArray[np.float64]
+
 ROUNDS = (100, 200, 300, 400, 600)
 """The numbers of trees that later snapshots choose from."""
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def side_by_side(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+def map_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """Run independent fits on two threads, results in order; LightGBM lets go of the interpreter lock."""
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(function, items))
@@ -39,7 +39,7 @@ def side_by_side(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
 
 @dataclass(frozen=True)
 class Boosted:
-    """Hold a LightGBM model as text, with the names of its inputs in order."""
+    """A LightGBM model as text, with the names of its inputs in order."""
 
     names: tuple[str, ...]
     text: str
@@ -64,7 +64,7 @@ class Boosted:
         return np.asarray(self.booster.predict(x, num_iteration=rounds, num_threads=threads))
 
     def contributions(self, x: Floats) -> tuple[float, Floats]:
-        """Give the mean score over the training rows, and what each input adds to it, the shape of x.
+        """Return the mean score over the training rows, and what each input adds to it, the shape of x.
 
         These are the SHAP values of trees (Lundberg, Erion and Lee 2018), on the scale before the link function.
         """
@@ -76,7 +76,7 @@ class Boosted:
         return {"names": self.names, "text": self.text}
 
 
-def sized(trees: Trees, rows: int) -> Trees:
+def with_default_sizes(trees: Trees, rows: int) -> Trees:
     """Fill in, by the number of training rows, the size and pace of trees that are not set."""
     by_size = {
         "learning_rate": 0.02 if rows < 200_000 else 0.05,
@@ -93,13 +93,13 @@ def fit_boosted(
     rounds: int,
     seed: int,
     trees: Trees = _BY_SIZE,
-    counted: Counted | None = None,
+    weights: FitWeights | None = None,
     **target: Any,
 ) -> Boosted:
     """Grow `rounds` trees; rows must come in a fixed order (sorted by key), so that the same data give the same model.
 
-    `target` is what LightGBM calls objective and its parameters; `counted` goes with binary and tweedie. Raises
-    `ModelError` where the target is not finite: LightGBM would train on it in silence.
+    `target` is what LightGBM calls objective and its parameters; an offset in `weights` goes with binary and tweedie.
+    Raises `ModelError` where the target is not finite: LightGBM would train on it in silence.
     """
     if not np.isfinite(y).all() or np.isinf(x).any():
         raise ModelError(
@@ -107,7 +107,7 @@ def fit_boosted(
         )
     rows = len(y)
     settings: Mapping[str, Any] = {
-        **sized(trees, rows).model_dump(exclude={"monotone"}),
+        **with_default_sizes(trees, rows).model_dump(exclude={"monotone"}),
         "bagging_fraction": 0.7,
         "bagging_freq": 1,
         "bin_construct_sample_cnt": max(200_000, min(rows, 2_000_000)),
@@ -118,12 +118,12 @@ def fit_boosted(
         "verbosity": -1,
         **target,
     }
-    weight, link = (None, np.zeros(1)) if counted is None else counted
+    weight, offset = (None, np.zeros(1)) if weights is None else weights
     data = lgb.Dataset(x, y, weight=weight, feature_name=list(names), params={"verbosity": -1}, free_raw_data=True)
-    if not link.any():
+    if not offset.any():
         return Boosted(tuple(names), lgb.train(dict(settings), data, rounds).model_to_string())
     mean = float(_LINKS[target["objective"]](np.average(y, weights=weight)))
-    grown = lgb.train(dict(settings), data.set_init_score(link + mean), rounds)
+    grown = lgb.train(dict(settings), data.set_init_score(offset + mean), rounds)
     _add(grown, mean)  # LightGBM leaves out of its trees what it was given to start from
     return Boosted(tuple(names), grown.model_to_string())
 

@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from tiermodel.config.learners import Trees
 
-__all__ = ["BUYING", "constraints"]
+__all__ = ["EXPECTED_SIGN", "monotone_constraints"]
 
-BUYING: Mapping[str, int] = {
+
+EXPECTED_SIGN: Mapping[str, int] = {
     "days_since_last": -1,
     "expected_p_zero": -1,
     "expected_purchases": 1,
@@ -19,13 +20,13 @@ BUYING: Mapping[str, int] = {
 """1 where more of it means more buying to come, -1 where it means less; sums of one window tell too little alone."""
 
 
-def constraints(trees: Trees, names: Sequence[str], target: Literal["churn", "value"]) -> dict[str, Any]:
-    """Give LightGBM's monotone constraints on inputs of these names, nothing where the project does not ask for them.
+def monotone_constraints(trees: Trees, names: Sequence[str], target: Literal["churn", "value"]) -> dict[str, Any]:
+    """Return LightGBM's monotone constraints on inputs of these names, nothing where the project does not ask for them.
 
-    >>> constraints(Trees(monotone=True), ["days_since_last", "discount_share"], "churn")
+    >>> monotone_constraints(Trees(monotone=True), ["days_since_last", "discount_share"], "churn")
     {'monotone_constraints': [1, 0]}
     """
     if not trees.monotone:
         return {}
     way = -1 if target == "churn" else 1
-    return {"monotone_constraints": [way * BUYING.get(name, 0) for name in names]}
+    return {"monotone_constraints": [way * EXPECTED_SIGN.get(name, 0) for name in names]}

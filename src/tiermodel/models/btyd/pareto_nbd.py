@@ -16,15 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import digamma, gammaln
 
-from tiermodel.models.histories import (
-    LOG_BOUND,
-    Array,
-    Cells,
-    cells_of,
-    check_horizon,
-    checked_history,
-    minimise,
-)
+from tiermodel.arrays import Floats
+from tiermodel.models.btyd.likelihood import LOG_BOUND, Cells, cells_of, check_horizon, checked_history, minimise
 
 __all__ = ["ParetoNBD"]
 
@@ -57,13 +50,13 @@ class ParetoNBD:
         r, alpha, s, beta = minimise(partial(_loss, cells=cells), np.zeros(4), bounds, cells.customers)
         return cls(r, alpha * cells.unit, s, beta * cells.unit)
 
-    def p_alive(self, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
+    def p_alive(self, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
         """Return each customer's probability of not having left by the end of `age`."""
         x, recent, old = checked_history(frequency, recency, age)
         silent = _silence(self, x, recent, old)
         return silent.alive / silent.total
 
-    def p_zero(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
+    def p_zero(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
         """Return each customer's probability of no purchase in the next `horizon`.
 
         Given alive at `age`, λ is Gamma(r + frequency, α + age) and μ is Gamma(s, β + age), so that silence has the
@@ -74,7 +67,7 @@ class ParetoNBD:
         silent = np.minimum(_silence(self, x, old, old + horizon).total, 1)  # a sum that rounding may put above
         return 1 - self.p_alive(frequency, recency, age) * (1 - silent)
 
-    def expected_purchases(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
+    def expected_purchases(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
         """Return each customer's expected number of purchases in the next `horizon`.
 
         Given alive, E[λ] E[(1 - exp(-μ horizon)) / μ]; the second mean is
@@ -89,15 +82,15 @@ class ParetoNBD:
 
 
 class _Silence(NamedTuple):
-    """Hold P(silent and still there at the end), P(silent), and where asked the second's derivatives by r, α, s, β."""
+    """P(silent and still there at the end), P(silent), and where asked the second's derivatives by r, α, s, β."""
 
-    alive: Array
-    total: Array
-    gradient: Array
+    alive: Floats
+    total: Floats
+    gradient: Floats
 
 
-def _silence(model: ParetoNBD, x: Array, start: Array, end: Array, *, slopes: bool = False) -> _Silence:
-    """Give P(no purchase from `start` to `end`) of customers with `x` purchases who were there at `start`.
+def _silence(model: ParetoNBD, x: Floats, start: Floats, end: Floats, *, slopes: bool = False) -> _Silence:
+    """Return P(no purchase from `start` to `end`) of customers with `x` purchases who were there at `start`.
 
     With S(y) = ((α + start) / (α + y))^(r + x) ((β + start) / (β + y))^s, the chance to be there and silent at y, it is
     S(end) + s ∫ S(y) / (β + y) dy: the published difference of two 2F1 functions, whose integral form has no
@@ -110,7 +103,7 @@ def _silence(model: ParetoNBD, x: Array, start: Array, end: Array, *, slopes: bo
     return _Silence(*(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
 
 
-def _silence_block(model: ParetoNBD, x: Array, start: Array, end: Array, slopes: bool) -> _Silence:
+def _silence_block(model: ParetoNBD, x: Floats, start: Floats, end: Floats, slopes: bool) -> _Silence:
     """Integrate by Gauss-Legendre in q = ((m + start) / (m + y))^κ, m = min(α, β).
 
     κ is a sixth of the integrand's first rate of decay in log(m + y), so that in q the integrand is nearly a power: 20
@@ -148,7 +141,7 @@ def _silence_block(model: ParetoNBD, x: Array, start: Array, end: Array, slopes:
     return _Silence(alive, alive + left, gradient)
 
 
-def _loss(theta: Array, cells: Cells) -> tuple[float, Array]:
+def _loss(theta: Floats, cells: Cells) -> tuple[float, Floats]:
     """Return the mean negative log-likelihood and its gradient by log(r, α, s, β).
 
     L = Γ(r + x) / Γ(r) α^r β^s (α + recency)^-(r + x) (β + recency)^-s P(silent from recency to age).

@@ -7,28 +7,25 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from tiermodel.arrays import Flags, Floats
 from tiermodel.config.learners import ChurnLearners, ValueLearners
-from tiermodel.models.ahead import Counted
+from tiermodel.models.learners.preprocessing import bounds, mean_and_scale, medians, signed_log, signed_root
+from tiermodel.models.learners.weights import FitWeights
 
 __all__ = ["Linear", "averaged", "fit_logistic", "fit_ridge"]
 
-Floats = NDArray[np.float64]
-_SHAPES: Mapping[str, Callable[[Floats], Floats]] = {
-    "log": lambda x: np.sign(x) * np.log1p(np.abs(x)),
-    "root": lambda x: np.sign(x) * np.sqrt(np.abs(x)),
-}
+
+_SHAPES: Mapping[str, Callable[[Floats], Floats]] = {"log": signed_log, "root": signed_root}
 _RARE = 0.005
-_BOUNDS = (0.005, 0.995)
 _LOGISTIC_C = ChurnLearners().logistic_c
 _RIDGE_ALPHA = ValueLearners().ridge_alpha
 
 
 @dataclass(frozen=True)
 class Linear:
-    """Hold a linear model: per feature a shape, a fill-in for missing values, its standardisation and coefficients.
+    """A linear model: per feature a shape, a fill-in for missing values, its standardisation and coefficients.
 
     `columns` are the positions of the inputs it reads. `coefficient` has one entry per input and one more per input in
     `flagged`, whose being missing counts by itself. Inputs count up to `low` and `high`, between which nearly all
@@ -47,14 +44,14 @@ class Linear:
     intercept: float
 
     def decision(self, x: Floats) -> Floats:
-        """Give the linear score of each row; added up feature by feature, so that no batch size changes a bit."""
+        """Return the linear score of each row; added up feature by feature, so that no batch size changes a bit."""
         total = np.full(len(x), self.intercept)
         for _, term in self._terms(x):
             total += term
         return total
 
     def contributions(self, x: Floats) -> Floats:
-        """Give what each input adds to the score beyond the intercept, shape of x: zero at the training mean."""
+        """Return what each input adds to the score beyond the intercept, shape of x: zero at the training mean."""
         each = np.zeros(x.shape)
         for column, term in self._terms(x):
             each[:, column] += term
@@ -72,59 +69,50 @@ class Linear:
                 yield column, (missing - self.mean[k]) * (self.coefficient[k] / self.scale[k])
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the model as plain data; `Linear(**data)` reads it."""
+        """Return the model as plain data; `Linear(**data)` reads it."""
         return asdict(self)
 
 
 def _fit(
     x: Floats,
-    y: Floats | NDArray[np.bool_],
+    y: Floats | Flags,
     shape: Literal["log", "root"],
     columns: list[int] | None,
     model: Any,
-    counted: Counted | None,
+    weights: FitWeights | None,
 ) -> Linear:
     chosen = list(range(x.shape[1])) if columns is None else columns
-    low, high = _range(x[:, chosen])
+    low, high = bounds(x[:, chosen])
     z = _SHAPES[shape](np.clip(x[:, chosen], low, high))
     missing = np.isnan(z)
-    middle = np.array([np.median(c[~m]) if not m.all() else 0.0 for c, m in zip(z.T, missing.T, strict=True)])
+    middle = medians(z)
     flagged = [j for j, share in enumerate(missing.mean(axis=0)) if share > _RARE]
-    weight, link = (None, np.zeros(1)) if counted is None else counted
-    beside = [link[:, None]] if link.any() else []
+    weight, offset = (None, np.zeros(1)) if weights is None else weights
+    beside = [offset[:, None]] if offset.any() else []
     z = np.hstack([np.where(missing, middle, z), missing[:, flagged], *beside])
-    mean, scale = z.mean(axis=0), z.std(axis=0)
-    scale[scale < 1e-12] = 1.0
+    mean, scale = mean_and_scale(z)
     fitted = model.fit((z - mean) / scale, y, sample_weight=weight)
     coefficient, intercept = np.ravel(fitted.coef_), float(np.ravel(fitted.intercept_)[0])
     known = z.shape[1] - len(beside)
-    intercept -= float((mean / scale * coefficient)[known:].sum())  # scored are rows where the link is zero
+    intercept -= float((mean / scale * coefficient)[known:].sum())  # scored are rows whose offset is zero
     return Linear(
         shape, chosen, low.tolist(), high.tolist(), middle.tolist(), flagged, mean[:known].tolist(),
         scale[:known].tolist(), coefficient[:known].tolist(), intercept,
     )  # fmt: skip
 
 
-def _range(x: Floats) -> tuple[Floats, Floats]:
-    """Give the bounds that hold 99 % of each column's known values; 0 where none is known."""
-    edges = [
-        np.quantile(c[~m], _BOUNDS) if not m.all() else np.zeros(2) for c, m in zip(x.T, np.isnan(x).T, strict=True)
-    ]
-    return np.array([e[0] for e in edges]), np.array([e[1] for e in edges])
-
-
 def fit_logistic(
     x: Floats,
-    y: NDArray[np.bool_],
+    y: Flags,
     columns: list[int] | None = None,
     c: float = _LOGISTIC_C,
-    counted: Counted | None = None,
+    weights: FitWeights | None = None,
 ) -> Linear:
     """Fit a logistic regression with L2 on standardised signed logarithms of x (customers, features), or some of it.
 
-    What `counted` adds to the score has a coefficient of its own in training, and is nothing in scoring.
+    The offset of `weights` has a coefficient of its own in training, and is nothing in scoring.
     """
-    return _fit(x, y, "log", columns, LogisticRegression(C=c, max_iter=5_000), counted)
+    return _fit(x, y, "log", columns, LogisticRegression(C=c, max_iter=5_000), weights)
 
 
 def fit_ridge(
@@ -132,14 +120,14 @@ def fit_ridge(
     y: Floats,
     columns: list[int] | None = None,
     alpha: float = _RIDGE_ALPHA,
-    counted: Counted | None = None,
+    weights: FitWeights | None = None,
 ) -> Linear:
     """Fit a ridge regression of y on signed square roots of x, or some of it; L2 on standardised inputs."""
-    return _fit(x, y, "root", columns, Ridge(alpha=alpha), counted)
+    return _fit(x, y, "root", columns, Ridge(alpha=alpha), weights)
 
 
 def averaged(whole: Linear, part: Linear) -> Linear:
-    """Give the one model whose scores are the mean of those of two, fitted on the same rows; `whole` reads all inputs.
+    """Return the model whose scores are the mean of those of two, fitted on the same rows; `whole` reads all inputs.
 
     >>> x = np.random.default_rng(0).gamma(2.0, size=(100, 3))
     >>> whole, part = fit_ridge(x, x[:, 0]), fit_ridge(x, x[:, 0], [0, 2])

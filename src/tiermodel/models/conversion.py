@@ -8,29 +8,29 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from tiermodel.config.project import Project
-from tiermodel.features.outcome import outcome_span
-from tiermodel.models.chance import Chance, fit_chance
+from tiermodel.arrays import Flags
+from tiermodel.models.calibrated_ensemble import CalibratedEnsemble, fit_calibrated_ensemble
 
 __all__ = ["fit_prospects", "is_prospect"]
 
 
-def is_prospect(frame: pd.DataFrame) -> NDArray[np.bool_]:
+def is_prospect(frame: pd.DataFrame) -> Flags:
     """Tell who is known but has not bought."""
     return frame["days_since_last"].isna().to_numpy()
 
 
-def fit_prospects(project: Project, panel: pd.DataFrame, names: tuple[str, ...]) -> tuple[Chance | None, pd.DataFrame]:
+def fit_prospects(
+    panel: pd.DataFrame, names: tuple[str, ...], delay_days: int, seed: int
+) -> tuple[CalibratedEnsemble | None, pd.DataFrame]:
     """Fit on the prospects of a panel sorted by key, by those of the features `names` that differ among them.
 
-    No model where too few prospects bought, or nothing is known that tells them apart. Also give out-of-time
-    predictions, as `fit_chance` does.
+    No model where too few prospects bought, or nothing is known that tells them apart. Labels are known after
+    `delay_days`. Also return out-of-fold predictions, as `fit_calibrated_ensemble` does.
     """
     rows = panel[is_prospect(panel) & panel["outcome_purchase_days"].notna()].reset_index(drop=True)
     every = rows[list(names)].to_numpy(dtype=np.float64)
     differ = [j for j, column in enumerate(every.T) if len(np.unique(column)) > 1]
     bought = (rows["outcome_purchase_days"] > 0).to_numpy() & bool(differ)
     telling = tuple(names[j] for j in differ)
-    return fit_chance(rows, every[:, differ], bought, telling, outcome_span(project), project.seed)
+    return fit_calibrated_ensemble(rows, every[:, differ], bought, telling, delay_days, seed)

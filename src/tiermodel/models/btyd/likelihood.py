@@ -1,4 +1,4 @@
-"""Gather the histories that buy-till-you-die models are fitted on into cells, and minimise what they lose.
+"""What the fits of buy-till-you-die models share: histories gathered into cells, and the minimiser of their loss.
 
 A customer is `frequency` (purchase days after the first), `recency` (last minus first purchase) and `age` (`as_of`
 minus first purchase), the last two in one unit of time. Fits run over distinct (frequency, recency, age) cells, in
@@ -17,31 +17,31 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
+from tiermodel.arrays import Floats
 from tiermodel.errors import DataError
 
-__all__ = ["LOG_BOUND", "Array", "Cells", "cells_of", "check_horizon", "checked_history", "finite_columns", "minimise"]
+__all__ = ["LOG_BOUND", "Cells", "Floats", "cells_of", "check_horizon", "checked_history", "finite_columns", "minimise"]
 
-Array = NDArray[np.float64]
-Loss = Callable[[Array], tuple[float, Array]]
+Loss = Callable[[Floats], tuple[float, Floats]]
 
 LOG_BOUND = 9.0
 PRIOR_SD = 100.0
 
 
 class Cells(NamedTuple):
-    """Hold distinct histories, times in `unit`, and their share of customers; `level` points into `frequency`."""
+    """Distinct histories, times in `unit`, and their share of customers; `level` points into `frequency`."""
 
-    frequency: Array
+    frequency: Floats
     level: NDArray[np.intp]
-    recency: Array
-    age: Array
-    share: Array
+    recency: Floats
+    age: Floats
+    share: Floats
     unit: float
     customers: int
 
 
-def finite_columns(**columns: ArrayLike) -> tuple[Array, ...]:
-    """Give columns of one length; `DataError` names the first value that is not finite."""
+def finite_columns(**columns: ArrayLike) -> tuple[Floats, ...]:
+    """Return columns of one length; `DataError` names the first value that is not finite."""
     arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(values, dtype=np.float64)) for values in columns.values()))
     for name, values in zip(columns, arrays, strict=True):
         if not np.isfinite(values).all():
@@ -50,8 +50,8 @@ def finite_columns(**columns: ArrayLike) -> tuple[Array, ...]:
     return tuple(arrays)
 
 
-def checked_history(frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> tuple[Array, Array, Array]:
-    """Give three columns of one length; `DataError` names the first row that is no history."""
+def checked_history(frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> tuple[Floats, Floats, Floats]:
+    """Return three columns of one length; `DataError` names the first row that is no history."""
     x, recent, old = finite_columns(frequency=frequency, recency=recency, age=age)
     wrong = (x < 0) | (recent < 0) | (recent > old) | ((x == 0) & (recent > 0))
     if wrong.any():
@@ -63,7 +63,7 @@ def checked_history(frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) ->
     return x, recent, old
 
 
-def cells_of(frequency: Array, recency: Array, age: Array) -> Cells:
+def cells_of(frequency: Floats, recency: Floats, age: Floats) -> Cells:
     """Count equal customers, in one order whatever that of the rows; `DataError` where there is none."""
     if not len(frequency):
         raise DataError("no customers; a purchase model needs at least one")
@@ -76,11 +76,11 @@ def cells_of(frequency: Array, recency: Array, age: Array) -> Cells:
     return Cells(levels, level, rows[first, 1] / unit, rows[first, 2] / unit, share, unit, len(rows))
 
 
-def minimise(loss: Loss, start: Array, bounds: list[tuple[float, float]], customers: int) -> list[float]:
-    """Give the parameters of the least loss; `loss` takes their logarithms and gives value and gradient."""
+def minimise(loss: Loss, start: Floats, bounds: list[tuple[float, float]], customers: int) -> list[float]:
+    """Return the parameters of the least loss; `loss` takes their logarithms and returns value and gradient."""
     precision = 1 / (PRIOR_SD**2 * customers)
 
-    def with_prior(theta: Array) -> tuple[float, Array]:
+    def with_prior(theta: Floats) -> tuple[float, Floats]:
         value, gradient = loss(theta)
         return value + precision * float(np.sum(theta**2)) / 2, gradient + precision * theta
 

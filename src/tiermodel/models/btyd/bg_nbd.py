@@ -1,4 +1,4 @@
-"""Buy-till-you-die models: BG/NBD and MBG/NBD for purchases, Gamma-Gamma for the amount of a purchase.
+"""The buy-till-you-die models BG/NBD and MBG/NBD: how often a customer buys, and whether the customer is still there.
 
 A customer is `frequency` (purchase days after the first), `recency` (last minus first purchase) and `age` (`as_of`
 minus first purchase), the last two in one unit of time: days in this project. While alive a customer buys at a Poisson
@@ -6,7 +6,7 @@ rate λ ~ Gamma(r, α) and after a purchase leaves for ever with probability p ~
 Lee 2005) lets a customer leave after repeat purchases only, so a one-order customer is alive with certainty; MBG/NBD
 (Batislam, Denizel and Filiztekin 2007) adds the first purchase. That one chance to leave is all they differ in.
 
-Fits are maximum likelihood with analytic gradients over the cells of `histories`.
+Fits are maximum likelihood with analytic gradients over the cells of `likelihood`.
 """
 
 from __future__ import annotations
@@ -19,21 +19,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import digamma, expit, gammaln
 
-from tiermodel.errors import DataError
-from tiermodel.models.histories import (
+from tiermodel.arrays import Floats
+from tiermodel.models.btyd.likelihood import (
     LOG_BOUND,
-    Array,
     Cells,
     cells_of,
     check_horizon,
     checked_history,
-    finite_columns,
     minimise,
 )
 
-__all__ = ["BGNBD", "MBGNBD", "GammaGamma"]
+__all__ = ["BGNBD", "MBGNBD"]
 
-LEAST_Q = 1.1
 NODES = 24
 
 
@@ -62,11 +59,11 @@ class BGNBD:
         r, alpha, a, b = minimise(loss, np.zeros(4), bounds, cells.customers)
         return cls(r, alpha * cells.unit, a, b)
 
-    def p_alive(self, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
+    def p_alive(self, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
         """Return each customer's probability of not having left by the end of `age`."""
         return _p_alive(self, *checked_history(frequency, recency, age))
 
-    def p_zero(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
+    def p_zero(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
         """Return each customer's probability of no purchase in the next `horizon`.
 
         Exact: a customer leaves only at a purchase, so whoever is alive stays alive until the next one and p plays no
@@ -75,7 +72,7 @@ class BGNBD:
         """
         return _p_zero(self, horizon, *checked_history(frequency, recency, age))
 
-    def expected_purchases(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Array:
+    def expected_purchases(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
         """Return each customer's expected number of purchases in the next `horizon`.
 
         Given alive, λ and p, it is (1 - exp(-λ p horizon)) / p. The mean over λ is closed; that over the posterior
@@ -97,46 +94,7 @@ class MBGNBD(BGNBD):
     first_can_be_last: ClassVar[bool] = True
 
 
-@dataclass(frozen=True)
-class GammaGamma:
-    """Predict a customer's mean amount a purchase, shrunk towards that of all customers (Fader and Hardie 2013).
-
-    Amounts are Gamma(p, ν) with ν ~ Gamma(q, v) among customers, independent of how often they buy; `v` is in the
-    currency. `fit` keeps q at 1.1 or above, since the mean of all customers, p v / (q - 1), needs q > 1.
-
-    >>> published = GammaGamma(p=6.25, q=3.74, v=15.44)  # CDNOW, dollars
-    >>> published.expected_value(frequency=[0, 1], mean_value=[0, 50]).round(1).tolist()
-    [35.2, 45.5]
-    """
-
-    p: float
-    q: float
-    v: float
-
-    @classmethod
-    def fit(cls, frequency: ArrayLike, mean_value: ArrayLike) -> Self:
-        """Fit on the customers with frequency and mean value above zero; raise DataError if there is none."""
-        x, m = finite_columns(frequency=frequency, mean_value=mean_value)
-        used = (x > 0) & (m > 0)
-        if not used.any():
-            raise DataError(
-                f"none of {len(x)} customers has a repeat purchase of positive value; Gamma-Gamma needs one"
-            )
-        order = np.lexsort((m[used], x[used]))  # one order of summation, whatever the order of rows
-        x, m = x[used][order], m[used][order]
-        unit = float(m.mean())
-        bounds = [(-LOG_BOUND, LOG_BOUND), (np.log(LEAST_Q), LOG_BOUND), (-LOG_BOUND, LOG_BOUND)]
-        p, q, v = minimise(lambda theta: _amount_loss(theta, x, x * m / unit), np.log([2.0, 3.0, 1.0]), bounds, len(x))
-        return cls(p, q, v * unit)
-
-    def expected_value(self, frequency: ArrayLike, mean_value: ArrayLike) -> Array:
-        """Return each expected mean amount; at frequency 0 that of all customers, and `mean_value` may be anything."""
-        x, m = np.broadcast_arrays(np.atleast_1d(np.asarray(frequency, dtype=np.float64)), mean_value)
-        spent = x * np.where(x > 0, m, 0.0)
-        return np.asarray(self.p * (self.v + spent) / (self.p * x + self.q - 1))
-
-
-def _purchase_loss(theta: Array, cells: Cells, chances: Array) -> tuple[float, Array]:
+def _purchase_loss(theta: Floats, cells: Cells, chances: Floats) -> tuple[float, Floats]:
     """Return the mean negative log-likelihood and its gradient by log(r, α, a, b).
 
     L = B(a, b + n) / B(a, b) Γ(r + x) / Γ(r) α^r (α + age)^-(r + x) (1 + odds), where n counts the chances to leave and
@@ -170,42 +128,24 @@ def _purchase_loss(theta: Array, cells: Cells, chances: Array) -> tuple[float, A
     return -float(mean), -gradient * np.exp(theta)
 
 
-def _amount_loss(theta: Array, frequency: Array, spent: Array) -> tuple[float, Array]:
-    """Return the mean negative log-likelihood but for a constant, and its gradient by log(p, q, v)."""
-    p, q, v = np.exp(theta)
-    shape = p * frequency
-    log_spent, log_sum = np.log(spent), np.log(spent + v)
-    by_customer = gammaln(shape + q) - gammaln(shape) + shape * log_spent - (shape + q) * log_sum
-    mean = np.mean(by_customer) - gammaln(q) + q * theta[2]
-    both = digamma(shape + q)
-    gradient = np.array(
-        [
-            np.mean(frequency * (both - digamma(shape) + log_spent - log_sum)),
-            np.mean(both - log_sum) - digamma(q) + theta[2],
-            q / v - np.mean((shape + q) / (spent + v)),
-        ]
-    )
-    return -float(mean), -gradient * np.exp(theta)
-
-
-def _log_hazard(a: float, b: float, chances: Array) -> Array:
+def _log_hazard(a: float, b: float, chances: Floats) -> Floats:
     """Return log(a / (b + n - 1)), and -inf for customers who had no chance to leave."""
     return np.where(chances > 0, np.log(a) - np.log(np.where(chances > 0, b + chances - 1, 1.0)), -np.inf)
 
 
-def _p_alive(model: BGNBD, frequency: Array, recency: Array, age: Array) -> Array:
+def _p_alive(model: BGNBD, frequency: Floats, recency: Floats, age: Floats) -> Floats:
     elapsed = np.log(model.alpha + age) - np.log(model.alpha + recency)
     hazard = _log_hazard(model.a, model.b, frequency + model.first_can_be_last)
     return np.asarray(expit(-hazard - (model.r + frequency) * elapsed))
 
 
-def _p_zero(model: BGNBD, horizon: float, frequency: Array, recency: Array, age: Array) -> Array:
+def _p_zero(model: BGNBD, horizon: float, frequency: Floats, recency: Floats, age: Floats) -> Floats:
     check_horizon(horizon)
     buys = -np.expm1(-(model.r + frequency) * np.log1p(horizon / (model.alpha + age)))
     return 1 - _p_alive(model, frequency, recency, age) * buys
 
 
-def _expected_purchases(model: BGNBD, horizon: float, frequency: Array, recency: Array, age: Array) -> Array:
+def _expected_purchases(model: BGNBD, horizon: float, frequency: Floats, recency: Floats, age: Floats) -> Floats:
     check_horizon(horizon)
     chances, level = np.unique(frequency + model.first_can_be_last, return_inverse=True)
     rate, ahead = model.r + frequency, horizon / (model.alpha + age)
@@ -216,7 +156,7 @@ def _expected_purchases(model: BGNBD, horizon: float, frequency: Array, recency:
     return _p_alive(model, frequency, recency, age) * if_alive
 
 
-def _beta_quadrature(a: float, b: Array) -> tuple[Array, Array]:
+def _beta_quadrature(a: float, b: Floats) -> tuple[Floats, Floats]:
     """Return nodes and weights, each (NODES, len(b)), of the mean over Beta(a, b) (Golub and Welsch 1969)."""
     k = np.arange(1, NODES)[:, None]
     s = a + b - 2

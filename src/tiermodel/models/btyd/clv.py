@@ -11,26 +11,25 @@ from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from tiermodel.config.project import LifetimeValue, Outcome
-from tiermodel.models.histories import check_horizon
-from tiermodel.models.inputs import history
+from tiermodel.arrays import Floats
+from tiermodel.features.outcome import LabelWindow
+from tiermodel.models.btyd.forecast import frequency_recency_age
+from tiermodel.models.btyd.likelihood import check_horizon
 
 __all__ = ["DAYS_A_YEAR", "Purchases", "convert_rate", "discount", "discounted_purchases", "lifetime_value"]
 
-Floats = NDArray[np.float64]
+
 DAYS_A_YEAR = 365.0
 _NODES, _WEIGHTS = (column / 2 for column in np.polynomial.legendre.leggauss(6))
 _NODES = _NODES + 0.5
 
 
 class Purchases(Protocol):
-    """Stand for any buy-till-you-die model, times in days."""
+    """Any buy-till-you-die model, times in days."""
 
-    def expected_purchases(
-        self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike
-    ) -> NDArray[np.float64]:
+    def expected_purchases(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
         """Return each customer's expected number of purchases in the next `horizon`."""
 
 
@@ -44,7 +43,7 @@ def convert_rate(rate: float, days: float, to_days: float) -> float:
 
 
 def discount(days: float, annual_rate: float) -> float:
-    """Give what one unit of money is worth today that comes `days` ahead.
+    """Return what one unit of money is worth today that comes `days` ahead.
 
     >>> round(discount(730, 0.10), 6)
     0.826446
@@ -72,18 +71,18 @@ def discounted_purchases(
 
 
 def lifetime_value(
-    model: Purchases, clv: LifetimeValue, outcome: Outcome, buyers: pd.DataFrame, value: Floats
+    model: Purchases, horizon: float, annual_rate: float, window: LabelWindow, buyers: pd.DataFrame, value: Floats
 ) -> Floats:
-    """Carry the value expected of buyers in the outcome window on to the horizon, as their purchases will go on.
+    """Carry the value expected of buyers in its window on to the next `horizon` days, as their purchases will go on.
 
     The factor is discounted purchases until the horizon over purchases in the window. Whether a customer is still there
     stands in both and cancels, so the factor depends on frequency and age alone, and is computed once for each pair.
     """
-    frequency, _, age = history(buyers)
+    frequency, _, age = frequency_recency_age(buyers)
     _, first, place = np.unique(frequency + 1j * age, return_index=True, return_inverse=True)
     past = frequency[first], np.where(frequency[first] > 0, age[first], 0.0), age[first]
-    window = model.expected_purchases(outcome.gap_days + outcome.horizon_days, *past)
-    if outcome.gap_days:
-        window = window - model.expected_purchases(outcome.gap_days, *past)
-    factor = discounted_purchases(model, clv.horizon_days, clv.annual_rate, *past) / window
+    purchases = model.expected_purchases(window.last, *past)
+    if window.first:
+        purchases = purchases - model.expected_purchases(window.first, *past)
+    factor = discounted_purchases(model, horizon, annual_rate, *past) / purchases
     return np.asarray(value * factor[place])

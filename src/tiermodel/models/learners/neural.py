@@ -9,29 +9,27 @@ import warnings
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 from threadpoolctl import threadpool_limits
 
+from tiermodel.arrays import Floats, Ints
+from tiermodel.models.learners.preprocessing import bounds, mean_and_scale, medians, signed_log
+
 __all__ = ["fit", "pulls", "score"]
 
-Floats = NDArray[np.float64]
 _NETWORKS, _HIDDEN, _EPOCHS, _BATCH = 3, 16, 40, 256
 _PENALTY, _PACE = 10.0, 3e-3
-_BOUNDS = (0.005, 0.995)
 
 
-def fit(x: Floats, wanted: NDArray[np.int64], levels: int, _names: list[str], seed: int) -> dict[str, Any]:
+def fit(x: Floats, level: Ints, levels: int, _names: list[str], seed: int) -> dict[str, Any]:
     """Fit the level by squared error; the networks side by side are one of three times as many units."""
-    z = _signed_log(x)
-    missing = np.isnan(z)
-    middle = np.array([np.median(c[~m]) if not m.all() else 0.0 for c, m in zip(z.T, missing.T, strict=True)])
-    z = np.where(missing, middle, z)
-    low, high = np.quantile(z, _BOUNDS, axis=0)
+    z = signed_log(x)
+    middle = medians(z)
+    z = np.where(np.isnan(z), middle, z)
+    low, high = bounds(z)
     z = np.clip(z, low, high)
-    mean, scale = z.mean(axis=0), z.std(axis=0)
-    scale[scale < 1e-12] = 1.0
+    mean, scale = mean_and_scale(z)
     z = (z - mean) / scale
     networks = []
     with warnings.catch_warnings(), threadpool_limits(limits=1):
@@ -41,7 +39,7 @@ def fit(x: Floats, wanted: NDArray[np.int64], levels: int, _names: list[str], se
                 hidden_layer_sizes=(_HIDDEN,), alpha=_PENALTY, batch_size=min(_BATCH, len(z)), max_iter=_EPOCHS,
                 learning_rate_init=_PACE, random_state=seed + k,
             )  # fmt: skip
-            networks.append(network.fit(z, wanted / max(levels - 1, 1)))
+            networks.append(network.fit(z, level / max(levels - 1, 1)))
     return {
         "middle": middle.tolist(),
         "low": low.tolist(),
@@ -55,18 +53,14 @@ def fit(x: Floats, wanted: NDArray[np.int64], levels: int, _names: list[str], se
     }
 
 
-def _signed_log(x: Floats) -> Floats:
-    return np.sign(x) * np.log1p(np.abs(x))
-
-
 def _standard(model: dict[str, Any], j: int, x: Floats) -> Floats:
-    z = _signed_log(x)
+    z = signed_log(x)
     z = np.clip(np.where(np.isnan(z), model["middle"][j], z), model["low"][j], model["high"][j])
     return (z - model["mean"][j]) / model["scale"][j]
 
 
 def _units(model: dict[str, Any], x: Floats) -> Floats:
-    """Give what goes into every hidden unit, shape (units, rows)."""
+    """Return what goes into every hidden unit, shape (units, rows)."""
     into = np.array(model["into"])
     units = np.repeat(np.array(model["bias"])[:, None], len(x), axis=1)
     for j in range(x.shape[1]):
@@ -75,7 +69,7 @@ def _units(model: dict[str, Any], x: Floats) -> Floats:
 
 
 def score(model: dict[str, Any], _names: list[str], x: Floats) -> Floats:
-    """Give the expected level of each row, from 0 to about 1."""
+    """Return the expected level of each row, from 0 to about 1."""
     total = np.full(len(x), model["start"])
     for out, unit in zip(model["out"], np.maximum(_units(model, x), 0.0), strict=True):
         total += out * unit
@@ -83,7 +77,7 @@ def score(model: dict[str, Any], _names: list[str], x: Floats) -> Floats:
 
 
 def pulls(model: dict[str, Any], _names: list[str], x: Floats) -> Floats:
-    """Give what each feature adds to the score, shape (rows, features), against a customer with median features.
+    """Return what each feature adds to the score, shape (rows, features), against a customer with median features.
 
     Integrated gradients (Sundararajan, Taly and Yan 2017), exact here: on the straight way from one customer to the
     other a unit's input is linear, so its mean slope is what its output gains over what its input gains.

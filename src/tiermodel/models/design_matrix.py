@@ -1,0 +1,93 @@
+"""What the models are fed: the features, and what a buy-till-you-die model expects of the same history.
+
+MBG/NBD, Pareto/NBD and Gamma-Gamma see only what each customer did before the date, so they need no outcome. In
+training each snapshot gets the parameters of its own date; scoring uses those of the latest one, frozen, so that one
+record scores as the batch does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiermodel.arrays import Floats
+from tiermodel.models.btyd.bg_nbd import MBGNBD
+from tiermodel.models.btyd.forecast import EXPECTED, BtydForecaster, Horizons, frequency_recency_age
+from tiermodel.models.btyd.gamma_gamma import GammaGamma
+from tiermodel.models.btyd.pareto_nbd import ParetoNBD
+
+__all__ = ["COMPACT", "DesignMatrix", "design_matrix_of_panel", "fit_design_matrix"]
+
+COMPACT = (
+    "days_since_last", "days_since_first", "order_count_total", "purchase_days_total", "net_amount_total",
+    "active_share", "gap_variation", "overdue_ratio", "orders_decayed_30d", "orders_decayed_90d",
+    "expected_p_zero", "expected_purchases",
+)  # fmt: skip
+"""The few inputs that always matter, as far as a project has them: those of compact models."""
+
+
+@dataclass(frozen=True)
+class DesignMatrix:
+    """The names of the features, the horizons, and the parameters of the buy-till-you-die models, frozen."""
+
+    names: tuple[str, ...]
+    horizons: Horizons
+    forecaster: BtydForecaster
+    pareto: ParetoNBD
+
+    @property
+    def all_names(self) -> list[str]:
+        """List the columns of `matrix`."""
+        return [*self.names, *EXPECTED]
+
+    def matrix(self, frame: pd.DataFrame) -> Floats:
+        """Return one row per customer: the features in order, then `EXPECTED`; NaN where a customer never bought."""
+        x = np.full((len(frame), len(self.names) + len(EXPECTED)), np.nan, order="F")
+        for j, name in enumerate(self.names):
+            x[:, j] = frame[name].to_numpy(dtype=np.float64)
+        bought = frame["days_since_last"].notna().to_numpy()
+        if bought.any():
+            buyers = frame[bought]
+            x[bought, len(self.names) : -1] = self.forecaster.predict(buyers, self.horizons)
+            x[bought, -1] = self.pareto.p_zero(self.horizons.silence, *frequency_recency_age(buyers))
+        return x
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the parameters as plain data."""
+        spend = self.forecaster.spend
+        return {
+            "horizon": self.horizons.purchases,
+            "silence": self.horizons.silence,
+            "purchases": asdict(self.forecaster.purchases),
+            "spend": None if spend is None else asdict(spend),
+            "leaving": asdict(self.pareto),
+        }
+
+    @classmethod
+    def from_dict(cls, names: tuple[str, ...], data: Mapping[str, Any]) -> DesignMatrix:
+        """Read what `to_dict` gave."""
+        spend = None if data["spend"] is None else GammaGamma(**data["spend"])
+        forecaster, pareto = BtydForecaster(MBGNBD(**data["purchases"]), spend), ParetoNBD(**data["leaving"])
+        return cls(names, Horizons(data["horizon"], data["silence"]), forecaster, pareto)
+
+
+def fit_design_matrix(snapshot: pd.DataFrame, names: tuple[str, ...], horizons: Horizons) -> DesignMatrix:
+    """Fit the parameters on one snapshot."""
+    buyers = snapshot[snapshot["days_since_last"].notna()]
+    return DesignMatrix(names, horizons, BtydForecaster.fit(buyers), ParetoNBD.fit(*frequency_recency_age(buyers)))
+
+
+def design_matrix_of_panel(panel: pd.DataFrame, names: tuple[str, ...], horizons: Horizons) -> Floats:
+    """Return the inputs of stacked snapshots, each with the parameters of its own date; rows in the order given."""
+    x = np.full((len(panel), len(names) + len(EXPECTED)), np.nan, order="F")
+    dates = panel["as_of"].to_numpy()
+    for day in np.unique(dates):
+        rows = np.flatnonzero(dates == day)
+        snapshot = panel.iloc[rows]
+        if snapshot["days_since_last"].notna().any():
+            x[rows] = fit_design_matrix(snapshot, names, horizons).matrix(snapshot)
+    return x

@@ -1,0 +1,87 @@
+"""An ordinal learner: one boosted model for each threshold k, P(level above k) (Frank and Hall 2001).
+
+Probabilities are made falling in k, so that a higher threshold is never likelier to be passed than a lower one.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tiermodel.arrays import Floats, Ints
+from tiermodel.models.learners.boosting import Boosted, fit_boosted, map_threads
+
+__all__ = ["Ordinal", "fit", "fit_ordinal", "level_probabilities", "pulls", "score"]
+
+_ROUNDS = 150
+_LEARNING_RATE = 0.05
+
+
+class Ordinal(NamedTuple):
+    """A model per threshold, None where one side was never seen, and the share of training rows above it."""
+
+    boosted: tuple[Boosted | None, ...]
+    share_above: tuple[float, ...]
+
+
+def fit_ordinal(x: Floats, level: Ints, names: list[str], levels: int, rounds: int, seed: int) -> Ordinal:
+    """Fit a model per threshold on inputs and levels 0 to `levels` - 1, of shape (rows,)."""
+    shares = tuple(float(np.mean(level > k)) for k in range(levels - 1))
+
+    def above(k: int) -> Boosted | None:
+        if not 0 < shares[k] < 1:
+            return None
+        y = (level > k).astype(np.float64)
+        return fit_boosted(x, y, names, rounds, seed, objective="binary", learning_rate=_LEARNING_RATE)
+
+    return Ordinal(tuple(map_threads(above, range(levels - 1))), shares)
+
+
+def level_probabilities(model: Ordinal, x: Floats) -> Floats:
+    """Return P(level) of each row, shape (rows, levels); rows sum to one."""
+    above = np.column_stack([
+        np.full(len(x), share) if boosted is None else boosted.predict(x)
+        for boosted, share in zip(model.boosted, model.share_above, strict=True)
+    ])  # fmt: skip
+    falling = np.minimum.accumulate(np.clip(above, 0.0, 1.0), axis=1)
+    edges = np.hstack([np.ones((len(above), 1)), falling, np.zeros((len(above), 1))])
+    return edges[:, :-1] - edges[:, 1:]
+
+
+def fit(x: Floats, level: Ints, levels: int, names: list[str], seed: int) -> dict[str, Any]:
+    """Fit as a learner of levels: each threshold's model as text, None where there is none, and the shares above."""
+    model = fit_ordinal(x, level, names, levels, _ROUNDS, seed)
+    return {
+        "trees": [None if boosted is None else boosted.text for boosted in model.boosted],
+        "above": list(model.share_above),
+    }
+
+
+def score(model: dict[str, Any], names: list[str], x: Floats) -> Floats:
+    """Return the expected level of each row."""
+    lowest, total = np.ones(len(x)), np.zeros(len(x))
+    for text, share in zip(model["trees"], model["above"], strict=True):
+        p = np.full(len(x), share) if text is None else _parsed(tuple(names), text).predict(x)
+        lowest = np.minimum(lowest, p)
+        total += lowest
+    return total
+
+
+def pulls(model: dict[str, Any], names: list[str], x: Floats) -> Floats:
+    """Return what each feature adds to the log-odds of all thresholds together, shape (rows, features): tree SHAP.
+
+    The values are exact (Lundberg et al. 2020), as LightGBM computes them.
+    """
+    total = np.zeros(x.shape)
+    for text in model["trees"]:
+        if text is not None:
+            total += _parsed(tuple(names), text).contributions(x)[1]
+    return total
+
+
+@lru_cache(maxsize=24)
+def _parsed(names: tuple[str, ...], text: str) -> Boosted:
+    """Parse once: a batch of one customer would spend its time on it."""
+    return Boosted(names, text)

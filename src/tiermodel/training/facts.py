@@ -1,0 +1,213 @@
+"""What a bundle was made from and how it did on later snapshots: what the model card and the tracking store read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tiermodel.arrays import Ints
+from tiermodel.config.project import Project, project_digest
+from tiermodel.evaluation.attribution import importance
+from tiermodel.evaluation.baselines import BASELINES, CHURN_BASELINES, BaselineTask
+from tiermodel.evaluation.bootstrap import cluster_interval, draw_count
+from tiermodel.evaluation.metrics import (
+    auc,
+    churn_metrics,
+    gini,
+    log_loss,
+    mae,
+    quadratic_weighted_kappa,
+    value_metrics,
+)
+from tiermodel.evaluation.proxy_audit import proxy_scan
+from tiermodel.evaluation.slices import groups, slice_figures
+from tiermodel.features.catalogue import expand
+from tiermodel.features.formula import columns_of
+from tiermodel.features.frame import KEYS
+from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels, at_risk, churn_question
+from tiermodel.models.calibrated_ensemble import CalibratedEnsemble
+from tiermodel.models.calibration.logit import Calibration
+from tiermodel.models.churn import ChurnModel
+from tiermodel.models.future_tier import TierModel
+from tiermodel.models.upgrade import TierLabels
+from tiermodel.models.value import ValueModel
+from tiermodel.tiers.explain.rule_comparison import compare_with_rules
+from tiermodel.tiers.fitted_scheme import FittedScheme
+from tiermodel.training.known import Known, Present
+
+__all__ = [
+    "Fitted",
+    "Models",
+    "collect_facts",
+    "metrics_for",
+    "needed_columns",
+    "recorded_settings",
+    "with_baselines",
+]
+
+RECORDED_PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
+_DRAWN_ROWS = 3_000_000
+_SETTINGS = {
+    "language", "currency", "timezone", "contact", "features", "outcome", "panel", "churn", "value", "upgrade",
+    "segments", "models",
+}  # fmt: skip
+
+
+class Models(NamedTuple):
+    """The models of a bundle, under its names for them."""
+
+    churn: ChurnModel
+    value: ValueModel
+    tier: TierModel
+    upgrade: Calibration
+    prospects: CalibratedEnsemble | None
+
+
+class Fitted(NamedTuple):
+    """The scheme, the tiers of the rows learned from, the models, and their out-of-fold predictions by target."""
+
+    scheme: FittedScheme
+    tiers: TierLabels
+    models: Models
+    out_of_fold: dict[str, pd.DataFrame]
+
+
+def collect_facts(project: Project, labels: Labels, known: Known, present: Present, fitted: Fitted) -> dict[str, Any]:
+    """Note what the bundle was made from and how it did on later snapshots; no clock, no path, no customer."""
+    scheme, tiers, models, out_of_fold = fitted
+    return {
+        **_origin(project, labels, known),
+        **_later_figures(project.seed, out_of_fold),
+        **compare_with_rules(scheme, known.snapshot, project),
+        "slices": _slices(known.training_rows, tiers.now, scheme, out_of_fold),
+        "importance": importance(models.churn, models.value, present.x_exposed, present.x_buyers),
+        "upgrades_not_yet_known": int(np.isnan(tiers.rose).sum()),
+        **_audit(project, present),
+    }
+
+
+def _origin(project: Project, labels: Labels, known: Known) -> dict[str, Any]:
+    """Note the data, the project and the versions."""
+    rows, snapshot = known.training_rows, known.snapshot
+    dates = sorted(rows["as_of"].dt.date.unique())
+    return {
+        "as_of": str(known.day.date()),
+        "first_snapshot": str(dates[0]),
+        "last_snapshot": str(dates[-1]),
+        "snapshots": len(dates),
+        "customers": len(snapshot),
+        "history_days": int(np.nanmax(snapshot["days_since_first"].to_numpy(dtype=np.float64), initial=0.0)),
+        "churn_means": churn_question(project.churn, project.outcome),
+        "customers_at_risk": int(at_risk(labels.churn, snapshot).sum()),
+        "training_rows": len(rows),
+        "training_customers": rows["customer_id"].nunique(),
+        "project_digest": project_digest(project),
+        "panel_digest": _panel_digest(rows, snapshot),
+        "seed": project.seed,
+        "versions": {name: version(name) for name in RECORDED_PACKAGES},
+    }
+
+
+def _later_figures(seed: int, out_of_fold: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    """Note how the out-of-fold predictions did, on which dates, and within which intervals."""
+    days = [day for target in ("churn", "value") for day in out_of_fold[target]["as_of"].unique()]
+    return {
+        "later": {
+            target: metrics_for(target, frame["actual"].to_numpy(), frame["predicted"].to_numpy())
+            for target in ("churn", "upgrade", "prospects", "value", "tier")
+            if len(frame := out_of_fold[target])
+        },
+        "later_dates": sorted({str(day.date()) for day in days}),
+        "intervals": {target: _intervals(target, out_of_fold[target], seed) for target in ("churn", "value")},
+    }
+
+
+def metrics_for(target: str, actual: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
+    """Return the figures by which the predictions of a target are judged; tiers by their order."""
+    if target == "value":
+        return value_metrics(actual, predicted)
+    if target != "tier":
+        return churn_metrics(actual, predicted)
+    levels = int(max(actual.max(), predicted.max())) + 1
+    return {"n": len(actual), "qwk": quadratic_weighted_kappa(actual, predicted, levels)}
+
+
+def _intervals(target: str, predictions: pd.DataFrame, seed: int) -> dict[str, list[float]]:
+    """Return 95 % intervals of the figures of out-of-fold predictions, customers drawn again."""
+    if predictions.empty:
+        return {}
+    columns = [predictions[name].to_numpy(dtype=np.float64) for name in ("actual", "predicted")]
+    customer = pd.factorize(predictions["customer_id"])[0]
+    draws = draw_count(len(predictions), _DRAWN_ROWS, 50, 400)
+    metrics = {"churn": {"log_loss": log_loss, "auc": auc}, "value": {"gini": gini, "mae": mae}}[target]
+    return {
+        name: list(cluster_interval(metric, columns, customer, draws=draws, seed=seed))
+        for name, metric in metrics.items()
+    }
+
+
+def _slices(
+    training_rows: pd.DataFrame, level: Ints, scheme: FittedScheme, out_of_fold: dict[str, pd.DataFrame]
+) -> list[dict[str, Any]]:
+    """Return the figures of the out-of-fold predictions by group of customers, all later dates together."""
+    keys = list(KEYS)
+    rows = training_rows[keys].copy()
+    for target, names in (("churn", ("churned", "risk")), ("value", ("value", "expected"))):
+        found = out_of_fold[target][[*keys, "actual", "predicted"]].set_axis([*keys, *names], axis=1)
+        rows = rows.merge(found.astype({"as_of": rows["as_of"].dtype}), on=keys, how="left")
+    judged = rows[["risk", "expected"]].notna().any(axis=1).to_numpy()
+    by = groups(training_rows[judged], level[judged], scheme.scheme.codes)
+    return list(slice_figures(by, rows[judged].astype(dict.fromkeys(rows.columns[2:], np.float64))))
+
+
+def _audit(project: Project, present: Present) -> dict[str, Any]:
+    """Say how well the inputs tell the attributes to audit by, where there are any."""
+    if not project.features.audited:
+        return {}
+    return {"proxies": list(proxy_scan(present.buyers, present.x_buyers, present.design.all_names, project.seed))}
+
+
+def with_baselines(
+    project: Project, labels: Labels, known: Known, scheme: FittedScheme, names: tuple[str, ...], later: pd.DataFrame
+) -> pd.DataFrame:
+    """Add what simple baselines, trained on the same earlier rows, predict for the churn model's out-of-fold rows."""
+    rows = known.training_rows
+    risky = rows[at_risk(labels.churn, rows)]
+    delay = pd.Timedelta(days=labels.delay_days)
+    columns: dict[str, list[pd.Series]] = {name: [] for name in BASELINES}
+    for day in later["as_of"].unique():
+        now = risky[risky["as_of"] == day].drop(columns=list(OUTCOME_COLUMNS))
+        past = risky[risky["as_of"] + delay <= day]
+        task = BaselineTask(project, past, now, lambda frame: scheme.assign(frame)[0], names)
+        for name, predicted in columns.items():
+            predicted.append(pd.Series(CHURN_BASELINES[name](task), index=later.index[later["as_of"] == day]))
+    return later.assign(**{name: pd.concat(p) if p else pd.Series(dtype=float) for name, p in columns.items()})
+
+
+def needed_columns(project: Project, columns: Iterable[str]) -> tuple[str, ...]:
+    """List the optional columns, of those mapped, that an input of the project stands on."""
+    inputs = project.features.model_copy(update={"audited": ()})
+    return tuple(sorted(set().union(*map(columns_of, expand(inputs, columns)))))
+
+
+def recorded_settings(project: Project, label: str | None) -> dict[str, Any]:
+    """Keep what a score depends on, or its card tells, and what its learners were set to.
+
+    New customers need neither label nor audited attributes.
+    """
+    settings = project.model_dump(mode="json", include=_SETTINGS, exclude={"features": {"audited"}})
+    attributes = [name for name in settings["features"]["attributes"] if f"attribute_{name}" != label]
+    return {**settings, "features": {**settings["features"], "attributes": attributes}}
+
+
+def _panel_digest(*frames: pd.DataFrame) -> str:
+    digest = hashlib.sha256()
+    for frame in frames:
+        digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    return digest.hexdigest()
