@@ -8,13 +8,14 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 ROOMS = (
-    {"errors", "arrays", "words", "datasets"},
-    {"locks", "config"},
+    {"errors", "arrays", "words"},
+    {"datasets", "locks", "config"},
     {"output"},
     {"tables"},
     {"engines"},
     {"features", "quality"},
-    {"models", "segments"},
+    {"models"},
+    {"segments"},
     {"evaluation"},
     {"tiers"},
     {"bundle", "ledger"},
