@@ -78,12 +78,12 @@ class Bundle:
 
     def at_risk(self, frame: pd.DataFrame) -> Flags:
         """Return which rows of a snapshot are at risk of churn, by the definition of churn that the model learned."""
-        return at_risk(ChurnLabel.of(*self._label_settings), frame)
+        return at_risk(ChurnLabel.of(self._churn_settings, self._outcome_settings), frame)
 
     def lifetime_value(self, buyers: pd.DataFrame, value: Floats) -> Floats:
         """Return buyers' lifetime value as `value.clv` defines it, given their expected value in the outcome window."""
-        clv, window = self.value_settings.clv, ValueLabel.of(self.value_settings, *self._label_settings).window
-        model = self.inputs.forecaster.purchases
+        clv, model = self.value_settings.clv, self.inputs.forecaster.purchases
+        window = ValueLabel.of(self.value_settings, self._churn_settings, self._outcome_settings).window
         return lifetime_value(model, clv.horizon_days, clv.annual_rate, window, buyers, value)
 
     def p_upgrade(self, forecast: Floats, tier: Ints) -> Floats:
@@ -102,8 +102,12 @@ class Bundle:
         return Value.model_validate(self.settings["value"])
 
     @property
-    def _label_settings(self) -> tuple[Churn, Outcome]:
-        return Churn.model_validate(self.settings["churn"]), Outcome.model_validate(self.settings["outcome"])
+    def _churn_settings(self) -> Churn:
+        return Churn.model_validate(self.settings["churn"])
+
+    @property
+    def _outcome_settings(self) -> Outcome:
+        return Outcome.model_validate(self.settings["outcome"])
 
     @cached_property
     def features(self) -> dict[str, Feature]:

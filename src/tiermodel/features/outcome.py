@@ -136,8 +136,8 @@ class Labels:
     def of(cls, project: Project) -> Self:
         """Return the labels of a project."""
         churn, outcome = project.churn, project.outcome
-        labels = ChurnLabel.of(churn, outcome), ValueLabel.of(project.value, churn, outcome)
-        return cls(*labels, label_delay_days(project), upgrade_delay_days(project))
+        value = ValueLabel.of(project.value, churn, outcome)
+        return cls(ChurnLabel.of(churn, outcome), value, label_delay_days(project), upgrade_delay_days(project))
 
 
 def at_risk(label: ChurnLabel, frame: pd.DataFrame) -> Flags:
