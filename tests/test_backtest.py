@@ -26,7 +26,7 @@ import tiermodel.backtesting.backtest as backtest_module
 import tiermodel.backtesting.tiers as backtest_tiers
 from tiermodel import baselines
 from tiermodel.backtesting.backtest import Backtest, backtest
-from tiermodel.backtesting.tiers import TiersAhead, scheme_summary, tier_results, tier_verdict
+from tiermodel.backtesting.tiers import TierForecasts, scheme_summary, tier_results, tier_verdict
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError
@@ -159,9 +159,9 @@ def test_lifetime_value_is_compared_with_what_came(played: Played) -> None:
     day = pd.Timestamp(LAST_DAY - timedelta(364))
     frame = played.predictions[played.predictions["as_of"] == day].set_index("customer_id")
     assert set(frame.index) == set(rows.loc[(rows["day"] < day) & (rows["amount"] >= 0), "customer"])
-    ahead = (rows["day"] - day).dt.days
-    middle = np.minimum(ahead // 30 * 30 + 15, 362.5)
-    worth = (rows["amount"] * 1.1 ** (-middle / 365))[(ahead >= 0) & (ahead < 365)]
+    forecasts = (rows["day"] - day).dt.days
+    middle = np.minimum(forecasts // 30 * 30 + 15, 362.5)
+    worth = (rows["amount"] * 1.1 ** (-middle / 365))[(forecasts >= 0) & (forecasts < 365)]
     actual = worth.groupby(rows["customer"]).sum().reindex(frame.index, fill_value=0)
     np.testing.assert_allclose(frame["clv"], actual, atol=0.01)
     for row in played.results["clv"]:
@@ -414,8 +414,8 @@ def test_tier_figures_are_those_counted_by_hand(played: Played, again: Bundle, m
     dates = [day + timedelta(k * 60) for k in (-4, -3, -2, -1, 0, 1)]
     panel = build_panel(played.project, dates, with_outcome=True)
     snapshot = panel[panel["as_of"] == now].reset_index(drop=True)
-    ahead = TiersAhead.of(played.project, panel, snapshot, bundle.inputs.matrix(snapshot), bundle)
-    ours = tier_results(played.project, panel, day, bundle, [])[0][0] | ahead.figures()
+    forecasts = TierForecasts.of(played.project, panel, snapshot, bundle.inputs.matrix(snapshot), bundle)
+    ours = tier_results(played.project, panel, day, bundle, [])[0][0] | forecasts.figures()
     assert ours == next(r for r in played.results["tiers"] if r["as_of"] == str(day) and r["ours"])
     level = panel.assign(level=bundle.scheme.assign(panel)[0]).pivot_table("level", "customer_id", "as_of")
     at_date = level[now].dropna()

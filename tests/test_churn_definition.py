@@ -224,12 +224,12 @@ def test_contracts_are_trained_scored_and_backtested(cli: Run, empty_store: Path
     ran = cli("backtest", file, "--out", "b.json", "--predictions", "p.parquet")
     assert ran.code == 0, ran.err
     played = pd.read_parquet(tmp_path / "p.parquet")
-    asked = played[played["churn_tiermodel"].notna()]
+    pending_moves = played[played["churn_tiermodel"].notna()]
     day = date(2023, 12, 22) - timedelta(label_delay_days(project))
     then = build_panel(project, [day]).set_index("customer_id")["contract_days_left"]
-    assert set(asked["customer_id"]) == set(then.index[then.between(0, 39)])
-    assert set(asked["churned"]) == {0.0, 1.0}
-    assert 0.15 < asked["churned"].mean() < 0.5
+    assert set(pending_moves["customer_id"]) == set(then.index[then.between(0, 39)])
+    assert set(pending_moves["churned"]) == {0.0, 1.0}
+    assert 0.15 < pending_moves["churned"].mean() < 0.5
 
 
 def test_a_definition_with_a_wrong_key_names_the_line(tmp_path: Path) -> None:

@@ -189,14 +189,14 @@ def test_reasons_are_true_and_name_what_moved_the_score_most(learner: str) -> No
     _, rule = fitted.assign(frame)
     codes, words = fitted.explain(frame, rule, FEATURES, "en")
     names = fitted.state["names"]
-    pulls = LEARNERS[learner].pulls(fitted.state["model"], names, matrix(frame, names))
+    attributions = LEARNERS[learner].attributions(fitted.state["model"], names, matrix(frame, names))
     for i, (_, row) in enumerate(frame.iterrows()):
-        top = names[int(np.argmax(np.abs(pulls[i])))]
+        top = names[int(np.argmax(np.abs(attributions[i])))]
         for k, code in enumerate(codes[i]):
             text, way = re.fullmatch(r"(.*) \((raises|lowers) it\)", words[code]).groups()  # type: ignore[union-attr]
             name = max((n for n in names if text.startswith(FEATURES[n].en)), key=lambda n: len(FEATURES[n].en))
             assert said(text.removeprefix(FEATURES[name].en), row[name])
-            assert (pulls[i][names.index(name)] > 0) == (way == "raises")
+            assert (attributions[i][names.index(name)] > 0) == (way == "raises")
             assert k or name == top
     assert all(
         "提升" in word or "拉低" in word for word in fitted.explain(frame, rule, FEATURES, "zh")[1] if "＞" in word
@@ -210,7 +210,7 @@ def test_pulls_of_the_network_add_up_to_the_score() -> None:
     typical = np.sign(middle) * np.expm1(np.abs(middle))
     start = neural.score(state["model"], [], typical)
     np.testing.assert_allclose(
-        neural.pulls(state["model"], [], x).sum(axis=1), neural.score(state["model"], [], x) - start, atol=1e-9
+        neural.attributions(state["model"], [], x).sum(axis=1), neural.score(state["model"], [], x) - start, atol=1e-9
     )
 
 
@@ -221,7 +221,7 @@ def test_pulls_of_the_trees_add_up_to_the_log_odds() -> None:
         ordinal._parsed(tuple(state["names"]), text).booster.predict(x, raw_score=True)
         for text in state["model"]["trees"]
     )
-    added = ordinal.pulls(state["model"], state["names"], x).sum(axis=1)
+    added = ordinal.attributions(state["model"], state["names"], x).sum(axis=1)
     np.testing.assert_allclose(added - added[0], odds - odds[0], atol=1e-8)
 
 

@@ -34,7 +34,7 @@ from tiermodel.models.learners.weights import FitWeights
 from tiermodel.models.potential import UPPER, fit_peer_groups
 from tiermodel.models.value import ValueModel, fit_value
 from tiermodel.tables.history import read_history
-from tiermodel.tiers.lifecycle import LIFECYCLE, LOYALTY, ladder_stages, typical_rhythm
+from tiermodel.tiers.lifecycle import LIFECYCLE, LOYALTY, lifecycle_and_loyalty, typical_rhythm
 from tiermodel.training.train import fit_bundle, train
 from worlds import LAST_DAY, TrainedWorld, quick_fits, small_project, small_world
 
@@ -234,11 +234,11 @@ def test_members_learn_from_seasoned_dates_only_where_those_tell_enough(project:
 
 
 def test_members_learn_from_what_is_known_of_cut_windows(project: Project, truth: Truth) -> None:
-    asked: list[pd.Timestamp] = []
+    pending_moves: list[pd.Timestamp] = []
 
     def cut(day: pd.Timestamp) -> list[PartialWindow]:
-        asked.append(day)
-        extra = draw(1, seed=len(asked))
+        pending_moves.append(day)
+        extra = draw(1, seed=len(pending_moves))
         left = (extra.rows["outcome_churned"] == 1).to_numpy()
         came = np.where(left | (np.random.default_rng(9).random(CUSTOMERS) < 0.2), 1.0, 0.0)
         return [PartialWindow(extra.x, came, np.full(CUSTOMERS, 0.7), 0.5)]
@@ -250,9 +250,9 @@ def test_members_learn_from_what_is_known_of_cut_windows(project: Project, truth
         lambda ahead: fit_value(truth.rows, truth.x, NAMES, labels.value, learners.value, ahead, project.seed),
     ]
     for fit in fits:
-        asked.clear()
+        pending_moves.clear()
         model, later = fit(ahead._replace(partial_windows=cut))
-        assert sorted(asked) == [*sorted(later["as_of"].unique()), ahead.day]  # each fold as it was on its day
+        assert sorted(pending_moves) == [*sorted(later["as_of"].unique()), ahead.day]  # each fold as it was on its day
         plain, _ = fit(ahead)
         assert model.linear != plain.linear
         assert model.boosted != plain.boosted
@@ -437,7 +437,7 @@ def test_each_snapshot_has_the_parameters_of_its_own_date(panel: pd.DataFrame) -
 def test_prospects_expect_nothing(trained: TrainedWorld, panel: pd.DataFrame) -> None:
     nobody = panel.head(3).assign(**dict.fromkeys(feature_names(panel), np.nan))
     assert np.isnan(trained.trained.bundle.inputs.matrix(nobody)).all()
-    lifecycle, loyalty = ladder_stages(nobody, 90.0)
+    lifecycle, loyalty = lifecycle_and_loyalty(nobody, 90.0)
     assert {list(LIFECYCLE)[i] for i in lifecycle} == {"prospect"}
     assert {list(LOYALTY)[i] for i in loyalty} == {"wavering"}
 
@@ -463,7 +463,7 @@ def test_ladders_follow_the_customers_own_rhythm(
         "days_since_last": [since], "purchase_days_total": [days], "gap_days_mean": [mean], "gap_days_max": [longest],
         "active_share": [active],
     })  # fmt: skip
-    lifecycle, loyalty = ladder_stages(frame, 60.0)
+    lifecycle, loyalty = lifecycle_and_loyalty(frame, 60.0)
     assert (list(LIFECYCLE)[lifecycle[0]], list(LOYALTY)[loyalty[0]]) == (stage, rung)
     assert typical_rhythm(frame) == (90.0 if np.isnan(longest) else longest)
 

@@ -15,14 +15,7 @@ from hypothesis import strategies as st
 from commands import Run
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.ledger.ledger import Ledger
-from tiermodel.ledger.movement import (
-    SMALL,
-    Movement,
-    forecast_sizes,
-    ledger_forecast,
-    ledger_movement,
-    movement,
-)
+from tiermodel.ledger.movement import SMALL, Movement, forecast_sizes, ledger_forecast, ledger_movement, movement
 from tiermodel.predict import score
 from worlds import TrainedWorld
 

@@ -28,7 +28,7 @@ from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.predict import predict
 from tiermodel.tracking import gate, registry
 from tiermodel.tracking import store as store_module
-from tiermodel.tracking.artifacts import EVALUATION, draw_evaluation, evaluation_table, judged
+from tiermodel.tracking.artifacts import EVALUATION, draw_evaluation, evaluation_table, learner_metrics
 from tiermodel.tracking.gate import judge
 from tiermodel.tracking.registry import log_training, promote, resolve_model
 from worlds import ID_MARK, TrainedWorld, spoiled
@@ -64,9 +64,11 @@ class Store:
     def log(self, name: str, later: dict[str, pd.DataFrame] | None = None) -> str:
         """Register the same bundle again, under a name, with other out-of-time predictions or settings."""
         world = self.world.trained
-        judged = later or world.out_of_fold
-        weak = judged["churn"].assign(logistic_rfm=0.5, mbg_nbd=0.5)  # what the gate compares with is not at test here
-        trained = type(world)(world.bundle, world.accounts, {**judged, "churn": weak})
+        learner_metrics = later or world.out_of_fold
+        weak = learner_metrics["churn"].assign(
+            logistic_rfm=0.5, mbg_nbd=0.5
+        )  # what the gate compares with is not at test here
+        trained = type(world)(world.bundle, world.accounts, {**learner_metrics, "churn": weak})
         found = log_training(self.project(name), trained, self.world.bundle, register=True)
         assert found is not None
         return found
@@ -230,7 +232,7 @@ def test_without_later_predictions_there_is_nothing_to_judge_and_the_inputs_are_
     trained: TrainedWorld, tmp_path: Path
 ) -> None:
     nothing = {target: frame.head(0) for target, frame in trained.trained.out_of_fold.items()}
-    assert list(judged(nothing)) == []
+    assert list(learner_metrics(nothing)) == []
     assert evaluation_table(trained.project, nothing).empty
     draw_evaluation(trained.project, trained.trained.bundle, nothing, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["importance.png"]

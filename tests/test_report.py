@@ -24,7 +24,7 @@ from tiermodel.features.panel import build_panel
 from tiermodel.output import write_json
 from tiermodel.predict import score
 from tiermodel.reporting import figures
-from tiermodel.reporting.figures import Pen, concentration, pyramid, save_png, svg
+from tiermodel.reporting.figures import FigureStyle, concentration, pyramid, save_png, svg
 from tiermodel.reporting.figures_model import found_at, input_names, residuals
 from tiermodel.reporting.models import _verdict
 from tiermodel.reporting.report import report
@@ -202,7 +202,7 @@ def test_names_and_ids_cannot_become_markup(made: Path, tmp_path: Path) -> None:
 
 
 def test_a_level_named_like_mathematics_is_drawn(tmp_path: Path) -> None:
-    figure = pyramid(Pen("en", browser=True), ["$x^", "$$"], [3, 1], [1.0, 9.0], "")
+    figure = pyramid(FigureStyle("en", browser=True), ["$x^", "$$"], [3, 1], [1.0, 9.0], "")
     assert "$x^" in svg(figure, "p", "l")
     save_png(figure, tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 1000
@@ -325,7 +325,7 @@ def test_what_moves_the_predictions_is_told_in_words(pages: dict[str, Path], mad
     bundle = load_bundle(made / "bundle")
     for language in ("zh", "en"):
         text = Page(pages[language]).text
-        names = input_names(Pen(language, browser=True), bundle.features)
+        names = input_names(FigureStyle(language, browser=True), bundle.features)
         told = [names[row["feature"]].split()[0] for rows in bundle.facts["importance"].values() for row in rows[:6]]
         assert [name for name in told if name not in text] == []
         assert words(language)["more_lowers"] in text
@@ -374,18 +374,18 @@ def test_without_a_chinese_font_pictures_say_so_and_pages_stay_chinese(
 ) -> None:
     monkeypatch.setattr(figures, "_CJK", ("No Such Font",))
     curve = {"value": np.array([1.0, 2.0, 7.0])}
-    picture = concentration(Pen("zh"), curve)
+    picture = concentration(FigureStyle("zh"), curve)
     assert words("en")["cjk_note"] in svg(picture, "c", "l")
     assert words("en")["cum_value"] in svg(picture, "c", "l")
     save_png(picture, tmp_path / "c.png")
-    page = svg(concentration(Pen("zh", browser=True), curve), "c", "l")
+    page = svg(concentration(FigureStyle("zh", browser=True), curve), "c", "l")
     assert words("zh")["cum_value"] in page
     assert words("en")["cjk_note"] not in page
 
 
 def test_pictures_are_the_same_bytes_again(tmp_path: Path) -> None:
     for name in ("1.png", "2.png"):
-        save_png(concentration(Pen(), {"value": np.array([1.0, 2.0, 7.0])}), tmp_path / name)
+        save_png(concentration(FigureStyle(), {"value": np.array([1.0, 2.0, 7.0])}), tmp_path / name)
     assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
 
 
@@ -395,11 +395,11 @@ def test_residuals_of_a_heavy_tail_and_of_equal_predictions_are_drawn(tmp_path: 
     actual[:3] = -500.0  # returns
     panels = {"2024-01-01": (actual, draw.lognormal(2, 1, 900)), "2024-02-01": (actual[:4], np.full(4, 2.0))}
     for name in ("1.png", "2.png"):
-        save_png(residuals(Pen(), panels, "EUR"), tmp_path / name)
+        save_png(residuals(FigureStyle(), panels, "EUR"), tmp_path / name)
     assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
-    assert "actual − predicted (EUR)" in svg(residuals(Pen(), panels, "EUR"), "r", "l")
+    assert "actual − predicted (EUR)" in svg(residuals(FigureStyle(), panels, "EUR"), "r", "l")
     perfect = np.arange(20.0)
-    save_png(residuals(Pen(), {"2024-01-01": (perfect, perfect)}), tmp_path / "3.png")
+    save_png(residuals(FigureStyle(), {"2024-01-01": (perfect, perfect)}), tmp_path / "3.png")
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.1, 0.2, 0.5, 0.9])), min_size=1, max_size=30), st.randoms())

@@ -22,12 +22,7 @@ from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.kinds.cut_points import band_edges, level_of
 from tiermodel.tiers.kinds.sql_terms import quoted, steps
 from tiermodel.tiers.schemes.load import parse_scheme
-from tiermodel.tiers.schemes.protocol import (
-    FitContext,
-    SqlLevel,
-    State,
-    Thresholds,
-)
+from tiermodel.tiers.schemes.protocol import FitContext, SqlLevel, State, Thresholds
 from tiermodel.tiers.schemes.schema import BaseScheme
 from tiermodel.tiers.schemes.scheme_kinds import KINDS, SCHEMES
 from tiermodel.tiers.stability.rule import replay

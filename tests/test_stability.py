@@ -19,7 +19,7 @@ from tiermodel.tiers.kinds.index_points import points_of
 from tiermodel.tiers.schemes.load import load_preset, parse_scheme, preset_names, settle
 from tiermodel.tiers.schemes.weights import ahp_weights, consistency_ratio, critic_weights, entropy_weights, thousandths
 from tiermodel.tiers.stability.budget import RULES, choose, frontier, keep_budget, trials
-from tiermodel.tiers.stability.rule import Standing, movement_shares, regrade, replay
+from tiermodel.tiers.stability.rule import StabilityState, movement_shares, regrade, replay
 
 BAND = {"up": {"band": 0.1}, "down": {"band": 0.15, "confirmations": 2}}
 COMPOSITE: dict[str, Any] = {
@@ -154,10 +154,10 @@ def test_grading_is_what_is_written(
         up=Upgrade(confirmations=up, min_stay_days=stay_up),
         down=Downgrade(confirmations=down, min_stay_days=stay_down, grace_days=grace),
     )
-    standing, tiers = Standing.new(1), []
+    state, tiers = StabilityState.new(1), []
     for k, (low, level, high) in enumerate(levels):
-        standing = regrade(rule, standing, np.array([level]), (np.array([low]), np.array([high])), 30 * k)
-        tiers.append(int(standing.tier[0]))
+        state = regrade(rule, state, np.array([level]), (np.array([low]), np.array([high])), 30 * k)
+        tiers.append(int(state.tier[0]))
     assert tiers == by_hand(rule, levels, 30)
 
 
@@ -182,8 +182,8 @@ def test_the_search_keeps_the_budget_and_most_of_the_order() -> None:
     assert [t.spearman for t in line] == sorted(t.spearman for t in line)
     with pytest.raises(ProjectError, match="the calmest moves"):
         choose(found, 1e-6)
-    asked = scheme.model_copy(update={"stability": Stability(moved_share=budget)})
-    kept = keep_budget(asked, panel).stability
+    pending_moves = scheme.model_copy(update={"stability": Stability(moved_share=budget)})
+    kept = keep_budget(pending_moves, panel).stability
     assert kept is not None
     assert kept.moved_share is None
     assert keep_budget(scheme, panel) == scheme

@@ -98,9 +98,9 @@ def test_every_text_is_used() -> None:
 
 
 def test_every_text_asked_for_exists() -> None:
-    asked = set(keys_asked())
-    assert len(asked) > 150
-    assert {(place, key) for place, key in asked if key not in PAIRS} == set()
+    pending_moves = set(keys_asked())
+    assert len(pending_moves) > 150
+    assert {(place, key) for place, key in pending_moves if key not in PAIRS} == set()
 
 
 @pytest.mark.parametrize("module", sorted(TREES))

@@ -34,8 +34,8 @@ def demo_project() -> Project:
     return load_project(packaged("complete_journey.yaml"))
 
 
-def demo(out: str | Path, say: Callable[[str], None] = lambda _: None) -> Demo:
-    """Backtest, train, register, promote, score and report, with all files in one folder; `say` receives progress."""
+def demo(out: str | Path, progress: Callable[[str], None] = lambda _: None) -> Demo:
+    """Backtest, train, register, promote, score and report, with all files in one folder; `progress` gets each step."""
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     project = demo_project()
@@ -52,20 +52,20 @@ def demo(out: str | Path, say: Callable[[str], None] = lambda _: None) -> Demo:
         "tracking": folder / "mlflow.db",
     }
     done = backtest(
-        project, out=files["backtest"], predictions=files["predictions"], progress=lambda w: say(f"backtest: {w}")
+        project, out=files["backtest"], predictions=files["predictions"], progress=lambda w: progress(f"backtest: {w}")
     )
-    trained = train(project, out=files["bundle"], progress=lambda w: say(f"train: {w}"))
-    say("tracking the run and registering the model")
+    trained = train(project, out=files["bundle"], progress=lambda w: progress(f"train: {w}"))
+    progress("tracking the run and registering the model")
     log_training(project, trained, files["bundle"], register=True)
     try:
-        say(promote(project.name, None, tracking_uri=project.tracking.uri).to_text())
+        progress(promote(project.name, None, tracking_uri=project.tracking.uri).to_text())
     except GateError as refusal:  # a second demo in the same folder brings an equal challenger: the champion stays
-        say(str(refusal))
-    say("scoring every household")
+        progress(str(refusal))
+    progress("scoring every household")
     as_of = trained.bundle.facts["as_of"]
     scored = score(project, files["bundle"], as_of, files["scores"])
     write_features(project, as_of, files["features"])
-    say("drawing the report")
+    progress("drawing the report")
     pages = ("scores", "features", "bundle", "backtest", "predictions")
     report([files[name] for name in pages], files["report"])
     return Demo(done.results, scored.tiers, {name: str(path) for name, path in files.items()})

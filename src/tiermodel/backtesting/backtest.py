@@ -20,18 +20,13 @@ from threadpoolctl import threadpool_limits
 from tiermodel.arrays import Flags, Floats
 from tiermodel.backtesting.clv import clv_predictions
 from tiermodel.backtesting.learning_curve import learning_curve
-from tiermodel.backtesting.tiers import TiersAhead, draws_for, tier_results, with_all_dates
+from tiermodel.backtesting.tiers import TierForecasts, draws_for, tier_results, with_all_dates
 from tiermodel.backtesting.upgrade_conversion import Compared, judge_prospects, judge_upgrade
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError
-from tiermodel.evaluation.baselines import (
-    CHURN_BASELINES,
-    OURS,
-    VALUE_BASELINES,
-    BaselineTask,
-)
+from tiermodel.evaluation.baselines import CHURN_BASELINES, OURS, VALUE_BASELINES, BaselineTask
 from tiermodel.evaluation.bootstrap import bootstrap_values, draw_count, paired_interval
 from tiermodel.evaluation.metrics import auc, churn_metrics, ece_null_band, gini, log_loss, mae, value_metrics
 from tiermodel.evaluation.profit import Campaign, concentration, expected_maximum_profit
@@ -156,10 +151,10 @@ def backtest(
 def _needed(project: Project, history: History, trained_on: Mapping[date, Sequence[date]]) -> set[date]:
     """Return the dates of the panel: training dates, ends of outcome windows, two dates before for the movement."""
     end, every = history.last_day + timedelta(1), timedelta(project.panel.every_days)
-    span, stayed = timedelta(label_delay_days(project)), timedelta(upgrade_delay_days(project))
+    delay, stayed = timedelta(label_delay_days(project)), timedelta(upgrade_delay_days(project))
     needed = set[date]()
     for day, learned in trained_on.items():
-        needed |= panel_dates(project, day, learned) | {day + span, day - every, day - 2 * every}
+        needed |= panel_dates(project, day, learned) | {day + delay, day - every, day - 2 * every}
         needed |= {day + stayed} if day + stayed <= end else set()
     return needed
 
@@ -192,21 +187,24 @@ def _one_date(
     bought = has_bought(snapshot)
     customers, x = snapshot[bought].reset_index(drop=True), bundle.inputs.matrix(snapshot)
     exposed, churn, value = _predictions(project, bundle, past, customers, x[bought])
-    frame = _side_by_side(customers, exposed, churn, value, bundle)
+    frame = _prediction_table(customers, exposed, churn, value, bundle)
     churned, worth = frame["churned"].to_numpy()[exposed], frame["value"].to_numpy()
     results["churn"] += _churn_figures(day, churned, churn, float(value[OURS].mean()))
     results["value"] += [
         {"model": name, "as_of": str(day), "n": len(p), **value_metrics(worth, p)} for name, p in value.items()
     ]
     results["concentration"].append({"as_of": str(day), **concentration(worth)})
-    ahead = TiersAhead.of(project, panel, snapshot, x, bundle)
-    results["slices"] += _slices(frame, bundle, customers, ahead.held[bought])
+    forecasts = TierForecasts.of(project, panel, snapshot, x, bundle)
+    results["slices"] += _slices(frame, bundle, customers, forecasts.held[bought])
     (ours, *others), against = tier_results(project, panel, day, bundle, results["notes"])
-    results["tiers"] += [ours | ahead.figures(), *others]
+    results["tiers"] += [ours | forecasts.figures(), *others]
     results["comparisons"] += against
     results["comparisons"] += _compare(project, "churn", day, churned, churn)
     results["comparisons"] += _compare(project, "value", day, worth, value)
-    upgrade, prospects = judge_upgrade(project, panel, day, bundle, ahead.p), judge_prospects(panel, past, day, bundle)
+    upgrade, prospects = (
+        judge_upgrade(project, panel, day, bundle, forecasts.p),
+        judge_prospects(panel, past, day, bundle),
+    )
     frame = _add_chances(project, "upgrade", day, upgrade, results, frame)
     return bundle, _add_chances(project, "prospects", day, prospects, results, frame)
 
@@ -228,7 +226,7 @@ def _predictions(
     return exposed, churn, value
 
 
-def _side_by_side(
+def _prediction_table(
     customers: pd.DataFrame,
     exposed: Flags,
     churn: Mapping[str, Floats],
@@ -263,12 +261,12 @@ def _slices(frame: pd.DataFrame, bundle: Bundle, customers: pd.DataFrame, held: 
 
     `held` is whether the tier set of each row of `frame` covers the observed tier (1, 0; NaN if not known).
     """
-    told = pd.DataFrame({
+    rows = pd.DataFrame({
         "churned": frame["churned"], "risk": frame[f"churn_{OURS}"], "value": frame["value"],
         "expected": frame[f"value_{OURS}"], "low": frame["value_low"], "high": frame["value_high"], "held": held,
     })  # fmt: skip
     by = groups(customers, bundle.scheme.assign(customers)[0], bundle.scheme.scheme.codes)
-    for row in slice_figures(by, told):
+    for row in slice_figures(by, rows):
         yield {"as_of": str(frame["as_of"].iloc[0].date()), **row}
 
 
@@ -315,7 +313,7 @@ def _compare(
 ) -> Iterator[dict[str, Any]]:
     """Yield metric(model) - metric(baseline) with its 95 % interval, for each baseline and metric."""
     draws = draws_for(len(actual))
-    measured = {
+    resampled = {
         (name, metric): bootstrap_values(function, actual, p, draws=draws, seed=project.seed)
         for name, p in predicted.items()
         for metric, function in _COMPARED[target].items()
@@ -324,7 +322,7 @@ def _compare(
         if against == OURS:
             continue
         for metric in _COMPARED[target]:
-            difference, low, high = paired_interval(measured[OURS, metric], measured[against, metric])
+            difference, low, high = paired_interval(resampled[OURS, metric], resampled[against, metric])
             yield {
                 "target": target, "metric": metric, "against": against, "as_of": str(day),
                 "difference": difference, "low": low, "high": high, "draws": draws,

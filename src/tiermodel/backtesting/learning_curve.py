@@ -14,7 +14,7 @@ from tiermodel.config.project import Project
 from tiermodel.errors import DataError
 from tiermodel.evaluation.metrics import churn_metrics, value_metrics
 from tiermodel.features.dates import panel_dates
-from tiermodel.features.frame import rows_at
+from tiermodel.features.frame import has_bought, rows_at
 from tiermodel.features.outcome import Labels
 from tiermodel.models.calibration.recent import forecast_context
 from tiermodel.models.churn import ChurnModel, fit_churn
@@ -33,7 +33,7 @@ def learning_curve(
     level and of windows under way too. A length that is too short to learn from is noted, not judged.
     """
     now = pd.Timestamp(day)
-    customers = panel[(panel["as_of"] == now) & panel["days_since_last"].notna()].reset_index(drop=True)
+    customers = panel[(panel["as_of"] == now) & has_bought(panel)].reset_index(drop=True)
     exposed = bundle.at_risk(customers)
     inputs, x_now = bundle.inputs, bundle.inputs.matrix(customers)
     names, whole = inputs.all_names, len(trained_on)

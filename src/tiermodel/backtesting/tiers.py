@@ -27,7 +27,7 @@ from tiermodel.tiers.learned.training_set import rank_filled
 from tiermodel.tiers.schemes.load import load_preset, preset_names
 from tiermodel.tiers.stability.rule import replay
 
-__all__ = ["TiersAhead", "draws_for", "scheme_summary", "tier_results", "tier_verdict", "with_all_dates"]
+__all__ = ["TierForecasts", "draws_for", "scheme_summary", "tier_results", "tier_verdict", "with_all_dates"]
 
 
 _DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 200, 10_000_000
@@ -62,7 +62,7 @@ class _Graded:
 
 
 @dataclass(frozen=True)
-class TiersAhead:
+class TierForecasts:
     """The tier forecast of the customers at a date, and the tier observed one outcome window later."""
 
     p: Floats
@@ -73,7 +73,9 @@ class TiersAhead:
     """Whether the 90 % set of tiers covers the observed one (1, 0); NaN if not known."""
 
     @classmethod
-    def of(cls, project: Project, panel: pd.DataFrame, snapshot: pd.DataFrame, x: Floats, bundle: Bundle) -> TiersAhead:
+    def of(
+        cls, project: Project, panel: pd.DataFrame, snapshot: pd.DataFrame, x: Floats, bundle: Bundle
+    ) -> TierForecasts:
         """Forecast the tiers of a snapshot with the inputs `x`, and look up the observed tiers in the panel."""
         p = bundle.tier.predict(x)
         low, high = bundle.tier.sets(p)
@@ -102,41 +104,41 @@ def tier_results(
     """Return the metrics of the project's scheme and of every other preset, all fitted on what was known at the date.
 
     The second list compares the project's scheme with the baselines "same tier as now" and composite 0.2 R + 0.3 F +
-    0.5 M, whose levels get the sizes of the scheme's levels; its key `drawn` is for `with_all_dates`.
+    0.5 M, whose levels get the sizes of the scheme's levels; its key `resampled` is for `with_all_dates`.
     """
     now = pd.Timestamp(day)
     snapshot = panel[panel["as_of"] == now].reset_index(drop=True)
     value = snapshot["outcome_value"].to_numpy(dtype=np.float64)
-    rows, judged = [], []
+    rows, graded = [], []
     for fitted in [bundle.scheme, *_others(project, panel, day, bundle, notes)]:
         row, figures = _figures(project, panel, day, fitted)
         rows.append(row | {"ours": fitted is bundle.scheme})
-        judged.append(figures)
-    rivals = _rivals(project, snapshot, judged[0], bundle, value)
+        graded.append(figures)
+    rivals = _rivals(project, snapshot, graded[0], bundle, value)
     everyone = pd.Index(panel["customer_id"].unique())
     who = everyone.get_indexer(pd.Index(snapshot["customer_id"]))
-    drawn = _drawn([*judged, *rivals.values()], value, (who, len(everyone)), project.seed)
-    ours = drawn[0]
+    resampled = _resampled([*graded, *rivals.values()], value, (who, len(everyone)), project.seed)
+    ours = resampled[0]
     for n, row in enumerate(rows):
-        _, row["value_capture_low"], row["value_capture_high"] = _interval(drawn[n][0])
-        row |= {metric: _interval(drawn[n][k])[0] for k, metric in enumerate(_METRICS)}
+        _, row["value_capture_low"], row["value_capture_high"] = _interval(resampled[n][0])
+        row |= {metric: _interval(resampled[n][k])[0] for k, metric in enumerate(_METRICS)}
         if n:
             row["minus_ours"] = {
-                metric: dict(zip(("difference", "low", "high"), _interval(drawn[n][k] - ours[k]), strict=True))
+                metric: dict(zip(("difference", "low", "high"), _interval(resampled[n][k] - ours[k]), strict=True))
                 for k, metric in enumerate(_METRICS)
             }
     comparisons = []
     for n, against in enumerate(rivals, start=len(rows)):
         for k, metric in enumerate(_COMPARED):
-            comparisons.append(_compared(metric, against, str(day), ours[k] - drawn[n][k]))
+            comparisons.append(_compared(metric, against, str(day), ours[k] - resampled[n][k]))
     return rows, comparisons
 
 
-def _compared(metric: str, against: str, day: str, drawn: Floats) -> dict[str, Any]:
-    difference, low, high = _interval(drawn)
+def _compared(metric: str, against: str, day: str, resampled: Floats) -> dict[str, Any]:
+    difference, low, high = _interval(resampled)
     return {
         "target": "tiers", "metric": metric, "against": against, "as_of": day,
-        "difference": difference, "low": low, "high": high, "draws": len(drawn) - 1, "drawn": drawn,
+        "difference": difference, "low": low, "high": high, "draws": len(resampled) - 1, "drawn": resampled,
     }  # fmt: skip
 
 
@@ -146,7 +148,9 @@ def with_all_dates(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, A
     for c in comparisons:
         if "drawn" in c:
             found.setdefault((c["metric"], c["against"]), []).append(c["drawn"])
-    means = [_compared(*key, _ALL, np.mean(drawn, axis=0)) for key, drawn in found.items() if len(drawn) > 1]
+    means = [
+        _compared(*key, _ALL, np.mean(resampled, axis=0)) for key, resampled in found.items() if len(resampled) > 1
+    ]
     return [{k: v for k, v in c.items() if k != "drawn"} for c in (*comparisons, *means)]
 
 
@@ -157,15 +161,15 @@ def _others(
 
     The attribute that the project's scheme learns as its label, if any, is hidden from them.
     """
-    now, span, label = pd.Timestamp(day), label_delay_days(project), bundle.scheme.scheme.label_feature
+    now, delay, label = pd.Timestamp(day), label_delay_days(project), bundle.scheme.scheme.label_feature
     known = panel[panel["as_of"] <= now].drop(columns=[] if label is None else [label])
-    snapshot, history = known[known["as_of"] == now], known[known["as_of"] + pd.Timedelta(days=span) <= now]
+    snapshot, history = known[known["as_of"] == now], known[known["as_of"] + pd.Timedelta(days=delay) <= now]
     for name in preset_names():
         scheme = load_preset(name, project.features.windows_days)
         if scheme.code == bundle.scheme.scheme.code:
             continue
         try:
-            yield fit_scheme(scheme, snapshot, history, project.seed, span)
+            yield fit_scheme(scheme, snapshot, history, project.seed, delay)
         except TierModelError as error:  # a preset that cannot be fitted must not stop the backtest
             notes.append(f"{day}: {error}")
 
@@ -206,12 +210,12 @@ def _keys(fitted: FittedScheme) -> list[int]:
 
 def _figures(project: Project, panel: pd.DataFrame, day: date, fitted: FittedScheme) -> tuple[dict[str, Any], _Graded]:
     now, every = pd.Timestamp(day), timedelta(project.panel.every_days)
-    graded = _graded(panel, fitted, [now - every * 2, now - every, now])
+    levels = _levels_by_date(panel, fitted, [now - every * 2, now - every, now])
     snapshot = panel[panel["as_of"] == now].reset_index(drop=True)
     customers = snapshot["customer_id"]
-    two_before, before, level = (graded[day].reindex(customers).to_numpy() for day in graded)
+    two_before, before, level = (levels[day].reindex(customers).to_numpy() for day in levels)
     value = snapshot["outcome_value"].to_numpy(dtype=np.float64)
-    judged = _Graded.of(level.astype(np.int64), _keys(fitted), value, len(fitted.scheme.levels))
+    graded = _Graded.of(level.astype(np.int64), _keys(fitted), value, len(fitted.scheme.levels))
     means = [value[level == k].mean() for k in range(len(fitted.scheme.levels)) if np.any(level == k)]
     both = ~np.isnan(before)
     moved = level != before
@@ -223,27 +227,29 @@ def _figures(project: Project, panel: pd.DataFrame, day: date, fitted: FittedSch
         "as_of": str(day),
         "n": len(level),
         "rules": fitted.rule_count if fitted.readable is fitted else None,
-        "key_customers_share": float(judged.key.mean()),
+        "key_customers_share": float(graded.key.mean()),
         "gini": gini(value, level),
         "monotone": bool(np.all(np.diff(means) >= 0)),
         "levels": {code: int(np.count_nonzero(level == i)) for i, code in enumerate(fitted.scheme.codes)},
-        "qwk": _kappa(judged.level, later, len(fitted.scheme.levels)),
+        "qwk": _kappa(graded.level, later, len(fitted.scheme.levels)),
         "moved_share": float(moved[both].mean()) if both.any() else None,
         "reversed_share": float(back[moved_before].mean()) if moved_before.any() else None,
     }
     if "learner" in fitted.state or "trials" in fitted.state:
         row["learner"] = fitted.state.get("learner", "tree")
-    return row, judged
+    return row, graded
 
 
-def _graded(panel: pd.DataFrame, fitted: FittedScheme, dates: list[pd.Timestamp]) -> dict[pd.Timestamp, pd.Series]:
+def _levels_by_date(
+    panel: pd.DataFrame, fitted: FittedScheme, dates: list[pd.Timestamp]
+) -> dict[pd.Timestamp, pd.Series]:
     """Return every customer's tier at consecutive dates, with the scheme's stability rule applied from the first."""
     rows = panel[panel["as_of"].isin(dates)]
     tier = pd.Series(replay(fitted, rows)[0].astype(float), index=rows["customer_id"])
     return {day: tier[(rows["as_of"] == day).to_numpy()] for day in dates}
 
 
-def _drawn(judged: Sequence[_Graded], value: Floats, who: tuple[Ints, int], seed: int) -> list[Floats]:
+def _resampled(graded: Sequence[_Graded], value: Floats, who: tuple[Ints, int], seed: int) -> list[Floats]:
     """Return `_METRICS` of each scheme, for all customers and then for each draw, shape (metrics, 1 + draws).
 
     Schemes share the draws, so that common variation cancels in a difference. `who` has the number of each row's
@@ -251,7 +257,7 @@ def _drawn(judged: Sequence[_Graded], value: Floats, who: tuple[Ints, int], seed
     """
     place, n = who
     rng = np.random.default_rng(seed)
-    columns = [np.column_stack([value, np.ones(len(value)), j.columns(value)]) for j in judged]
+    columns = [np.column_stack([value, np.ones(len(value)), j.columns(value)]) for j in graded]
     left = draws_for(n)
     found = [[_metrics(np.ones((1, len(value))), of_one)] for of_one in columns]
     while left:
@@ -275,11 +281,11 @@ def _metrics(times: Floats, columns: Floats) -> Floats:
         ])  # fmt: skip
 
 
-def _interval(drawn: Floats) -> tuple[float | None, float | None, float | None]:
+def _interval(resampled: Floats) -> tuple[float | None, float | None, float | None]:
     """Return the metric and the ends of its 95 % interval; None where a draw does not define it."""
-    if np.isnan(drawn).any():
-        return (None if np.isnan(drawn[0]) else float(drawn[0])), None, None
-    return float(drawn[0]), *interval(drawn[1:])
+    if np.isnan(resampled).any():
+        return (None if np.isnan(resampled[0]) else float(resampled[0])), None, None
+    return float(resampled[0]), *interval(resampled[1:])
 
 
 def _levels_at(panel: pd.DataFrame, fitted: FittedScheme, when: pd.Timestamp, customers: pd.Series) -> Floats:

@@ -140,14 +140,14 @@ def _figures(facts: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _limits(facts: Mapping[str, Any], language: str) -> Iterator[str]:
     """Yield the limits that the training itself shows: little history, few later dates, uncalibrated groups."""
-    say = words(language)
+    wording = words(language)
     if facts["history_days"] < _YEAR_DAYS:
-        yield say["limit_season"].format(days=facts["history_days"])
+        yield wording["limit_season"].format(days=facts["history_days"])
     if len(facts["later_dates"]) < _FEW_DATES:
-        yield say["limit_dates"].format(n=len(facts["later_dates"]))
+        yield wording["limit_dates"].format(n=len(facts["later_dates"]))
     for row in facts["slices"]:
         if row["ece"] is not None and row["ece"] > row["ece_by_chance"] + _SLACK:
-            yield say["limit_uncalibrated"].format(
+            yield wording["limit_uncalibrated"].format(
                 by=_by(row, language),
                 group=row["group"],
                 ece=number(row["ece"]),

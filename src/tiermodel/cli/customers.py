@@ -28,8 +28,8 @@ def check(project: Path, as_json: bool) -> None:
     from tiermodel.quality.check import check as run_check
 
     settings = load(project)
-    with progress() as say:
-        say("reading transactions")
+    with progress() as step:
+        step("reading transactions")
         report = run_check(settings)
     print_json(report.to_dict()) if as_json else click.echo(report.to_text(settings.language))
     if report.refused:
@@ -47,8 +47,8 @@ def features(project: Path, as_of: str, out: Path, allow_empty: bool, as_json: b
     settings = load(project)
     from tiermodel.features.export import write_features
 
-    with progress() as say:
-        say(f"building features as of {as_of}")
+    with progress() as step:
+        step(f"building features as of {as_of}")
         tally = write_features(settings, as_of, out, allow_empty=allow_empty)
     print_accounts(settings, tally.accounts)
     if as_json:
@@ -72,9 +72,9 @@ def score(
     settings = load(project)
     from tiermodel.predict import score as run_score
 
-    with progress() as say:
+    with progress() as step:
         folder = model_folder(model, settings.tracking.uri)
-        say(f"scoring as of {as_of}")
+        step(f"scoring as of {as_of}")
         scored = run_score(settings, folder, as_of, out, ledger=ledger, allow_empty=allow_empty)
     print_accounts(settings, scored.accounts)
     if as_json:
@@ -105,8 +105,8 @@ def upgrades(project: Path, model: str, as_of: str, out: Path, language: str | N
     settings = load(project)
     from tiermodel.predict import upgrades as run_upgrades
 
-    with progress() as say:
+    with progress() as step:
         folder = model_folder(model, settings.tracking.uri)
-        say(f"grading as of {as_of}")
+        step(f"grading as of {as_of}")
         rows, customers = run_upgrades(settings, folder, as_of, out, language=language)
     click.echo(f"{rows:,} ways up for {customers:,} customers in {out}")

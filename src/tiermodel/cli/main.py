@@ -7,20 +7,9 @@ import sys
 
 import click
 
-from tiermodel.cli.customers import (
-    check,
-    features,
-    score,
-    upgrades,
-)
+from tiermodel.cli.customers import check, features, score, upgrades
 from tiermodel.cli.ledger import ledger
-from tiermodel.cli.models import (
-    backtest,
-    demo,
-    promote,
-    train,
-    tune,
-)
+from tiermodel.cli.models import backtest, demo, promote, train, tune
 from tiermodel.cli.show import report, rules, show
 from tiermodel.errors import OutputError, TierModelError
 

@@ -35,8 +35,8 @@ def demo(out: Path) -> None:
     """Run the whole line on the Complete Journey: 1.47 M real grocery lines of 2,469 households."""
     from tiermodel.demo import demo as run_demo
 
-    with progress() as say:
-        done = run_demo(out, say)
+    with progress() as step:
+        done = run_demo(out, step)
     print_chances("Churn", done.backtest["churn"])
     print_values(done.backtest["value"])
     print_tiers(done.tiers)
@@ -57,16 +57,16 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: 
     from tiermodel.training.train import train as run_train
 
     folder = out or Path("models") / settings.name
-    with progress() as say:
+    with progress() as step:
         champion = None
         if register:
             from tiermodel.tracking.registry import champion_of
 
             champion = champion_of(settings)
-        trained = run_train(settings, as_of, out=folder, champion=champion, progress=say)
+        trained = run_train(settings, as_of, out=folder, champion=champion, progress=step)
         from tiermodel.tracking.registry import log_training
 
-        say("tracking the run")
+        step("tracking the run")
         tracked = log_training(settings, trained, folder, register=register)
     print_accounts(settings, trained.accounts)
     later = trained.bundle.facts["later"]
@@ -94,8 +94,8 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
     from tiermodel.backtesting.backtest import backtest as run_backtest
     from tiermodel.backtesting.tiers import scheme_summary, tier_verdict
 
-    with progress() as say:
-        done = run_backtest(settings, out=out, predictions=predictions, progress=say)
+    with progress() as step:
+        done = run_backtest(settings, out=out, predictions=predictions, progress=step)
     print_accounts(settings, done.accounts)
     if as_json:
         print_json(done.results)
@@ -136,13 +136,13 @@ def tune(
     settings = load(project)
     from tiermodel.training.tune import tune as run_tune
 
-    with progress() as say:
-        tuned = run_tune(settings, as_of, trials=trials, minutes=minutes, study=study, progress=say)
+    with progress() as step:
+        tuned = run_tune(settings, as_of, trials=trials, minutes=minutes, study=study, progress=step)
         if out is not None:
             tuned.save(out)
         from tiermodel.tracking.registry import log_tuning
 
-        say("tracking the trials")
+        step("tracking the trials")
         log_tuning(settings, tuned)
     print_accounts(settings, tuned.accounts)
     if as_json:
@@ -165,7 +165,7 @@ def promote(name: str, challenger: str | None, tracking_uri: str, as_json: bool)
     """Make the challenger the champion if it passes the gate; exit 9 and the reasons if not."""
     from tiermodel.tracking.registry import promote as run_promote
 
-    with progress() as say:
-        say("comparing challenger and champion")
+    with progress() as step:
+        step("comparing challenger and champion")
         done = run_promote(name, challenger, tracking_uri=tracking_uri)
     print_json(vars(done)) if as_json else click.echo(done.to_text())

@@ -22,8 +22,8 @@ def report(sources: Sequence[Path], out: Path, language: str | None) -> None:
     """Make one HTML page from scores, a backtest, a model, or all of them."""
     from tiermodel.reporting.report import report as run_report
 
-    with progress() as say:
-        say("drawing")
+    with progress() as step:
+        step("drawing")
         run_report(sources, out, language)
     click.echo(str(out))
 
@@ -127,7 +127,7 @@ def show_model(model: str, language: str | None, tracking_uri: str) -> None:
     bundle = load_bundle(model_folder(model, tracking_uri))
     words = (bundle.features, language or bundle.language)
     state, segments = bundle.scheme.state, bundle.segments
-    told = ("method", "stability", "criteria", "champion")
+    shown = ("method", "stability", "criteria", "champion")
     print_json(
         {
             "model_version": bundle.version,
@@ -135,7 +135,7 @@ def show_model(model: str, language: str | None, tracking_uri: str) -> None:
             "settings": bundle.settings,
             **bundle.facts,
             "segments": {
-                **{name: segments[name] for name in told if name in segments},
+                **{name: segments[name] for name in shown if name in segments},
                 "profiles": dict(sorted_profiles(segments)),
                 "words": segment_lines(segments, *words),
             },

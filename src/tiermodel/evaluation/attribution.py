@@ -95,5 +95,5 @@ def _largest(names: Sequence[str], x: Floats, contributions: Callable[[Floats], 
 def _entry(name: str, size: float, values: Floats, contributed: Floats) -> dict[str, Any]:
     known = ~np.isnan(values)
     direction = spearman(values[known], contributed[known]) if known.any() else np.nan
-    told = None if np.isnan(direction) else round(direction, 3)
-    return {"feature": name, "size": float(f"{size:.6g}"), "direction": told}
+    sign = None if np.isnan(direction) else round(direction, 3)
+    return {"feature": name, "size": float(f"{size:.6g}"), "direction": sign}

@@ -45,9 +45,9 @@ def _leak(x: Floats, churned: Floats, value: Floats) -> str | None:
         y = churned[rows]
         if min(y.sum(), (1 - y).sum()) < _FEWEST:
             continue
-        told = auc(y, column[rows])
-        if max(told, 1 - told) > _AUC:
-            return f"{what} tell churn with an AUC of {max(told, 1 - told):.3f}"
+        strength = auc(y, column[rows])
+        if max(strength, 1 - strength) > _AUC:
+            return f"{what} tell churn with an AUC of {max(strength, 1 - strength):.3f}"
         if abs(rank := spearman(value[rows], column[rows])) > _RANK:
             return f"{what} follow the value to come with a rank correlation of {rank:.3f}"
     return None

@@ -64,7 +64,7 @@ def _told(values: Floats, groups: Floats, x: Floats, names: list[str], seed: int
         "customers": len(values), "groups": len(groups) or None,
         "metric": "auc" if len(groups) else "rank_correlation", "chance": chance,
         "told": measure(actual, guess), "low": low, "high": high,
-        "inputs": [{"feature": names[j], "told": told} for j, told in best],
+        "inputs": [{"feature": names[j], "told": strength} for j, strength in best],
     }  # fmt: skip
 
 
@@ -126,12 +126,12 @@ def _by_each(
     judge, choose, learn = (part == k for k in range(3))
     tenths = [_tenth(column) for column in x.T]
 
-    def told(tenth: Ints, known: Flags, asked: Flags) -> float:
+    def strength(tenth: Ints, known: Flags, asked: Flags) -> float:
         means = [group_rates(tenth[known], y[known], tenth[asked]) for y in wanted.T]
         return measure(wanted[asked], np.column_stack(means))
 
-    best = np.argsort([-told(tenth, learn, choose) for tenth in tenths], kind="stable")[:_NAMED]
-    return [(int(j), told(tenths[j], ~judge, judge)) for j in best]
+    best = np.argsort([-strength(tenth, learn, choose) for tenth in tenths], kind="stable")[:_NAMED]
+    return [(int(j), strength(tenths[j], ~judge, judge)) for j in best]
 
 
 def _tenth(column: Floats) -> Ints:

@@ -65,15 +65,15 @@ def _named(position: Ints, names: Sequence[str]) -> pd.Series[str]:
     return pd.Series(pd.Categorical.from_codes(position, categories=pd.Index(names), ordered=True))
 
 
-def slice_figures(by: Mapping[str, pd.Series[str]], told: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def slice_figures(by: Mapping[str, pd.Series[str]], predictions: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Give a row of figures for every group of 30 customers or more.
 
-    `told` has the columns `churned` and `risk` (NaN for those who cannot churn), `value` and `expected`, and, where
-    known, `low` and `high`, the bounds of the value, and `held`: whether the set of tiers held the true one.
+    `predictions` has the columns `churned` and `risk` (NaN for those who cannot churn), `value` and `expected`, and,
+    where known, `low` and `high`, the bounds of the value, and `held`: whether the set of tiers held the true one.
     """
     for name, group in by.items():
         for label in group.cat.categories:
-            rows = told[(group == label).to_numpy()]
+            rows = predictions[(group == label).to_numpy()]
             if len(rows) >= FEWEST:
                 yield {"by": name, "group": label, "n": len(rows), **_risk(rows), **_value(rows)}
 

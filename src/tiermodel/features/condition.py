@@ -48,16 +48,16 @@ class Condition:
 
     def text(self, features: Mapping[str, Named], language: str) -> str:
         """Write the condition as a person reads it."""
-        say = words(language)
+        wording = words(language)
         above, below = ("≥", "<") if self.closed_low else (">", "≤")
         bounds = [f"{above} {number(self.low)}"] * (self.low > -math.inf) + [f"{below} {number(self.high)}"] * (
             self.high < math.inf
         )
-        within = "" if self.impossible else say["and"].join(bounds)
+        within = "" if self.impossible else wording["and"].join(bounds)
         if not within:
-            within = say["value_missing" if self.missing else "value_any"]
+            within = wording["value_missing" if self.missing else "value_any"]
         elif self.missing:
-            within += say["or_missing"]
+            within += wording["or_missing"]
         return f"{feature_name(self.feature, features, language)} {within}"
 
 

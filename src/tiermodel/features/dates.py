@@ -76,11 +76,11 @@ def snapshot_dates(project: Project, last: date, first_row: date) -> tuple[date,
 
 def training_dates(project: Project, as_of: date, first_day: date) -> tuple[date, ...]:
     """List the snapshot dates whose outcome is fully observed before `as_of`; `DataError` where there is none."""
-    span = timedelta(label_delay_days(project))
-    dates = snapshot_dates(project, as_of - span, first_day)
+    delay = timedelta(label_delay_days(project))
+    dates = snapshot_dates(project, as_of - delay, first_day)
     if not dates:
         raise DataError(
-            f"training as of {as_of} needs a snapshot at least {span.days} days earlier with some history before it, "
+            f"training as of {as_of} needs a snapshot at least {delay.days} days earlier with some history before it, "
             f"but the data starts on {first_day}: choose a later date, or a shorter outcome.horizon_days"
         )
     return dates

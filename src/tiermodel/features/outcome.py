@@ -51,13 +51,13 @@ def churn_window(churn: Churn, outcome: Outcome) -> tuple[int, int]:
 
 def churn_question(churn: Churn, outcome: Outcome, language: str = "en") -> str:
     """Return a text with the project's definition of churn and the customers it applies to."""
-    say = words(language)
+    wording = words(language)
     first, last = churn_window(churn, outcome)
-    window = say["churn_window_gap" if first else "churn_window"].format(gap=first, days=last - first)
-    asked = say["churn_purchase"].format(window=window)
+    window = wording["churn_window_gap" if first else "churn_window"].format(gap=first, days=last - first)
+    asked = wording["churn_purchase"].format(window=window)
     if churn.contract_renewal_days is not None:
-        asked = say["churn_contract"].format(window=window, days=churn.contract_renewal_days)
-    return asked + ("" if churn.active_days is None else say["churn_active"].format(days=churn.active_days))
+        asked = wording["churn_contract"].format(window=window, days=churn.contract_renewal_days)
+    return asked + ("" if churn.active_days is None else wording["churn_active"].format(days=churn.active_days))
 
 
 def label_delay_days(project: Project) -> int:

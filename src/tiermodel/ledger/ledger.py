@@ -24,7 +24,7 @@ from tiermodel.arrays import Flags, Ints
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.output import write_table
 from tiermodel.tiers.stability.grading import Grading
-from tiermodel.tiers.stability.rule import NOBODY, Position, Standing
+from tiermodel.tiers.stability.rule import NOBODY, Position, StabilityState
 
 __all__ = ["SCHEMA", "Before", "Ledger", "from_batch", "graded_rows", "position_in", "with_ledger_columns"]
 
@@ -41,8 +41,8 @@ SCHEMA = pa.schema([
     ("operator", pa.string()), ("expires", pa.date32()),
 ])  # fmt: skip
 """The columns of a ledger row. `tier` and `tier_code` are in force from `valid_from` on, `previous_code` was before;
-`stable_code` is the tier of the stability rule, `model_code` the level by the rules of the scheme. `asked` and
-`asked_since` are a pending move, as in the state of the stability rule. `sequence` is 0 for a grading and counts
+`stable_code` is the tier of the stability rule, `model_code` the level by the rules of the scheme. `pending_moves` and
+`pending_since` are a pending move, as in the state of the stability rule. `sequence` is 0 for a grading and counts
 the overrides of a day from 1; `operator` and `expires` are those of an override."""
 _EVENTS = ("down", "stay", "up", "enter", "override")
 _BEFORE = "valid_from < $day or (valid_from = $day and sequence > 0)"
@@ -278,16 +278,18 @@ def position_in(before: Before, customers: pd.Series, codes: list[str]) -> Posit
         pc.fill_null(pc.index_in(rows[name], value_set=known), NOBODY).to_numpy().astype(np.int64)
         for name in ("stable_code", "tier_code")
     )
-    since, asked, asked_since = (
+    since, pending_moves, pending_since = (
         pc.fill_null(rows[name].cast(kind), 0).to_numpy().astype(np.int64)
         for name, kind in (("stable_since", pa.int32()), ("asked", pa.int16()), ("asked_since", pa.int32()))
     )
-    return Position(Standing(stable, since, asked, asked_since), tier, np.where(before.held(rows), tier, NOBODY))
+    return Position(
+        StabilityState(stable, since, pending_moves, pending_since), tier, np.where(before.held(rows), tier, NOBODY)
+    )
 
 
 def graded_rows(table: pd.DataFrame, grading: Grading, codes: list[str], before: Before) -> pa.RecordBatch:
     """Return the ledger rows of a scored batch; an override keeps its operator, reason and end."""
-    after, held, kept = grading.standing, pa.array(grading.overridden), before.of(table["customer_id"])
+    after, held, kept = grading.state, pa.array(grading.overridden), before.of(table["customer_id"])
     earlier = np.where(np.isnan(grading.before), NOBODY, grading.before).astype(np.int64)
     moved = np.where(earlier == NOBODY, 3, np.sign(grading.tier - earlier) + 1)
     nothing = pa.scalar(None)
@@ -300,8 +302,8 @@ def graded_rows(table: pd.DataFrame, grading: Grading, codes: list[str], before:
         "stable_code": _chosen(after.tier, codes),
         "model_code": _chosen(grading.level, codes),
         "stable_since": _as_dates(after.since),
-        "asked": pa.array(after.asked),
-        "asked_since": _as_dates(after.asked_since),
+        "asked": pa.array(after.pending_moves),
+        "asked_since": _as_dates(after.pending_since),
         "reason_1": pc.if_else(held, kept["reason_1"], _texts(table["reason_1"])),
         **{name: _texts(table[name]) for name in ("reason_2", "reason_3", "scheme_version", "model_version")},
         "operator": pc.if_else(held, kept["operator"], nothing.cast(pa.string())),

@@ -91,16 +91,16 @@ class Movement:
 
     def table(self, language: str) -> list[dict[str, str]]:
         """Return the matrix as rows of words, the highest tier first; a known value follows the count."""
-        say, hidden = words(language), self.hidden
+        wording, hidden = words(language), self.hidden
         order = [*reversed(range(len(self.codes))), len(self.codes)]
-        froms, tos = [*self.codes, say["moved_new"]], [*self.codes, say["moved_gone"]]
+        froms, tos = [*self.codes, wording["moved_new"]], [*self.codes, wording["moved_gone"]]
         found = []
         for i in order:
             texts = {tos[j]: self._text(i, j, told=not hidden[i, j]) for j in order}
             total = int(self.counts[i].sum())
             alone = hidden[i].sum() == 1 and total == self.counts[i][hidden[i]].sum()  # the total is the hidden cell
             whole = "…" if alone and total >= SMALL else _count(total)
-            found.append({say["moved_from_to"]: froms[i], **texts, say["moved_all"]: whole})
+            found.append({wording["moved_from_to"]: froms[i], **texts, wording["moved_all"]: whole})
         return found
 
     def _text(self, i: int, j: int, *, told: bool) -> str:
@@ -111,8 +111,8 @@ class Movement:
 
     def summary_words(self, language: str) -> str:
         """Return the summary as one line."""
-        say = words(language)
-        return say["clause"].join(f"{say[f'moved_{name}']} {_count(n)}" for name, n in self.summary().items())
+        wording = words(language)
+        return wording["clause"].join(f"{wording[f'moved_{name}']} {_count(n)}" for name, n in self.summary().items())
 
 
 def _count(count: int) -> str:
@@ -195,13 +195,13 @@ class Forecast:
 
     def verdict(self, language: str) -> str:
         """Return a sentence that tells whether the chain beat the baseline of unchanged sizes."""
-        say, n = words(language), len(self.backtest)
+        wording, n = words(language), len(self.backtest)
         if not n:
-            return say["forecast_untested"]
+            return wording["forecast_untested"]
         ours, same = (float(np.mean([row[name] for row in self.backtest])) for name in ("error", "error_as_now"))
         wins = sum(row["error"] < row["error_as_now"] for row in self.backtest)
-        verdict = say["forecast_better" if ours < same else "forecast_no_better"]
-        return say["forecast_verdict"].format(n=n, ours=ours, same=same, wins=wins, verdict=verdict)
+        verdict = wording["forecast_better" if ours < same else "forecast_no_better"]
+        return wording["forecast_verdict"].format(n=n, ours=ours, same=same, wins=wins, verdict=verdict)
 
 
 def forecast_sizes(days: Sequence[date], steps: Sequence[Movement]) -> Forecast:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tiermodel.arrays import Flags
+from tiermodel.features.frame import has_bought
 from tiermodel.models.calibrated_ensemble import CalibratedEnsemble, fit_calibrated_ensemble
 
 __all__ = ["fit_prospects", "is_prospect"]
@@ -17,7 +18,7 @@ __all__ = ["fit_prospects", "is_prospect"]
 
 def is_prospect(frame: pd.DataFrame) -> Flags:
     """Tell who is known but has not bought."""
-    return frame["days_since_last"].isna().to_numpy()
+    return ~has_bought(frame)
 
 
 def fit_prospects(

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tiermodel.arrays import Floats
+from tiermodel.features.frame import has_bought
 from tiermodel.models.btyd.bg_nbd import MBGNBD
 from tiermodel.models.btyd.forecast import EXPECTED, BtydForecaster, Horizons, frequency_recency_age
 from tiermodel.models.btyd.gamma_gamma import GammaGamma
@@ -49,7 +50,7 @@ class DesignMatrix:
         x = np.full((len(frame), len(self.names) + len(EXPECTED)), np.nan, order="F")
         for j, name in enumerate(self.names):
             x[:, j] = frame[name].to_numpy(dtype=np.float64)
-        bought = frame["days_since_last"].notna().to_numpy()
+        bought = has_bought(frame)
         if bought.any():
             buyers = frame[bought]
             x[bought, len(self.names) : -1] = self.forecaster.predict(buyers, self.horizons)
@@ -77,7 +78,7 @@ class DesignMatrix:
 
 def fit_design_matrix(snapshot: pd.DataFrame, names: tuple[str, ...], horizons: Horizons) -> DesignMatrix:
     """Fit the parameters on one snapshot."""
-    buyers = snapshot[snapshot["days_since_last"].notna()]
+    buyers = snapshot[has_bought(snapshot)]
     return DesignMatrix(names, horizons, BtydForecaster.fit(buyers), ParetoNBD.fit(*frequency_recency_age(buyers)))
 
 
@@ -88,6 +89,6 @@ def design_matrix_of_panel(panel: pd.DataFrame, names: tuple[str, ...], horizons
     for day in np.unique(dates):
         rows = np.flatnonzero(dates == day)
         snapshot = panel.iloc[rows]
-        if snapshot["days_since_last"].notna().any():
+        if has_bought(snapshot).any():
             x[rows] = fit_design_matrix(snapshot, names, horizons).matrix(snapshot)
     return x

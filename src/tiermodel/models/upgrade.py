@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tiermodel.arrays import Flags, Floats, Ints
+from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import Labels
 from tiermodel.models.calibration.logit import Calibration, calibrate_folds, calibrated, log_odds
 from tiermodel.models.future_tier import fit_levels, future_levels, p_above
@@ -53,7 +54,7 @@ def stayed_above(panel: pd.DataFrame, level: Ints, labels: Labels) -> Floats:
 
 def can_rise(frame: pd.DataFrame, level: Ints, levels: int) -> Flags:
     """Tell who can rise: buyers below the highest tier."""
-    return frame["days_since_last"].notna().to_numpy() & (level < levels - 1)
+    return has_bought(frame) & (level < levels - 1)
 
 
 def p_upgrade(forecast: Floats, tier: Ints, calibration: Calibration) -> Floats:

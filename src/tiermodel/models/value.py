@@ -20,6 +20,7 @@ import pandas as pd
 from tiermodel.arrays import Floats
 from tiermodel.config.learners import ValueLearners
 from tiermodel.errors import DataError
+from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import LabelWindow, ValueLabel
 from tiermodel.models.btyd.forecast import EXPECTED
 from tiermodel.models.calibration.level import Window, forecast_residual, log_ratio_for_total, residuals_by_date
@@ -151,7 +152,7 @@ def fit_value(
 
 def _labelled(panel: pd.DataFrame, inputs: Floats) -> tuple[pd.DataFrame, Floats, Floats]:
     """Return the buyers whose outcome is known, their inputs, and their values."""
-    chosen = (panel["days_since_last"].notna() & panel["outcome_value"].notna()).to_numpy()
+    chosen = has_bought(panel) & panel["outcome_value"].notna().to_numpy()
     rows, x = panel[chosen].reset_index(drop=True), inputs[chosen]
     actual = rows["outcome_value"].to_numpy(dtype=np.float64)
     if np.count_nonzero(actual > 0) < FEWEST:

@@ -17,15 +17,10 @@ from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import EmptyInputError, ModelError
 from tiermodel.features.dates import one_date, stale_words
 from tiermodel.features.export import write_nothing, write_rows
-from tiermodel.features.panel import (
-    Snapshots,
-    Tally,
-    build_panel,
-    snapshot_batches,
-)
+from tiermodel.features.panel import Snapshots, Tally, build_panel, snapshot_batches
 from tiermodel.ledger.ledger import Before, Ledger, from_batch, graded_rows, position_in, with_ledger_columns
 from tiermodel.output import write_table
-from tiermodel.predict.table import _checked, predict, score_schema
+from tiermodel.predict.table import checked, predict, score_schema
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, project_key
 from tiermodel.tiers.explain.next_tier import next_tier_actions
@@ -117,11 +112,11 @@ def score(
             raise
         nobody = write_nothing(score_schema(bundle), Path(out))
         return Scored(nobody.accounts, 0, dict.fromkeys(bundle.scheme.scheme.codes, 0))
-    told = _told(project, bundle, history)
+    scored_project = _with_bundle_features(project, bundle, history)
     day = one_date(as_of, history)
     every = timedelta(bundle.settings["panel"]["every_days"])
     earlier = tuple(day - every * k for k in reversed(range(1, bundle.scheme.memory(every.days) + 1)))
-    snapshots = Snapshots(told, frozenset(bundle.columns), (*earlier, day))
+    snapshots = Snapshots(scored_project, frozenset(bundle.columns), (*earlier, day))
     book = None if ledger is None else Ledger(ledger)
     before = None if book is None else book.before(day)
     graded: list[pa.RecordBatch] = []
@@ -142,7 +137,7 @@ def score(
     return Scored(tally.accounts, sum(counts.values()), counts, added)
 
 
-def _told(project: Project, bundle: Bundle, history: History) -> Project:
+def _with_bundle_features(project: Project, bundle: Bundle, history: History) -> Project:
     """Return the project with the bundle's features; `ModelError` where the project does not fit the bundle."""
     missing = sorted(set(bundle.columns) - history.columns)
     if missing:
@@ -197,9 +192,9 @@ def upgrades(
     """
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     history = open_history(project)
-    told = _told(project, bundle, history)
-    snapshot = build_panel(told, [one_date(as_of, history)], history=history)
-    found = next_tier_actions(bundle.scheme, _checked(bundle, snapshot), bundle.features, language or bundle.language)
+    scored_project = _with_bundle_features(project, bundle, history)
+    snapshot = build_panel(scored_project, [one_date(as_of, history)], history=history)
+    found = next_tier_actions(bundle.scheme, checked(bundle, snapshot), bundle.features, language or bundle.language)
     dates = pa.field("as_of", pa.date32())
     texts = {"customer_id", "tier_code", "reached_code", "feature", "words"}
     schema = pa.schema([
@@ -229,7 +224,7 @@ class _Scoring:
         codes, position = self.bundle.scheme.scheme.codes, None
         if self.before is not None:
             position = position_in(self.before, today["customer_id"], codes)
-        grading = grade(self.bundle.scheme, _checked(self.bundle, today), past, position)
+        grading = grade(self.bundle.scheme, checked(self.bundle, today), past, position)
         table = predict(self.bundle, today, grading=grading)
         scored = pa.RecordBatch.from_pandas(table, schema=score_schema(self.bundle), preserve_index=False)
         if self.before is None:

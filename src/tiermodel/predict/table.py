@@ -12,9 +12,9 @@ import pyarrow as pa
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.errors import DataError, ModelError
-from tiermodel.features.frame import KEYS
+from tiermodel.features.frame import KEYS, has_bought
 from tiermodel.segments.fit import assign_segments, segment_names
-from tiermodel.tiers.lifecycle import LIFECYCLE, LOYALTY, ladder_stages
+from tiermodel.tiers.lifecycle import LIFECYCLE, LOYALTY, lifecycle_and_loyalty
 from tiermodel.tiers.stability.grading import Grading, grade
 from tiermodel.words import words
 
@@ -25,7 +25,7 @@ Columns = dict[str, Any]
 
 RISK_BANDS = ("low", "medium", "high")
 
-_RISK_EDGES = (0.2, 0.5)
+RISK_BAND_EDGES = (0.2, 0.5)
 
 _MOVEMENTS = ("down", "same", "up", "new")
 
@@ -70,26 +70,26 @@ def predict(
     replay. Raises `ModelError` where a feature is missing or a column is there twice, `DataError` where a value is
     infinite or not a number.
     """
-    frame = _checked(bundle, frame)
+    frame = checked(bundle, frame)
     x = bundle.inputs.matrix(frame)
     grading = grading or grade(bundle.scheme, frame, previous)
     probabilities = bundle.tier.predict(x)
-    bought = frame["days_since_last"].notna().to_numpy()
+    bought = has_bought(frame)
     return pd.DataFrame(
         {
             "customer_id": frame["customer_id"],
             "as_of": frame["as_of"],
-            **_tiers(bundle, grading, probabilities),
-            **_stages(bundle, frame, bought),
-            **_risk(bundle, frame, x),
-            **_worth(bundle, frame, x, bought),
-            **_chances(bundle, frame, probabilities, grading.tier, bought),
-            **_why(bundle, frame, grading),
+            **_tier_columns(bundle, grading, probabilities),
+            **_stage_columns(bundle, frame, bought),
+            **_risk_columns(bundle, frame, x),
+            **_value_columns(bundle, frame, x, bought),
+            **_chance_columns(bundle, frame, probabilities, grading.tier, bought),
+            **_reason_columns(bundle, frame, grading),
         }
     )
 
 
-def _tiers(bundle: Bundle, grading: Grading, probabilities: Floats) -> Columns:
+def _tier_columns(bundle: Bundle, grading: Grading, probabilities: Floats) -> Columns:
     """Return the tier, the probability of each level after the horizon, the previous tier and the movement."""
     levels, tier, before = bundle.scheme.scheme, grading.tier, grading.before
     codes, width = levels.codes, len(levels.codes)
@@ -108,27 +108,27 @@ def _tiers(bundle: Bundle, grading: Grading, probabilities: Floats) -> Columns:
     }
 
 
-def _stages(bundle: Bundle, frame: pd.DataFrame, bought: Flags) -> Columns:
+def _stage_columns(bundle: Bundle, frame: pd.DataFrame, bought: Flags) -> Columns:
     """Return the segment (missing before the first purchase), the lifecycle stage and the loyalty stage."""
     segment = np.where(bought, assign_segments(bundle.segments, frame), -1)
-    lifecycle, loyalty = ladder_stages(frame, bundle.typical_rhythm)
-    say = words(bundle.language)
+    lifecycle, loyalty = lifecycle_and_loyalty(frame, bundle.typical_rhythm)
+    wording = words(bundle.language)
     return {
         "segment": _words(segment, segment_names(bundle.segments)),
-        "lifecycle_stage": _words(lifecycle, [say[f"lifecycle_{code}"] for code in LIFECYCLE]),
-        "loyalty_stage": _words(loyalty, [say[f"loyalty_{code}"] for code in LOYALTY]),
+        "lifecycle_stage": _words(lifecycle, [wording[f"lifecycle_{code}"] for code in LIFECYCLE]),
+        "loyalty_stage": _words(loyalty, [wording[f"loyalty_{code}"] for code in LOYALTY]),
     }
 
 
-def _risk(bundle: Bundle, frame: pd.DataFrame, x: Floats) -> Columns:
+def _risk_columns(bundle: Bundle, frame: pd.DataFrame, x: Floats) -> Columns:
     """Return the churn probability and its band, missing for customers who are not at risk."""
     churn = np.where(bundle.at_risk(frame), bundle.churn.predict(x), np.nan)  # no purchase yet: no churn
-    band = np.where(np.isnan(churn), -1, np.searchsorted(_RISK_EDGES, churn, side="right"))
+    band = np.where(np.isnan(churn), -1, np.searchsorted(RISK_BAND_EDGES, churn, side="right"))
     names = [words(bundle.language)[f"risk_band_{code}"] for code in RISK_BANDS]
     return {"churn_risk": np.round(churn, _DECIMALS), "risk_band": _words(band, names)}
 
 
-def _worth(bundle: Bundle, frame: pd.DataFrame, x: Floats, bought: Flags) -> Columns:
+def _value_columns(bundle: Bundle, frame: pd.DataFrame, x: Floats, bought: Flags) -> Columns:
     """Return the amounts expected of buyers, in currency units; NaN for customers who never bought."""
     value = np.where(bought, bundle.value.predict(x), np.nan)
     low, high = bundle.value.interval(value)
@@ -145,7 +145,7 @@ def _worth(bundle: Bundle, frame: pd.DataFrame, x: Floats, bought: Flags) -> Col
     return {name: np.round(amount, 4) for name, amount in amounts.items()}
 
 
-def _chances(bundle: Bundle, frame: pd.DataFrame, probabilities: Floats, tier: Ints, bought: Flags) -> Columns:
+def _chance_columns(bundle: Bundle, frame: pd.DataFrame, probabilities: Floats, tier: Ints, bought: Flags) -> Columns:
     """Return P(upgrade that stays) of buyers and P(first purchase) of the other customers; NaN elsewhere."""
     upgrade = np.where(bought, bundle.p_upgrade(probabilities, tier), np.nan)
     conversion = np.where(bought, np.nan, bundle.p_conversion(frame))
@@ -155,7 +155,7 @@ def _chances(bundle: Bundle, frame: pd.DataFrame, probabilities: Floats, tier: I
     }
 
 
-def _why(bundle: Bundle, frame: pd.DataFrame, grading: Grading) -> Columns:
+def _reason_columns(bundle: Bundle, frame: pd.DataFrame, grading: Grading) -> Columns:
     """Return the reasons for the tier, the policy of the tier, and the versions of scheme and bundle."""
     reasons, texts = grading.reasons(bundle.scheme, frame, bundle.features, bundle.language)
     same = np.zeros(len(frame), dtype=np.int64)
@@ -167,7 +167,7 @@ def _why(bundle: Bundle, frame: pd.DataFrame, grading: Grading) -> Columns:
     }
 
 
-def _checked(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
+def checked(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the keys and the bundle's features of snapshot rows, all features float64; raises as `predict` does."""
     names = bundle.inputs.names
     missing = [name for name in names if name not in frame.columns]
@@ -184,11 +184,11 @@ def _checked(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
     if "as_of" not in frame.columns:
         frame = frame.assign(as_of=np.datetime64("NaT", "s"))
     frame = frame[[*KEYS, *names]].reset_index(drop=True)
-    numbers = {name: _numbers(name, frame[name]) for name in names}
+    numbers = {name: _as_numbers(name, frame[name]) for name in names}
     return pd.DataFrame({**{key: frame[key] for key in KEYS}, **numbers})
 
 
-def _numbers(name: str, column: pd.Series) -> Floats:
+def _as_numbers(name: str, column: pd.Series) -> Floats:
     """Return a column as float64; `DataError` where a value is infinite or not a number."""
     if pd.api.types.infer_dtype(column, skipna=True) not in _NUMERIC:
         # the message has the type, not the value: a server would pass on a text that may name a customer

@@ -50,10 +50,10 @@ class Finding:
         >>> Finding("warn", "returns", {"return_share": 0.25}).text("zh")
         '退货占 25.0% 的行'
         """
-        say, values = words(language), self.values
+        wording, values = words(language), self.values
         if "kind" in values:
-            values = {**values, "kind": say[f"personal_{values['kind']}"]}
-        return say[f"check_{self.code}"].format(**values)
+            values = {**values, "kind": wording[f"personal_{values['kind']}"]}
+        return wording[f"check_{self.code}"].format(**values)
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,10 @@ class CheckReport:
     def to_text(self, language: str = "en") -> str:
         """Return the report in English or Chinese (zh), gravest findings first."""
         order: list[Level] = ["refuse", "warn", "ok"]
-        say = words(language)
-        lines = [say["check_summary"].format(**self.facts, **vars(self.accounting))]
+        wording = words(language)
+        lines = [wording["check_summary"].format(**self.facts, **vars(self.accounting))]
         ranked = sorted(self.findings, key=lambda finding: order.index(finding.level))
-        return "\n".join(lines + [f"{say[f'check_is_{f.level}']}  {f.text(language)}" for f in ranked])
+        return "\n".join(lines + [f"{wording[f'check_is_{f.level}']}  {f.text(language)}" for f in ranked])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values that JSON can hold."""

@@ -12,8 +12,8 @@ import pandas as pd
 from tiermodel.evaluation.metrics import pareto_share
 from tiermodel.features.frame import has_bought
 from tiermodel.reporting import figures
-from tiermodel.reporting.figures import SMALL, Pen, svg
-from tiermodel.reporting.inputs import Given
+from tiermodel.reporting.figures import SMALL, FigureStyle, svg
+from tiermodel.reporting.inputs import ReportInputs
 from tiermodel.words import words
 
 __all__ = ["customer_sections"]
@@ -26,53 +26,55 @@ _LADDERS = {
 }
 
 
-def customer_sections(given: Given, pen: Pen, currency: str) -> dict[str, Any]:
+def customer_sections(inputs: ReportInputs, style: FigureStyle, currency: str) -> dict[str, Any]:
     """Return the sections that the score table and the feature table allow, by name; other sections are missing."""
     sections: dict[str, Any] = {}
-    if given.features is not None:
-        sections["rfm"] = _rfm(given.features, given.scores, pen)
-    if given.scores is None:
+    if inputs.features is not None:
+        sections["rfm"] = _rfm(inputs.features, inputs.scores, style)
+    if inputs.scores is None:
         return sections
-    scores, names = given.scores, given.names(pen.language)
+    scores, names = inputs.scores, inputs.names(style.language)
     risk, value = (scores[c].to_numpy(dtype=np.float64) for c in ("churn_risk", "expected_value"))
     at_risk = risk * value
     levels = _levels(scores, names)
     sections |= {
-        "headline": _headline(given, scores, at_risk, names),
+        "headline": _headline(inputs, scores, at_risk, names),
         "pyramid": {
             "rows": levels[::-1],
             "figure": svg(
-                figures.pyramid(pen, names, [r["customers"] for r in levels], [r["value"] for r in levels], currency),
+                figures.pyramid(style, names, [r["customers"] for r in levels], [r["value"] for r in levels], currency),
                 "pyramid",
-                pen.words["pyramid"],
+                style.words["pyramid"],
             ),
         },
         "risk_map": svg(
-            figures.risk_map(pen, names, scores["tier"].to_numpy(), risk, value), "risk", pen.words["risk_map"]
+            figures.risk_map(style, names, scores["tier"].to_numpy(), risk, value), "risk", style.words["risk_map"]
         ),
         "movement": _movement(scores, names),
         "ladders": [
-            svg(figure, column, pen.words[column.removesuffix("_stage")])
+            svg(figure, column, style.words[column.removesuffix("_stage")])
             for column in _LADDERS
-            if (figure := _ladder(scores, names, column, pen)) is not None
+            if (figure := _ladder(scores, names, column, style)) is not None
         ],
-        "calls": _calls(scores, at_risk, names, pen.words["semicolon"]),
+        "calls": _calls(scores, at_risk, names, style.words["semicolon"]),
     }
-    curves = _curves(given, value, pen.words)
+    curves = _curves(inputs, value, style.words)
     if curves:
-        sections["concentration"] = svg(figures.concentration(pen, curves), "whale", pen.words["concentration"])
+        sections["concentration"] = svg(figures.concentration(style, curves), "whale", style.words["concentration"])
     return sections
 
 
-def _headline(given: Given, scores: pd.DataFrame, at_risk: np.ndarray[Any, Any], names: list[str]) -> dict[str, Any]:
+def _headline(
+    inputs: ReportInputs, scores: pd.DataFrame, at_risk: np.ndarray[Any, Any], names: list[str]
+) -> dict[str, Any]:
     value = np.nan_to_num(scores["expected_value"].to_numpy())
-    key, risk = np.isin(scores["tier"], given.keys), scores["churn_risk"].to_numpy()
+    key, risk = np.isin(scores["tier"], inputs.keys), scores["churn_risk"].to_numpy()
     total = float(value.sum())
     bought = int(np.isfinite(risk).sum())
     return {
         "customers": len(scores),
         "tiers": len(names),
-        "key_names": [names[k] for k in reversed(given.keys)],
+        "key_names": [names[k] for k in reversed(inputs.keys)],
         "key_customers": int(key.sum()),
         "key_value_share": float(value[key].sum()) / total if total > 0 else None,
         "top_share": pareto_share(value) if total > 0 else None,
@@ -105,15 +107,17 @@ def _levels(scores: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _curves(given: Given, expected: np.ndarray[Any, Any], words: Mapping[str, str]) -> dict[str, np.ndarray[Any, Any]]:
+def _curves(
+    inputs: ReportInputs, expected: np.ndarray[Any, Any], words: Mapping[str, str]
+) -> dict[str, np.ndarray[Any, Any]]:
     """Return the values whose concentration is drawn, by label: expected, spent, and observed after a test date."""
     curves = {words["curve_expected"]: expected}
-    if given.features is not None:
-        days, _, money = _widest(given.features)
+    if inputs.features is not None:
+        days, _, money = _widest(inputs.features)
         label = words["curve_spent" if days else "curve_spent_total"].format(days=days)
-        curves[label] = _latest(given.features)[money].to_numpy()
-    if given.predictions is not None:
-        past = _latest(given.predictions)
+        curves[label] = _latest(inputs.features)[money].to_numpy()
+    if inputs.predictions is not None:
+        past = _latest(inputs.predictions)
         curves[words["curve_followed"].format(date=past["as_of"].iloc[0])] = past["value"].to_numpy()
     known = {label: values[np.isfinite(values)] for label, values in curves.items()}
     return {label: values for label, values in known.items() if values.sum() > 0}
@@ -132,19 +136,19 @@ def _widest(features: pd.DataFrame) -> tuple[int, str, str]:
     return max(both), f"order_count_{max(both)}d", f"net_amount_{max(both)}d"
 
 
-def _rfm(features: pd.DataFrame, scores: pd.DataFrame | None, pen: Pen) -> dict[str, Any]:
+def _rfm(features: pd.DataFrame, scores: pd.DataFrame | None, style: FigureStyle) -> dict[str, Any]:
     days, orders, money = _widest(features)
     frame = _latest(features)
     frame = frame[has_bought(frame) & frame[orders].notna()]
     if frame.empty:
         return {"figure": None, "as_of": ""}
-    panels = {pen.words["money" if days else "money_total"].format(days=days): (frame[money].to_numpy(), ",.0f")}
+    panels = {style.words["money" if days else "money_total"].format(days=days): (frame[money].to_numpy(), ",.0f")}
     if scores is not None:
         risk = scores.set_index("customer_id")["churn_risk"].reindex(frame["customer_id"]).to_numpy()
-        panels[pen.words["mean_churn"]] = (risk, ".0%")
-    label = pen.words["frequency" if days else "frequency_total"].format(days=days)
-    drawn = figures.rfm_map(pen, frame["days_since_last"].to_numpy(), frame[orders].to_numpy(), panels, label)
-    return {"figure": svg(drawn, "rfm", pen.words["rfm"]), "as_of": frame["as_of"].iloc[0]}
+        panels[style.words["mean_churn"]] = (risk, ".0%")
+    label = style.words["frequency" if days else "frequency_total"].format(days=days)
+    figure = figures.rfm_map(style, frame["days_since_last"].to_numpy(), frame[orders].to_numpy(), panels, label)
+    return {"figure": svg(figure, "rfm", style.words["rfm"]), "as_of": frame["as_of"].iloc[0]}
 
 
 def _movement(scores: pd.DataFrame, names: list[str]) -> dict[str, Any] | None:
@@ -175,7 +179,7 @@ def _cell(count: int, share: float, direction: int) -> dict[str, Any]:
     return {"text": f"{count:,}", "depth": round(0.75 * share, 3), "kind": kind}
 
 
-def _ladder(scores: pd.DataFrame, names: list[str], column: str, pen: Pen) -> Any:
+def _ladder(scores: pd.DataFrame, names: list[str], column: str, style: FigureStyle) -> Any:
     """Draw the stages in a column, named in either language, by tier; None where the table has no stage."""
     ladder, order = column.removesuffix("_stage"), _LADDERS[column]
     labels = {language: [words(language)[f"{ladder}_{code}"] for code in order] for language in ("zh", "en")}
@@ -186,7 +190,7 @@ def _ladder(scores: pd.DataFrame, names: list[str], column: str, pen: Pen) -> An
         return None
     counts = np.zeros((len(names), len(order)), dtype=np.int64)
     np.add.at(counts, (scores["tier"].to_numpy()[known], stage[known].to_numpy(dtype=np.int64)), 1)
-    return figures.ladder(pen, names, labels[pen.language], counts, pen.words[ladder])
+    return figures.ladder(style, names, labels[style.language], counts, style.words[ladder])
 
 
 def _calls(

@@ -29,7 +29,7 @@ __all__ = [
     "COLOURS",
     "LINES",
     "SMALL",
-    "Pen",
+    "FigureStyle",
     "concentration",
     "ladder",
     "percent_axes",
@@ -59,13 +59,13 @@ _CJK = (
     *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "PingFang SC"),
     *("Microsoft YaHei", "Hiragino Sans GB", "SimHei", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Arial Unicode MS"),
 )
-_RISK_EDGES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75)
+RISK_MAP_EDGES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75)
 LINES = (("accent", "-"), ("sand", "--"), ("warm", "-."), ("good", ":"))
 """Colour and dash of the first, second, … line, distinct in black and white too."""
 
 
 @dataclass(frozen=True)
-class Pen:
+class FigureStyle:
     """The style of figures: the language of labels, and whether a browser draws the text, or matplotlib (PNG).
 
     A browser has Chinese fonts. Where matplotlib has none, labels are English and a note in the figure says so. Callers
@@ -166,13 +166,15 @@ def short(text: str, most: int = 26) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def pyramid(pen: Pen, names: Sequence[str], customers: Sequence[int], values: Sequence[float], currency: str) -> Figure:
+def pyramid(
+    style: FigureStyle, names: Sequence[str], customers: Sequence[int], values: Sequence[float], currency: str
+) -> Figure:
     """Draw each level's share of customers (left) and of expected value (right); sequences start at the lowest."""
     heads, money = np.array(customers, dtype=np.float64), np.array(values, dtype=np.float64)
     left, right = heads / max(heads.sum(), 1), money / (money.sum() or 1)
     y, gap = np.arange(len(names)), 0.17
     widest = max(left.max(), np.abs(right).max(), 0.1)
-    with pen.draw(8.6, 0.9 + 0.52 * len(names)) as (figure, (axes,)):
+    with style.draw(8.6, 0.9 + 0.52 * len(names)) as (figure, (axes,)):
         axes.barh(y, -left, left=-gap, height=0.66, color=COLOURS["accent"])
         axes.barh(y, right, left=gap, height=0.66, color=COLOURS["sand"])
         for k, name in enumerate(names):
@@ -183,26 +185,26 @@ def pyramid(pen: Pen, names: Sequence[str], customers: Sequence[int], values: Se
         reach = gap + widest + 0.32
         axes.set(xlim=(-reach, reach), ylim=(-0.6, len(names) + 0.1), xticks=[], yticks=[])
         for x, key, side in ((-gap, "customers_share", "right"), (gap, "value_share", "left")):
-            axes.text(x, len(names) - 0.35, pen.words[key], ha=side, va="center", color=COLOURS["muted"])
+            axes.text(x, len(names) - 0.35, style.words[key], ha=side, va="center", color=COLOURS["muted"])
         axes.grid(visible=False)
         axes.spines["bottom"].set_visible(False)
     return figure
 
 
-def concentration(pen: Pen, curves: Mapping[str, Floats]) -> Figure:
+def concentration(style: FigureStyle, curves: Mapping[str, Floats]) -> Figure:
     """Draw the cumulative share of value, most valuable customers first; each curve needs a total above zero."""
     grid = np.linspace(0, 1, 201)
-    with pen.draw(5.4, 4.2) as (figure, (axes,)):
+    with style.draw(5.4, 4.2) as (figure, (axes,)):
         axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=0.8)
         axes.axvline(0.2, color=COLOURS["muted"], linewidth=0.8, linestyle=":")
         for (label, values), (colour, dash) in zip(curves.items(), LINES, strict=False):
             top = pareto_share(values)
-            text = pen.words["top_share"].format(label=label, share=f"{top:.0%}")
+            text = style.words["top_share"].format(label=label, share=f"{top:.0%}")
             axes.plot(
                 grid, np.interp(grid, *whale_curve(values)), dash, color=COLOURS[colour], linewidth=1.8, label=text
             )
             axes.plot(0.2, top, "o", color=COLOURS[colour], markersize=5)
-        percent_axes(axes, pen.words["cum_customers"], pen.words["cum_value"])
+        percent_axes(axes, style.words["cum_customers"], style.words["cum_value"])
         axes.legend(loc="lower right")
     return figure
 
@@ -214,22 +216,24 @@ def percent_axes(axes: Axes, x: str, y: str) -> None:
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
-def risk_map(pen: Pen, names: Sequence[str], tier: Ints, churn_risk: Floats, expected_value: Floats) -> Figure:
+def risk_map(
+    style: FigureStyle, names: Sequence[str], tier: Ints, churn_risk: Floats, expected_value: Floats
+) -> Figure:
     """Draw the number of customers by level and band of churn risk, shaded by churn risk × expected value."""
     known = np.isfinite(churn_risk)
-    band = np.searchsorted(_RISK_EDGES, churn_risk[known], side="right")
-    edges = (0.0, *_RISK_EDGES, 1.0)
+    band = np.searchsorted(RISK_MAP_EDGES, churn_risk[known], side="right")
+    edges = (0.0, *RISK_MAP_EDGES, 1.0)
     shape = (len(names), len(edges) - 1)
     counts, at_risk = np.zeros(shape), np.zeros(shape)
     np.add.at(counts, (tier[known], band), 1)
     np.add.at(at_risk, (tier[known], band), (churn_risk * np.nan_to_num(expected_value))[known])
-    with pen.draw(5.4, 1.3 + 0.55 * len(names)) as (figure, (axes,)):
+    with style.draw(5.4, 1.3 + 0.55 * len(names)) as (figure, (axes,)):
         columns = [f"{100 * low:.0f}–{high:.0%}" for low, high in pairwise(edges)]
         texts = [[f"{int(n):,}" for n in row] for row in counts]
         _cells(axes, counts, at_risk, texts)
         axes.set_xticks(range(len(columns)), columns, fontsize=8)
         axes.set_yticks(range(len(names)), [short(n) for n in names])
-        axes.set_xlabel(pen.words["churn_risk"])
+        axes.set_xlabel(style.words["churn_risk"])
     return figure
 
 
@@ -250,7 +254,7 @@ def _cells(axes: Axes, counts: Floats, shade: Floats, texts: Sequence[Sequence[s
 
 
 def rfm_map(
-    pen: Pen, recency: Floats, frequency: Floats, panels: Mapping[str, tuple[Floats, str]], axis_label: str
+    style: FigureStyle, recency: Floats, frequency: Floats, panels: Mapping[str, tuple[Floats, str]], axis_label: str
 ) -> Figure:
     """Draw recency × frequency in up to five groups each, one panel for each measure, shaded by its mean.
 
@@ -261,7 +265,7 @@ def rfm_map(
     shape = (len(f_names), len(r_names))
     counts = np.zeros(shape)
     np.add.at(counts, (f, r), 1)
-    with pen.draw(5.4 * len(panels), 4.3, columns=len(panels)) as (figure, axes):
+    with style.draw(5.4 * len(panels), 4.3, columns=len(panels)) as (figure, axes):
         for panel, (title, (values, form)) in zip(axes, panels.items(), strict=True):
             known = np.isfinite(values)
             total, n = np.zeros(shape), np.zeros(shape)
@@ -272,7 +276,7 @@ def rfm_map(
             _cells(panel, np.where(n >= SMALL, counts, np.minimum(counts, n)), mean, texts)
             panel.set_xticks(range(shape[1]), r_names, fontsize=8)
             panel.set_yticks(range(shape[0]), f_names, fontsize=8)
-            panel.set(xlabel=pen.words["recency"], ylabel=axis_label, title=title)
+            panel.set(xlabel=style.words["recency"], ylabel=axis_label, title=title)
     return figure
 
 
@@ -284,13 +288,13 @@ def _groups(values: Floats) -> tuple[Ints, list[str]]:
     return group, [f"{low:,.0f}" if low == high else f"{low:,.0f}–{high:,.0f}" for low, high in spans]
 
 
-def ladder(pen: Pen, names: Sequence[str], stages: Sequence[str], counts: Ints, title: str) -> Figure:
+def ladder(style: FigureStyle, names: Sequence[str], stages: Sequence[str], counts: Ints, title: str) -> Figure:
     """Draw the share of each level's customers at each stage, worst stage last; `counts` has shape (levels, stages)."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     shades = [("accent", 0.72), ("accent", 0.45), ("accent", 0.22), ("muted", 0.35), ("sand", 0.75), ("warm", 0.8)]
     if len(stages) < len(shades):
         shades = [shades[0], shades[1], shades[4], shades[5]]
-    with pen.draw(5.4, 1.7 + 0.42 * len(names)) as (figure, (axes,)):
+    with style.draw(5.4, 1.7 + 0.42 * len(names)) as (figure, (axes,)):
         start = np.zeros(len(names))
         for k, (stage, (colour, alpha)) in enumerate(zip(stages, shades, strict=True)):
             axes.barh(
@@ -305,7 +309,7 @@ def ladder(pen: Pen, names: Sequence[str], stages: Sequence[str], counts: Ints, 
             for i in [i for i in range(len(names)) if shares[i, k] >= 0.09]:
                 axes.text(start[i] + shares[i, k] / 2, i, f"{shares[i, k]:.0%}", ha="center", va="center", fontsize=8)
             start += shares[:, k]
-        percent_axes(axes, pen.words["share_of_tier"], "")
+        percent_axes(axes, style.words["share_of_tier"], "")
         axes.set_yticks(range(len(names)), [short(n) for n in names])
         axes.set_title(title)
         axes.grid(visible=False)

@@ -16,7 +16,7 @@ from tiermodel.arrays import Floats
 from tiermodel.evaluation.metrics import ece, quantile_groups, reliability_table
 from tiermodel.features.formula import Feature
 from tiermodel.models.btyd.forecast import EXPECTED
-from tiermodel.reporting.figures import COLOURS, LINES, Pen, percent_axes, short
+from tiermodel.reporting.figures import COLOURS, LINES, FigureStyle, percent_axes, short
 from tiermodel.words import in_language
 
 __all__ = [
@@ -38,7 +38,7 @@ _TENTHS, _ONE_WAY = 10, 0.5
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "mae", "rmse", "decile_mape"})
 
 
-def tree(pen: Pen, state: Mapping[str, Any], levels: Sequence[str], features: Mapping[str, str]) -> Figure:
+def tree(style: FigureStyle, state: Mapping[str, Any], levels: Sequence[str], features: Mapping[str, str]) -> Figure:
     """Draw a learned scheme's tree from left to right, higher values up; leaves show level, support and mean value.
 
     `state` is that of the fitted scheme, `levels` has the names of the levels of buyers, `features` those of features.
@@ -59,7 +59,7 @@ def tree(pen: Pen, state: Mapping[str, Any], levels: Sequence[str], features: Ma
     settle(0, 0)
     deepest = max(x for x, _ in place.values())
     rank = {node: k for k, node in enumerate(sorted(leaves))}
-    with pen.draw(3.0 + 2.05 * deepest, 0.6 + 0.5 * len(leaves)) as (figure, (axes,)):
+    with style.draw(3.0 + 2.05 * deepest, 0.6 + 0.5 * len(leaves)) as (figure, (axes,)):
         for node, (x, y) in place.items():
             name = nodes["feature"][node]
             if name is None:
@@ -70,7 +70,7 @@ def tree(pen: Pen, state: Mapping[str, Any], levels: Sequence[str], features: Ma
                     x + 0.04, y, text, va="center", bbox=_box("accent", 0.12 + 0.5 * level / max(len(levels) - 1, 1))
                 )
                 continue
-            text = "\n".join(textwrap.wrap(features.get(name, name), in_language(pen.language, zh=9, en=17)))
+            text = "\n".join(textwrap.wrap(features.get(name, name), in_language(style.language, zh=9, en=17)))
             axes.text(x, y, text, ha="center", va="center", fontsize=8, bbox=_box("paper", 1.0))
             for side, sign in (("left", "≤"), ("right", ">")):
                 _branch(axes, (x, y), place[nodes[side][node]], f"{sign} {nodes['threshold'][node]:,g}")
@@ -90,12 +90,12 @@ def _branch(axes: Axes, start: tuple[float, float], end: tuple[float, float], te
     axes.text(bend + 0.03, y2 + 0.06, text, ha="left", va="bottom", fontsize=8, color=COLOURS["muted"])
 
 
-def reliability(pen: Pen, panels: Mapping[str, tuple[Floats, Floats, float | None]]) -> Figure:
+def reliability(style: FigureStyle, panels: Mapping[str, tuple[Floats, Floats, float | None]]) -> Figure:
     """Draw the predicted risk against the observed rate with Wilson intervals, one panel for each test date.
 
     `panels` maps a date to (actual, predicted, calibration error that chance alone explains; None if not known).
     """
-    with pen.draw(3.7 * max(len(panels), 1.5), 3.7, columns=len(panels)) as (figure, axes):
+    with style.draw(3.7 * max(len(panels), 1.5), 3.7, columns=len(panels)) as (figure, axes):
         for panel, (day, (actual, predicted, by_chance)) in zip(axes, panels.items(), strict=True):
             rows = reliability_table(actual, predicted)
             x, y, low, high = (np.array([row[k] for row in rows]) for k in ("predicted", "rate", "low", "high"))
@@ -103,23 +103,23 @@ def reliability(pen: Pen, panels: Mapping[str, tuple[Floats, Floats, float | Non
             bars = np.maximum([y - low, high - y], 0.0)  # a rate of exactly 0 or 1 is its own bound, up to rounding
             panel.errorbar(x, y, bars, fmt="o", color=COLOURS["accent"], markersize=4, elinewidth=1.2)
             chance = "–" if by_chance is None else f"{by_chance:.3f}"
-            title = pen.words["ece_line"].format(ece=f"{ece(actual, predicted):.3f}", chance=chance)
+            title = style.words["ece_line"].format(ece=f"{ece(actual, predicted):.3f}", chance=chance)
             panel.set_title(f"{day}\n{title}", fontsize=8.5)
-            percent_axes(panel, pen.words["predicted_risk"], pen.words["actual_rate"])
+            percent_axes(panel, style.words["predicted_risk"], style.words["actual_rate"])
             panel.set(ylim=(0, 1))
     return figure
 
 
-def gains(pen: Pen, churned: Floats, predicted: Mapping[str, Floats]) -> Figure:
+def gains(style: FigureStyle, churned: Floats, predicted: Mapping[str, Floats]) -> Figure:
     """Draw, for each model, the share of churners found by contacting the riskiest first; one at least must churn."""
     grid = np.linspace(0, 1, 101)
-    with pen.draw(5.4, 3.9) as (figure, (axes,)):
+    with style.draw(5.4, 3.9) as (figure, (axes,)):
         best = np.minimum(grid / churned.mean(), 1)
-        axes.plot(grid, best, color=COLOURS["muted"], linewidth=0.9, linestyle=":", label=pen.words["perfect"])
+        axes.plot(grid, best, color=COLOURS["muted"], linewidth=0.9, linestyle=":", label=style.words["perfect"])
         for (name, p), (colour, dash) in zip(predicted.items(), LINES, strict=False):
             axes.plot(grid, found_at(churned, p, grid), dash, color=COLOURS[colour], linewidth=1.6, label=name)
-        axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=0.8, label=pen.words["random"])
-        percent_axes(axes, pen.words["contacted"], pen.words["found"])
+        axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=0.8, label=style.words["random"])
+        percent_axes(axes, style.words["contacted"], style.words["found"])
         axes.legend(loc="lower right")
     return figure
 
@@ -137,7 +137,7 @@ def found_at(churned: Floats, predicted: Floats, shares: Floats) -> Floats:
     return np.interp(shares, reached, found)
 
 
-def residuals(pen: Pen, panels: Mapping[str, tuple[Floats, Floats]], currency: str = "") -> Figure:
+def residuals(style: FigureStyle, panels: Mapping[str, tuple[Floats, Floats]], currency: str = "") -> Figure:
     """Draw actual minus predicted value by tenths of the prediction; `panels` maps a date to (actual, predicted).
 
     Thin lines cover nine tenths of the customers, thick lines half of them; a tick is the median, a dot the mean with
@@ -148,23 +148,25 @@ def residuals(pen: Pen, panels: Mapping[str, tuple[Floats, Floats]], currency: s
     every = np.concatenate([actual - predicted for actual, predicted in panels.values()])
     missed = np.abs(every[every != 0])
     straight = 10.0 ** np.floor(np.log10(np.median(missed))) if len(missed) else 1.0
-    with pen.draw(3.7 * max(len(panels), 1.5), 4.3, columns=len(panels)) as (figure, axes):
+    with style.draw(3.7 * max(len(panels), 1.5), 4.3, columns=len(panels)) as (figure, axes):
         ends: list[float] = []
         for panel, (day, (actual, predicted)) in zip(axes, panels.items(), strict=True):
             panel.set_yscale("symlog", linthresh=straight)
-            keys, reached = _residual_boxes(pen, panel, actual, predicted)
-            panel.set(title=day, xlabel=pen.words["expected_by_tenth"] + unit)
+            keys, reached = _residual_boxes(style, panel, actual, predicted)
+            panel.set(title=day, xlabel=style.words["expected_by_tenth"] + unit)
             ends += reached
         for panel in axes:
             panel.set_ylim(min(ends) * 1.3 - straight, max(ends) * 1.3 + straight)
             panel.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=straight, subs=(1, 3)))
             panel.yaxis.set_major_formatter("{x:,g}")
-        axes[0].set_ylabel(pen.words["actual_less_predicted"] + unit)
+        axes[0].set_ylabel(style.words["actual_less_predicted"] + unit)
         figure.legend(handles=keys, loc="outside lower center", ncols=4)
     return figure
 
 
-def _residual_boxes(pen: Pen, panel: Axes, actual: Floats, predicted: Floats) -> tuple[list[Any], list[float]]:
+def _residual_boxes(
+    style: FigureStyle, panel: Axes, actual: Floats, predicted: Floats
+) -> tuple[list[Any], list[float]]:
     """Draw one date's residuals by tenths of the prediction; return the legend's handles and the ends of all bars."""
     group = quantile_groups(predicted, _TENTHS)
     each = [(actual - predicted)[group == k] for k in np.unique(group)]
@@ -174,11 +176,11 @@ def _residual_boxes(pen: Pen, panel: Axes, actual: Floats, predicted: Floats) ->
     x = np.arange(len(each))
     panel.axhline(0, color=COLOURS["ink"], linewidth=0.9)
     keys = [
-        panel.vlines(x, low, high, color=COLOURS["muted"], linewidth=1.0, label=pen.words["nine_tenths"]),
-        panel.vlines(x, first, third, color=COLOURS["sand"], linewidth=5.0, label=pen.words["half_of_them"]),
-        *panel.plot(x, middle, "_", color=COLOURS["ink"], markersize=8, label=pen.words["median"]),
+        panel.vlines(x, low, high, color=COLOURS["muted"], linewidth=1.0, label=style.words["nine_tenths"]),
+        panel.vlines(x, first, third, color=COLOURS["sand"], linewidth=5.0, label=style.words["half_of_them"]),
+        *panel.plot(x, middle, "_", color=COLOURS["ink"], markersize=8, label=style.words["median"]),
         panel.errorbar(
-            x + 0.28, mean, half, fmt="o", color=COLOURS["accent"], markersize=4, label=pen.words["mean_95"]
+            x + 0.28, mean, half, fmt="o", color=COLOURS["accent"], markersize=4, label=style.words["mean_95"]
         ),
     ]
     promised = [predicted[group == k].mean() for k in np.unique(group)]
@@ -187,37 +189,37 @@ def _residual_boxes(pen: Pen, panel: Axes, actual: Floats, predicted: Floats) ->
     return keys, [*low, *high, *(mean - half), *(mean + half)]
 
 
-def input_names(pen: Pen, features: Mapping[str, Feature]) -> dict[str, str]:
+def input_names(style: FigureStyle, features: Mapping[str, Feature]) -> dict[str, str]:
     """Say in words what each input of the models is, by its name."""
-    told = {name: in_language(pen.language, f.zh, f.en) for name, f in features.items()}
-    return told | {name: pen.words[f"input_{name}"] for name in EXPECTED}
+    labels = {name: in_language(style.language, f.zh, f.en) for name, f in features.items()}
+    return labels | {name: style.words[f"input_{name}"] for name in EXPECTED}
 
 
 def importance(
-    pen: Pen, targets: Mapping[str, Sequence[Mapping[str, Any]]], names: Mapping[str, str], currency: str = ""
+    style: FigureStyle, targets: Mapping[str, Sequence[Mapping[str, Any]]], names: Mapping[str, str], currency: str = ""
 ) -> Figure:
     """Draw the size and direction of each input's effect on churn risk and value: one panel a target, largest on top.
 
     `targets` is the `importance` of a bundle's facts; at least one target has rows.
     """
-    drawn = {target: rows for target, rows in targets.items() if rows}
+    shown = {target: rows for target, rows in targets.items() if rows}
     colours = {"raises": "warm", "lowers": "accent", "varies": "muted"}
-    wide = in_language(pen.language, zh=20, en=36)
-    with pen.draw(5.3 * len(drawn), 1.2 + 0.36 * max(map(len, drawn.values())), columns=len(drawn)) as (figure, axes):
-        for panel, (target, rows) in zip(axes, drawn.items(), strict=True):
+    wide = in_language(style.language, zh=20, en=36)
+    with style.draw(5.3 * len(shown), 1.2 + 0.36 * max(map(len, shown.values())), columns=len(shown)) as (figure, axes):
+        for panel, (target, rows) in zip(axes, shown.items(), strict=True):
             for y, row in enumerate(rows[::-1]):
                 panel.barh(y, row["size"], height=0.62, color=COLOURS[colours[_way(row["direction"])]])
-            told = [names.get(row["feature"], row["feature"]) for row in rows[::-1]]
+            labels = [names.get(row["feature"], row["feature"]) for row in rows[::-1]]
             lines = [
                 "\n".join(textwrap.wrap(text, wide, break_on_hyphens=False, max_lines=2, placeholder="…"))
-                for text in told
+                for text in labels
             ]
             panel.set_yticks(range(len(rows)), lines, fontsize=7.5)
-            unit = currency if target == "value" else pen.words["log_odds"]
-            panel.set_title(pen.words[f"moves_{target}"])
-            panel.set(xlabel=pen.words["mean_shift"] + (f" ({unit})" if unit else ""), ylim=(-0.6, len(rows) - 0.4))
+            unit = currency if target == "value" else style.words["log_odds"]
+            panel.set_title(style.words[f"moves_{target}"])
+            panel.set(xlabel=style.words["mean_shift"] + (f" ({unit})" if unit else ""), ylim=(-0.6, len(rows) - 0.4))
             panel.grid(axis="y", visible=False)
-        keys = [Patch(color=COLOURS[colour], label=pen.words[f"more_{way}"]) for way, colour in colours.items()]
+        keys = [Patch(color=COLOURS[colour], label=style.words[f"more_{way}"]) for way, colour in colours.items()]
         figure.legend(handles=keys, loc="outside lower center", ncols=3)
     return figure
 
@@ -228,13 +230,13 @@ def _way(direction: float | None) -> str:
     return "raises" if direction > 0 else "lowers"
 
 
-def differences(pen: Pen, comparisons: Sequence[Mapping[str, Any]]) -> Figure:
+def differences(style: FigureStyle, comparisons: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw the difference to each baseline, right of zero where the model is better; one panel for each metric."""
     panels: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in comparisons:
         panels.setdefault((row["target"], row["metric"]), []).append(row)
     days = sorted({row["as_of"] for row in comparisons})
-    with pen.draw(8.8, 2.55 * -(-len(panels) // 2), 2, -(-len(panels) // 2)) as (figure, axes):
+    with style.draw(8.8, 2.55 * -(-len(panels) // 2), 2, -(-len(panels) // 2)) as (figure, axes):
         for panel in axes[len(panels) :]:
             panel.set_axis_off()
         for panel, ((target, metric), rows) in zip(axes, panels.items(), strict=False):
@@ -247,10 +249,10 @@ def differences(pen: Pen, comparisons: Sequence[Mapping[str, Any]]) -> Figure:
                 colour = COLOURS["good" if ends[0] > 0 else "warm" if ends[1] < 0 else "muted"]
                 panel.plot(ends, [y, y], color=colour, linewidth=1.4)
                 panel.plot(middle, y, "o", color=colour, markersize=4)
-            panel.set_yticks(range(len(models)), [model_name(m, pen.words) for m in models])
-            panel.set_title(f"{pen.words[f'target_{target}']} · {pen.words.get(f'metric_{metric}', metric)}")
+            panel.set_yticks(range(len(models)), [model_name(m, style.words) for m in models])
+            panel.set_title(f"{style.words[f'target_{target}']} · {style.words.get(f'metric_{metric}', metric)}")
             panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
-            panel.set(xlabel=pen.words["better_arrow"], ylim=(-0.6, len(models) - 0.4))
+            panel.set(xlabel=style.words["better_arrow"], ylim=(-0.6, len(models) - 0.4))
     return figure
 
 
@@ -266,11 +268,11 @@ def model_name(code: str, words: Mapping[str, str]) -> str:
     return words.get(f"model_{code}", code)
 
 
-def tournament(pen: Pen, schemes: Mapping[str, tuple[float, float]], ours: str) -> Figure:
+def tournament(style: FigureStyle, schemes: Mapping[str, tuple[float, float]], ours: str) -> Figure:
     """Draw each scheme's share of key customers against the share of the observed value that they brought."""
-    with pen.draw(5.4, 4.0) as (figure, (axes,)):
+    with style.draw(5.4, 4.0) as (figure, (axes,)):
         axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=0.8)
-        axes.text(0.72, 0.69, pen.words["random_choice"], color=COLOURS["muted"], fontsize=8, va="top")
+        axes.text(0.72, 0.69, style.words["random_choice"], color=COLOURS["muted"], fontsize=8, va="top")
         for name, (x, y) in schemes.items():
             colour = COLOURS["accent" if name == ours else "sand"]
             axes.plot(x, y, "o", color=colour, markersize=8)
@@ -281,6 +283,6 @@ def tournament(pen: Pen, schemes: Mapping[str, tuple[float, float]], ours: str) 
                 textcoords="offset points",
                 fontweight="bold" if name == ours else "normal",
             )
-        percent_axes(axes, pen.words["key_share"], pen.words["capture"])
+        percent_axes(axes, style.words["key_share"], style.words["capture"])
         axes.set(ylim=(0, 1.05))
     return figure

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from tiermodel.bundle.bundle import Bundle, load_bundle
 from tiermodel.errors import DataError, ProjectError
 
-__all__ = ["Given", "read_sources"]
+__all__ = ["ReportInputs", "read_sources"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ _BACKTEST = ("horizon_days", "dates", "churn", "value", "tiers", "comparisons")
 
 
 @dataclass(frozen=True)
-class Given:
+class ReportInputs:
     """The inputs of one report; None for an input that was not given."""
 
     files: tuple[str, ...]
@@ -81,8 +81,8 @@ class Given:
         if self.bundle is not None and self.fits:
             return self.bundle.scheme.scheme.names(language)
         assert self.scores is not None  # noqa: S101
-        told = self.scores.drop_duplicates("tier_code").set_index("tier_code")["tier_name"].to_dict()
-        return [str(told.get(code) or code) for code in self.codes]
+        names = self.scores.drop_duplicates("tier_code").set_index("tier_code")["tier_name"].to_dict()
+        return [str(names.get(code) or code) for code in self.codes]
 
     @property
     def keys(self) -> list[int]:
@@ -93,7 +93,7 @@ class Given:
         return [len(self.codes) - 1]
 
 
-def read_sources(sources: Sequence[str | Path]) -> Given:
+def read_sources(sources: Sequence[str | Path]) -> ReportInputs:
     """Read a score table, a feature table and predictions (.parquet, .csv), a backtest (.json) and a bundle folder.
 
     Raises `ProjectError` for a source that is not there, is none of these or is the second of its kind,
@@ -108,7 +108,7 @@ def read_sources(sources: Sequence[str | Path]) -> Given:
         if kind in found:
             raise ProjectError(f"{path}: a report takes one {kind}, and {places[kind]} is one already; leave one out")
         found[kind], places[kind] = content, path
-    return Given(files=tuple(path.name for path in places.values()), **found)
+    return ReportInputs(files=tuple(path.name for path in places.values()), **found)
 
 
 def _read(path: Path) -> tuple[str, Any]:

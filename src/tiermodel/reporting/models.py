@@ -13,9 +13,9 @@ import pandas as pd
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.evaluation.baselines import OURS
 from tiermodel.reporting import figures_model
-from tiermodel.reporting.figures import Pen, svg
+from tiermodel.reporting.figures import FigureStyle, svg
 from tiermodel.reporting.figures_model import LOWER_IS_BETTER, found_at, input_names, model_name
-from tiermodel.reporting.inputs import Given
+from tiermodel.reporting.inputs import ReportInputs
 from tiermodel.segments.profiles import segment_lines
 from tiermodel.tiers.schemes.load import load_preset, preset_names
 from tiermodel.words import in_language
@@ -30,28 +30,31 @@ _METRICS = {
 _DATES_DRAWN = 3
 
 
-def model_sections(given: Given, pen: Pen) -> dict[str, Any]:
+def model_sections(inputs: ReportInputs, style: FigureStyle) -> dict[str, Any]:
     """Return the sections that the bundle, the backtest and its predictions allow, by name."""
     sections: dict[str, Any] = {}
-    if given.bundle is not None:
-        sections["rules"] = _rules(given.bundle, pen)
-        sections |= _importance(given.bundle, pen)
-        if lines := segment_lines(given.bundle.segments, given.bundle.features, pen.language):
+    if inputs.bundle is not None:
+        sections["rules"] = _rules(inputs.bundle, style)
+        sections |= _importance(inputs.bundle, style)
+        if lines := segment_lines(inputs.bundle.segments, inputs.bundle.features, style.language):
             sections["segments"] = lines
-    if given.backtest is not None:
-        sections |= {"backtest": _backtest(given.backtest, pen), "schemes": _schemes(given.backtest["tiers"], pen)}
-        if rows := given.backtest.get("slices"):
-            sections["slices"] = _slices(rows, pen)
-    if given.backtest is not None or given.predictions is not None:
-        sections["churn"] = _churn(given.backtest, given.predictions, pen)
-    if given.predictions is not None:
-        sections |= _residuals(given, given.predictions, pen)
+    if inputs.backtest is not None:
+        sections |= {
+            "backtest": _backtest(inputs.backtest, style),
+            "schemes": _schemes(inputs.backtest["tiers"], style),
+        }
+        if rows := inputs.backtest.get("slices"):
+            sections["slices"] = _slices(rows, style)
+    if inputs.backtest is not None or inputs.predictions is not None:
+        sections["churn"] = _churn(inputs.backtest, inputs.predictions, style)
+    if inputs.predictions is not None:
+        sections |= _residuals(inputs, inputs.predictions, style)
     return sections
 
 
-def _rules(bundle: Bundle, pen: Pen) -> dict[str, Any]:
+def _rules(bundle: Bundle, style: FigureStyle) -> dict[str, Any]:
     """Return a learned scheme as a table and a figure of its tree; any other as the lines of its rules."""
-    fitted, language = bundle.scheme.readable, pen.language
+    fitted, language = bundle.scheme.readable, style.language
     if "tree" not in fitted.state:
         return {"lines": fitted.rules(bundle.features, language)}
     state = fitted.state
@@ -70,21 +73,21 @@ def _rules(bundle: Bundle, pen: Pen) -> dict[str, Any]:
         )
     ]
     rows.sort(key=lambda row: (-row["level"], -row["value_mean"]))
-    drawn = figures_model.tree(pen, state, levels, input_names(pen, bundle.features))
-    return {"rows": rows, "figure": svg(drawn, "tree", pen.words["rules"]), "snapshots": bundle.facts["snapshots"]}
+    figure = figures_model.tree(style, state, levels, input_names(style, bundle.features))
+    return {"rows": rows, "figure": svg(figure, "tree", style.words["rules"]), "snapshots": bundle.facts["snapshots"]}
 
 
-def _importance(bundle: Bundle, pen: Pen) -> dict[str, Any]:
+def _importance(bundle: Bundle, style: FigureStyle) -> dict[str, Any]:
     """Draw the inputs that move the predictions most; nothing for a bundle whose facts lack them."""
     targets = bundle.facts.get("importance") or {}
     if not any(targets.values()):
         return {}
     currency = str(bundle.settings.get("currency") or "")
-    drawn = figures_model.importance(pen, targets, input_names(pen, bundle.features), currency)
-    return {"importance": svg(drawn, "importance", pen.words["importance"])}
+    figure = figures_model.importance(style, targets, input_names(style, bundle.features), currency)
+    return {"importance": svg(figure, "importance", style.words["importance"])}
 
 
-def _residuals(given: Given, predictions: pd.DataFrame, pen: Pen) -> dict[str, Any]:
+def _residuals(inputs: ReportInputs, predictions: pd.DataFrame, style: FigureStyle) -> dict[str, Any]:
     """Draw observed minus predicted value on the last test dates."""
     if "value_tiermodel" not in predictions:
         return {}
@@ -95,11 +98,11 @@ def _residuals(given: Given, predictions: pd.DataFrame, pen: Pen) -> dict[str, A
     }
     if not panels:
         return {}
-    currency = str(given.bundle.settings.get("currency") or "") if given.bundle else ""
-    return {"residuals": svg(figures_model.residuals(pen, panels, currency), "residuals", pen.words["residuals"])}
+    currency = str(inputs.bundle.settings.get("currency") or "") if inputs.bundle else ""
+    return {"residuals": svg(figures_model.residuals(style, panels, currency), "residuals", style.words["residuals"])}
 
 
-def _churn(backtest: Mapping[str, Any] | None, predictions: pd.DataFrame | None, pen: Pen) -> dict[str, Any]:
+def _churn(backtest: Mapping[str, Any] | None, predictions: pd.DataFrame | None, style: FigureStyle) -> dict[str, Any]:
     """Return the calibration of churn risk by test date, with figures of it and of the gains from the predictions."""
     section: dict[str, Any] = {"rows": [], "figure": None}
     by_chance: dict[str, float | None] = {}
@@ -116,29 +119,29 @@ def _churn(backtest: Mapping[str, Any] | None, predictions: pd.DataFrame | None,
         for day, rows in list(known.groupby("as_of"))[-_DATES_DRAWN:]
     }
     if panels:
-        section["figure"] = svg(figures_model.reliability(pen, panels), "reliability", pen.words["churn"])
+        section["figure"] = svg(figures_model.reliability(style, panels), "reliability", style.words["churn"])
     last = known[known["as_of"] == known["as_of"].max()]
     if last["churned"].any():
-        section |= _gains(last, pen)
+        section |= _gains(last, style)
     return section
 
 
-def _gains(last: pd.DataFrame, pen: Pen) -> dict[str, Any]:
+def _gains(last: pd.DataFrame, style: FigureStyle) -> dict[str, Any]:
     """Draw the gains on one test date of the model and of every baseline whose predictions differ by customer."""
     names = [
         c for c in last.columns if c.startswith("churn_") and last[c].notna().all() and last[c].max() > last[c].min()
     ]
     names.sort(key=lambda c: c != f"churn_{OURS}")
     churned = last["churned"].to_numpy()
-    models = {model_name(c.removeprefix("churn_"), pen.words): last[c].to_numpy() for c in names}
+    models = {model_name(c.removeprefix("churn_"), style.words): last[c].to_numpy() for c in names}
     return {
-        "gains": svg(figures_model.gains(pen, churned, models), "gains", pen.words["found"]),
+        "gains": svg(figures_model.gains(style, churned, models), "gains", style.words["found"]),
         "gains_date": last["as_of"].iloc[0],
         "found": float(found_at(churned, last["churn_tiermodel"].to_numpy(), np.array([0.2]))[0]),
     }
 
 
-def _backtest(backtest: Mapping[str, Any], pen: Pen) -> dict[str, Any]:
+def _backtest(backtest: Mapping[str, Any], style: FigureStyle) -> dict[str, Any]:
     comparisons = [{**row, "verdict": _verdict(row)} for row in backtest["comparisons"] if row["target"] in _METRICS]
     counts = Counter((c["target"], c["verdict"]) for c in comparisons)
     verdicts = {target: {v: counts[target, v] for v in _VERDICTS} for target in _METRICS}
@@ -146,9 +149,9 @@ def _backtest(backtest: Mapping[str, Any], pen: Pen) -> dict[str, Any]:
     return {
         "dates": backtest["dates"],
         "verdicts": {target: counts for target, counts in verdicts.items() if sum(counts.values())},
-        "tables": [_means(target, backtest[target], pen.words) for target in _METRICS if backtest[target]],
-        "details": _details(comparisons, pen.words),
-        "figure": svg(figures_model.differences(pen, drawable), "differences", pen.words["backtest"])
+        "tables": [_means(target, backtest[target], style.words) for target in _METRICS if backtest[target]],
+        "details": _details(comparisons, style.words),
+        "figure": svg(figures_model.differences(style, drawable), "differences", style.words["backtest"])
         if drawable
         else None,
     }
@@ -226,10 +229,10 @@ def _scheme_name(code: str, language: str) -> str:
     return in_language(language, scheme.name_zh, scheme.name_en)
 
 
-def _slices(rows: Sequence[Mapping[str, Any]], pen: Pen) -> dict[str, Any]:
+def _slices(rows: Sequence[Mapping[str, Any]], style: FigureStyle) -> dict[str, Any]:
     """Return the metrics by group of customers on the last test date."""
     last = max(row["as_of"] for row in rows)
-    named = [{**row, "by": pen.words.get(f"by_{row['by']}", row["by"])} for row in rows if row["as_of"] == last]
+    named = [{**row, "by": style.words.get(f"by_{row['by']}", row["by"])} for row in rows if row["as_of"] == last]
     return {"as_of": last, "rows": named}
 
 
@@ -247,10 +250,10 @@ def _scheme_means(code: str, rows: Sequence[Mapping[str, Any]], language: str) -
     }
 
 
-def _schemes(tiers: Sequence[Mapping[str, Any]], pen: Pen) -> dict[str, Any] | None:
+def _schemes(tiers: Sequence[Mapping[str, Any]], style: FigureStyle) -> dict[str, Any] | None:
     """Return each scheme's mean metrics over the test dates, highest Gini first; None without schemes."""
     codes = dict.fromkeys(row["scheme"] for row in tiers)
-    rows = [_scheme_means(code, [row for row in tiers if row["scheme"] == code], pen.language) for code in codes]
+    rows = [_scheme_means(code, [row for row in tiers if row["scheme"] == code], style.language) for code in codes]
     if not rows:
         return None
     rows.sort(key=lambda row: -(row["gini"] if row["gini"] is not None else -np.inf))
@@ -260,5 +263,5 @@ def _schemes(tiers: Sequence[Mapping[str, Any]], pen: Pen) -> dict[str, Any] | N
         if None not in (row["key_customers_share"], row["value_capture_top"])
     }
     ours = next((row["name"] for row in rows if row["ours"]), "")
-    figure = svg(figures_model.tournament(pen, points, ours), "schemes", pen.words["schemes"]) if points else None
+    figure = svg(figures_model.tournament(style, points, ours), "schemes", style.words["schemes"]) if points else None
     return {"rows": rows, "figure": figure}

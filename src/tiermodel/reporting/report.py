@@ -11,8 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from tiermodel.errors import ProjectError
 from tiermodel.output import atomic_file
 from tiermodel.reporting.customers import customer_sections
-from tiermodel.reporting.figures import COLOURS, Pen
-from tiermodel.reporting.inputs import Given, read_sources
+from tiermodel.reporting.figures import COLOURS, FigureStyle
+from tiermodel.reporting.inputs import ReportInputs, read_sources
 from tiermodel.reporting.models import model_sections
 
 __all__ = ["report"]
@@ -61,15 +61,15 @@ def report(sources: Sequence[str | Path], out: str | Path, language: str | None 
         raise ProjectError(f"{target}: a report is written as .html; give that ending")
     if language not in {None, "zh", "en"}:
         raise ProjectError(f"language {language!r}: a report is written in zh or en")
-    given = read_sources(sources)
-    pen = Pen(language or (given.bundle.language if given.bundle else "en"), browser=True)
-    page = _page(given, pen)
+    inputs = read_sources(sources)
+    style = FigureStyle(language or (inputs.bundle.language if inputs.bundle else "en"), browser=True)
+    page = _page(inputs, style)
     with atomic_file(target) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return target
 
 
-def _page(given: Given, pen: Pen) -> str:
+def _page(inputs: ReportInputs, style: FigureStyle) -> str:
     environment = Environment(
         loader=PackageLoader("tiermodel"),
         autoescape=True,
@@ -78,22 +78,22 @@ def _page(given: Given, pen: Pen) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"count": _count, "percent": _percent, "figure": _figure}
-    settings = given.bundle.settings if given.bundle else {}
+    settings = inputs.bundle.settings if inputs.bundle else {}
     currency = str(settings.get("currency") or "")
     return environment.get_template("report.html.j2").render(
-        t=pen.words,
-        language=pen.language,
+        t=style.words,
+        language=style.language,
         colours=COLOURS,
-        given=given,
+        inputs=inputs,
         currency=currency,
-        facts=_facts(given, settings),
-        sections=customer_sections(given, pen, currency) | model_sections(given, pen),
+        facts=_facts(inputs, settings),
+        sections=customer_sections(inputs, style, currency) | model_sections(inputs, style),
     )
 
 
-def _facts(given: Given, settings: dict[str, Any]) -> dict[str, Any]:
+def _facts(inputs: ReportInputs, settings: dict[str, Any]) -> dict[str, Any]:
     """Return the facts that head and close the page: project, date, horizon, measure, versions; None if not known."""
-    bundle, backtest = given.bundle, given.backtest or {}
+    bundle, backtest = inputs.bundle, inputs.backtest or {}
     facts: dict[str, Any] = {
         "project": backtest.get("project"),
         "as_of": None,
@@ -114,8 +114,8 @@ def _facts(given: Given, settings: dict[str, Any]) -> dict[str, Any]:
             "scheme_version": bundle.scheme_version,
             "training": bundle.facts,
         }
-    if given.scores is not None:  # the score table says by itself what made it
-        row = given.scores.iloc[0]
+    if inputs.scores is not None:  # the score table says by itself what made it
+        row = inputs.scores.iloc[0]
         facts |= {key: row[key] for key in ("as_of", "model_version", "scheme_version") if row.get(key)}
         if bundle is not None and bundle.version != facts["model_version"]:
             facts["other_version"] = bundle.version

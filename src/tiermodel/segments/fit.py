@@ -221,12 +221,12 @@ def align_segments(state: dict[str, Any], champion: Mapping[str, Any], frame: pd
     for n in range(_count(state)):
         last += n not in kept
         codes.append(kept.get(n, last))
-    told: dict[str, Any] = {
+    changes: dict[str, Any] = {
         "agreement": float(adjusted_rand_score(theirs, ours)),
         "kept": sorted(kept.values()),
         "new": sorted(set(codes) - set(before)),
         "gone": sorted(set(before) - set(codes)),
     }
     numbered = {} if codes == _codes(state) and last == len(codes) else {"codes": codes, "last_code": last}
-    changed = told["agreement"] < 1 or told["new"] or told["gone"]
-    return state | numbered | ({"champion": told} if changed else {})
+    changed = changes["agreement"] < 1 or changes["new"] or changes["gone"]
+    return state | numbered | ({"champion": changes} if changed else {})

@@ -90,31 +90,31 @@ def segment_lines(state: Mapping[str, Any], features: Mapping[str, Named], langu
     """Return lines of text: how the segments were found and how stable they are, then one line for each."""
     if "profiles" not in state:
         return []
-    say = words(language)
-    head = say["segments_head"].format(
-        method=say[f"method_{state.get('method', 'kmeans')}"],
+    wording = words(language)
+    head = wording["segments_head"].format(
+        method=wording[f"method_{state.get('method', 'kmeans')}"],
         groups=len(segment_names(state)) - 1,
         stability=state["stability"],
     )
     if "champion" in state:
-        head += say["segments_champion"].format(agreement=state["champion"]["agreement"])
+        head += wording["segments_champion"].format(agreement=state["champion"]["agreement"])
     return [head, *(f"{name}: {_words(profile, features, language)}" for name, profile in sorted_profiles(state))]
 
 
 def _words(profile: Mapping[str, Any], features: Mapping[str, Named], language: str) -> str:
-    say = words(language)
+    wording = words(language)
     if profile["customers"] is None or profile["customers"] == 0:
-        return say["segment_small"].format(n=SMALLEST)
-    size = say["segment_size"].format(customers=profile["customers"], share=profile["share"])
+        return wording["segment_small"].format(n=SMALLEST)
+    size = wording["segment_size"].format(customers=profile["customers"], share=profile["share"])
     marks = [
-        say["segment_high" if mark["difference"] > 0 else "segment_low"].format(
+        wording["segment_high" if mark["difference"] > 0 else "segment_low"].format(
             name=feature_name(mark["feature"], features, language),
             here=_number(mark["median"]),
             everybody=_number(mark["median_all"]),
         )
         for mark in profile["marks"]
     ]
-    return size + say["semicolon"] + (say["clause"].join(marks) or say["segment_average"])
+    return size + wording["semicolon"] + (wording["clause"].join(marks) or wording["segment_average"])
 
 
 def _number(value: float | None) -> str:

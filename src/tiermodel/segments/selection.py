@@ -20,7 +20,7 @@ __all__ = ["FLOOR", "choose_segments"]
 FLOOR = 0.6
 """The least stability (mean adjusted Rand index under resampling) of segments that may go into service."""
 _COUNTS, _SHARES = range(3, 9), (0.01, 0.02, 0.05)
-_FITTED, _JUDGED, _PAIRED = 100_000, 5_000, 2_000
+_FITTED, _COMPARED, _PAIRED = 100_000, 5_000, 2_000
 _DRAWS, _STARTS, _RESTARTS = 10, 10, 3
 
 
@@ -36,12 +36,12 @@ def choose_segments(rule: Segments, frame: pd.DataFrame, seed: int) -> dict[str,
     figures. The rows of `frame` are sorted by key.
     """
     scale, fit = scale_of(frame), FITS[rule.method]
-    judged = standardised(scale, _spread(frame, _JUDGED))
+    compared = standardised(scale, _spread(frame, _COMPARED))
     candidates = [rule.groups] if rule.groups != "auto" else _SHARES if rule.method == "hdbscan" else _COUNTS
-    found = [_judge(rule.method, judged, float(c), seed) for c in candidates]
+    found = [_judge(rule.method, compared, float(c), seed) for c in candidates]
     stable = [c for c in found if c["stability"] >= FLOOR] or [max(found, key=lambda c: c["stability"])]
     best = min(stable, key=lambda c: c["bic"]) if "bic" in found[0] else max(stable, key=lambda c: c["silhouette"])
-    z = judged if rule.method == "hdbscan" else standardised(scale, _spread(frame, _FITTED))
+    z = compared if rule.method == "hdbscan" else standardised(scale, _spread(frame, _FITTED))
     state = in_order_of_spend(scale | fit(z, best["candidate"], seed, _STARTS), frame)
     state |= {"criteria": found, "stability": best["stability"]}
     return state | {"profiles": profiles_of(state, frame, assign_segments(state, frame))}
@@ -61,8 +61,8 @@ def _judge(method: str, z: Floats, candidate: float, seed: int) -> dict[str, Any
     rng = np.random.default_rng(seed)
     agreements = []
     for _ in range(_DRAWS):
-        drawn = np.unique(rng.integers(0, z.shape[1], z.shape[1]))
-        again = FITS[method](z[:, drawn], candidate, seed, _RESTARTS)
+        columns = np.unique(rng.integers(0, z.shape[1], z.shape[1]))
+        again = FITS[method](z[:, columns], candidate, seed, _RESTARTS)
         agreements.append(adjusted_rand_score(labels, nearest(again, z)))
     figures = {"bic": state["bic"]} if "bic" in state else {}
     return {

@@ -13,7 +13,7 @@ import pandas as pd
 from tiermodel.arrays import Flags, Ints
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.condition import Named
-from tiermodel.features.frame import feature_names
+from tiermodel.features.frame import feature_names, has_bought
 from tiermodel.tiers.kinds import thresholds
 from tiermodel.tiers.rule_text import reason_table, rule_lines
 from tiermodel.tiers.schemes.load import Scheme, parse_scheme, scheme_data, settle
@@ -54,7 +54,7 @@ class FittedScheme:
         for n, (veto, highest) in enumerate(self._vetoes(frame)):
             lowered = veto & (level > highest)
             level, rule = np.where(lowered, highest, level), np.where(lowered, self.rule_count + n, rule)
-        bought = frame["days_since_last"].notna().to_numpy()
+        bought = has_bought(frame)
         return np.where(bought, level, self.scheme.no_purchase_level), np.where(bought, rule, -1)
 
     def sure_levels(self, frame: pd.DataFrame) -> tuple[Ints, Ints]:
@@ -66,7 +66,7 @@ class FittedScheme:
         if self.scheme.stability is None:
             level, _ = self.assign(frame)
             return level, level
-        bought = frame["days_since_last"].notna().to_numpy()
+        bought = has_bought(frame)
         lowest, highest = (self._numbers[level] for level in self.kind.sure_levels(self.scheme, self.state, frame))
         for veto, cap in self._vetoes(frame):
             lowest, highest = (np.where(veto, np.minimum(end, cap), end) for end in (lowest, highest))
@@ -173,15 +173,15 @@ class FittedScheme:
 
 
 def fit_scheme(
-    scheme: Scheme, snapshot: pd.DataFrame, history: pd.DataFrame, seed: int, span_days: int | None = None
+    scheme: Scheme, snapshot: pd.DataFrame, history: pd.DataFrame, seed: int, label_delay_days: int | None = None
 ) -> FittedScheme:
     """Freeze a scheme: cut points on the latest snapshot, learned rules on past snapshots whose outcome is observed.
 
     Both frames are panels sorted by customer and date. The scheme is settled on the features that are there: optional
-    parts without one are left out, and `state` lists them. `span_days` is as in `FitContext`. Raises `ProjectError`
-    where the scheme needs a feature that is not there, `DataError` where the snapshot has nobody who bought.
+    parts without one are left out, and `state` lists them. `label_delay_days` is as in `FitContext`. Raises
+    `ProjectError` where the scheme needs a feature that is not there, `DataError` where nobody in the snapshot bought.
     """
-    bought = snapshot[snapshot["days_since_last"].notna()]
+    bought = snapshot[has_bought(snapshot)]
     if bought.empty:
         raise DataError(
             f"scheme {scheme.code}: none of {len(snapshot)} customers has bought; "
@@ -194,7 +194,7 @@ def fit_scheme(
             raise ProjectError(f"scheme {scheme.code}: feature {name!r} is not built; there are {', '.join(built)}")
         if bought[name].isna().all():
             raise DataError(f"scheme {scheme.code}: no customer has a {name!r}; rank by another feature")
-    state = KINDS[scheme.kind].fit(scheme, bought, FitContext(history, seed, span_days))
+    state = KINDS[scheme.kind].fit(scheme, bought, FitContext(history, seed, label_delay_days))
     if scheme.veto:
         state["veto"] = [[thresholds.fit_condition(scheme, when, bought) for when in v.when] for v in scheme.veto]
     if left:

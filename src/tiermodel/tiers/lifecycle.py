@@ -7,7 +7,7 @@ import pandas as pd
 
 from tiermodel.arrays import Ints
 
-__all__ = ["LIFECYCLE", "LOYALTY", "ladder_stages", "typical_rhythm"]
+__all__ = ["LIFECYCLE", "LOYALTY", "lifecycle_and_loyalty", "typical_rhythm"]
 
 
 LIFECYCLE = ("prospect", "first", "repeat", "loyal", "silent", "churned")
@@ -27,7 +27,7 @@ def typical_rhythm(snapshot: pd.DataFrame) -> float:
     return float(np.quantile(longest, 0.9)) if longest.size else 90.0
 
 
-def ladder_stages(frame: pd.DataFrame, typical: float) -> tuple[Ints, Ints]:
+def lifecycle_and_loyalty(frame: pd.DataFrame, typical: float) -> tuple[Ints, Ints]:
     """Return each row's position in `LIFECYCLE` and in `LOYALTY`; `typical` is a gap in days.
 
     A customer is silent when the days since the last purchase exceed the own rhythm: the longest gap so far, at least

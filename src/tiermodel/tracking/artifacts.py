@@ -18,11 +18,11 @@ from tiermodel.evaluation.baselines import BASELINES, OURS
 from tiermodel.evaluation.metrics import ece_null_band
 from tiermodel.features.outcome import churn_question
 from tiermodel.models import churn, value
-from tiermodel.reporting.figures import Pen, concentration, save_png
+from tiermodel.reporting.figures import FigureStyle, concentration, save_png
 from tiermodel.reporting.figures_model import gains, importance, input_names, reliability, residuals
 from tiermodel.training.facts import metrics_for
 
-__all__ = ["EVALUATION", "MEMBERS", "Judged", "draw_evaluation", "evaluation_table", "judged"]
+__all__ = ["EVALUATION", "MEMBERS", "LearnerMetrics", "draw_evaluation", "evaluation_table", "learner_metrics"]
 
 
 EVALUATION = ("target", "question", "as_of", "customers", "key", "actual", "predicted")
@@ -44,7 +44,7 @@ _LEARNERS = {
 
 
 @dataclass(frozen=True)
-class Judged:
+class LearnerMetrics:
     """The metrics of one learner on one later snapshot date; `role` is served, member or baseline."""
 
     target: str
@@ -54,20 +54,22 @@ class Judged:
     metrics: dict[str, float]
 
 
-def evaluation_table(project: Project, later: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def evaluation_table(project: Project, out_of_fold: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the out-of-time predictions of all targets, sorted by date and customer, without customer ids.
 
     The columns are `EVALUATION`, `BASELINES` and `MEMBERS`, NaN where a target has no such prediction.
     """
-    span = f"the {project.outcome.horizon_days} days that follow a gap of {project.outcome.gap_days} days"
+    window = f"the {project.outcome.horizon_days} days that follow a gap of {project.outcome.gap_days} days"
     questions = {
         "churn": churn_question(project.churn, project.outcome),
-        "value": f"{project.value.measure} in {span}",
-        "tier": f"tier after {span}",
-        "upgrade": f"in a higher tier after {span}, and {project.upgrade.stay_days} days later",
-        "prospects": f"first purchase in {span}",
+        "value": f"{project.value.measure} in {window}",
+        "tier": f"tier after {window}",
+        "upgrade": f"in a higher tier after {window}, and {project.upgrade.stay_days} days later",
+        "prospects": f"first purchase in {window}",
     }
-    filled = {target: frame.sort_values(["as_of", "customer_id"]) for target, frame in later.items() if len(frame)}
+    filled = {
+        target: frame.sort_values(["as_of", "customer_id"]) for target, frame in out_of_fold.items() if len(frame)
+    }
     ids = sorted(set().union(*(frame["customer_id"] for frame in filled.values())))
     numbers = {customer: number for number, customer in enumerate(ids)}
     more = [*BASELINES, *MEMBERS]
@@ -92,40 +94,40 @@ def _hash_of_all(ids: pd.Series) -> str:
     return hashlib.sha256("\n".join(map(str, ids)).encode()).hexdigest()
 
 
-def judged(later: Mapping[str, pd.DataFrame]) -> Iterator[Judged]:
+def learner_metrics(out_of_fold: Mapping[str, pd.DataFrame]) -> Iterator[LearnerMetrics]:
     """Yield the metrics of every learner on every date of the out-of-time predictions, which are given by target."""
-    for target, frame in later.items():
+    for target, frame in out_of_fold.items():
         for day, rows in frame.groupby("as_of"):
             for column, (learner, role) in _LEARNERS.items():
                 if column in rows and rows[column].notna().all():
                     found = metrics_for(target, rows["actual"].to_numpy(), rows[column].to_numpy())
-                    yield Judged(target, learner, role, pd.Timestamp(str(day)).date(), found)
+                    yield LearnerMetrics(target, learner, role, pd.Timestamp(str(day)).date(), found)
 
 
-def draw_evaluation(project: Project, bundle: Bundle, later: Mapping[str, pd.DataFrame], folder: Path) -> None:
+def draw_evaluation(project: Project, bundle: Bundle, out_of_fold: Mapping[str, pd.DataFrame], folder: Path) -> None:
     """Write the figures of the out-of-time predictions, and `importance.png` of the bundle's inputs.
 
     `calibration.png` and `residuals.png` have one panel a date, `gains.png` and `concentration.png` show the last date.
     A figure without predictions to draw is left out.
     """
-    pen, currency = Pen(project.language), project.currency or ""
-    risks, amounts = (_by_day(later[target]) for target in ("churn", "value"))
+    style, currency = FigureStyle(project.language), project.currency or ""
+    risks, amounts = (_by_day(out_of_fold[target]) for target in ("churn", "value"))
     if risks:
         panels = {day: (actual, p, ece_null_band(p)) for day, (actual, p) in risks.items()}
-        save_png(reliability(pen, panels), folder / "calibration.png")
+        save_png(reliability(style, panels), folder / "calibration.png")
     if left := [day for day, (actual, _) in risks.items() if actual.any()]:
         actual, predicted = risks[left[-1]]
-        save_png(gains(pen, actual, {f"{project.name} {left[-1]}": predicted}), folder / "gains.png")
+        save_png(gains(style, actual, {f"{project.name} {left[-1]}": predicted}), folder / "gains.png")
     if amounts:
-        save_png(residuals(pen, amounts, currency), folder / "residuals.png")
+        save_png(residuals(style, amounts, currency), folder / "residuals.png")
         day, (actual, predicted) = list(amounts.items())[-1]
-        curves = {pen.words["curve_expected"]: predicted, pen.words["curve_followed"].format(date=day): actual}
+        curves = {style.words["curve_expected"]: predicted, style.words["curve_followed"].format(date=day): actual}
         if all(curve.sum() > 0 for curve in curves.values()):
-            save_png(concentration(pen, curves), folder / "concentration.png")
+            save_png(concentration(style, curves), folder / "concentration.png")
     rows = bundle.facts["importance"]
     if any(rows.values()):
-        names = input_names(pen, bundle.features)
-        save_png(importance(pen, rows, names, currency), folder / "importance.png")
+        names = input_names(style, bundle.features)
+        save_png(importance(style, rows, names, currency), folder / "importance.png")
 
 
 def _by_day(frame: pd.DataFrame) -> dict[str, tuple[Floats, Floats]]:

@@ -33,7 +33,7 @@ from tiermodel.locks import SQLITE, database_lock, database_of, first_line
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.output import write_table
 from tiermodel.predict import score_schema
-from tiermodel.tracking.artifacts import EVALUATION, Judged, draw_evaluation, evaluation_table, judged
+from tiermodel.tracking.artifacts import EVALUATION, LearnerMetrics, draw_evaluation, evaluation_table, learner_metrics
 from tiermodel.tracking.gate import judge, judge_segments
 from tiermodel.tracking.runs import (
     code_digest,
@@ -79,7 +79,7 @@ with warnings.catch_warnings():
 
 _CHALLENGER, _CHAMPION, _PREVIOUS = "challenger", "champion", "previous"
 _EVALUATION_FILE = "evaluation.parquet"
-_PACKAGES = ("tiermodel", "lightgbm", "mlflow", "numba", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
+MODEL_REQUIREMENTS = ("tiermodel", "lightgbm", "mlflow", "numba", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
 _TYPES = {pa.int64(): "long", pa.float64(): "double", pa.date32(): "datetime", pa.string(): "string"}
 
@@ -120,7 +120,7 @@ def log_training(project: Project, trained: Trained, bundle_folder: str | Path, 
         with mlflow.start_run(experiment_id=experiment, run_name=name) as run:
             mlflow.set_tags(tags_of(bundle) | {"kind": "training"})
             mlflow.log_params(parameters_of(project))
-            found = list(judged(trained.out_of_fold))
+            found = list(learner_metrics(trained.out_of_fold))
             _log_results(project, trained, found)
             _log_learners(client, run, bundle, found)
             logged = _log_model(bundle, Path(bundle_folder).resolve())
@@ -167,7 +167,7 @@ def champion_of(project: Project) -> Bundle | None:
             return None
 
 
-def _log_results(project: Project, trained: Trained, found: Sequence[Judged]) -> None:
+def _log_results(project: Project, trained: Trained, found: Sequence[LearnerMetrics]) -> None:
     """Log the digest of the training data, and the out-of-time metrics by date and over all dates.
 
     The step of a metric is its date in days since 1970-01-01. Metrics by group of customers go to `slices.json`, the
@@ -192,7 +192,7 @@ def _log_results(project: Project, trained: Trained, found: Sequence[Judged]) ->
 
 
 def _log_learners(
-    client: mlflow.MlflowClient, parent: mlflow.ActiveRun, bundle: Bundle, found: Iterable[Judged]
+    client: mlflow.MlflowClient, parent: mlflow.ActiveRun, bundle: Bundle, found: Iterable[LearnerMetrics]
 ) -> None:
     """Log each learner's metrics on each date as a child run, in three calls each because a store on disk is slow."""
     info = parent.info
@@ -218,7 +218,7 @@ def _log_model(bundle: Bundle, folder: Path) -> Any:
         data_path=str(folder),
         signature=ModelSignature(inputs, outputs),
         input_example=pd.DataFrame(1.0, index=[0], columns=list(names)),
-        pip_requirements=[f"{name}=={installed(name)}" for name in _PACKAGES],
+        pip_requirements=[f"{name}=={installed(name)}" for name in MODEL_REQUIREMENTS],
     )
 
 

@@ -19,7 +19,7 @@ from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.segments.fit import segment_names
 from tiermodel.tables.table import TABLES
-from tiermodel.tracking.artifacts import Judged
+from tiermodel.tracking.artifacts import LearnerMetrics
 from tiermodel.training.tune_search import Found
 
 __all__ = ["code_digest", "finite", "measures_of", "parameters_of", "step_of", "tags_of", "totals_of", "verdict_of"]
@@ -73,21 +73,23 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def measures_of(one: Judged) -> dict[str, float]:
+def measures_of(one: LearnerMetrics) -> dict[str, float]:
     """Return the metrics of one learner on one date, named `TARGET/METRIC`."""
     return finite({f"{one.target}/{name}": value for name, value in one.metrics.items()})
 
 
-def step_of(one: Judged) -> int:
+def step_of(one: LearnerMetrics) -> int:
     """Return the step of a learner's metrics: its snapshot date in days since 1970-01-01."""
     return (one.day - _EPOCH).days
 
 
 def totals_of(bundle: Bundle) -> dict[str, float]:
     """Return the metrics over all later dates, named `TARGET/METRIC/all`, and the count and stability of segments."""
-    later = {f"{target}/{name}/all": x for target, found in bundle.facts["later"].items() for name, x in found.items()}
+    out_of_fold = {
+        f"{target}/{name}/all": x for target, found in bundle.facts["later"].items() for name, x in found.items()
+    }
     count = len(segment_names(bundle.segments)) - 1
-    return finite(later) | {"segments/count": count, "segments/stability": bundle.segments["stability"]}
+    return finite(out_of_fold) | {"segments/count": count, "segments/stability": bundle.segments["stability"]}
 
 
 def verdict_of(found: Found) -> dict[str, float]:

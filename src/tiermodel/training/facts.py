@@ -39,7 +39,7 @@ from tiermodel.models.upgrade import TierLabels
 from tiermodel.models.value import ValueModel
 from tiermodel.tiers.explain.rule_comparison import compare_with_rules
 from tiermodel.tiers.fitted_scheme import FittedScheme
-from tiermodel.training.known import Known, Present
+from tiermodel.training.censoring import CensoredPanel, CurrentBuyers
 
 __all__ = [
     "Fitted",
@@ -78,7 +78,9 @@ class Fitted(NamedTuple):
     out_of_fold: dict[str, pd.DataFrame]
 
 
-def collect_facts(project: Project, labels: Labels, known: Known, present: Present, fitted: Fitted) -> dict[str, Any]:
+def collect_facts(
+    project: Project, labels: Labels, known: CensoredPanel, present: CurrentBuyers, fitted: Fitted
+) -> dict[str, Any]:
     """Note what the bundle was made from and how it did on later snapshots; no clock, no path, no customer."""
     scheme, tiers, models, out_of_fold = fitted
     return {
@@ -92,7 +94,7 @@ def collect_facts(project: Project, labels: Labels, known: Known, present: Prese
     }
 
 
-def _origin(project: Project, labels: Labels, known: Known) -> dict[str, Any]:
+def _origin(project: Project, labels: Labels, known: CensoredPanel) -> dict[str, Any]:
     """Note the data, the project and the versions."""
     rows, snapshot = known.training_rows, known.snapshot
     dates = sorted(rows["as_of"].dt.date.unique())
@@ -161,12 +163,12 @@ def _slices(
     for target, names in (("churn", ("churned", "risk")), ("value", ("value", "expected"))):
         found = out_of_fold[target][[*keys, "actual", "predicted"]].set_axis([*keys, *names], axis=1)
         rows = rows.merge(found.astype({"as_of": rows["as_of"].dtype}), on=keys, how="left")
-    judged = rows[["risk", "expected"]].notna().any(axis=1).to_numpy()
-    by = groups(training_rows[judged], level[judged], scheme.scheme.codes)
-    return list(slice_figures(by, rows[judged].astype(dict.fromkeys(rows.columns[2:], np.float64))))
+    predicted = rows[["risk", "expected"]].notna().any(axis=1).to_numpy()
+    by = groups(training_rows[predicted], level[predicted], scheme.scheme.codes)
+    return list(slice_figures(by, rows[predicted].astype(dict.fromkeys(rows.columns[2:], np.float64))))
 
 
-def _audit(project: Project, present: Present) -> dict[str, Any]:
+def _audit(project: Project, present: CurrentBuyers) -> dict[str, Any]:
     """Say how well the inputs tell the attributes to audit by, where there are any."""
     if not project.features.audited:
         return {}
@@ -174,20 +176,27 @@ def _audit(project: Project, present: Present) -> dict[str, Any]:
 
 
 def with_baselines(
-    project: Project, labels: Labels, known: Known, scheme: FittedScheme, names: tuple[str, ...], later: pd.DataFrame
+    project: Project,
+    labels: Labels,
+    known: CensoredPanel,
+    scheme: FittedScheme,
+    names: tuple[str, ...],
+    predictions: pd.DataFrame,
 ) -> pd.DataFrame:
     """Add what simple baselines, trained on the same earlier rows, predict for the churn model's out-of-fold rows."""
     rows = known.training_rows
     risky = rows[at_risk(labels.churn, rows)]
     delay = pd.Timedelta(days=labels.delay_days)
     columns: dict[str, list[pd.Series]] = {name: [] for name in BASELINES}
-    for day in later["as_of"].unique():
+    for day in predictions["as_of"].unique():
         now = risky[risky["as_of"] == day].drop(columns=list(OUTCOME_COLUMNS))
         past = risky[risky["as_of"] + delay <= day]
         task = BaselineTask(project, past, now, lambda frame: scheme.assign(frame)[0], names)
         for name, predicted in columns.items():
-            predicted.append(pd.Series(CHURN_BASELINES[name](task), index=later.index[later["as_of"] == day]))
-    return later.assign(**{name: pd.concat(p) if p else pd.Series(dtype=float) for name, p in columns.items()})
+            predicted.append(
+                pd.Series(CHURN_BASELINES[name](task), index=predictions.index[predictions["as_of"] == day])
+            )
+    return predictions.assign(**{name: pd.concat(p) if p else pd.Series(dtype=float) for name, p in columns.items()})
 
 
 def needed_columns(project: Project, columns: Iterable[str]) -> tuple[str, ...]:

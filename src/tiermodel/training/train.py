@@ -16,6 +16,7 @@ from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError
 from tiermodel.evaluation.leakage import refuse_leaks
 from tiermodel.features.dates import one_date, panel_dates, training_dates
+from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import Labels
 from tiermodel.features.panel import Tally, build_panel
 from tiermodel.models.calibration.recent import forecast_context
@@ -34,8 +35,8 @@ from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.lifecycle import typical_rhythm
 from tiermodel.tiers.schemes.load import load_scheme
 from tiermodel.tiers.stability.budget import keep_budget
+from tiermodel.training.censoring import CensoredPanel, CurrentBuyers, censor
 from tiermodel.training.facts import Fitted, Models, collect_facts, needed_columns, recorded_settings, with_baselines
-from tiermodel.training.known import Known, Present, censor
 
 __all__ = ["Progress", "Trained", "fit_bundle", "train"]
 
@@ -106,7 +107,7 @@ def fit_bundle(
     with threadpool_limits(limits=1):  # sums that threads share out differ in the last bits, and small ones wait
         progress("fitting the scheme")
         scheme = _fit_scheme(project, labels, known)
-        present = Present.of(known, scheme, labels)
+        present = CurrentBuyers.of(known, scheme, labels)
         buyers, most = present.buyers, project.panel.customers
         if len(buyers) > most:
             progress(f"learning from {most:,} of {len(buyers):,} buyers, drawn by lot (panel.customers)")
@@ -128,7 +129,7 @@ def fit_bundle(
     return bundle, fitted.out_of_fold
 
 
-def _fit_scheme(project: Project, labels: Labels, known: Known) -> FittedScheme:
+def _fit_scheme(project: Project, labels: Labels, known: CensoredPanel) -> FittedScheme:
     """Find the stability rule that keeps the budget of moves, and fit the scheme on the snapshot and the past."""
     rows, seed, delay = known.training_rows, project.seed, labels.delay_days
     scheme = keep_budget(load_scheme(project), rows, seed, delay)
@@ -136,7 +137,12 @@ def _fit_scheme(project: Project, labels: Labels, known: Known) -> FittedScheme:
 
 
 def _fit_models(
-    project: Project, labels: Labels, known: Known, scheme: FittedScheme, present: Present, progress: Progress
+    project: Project,
+    labels: Labels,
+    known: CensoredPanel,
+    scheme: FittedScheme,
+    present: CurrentBuyers,
+    progress: Progress,
 ) -> Fitted:
     """Fit every model on the training rows, once no input leaks."""
     rows, design, learners, seed = known.training_rows, present.design, project.models, project.seed
@@ -164,5 +170,5 @@ def _fit_models(
 
 def _with_segment_names_of(champion: Bundle, bundle: Bundle, snapshot: pd.DataFrame) -> Bundle:
     """Name the segments of a bundle as the champion names those of the same customers."""
-    buyers = snapshot[snapshot["days_since_last"].notna()]
+    buyers = snapshot[has_bought(snapshot)]
     return replace(bundle, segments=align_segments(bundle.segments, champion.segments, buyers))

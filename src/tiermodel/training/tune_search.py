@@ -145,19 +145,19 @@ class Search:
         searched = (panel["as_of"] + pd.Timedelta(days=labels.delay_days) <= judge).to_numpy()
         rows, seen = panel[searched].reset_index(drop=True), x[searched]
         if target == "churn":
-            judged = (panel["as_of"] == judge).to_numpy() & at_risk(labels.churn, panel)
+            tested = (panel["as_of"] == judge).to_numpy() & at_risk(labels.churn, panel)
         else:
-            judged = ((panel["as_of"] == judge) & has_bought(panel)).to_numpy()
+            tested = ((panel["as_of"] == judge) & has_bought(panel)).to_numpy()
         digest = hashlib.sha256(project_digest(project).encode() + version("tiermodel").encode())
         digest.update(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes())
         name = f"{project.name}/{target}/{digest.hexdigest()[:16]}"
         study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
         for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):  # a run that was stopped
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
-        last, names = panel[judged].reset_index(drop=True), input_names(load_scheme(project), panel)
+        last, names = panel[tested].reset_index(drop=True), input_names(load_scheme(project), panel)
         windows = partial_churn_windows if target == "churn" else partial_value_windows
         partial_windows = cache(partial(windows, labels, panel, names))
-        return cls(optuna, project, target, study, rows, seen, [*names, *EXPECTED], last, x[judged], partial_windows)
+        return cls(optuna, project, target, study, rows, seen, [*names, *EXPECTED], last, x[tested], partial_windows)
 
     def done(self) -> list[Any]:
         """Return the finished trials; the first has the project's own settings."""
@@ -223,15 +223,15 @@ class Search:
 
         No setting decides the base rate of a window, so it must not decide between settings.
         """
-        _, later = self._fit(project, self.last_x[:0])
-        if not len(later):
-            span = label_delay_days(project)
+        _, predictions = self._fit(project, self.last_x[:0])
+        if not len(predictions):
+            delay = label_delay_days(project)
             raise DataError(
                 f"tuning needs a date to test on before {self.last['as_of'].iloc[0].date()}, which judges: bring "
-                f"{span} days more of history, or shorten outcome.horizon_days"
+                f"{delay} days more of history, or shorten outcome.horizon_days"
             )
         level = _exact_chance if self.target == "churn" else _exact_total
-        days = [day for _, day in later.groupby("as_of")]
+        days = [day for _, day in predictions.groupby("as_of")]
         actual = [day["actual"].to_numpy(dtype=np.float64) for day in days]
         exact = [level(day["predicted"].to_numpy(dtype=np.float64), a) for day, a in zip(days, actual, strict=True)]
         if self.target == "churn":

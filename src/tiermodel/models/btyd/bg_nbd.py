@@ -20,14 +20,7 @@ from numpy.typing import ArrayLike
 from scipy.special import digamma, expit, gammaln
 
 from tiermodel.arrays import Floats
-from tiermodel.models.btyd.likelihood import (
-    LOG_BOUND,
-    Cells,
-    cells_of,
-    check_horizon,
-    checked_history,
-    minimise,
-)
+from tiermodel.models.btyd.likelihood import LOG_BOUND, Cells, cells_of, check_horizon, checked_history, minimise
 
 __all__ = ["BGNBD", "MBGNBD"]
 

@@ -58,32 +58,32 @@ class Window(NamedTuple):
 
     @classmethod
     def of_chance(
-        cls, span: LabelWindow, day: pd.Timestamp, since_first: Floats, odds: Floats, observed: NDArray[Any]
+        cls, window: LabelWindow, day: pd.Timestamp, since_first: Floats, odds: Floats, observed: NDArray[Any]
     ) -> Self:
         """Measure what log-odds lack on average; `since_first` are the days since the customers' first purchase."""
         rate = (observed.sum() + 0.5) / (len(observed) + 1)
         variance = 1 / (len(observed) * rate * (1 - rate))
         residual = intercept_for_rate(odds, observed.mean())
-        return cls(day, span.first, span.last, span.known_after, since_first.max(), residual, float(variance))
+        return cls(day, window.first, window.last, window.known_after, since_first.max(), residual, float(variance))
 
     @classmethod
     def of_total(
-        cls, span: LabelWindow, day: pd.Timestamp, since_first: Floats, expected: Floats, actual: Floats
+        cls, window: LabelWindow, day: pd.Timestamp, since_first: Floats, expected: Floats, actual: Floats
     ) -> Self:
         """Measure the logarithm of the observed total over the expected one."""
         mean = max(abs(float(actual.mean())), 1e-9)
         variance = min(float(actual.var()) / (len(actual) * mean**2), 1.0)
         residual = log_ratio_for_total(expected, float(actual.sum()))
-        return cls(day, span.first, span.last, span.known_after, since_first.max(), residual, variance)
+        return cls(day, window.first, window.last, window.known_after, since_first.max(), residual, variance)
 
 
 def residuals_by_date(
-    measure: Callable[..., Window], span: LabelWindow, rows: pd.DataFrame, *columns: NDArray[Any]
+    measure: Callable[..., Window], window: LabelWindow, rows: pd.DataFrame, *columns: NDArray[Any]
 ) -> list[Window]:
     """Apply `Window.of_chance` or `Window.of_total` to the rows of every date; columns as it takes them."""
     since = rows["days_since_first"].to_numpy(dtype=np.float64)
     dates = rows.groupby("as_of").indices
-    return [measure(span, pd.Timestamp(day), since[at], *(c[at] for c in columns)) for day, at in dates.items()]  # type: ignore[arg-type]
+    return [measure(window, pd.Timestamp(day), since[at], *(c[at] for c in columns)) for day, at in dates.items()]  # type: ignore[arg-type]
 
 
 def forecast_residual(windows: Sequence[Window], day: pd.Timestamp, first: int, last: int) -> float:

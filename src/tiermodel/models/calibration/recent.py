@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.arrays import Floats
+from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import Labels, LabelWindow, at_risk
 from tiermodel.models.btyd.forecast import BtydForecaster, Horizons
 from tiermodel.models.calibration.level import Window
@@ -107,17 +108,17 @@ def recent_residuals(
     of_churn = churn.contract_renewal_days is None and every_days < churn.window.last
     of_value = every_days < labels.value.window.last
     risk, total = [], []
-    span, horizons = LabelWindow(0, every_days, every_days), Horizons(every_days, every_days)
+    window, horizons = LabelWindow(0, every_days, every_days), Horizons(every_days, every_days)
     for day, here, grown in _steps(panel, now, every_days) if of_churn or of_value else ():
         since = here["days_since_first"].to_numpy(dtype=np.float64)
         p_zero, _, spend = BtydForecaster.fit(here).predict(here, horizons).T
         exposed = at_risk(churn, here)
         if of_churn and exposed.any():
             silent = (grown["purchase_days_total"] == 0).to_numpy()
-            risk.append(Window.of_chance(span, day, since[exposed], log_odds(p_zero[exposed]), silent[exposed]))
+            risk.append(Window.of_chance(window, day, since[exposed], log_odds(p_zero[exposed]), silent[exposed]))
         if of_value:
             amount = grown["net_amount_total"].to_numpy(dtype=np.float64)
-            total.append(Window.of_total(span, day, since, np.maximum(spend, 0.0), amount))
+            total.append(Window.of_total(window, day, since, np.maximum(spend, 0.0), amount))
     return risk, total
 
 
@@ -166,7 +167,7 @@ def _under_way(
         days = (now - day).days
         if not _LEAST_SHARE * whole <= days < whole:
             continue
-        here = panel[(panel["as_of"] == day) & panel["days_since_last"].notna()]
+        here = panel[(panel["as_of"] == day) & has_bought(panel)]
         here = here[here["customer_id"].isin(then["customer_id"])].reset_index(drop=True)
         if len(here):
             design = fit_design_matrix(here, names, horizons)
@@ -189,7 +190,7 @@ def _steps(
     then = panel[panel["as_of"] == now]
     while (now := now - step) in days:
         here = panel[panel["as_of"] == now]
-        buyers = here[here["days_since_last"].notna() & here["customer_id"].isin(then["customer_id"])]
+        buyers = here[has_bought(here) & here["customer_id"].isin(then["customer_id"])]
         if buyers.empty:
             return
         yield now, buyers, _grown(buyers, then)

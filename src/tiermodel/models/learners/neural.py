@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from tiermodel.arrays import Floats, Ints
 from tiermodel.models.learners.preprocessing import bounds, mean_and_scale, medians, signed_log
 
-__all__ = ["fit", "pulls", "score"]
+__all__ = ["attributions", "fit", "score"]
 
 _NETWORKS, _HIDDEN, _EPOCHS, _BATCH = 3, 16, 40, 256
 _PENALTY, _PACE = 10.0, 3e-3
@@ -76,7 +76,7 @@ def score(model: dict[str, Any], _names: list[str], x: Floats) -> Floats:
     return total
 
 
-def pulls(model: dict[str, Any], _names: list[str], x: Floats) -> Floats:
+def attributions(model: dict[str, Any], _names: list[str], x: Floats) -> Floats:
     """Return what each feature adds to the score, shape (rows, features), against a customer with median features.
 
     Integrated gradients (Sundararajan, Taly and Yan 2017), exact here: on the straight way from one customer to the

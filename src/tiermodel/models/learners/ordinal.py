@@ -13,7 +13,7 @@ import numpy as np
 from tiermodel.arrays import Floats, Ints
 from tiermodel.models.learners.boosting import Boosted, fit_boosted, map_threads
 
-__all__ = ["Ordinal", "fit", "fit_ordinal", "level_probabilities", "pulls", "score"]
+__all__ = ["Ordinal", "attributions", "fit", "fit_ordinal", "level_probabilities", "score"]
 
 _ROUNDS = 150
 _LEARNING_RATE = 0.05
@@ -69,7 +69,7 @@ def score(model: dict[str, Any], names: list[str], x: Floats) -> Floats:
     return total
 
 
-def pulls(model: dict[str, Any], names: list[str], x: Floats) -> Floats:
+def attributions(model: dict[str, Any], names: list[str], x: Floats) -> Floats:
     """Return what each feature adds to the log-odds of all thresholds together, shape (rows, features): tree SHAP.
 
     The values are exact (Lundberg et al. 2020), as LightGBM computes them.

@@ -17,6 +17,7 @@ import pandas as pd
 
 from tiermodel.arrays import Ints
 from tiermodel.features.condition import Named, feature_name, number
+from tiermodel.features.frame import has_bought
 from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.tiers.kinds.thresholds import bounds_of
 from tiermodel.words import words
@@ -83,7 +84,7 @@ def next_tier_actions(
     `easiness` numbers a customer's actions by it, the smallest 1. Columns are `COLUMNS`.
     """
     cuts, level = tier_thresholds(fitted), fitted.assign(frame)[0]
-    bought = frame["days_since_last"].notna().to_numpy()
+    bought = has_bought(frame)
     rows = np.flatnonzero(bought & (level < len(fitted.scheme.codes) - 1))
     below, level_below, buyers = frame.iloc[rows].reset_index(drop=True), level[rows], frame[bought]
     parts = []
@@ -91,7 +92,7 @@ def next_tier_actions(
         linked = [name for name in _linked(frame.columns, action) if name in cuts]
         if linked:
             steps = _smallest_all(fitted, below, level_below, action, {name: cuts[name] for name in linked})
-            parts.append(_told(fitted, below, level_below, action, steps, _shown(linked), buyers))
+            parts.append(_action_rows(fitted, below, level_below, action, steps, _shown(linked), buyers))
     if not parts or not any(len(part) for part in parts):
         return pd.DataFrame({name: [] for name in COLUMNS})
     table = pd.concat([part for part in parts if len(part)], ignore_index=True)
@@ -161,7 +162,7 @@ def _halved(fitted: FittedScheme, frame: pd.DataFrame, level: Ints, action: Acti
     return padded[np.arange(len(frame)), low]
 
 
-def _told(
+def _action_rows(
     fitted: FittedScheme, frame: pd.DataFrame, level: Ints, action: Action, steps: Ints,
     feature: str, buyers: pd.DataFrame,
 ) -> pd.DataFrame:  # fmt: skip

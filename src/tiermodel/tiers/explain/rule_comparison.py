@@ -10,6 +10,7 @@ import pandas as pd
 from tiermodel.config.project import Project
 from tiermodel.errors import TierModelError
 from tiermodel.evaluation.metrics import quadratic_weighted_kappa
+from tiermodel.features.frame import has_bought
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.kinds.composite import CompositeScheme
 from tiermodel.tiers.schemes.load import load_preset, scheme_data
@@ -47,7 +48,7 @@ def matching_composite(
 
     None where a level is empty there, so that no composite has it too.
     """
-    bought = snapshot[snapshot["days_since_last"].notna()]
+    bought = snapshot[has_bought(snapshot)]
     level, _ = fitted.assign(bought)
     codes = fitted.scheme.codes
     sizes = {code: float(np.mean(level == codes.index(code))) for code in fitted.scheme.bought_levels}

@@ -50,8 +50,8 @@ def fit(scheme: LearnedScheme, snapshot: pd.DataFrame, context: FitContext) -> S
     if scheme.learner == "tree":
         return tree.grow(scheme, training, seed)
     learners = ["tree", *score.LEARNERS] if scheme.learner == "auto" else [scheme.learner]
-    span = context.span_days or (snapshot["as_of"].max() - history["as_of"].max()).days
-    trials = _trials(scheme, training, learners, seed, span) if span > 0 else []
+    delay = context.label_delay_days or (snapshot["as_of"].max() - history["as_of"].max()).days
+    trials = _trials(scheme, training, learners, seed, delay) if delay > 0 else []
     learner = _best(learners, trials)
     state = _learned(scheme, learner, training, snapshot, seed)
     state["trials"] = trials
@@ -141,11 +141,11 @@ def _learned(
 
 
 def _trials(
-    scheme: LearnedScheme, training: TrainingSet, learners: Sequence[str], seed: int, span_days: int
+    scheme: LearnedScheme, training: TrainingSet, learners: Sequence[str], seed: int, label_delay_days: int
 ) -> list[dict[str, Any]]:
     """Train on dates whose outcome was known at a later date, and judge the levels there by what then followed."""
     found = []
-    for train, test in rolling_folds(training.frame["as_of"], span_days, most=_FOLDS):
+    for train, test in rolling_folds(training.frame["as_of"], label_delay_days, most=_FOLDS):
         past, later = training.take(train), training.take(test)
         if len(past.frame) < 2 * scheme.max_leaves:
             continue

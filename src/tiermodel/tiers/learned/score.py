@@ -102,7 +102,7 @@ def explain(
     """
     names = state["names"]
     x = matrix(frame, names)
-    attributions = LEARNERS[state["learner"]].pulls(state["model"], names, x)
+    attributions = LEARNERS[state["learner"]].attributions(state["model"], names, x)
     strongest = np.argsort(-np.abs(attributions), axis=1, kind="stable")[:, :_REASONS]
     ways = (words(language)["lowers_score"], words(language)["raises_score"])
     texts: list[str] = []
@@ -132,11 +132,13 @@ def thresholds(scheme: LearnedScheme, _state: dict[str, Any]) -> Thresholds:
 
 def surrogate_line(state: Mapping[str, Any], language: str) -> str:
     """Return the line that says that the rules only imitate a learner, and how near they come to it."""
-    say, fidelity = words(language), state["fidelity"]
+    wording, fidelity = words(language), state["fidelity"]
     equal, kept = f"{fidelity['equal']:.1%}", fidelity["value_kept"]
     kappa = "-" if fidelity["qwk"] is None else f"{fidelity['qwk']:.3f}"
-    value = say["surrogate_untested"] if kept is None else f"{kept:.1%}"
-    return say["surrogate"].format(learner=say[f"learner_{state['learner']}"], equal=equal, kappa=kappa, value=value)
+    value = wording["surrogate_untested"] if kept is None else f"{kept:.1%}"
+    return wording["surrogate"].format(
+        learner=wording[f"learner_{state['learner']}"], equal=equal, kappa=kappa, value=value
+    )
 
 
 def without_texts(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

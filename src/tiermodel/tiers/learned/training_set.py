@@ -10,6 +10,7 @@ import pandas as pd
 from tiermodel.arrays import Column, Floats, Ints
 from tiermodel.errors import DataError
 from tiermodel.evaluation.metrics import mean_ranks
+from tiermodel.features.frame import has_bought
 from tiermodel.segments.fit import assign_segments, fit_segments
 from tiermodel.tiers.learned.scheme import LearnedScheme
 from tiermodel.tiers.schemes.schema import input_names
@@ -59,7 +60,7 @@ def matrix(frame: pd.DataFrame, names: list[str]) -> Floats:
 def training_set_of(scheme: LearnedScheme, snapshot: pd.DataFrame, history: pd.DataFrame, seed: int) -> TrainingSet:
     """Take the lessons from buyers at past dates whose outcome is known; labels also from the latest snapshot."""
     names = list(input_names(scheme, history))
-    followed = history[history["days_since_last"].notna() & history["outcome_value"].notna()].reset_index(drop=True)
+    followed = history[has_bought(history) & history["outcome_value"].notna()].reset_index(drop=True)
     if scheme.label_feature is not None:
         return _from_labels(scheme, scheme.label_feature, snapshot, followed, names)
     if scheme.target == "clusters":

@@ -38,12 +38,12 @@ S = TypeVar("S", bound=BaseScheme, contravariant=True)  # noqa: PLC0105  # the s
 class FitContext:
     """Past snapshots with their outcomes, the seed, and gap plus horizon of the outcome in days: for kinds that learn.
 
-    Without `span_days`, the span is the days from the last past date to the snapshot.
+    Without `label_delay_days`, the span is the days from the last past date to the snapshot.
     """
 
     history: pd.DataFrame
     seed: int
-    span_days: int | None = None
+    label_delay_days: int | None = None
 
 
 class SqlLevel(NamedTuple):

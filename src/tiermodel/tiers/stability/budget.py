@@ -54,7 +54,7 @@ def trials(
     panel: pd.DataFrame,
     rules: Sequence[Stability] = RULES,
     seed: int = 7,
-    span_days: int | None = None,
+    label_delay_days: int | None = None,
 ) -> list[Trial]:
     """Return the result of every rule on a panel of past dates with observed outcomes; the first is without a rule.
 
@@ -73,15 +73,17 @@ def trials(
 
     def fitted(band: float) -> FittedScheme:
         both = Stability(up=Upgrade(band=band), down=Downgrade(band=band))
-        return fit_scheme(scheme.model_copy(update={"stability": both}), first, panel, seed, span_days)
+        return fit_scheme(scheme.model_copy(update={"stability": both}), first, panel, seed, label_delay_days)
 
     level, _ = fitted(0.0).assign(panel)
     # the lowest sure level depends on the band for moving up only, the highest on the band for moving down
-    spans = {band: fitted(band).sure_levels(panel) for band in {b for r in rules for b in (r.up.band, r.down.band)}}
+    sure_levels_by_band = {
+        band: fitted(band).sure_levels(panel) for band in {b for r in rules for b in (r.up.band, r.down.band)}
+    }
     found = [_trial(None, who, day, level, value)]
     for rule in rules:
-        span = spans[rule.up.band][0], spans[rule.down.band][1]
-        found.append(_trial(rule, who, day, replay_levels(rule, who, day, level, span), value))
+        sure_levels = sure_levels_by_band[rule.up.band][0], sure_levels_by_band[rule.down.band][1]
+        found.append(_trial(rule, who, day, replay_levels(rule, who, day, level, sure_levels), value))
     return found
 
 
@@ -95,12 +97,12 @@ def _trial(rule: Stability | None, who: Ints, day: Ints, tier: Ints, value_rank:
     return Trial(rule, moved, 0.0 if np.isnan(back) else back, float(np.mean(each)) if each else np.nan)
 
 
-def keep_budget(scheme: Scheme, history: pd.DataFrame, seed: int = 7, span_days: int | None = None) -> Scheme:
+def keep_budget(scheme: Scheme, history: pd.DataFrame, seed: int = 7, label_delay_days: int | None = None) -> Scheme:
     """Return the scheme with the rule that keeps its movement budget on past dates; unchanged without a budget."""
     budget = scheme.stability
     if budget is None or budget.moved_share is None:
         return scheme
-    best = choose(trials(scheme, history, RULES, seed, span_days), budget.moved_share, budget.reversed_share)
+    best = choose(trials(scheme, history, RULES, seed, label_delay_days), budget.moved_share, budget.reversed_share)
     return scheme.model_copy(update={"stability": best.rule})
 
 

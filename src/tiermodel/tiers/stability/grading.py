@@ -11,7 +11,7 @@ import pandas as pd
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.features.condition import Named
 from tiermodel.tiers.fitted_scheme import REASONS, FittedScheme
-from tiermodel.tiers.stability.rule import NOBODY, Position, Standing, regrade, replay_standing, who_and_when
+from tiermodel.tiers.stability.rule import NOBODY, Position, StabilityState, regrade, replay_states, who_and_when
 from tiermodel.words import words
 
 __all__ = ["Grading", "grade"]
@@ -22,7 +22,7 @@ class Grading:
     """A grading of one date, arrays of shape (rows,).
 
     `level` is the level by the rules and `rule` the index of the rule that decided (-1: no purchase yet). `tier` is in
-    force, `before` was at the previous grading (NaN: none). `standing` is the state of the stability rule, whose tier
+    force, `before` was at the previous grading (NaN: none). `state` is the state of the stability rule, whose tier
     an override (`overridden`) leaves as it is.
     """
 
@@ -30,7 +30,7 @@ class Grading:
     rule: Ints
     tier: Ints
     before: Floats
-    standing: Standing
+    state: StabilityState
     overridden: Flags
 
     def reasons(
@@ -41,12 +41,12 @@ class Grading:
         Where the tier differs from the level by the rules, or was set by hand, the first reason says so.
         """
         codes, texts = fitted.explain(frame, self.rule, features, language)
-        say = words(language)
-        held = [say["tier_kept"].format(name=name) for name in fitted.scheme.names(language)]
+        wording = words(language)
+        held = [wording["tier_kept"].format(name=name) for name in fitted.scheme.names(language)]
         first = np.where(self.overridden, len(texts) + len(held), len(texts) + self.level)
         shifted = np.column_stack([first, codes[:, : REASONS - 1]])
         differs = (self.tier != self.level) | self.overridden
-        return np.where(differs[:, None], shifted, codes), [*texts, *held, say["tier_by_hand"]]
+        return np.where(differs[:, None], shifted, codes), [*texts, *held, wording["tier_by_hand"]]
 
 
 def grade(
@@ -58,16 +58,16 @@ def grade(
     know, the stability rule starts from a replay of `previous`, their earlier snapshots.
     """
     level, rule = fitted.assign(frame)
-    standing, in_force = _replayed(fitted, frame, previous)
+    state, in_force = _replayed(fitted, frame, previous)
     overridden = np.zeros(len(frame), dtype=np.bool_)
     override = np.full(len(frame), NOBODY)
     if position is not None:
-        known = position.standing.tier != NOBODY
-        standing = position.standing.where(known, standing)
+        known = position.state.tier != NOBODY
+        state = position.state.where(known, state)
         in_force = np.where(position.in_force != NOBODY, position.in_force, NOBODY)
         override, overridden = position.override, position.override != NOBODY
     day = _day(frame)
-    after = regrade(fitted.scheme.stability, standing, level, fitted.sure_levels(frame), day)
+    after = regrade(fitted.scheme.stability, state, level, fitted.sure_levels(frame), day)
     tier = np.where(overridden, override, after.tier)
     before = np.where(in_force == NOBODY, np.nan, in_force.astype(np.float64))
     return Grading(level, rule, tier, before, after, overridden)
@@ -79,16 +79,16 @@ def _day(frame: pd.DataFrame) -> int:
     return 0 if days.empty else int(days.iloc[:1].to_numpy().astype("datetime64[D]").astype(np.int64)[0])
 
 
-def _replayed(fitted: FittedScheme, frame: pd.DataFrame, previous: pd.DataFrame | None) -> tuple[Standing, Ints]:
+def _replayed(fitted: FittedScheme, frame: pd.DataFrame, previous: pd.DataFrame | None) -> tuple[StabilityState, Ints]:
     """Return the state after a replay of the earlier snapshots, and the tier at the latest of them (-1: none)."""
     if previous is None or previous.empty:
-        new = Standing.new(len(frame))
+        new = StabilityState.new(len(frame))
         return new, new.tier
     customer, day = who_and_when(previous)
     level, _ = fitted.assign(previous)
-    _, standing = replay_standing(fitted.scheme.stability, customer, day, level, fitted.sure_levels(previous))
+    _, state = replay_states(fitted.scheme.stability, customer, day, level, fitted.sure_levels(previous))
     place = pd.Index(previous["customer_id"].unique()).get_indexer(pd.Index(frame["customer_id"]))
-    standing = standing.take(place)
+    state = state.take(place)
     # the previous tier is that of the latest snapshot: a customer who was not in it had none
     latest = previous["customer_id"][(day == day.max())]
-    return standing, np.where(frame["customer_id"].isin(set(latest)), standing.tier, NOBODY)
+    return state, np.where(frame["customer_id"].isin(set(latest)), state.tier, NOBODY)

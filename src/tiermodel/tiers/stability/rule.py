@@ -20,12 +20,12 @@ from tiermodel.tiers.fitted_scheme import FittedScheme
 __all__ = [
     "NOBODY",
     "Position",
-    "Standing",
+    "StabilityState",
     "movement_shares",
     "regrade",
     "replay",
     "replay_levels",
-    "replay_standing",
+    "replay_states",
     "who_and_when",
 ]
 
@@ -35,73 +35,81 @@ NOBODY = -1
 
 
 @dataclass(frozen=True)
-class Standing:
+class StabilityState:
     """The state of the stability rule, arrays of shape (customers,); days are counted from 1970-01-01.
 
-    `tier` is held since the day `since` (-1: never graded). `asked` counts the gradings in a row with the same move
-    pending, positive for a move up, negative for a move down, 0 for none; `asked_since` is the day of the first of
-    them.
+    `tier` is held since the day `since` (-1: never graded). `pending_moves` counts the gradings in a row with the same
+    move pending, positive for a move up, negative for a move down, 0 for none; `pending_since` is the day of the first
+    of them.
     """
 
     tier: Ints
     since: Ints
-    asked: Ints
-    asked_since: Ints
+    pending_moves: Ints
+    pending_since: Ints
 
     @classmethod
-    def new(cls, n: int) -> Standing:
+    def new(cls, n: int) -> StabilityState:
         """Return the state of `n` customers who were never graded."""
         return cls(np.full(n, NOBODY), *(np.zeros(n, dtype=np.int64) for _ in range(3)))
 
-    def take(self, rows: Ints) -> Standing:
+    def take(self, rows: Ints) -> StabilityState:
         """Return the state at some positions; -1 gives a customer who was never graded."""
         padded = [np.append(getattr(self, f.name), NOBODY if f.name == "tier" else 0) for f in fields(self)]
-        return Standing(*(values[rows] for values in padded))
+        return StabilityState(*(values[rows] for values in padded))
 
-    def where(self, condition: Flags, other: Standing) -> Standing:
+    def where(self, condition: Flags, other: StabilityState) -> StabilityState:
         """Return this state where a condition holds, the other state elsewhere."""
-        return Standing(*(np.where(condition, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
+        return StabilityState(
+            *(np.where(condition, getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        )
 
 
 @dataclass(frozen=True)
 class Position:
     """Where customers stand in a ledger before a grading, arrays of shape (customers,).
 
-    `standing` is the state of the stability rule and `in_force` the tier in force (-1: none); `override` is the tier
+    `state` is the state of the stability rule and `in_force` the tier in force (-1: none); `override` is the tier
     that an operator set and that has not expired (-1: none).
     """
 
-    standing: Standing
+    state: StabilityState
     in_force: Ints
     override: Ints
 
 
-def regrade(rule: Stability | None, before: Standing, level: Ints, span: tuple[Ints, Ints], day: int) -> Standing:
+def regrade(
+    rule: Stability | None, before: StabilityState, level: Ints, sure_levels: tuple[Ints, Ints], day: int
+) -> StabilityState:
     """Return the state after a grading: a new customer gets the level, others keep the tier or make an allowed move.
 
-    `span` has the lowest and the highest sure level, `day` counts from 1970-01-01. Without a rule the tier is the
-    level.
+    `sure_levels` has the lowest and the highest sure level, `day` counts from 1970-01-01. Without a rule the tier is
+    the level.
     """
     rule = rule or Stability()
-    lowest, highest = span
+    lowest, highest = sure_levels
     new = before.tier == NOBODY
-    wish = np.where(new, 0, (lowest > before.tier).astype(np.int64) - (highest < before.tier))
-    again = (wish != 0) & (np.sign(before.asked) == wish)
-    asked = np.where(again, before.asked + wish, wish)
-    asked_since = np.where(again, before.asked_since, day)
-    up = (wish > 0) & _allowed(rule.up, asked, day - before.since)
-    down = (wish < 0) & _allowed(rule.down, asked, day - before.since) & (day - asked_since >= rule.down.grace_days)
+    direction = np.where(new, 0, (lowest > before.tier).astype(np.int64) - (highest < before.tier))
+    again = (direction != 0) & (np.sign(before.pending_moves) == direction)
+    pending_moves = np.where(again, before.pending_moves + direction, direction)
+    pending_since = np.where(again, before.pending_since, day)
+    up = (direction > 0) & _allowed(rule.up, pending_moves, day - before.since)
+    down = (
+        (direction < 0)
+        & _allowed(rule.down, pending_moves, day - before.since)
+        & (day - pending_since >= rule.down.grace_days)
+    )
     tier = np.select([new, up, down], [level, lowest, highest], before.tier)
     moved = new | up | down
-    still = moved | (wish == 0)
-    return Standing(
-        tier, np.where(moved, day, before.since), np.where(still, 0, asked), np.where(still, 0, asked_since)
+    still = moved | (direction == 0)
+    return StabilityState(
+        tier, np.where(moved, day, before.since), np.where(still, 0, pending_moves), np.where(still, 0, pending_since)
     )
 
 
-def _allowed(rule: Upgrade | Downgrade, asked: Ints, stayed: Ints) -> Flags:
+def _allowed(rule: Upgrade | Downgrade, pending_moves: Ints, stayed: Ints) -> Flags:
     """Return, for each customer, whether a pending move has its confirmations and the minimum stay is over."""
-    return (np.abs(asked) >= rule.confirmations) & (stayed >= rule.min_stay_days)
+    return (np.abs(pending_moves) >= rule.confirmations) & (stayed >= rule.min_stay_days)
 
 
 def replay(fitted: FittedScheme, panel: pd.DataFrame) -> tuple[Ints, Ints]:
@@ -119,25 +127,27 @@ def who_and_when(panel: pd.DataFrame) -> tuple[Ints, Ints]:
     return pd.factorize(panel["customer_id"])[0], panel["as_of"].to_numpy().astype("datetime64[D]").astype(np.int64)
 
 
-def replay_levels(rule: Stability | None, customer: Ints, day: Ints, level: Ints, span: tuple[Ints, Ints]) -> Ints:
+def replay_levels(
+    rule: Stability | None, customer: Ints, day: Ints, level: Ints, sure_levels: tuple[Ints, Ints]
+) -> Ints:
     """Return each row's tier, graded date by date from levels and sure levels that are known already."""
-    return replay_standing(rule, customer, day, level, span)[0]
+    return replay_states(rule, customer, day, level, sure_levels)[0]
 
 
-def replay_standing(
-    rule: Stability | None, customer: Ints, day: Ints, level: Ints, span: tuple[Ints, Ints]
-) -> tuple[Ints, Standing]:
+def replay_states(
+    rule: Stability | None, customer: Ints, day: Ints, level: Ints, sure_levels: tuple[Ints, Ints]
+) -> tuple[Ints, StabilityState]:
     """Return each row's tier, graded date by date, and the last state of every customer, by number."""
     tier = level.copy()
-    standing = Standing.new(int(customer.max(initial=-1)) + 1)
+    state = StabilityState.new(int(customer.max(initial=-1)) + 1)
     for now in np.unique(day):
         rows = np.flatnonzero(day == now)
         who = customer[rows]
-        after = regrade(rule, standing.take(who), level[rows], (span[0][rows], span[1][rows]), int(now))
+        after = regrade(rule, state.take(who), level[rows], (sure_levels[0][rows], sure_levels[1][rows]), int(now))
         tier[rows] = after.tier
-        for f in fields(Standing):
-            getattr(standing, f.name)[who] = getattr(after, f.name)
-    return tier, standing
+        for f in fields(StabilityState):
+            getattr(state, f.name)[who] = getattr(after, f.name)
+    return tier, state
 
 
 def movement_shares(customer: Ints, day: Ints, tier: Ints) -> tuple[float, float]:

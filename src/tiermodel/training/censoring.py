@@ -11,6 +11,7 @@ import pandas as pd
 
 from tiermodel.arrays import Flags, Floats
 from tiermodel.config.project import Project
+from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels, at_risk
 from tiermodel.features.sampling import sample_rows
 from tiermodel.models.btyd.forecast import Horizons
@@ -18,10 +19,10 @@ from tiermodel.models.design_matrix import DesignMatrix, fit_design_matrix
 from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.tiers.schemes.schema import input_names
 
-__all__ = ["Known", "Present", "censor"]
+__all__ = ["CensoredPanel", "CurrentBuyers", "censor"]
 
 
-class Known(NamedTuple):
+class CensoredPanel(NamedTuple):
     """The panel as known at a date, which of its rows are learned from, and the customers at the date.
 
     `learned` has shape (rows of the panel,); `training_rows` are these rows, `snapshot` those of the date.
@@ -34,7 +35,7 @@ class Known(NamedTuple):
     snapshot: pd.DataFrame
 
 
-class Present(NamedTuple):
+class CurrentBuyers(NamedTuple):
     """The buyers at the date, without what no model may read, and their inputs; `x_exposed` of those at risk."""
 
     buyers: pd.DataFrame
@@ -43,17 +44,19 @@ class Present(NamedTuple):
     x_exposed: Floats
 
     @classmethod
-    def of(cls, known: Known, scheme: FittedScheme, labels: Labels) -> Self:
+    def of(cls, known: CensoredPanel, scheme: FittedScheme, labels: Labels) -> Self:
         """Fit the design matrix on the snapshot; `scheme` says which features models may read."""
         snapshot, label = known.snapshot, scheme.scheme.label_feature
         aside = [*OUTCOME_COLUMNS, *([] if label is None else [label])]
-        buyers = snapshot[snapshot["days_since_last"].notna()].drop(columns=aside)
+        buyers = snapshot[has_bought(snapshot)].drop(columns=aside)
         exposed = snapshot[at_risk(labels.churn, snapshot)]
         design = fit_design_matrix(snapshot, input_names(scheme.scheme, known.panel), Horizons.of(labels))
         return cls(buyers, design, design.matrix(buyers), design.matrix(exposed))
 
 
-def censor(project: Project, labels: Labels, panel: pd.DataFrame, as_of: date, trained_on: Sequence[date]) -> Known:
+def censor(
+    project: Project, labels: Labels, panel: pd.DataFrame, as_of: date, trained_on: Sequence[date]
+) -> CensoredPanel:
     """Return what is known at `as_of` of a panel sorted by key.
 
     Models learn from the dates in `trained_on`, as far as labels are known, and from `panel.customers` buyers at most.
@@ -62,7 +65,7 @@ def censor(project: Project, labels: Labels, panel: pd.DataFrame, as_of: date, t
     drawn = sample_rows(panel, now, project.panel.customers, project.seed)
     panel, known = _censored_at(drawn, now, labels.delay_days)
     learned = known & panel["as_of"].isin([pd.Timestamp(day) for day in trained_on]).to_numpy()
-    return Known(now, panel, learned, panel[learned], panel[panel["as_of"] == now])
+    return CensoredPanel(now, panel, learned, panel[learned], panel[panel["as_of"] == now])
 
 
 def _censored_at(panel: pd.DataFrame, now: pd.Timestamp, delay_days: int) -> tuple[pd.DataFrame, Flags]:
