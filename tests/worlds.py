@@ -36,10 +36,14 @@ _DAYS = (LAST_DAY - FIRST_DAY).days + 1
 _QUICK: dict[str, dict[str, object]] = {
     "models.churn": {"ROUNDS": (10, 20, 30)},
     "models.value": {"ROUNDS": (10, 20, 30)},
-    "models.tier": {"ROUNDS": 30},
-    "tiers.segment_choice": {"_DRAWS": 2},
-    "train": {"_DRAWN_ROWS": 0},  # as few draws as there may be
-    "backtest_tiers": {"_DRAWS_AT_MOST": 50},
+    "models.tier": {"ROUNDS": 20},
+    "models.slices": {"MOST_DRAWS": 50},
+    "tiers.ordinal": {"ROUNDS": 20},
+    "tiers.neural": {"EPOCHS": 10},
+    "tiers.segment_choice": {"COUNTS": (3, 4), "DRAWS": 2, "STARTS": 3},
+    "train": {"DRAWN_ROWS": 0},  # as few draws as there may be
+    "backtest": {"DRAWN_ROWS": 0},
+    "backtest_tiers": {"DRAWS_AT_MOST": 50},
 }
 
 

@@ -53,7 +53,7 @@ from tiermodel.train import Say, fit_bundle, panel_dates, training_dates
 __all__ = ["Backtest", "backtest", "test_dates"]
 
 Floats = NDArray[np.float64]
-_DRAWN_ROWS = 10_000_000
+DRAWN_ROWS = 10_000_000
 _OF_VALUE = {"gini": gini, "mae": mae}
 _COMPARED: Mapping[str, Mapping[str, Callable[[Floats, Floats], float]]] = {
     **{target: {"log_loss": log_loss, "auc": auc} for target in ("churn", "upgrade", "prospects")},
@@ -303,7 +303,7 @@ def _lifetime(project: Project, history: History, results: dict[str, Any], say: 
 
 def _ece_by_chance(predicted: Floats) -> float:
     """Give the calibration error that chance alone gives a perfect model with these predictions."""
-    return ece_null_band(predicted, draws=int(np.clip(_DRAWN_ROWS / max(len(predicted), 1), 50, 500)))
+    return ece_null_band(predicted, draws=int(np.clip(DRAWN_ROWS / max(len(predicted), 1), 50, 500)))
 
 
 def _compare(

@@ -29,7 +29,7 @@ from tiermodel.tiers.stability import replay
 __all__ = ["TiersAhead", "draws_for", "scheme_summary", "tier_results", "tier_verdict", "with_all_dates"]
 
 Floats = NDArray[np.float64]
-_DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 200, 10_000_000
+DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 200, 10_000_000
 _CELLS = 4_000_000  # of counts drawn at a time
 _COMPOSITE = "rfm_score"
 _METRICS = ("value_capture_top", "qwk_value", "value_capture_of_best")
@@ -90,7 +90,7 @@ class TiersAhead:
 
 def draws_for(customers: int) -> int:
     """Say how many draws an interval is made of: fewer, the more customers there are."""
-    return int(np.clip(_DRAWN_ROWS / max(customers, 1), _DRAWS_AT_LEAST, _DRAWS_AT_MOST))
+    return int(np.clip(_DRAWN_ROWS / max(customers, 1), _DRAWS_AT_LEAST, DRAWS_AT_MOST))
 
 
 def tier_results(

@@ -29,7 +29,7 @@ _ECE_SLACK = 0.01
 _SEED = 0
 _COMPARED: Mapping[str, tuple[str, Metric]] = {"churn": ("log loss", log_loss), "value": ("Gini", gini)}
 _SIDES = ("actual", "predicted")
-_DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 400, 5_000_000
+DRAWS_AT_MOST, _DRAWS_AT_LEAST, DRAWN_ROWS = 1_000, 400, 5_000_000
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _difference(
 ) -> tuple[float, float, float]:
     """Give metric(one) - metric(other), low, high (95 %), resampling customers; paired frames share their rows."""
     rng = np.random.default_rng(_SEED)
-    draws = int(np.clip(_DRAWN_ROWS / len(one), _DRAWS_AT_LEAST, _DRAWS_AT_MOST))
+    draws = int(np.clip(DRAWN_ROWS / len(one), _DRAWS_AT_LEAST, DRAWS_AT_MOST))
     first, second = ([frame[column].to_numpy() for column in columns] for frame in (one, other))
     ours, theirs = draw_customers(one["key"].to_numpy()), draw_customers(other["key"].to_numpy())
     differences = []

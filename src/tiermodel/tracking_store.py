@@ -18,7 +18,7 @@ __all__ = ["SQLITE", "alone", "check_answer", "database_of", "first_line"]
 SQLITE = "sqlite:///"
 """How the address of a SQLite store begins."""
 
-_WAIT_SECONDS, _ANSWER_SECONDS = 120.0, 5.0
+WAIT_SECONDS, ANSWER_SECONDS = 120.0, 5.0
 
 
 def first_line(error: Exception) -> str:
@@ -37,7 +37,7 @@ def check_answer(uri: str) -> None:
     if not uri.startswith(("http://", "https://")):
         return
     try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS).close()  # noqa: S310 HTTP only
+        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS).close()  # noqa: S310 HTTP only
     except urllib.error.HTTPError as answer:
         answer.close()
     except (ValueError, http.client.HTTPException) as error:  # not an address, or not HTTP
@@ -48,7 +48,7 @@ def check_answer(uri: str) -> None:
 def alone(database: Path) -> Iterator[None]:
     """Hold the lock beside a database; `OutputBusyError` where another run holds it for two minutes."""
     database.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + _WAIT_SECONDS
+    deadline = time.monotonic() + WAIT_SECONDS
     with database.with_name(f".{database.name}.lock").open("w") as lock:
         while not _locked(lock.fileno()):
             if time.monotonic() > deadline:

@@ -61,7 +61,7 @@ from tiermodel.tiers.segments import align_segments
 
 __all__ = ["Trained", "fit_bundle", "measured", "panel_dates", "train", "training_dates"]
 
-_DRAWN_ROWS = 3_000_000
+DRAWN_ROWS = 3_000_000
 _PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
 _SETTINGS = {
     "language", "currency", "timezone", "contact", "features", "outcome", "panel", "churn", "value", "upgrade",
@@ -346,7 +346,7 @@ def _intervals(target: str, later: pd.DataFrame, seed: int) -> dict[str, list[fl
         return {}
     columns = [later[name].to_numpy(dtype=np.float64) for name in ("actual", "predicted")]
     customer = pd.factorize(later["customer_id"])[0]
-    draws = int(np.clip(_DRAWN_ROWS / len(later), 50, 400))
+    draws = int(np.clip(DRAWN_ROWS / len(later), 50, 400))
     metrics = {"churn": {"log_loss": log_loss, "auc": auc}, "value": {"gini": gini, "mae": mae}}[target]
     return {name: list(interval(metric, columns, customer, draws=draws, seed=seed)) for name, metric in metrics.items()}
 

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 __all__ = ["fit", "pulls", "score"]
 
 Floats = NDArray[np.float64]
-_NETWORKS, _HIDDEN, _EPOCHS, _BATCH = 3, 16, 40, 256
+_NETWORKS, _HIDDEN, EPOCHS, _BATCH = 3, 16, 40, 256
 _PENALTY, _PACE = 10.0, 3e-3
 _BOUNDS = (0.005, 0.995)
 
@@ -38,7 +38,7 @@ def fit(x: Floats, wanted: NDArray[np.int64], levels: int, _names: list[str], se
         warnings.simplefilter("ignore", ConvergenceWarning)  # so many rounds over the data are meant
         for k in range(_NETWORKS):
             network = MLPRegressor(
-                hidden_layer_sizes=(_HIDDEN,), alpha=_PENALTY, batch_size=min(_BATCH, len(z)), max_iter=_EPOCHS,
+                hidden_layer_sizes=(_HIDDEN,), alpha=_PENALTY, batch_size=min(_BATCH, len(z)), max_iter=EPOCHS,
                 learning_rate_init=_PACE, random_state=seed + k,
             )  # fmt: skip
             networks.append(network.fit(z, wanted / max(levels - 1, 1)))

@@ -16,7 +16,7 @@ from tiermodel.models.boosted import Boosted, fit_boosted, side_by_side
 __all__ = ["fit", "pulls", "score"]
 
 Floats = NDArray[np.float64]
-_ROUNDS = 150
+ROUNDS = 150
 _PACE = 0.05
 
 
@@ -28,7 +28,7 @@ def fit(x: Floats, wanted: NDArray[np.int64], levels: int, names: list[str], see
         if not 0 < above[k] < 1:
             return None
         y = (wanted > k).astype(np.float64)
-        return fit_boosted(x, y, names, _ROUNDS, seed, objective="binary", learning_rate=_PACE).text
+        return fit_boosted(x, y, names, ROUNDS, seed, objective="binary", learning_rate=_PACE).text
 
     return {"trees": side_by_side(cut, range(levels - 1)), "above": above}
 
