@@ -1,16 +1,24 @@
-"""Run commands in the process of the tests, as the console script does."""
+"""Run commands as the console script does: in the process of the tests, or in one of their own."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from tiermodel.cli.main import main
 
-__all__ = ["Ran", "Run", "run_command"]
+__all__ = ["Ran", "Run", "Started", "run_command"]
+
+
+# forked from a process without threads that has imported what takes seconds
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["tiermodel.tracking.registry", "tiermodel.training.tune", "optuna"])
 
 
 class Ran(NamedTuple):
@@ -34,3 +42,35 @@ def run_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     except SystemExit as stop:
         code = int(stop.code or 0)
     return Ran(code, *capsys.readouterr())
+
+
+class Started:
+    """A command at work in a folder, in a process of its own, whose streams go to files beside that folder."""
+
+    def __init__(self, folder: Path, *words: object) -> None:
+        number = len(list(folder.parent.glob(f"{folder.name}.*.out")))
+        self._out, self._err = (folder.with_name(f"{folder.name}.{number}.{name}") for name in ("out", "err"))
+        self._out.touch()
+        self._err.touch()
+        given = str(folder), [str(self._out), str(self._err)], ["tiermodel", *map(str, words)]
+        self.process = _FORKS.Process(target=_as_a_user, args=given)
+        self.process.start()
+
+    @property
+    def said(self) -> str:
+        """What the command wrote to its error stream so far."""
+        return self._err.read_text(encoding="utf-8")
+
+    def wait(self) -> Ran:
+        """Return what the command left, once it has ended; fail after two minutes."""
+        self.process.join(timeout=120)
+        assert self.process.exitcode is not None, self.said
+        return Ran(self.process.exitcode, self._out.read_text(encoding="utf-8"), self.said)
+
+
+def _as_a_user(folder: str, streams: list[str], words: list[str]) -> None:
+    for number, name in enumerate(streams, start=1):
+        os.dup2(os.open(name, os.O_WRONLY), number)
+    os.chdir(folder)
+    sys.argv = words
+    main()

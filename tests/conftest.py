@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterator
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +18,7 @@ from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 from commands import Run, run_command
+from tiermodel.config.project import Project
 from tiermodel.tracking import registry
 from tiermodel.training.train import train
 from worlds import TrainedWorld, audited_project, quick_fits, small_project, small_world
@@ -57,28 +62,58 @@ def shared_data() -> Path:
     return SHARED
 
 
+Once = Callable[[str, Callable[[Path], Any]], Any]
+
+
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedWorld:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Make something once for all processes of a run: the first to need it makes it, the others wait and read it."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root  # each process has a folder of its own in it
+
+    def made(name: str, make: Callable[[Path], Any]) -> Any:
+        folder, kept = root / name, root / f"{name}.pickle"
+        with (root / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                folder.mkdir()
+                kept.write_bytes(pickle.dumps(make(folder)))
+            return pickle.loads(kept.read_bytes())  # noqa: S301  our own bytes
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def trained(once: Once) -> TrainedWorld:
     """Train once on a small world; the tests that share it must not change its files."""
-    folder = tmp_path_factory.mktemp("world")
-    project = small_project(small_world(folder / "transactions.parquet"))
-    return TrainedWorld(project, train(project, out=folder / "bundle"), folder / "bundle")
+    return once("world", _trained)
+
+
+def _trained(folder: Path) -> TrainedWorld:
+    return _world(small_project(small_world(folder / "transactions.parquet")), folder / "bundle")
+
+
+def _world(project: Project, bundle: Path) -> TrainedWorld:
+    trained = train(project, out=bundle)
+    return TrainedWorld(project, replace(trained, bundle=replace(trained.bundle)), bundle)  # without cached properties
 
 
 @pytest.fixture(scope="session")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> TrainedWorld:
+def audited(once: Once) -> TrainedWorld:
     """Train where three attributes are audited: one that amounts betray, one that nothing tells, one known of few.
 
     The tests that share it must not change its files.
     """
-    folder = tmp_path_factory.mktemp("audited")
+    return once("audited", _audited)
+
+
+def _audited(folder: Path) -> TrainedWorld:
     rows = pd.read_parquet(small_world(folder / "t.parquet"))
     usual = rows[rows["amount"] > 0].groupby("customer")["amount"].mean()
     people = pd.DataFrame({"customer": usual.index, "coin": np.random.default_rng(5).integers(0, 2, len(usual))})
     people["income"] = np.where(usual > usual.median(), 2, 1)
     people["rare"] = np.where(np.arange(len(people)) < 20, np.arange(len(people)), np.nan)
-    project = audited_project(folder / "t.parquet", people)
-    return TrainedWorld(project, train(project, out=folder / "bundle"), folder / "bundle")
+    return _world(audited_project(folder / "t.parquet", people), folder / "bundle")
 
 
 @pytest.fixture
@@ -89,9 +124,13 @@ def quick(trained: TrainedWorld) -> Iterator[None]:  # noqa: ARG001  the shared 
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_store(once: Once) -> Path:
     """Make an empty tracking store to copy: MLflow takes seconds for each new one."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    return once("store", _store)
+
+
+def _store(folder: Path) -> Path:
+    path = folder / "mlflow.db"
     with registry._store(f"sqlite:///{path}", create=True):
         return path
 

@@ -24,7 +24,7 @@ Later = dict[str, pd.DataFrame]
 @pytest.fixture(autouse=True)
 def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep intervals quick; what the tests compare differs clearly."""
-    monkeypatch.setattr(gate, "_DRAWS_AT_MOST", 400)
+    monkeypatch.setattr(gate, "DRAWS_AT_MOST", 400)
 
 
 def judged(trained: TrainedWorld) -> Later:
@@ -128,7 +128,7 @@ def test_a_season_does_not_decide_between_models_of_other_dates(
 
 
 def test_an_interval_of_many_rows_has_400_draws_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "_DRAWN_ROWS", 1)
+    monkeypatch.setattr(gate, "DRAWN_ROWS", 1)
     frame, calls = pd.DataFrame({"key": [0, 1], "actual": 0.0, "predicted": 0.0}), []
 
     def counted(actual: Any, predicted: Any) -> float:

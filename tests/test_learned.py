@@ -35,7 +35,7 @@ from tiermodel.tiers.explain.rule_comparison import agreement, matching_composit
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.learned.score import LEARNERS, _score
 from tiermodel.tiers.learned.training_set import matrix
-from tiermodel.tiers.schemes.load import load_preset, load_scheme, parse_scheme
+from tiermodel.tiers.schemes.load import Scheme, load_preset, load_scheme, parse_scheme
 from tiermodel.tiers.schemes.schema import input_names
 from tiermodel.training.train import train
 from tiermodel.training.tune import tune
@@ -53,15 +53,18 @@ def dated(n: int = 1600, seed: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
     return frame[now].assign(outcome_value=np.nan).reset_index(drop=True), frame[~now].reset_index(drop=True)
 
 
+def scheme_by(learner: str, **more: Any) -> Scheme:
+    return parse_scheme({**LEARNED, "learner": learner, **more}, "test", WINDOWS)
+
+
 def learned(learner: str, **more: Any) -> FittedScheme:
     snapshot, history = dated()
-    return fit_scheme(
-        parse_scheme({**LEARNED, "learner": learner, **more}, "test", WINDOWS), snapshot, history, 7, SPAN
-    )
+    return fit_scheme(scheme_by(learner, **more), snapshot, history, 7, SPAN)
 
 
 @cache
 def fitted_by(learner: str) -> FittedScheme:
+    """Fit in full, once for the tests that share it: none of them may ask for `quick`."""
     return learned(learner)
 
 
@@ -94,6 +97,7 @@ def test_levels_are_as_large_as_declared_and_equal_customers_share_one(learner: 
     np.testing.assert_array_equal(again, np.tile(level, 2))
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("learner", STRONG)
 def test_a_capacity_is_kept_and_a_tree_cannot_keep_one(learner: str) -> None:
     capped = [LEVELS[0], LEVELS[1], {**LEVELS[2], "capacity": 30}]
@@ -103,6 +107,7 @@ def test_a_capacity_is_kept_and_a_tree_cannot_keep_one(learner: str) -> None:
         learned("tree", levels=capped)
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("learner", STRONG)
 def test_the_band_lies_on_the_score(learner: str) -> None:
     fitted = learned(learner, stability={"up": {"band": 0.05}, "down": {"band": 0.10}})
@@ -115,13 +120,15 @@ def test_the_band_lies_on_the_score(learner: str) -> None:
     assert np.mean(highest > level) > np.mean(lowest < level) > 0
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("learner", STRONG)
 @pytest.mark.parametrize("what", ["outcome_value", "level"])
 def test_nothing_is_learned_from_what_followed_the_snapshot(learner: str, what: str) -> None:
     snapshot, history = dated()
-    scheme = fitted_by(learner).scheme
+    scheme = scheme_by(learner)
+    plain = fit_scheme(scheme, snapshot, history, 7, SPAN)
     other = fit_scheme(scheme, snapshot.assign(outcome_value=1e9), history, 7, SPAN)
-    assert other.to_dict() == fitted_by(learner).to_dict()
+    assert other.to_dict() == plain.to_dict()
     if what == "level":  # and the learners do learn from what followed earlier snapshots
         shuffled = history.assign(outcome_value=history["outcome_value"].to_numpy()[::-1])
         assert fit_scheme(scheme, snapshot, shuffled, 7, SPAN).state["model"] != other.state["model"]
@@ -150,24 +157,25 @@ def test_auto_takes_what_did_best_on_later_dates() -> None:
     assert learned("auto").to_dict() == fitted.to_dict()
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_trial_sees_no_outcome_that_ends_after_its_date() -> None:
     snapshot, history = dated()
     last = history["as_of"] == DATES[2]
     later = history.assign(outcome_value=np.where(last, history["outcome_value"] * 3 + 1, history["outcome_value"]))
-    scheme = fitted_by("neural_network").scheme
+    scheme = scheme_by("neural_network")
     trials = [fit_scheme(scheme, snapshot, h, 7, SPAN).state["trials"] for h in (history, later)]
     assert trials[0][0] == trials[1][0]
     assert trials[0][1] != trials[1][1]
     early = fit_scheme(scheme, snapshot, history[history["as_of"] == DATES[0]], 7, SPAN).state
     assert early["trials"] == []
     assert early["fidelity"]["value_kept"] is None
-    none = parse_scheme({**LEARNED, "learner": "auto"}, "test", WINDOWS)
-    assert "tree" in fit_scheme(none, snapshot, history[history["as_of"] == DATES[0]], 7, SPAN).state
+    assert "tree" in fit_scheme(scheme_by("auto"), snapshot, history[history["as_of"] == DATES[0]], 7, SPAN).state
 
 
+@pytest.mark.usefixtures("quick")
 def test_figures_of_a_trial_are_those_counted_by_hand() -> None:
     snapshot, history = dated()
-    scheme = parse_scheme({**LEARNED, "learner": "ordinal_boosting"}, "test", WINDOWS)
+    scheme = scheme_by("ordinal_boosting")
     trial = fit_scheme(scheme, snapshot, history, 7, SPAN).state["trials"][0]
     past, later = (history[history["as_of"] == day].reset_index(drop=True) for day in DATES[:2])
     level, _ = fit_scheme(scheme, later, past, 7, SPAN).assign(later)
@@ -354,6 +362,7 @@ def test_labels_of_the_business_are_learned_and_read_by_no_model(
     assert score(plain, tmp_path / "model", "2023-12-31", tmp_path / "s.parquet").customers > 200
 
 
+@pytest.mark.usefixtures("quick")
 def test_models_baselines_other_schemes_and_tuning_read_the_same_inputs(
     world: Path, labels: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -439,6 +448,7 @@ def test_a_scheme_that_does_not_fit_together_is_refused(change: dict[str, Any], 
         parse_scheme({**LEARNED, **change}, "test", WINDOWS)
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("learner", STRONG)
 def test_clusters_can_be_told_apart_by_a_strong_learner(learner: str) -> None:
     fitted = learned(learner, target="clusters", shares=None)

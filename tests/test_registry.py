@@ -8,6 +8,8 @@ import os
 import shutil
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,16 @@ pytestmark = [
 @pytest.fixture(autouse=True)
 def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep intervals quick; what the tests compare differs clearly."""
-    monkeypatch.setattr(gate, "_DRAWS_AT_MOST", 400)
+    monkeypatch.setattr(gate, "DRAWS_AT_MOST", 400)
+
+
+@contextmanager
+def bare_runs() -> Iterator[None]:
+    """Log neither pictures nor the runs of the learners, which take seconds, where nobody looks at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "draw_evaluation", lambda *_: None)
+        patch.setattr(registry, "judged", lambda _: [])
+        yield
 
 
 class Store:
@@ -54,22 +65,24 @@ class Store:
     def __init__(self, folder: Path, world: TrainedWorld) -> None:
         self.folder, self.world, self.uri = folder, world, f"sqlite:///{folder}/mlflow.db"
         self.client = mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-        self.first = self.log(world.project.name)
+        self.first = self.log(world.project.name, in_full=True)
 
     def project(self, name: str) -> Project:
         """Give the small world's project under another name, tracked in this store."""
         tracking = self.world.project.tracking.model_copy(update={"uri": self.uri, "experiment": "tests"})
         return self.world.project.model_copy(update={"name": name, "tracking": tracking})
 
-    def log(self, name: str, later: dict[str, pd.DataFrame] | None = None) -> str:
-        """Register the same bundle again, under a name, with other out-of-time predictions or settings."""
+    def log(self, name: str, later: dict[str, pd.DataFrame] | None = None, *, in_full: bool = False) -> str:
+        """Register the same bundle again, under a name, with other out-of-time predictions or settings.
+
+        Unless `in_full`, without pictures and without the runs of the learners.
+        """
         world = self.world.trained
-        learner_metrics = later or world.out_of_fold
-        weak = learner_metrics["churn"].assign(
-            logistic_rfm=0.5, mbg_nbd=0.5
-        )  # what the gate compares with is not at test here
-        trained = type(world)(world.bundle, world.accounts, {**learner_metrics, "churn": weak})
-        found = log_training(self.project(name), trained, self.world.bundle, register=True)
+        predictions = later or world.out_of_fold
+        weak = predictions["churn"].assign(logistic_rfm=0.5, mbg_nbd=0.5)  # the gate's baselines are not at test here
+        trained = type(world)(world.bundle, world.accounts, {**predictions, "churn": weak})
+        with nullcontext() if in_full else bare_runs():
+            found = log_training(self.project(name), trained, self.world.bundle, register=True)
         assert found is not None
         return found
 
@@ -189,7 +202,8 @@ def test_tables_tell_for_whom_it_is_right_and_what_inputs_tell_of_audited_attrib
     store: Store, audited: TrainedWorld
 ) -> None:
     project = audited.project.model_copy(update={"name": "audited", "tracking": store.project("audited").tracking})
-    assert log_training(project, audited.trained, audited.bundle, register=False) is None
+    with bare_runs():
+        assert log_training(project, audited.trained, audited.bundle, register=False) is None
     first = store.run(store.first).info
     where = "attributes.run_name LIKE 'audited%' AND tags.kind = 'training'"
     (run,) = store.client.search_runs([first.experiment_id], where)
@@ -286,7 +300,8 @@ def vars_of(bundle: Any) -> dict[str, Any]:
 
 
 def test_without_register_nothing_is_registered(store: Store, trained: TrainedWorld) -> None:
-    assert log_training(store.project("unregistered"), trained.trained, trained.bundle, register=False) is None
+    with bare_runs():
+        assert log_training(store.project("unregistered"), trained.trained, trained.bundle, register=False) is None
     with pytest.raises(ModelError, match="no model of that name"):
         resolve_model("unregistered@challenger", store.uri)
 
@@ -468,7 +483,7 @@ def test_an_older_evaluation_without_baselines_serves_a_champion_not_a_challenge
 
 
 def test_two_runs_do_not_share_a_sqlite_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.2)
     with (
         locks.database_lock(store.folder / "mlflow.db"),
         pytest.raises(OutputBusyError, match="in use by another run"),
@@ -523,7 +538,7 @@ def refused(uri: str) -> str:
 
 
 def test_a_server_that_does_not_answer_is_told_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(store_module, "ANSWER_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         assert "timed out" in refused(f"http://127.0.0.1:{port}")

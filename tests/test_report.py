@@ -372,7 +372,7 @@ def test_one_customer_without_a_purchase_makes_a_page(made: Path, tmp_path: Path
 def test_without_a_chinese_font_pictures_say_so_and_pages_stay_chinese(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(figures, "_CJK", ("No Such Font",))
+    monkeypatch.setattr(figures, "CJK", ("No Such Font",))
     curve = {"value": np.array([1.0, 2.0, 7.0])}
     picture = concentration(FigureStyle("zh"), curve)
     assert words("en")["cjk_note"] in svg(picture, "c", "l")

@@ -310,6 +310,7 @@ def test_frames_that_cannot_be_tables_are_refused(frame: Any, message: str) -> N
         open_history(project)
 
 
+@pytest.mark.usefixtures("quick")
 def test_every_verb_takes_rows_from_memory_and_gives_what_files_give(trained: TrainedWorld, tmp_path: Path) -> None:
     files = trained.project
     table = files.data.transactions.model_copy(update={"path": None})
@@ -324,9 +325,10 @@ def test_every_verb_takes_rows_from_memory_and_gives_what_files_give(trained: Tr
     write_features(files, dates, tmp_path / "same.parquet")
     written = pd.read_parquet(tmp_path / "features.parquet")
     pd.testing.assert_frame_equal(written, pd.read_parquet(tmp_path / "same.parquet"))
-    later = train(project, history=history).out_of_fold
-    for target, frame in trained.trained.out_of_fold.items():
-        pd.testing.assert_frame_equal(later[target], frame)
+    one, other = train(project, history=history).out_of_fold, train(files).out_of_fold
+    assert set(one) == set(trained.trained.out_of_fold)
+    for target, found in one.items():
+        pd.testing.assert_frame_equal(found, other[target])
     score(project, trained.bundle, "latest", tmp_path / "scores.csv", history=history)
     score(files, trained.bundle, "latest", tmp_path / "same.csv")
     assert (tmp_path / "scores.csv").read_bytes() == (tmp_path / "same.csv").read_bytes()

@@ -27,8 +27,14 @@ from tiermodel.errors import DataError, ProjectError, TooManyBadRowsError
 from tiermodel.features.export import write_features
 from tiermodel.features.panel import Tally, build_panel
 from tiermodel.predict import score
+from tiermodel.tables.history import History
 from worlds import TrainedWorld
 
+# a session of seconds: no page about it, no time spent on compiling well
+QUICK_TO_START = (
+    "--driver-java-options '-XX:TieredStopAtLevel=1 -XX:+UseSerialGC' --conf spark.ui.enabled=false "
+    "--conf spark.sql.codegen.wholeStage=false --conf spark.sql.codegen.factoryMode=NO_CODEGEN"
+)
 JAVA = shutil.which("java") or os.environ.get("JAVA_HOME")
 
 
@@ -38,12 +44,12 @@ def session() -> Iterator[Any]:
     if not JAVA:
         pytest.skip("Spark needs Java, which is not on this machine")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MASTER", "local[2]")
+        patch.setenv("PYSPARK_SUBMIT_ARGS", f"--master local[2] {QUICK_TO_START} pyspark-shell")
         patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
         patch.setenv("PYSPARK_PYTHON", sys.executable)
-        patch.setattr(spark, "_SPLIT_ROWS", 1500)
-        patch.setattr(spark, "_PARTITION_ROWS", 50)
-        patch.setattr(spark, "_PACK_BYTES", 1 << 15)
+        patch.setattr(spark, "SPLIT_ROWS", 1500)
+        patch.setattr(spark, "PARTITION_ROWS", 50)
+        patch.setattr(spark, "PACK_BYTES", 1 << 15)
         started = spark.session()
         assert spark.session() is started
         yield started
@@ -60,17 +66,19 @@ def on_spark(project: Project) -> Project:
     return project.model_copy(update={"data": project.data.model_copy(update={"engine": "spark"})})
 
 
-def same_panels(project: Project, dates: tuple[date, ...]) -> dict[str, Any]:
-    """Build a panel with its outcome on both engines, compare bits and accounts, and give the accounts."""
-    here, there = Tally(), Tally()
-    panels = [
-        build_panel(one, dates, with_outcome=True, tally=tally)
-        for one, tally in ((project, here), (on_spark(project), there))
-    ]
-    one, other = (pa.Table.from_pandas(panel, preserve_index=False) for panel in panels)
-    assert same_bits(one, other)
-    assert here.accounts == there.accounts
-    return there.accounts
+Panel = tuple[pa.Table, dict[str, Any]]
+
+
+def panel_of(project: Project, dates: tuple[date, ...], history: History | None = None) -> Panel:
+    """Build a panel with its outcome, and give the accounts too."""
+    tally = Tally()
+    panel = build_panel(project, dates, with_outcome=True, history=history, tally=tally)
+    return pa.Table.from_pandas(panel, preserve_index=False), tally.accounts
+
+
+def assert_same(here: Panel, there: Panel) -> None:
+    assert same_bits(here[0], there[0])
+    assert here[1] == there[1]
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +105,27 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project.model_copy(update={"data": project.data.model_copy(update={"customers": table})})
 
 
+@pytest.fixture(scope="module")
+def opened(shop: Project, session: Any) -> History:
+    """Read the shop's tables on Spark once: that does not depend on the number of partitions."""
+    assert session
+    return open_history(on_spark(shop))
+
+
+@pytest.fixture(scope="module")
+def wanted(shop: Project) -> Panel:
+    """Build the shop's panel on DuckDB."""
+    return panel_of(shop, as_dates(DAYS))
+
+
 @pytest.mark.parametrize("number", [1, 2, 7])
-def test_features_of_every_table_are_the_same_bits(shop: Project, parts: Callable[[int], None], number: int) -> None:
+def test_features_of_every_table_are_the_same_bits(
+    shop: Project, opened: History, wanted: Panel, parts: Callable[[int], None], number: int
+) -> None:
     parts(number)
-    accounts = same_panels(shop, as_dates(DAYS))
+    found = panel_of(on_spark(shop), as_dates(DAYS), opened)
+    assert_same(wanted, found)
+    accounts = found[1]
     sales = accounts["transactions"]
     assert min(sales.deduplicated, sales.filtered) > 0
     assert (sales.quarantined, accounts["events"].quarantined) == (5, 4)
@@ -122,8 +147,9 @@ def test_random_histories_with_whole_ids_and_rows_to_come(
         part.to_parquet(tmp_path / f"shard={n}" / "rows.parquet", row_group_size=60)
     project = file_project(tmp_path / "shard=*" / "*.parquet")
     project = project.model_copy(update={"data": project.data.model_copy(update={"hash_ids": hashed})})
-    accounts = same_panels(project, as_dates(DAYS[:2]))
-    assert accounts["transactions"].out_of_window > 0
+    found = panel_of(on_spark(project), as_dates(DAYS[:2]))
+    assert_same(panel_of(project, as_dates(DAYS[:2])), found)
+    assert found[1]["transactions"].out_of_window > 0
 
 
 def test_duplicates_that_are_kept_and_a_frame_in_memory(parts: Callable[[int], None]) -> None:
@@ -226,8 +252,9 @@ def test_a_ledger_on_spark_is_that_on_duckdb(
     parts(3)
     days = (date(2023, 9, 1), date(2023, 11, 1))
     for name, project in (("here", trained.project), ("there", on_spark(trained.project))):
+        history = open_history(project)
         for day in days:
-            score(project, trained.bundle, day, tmp_path / "s.parquet", ledger=tmp_path / name)
+            score(project, trained.bundle, day, tmp_path / "s.parquet", ledger=tmp_path / name, history=history)
     for day in days:
         one, other = (pq.read_table(tmp_path / name / f"{day}.parquet") for name in ("here", "there"))
         assert one.num_rows > 0

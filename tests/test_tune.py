@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from commands import Run
+from commands import Run, Started
 from tiermodel.bundle.bundle import load_bundle
 from tiermodel.config.learners import Models, Trees
 from tiermodel.config.project import Project, load_project, project_digest
@@ -249,36 +250,38 @@ def test_two_runs_on_one_file_at_once_the_second_is_told_to_wait(cli: Run, proje
 def test_a_second_process_is_told_to_wait_and_what_a_killed_one_tried_is_kept(
     empty_store: Path, tmp_path: Path
 ) -> None:
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    rows, uri = small_world(tmp_path / "transactions.parquet", customers=100), f"sqlite:///{tmp_path}/mlflow.db"
+    folder = tmp_path / "shop"
+    rows, uri = small_world(folder / "transactions.parquet", customers=100), f"sqlite:///{folder}/mlflow.db"
+    shutil.copy(empty_store, folder / "mlflow.db")
     settings = small_project(rows, panel=PANEL, tracking={"uri": uri}).model_dump(mode="json", exclude={"folder"})
-    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-    words = [sys.executable, "-m", "tiermodel", "tune", "shop.yaml", "--as-of", AS_OF, "--study", "one.db", "--json"]
-    run = partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
-    lock = tmp_path / ".one.db.lock"
+    (folder / "shop.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    words = ("tune", "shop.yaml", "--as-of", AS_OF, "--study", "one.db", "--json", "--trials")
+    lock = folder / ".one.db.lock"
 
-    with subprocess.Popen([*words, "--trials", "500"], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as first:  # noqa: S603
-        try:
-            assert first.stderr is not None
-            assert any("value 1/500" in line for line in first.stderr)  # read until it is there
-            first.send_signal(signal.SIGSTOP)  # it stands still, lock in hand: trials of many seconds are not needed
-            second = run([*words, "--trials", "1"])
-            said = f"tiermodel: {tmp_path}/one.db is being written by another run: wait, or give another name\n"
-            assert (second.returncode, second.stdout, second.stderr) == (6, "", said)
-            assert first.poll() is None
-        finally:
-            first.kill()
+    first = Started(folder, *words, 500)
+    try:
+        while "value 1/500" not in first.said:
+            assert first.process.is_alive(), first.said
+            time.sleep(0.02)
+        os.kill(first.process.pid or 0, signal.SIGSTOP)  # it stands still, lock in hand: no trials of many seconds
+        second = Started(folder, *words, 1).wait()
+        said = f"tiermodel: {folder}/one.db is being written by another run: wait, or give another name\n"
+        assert second == (6, "", said)
+        assert first.process.is_alive()
+    finally:
+        first.process.kill()
+        first.process.join()
     assert lock.exists()  # it had no time to clear up
 
-    kept = finished(tmp_path / "one.db")
+    kept = finished(folder / "one.db")
     most = max(Counter(target for target, *_ in kept).values())
-    third = run([*words, "--trials", str(most)])  # one more for the target that is ahead
-    assert third.returncode == 0, third.stderr
+    third = Started(folder, *words, most).wait()  # one more for the target that is ahead
+    assert third.code == 0, third.err
     assert not lock.exists()
-    now = finished(tmp_path / "one.db")
+    now = finished(folder / "one.db")
     assert len(kept) >= 4
     assert kept < now  # as they were, not tried again
-    for target, found in json.loads(third.stdout)["targets"].items():
+    for target, found in json.loads(third.out)["targets"].items():
         tried = sorted((trial, error) for name, trial, error, _ in now if name == target)
         assert [trial["error"] for trial in found["trials"]] == [error for _, error in tried]
         assert len(tried) == most + 1

@@ -37,10 +37,14 @@ _DAYS = (LAST_DAY - FIRST_DAY).days + 1
 _QUICK: dict[str, dict[str, object]] = {
     "models.churn": {"ROUNDS": (10, 20, 30)},
     "models.value": {"ROUNDS": (10, 20, 30)},
-    "models.future_tier": {"ROUNDS": 30},
-    "tiers.segment_choice": {"_DRAWS": 2},
-    "training.facts": {"_DRAWN_ROWS": 0},  # as few draws as there may be
-    "backtest_tiers": {"_DRAWS_AT_MOST": 50},
+    "models.future_tier": {"ROUNDS": 20},
+    "evaluation.slices": {"MOST_DRAWS": 50},
+    "models.learners.ordinal": {"ROUNDS": 20},
+    "models.learners.neural": {"EPOCHS": 10},
+    "segments.selection": {"COUNTS": (3, 4), "DRAWS": 2, "STARTS": 3},
+    "training.facts": {"DRAWN_ROWS": 0},  # as few draws as there may be
+    "backtesting.backtest": {"DRAWN_ROWS": 0},
+    "backtesting.tiers": {"DRAWS_AT_MOST": 50},
 }
 
 

@@ -19,7 +19,7 @@ __all__ = ["SQLITE", "database_lock", "database_of", "disk_faults", "first_line"
 SQLITE = "sqlite:///"
 """How the address of a SQLite store begins."""
 
-_WAIT_SECONDS = 120.0  # for a database
+WAIT_SECONDS = 120.0  # for a database
 _FAULTS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EFBIG),
     *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
@@ -48,7 +48,7 @@ def output_lock(path: Path) -> Iterator[None]:
 def database_lock(database: Path) -> Iterator[None]:
     """Hold the lock beside a database while the block runs; OutputBusyError after two minutes in vain."""
     busy = f"{database} is in use by another run for minutes: wait for it, or stop it"
-    lock = _acquire(database, _WAIT_SECONDS, busy)
+    lock = _acquire(database, WAIT_SECONDS, busy)
     try:
         yield
     finally:

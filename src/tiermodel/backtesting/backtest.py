@@ -44,7 +44,7 @@ from tiermodel.training.train import Progress, fit_bundle
 __all__ = ["Backtest", "backtest"]
 
 
-_DRAWN_ROWS = 10_000_000
+DRAWN_ROWS = 10_000_000
 _OF_VALUE = {"gini": gini, "mae": mae}
 _COMPARED: Mapping[str, Mapping[str, Callable[[Floats, Floats], float]]] = {
     **{target: {"log_loss": log_loss, "auc": auc} for target in ("churn", "upgrade", "prospects")},
@@ -305,7 +305,7 @@ def _lifetime(project: Project, history: History, results: dict[str, Any], progr
 
 def _ece_by_chance(predicted: Floats) -> float:
     """Return the calibration error that a perfectly calibrated model stays under in 95 % of samples."""
-    return ece_null_band(predicted, draws=draw_count(len(predicted), _DRAWN_ROWS, 50, 500))
+    return ece_null_band(predicted, draws=draw_count(len(predicted), DRAWN_ROWS, 50, 500))
 
 
 def _compare(

@@ -30,7 +30,7 @@ from tiermodel.tiers.stability.rule import replay
 __all__ = ["TierForecasts", "draws_for", "scheme_summary", "tier_results", "tier_verdict", "with_all_dates"]
 
 
-_DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 200, 10_000_000
+DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 200, 10_000_000
 _CELLS = 4_000_000  # counts drawn at a time, which bounds the memory
 _COMPOSITE = "rfm_score"
 _METRICS = ("value_capture_top", "qwk_value", "value_capture_of_best")
@@ -95,7 +95,7 @@ class TierForecasts:
 
 def draws_for(customers: int) -> int:
     """Return the number of bootstrap draws of an interval: fewer, the more customers there are."""
-    return draw_count(customers, _DRAWN_ROWS, _DRAWS_AT_LEAST, _DRAWS_AT_MOST)
+    return draw_count(customers, _DRAWN_ROWS, _DRAWS_AT_LEAST, DRAWS_AT_MOST)
 
 
 def tier_results(

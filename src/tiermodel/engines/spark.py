@@ -36,9 +36,9 @@ from tiermodel.tables.source import Part, Run, Source
 __all__ = ["reader", "session", "stream"]
 
 
-_SPLIT_ROWS = 1_000_000
-_PARTITION_ROWS = 100_000
-_PACK_BYTES = 8 << 20
+SPLIT_ROWS = 1_000_000
+PARTITION_ROWS = 100_000
+PACK_BYTES = 8 << 20
 _RESULT_ROWS = 65_536
 _PACKED = "batch binary, counts binary"
 _TYPES = {"BIGINT": "bigint", "INTEGER": "int", "TINYINT": "tinyint", "VARCHAR": "string"}
@@ -94,7 +94,7 @@ def _splits(source: Source) -> Iterator[_Split]:
         first = after = 0
         for group in range(metadata.num_row_groups):
             after += metadata.row_group(group).num_rows
-            if after - first >= _SPLIT_ROWS or after == metadata.num_rows > first:
+            if after - first >= SPLIT_ROWS or after == metadata.num_rows > first:
                 yield _Split(source.view, part, first, after - 1)
                 first = after
 
@@ -175,7 +175,7 @@ def _packed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Yield batches packed as rows of bytes, which Spark carries unchanged whatever their types."""
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     for batch in batches:
-        rows = max(1, _PACK_BYTES * batch.num_rows // max(batch.nbytes, 1))
+        rows = max(1, PACK_BYTES * batch.num_rows // max(batch.nbytes, 1))
         for start in range(0, batch.num_rows, rows):
             sink = pa.BufferOutputStream()
             with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
@@ -252,7 +252,7 @@ def stream(
 def _partitions(history: History) -> int:
     most = int(session().conf.get("spark.sql.shuffle.partitions"))
     good = sum(t.account.read - t.account.filtered - t.account.quarantined for t in history.tables.values())
-    return max(1, min(most, math.ceil(good / _PARTITION_ROWS)))
+    return max(1, min(most, math.ceil(good / PARTITION_ROWS)))
 
 
 def _versions() -> dict[str, str]:

@@ -20,6 +20,7 @@ from tiermodel.features.catalogue import AUDITED
 
 __all__ = ["FEWEST", "MOST_VALUES", "groups", "slice_figures"]
 
+
 FEWEST = 30
 """Groups of fewer customers are not shown."""
 
@@ -30,7 +31,7 @@ _EDGES: Mapping[str, tuple[str, tuple[float, ...], tuple[str, ...]]] = {
 MOST_VALUES = 8
 """Attributes of more values are shown by quarters."""
 
-_BAND_ROWS, _FEWEST_DRAWS, _MOST_DRAWS = 2_000_000, 50, 300
+_BAND_ROWS, _FEWEST_DRAWS, MOST_DRAWS = 2_000_000, 50, 300
 
 
 def groups(frame: pd.DataFrame, tier: Ints, codes: Sequence[str]) -> dict[str, pd.Series[str]]:
@@ -84,7 +85,7 @@ def _risk(rows: pd.DataFrame) -> dict[str, float | None]:
     if len(known) < FEWEST:
         return dict.fromkeys(names)
     y, p = known["churned"].to_numpy(dtype=np.float64), known["risk"].to_numpy(dtype=np.float64)
-    draws = draw_count(len(y), _BAND_ROWS, _FEWEST_DRAWS, _MOST_DRAWS)
+    draws = draw_count(len(y), _BAND_ROWS, _FEWEST_DRAWS, MOST_DRAWS)
     figures = (y.mean(), p.mean(), log_loss(y, p), auc(y, p), ece(y, p), ece_null_band(p, draws=draws))
     return {name: float(x) if np.isfinite(x) else None for name, x in zip(names, figures, strict=True)}
 

@@ -55,7 +55,7 @@ COLOURS = {
     "sand": "#c9952f",
     "good": "#3b7d5e",
 }
-_CJK = (
+CJK = (
     *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "PingFang SC"),
     *("Microsoft YaHei", "Hiragino Sans GB", "SimHei", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Arial Unicode MS"),
 )
@@ -98,7 +98,7 @@ class FigureStyle:
 
 def _cjk_fonts() -> list[str]:
     installed = {font.name for font in fontManager.ttflist}
-    return [name for name in _CJK if name in installed]
+    return [name for name in CJK if name in installed]
 
 
 def _style() -> Any:

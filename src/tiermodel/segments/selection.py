@@ -19,9 +19,9 @@ __all__ = ["FLOOR", "choose_segments"]
 
 FLOOR = 0.6
 """The least stability (mean adjusted Rand index under resampling) of segments that may go into service."""
-_COUNTS, _SHARES = range(3, 9), (0.01, 0.02, 0.05)
+COUNTS, _SHARES = range(3, 9), (0.01, 0.02, 0.05)
 _FITTED, _COMPARED, _PAIRED = 100_000, 5_000, 2_000
-_DRAWS, _STARTS, _RESTARTS = 10, 10, 3
+DRAWS, STARTS, _RESTARTS = 10, 10, 3
 
 
 def choose_segments(rule: Segments, frame: pd.DataFrame, seed: int) -> dict[str, Any]:
@@ -37,12 +37,12 @@ def choose_segments(rule: Segments, frame: pd.DataFrame, seed: int) -> dict[str,
     """
     scale, fit = scale_of(frame), FITS[rule.method]
     compared = standardised(scale, _spread(frame, _COMPARED))
-    candidates = [rule.groups] if rule.groups != "auto" else _SHARES if rule.method == "hdbscan" else _COUNTS
+    candidates = [rule.groups] if rule.groups != "auto" else _SHARES if rule.method == "hdbscan" else COUNTS
     found = [_judge(rule.method, compared, float(c), seed) for c in candidates]
     stable = [c for c in found if c["stability"] >= FLOOR] or [max(found, key=lambda c: c["stability"])]
     best = min(stable, key=lambda c: c["bic"]) if "bic" in found[0] else max(stable, key=lambda c: c["silhouette"])
     z = compared if rule.method == "hdbscan" else standardised(scale, _spread(frame, _FITTED))
-    state = in_order_of_spend(scale | fit(z, best["candidate"], seed, _STARTS), frame)
+    state = in_order_of_spend(scale | fit(z, best["candidate"], seed, STARTS), frame)
     state |= {"criteria": found, "stability": best["stability"]}
     return state | {"profiles": profiles_of(state, frame, assign_segments(state, frame))}
 
@@ -56,11 +56,11 @@ def _spread(frame: pd.DataFrame, most: int) -> pd.DataFrame:
 
 def _judge(method: str, z: Floats, candidate: float, seed: int) -> dict[str, Any]:
     """Return the criteria of a candidate: number of segments, stability, silhouette, and BIC of a mixture."""
-    state = FITS[method](z, candidate, seed, _STARTS)
+    state = FITS[method](z, candidate, seed, STARTS)
     labels = nearest(state, z)
     rng = np.random.default_rng(seed)
     agreements = []
-    for _ in range(_DRAWS):
+    for _ in range(DRAWS):
         columns = np.unique(rng.integers(0, z.shape[1], z.shape[1]))
         again = FITS[method](z[:, columns], candidate, seed, _RESTARTS)
         agreements.append(adjusted_rand_score(labels, nearest(again, z)))

@@ -30,7 +30,7 @@ _ECE_SLACK = 0.01
 _SEED = 0
 _COMPARED: Mapping[str, tuple[str, Metric]] = {"churn": ("log loss", log_loss), "value": ("Gini", gini)}
 _SIDES = ("actual", "predicted")
-_DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 400, 5_000_000
+DRAWS_AT_MOST, _DRAWS_AT_LEAST, DRAWN_ROWS = 1_000, 400, 5_000_000
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _difference(
 ) -> tuple[float, float, float]:
     """Return (metric(one) - metric(other), low, high), a 95 % cluster bootstrap; paired frames have the same rows."""
     rng = np.random.default_rng(_SEED)
-    draws = draw_count(len(one), _DRAWN_ROWS, _DRAWS_AT_LEAST, _DRAWS_AT_MOST)
+    draws = draw_count(len(one), DRAWN_ROWS, _DRAWS_AT_LEAST, DRAWS_AT_MOST)
     first, second = ([frame[column].to_numpy() for column in columns] for frame in (one, other))
     ours, theirs = cluster_draws(one["key"].to_numpy()), cluster_draws(other["key"].to_numpy())
     differences = []

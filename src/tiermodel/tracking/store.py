@@ -9,7 +9,7 @@ import urllib.request
 __all__ = ["check_answer"]
 
 
-_ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
 
 
 def check_answer(uri: str) -> None:
@@ -17,7 +17,7 @@ def check_answer(uri: str) -> None:
     if not uri.startswith(("http://", "https://")):
         return
     try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS).close()  # noqa: S310 HTTP only
+        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS).close()  # noqa: S310 HTTP only
     except urllib.error.HTTPError as answer:
         answer.close()
     except (ValueError, http.client.HTTPException) as error:  # not an address, or not HTTP

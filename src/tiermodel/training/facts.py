@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 RECORDED_PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
-_DRAWN_ROWS = 3_000_000
+DRAWN_ROWS = 3_000_000
 _SETTINGS = {
     "language", "currency", "timezone", "contact", "features", "outcome", "panel", "churn", "value", "upgrade",
     "segments", "models",
@@ -146,7 +146,7 @@ def _intervals(target: str, predictions: pd.DataFrame, seed: int) -> dict[str, l
         return {}
     columns = [predictions[name].to_numpy(dtype=np.float64) for name in ("actual", "predicted")]
     customer = pd.factorize(predictions["customer_id"])[0]
-    draws = draw_count(len(predictions), _DRAWN_ROWS, 50, 400)
+    draws = draw_count(len(predictions), DRAWN_ROWS, 50, 400)
     metrics = {"churn": {"log_loss": log_loss, "auc": auc}, "value": {"gini": gini, "mae": mae}}[target]
     return {
         name: list(cluster_interval(metric, columns, customer, draws=draws, seed=seed))

@@ -18,7 +18,8 @@ from tiermodel.models.learners.preprocessing import bounds, mean_and_scale, medi
 
 __all__ = ["attributions", "fit", "score"]
 
-_NETWORKS, _HIDDEN, _EPOCHS, _BATCH = 3, 16, 40, 256
+
+_NETWORKS, _HIDDEN, EPOCHS, _BATCH = 3, 16, 40, 256
 _PENALTY, _PACE = 10.0, 3e-3
 
 
@@ -36,7 +37,7 @@ def fit(x: Floats, level: Ints, levels: int, _names: list[str], seed: int) -> di
         warnings.simplefilter("ignore", ConvergenceWarning)  # so many rounds over the data are meant
         for k in range(_NETWORKS):
             network = MLPRegressor(
-                hidden_layer_sizes=(_HIDDEN,), alpha=_PENALTY, batch_size=min(_BATCH, len(z)), max_iter=_EPOCHS,
+                hidden_layer_sizes=(_HIDDEN,), alpha=_PENALTY, batch_size=min(_BATCH, len(z)), max_iter=EPOCHS,
                 learning_rate_init=_PACE, random_state=seed + k,
             )  # fmt: skip
             networks.append(network.fit(z, level / max(levels - 1, 1)))

@@ -15,7 +15,7 @@ from tiermodel.models.learners.boosting import Boosted, fit_boosted, map_threads
 
 __all__ = ["Ordinal", "attributions", "fit", "fit_ordinal", "level_probabilities", "score"]
 
-_ROUNDS = 150
+ROUNDS = 150
 _LEARNING_RATE = 0.05
 
 
@@ -52,7 +52,7 @@ def level_probabilities(model: Ordinal, x: Floats) -> Floats:
 
 def fit(x: Floats, level: Ints, levels: int, names: list[str], seed: int) -> dict[str, Any]:
     """Fit as a learner of levels: each threshold's model as text, None where there is none, and the shares above."""
-    model = fit_ordinal(x, level, names, levels, _ROUNDS, seed)
+    model = fit_ordinal(x, level, names, levels, ROUNDS, seed)
     return {
         "trees": [None if boosted is None else boosted.text for boosted in model.boosted],
         "above": list(model.share_above),
