@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from tiermodel.arrays import Floats
 from tiermodel.errors import DataError
 
-__all__ = ["LOG_BOUND", "Cells", "Floats", "cells_of", "check_horizon", "checked_history", "finite_columns", "minimise"]
+__all__ = ["LOG_BOUND", "Cells", "cells_of", "check_horizon", "checked_history", "finite_columns", "minimise"]
 
 Loss = Callable[[Floats], tuple[float, Floats]]
 
