@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 import yaml
 
+import tiermodel.registry  # noqa: F401  it settles the environment of MLflow
 from commands import Run, Started
 from tiermodel.bundle import load_bundle
 from tiermodel.config import Project, load_project, project_digest
