@@ -8,8 +8,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.models.metrics import churn_metrics, value_metrics
 from tiermodel.predict import predict
 from tiermodel.registry import log_training, promote, resolve_model
-from worlds import ID_MARK, TrainedWorld, spoiled
+from worlds import ID_MARK, TrainedWorld, bare_runs, spoiled
 
 import mlflow  # isort: skip  # after our registry, which settles its environment
 
@@ -46,15 +45,6 @@ pytestmark = [
 def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep intervals quick; what the tests compare differs clearly."""
     monkeypatch.setattr(gate, "DRAWS_AT_MOST", 400)
-
-
-@contextmanager
-def bare_runs() -> Iterator[None]:
-    """Log neither pictures nor the runs of the learners, which take seconds, where nobody looks at them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "draw_evaluation", lambda *_: None)
-        patch.setattr(registry, "judged", lambda _: [])
-        yield
 
 
 class Store:
