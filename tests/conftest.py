@@ -9,19 +9,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
-from commands import Run, run_command
 from tiermodel.config.project import Project
-from tiermodel.tracking import registry
 from tiermodel.training.train import train
-from worlds import TrainedWorld, audited_project, quick_fits, small_project, small_world
+
+# what is heavy is imported where it is needed: the process that hands out the tests needs none of it
+if TYPE_CHECKING:
+    from commands import Run
+    from tiermodel.config.project import Project
+    from worlds import TrainedWorld
 
 # a busy machine is no fault of the code; the gate tries the same examples every time, elsewhere new ones are tried
 settings.register_profile("here", deadline=None, derandomize="CI" in os.environ)
@@ -90,10 +91,14 @@ def trained(once: Once) -> TrainedWorld:
 
 
 def _trained(folder: Path) -> TrainedWorld:
+    from worlds import small_project, small_world  # noqa: PLC0415
+
     return _world(small_project(small_world(folder / "transactions.parquet")), folder / "bundle")
 
 
 def _world(project: Project, bundle: Path) -> TrainedWorld:
+    from worlds import TrainedWorld  # noqa: PLC0415
+
     trained = train(project, out=bundle)
     return TrainedWorld(project, replace(trained, bundle=replace(trained.bundle)), bundle)  # without cached properties
 
@@ -108,6 +113,11 @@ def audited(once: Once) -> TrainedWorld:
 
 
 def _audited(folder: Path) -> TrainedWorld:
+    import numpy as np  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415
+
+    from worlds import audited_project, small_world  # noqa: PLC0415
+
     rows = pd.read_parquet(small_world(folder / "t.parquet"))
     usual = rows[rows["amount"] > 0].groupby("customer")["amount"].mean()
     people = pd.DataFrame({"customer": usual.index, "coin": np.random.default_rng(5).integers(0, 2, len(usual))})
@@ -119,6 +129,8 @@ def _audited(folder: Path) -> TrainedWorld:
 @pytest.fixture
 def quick(trained: TrainedWorld) -> Iterator[None]:  # noqa: ARG001  the shared world is trained before, in full
     """Fit quickly in this test, where how good the models are does not matter."""
+    from worlds import quick_fits  # noqa: PLC0415
+
     with quick_fits():
         yield
 
@@ -130,6 +142,8 @@ def empty_store(once: Once) -> Path:
 
 
 def _store(folder: Path) -> Path:
+    from tiermodel import registry  # noqa: PLC0415
+
     path = folder / "mlflow.db"
     with registry._store(f"sqlite:///{path}", create=True):
         return path
@@ -138,5 +152,7 @@ def _store(folder: Path) -> Path:
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Run a command in this process as the console script does, in an empty folder."""
+    from commands import run_command  # noqa: PLC0415
+
     monkeypatch.chdir(tmp_path)
     return partial(run_command, capsys, monkeypatch)

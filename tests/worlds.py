@@ -22,6 +22,7 @@ __all__ = [
     "LAST_DAY",
     "TrainedWorld",
     "audited_project",
+    "bare_runs",
     "quick_fits",
     "small_project",
     "small_world",
@@ -128,6 +129,16 @@ def quick_fits() -> Iterator[None]:
         for module, fewer in _QUICK.items():
             for name, value in fewer.items():
                 patch.setattr(import_module(f"tiermodel.{module}"), name, value)
+        yield
+
+
+@contextmanager
+def bare_runs() -> Iterator[None]:
+    """Log neither pictures nor the runs of the learners, which take seconds, where nobody looks at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        registry = import_module("tiermodel.tracking.registry")
+        patch.setattr(registry, "draw_evaluation", lambda *_: None)
+        patch.setattr(registry, "learner_metrics", lambda _: [])
         yield
 
 

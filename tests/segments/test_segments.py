@@ -42,7 +42,7 @@ from tiermodel.tiers.schemes.load import load_preset
 from tiermodel.tracking.gate import judge_segments
 from tiermodel.tracking.registry import champion_of, log_training, promote
 from tiermodel.training.train import train
-from worlds import LAST_DAY, TrainedWorld
+from worlds import LAST_DAY, TrainedWorld, bare_runs
 
 METHODS = ("kmeans", "gaussian_mixture", "hdbscan")
 
@@ -200,7 +200,8 @@ def test_names_follow_the_champion_and_shuffled_segments_are_not_promoted(
         trained.trained.bundle, segments=trained.trained.bundle.segments | {"codes": [6, 5, 4], "last_code": 6}
     )
     save_bundle(renamed, tmp_path / "one")
-    log_training(project, replace(trained.trained, bundle=renamed), tmp_path / "one", register=True)
+    with bare_runs():
+        log_training(project, replace(trained.trained, bundle=renamed), tmp_path / "one", register=True)
     monkeypatch.setattr("tiermodel.tracking.registry.judge", lambda *_: [])
     assert any("segments" in reason for reason in promote(project.name, None, tracking_uri=uri).reasons)
     champion = champion_of(project)
@@ -211,7 +212,8 @@ def test_names_follow_the_champion_and_shuffled_segments_are_not_promoted(
     assert told.get("champion", {}).get("agreement", 1.0) > 0.9
     shaky = replace(again.bundle, segments=again.bundle.segments | {"stability": 0.2})
     save_bundle(shaky, tmp_path / "two")
-    log_training(project, replace(again, bundle=shaky), tmp_path / "two", register=True)
+    with bare_runs():
+        log_training(project, replace(again, bundle=shaky), tmp_path / "two", register=True)
     with pytest.raises(GateError, match=r"FAILED: 3 segments: adjusted Rand index under resampling 0\.20"):
         promote(project.name, None, tracking_uri=uri)
 

@@ -8,8 +8,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from tiermodel.tracking import store as store_module
 from tiermodel.tracking.artifacts import EVALUATION, draw_evaluation, evaluation_table, learner_metrics
 from tiermodel.tracking.gate import judge
 from tiermodel.tracking.registry import log_training, promote, resolve_model
-from worlds import ID_MARK, TrainedWorld, spoiled
+from worlds import ID_MARK, TrainedWorld, bare_runs, spoiled
 
 import mlflow  # isort: skip  # after our registry, which settles its environment
 
@@ -48,15 +47,6 @@ pytestmark = [
 def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep intervals quick; what the tests compare differs clearly."""
     monkeypatch.setattr(gate, "DRAWS_AT_MOST", 400)
-
-
-@contextmanager
-def bare_runs() -> Iterator[None]:
-    """Log neither pictures nor the runs of the learners, which take seconds, where nobody looks at them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "draw_evaluation", lambda *_: None)
-        patch.setattr(registry, "learner_metrics", lambda _: [])
-        yield
 
 
 class Store:

@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 import yaml
 
+import tiermodel.tracking.registry  # noqa: F401  it settles the environment of MLflow
 from commands import Run, Started
 from tiermodel.bundle.bundle import load_bundle
 from tiermodel.config.learners import Models, Trees
