@@ -28,10 +28,12 @@ class TierModelError(Exception):
 
     Examples
     --------
-    >>> DataError("no rows").exit_code
-    3
-    >>> isinstance(DataError("no rows"), TierModelError)
-    True
+    >>> from tiermodel import TierModelError, load_project
+    >>> try:
+    ...     load_project("missing.yaml")
+    ... except TierModelError as error:
+    ...     print(error, error.exit_code, sep="; exit code ")
+    missing.yaml: no such file; give the path of a project file (YAML); exit code 2
 
     """
 
@@ -73,7 +75,7 @@ class OutputBusyError(TierModelError):
 
 
 class OutputError(TierModelError):
-    """A disk or permission fault while writing."""
+    """A fault of the disk, a permission, memory or a server while reading or writing."""
 
     exit_code = 7
 

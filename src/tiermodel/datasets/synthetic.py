@@ -167,7 +167,7 @@ class World:
         return people["rate"] * grown * self._season[day % len(self._season)]
 
     def _responds(self, day: int) -> Any:
-        """Return P(one more order on a day because of a campaign), before it is known who is sent one."""
+        """Return P(one more order on a day because of a campaign), before the campaign is sent."""
         return SENT_SHARE * self._people["response"] if is_campaign(day) else 0.0
 
     def _there(self, now: int) -> Floats:

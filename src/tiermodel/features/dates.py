@@ -1,4 +1,4 @@
-"""The dates of a project: those asked for, of training snapshots, of all that fitting needs, and of a backtest."""
+"""The dates of a project: dates given as text, and those of training snapshots, of fitting and of backtests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SNAPSHOTS, _MOST_SNAPSHOTS, _LATER = 12, 24, 6  # where `panel.snapshots` is no
 
 
 def parse_dates(text: str, history: History) -> tuple[date, ...]:
-    """Read dates separated by commas; `latest` is the day after the last row, never today."""
+    """Return dates from a text that separates them by commas; `latest` is the day after the last row, never today."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     try:
         found = {history.last_day + timedelta(1) if p == "latest" else date.fromisoformat(p) for p in parts}
@@ -52,7 +52,7 @@ def one_date(as_of: date | str, history: History) -> date:
 
 
 def stale_words(project: Project, history: History, day: date, every_days: int) -> str:
-    """Warn where the transactions end long before the date; DataError beyond `data.max_stale_days`."""
+    """Return a warning if the last row is over `every_days` before the date; DataError beyond `data.max_stale_days`."""
     silence = (day - history.last_day).days - 1
     limit = project.data.max_stale_days
     words = f"TM2070 the last row is {silence} days older than {day}"
@@ -62,10 +62,10 @@ def stale_words(project: Project, history: History, day: date, every_days: int) 
 
 
 def snapshot_dates(project: Project, last: date, first_row: date) -> tuple[date, ...]:
-    """List up to `panel.snapshots` dates, `panel.every_days` apart, up to `last`, each with some history before it.
+    """Return up to `panel.snapshots` dates, `panel.every_days` apart, up to `last`, each with some history before it.
 
     Where their number is not set they are twelve, or more, twenty-four at most, so that the outcome of the earliest is
-    over before the last six: those can be predicted by models that learned from the first.
+    over before the last six, which models that learned from the first can then predict.
     """
     every = timedelta(project.panel.every_days)
     overlapping = -(-label_delay_days(project) // project.panel.every_days)
@@ -75,7 +75,7 @@ def snapshot_dates(project: Project, last: date, first_row: date) -> tuple[date,
 
 
 def training_dates(project: Project, as_of: date, first_day: date) -> tuple[date, ...]:
-    """List the snapshot dates whose outcome is fully observed before `as_of`; `DataError` where there is none."""
+    """Return the snapshot dates whose outcome is fully observed before `as_of`; `DataError` where there is none."""
     delay = timedelta(label_delay_days(project))
     dates = snapshot_dates(project, as_of - delay, first_day)
     if not dates:
@@ -87,7 +87,7 @@ def training_dates(project: Project, as_of: date, first_day: date) -> tuple[date
 
 
 def panel_dates(project: Project, as_of: date, trained_on: Iterable[date]) -> set[date]:
-    """List every date that fitting needs: training dates, those where customers ended up and stayed, and `as_of`."""
+    """Return every date that fitting needs: training dates, those of their future tiers and upgrades, and `as_of`."""
     steps = timedelta(0), timedelta(label_delay_days(project)), timedelta(upgrade_delay_days(project))
     return {as_of, *(later for day in trained_on for step in steps if (later := day + step) <= as_of)}
 

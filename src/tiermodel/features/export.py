@@ -1,4 +1,4 @@
-"""Write features, and what every table of snapshots comes with: the bad rows beside it, and the account of its rows."""
+"""Write features, the quarantined rows beside them, and the account of the rows."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def _delay_days(churn: Churn, outcome: Outcome) -> int:
 
 
 def upgrade_delay_days(project: Project) -> int:
-    """Return the days from a date until it is known who rose and stayed."""
+    """Return the days from a date until the upgrade label is known: whether a customer moved up and stayed."""
     return label_delay_days(project) + project.upgrade.stay_days
 
 
@@ -89,13 +89,13 @@ class LabelWindow:
 
     @property
     def days(self) -> int:
-        """Return the length of the window."""
+        """The length of the window."""
         return self.last - self.first
 
 
 @dataclass(frozen=True)
 class ChurnLabel:
-    """The window of churn, and who is at risk of it: the two numbers of days are those of the section `churn`."""
+    """The churn window, and the two numbers of days of the section `churn` that limit the customers at risk."""
 
     window: LabelWindow
     active_days: int | None = None
@@ -125,7 +125,7 @@ class ValueLabel:
 
 @dataclass(frozen=True)
 class Labels:
-    """What a project asks of the time after a date, made once for all models."""
+    """The labels of a project, made once for all models."""
 
     churn: ChurnLabel
     value: ValueLabel
@@ -141,7 +141,7 @@ class Labels:
 
 
 def at_risk(label: ChurnLabel, frame: pd.DataFrame) -> Flags:
-    """Tell who can churn: buyers, recent ones where asked, and with a contract that ends in the window where asked."""
+    """Return which rows are at risk of churn: buyers, as far as recent purchases or an ending contract are required."""
     since = frame["days_since_last"]
     exposed = since.notna() if label.active_days is None else since <= label.active_days
     if label.contract_renewal_days is not None:

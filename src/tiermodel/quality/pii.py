@@ -23,7 +23,7 @@ _EMAIL = re.compile(r"[^@\s]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}
 _RESIDENT = re.compile(r"[1-8]\d{5}((?:19|20)\d{2})(\d{2})(\d{2})\d{3}[\dXx]")
 _CARD = re.compile(r"(?:62|4|5[1-5]|35|3[47])\d{11,17}")
 _PHONE = re.compile(r"\+?[\d ()./-]{7,20}")
-# By name: the words that say so, unless one of the others is there too.
+# The words in a column's name that mean a kind of personal data, unless a word of _NOT is in the name too.
 _NAMES = {
     "email": r"e_?mail|邮箱|电子邮件",
     "resident_id": r"(?<![a-z])(id_?card|national_?id|resident_?id|passport|ssn)(?![a-z])|身份证|证件号|护照",
@@ -42,9 +42,9 @@ _NOT = re.compile(
 
 @dataclass(frozen=True)
 class Personal:
-    """Say that a column looks like a kind of personal data, in which share of the sampled rows with a value.
+    """A column that looks like a kind of personal data, in a `share` of the sampled rows that have a value.
 
-    `by_name` tells that its name says so; `is_customer_id` that the customers' ids are made of it.
+    Its name says so if `by_name`; the customers' ids are made of it if `is_customer_id`.
     """
 
     column: str
@@ -58,9 +58,10 @@ class Personal:
 def find_personal(
     connection: duckdb.DuckDBPyConnection, source: Source, rows: int, customer_id: str
 ) -> tuple[Personal, ...]:
-    """Look at every column of a source with about `rows` rows, mapped or not, and at about 10,000 of the rows.
+    """Return the columns, mapped or not, that look like personal data, by name and a sample of about 10,000 rows.
 
-    The rows are those whose number has a hash that is a multiple of a step, so the same rows every time.
+    `rows` is about the number of rows of the source. The rows whose number has a hash that is a multiple of a step are
+    sampled: the same rows every time.
     `customer_id` is the project's expression for the customers' ids.
     """
     columns = {name: kind for name, kind in source.columns.items() if kind not in {"BOOLEAN", "BLOB"}}
@@ -79,7 +80,7 @@ def find_personal(
 
 
 def _judged(name: str, kind: str, values: list[str]) -> tuple[str, float, int, bool] | None:
-    """Give the kind, the share of the values, how many there were, and whether the name said so."""
+    """Return the kind, its share of the values, their number, and whether the name says so; None for no kind."""
     dated, number = kind.startswith(("DATE", "TIME")), kind != "VARCHAR"
     said = _said(name)
     if said == "birth" and (dated or not number):
@@ -99,7 +100,7 @@ def _judged(name: str, kind: str, values: list[str]) -> tuple[str, float, int, b
 
 
 def _judged_by_values(said: str | None, texts: list[str]) -> tuple[str, float, int, bool] | None:
-    """Return the first kind that enough of the values look like, unless they may by chance and the name says other."""
+    """Return the first kind that enough values look like, unless by chance and against the column's name."""
     for what, test in _TESTS.items():
         share = sum(map(test, texts)) / len(texts)
         if share >= _LEAST_SHARE[what] and (said == what or not _by_chance(what, texts)):
@@ -108,7 +109,7 @@ def _judged_by_values(said: str | None, texts: list[str]) -> tuple[str, float, i
 
 
 def _said(name: str) -> str | None:
-    """Tell what a column's name says it holds.
+    """Return the kind of personal data that a column's name means, if any.
 
     >>> _said("CustomerName"), _said("收货地址"), _said("product_name"), _said("email_opt_in")
     ('name', 'address', None, None)
@@ -120,7 +121,7 @@ def _said(name: str) -> str | None:
 
 
 def _by_chance(what: str, texts: list[str]) -> bool:
-    """Tell numbers in a row, as of orders, from those that people were given: their beginnings are few."""
+    """Return whether values look like a kind by chance, as numbers in sequence do: they have few distinct prefixes."""
     if what not in {"mobile", "bank_card"}:
         return False
     distinct = set(texts)
@@ -147,7 +148,7 @@ def _has_letter(text: str) -> bool:
 
 
 def _is_resident_id(text: str) -> bool:
-    """Check date and check digit (GB 11643).
+    """Return whether date and check digit of a resident id are right (GB 11643).
 
     >>> _is_resident_id("11010519491231002X"), _is_resident_id("110105194912310021")
     (True, False)
@@ -164,7 +165,7 @@ def _is_resident_id(text: str) -> bool:
 
 
 def _is_bank_card(text: str) -> bool:
-    """Check length, issuer and check digit (Luhn).
+    """Return whether length, issuer and check digit of a card number are right (Luhn).
 
     >>> _is_bank_card("4111 1111 1111 1111"), _is_bank_card("4111111111111112")
     (True, False)

@@ -1,4 +1,4 @@
-"""Hold one table to its contract: SQL that checks every row and turns it into integers, an account, a quarantine."""
+"""The contract of a table: SQL that checks every row and turns it into integers, the account, the quarantine."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ __all__ = [
 
 GOOD, FILTERED = 0, 255
 Groups = dict[int, dict[str, Any]]
-"""What `Contract.counts` found, by number of the rule that rows break (or GOOD, FILTERED)."""
+"""The results of `Contract.counts` by the number of the rule that rows break, or GOOD or FILTERED."""
 Bad = tuple[str, int, str, str, str, str, str]
-"""File, line or row, rule, code, column, value, remedy of a quarantined row."""
+"""A quarantined row: file, line or row number, rule, code, column, value, remedy."""
 _EXAMPLES = 5
-# Rows that follow a silence of more than two years, and are at most these and 1 in 100, have their date wrong.
+# At most this many rows, and 1 in 100, that follow more than two years without a row have wrong dates.
 _LAST_ROWS, _SILENCE = 100, 731
 
 
 @dataclass(frozen=True)
 class Accounting:
-    """Account for every row read; the stream completes `deduplicated`, `out_of_window` and `used`."""
+    """The account of every row read; the stream completes `deduplicated`, `out_of_window` and `used`."""
 
     read: int
     filtered: int
@@ -55,11 +55,11 @@ class Accounting:
     warnings: tuple[str, ...] = ()
 
     def with_stream(self, *, deduplicated: int, out_of_window: int, used: int) -> Accounting:
-        """Return the account with what became of the good rows."""
+        """Return the account completed with the fate of the good rows."""
         return replace(self, deduplicated=deduplicated, out_of_window=out_of_window, used=used)
 
     def check(self) -> None:
-        """Raise unless read = used + deduplicated + quarantined + filtered + out of window.
+        """Raise TierModelError unless read = used + deduplicated + quarantined + filtered + out of window.
 
         >>> Accounting(read=3, filtered=1, quarantined=0).with_stream(deduplicated=1, out_of_window=0, used=1).check()
         """
@@ -72,12 +72,12 @@ class Accounting:
 
 @dataclass(frozen=True)
 class Contract:
-    """Hold the rules of one table as SQL over the view of its source rows; without a connection, so that it travels.
+    """The rules of a table as SQL over the view of its source rows; fit to be sent to another process.
 
     `checked` selects every source row with its parsed values (`_tm_<column>_value`) and the number of the first rule it
-    breaks (`_tm_rule`); `counts` groups those; `mapped` gives the project's words for our columns; `row_key` is the SQL
-    of a hash of the whole row; `keep_duplicates` tells that equal rows are meant, `hide_values` that only shapes of
-    bad values may be shown.
+    breaks (`_tm_rule`); `counts` groups these rows by rule. `mapped` has the column or expression that the project maps
+    to each canonical column, `types` its DuckDB type. `row_key` is the SQL of a hash of the whole row. Equal rows are
+    kept if `keep_duplicates`; bad values are shown only as shapes if `hide_values`.
     """
 
     table: str
@@ -118,7 +118,7 @@ class Contract:
 
     @property
     def bad_sql(self) -> str:
-        """Select file, row number, rule number and value at fault of the rows that break a rule."""
+        """The SQL of the rows that break a rule: file, row number, rule number, value at fault."""
         values = " ".join(
             f"WHEN {number} THEN _tm_{rule.column}::VARCHAR"
             for number, rule in enumerate(RULES.values(), 1)
@@ -133,10 +133,10 @@ class Contract:
 def compile_contract(
     connection: duckdb.DuckDBPyConnection, project: Project, table: str, source: Source, last_day: int | None = None
 ) -> Contract:
-    """Turn the mapping of one of the project's tables into SQL over the view of its source rows.
+    """Return the contract of one of the project's tables over the view of its source rows, which may be empty.
 
-    The view need not have rows. Transactions after `last_day` (counted from 1970-01-01) break it. Raises ProjectError
-    for a mapping that does not fit the columns.
+    Transactions after `last_day` (counted from 1970-01-01) break it. Raises ProjectError for a mapping that does not
+    fit the columns.
     """
     rows: Rows = getattr(project.data, table)
     key = f"data.{table}.columns"
@@ -197,7 +197,7 @@ def _checked(
     where: Expression | None,
     leave_out: str | None,
 ) -> str:
-    """Select all rows with their parsed values (`_tm_<column>_value`) and the first rule they break."""
+    """Return the SQL of all rows with their parsed values (`_tm_<column>_value`) and the first rule they break."""
     raw = ", ".join(f"{expression.sql} AS _tm_{name}" for name, expression in mapped.items())
     text = ", ".join(f"{column.text} AS _tm_{name}_text" for name, column in parsed.items())
     clean = ", ".join(f"{column.clean} AS _tm_{name}_clean" for name, column in parsed.items())
@@ -214,7 +214,7 @@ def _checked(
 
 
 def _counts(checked: str, parsed: dict[str, Parsed], keys: dict[str, str]) -> str:
-    """Count the rows under every rule, and the first and last day and the counters of each."""
+    """Return the SQL of the number of rows of every rule, their first and last days, and their counters."""
     date = next((name for name in ("time", "due") if name in parsed), None)
     wanted = {"rows": "count(*)"}
     wanted |= {"first": f"min(_tm_{date}_value)", "last": f"max(_tm_{date}_value, {_LAST_ROWS})"} if date else {}
@@ -229,7 +229,7 @@ def _counts(checked: str, parsed: dict[str, Parsed], keys: dict[str, str]) -> st
 
 
 def scan(run: Run, contract: Contract, source: Source) -> Groups:
-    """Check every row of a table, in one pass, and put together what was found in its parts."""
+    """Return the counts of a table's rows by rule, from one pass, merged over the parts of the source."""
     groups: Groups = {}
     try:
         for batch in run(source, contract.counts):
@@ -254,7 +254,7 @@ def _together(name: str, one: Any, other: Any) -> Any:
 def check_rows(
     connection: duckdb.DuckDBPyConnection, run: Run, project: Project, table: str, source: Source
 ) -> tuple[Contract, Groups]:
-    """Check every row of a table: in one pass, in two where transactions are dated in a far future."""
+    """Return a table's contract and its counts by rule: one pass, two where transactions are dated in a far future."""
     contract = compile_contract(connection, project, table, source)
     groups = scan(run, contract, source)
     if table == "transactions" and (day := _last_plausible_day(groups)) is not None:
@@ -266,7 +266,8 @@ def check_rows(
 def _last_plausible_day(groups: Groups) -> int | None:
     """Return the day after which a few rows lie in a far future, None where there are no such rows.
 
-    They would make an age of every customer's silence, and nobody reads the clock to tell what the future is.
+    Such rows would make every customer look silent for years. The clock is never read, so that only the other rows can
+    show what the future is.
     """
     good = groups.get(GOOD, {})
     last = good.get("last") or []
@@ -277,7 +278,7 @@ def _last_plausible_day(groups: Groups) -> int | None:
 
 
 def account_of(run: Run, project: Project, contract: Contract, source: Source, groups: Groups) -> Accounting:
-    """Account for a table's rows; refuse a table without good rows, with too many bad ones, or with mixed zones.
+    """Return the account of a table's rows; refuse one without good rows, with too many bad ones, or with mixed zones.
 
     Raises DataError, or TooManyBadRowsError above `data.max_bad_share`.
     """

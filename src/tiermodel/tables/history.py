@@ -1,4 +1,4 @@
-"""Unite a project's tables into one history: rows of whole numbers, each with its customer, day and kind."""
+"""The history: a project's tables united into rows of whole numbers, each with its customer, day and kind."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ _PROFILE = {"acquisition_cost": _NO_KEY, "contract_end": _NO_DAY}
 
 @dataclass(frozen=True)
 class History:
-    """Hold the checked tables, united: `rows_sql` selects the good rows as integers, the rest is in the accounts.
+    """The checked tables of a project, united: `rows_sql` selects the good rows; the accounts count all others.
 
-    `selects` are its parts, table by table, over the view of each table's source, which `run` reads.
+    `selects` has its parts by table, over the view of each table's source, which `run` reads.
 
-    `rows_sql` gives customer_id (BIGINT or VARCHAR), day (INTEGER, days since 1970-01-01, local), amount (BIGINT,
-    1/10,000 currency units), order_key (BIGINT) and, where mapped, the columns of `stream_layout`. `columns` names what
-    features may stand on: mapped columns of the transactions, kinds of events, other tables and their columns.
+    The columns of `rows_sql` are customer_id (BIGINT or VARCHAR), day (INTEGER, days since 1970-01-01, local), amount
+    (BIGINT, 1/10,000 currency units), order_key (BIGINT) and, where mapped, those of `stream_layout`. `columns` has the
+    names that features may need: mapped columns of the transactions, kinds of events, other tables and their columns.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -67,7 +67,7 @@ class History:
 
     @property
     def rows_sql(self) -> str:
-        """Select the good rows of every table."""
+        """The SQL of the good rows of every table."""
         return " UNION ALL ".join(self.selects.values())
 
     @property
@@ -77,7 +77,7 @@ class History:
 
     @property
     def transactions_sql(self) -> str:
-        """Select the rows that are transactions."""
+        """The SQL of the rows that are transactions."""
         return f"SELECT * FROM ({self.rows_sql}) WHERE kind = 0" if len(self.tables) > 1 else self.rows_sql
 
     def bad_rows(self) -> Iterator[Bad]:
@@ -87,7 +87,7 @@ class History:
 
 
 def connect(project: Project) -> duckdb.DuckDBPyConnection:
-    """Open a private DuckDB that keeps to the project's memory limit, spills to disk and knows its time zone."""
+    """Return a private DuckDB connection with the project's memory limit and time zone, which spills to disk."""
     connection = duckdb.connect()
     folder = scratch_folder(connection)
     spill = shutil.disk_usage(folder).free // 2
@@ -106,14 +106,14 @@ def connect(project: Project) -> duckdb.DuckDBPyConnection:
 def read_history(
     project: Project, connection: duckdb.DuckDBPyConnection | None = None, run: Run | None = None, **frames: Frame
 ) -> History:
-    """Read every table of the project once: each row is good, filtered or quarantined, and counted.
+    """Return the history of a project; every table is read once, and each row is good, filtered or quarantined.
 
-    A table can be handed over by its name, as a DataFrame or Arrow table: `read_history(project, transactions=frame)`.
+    A table can be passed by its name, as a DataFrame or Arrow table: `read_history(project, transactions=frame)`.
     Raises DataError where a table has no good row, TooManyBadRowsError above `data.max_bad_share`, ProjectError for a
     mapping that does not fit the columns. Without `connection`, one is made with the project's memory limit;
     without `run`, the rows are read in this process.
     """
-    hash_key(project)  # without it nothing could be written: better told now
+    hash_key(project)  # raises before the long read if the key is missing, without which nothing can be written
     connection = connection or connect(project)
     run = run or run_here(connection)
     tables: dict[str, Table] = {}
@@ -153,7 +153,7 @@ def _table(
 
 
 def history_columns(project: Project) -> frozenset[str]:
-    """Name what the project's features may stand on: mapped columns, kinds of events, tables."""
+    """Return the names that the project's features may need: mapped columns, kinds of events, tables."""
     data = project.data
     found = set(data.transactions.columns.model_dump(exclude_none=True)) - {"customer_id", "time", "amount", "currency"}
     if data.customers:
@@ -168,7 +168,7 @@ def history_columns(project: Project) -> frozenset[str]:
 
 
 def project_key(column: str) -> str:
-    """Give the key of the project file that maps what `history_columns` names.
+    """Return the key of the project file that maps a name of `history_columns`.
 
     >>> project_key("visit"), project_key("cost"), project_key("signup")
     ('data.events (visit)', 'data.transactions.columns.cost', 'data.customers.columns.signup')
@@ -183,7 +183,7 @@ def project_key(column: str) -> str:
 
 
 def stream_layout(project: Project, tables: dict[str, Table]) -> dict[str, str]:
-    """List the columns of the stream with the SQL of what stands in them where a row has nothing to say."""
+    """Return the columns of the stream, each with the SQL of its default (`customer_id`: with its type)."""
     mapped = tables["transactions"].contract.mapped
     layout = {
         "customer_id": common_id_type(tables),
@@ -212,7 +212,7 @@ class _Emitted(NamedTuple):
 
 
 def stream_rows(table: Table, layout: dict[str, str], tables: dict[str, Table]) -> list[str]:
-    """Return the SELECTs, over the view of a table's source rows, that give its good rows as rows of the stream."""
+    """Return the SELECTs, over the view of a table's source rows, that turn its good rows into rows of the stream."""
     contract = table.contract
     customer = customer_sql(table)
     selects = []
@@ -230,7 +230,7 @@ def _row_key(contract: Contract, kind: str, several: bool) -> str:
 
 
 def _emitted(contract: Contract) -> list[_Emitted]:
-    """Say which rows of the stream one good row of the table gives."""
+    """Return the rows of the stream that one good row of the table becomes."""
 
     def value(column: str, otherwise: str = "NULL") -> str:
         return contract.value(column, otherwise)

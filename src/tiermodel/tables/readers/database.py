@@ -25,10 +25,10 @@ _CONNECT_SECONDS = 10
 def open_query(
     connection: duckdb.DuckDBPyConnection, project: Project, view: str, key: str, url: str, query: str
 ) -> Source:
-    """Create a view over a copy of what `query` selects from the database at `url`.
+    """Return a source with a copy of the rows that `query` selects from the database at `url`.
 
     Raises ProjectError for a query that the database refuses, DataError for a database that is not there, OutputError
-    where it does not answer. No message repeats a user's name or password.
+    where it does not answer. No message has a user's name or password.
     """
     if url.startswith("sqlite"):
         return _sqlite(connection, project.resolve(urlsplit(url).path.removeprefix("/")), view, key, query)
@@ -58,7 +58,7 @@ def _sqlite(connection: duckdb.DuckDBPyConnection, path: str, view: str, key: st
 
 
 def _sqlite_schema(database: sqlite3.Connection, query: str) -> pa.Schema:
-    """Give every column one type: a whole number or a number where all cells are, else text (SQLite types cells)."""
+    """Return one type for each column: integer or float where all its cells fit, else text (SQLite types cells)."""
     names = [column[0] for column in database.execute(f"SELECT * FROM ({query}\n) LIMIT 0").description]
     checks = ", ".join(
         f"max(typeof({quoted(n)}) IN ('text', 'blob')), max(typeof({quoted(n)}) = 'real'), "
@@ -111,7 +111,7 @@ def _postgresql(connection: duckdb.DuckDBPyConnection, url: str, view: str, key:
 
 
 def _plain(error: Exception, *secret: str | None) -> str:
-    """Give the line that says why, without what must not be told."""
+    """Return the line of an error that has the reason, without the secrets."""
     lines = [line for line in str(error).splitlines() if line.strip()] or ["no reason given"]
     words = next((line for line in lines if re.search(r"(ERROR|FATAL):", line)), lines[0])
     for word in filter(None, secret):

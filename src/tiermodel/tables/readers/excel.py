@@ -18,7 +18,7 @@ _EXACT = 1 << 53
 
 
 def load(connection: duckdb.DuckDBPyConnection, view: str, file: str, warnings: tuple[str, ...]) -> Source:
-    """Create a view over the first sheet, whose first row names the columns; other sheets are named in a warning.
+    """Return a source of the first sheet, whose first row has the column names; a warning names other sheets.
 
     Raises DataError for a workbook that cannot be read, ProjectError where the extra `excel` is not installed.
     """
@@ -53,7 +53,7 @@ def _first_sheet(file: str) -> tuple[list[list[Any]], list[str]]:
 
 
 def _without_empty_columns(rows: list[list[Any]]) -> list[list[Any]]:
-    """Leave out columns without a name and a value, which a sheet has wherever a cell was once formatted."""
+    """Return the rows without the columns that are empty, name and all: a sheet has them where cells were formatted."""
     used = [place for place, cells in enumerate(zip(*rows, strict=True)) if any(cell != "" for cell in cells)]
     return [[row[place] for place in used] for row in rows]
 

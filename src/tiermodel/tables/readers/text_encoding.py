@@ -1,4 +1,4 @@
-"""Turn a text file, packed or not, in any encoding, into UTF-8 with plain newlines, in constant memory."""
+"""Convert a text file, packed or not, in any encoding, to UTF-8 with plain newlines, in constant memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BOMB_RATIO, _BOMB_BYTES = 200, 256 << 20
 
 @dataclass(frozen=True)
 class PlainText:
-    """Hold a file of UTF-8 (as far as it was) with plain newlines, and what was seen on the way through it."""
+    """A text file with plain newlines, in UTF-8 unless its bytes were not: its lines, and the numbers of blank ones."""
 
     path: Path
     lines: int
@@ -34,14 +34,14 @@ class PlainText:
 
 @dataclass
 class _Lines:
-    """What was seen of a text so far, chunk by chunk."""
+    """Facts about the lines of a text, collected chunk by chunk."""
 
     count: int = 0
     blank: list[int] = field(default_factory=list)
     has_quotes: bool = False
     has_nul: bool = False
     _last: bytes = b"\n"
-    _length: int = 0  # of the line that is not over yet
+    _length: int = 0  # of the last, unfinished line
 
     @property
     def complete(self) -> bool:
@@ -49,7 +49,7 @@ class _Lines:
         return self._last == b"\n"
 
     def add(self, chunk: bytes, file: str) -> None:
-        """Look at the next chunk; DataError for a line longer than 16 MB."""
+        """Add the next chunk; DataError for a line longer than 16 MB."""
         first = chunk.find(b"\n")
         if self._length + (first if first >= 0 else len(chunk)) > _LONGEST:
             raise DataError(
@@ -65,10 +65,10 @@ class _Lines:
 
 
 def plain_text(file: str, scratch: Path, encoding: str, key: str) -> PlainText:
-    """Return the file itself where it is plain already, else a copy in the scratch folder.
+    """Return the file itself where it is plain UTF-8 already, else a copy in the scratch folder.
 
     Raises DataError for a file that is cut short, expands beyond reason, has a line longer than 16 MB, or is not text
-    in `encoding`; `key` is that of the project file which says so.
+    in `encoding`, which `key` of the project file sets.
     """
     utf8 = _is_utf8(encoding, key)
     rewrite = file.endswith(".gz") or not utf8 or _needs_cleaning(file)
@@ -82,7 +82,7 @@ def plain_text(file: str, scratch: Path, encoding: str, key: str) -> PlainText:
 
 
 def not_utf8(file: str, line: int, offset: int, raw: bytes, key: str) -> DataError:
-    """Make the refusal of a file that is in another encoding than UTF-8."""
+    """Return the error for a file that is not in UTF-8."""
     wide = raw[:1] in {b"\xff", b"\xfe", b"\0"}
     instead = "utf-16" if wide else "for Chinese text often gb18030, else latin-1 or cp1252"
     return DataError(
