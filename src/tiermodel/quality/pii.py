@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from typing import TypeAlias
 
 import duckdb
 
@@ -40,6 +41,10 @@ _NOT = re.compile(
 )
 
 
+_Judged: TypeAlias = tuple[str, float, int, bool]
+"""A kind, its share of the sampled values, their number, and whether the column's name says so."""
+
+
 @dataclass(frozen=True)
 class Personal:
     """A column that looks like a kind of personal data, in a `share` of the sampled rows that have a value.
@@ -71,48 +76,50 @@ def find_personal(
     select = ", ".join(f"{quoted(name)}::VARCHAR" for name in columns)
     sample = connection.execute(f"SELECT {select} FROM {source.view} WHERE hash({quoted(ROW)}) % {step} = 0").fetchall()
     found = []
-    for place, (name, kind) in enumerate(columns.items()):
-        values = [text.strip() for row in sample if (text := row[place]) is not None and text.strip()]
+    for (name, kind), cells in zip(columns.items(), zip(*sample, strict=True), strict=False):  # no rows: no cells
+        values = list(filter(None, map(str.strip, filter(None, cells))))
         if values and (judged := _judged(name, kind, values)):
             is_id = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", customer_id) is not None
             found.append(Personal(name, *judged, is_customer_id=is_id))
     return tuple(found)
 
 
-def _judged(name: str, kind: str, values: list[str]) -> tuple[str, float, int, bool] | None:
-    """Return the kind, its share of the values, their number, and whether the name says so; None for no kind."""
+def _judged(name: str, kind: str, values: list[str]) -> _Judged | None:
+    """Return the kind that a column with these values looks like, if any."""
     dated, number = kind.startswith(("DATE", "TIME")), kind != "VARCHAR"
-    said = _said(name)
-    if said == "birth" and (dated or not number):
-        return said, 1.0, len(values), True
+    named = _kind_by_name(name)
+    if named == "birth" and (dated or not number):
+        return named, 1.0, len(values), True
     if dated:
         return None
     texts = [value.removesuffix(".0") for value in values] if kind in {"DOUBLE", "FLOAT"} else values
-    by_values = _judged_by_values(said, texts)
-    if by_values is not None:
-        return by_values
-    if said == "mobile":
-        share = sum(_is_phone(text) for text in texts) / len(texts)
-        return (said, share, len(values), True) if share >= 0.5 else None
-    if said in {"name", "address"} and not number and sum(map(_has_letter, texts)) > len(texts) / 2:
-        return said, 1.0, len(values), True
-    return None
+    return _judged_by_values(named, texts) or _judged_by_name(named, texts, number)
 
 
-def _judged_by_values(said: str | None, texts: list[str]) -> tuple[str, float, int, bool] | None:
+def _judged_by_values(named: str | None, texts: list[str]) -> _Judged | None:
     """Return the first kind that enough values look like, unless by chance and against the column's name."""
     for what, test in _TESTS.items():
         share = sum(map(test, texts)) / len(texts)
-        if share >= _LEAST_SHARE[what] and (said == what or not _by_chance(what, texts)):
-            return what, share, len(texts), said == what
+        if share >= _LEAST_SHARE[what] and (named == what or not _by_chance(what, texts)):
+            return what, share, len(texts), named == what
     return None
 
 
-def _said(name: str) -> str | None:
+def _judged_by_name(named: str | None, texts: list[str], number: bool) -> _Judged | None:
+    """Return the kind that the column's name means where half of the values may be one: a phone, name or address."""
+    if named == "mobile":
+        share = sum(map(_is_phone, texts)) / len(texts)
+        return (named, share, len(texts), True) if share >= 0.5 else None
+    if named in {"name", "address"} and not number and sum(map(_has_letter, texts)) > len(texts) / 2:
+        return named, 1.0, len(texts), True
+    return None
+
+
+def _kind_by_name(name: str) -> str | None:
     """Return the kind of personal data that a column's name means, if any.
 
-    >>> _said("CustomerName"), _said("收货地址"), _said("product_name"), _said("email_opt_in")
-    ('name', 'address', None, None)
+    >>> [_kind_by_name(name) for name in ("CustomerName", "收货地址", "product_name", "email_opt_in")]
+    ['name', 'address', None, None]
     """
     words = re.sub(r"[\s.-]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())).lower()
     if _NOT.search(words):

@@ -15,12 +15,27 @@ from tiermodel.tables.rules import NEVER
 from tiermodel.tables.source import Part, Run, literal, scratch_folder
 from tiermodel.tables.table import Table, common_id_type, customer_sql
 
-__all__ = ["consent_joins", "without_consent"]
+__all__ = ["without_refusals"]
 
 _CONSENT = "tiermodel_consent"
 
 
-def consent_joins(
+def without_refusals(
+    connection: duckdb.DuckDBPyConnection, run: Run, tables: dict[str, Table], selects: dict[str, str], columns: str
+) -> tuple[dict[str, Table], dict[str, str]]:
+    """Return tables and SELECTs (of `columns`, by table) without the rows of customers who refused.
+
+    Rows left out count as filtered. Raises DataError where no customer is left.
+    """
+    if (joins := _consent_joins(connection, tables)) is None:
+        return tables, selects
+    listed, kept, left_out = joins
+    tables = {name: replace(table, source=replace(table.source, beside=listed)) for name, table in tables.items()}
+    tables = _with_filtered(run, tables, {name: f"FROM ({sql}) {left_out}" for name, sql in selects.items()})
+    return tables, {name: f"SELECT {columns} FROM ({sql}) {kept}" for name, sql in selects.items()}
+
+
+def _consent_joins(
     connection: duckdb.DuckDBPyConnection, tables: dict[str, Table]
 ) -> tuple[dict[str, Part], str, str] | None:
     """Return a list of customers and the joins with it that keep rows and that keep rows to leave out.
@@ -55,8 +70,8 @@ def consent_joins(
     return {_CONSENT: Part(str(listed), "customer_id")}, kept, left_out
 
 
-def without_consent(run: Run, tables: dict[str, Table], left_out: dict[str, str]) -> dict[str, Table]:
-    """Return the tables with the rows of left-out customers counted as filtered; DataError where nobody is left."""
+def _with_filtered(run: Run, tables: dict[str, Table], left_out: dict[str, str]) -> dict[str, Table]:
+    """Return the tables with the rows of left-out customers, which `left_out` selects, counted as filtered."""
     lost = {name: _left_out(run, table, left_out[name]) for name, table in tables.items()}
     result = {}
     for name, table in tables.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from tiermodel.config.data import EventKind
 from tiermodel.errors import ProjectError
@@ -13,23 +13,11 @@ from tiermodel.tables.row_kinds import EVENTS, KINDS
 from tiermodel.tables.source import literal
 
 __all__ = [
-    "NEVER",
-    "RULES",
-    "UNIT",
-    "UNKNOWN",
-    "Parsed",
-    "Rule",
-    "attribute",
-    "currency",
-    "customer",
-    "day",
-    "flag",
-    "key",
-    "kind",
+    "NEVER", "RULES", "UNKNOWN", "Parsed", "Rule", "attribute", "currency", "customer", "day", "flag", "key", "kind",
     "money",
-]
+]  # fmt: skip
 
-UNIT = 10_000
+_UNIT = 10_000
 REQUIRED = {"amount", "cost", "time", "due"}
 NEVER = "(-2147483648)"
 _ZERO = {"quantity", "discount"}
@@ -40,9 +28,12 @@ _EXACT_DOUBLE = 1 << 53
 UNKNOWN = "(-9223372036854775807 - 1)"
 _SPACE = literal(" \t\r\n\u00a0\u3000\ufeff")
 _PADDED = literal(r"^[\s\x{a0}\x{3000}\x{feff}]|[\s\x{a0}\x{3000}\x{feff}]$")
-_INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
-_BIG_INTEGERS = {"UBIGINT", "HUGEINT", "UHUGEINT"}
-_FLOATS = {"FLOAT", "DOUBLE"}
+_FAMILIES = {
+    **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"), "integer"),
+    **dict.fromkeys(("UBIGINT", "HUGEINT", "UHUGEINT"), "big"),
+    **dict.fromkeys(("FLOAT", "DOUBLE"), "float"),
+    "VARCHAR": "text",
+}
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 _NOT_FINITE = r"(?i)[+-]?(nan|inf|infinity)"
 _MOMENT = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}(:?\d{2})?)?)?"
@@ -161,11 +152,8 @@ def customer(expression: Expression, beside: tuple[str, Expression] | None) -> P
         value = f"CASE WHEN {whole} THEN TRY_CAST({clean} AS BIGINT) END"
         return Parsed(raw, raw, value, (missing, ("customer_id_not_integral", f"NOT ({whole})")))
     if kind == "decimal":
-        value = (
-            f"TRY_CAST({clean} AS BIGINT)"
-            if _digits(expression.type) <= _EXACT_DIGITS
-            else f"{clean}::HUGEINT::VARCHAR"
-        )
+        small = _digits(expression.type) <= _EXACT_DIGITS
+        value = f"TRY_CAST({clean} AS BIGINT)" if small else f"{clean}::HUGEINT::VARCHAR"
         return Parsed(raw, raw, value, (missing, ("customer_id_not_integral", f"{clean} <> trunc({clean})")))
     text = "_tm_customer_id_text"
     rules = (
@@ -243,7 +231,7 @@ def money(column: str, expression: Expression, key: str) -> Parsed:
     missing = (f"{column}_missing", f"{text} IS NULL")
     rules: tuple[tuple[str, str], ...] = ((f"{column}_too_large", f"{clean} NOT {bounds}"),)
     if kind == "float":
-        steps, exact = (raw, f"{text}::DOUBLE"), f"TRY_CAST(round({clean} * {UNIT}) AS BIGINT)"
+        steps, exact = (raw, f"{text}::DOUBLE"), f"TRY_CAST(round({clean} * {_UNIT}) AS BIGINT)"
         rules = ((f"{column}_not_finite", f"NOT isfinite({clean})"), *rules)
     elif kind in {"integer", "big", "decimal"}:
         steps, exact = (raw, text), _in_units(clean, clean)
@@ -270,13 +258,13 @@ def money(column: str, expression: Expression, key: str) -> Parsed:
 
 def _in_units(exact: str, size: str) -> str:
     """Return the SQL of a decimal number in 1/10,000; beyond 1e9 its product needs 128 bits, which are slower."""
-    small, large = (f"(TRY_CAST({exact} AS DECIMAL({digits}, 4)) * {UNIT})::BIGINT" for digits in (18, 38))
+    small, large = (f"(TRY_CAST({exact} AS DECIMAL({digits}, 4)) * {_UNIT})::BIGINT" for digits in (18, 38))
     return f"CASE WHEN abs({size}) < 1e9 THEN {small} ELSE {large} END"
 
 
-def attribute(column: str, expression: Expression, key: str) -> Parsed:
+def attribute(column: str, expression: Expression) -> Parsed:
     """Return the SQL of a number that models may use, in 1/10,000, unknown where it is missing."""
-    parsed = money(column, expression, key)
+    parsed = money(column, expression, "data.customers.attributes")
     return replace(parsed, rules=tuple(("attribute_not_a_number", test) for _, test in parsed.rules), counters=())
 
 
@@ -301,9 +289,9 @@ def currency(own: str | None) -> Parsed:
 def kind(words: Mapping[EventKind, str | list[str]] | None) -> Parsed:
     """Return the SQL of the code of an event's kind; NULL, so to be filtered, for values that `words` does not list."""
     text = "_tm_kind_text"
-    said: Mapping[Any, str | list[str]] = {name: name for name in EVENTS} if words is None else words
-    listed = [(KINDS[name], [word] if isinstance(word, str) else word) for name, word in said.items()]
-    cases = (f"WHEN {text} IN ({', '.join(map(literal, word))}) THEN {code}" for code, word in listed)
+    mapping: Mapping[Any, str | list[str]] = dict(zip(EVENTS, EVENTS, strict=True)) if words is None else words
+    listed = [(KINDS[name], [value] if isinstance(value, str) else value) for name, value in mapping.items()]
+    cases = (f"WHEN {text} IN ({', '.join(map(literal, values))}) THEN {code}" for code, values in listed)
     unknown = () if words else (("kind_unknown", "_tm_kind_clean IS NULL"),)
     return Parsed(_trimmed("_tm_kind::VARCHAR"), f"(CASE {' '.join(cases)} END)::TINYINT", "_tm_kind_clean", unknown)
 
@@ -323,16 +311,8 @@ def key(column: str, expression: Expression) -> str:
     return f"CASE WHEN {raw} IS NULL THEN {UNKNOWN} ELSE (hash({raw}) >> 1)::BIGINT END"
 
 
-def _family(kind: str) -> Literal["integer", "big", "float", "decimal", "text", "other"]:
-    if kind in _INTEGERS:
-        return "integer"
-    if kind in _BIG_INTEGERS:
-        return "big"
-    if kind in _FLOATS:
-        return "float"
-    if kind.startswith("DECIMAL"):
-        return "decimal"
-    return "text" if kind == "VARCHAR" else "other"
+def _family(kind: str) -> str:
+    return "decimal" if kind.startswith("DECIMAL") else _FAMILIES.get(kind, "other")
 
 
 def _digits(decimal: str) -> int:

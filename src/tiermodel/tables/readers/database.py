@@ -66,13 +66,14 @@ def _sqlite_schema(database: sqlite3.Connection, query: str) -> pa.Schema:
         for n in names
     )
     found = database.execute(f"SELECT {checks} FROM ({query}\n)").fetchone()
-    fields = []
-    for place, name in enumerate(names):
-        text, real, whole, large = found[4 * place : 4 * place + 4]
-        exact = not (real and whole and large)
-        number = pa.int64() if not real else pa.float64()
-        fields.append((name, number if (real or whole) and not text and exact else pa.string()))
-    return pa.schema(fields)
+    return pa.schema([(name, _type_of(*found[4 * place : 4 * place + 4])) for place, name in enumerate(names)])
+
+
+def _type_of(text: int | None, real: int | None, whole: int | None, large: int | None) -> pa.DataType:
+    """Return the type of a column that has some text, real, whole or large cells; a double holds no large whole one."""
+    if text or not (real or whole) or (real and whole and large):
+        return pa.string()
+    return pa.float64() if real else pa.int64()
 
 
 def _as_is(field: pa.Field) -> str:

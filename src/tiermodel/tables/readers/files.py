@@ -9,6 +9,7 @@ import shutil
 import stat
 import sys
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import duckdb
@@ -127,13 +128,16 @@ def _expand(path: str, key: str) -> tuple[list[str], list[str]]:
 def _of_one_format(path: str) -> tuple[list[str], list[str]]:
     """Return the data files below a folder, Parquet before CSV before workbooks, and the names of files left out."""
     every = sorted(str(file) for file in Path(path).rglob("*") if file.is_file())
-    seen = [file for file in every if not any(part[0] in "._" for part in Path(file).relative_to(path).parts)]
     for endings in (_PARQUET, _CSV, _EXCEL):
-        files = [file for file in seen if file.lower().endswith(endings)]
+        files = [file for file in every if file.lower().endswith(endings) and not _is_hidden(file, path)]
         if files:
             chosen = set(files)
-            return [_readable(file) for file in files], [Path(file).name for file in every if file not in chosen]
+            return list(map(_readable, files)), [Path(file).name for file in every if file not in chosen]
     raise DataError(f"TM1004 {path} holds no .parquet, .csv, .csv.gz, .tsv or .xlsx file")
+
+
+def _is_hidden(file: str, folder: str) -> bool:
+    return any(part[0] in "._" for part in Path(file).relative_to(folder).parts)
 
 
 def _readable(path: str) -> str:
@@ -186,9 +190,7 @@ def _open_parquet(
 ) -> Source:
     _refuse_drift(connection, files)
     names = "[" + ", ".join(exactly(file) for file in files) + "]"
-    keys = {tuple(p.split("=")[0] for p in Path(file).parts[:-1] if "=" in p) for file in files}
-    # set here, since DuckDB would decide for a single file by its own path
-    hive = str(len(keys) == 1 and keys != {()}).lower()
+    hive = str(_is_partitioned(files)).lower()
     options = f", filename = '{FILE}', hive_partitioning = {hive}, hive_types_autocast = false"
     scan = f"read_parquet({names}, file_row_number = true{options})"
     index = [name for name, _ in _described(connection, scan) if _PANDAS_INDEX.fullmatch(name)]
@@ -202,6 +204,12 @@ def _open_parquet(
     selected = ", ".join([*map(quoted, columns), FILE, f"file_row_number + 1 AS {ROW}"])
     parts = tuple(Part(file, selected, options) for file in sorted(files))
     return Source(view, columns, files, warnings=warnings + notes, parts=parts)
+
+
+def _is_partitioned(files: tuple[str, ...]) -> bool:
+    """Return whether all paths have the same keys of folders `key=value`; DuckDB would judge a file alone by itself."""
+    keys = {tuple(part.split("=")[0] for part in Path(file).parts[:-1] if "=" in part) for file in files}
+    return len(keys) == 1 and keys != {()}
 
 
 def _described(connection: duckdb.DuckDBPyConnection, relation: str) -> list[tuple[str, str]]:
@@ -284,20 +292,18 @@ def _open_csv(
         if set(table.header) != set(tables[0].header):
             odd = sorted(set(table.header) ^ set(tables[0].header))
             raise DataError(f"TM1103 {table.file}: columns differ from {tables[0].file}: {', '.join(odd)}")
-    parts = " UNION ALL BY NAME ".join(
+    rows = (
         f"SELECT *, {literal(table.file)} AS {FILE} FROM read_parquet({literal(str(table.copy))})" for table in tables
     )
-    connection.execute(f"CREATE OR REPLACE VIEW {view} AS {parts}")
+    connection.execute(f"CREATE OR REPLACE VIEW {view} AS {' UNION ALL BY NAME '.join(rows)}")
     columns = ", ".join(map(quoted, tables[0].header))
+    parts = [(table.file, f"{columns}, {ROW}, {literal(table.file)} AS {FILE}", table.copy) for table in tables]
     return Source(
         view,
         dict.fromkeys(tables[0].header, "VARCHAR"),
         files,
-        rejected=tuple(rejected for table in tables for rejected in table.rejected),
-        warnings=warnings + tuple(warning for table in tables for warning in table.warnings),
+        rejected=tuple(chain.from_iterable(table.rejected for table in tables)),
+        warnings=(*warnings, *chain.from_iterable(table.warnings for table in tables)),
         layouts={table.file: table.layout for table in tables},
-        parts=tuple(
-            Part(str(table.copy), f"{columns}, {ROW}, {literal(table.file)} AS {FILE}")
-            for table in sorted(tables, key=lambda table: table.file)
-        ),
+        parts=tuple(Part(str(copy), selected) for _, selected, copy in sorted(parts)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import math
 import os
 import zlib
 from collections.abc import Iterator
@@ -59,7 +60,8 @@ class _Lines:
         if b"\n\n" in chunk or (self.complete and first == 0):
             starts = (self._last + chunk).split(b"\n")[1:-1]
             self.blank += [self.count + number for number, text in enumerate(starts, 1) if not text]
-        self.has_quotes, self.has_nul = self.has_quotes or b'"' in chunk, self.has_nul or b"\0" in chunk
+        self.has_quotes |= b'"' in chunk
+        self.has_nul |= b"\0" in chunk
         self.count += chunk.count(b"\n")
         self._last = chunk[-1:]
 
@@ -109,9 +111,9 @@ def _needs_cleaning(file: str) -> bool:
 
 
 def _chunks(file: str, encoding: str | None, key: str) -> Iterator[bytes]:
-    """Yield the file's text as UTF-8 bytes with plain newlines, refusing damaged or exploding archives."""
+    """Yield the file's text as UTF-8 bytes with plain newlines; without `encoding`, it is UTF-8 already."""
     mark, held = codecs.BOM_UTF8, b""
-    for part in _decoded(file, encoding, key):
+    for part in _decoded(file, encoding, key) if encoding else _unpacked(file):
         text = held + part.removeprefix(mark)
         mark = b""
         held = text[-1:] if text.endswith(b"\r") else b""
@@ -122,29 +124,38 @@ def _chunks(file: str, encoding: str | None, key: str) -> Iterator[bytes]:
         yield b"\n"
 
 
-def _decoded(file: str, encoding: str | None, key: str) -> Iterator[bytes]:
-    decoder = codecs.getincrementaldecoder(encoding)() if encoding else None
-    limit = max(_BOMB_BYTES, _BOMB_RATIO * Path(file).stat().st_size) if file.endswith(".gz") else None
+def _decoded(file: str, encoding: str, key: str) -> Iterator[bytes]:
+    """Yield the file's text as UTF-8."""
+    decoder = codecs.getincrementaldecoder(encoding)()
     offset = lines = pending = 0
     try:
-        with _opened(file) as stream:
-            while raw := stream.read(CHUNK):
-                pending = len(decoder.getstate()[0]) if decoder else 0
-                text = decoder.decode(raw).encode() if decoder else raw
-                offset += len(raw)
-                if limit and offset > limit:
-                    raise DataError(f"TM1008 {file} expands to more than {_BOMB_RATIO} times its size: not read")
-                lines += text.count(b"\n") if decoder else 0
-                yield text
-            if decoder:
-                pending = len(decoder.getstate()[0])
-                decoder.decode(b"", final=True)
+        for raw in _unpacked(file):
+            pending = len(decoder.getstate()[0])
+            text = decoder.decode(raw).encode()
+            offset += len(raw)
+            lines += text.count(b"\n")
+            yield text
+        pending = len(decoder.getstate()[0])
+        decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         line = lines + error.object[: error.start].count(b"\n") + 1
         raise DataError(
             f"TM1201 {file} is not {encoding}: line {line}, byte offset {offset - pending + error.start}, "
             f"{error.object[error.start : error.end].hex()}. Correct {key}, or the file."
         ) from error
+
+
+def _unpacked(file: str) -> Iterator[bytes]:
+    """Yield the bytes of the file, unpacked; DataError for a damaged or exploding archive."""
+    limit = max(_BOMB_BYTES, _BOMB_RATIO * Path(file).stat().st_size) if file.endswith(".gz") else math.inf
+    size = 0
+    try:
+        with _opened(file) as stream:
+            while raw := stream.read(CHUNK):
+                size += len(raw)
+                if size > limit:
+                    raise DataError(f"TM1008 {file} expands to more than {_BOMB_RATIO} times its size: not read")
+                yield raw
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"TM1007 {file} is a damaged or truncated gzip file: {error}. Copy it again.") from error
     except OSError as error:
