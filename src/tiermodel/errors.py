@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 __all__ = [
-    "DataError",
-    "EmptyInputError",
-    "GateError",
-    "ModelError",
-    "OutputBusyError",
-    "OutputError",
-    "ProjectError",
-    "TierModelError",
-    "TooManyBadRowsError",
-    "TrackingError",
-]
+    "DataError", "EmptyInputError", "GateError", "ModelError", "OutputBusyError", "OutputError", "ProjectError",
+    "TierModelError", "TooManyBadRowsError", "TrackingError",
+]  # fmt: skip
 
 
 class TierModelError(Exception):

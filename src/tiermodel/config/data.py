@@ -80,9 +80,8 @@ class Rows(Section):
     @field_serializer("path", when_used="json")
     def _without_password(self, value: object) -> object:
         """Return the path without its password, as it is printed, logged and hashed."""
-        return (
-            re.sub(r"(?<=://)([^:/@]*):.*@|(?<=password=)[^&]*", r"\1:…@", value) if isinstance(value, str) else value
-        )
+        pattern = r"(?<=://)([^:/@]*):.*@|(?<=password=)[^&]*"
+        return re.sub(pattern, r"\1:…@", value) if isinstance(value, str) else value
 
     @field_validator("query")
     @classmethod
@@ -90,11 +89,10 @@ class Rows(Section):
         path = info.data.get("path")
         has_names = isinstance(path, dict) or (isinstance(path, str) and _URL.match(path) is not None)
         if "path" in info.data and has_names != (value is not None):
-            needs = "needs a query, such as SELECT * FROM sales" if has_names else "needs no query"
-            what = (
-                "a database" if isinstance(path, str) and has_names else "files with names" if has_names else "a file"
-            )
-            raise ValueError(f"path is {what}, which {needs}")
+            if not has_names:
+                raise ValueError("path is a file, which needs no query")
+            what = "a database" if isinstance(path, str) else "files with names"
+            raise ValueError(f"path is {what}, which needs a query, such as SELECT * FROM sales")
         return value
 
     @field_validator("encoding")

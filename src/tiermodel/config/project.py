@@ -23,30 +23,12 @@ from tiermodel.config.tiers import Segments, Tiers
 from tiermodel.config.yaml_reader import Loc, YamlSource, shown
 from tiermodel.errors import ProjectError
 
-__all__ = [
-    "Churn",
-    "FeatureGroup",
-    "LifetimeValue",
-    "Outcome",
-    "Project",
-    "Value",
-    "load_project",
-    "project_digest",
-]
+__all__ = ["Churn", "FeatureGroup", "LifetimeValue", "Outcome", "Project", "Value", "load_project", "project_digest"]
 
 FeatureGroup = Literal[
-    "rfm",
-    "loyalty",
-    "potential",
-    "value",
-    "behaviour",
-    "season",
-    "lifecycle",
-    "btyd",
-    "engagement",
-    "service",
+    "rfm", "loyalty", "potential", "value", "behaviour", "season", "lifecycle", "btyd", "engagement", "service",
     "credit",
-]
+]  # fmt: skip
 
 _VERSION = 1
 _MAPPING = "expected a mapping (key: value), got {value}; write one, or remove the key to keep the defaults"

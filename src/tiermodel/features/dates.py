@@ -11,14 +11,8 @@ from tiermodel.features.outcome import label_delay_days, upgrade_delay_days
 from tiermodel.tables.history import History
 
 __all__ = [
-    "backtest_dates",
-    "one_date",
-    "panel_dates",
-    "parse_dates",
-    "snapshot_dates",
-    "stale_words",
-    "training_dates",
-]
+    "backtest_dates", "one_date", "panel_dates", "parse_dates", "snapshot_dates", "stale_words", "training_dates",
+]  # fmt: skip
 
 _SNAPSHOTS, _MOST_SNAPSHOTS, _LATER = 12, 24, 6  # where `panel.snapshots` is not set; each one costs rows to learn from
 

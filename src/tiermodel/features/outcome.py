@@ -18,19 +18,9 @@ from tiermodel.tables.row_kinds import KINDS
 from tiermodel.words import words
 
 __all__ = [
-    "OUTCOME_COLUMNS",
-    "ChurnLabel",
-    "LabelWindow",
-    "Labels",
-    "ValueLabel",
-    "at_risk",
-    "churn_question",
-    "churn_window",
-    "label_delay_days",
-    "outcome_columns",
-    "outcome_requests",
-    "upgrade_delay_days",
-]
+    "OUTCOME_COLUMNS", "ChurnLabel", "LabelWindow", "Labels", "ValueLabel", "at_risk", "churn_question", "churn_window",
+    "label_delay_days", "outcome_columns", "outcome_requests", "upgrade_delay_days",
+]  # fmt: skip
 
 
 OUTCOME_COLUMNS = ("outcome_purchase_days", "outcome_value", "outcome_churned")

@@ -102,13 +102,8 @@ class CheckReport:
         ]
         horizon = {**vars(self.horizon), "quantiles": _named(self.horizon)} if self.horizon else None
         account = vars(self.accounting) | {"warnings": list(self.accounting.warnings)}
-        return {
-            "refused": self.refused,
-            "accounting": account,
-            "facts": self.facts,
-            "findings": findings,
-            "horizon": horizon,
-        }
+        result = {"refused": self.refused, "accounting": account, "facts": self.facts}
+        return {**result, "findings": findings, "horizon": horizon}
 
 
 def check(project: Project, *, history: History | None = None) -> CheckReport:
@@ -305,10 +300,11 @@ def _personal(project: Project, history: History) -> Iterator[Finding]:
     for name, table in history.tables.items():
         customer = table.contract.mapped["customer_id"]
         for found in find_personal(history.connection, table.source, table.account.read, customer):
-            told = {"kind": found.kind, "share": found.share, "sampled": found.sampled}
+            values: dict[str, Any] = {"table": name, "column": found.column, "kind": found.kind}
+            values |= {"share": found.share, "sampled": found.sampled}
             hashed = found.is_customer_id and project.data.hash_ids is not None
             code = "personal_id" if found.is_customer_id and not hashed else "personal"
-            yield Finding("ok" if hashed else "warn", code, {"table": name, "column": found.column, **told})
+            yield Finding("ok" if hashed else "warn", code, values)
 
 
 def _rule(name: str, count: int) -> dict[str, Any]:
@@ -316,13 +312,8 @@ def _rule(name: str, count: int) -> dict[str, Any]:
 
 
 def _horizon_finding(advice: HorizonAdvice) -> Finding:
-    values: dict[str, float] = {
-        "q90": advice.quantiles[0.9],
-        "q95": advice.quantiles[0.95],
-        "horizon": advice.horizon_days,
-    }
-    values |= {"share": advice.share_within, "suggested": advice.suggested_days}
-    return Finding("ok", "horizon", values)
+    values = {"q90": advice.quantiles[0.9], "q95": advice.quantiles[0.95], "horizon": advice.horizon_days}
+    return Finding("ok", "horizon", {**values, "share": advice.share_within, "suggested": advice.suggested_days})
 
 
 def _named(advice: HorizonAdvice) -> dict[str, int]:

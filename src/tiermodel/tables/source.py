@@ -19,22 +19,9 @@ import pyarrow.parquet as pq
 from tiermodel.errors import DataError
 
 __all__ = [
-    "FILE",
-    "ROW",
-    "Layout",
-    "Part",
-    "Rejected",
-    "Run",
-    "Source",
-    "check_names",
-    "exactly",
-    "from_batches",
-    "from_copy",
-    "literal",
-    "quoted",
-    "run_here",
-    "scratch_folder",
-]
+    "FILE", "ROW", "Layout", "Part", "Rejected", "Run", "Source", "check_names", "exactly", "from_batches", "from_copy",
+    "literal", "quoted", "run_here", "scratch_folder",
+]  # fmt: skip
 
 FILE, ROW = "_file", "_row"
 _BATCH = 10_000
