@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 __all__ = [
-    "DataError",
-    "EmptyInputError",
-    "GateError",
-    "ModelError",
-    "OutputBusyError",
-    "OutputError",
-    "ProjectError",
-    "TierModelError",
-    "TooManyBadRowsError",
-    "TrackingError",
-]
+    "DataError", "EmptyInputError", "GateError", "ModelError", "OutputBusyError", "OutputError", "ProjectError",
+    "TierModelError", "TooManyBadRowsError", "TrackingError",
+]  # fmt: skip
 
 
 class TierModelError(Exception):
@@ -28,10 +20,12 @@ class TierModelError(Exception):
 
     Examples
     --------
-    >>> DataError("no rows").exit_code
-    3
-    >>> isinstance(DataError("no rows"), TierModelError)
-    True
+    >>> from tiermodel import TierModelError, load_project
+    >>> try:
+    ...     load_project("missing.yaml")
+    ... except TierModelError as error:
+    ...     print(error, error.exit_code, sep="; exit code ")
+    missing.yaml: no such file; give the path of a project file (YAML); exit code 2
 
     """
 
@@ -73,7 +67,7 @@ class OutputBusyError(TierModelError):
 
 
 class OutputError(TierModelError):
-    """A disk or permission fault while writing."""
+    """A fault of the disk, a permission, memory or a server while reading or writing."""
 
     exit_code = 7
 

@@ -1,4 +1,4 @@
-"""Locks beside files and databases, so that one run writes at a time; a killed run lets go of its lock at once."""
+"""Locks beside files and databases, so that one run writes at a time; the lock of a killed run ends with it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FAULTS = {
 
 @contextmanager
 def output_lock(path: Path) -> Iterator[None]:
-    """Hold the lock of an output while the block runs, and clear what killed runs left beside the output.
+    """Lock an output while the block runs, and remove the temporary files that killed runs left beside it.
 
     Raises OutputBusyError while another run holds the lock, OutputError where it cannot be made.
     """
@@ -40,13 +40,13 @@ def output_lock(path: Path) -> Iterator[None]:
                 remove(stale)
         yield
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # before the release: whoever comes next makes its own
+        Path(lock.lock_file).unlink(missing_ok=True)  # before the release: the next run makes its own
         lock.release()
 
 
 @contextmanager
 def database_lock(database: Path) -> Iterator[None]:
-    """Hold the lock beside a database while the block runs; OutputBusyError after two minutes in vain."""
+    """Lock a database while the block runs; OutputBusyError after two minutes of waiting."""
     busy = f"{database} is in use by another run for minutes: wait for it, or stop it"
     lock = _acquire(database, WAIT_SECONDS, busy)
     try:
@@ -58,7 +58,7 @@ def database_lock(database: Path) -> Iterator[None]:
 def _acquire(path: Path, seconds: float, busy: str) -> FileLock:
     """Return the acquired lock `.NAME.lock` beside a path; every call makes a lock of its own, in one process too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A soft lock, the fallback where the file system knows none, would outlive a killed run.
+    # A soft lock, the fallback of file systems without locks, would outlive a killed run.
     lock = FileLock(path.with_name(f".{path.name}.lock"), seconds, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire()

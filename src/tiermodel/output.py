@@ -52,7 +52,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises what `atomic_file` raises, and ProjectError for a folder that the process is in.
     """
     path = _absolute(path)
-    if Path.cwd().is_relative_to(path.resolve()):  # whoever is in a folder stays in the old one when it is swapped
+    if Path.cwd().is_relative_to(path.resolve()):  # the process would stay in the old folder after the swap
         raise ProjectError(f"{path} is the current folder, or holds it, and would be replaced: give a folder in it")
     with output_lock(path), disk_faults(path):
         temporary, old = _temporary(path), path.with_name(f".{path.name}.old")
@@ -120,7 +120,7 @@ def _escaped_column(column: pa.Array) -> pa.Array:
 
 
 def escape_formulas(cell: str) -> str:
-    """Return text that no spreadsheet takes for a formula.
+    """Return the cell as text that no spreadsheet takes for a formula.
 
     >>> escape_formulas("=1+1"), escape_formulas("A-1")
     ("'=1+1", 'A-1')
@@ -136,7 +136,7 @@ def write_json(value: Any, path: Path) -> None:
 
 
 def to_jsonable(value: Any) -> Any:
-    """Give what JSON can hold: keys as text, NumPy numbers as Python's, what is not a number as null.
+    """Return the value as JSON can hold it: keys as text, NumPy numbers as Python's, NaN and infinity as null.
 
     >>> to_jsonable({1: (np.float64(0.5), float("nan"))})
     {'1': [0.5, None]}
@@ -151,7 +151,7 @@ def to_jsonable(value: Any) -> Any:
 
 
 def _absolute(path: Path) -> Path:
-    """Give a path that ends in a name, which `.` does not; links are not followed."""
+    """Return the absolute path, which must end in a name (`/` does not); links are not followed."""
     path = Path(os.path.abspath(path))  # noqa: PTH100 pathlib's own keeps `..`, or follows links
     if not path.name:
         raise OutputError(f"{path} cannot be written: {os.strerror(errno.EISDIR)}")

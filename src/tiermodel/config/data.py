@@ -1,4 +1,4 @@
-"""State the keys of a project file's `data`: where each table is, what its columns mean, and how strict to be."""
+"""The section `data` of a project: where each table is, what its columns mean, and how strict to be."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ Text = Annotated[str, AfterValidator(_filled)]
 
 
 class Section(BaseModel):
-    """Refuse unknown keys; never change."""
+    """A section of a project file: frozen, and without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Rows(Section):
-    """Say where a table's rows are.
+    """Where the rows of a table are.
 
     `path` is a file, a glob, a folder, `package:NAME/rest` inside an installed Python package, a list of these, `-` for
     standard input, or a database URL (`sqlite:///file`, `postgresql://host/database`) whose rows `query` selects; a
-    mapping gives files names that `query` joins. Without `path`, the rows are handed over in Python. `where` is an SQL
-    condition that keeps a row; `encoding` is that of CSV files; `duplicates` is what happens to rows that repeat
-    another in every column of the source, mapped or not.
+    mapping names the files that `query` joins. Without `path`, the rows must be passed in Python. `where` is an SQL
+    condition that keeps a row; `encoding` is that of CSV files; `duplicates` decides whether rows that repeat another
+    in every column of the source, mapped or not, are dropped.
     """
 
     path: str | list[str] | dict[str, str] | None = None
@@ -70,7 +70,7 @@ class Rows(Section):
             if not isinstance(path, str) or not path.strip():
                 raise ValueError(f"expected a path, or a list of paths, got {shown(path)}")
             if (url := _URL.match(path)) and (url[0].lower() not in DATABASES or value is not path):
-                # The rest of a URL may hold a password, so it is not repeated.
+                # The rest of the URL may hold a password, so the message leaves it out.
                 known = " and ".join(sorted(DATABASES))
                 raise ValueError(
                     f"{url[0]}… is a URL that cannot be read; {known} can, one at a time: export to a file"
@@ -79,10 +79,9 @@ class Rows(Section):
 
     @field_serializer("path", when_used="json")
     def _without_password(self, value: object) -> object:
-        """Leave the password out of what is printed, logged and hashed."""
-        return (
-            re.sub(r"(?<=://)([^:/@]*):.*@|(?<=password=)[^&]*", r"\1:…@", value) if isinstance(value, str) else value
-        )
+        """Return the path without its password, as it is printed, logged and hashed."""
+        pattern = r"(?<=://)([^:/@]*):.*@|(?<=password=)[^&]*"
+        return re.sub(pattern, r"\1:…@", value) if isinstance(value, str) else value
 
     @field_validator("query")
     @classmethod
@@ -90,11 +89,10 @@ class Rows(Section):
         path = info.data.get("path")
         has_names = isinstance(path, dict) or (isinstance(path, str) and _URL.match(path) is not None)
         if "path" in info.data and has_names != (value is not None):
-            needs = "needs a query, such as SELECT * FROM sales" if has_names else "needs no query"
-            what = (
-                "a database" if isinstance(path, str) and has_names else "files with names" if has_names else "a file"
-            )
-            raise ValueError(f"path is {what}, which {needs}")
+            if not has_names:
+                raise ValueError("path is a file, which needs no query")
+            what = "a database" if isinstance(path, str) else "files with names"
+            raise ValueError(f"path is {what}, which needs a query, such as SELECT * FROM sales")
         return value
 
     @field_validator("encoding")
@@ -108,10 +106,10 @@ class Rows(Section):
 
 
 class Columns(Section):
-    """Map our column names to theirs: a source column's name, or an SQL expression over source columns.
+    """The columns of the transactions, each by a source column's name or an SQL expression over source columns.
 
     Without `order_id`, a customer's rows of one day are one order. Amounts are in the project's currency; where
-    `currency` is mapped, rows in another break the contract, and an empty cell stands for the project's.
+    `currency` is mapped, rows in another currency break the contract, and an empty cell means the project's.
     """
 
     customer_id: Text
@@ -128,16 +126,17 @@ class Columns(Section):
 
 
 class Transactions(Rows):
-    """Map the transactions: one row an order line, a negative amount is a return."""
+    """The transactions: one row for each order line; a negative amount is a return."""
 
     columns: Columns
 
 
 class CustomerColumns(Section):
-    """Map what is known of customers themselves.
+    """The columns of the customers' own table.
 
-    A row holds from `valid_from` on (always, where that is not mapped), so that a customer may have several. Customers
-    whose latest row has `opt_out`, or not `consent`, and where `consent` is mapped those without a row, are left out.
+    A row is valid from `valid_from` on (always, where that is not mapped), so that a customer may have several rows.
+    Left out are customers whose latest row has `opt_out` or no `consent`, and customers without a row where `consent`
+    is mapped.
     """
 
     customer_id: Text
@@ -150,7 +149,7 @@ class CustomerColumns(Section):
 
 
 class Customers(Rows):
-    """Map the customers; `attributes` (name: column or SQL) are model inputs only if `features.attributes` says so."""
+    """The customers; `attributes` (name: column or SQL) are model inputs only if `features.attributes` names them."""
 
     columns: CustomerColumns
     attributes: dict[str, Text] = {}
@@ -164,7 +163,7 @@ class Customers(Rows):
 
 
 class EventColumns(Section):
-    """Map dated contacts; `value` is a number, such as the score of a survey."""
+    """The columns of dated contacts; `value` is a number, such as the score of a survey."""
 
     customer_id: Text
     time: Text
@@ -173,9 +172,9 @@ class EventColumns(Section):
 
 
 class Events(Rows):
-    """Map the events; `kinds` says by which words of theirs (one or several) each kind is known (ours: theirs).
+    """The events; `kinds` maps each kind to the value, or values, of the column that mean it.
 
-    Rows with other words are filtered. Without `kinds`, the column must hold our words.
+    Rows with other values are filtered. Without `kinds`, the column must have the names of the kinds.
     """
 
     columns: EventColumns
@@ -183,7 +182,7 @@ class Events(Rows):
 
 
 class InvoiceColumns(Section):
-    """Map invoices: dates of issue (the due date where not mapped), of payment and of dispute (empty: not yet)."""
+    """The columns of invoices: days of issue (by default the due day), payment and dispute (empty: not yet)."""
 
     customer_id: Text
     amount: Text
@@ -194,13 +193,13 @@ class InvoiceColumns(Section):
 
 
 class Invoices(Rows):
-    """Map the invoices: one row an invoice, paid in full or not at all."""
+    """The invoices: one row for each, paid in full or not at all."""
 
     columns: InvoiceColumns
 
 
 class CostColumns(Section):
-    """Map dated costs of serving a customer: visits, support, delivery."""
+    """The columns of the dated costs of serving a customer: visits, support, delivery."""
 
     customer_id: Text
     time: Text
@@ -208,17 +207,17 @@ class CostColumns(Section):
 
 
 class Costs(Rows):
-    """Map the cost-to-serve entries; the cost of goods is a column of the transactions."""
+    """The costs of serving customers; the cost of goods is a column of the transactions."""
 
     columns: CostColumns
 
 
 class Data(Section):
-    """Say where the tables are, which engine sorts them, and how strict to be.
+    """The tables, the engine that sorts them, and how strict to be.
 
     Only the transactions are required; `{}` is no table. `max_bad_share` (0–1) is the share of a table's rows that may
-    break the contract before the input is refused, `max_stale_days` (no limit where not set) how long before a date the
-    transactions may end; `memory` is DuckDB's limit, beyond which it spills to disk.
+    break the contract before the input is refused. `max_stale_days` is the number of days before a date at which the
+    transactions may end (no limit where not set). `memory` is DuckDB's limit, beyond which it spills to disk.
     `hash_ids` names the environment variable with the key under which customer ids are hashed in all that is written.
     """
 
@@ -244,6 +243,6 @@ class Data(Section):
     @classmethod
     def _name_of_a_variable(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,30}", value):
-            # What stands there instead may be the key, so it is not repeated; a key is longer than a name may be.
+            # The value may be the key itself, so the message leaves it out; a key is longer than a name may be.
             raise ValueError("expected the NAME of an environment variable, such as TIERMODEL_ID_KEY, not the key")
         return value

@@ -1,4 +1,4 @@
-"""The project's learner settings; the defaults are good, and `tiermodel tune` looks for better ones."""
+"""The settings of a project's learners; `tiermodel tune` searches for better ones than the defaults."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Trees(Section):
-    """Set how LightGBM grows trees, in its own words; what is not set follows the number of training rows.
+    """LightGBM's parameters, by its own names; those that are not set follow the number of training rows.
 
-    `monotone` lets the trees' forecast only rise (or only fall) with the few inputs whose sign is known.
+    `monotone` constrains the prediction to only rise (or only fall) with the few inputs whose sign is known.
     """
 
     learning_rate: _Share | None = None
@@ -28,14 +28,14 @@ class Trees(Section):
 
 
 class ChurnLearners(Section):
-    """Set the learners of churn risk; `logistic_c` is scikit-learn's C, the inverse of the penalty."""
+    """The learners of churn risk; `logistic_c` is scikit-learn's C, the inverse of the penalty."""
 
     trees: Trees = Trees()
     logistic_c: Annotated[float, Field(gt=0, le=1e6)] = 0.02
 
 
 class ValueLearners(Section):
-    """Set the learners of value; `tweedie_power` is LightGBM's variance power, between Poisson (1) and gamma (2)."""
+    """The learners of value; `tweedie_power` is LightGBM's variance power, between Poisson (1) and gamma (2)."""
 
     trees: Trees = Trees()
     ridge_alpha: Annotated[float, Field(gt=0, le=1e9)] = 300.0
@@ -43,7 +43,7 @@ class ValueLearners(Section):
 
 
 class Models(Section):
-    """Set the learners of each target."""
+    """The learners of each target."""
 
     churn: ChurnLearners = ChurnLearners()
     value: ValueLearners = ValueLearners()

@@ -9,7 +9,7 @@ __all__ = ["packaged"]
 
 
 def packaged(name: str) -> Path:
-    """Return the path of what ships with the package, such as `schemes`; in a checkout it is in `configs`."""
+    """Return the path of a file or folder that ships with the package; in a checkout it is in `configs`."""
     package = Path(str(resources.files("tiermodel")))
     shipped = package / "_data" / name
     return shipped if shipped.exists() else package.parents[1] / "configs" / name

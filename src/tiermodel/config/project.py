@@ -1,4 +1,4 @@
-"""Read one YAML file as one project: typed, frozen, every default written once."""
+"""The project: one YAML file, typed and frozen, every default written once."""
 
 from __future__ import annotations
 
@@ -23,30 +23,12 @@ from tiermodel.config.tiers import Segments, Tiers
 from tiermodel.config.yaml_reader import Loc, YamlSource, shown
 from tiermodel.errors import ProjectError
 
-__all__ = [
-    "Churn",
-    "FeatureGroup",
-    "LifetimeValue",
-    "Outcome",
-    "Project",
-    "Value",
-    "load_project",
-    "project_digest",
-]
+__all__ = ["Churn", "FeatureGroup", "LifetimeValue", "Outcome", "Project", "Value", "load_project", "project_digest"]
 
 FeatureGroup = Literal[
-    "rfm",
-    "loyalty",
-    "potential",
-    "value",
-    "behaviour",
-    "season",
-    "lifecycle",
-    "btyd",
-    "engagement",
-    "service",
+    "rfm", "loyalty", "potential", "value", "behaviour", "season", "lifecycle", "btyd", "engagement", "service",
     "credit",
-]
+]  # fmt: skip
 
 _VERSION = 1
 _MAPPING = "expected a mapping (key: value), got {value}; write one, or remove the key to keep the defaults"
@@ -93,13 +75,13 @@ _Date = Annotated[date, BeforeValidator(_plain_date)]
 
 
 class Features(Section):
-    """Choose the feature groups and the window lengths, in days, increasing.
+    """The feature groups and the window lengths, in days, increasing.
 
-    A group is left out where its table is missing. Those not chosen by default, `lifecycle` and `btyd`, made no better
-    models on the data tried. `attributes` names those of `data.customers.attributes` that models may use: numbers only,
-    and by default none, since age, sex or region may stand for what must not decide. `audited` names attributes,
-    numbers too, by whose values the model's figures are shown, and how well the inputs tell them; no model reads them
-    for that.
+    A group is left out where its table is missing. `lifecycle` and `btyd` are not chosen by default: they improved no
+    model on the data tried. `attributes` names the `data.customers.attributes` that are inputs of models: numbers only,
+    by default none, since age, sex or region may stand for characteristics that must not decide. `audited` names
+    attributes, numbers too, for audits: metrics are sliced by their values, and the proxy audit predicts them from the
+    inputs. Being audited makes an attribute no input.
     """
 
     groups: tuple[FeatureGroup, ...] = (
@@ -111,7 +93,7 @@ class Features(Section):
 
     @property
     def carried(self) -> tuple[str, ...]:
-        """Give the attributes that snapshots know, each once."""
+        """The attributes that snapshots have, each once."""
         return tuple(dict.fromkeys((*self.attributes, *self.audited)))
 
     @field_validator("groups")
@@ -123,18 +105,18 @@ class Features(Section):
 
 
 class Outcome(Section):
-    """Set the window in which the outcome is observed: [as_of + gap, as_of + gap + horizon), in days."""
+    """The outcome window: [as_of + gap, as_of + gap + horizon), in days."""
 
     horizon_days: _Days = 90
     gap_days: Annotated[int, Field(strict=True, ge=0, le=3660)] = 0
 
 
 class Panel(Section):
-    """Set how many snapshots to stack, how far apart in days, and how many buyers to learn from at most.
+    """The training snapshots: how many, how many days apart, and how many buyers to learn from at most.
 
-    Where `snapshots` is not set they are twelve, or up to twenty-four where the outcome takes more than six steps, so
-    that the last six follow the outcome of the earliest. Where there are more `customers`, so many of them are drawn by
-    lot; tiers, segments and scores are those of all.
+    Without `snapshots` they are twelve, or up to twenty-four where the outcome takes more than six steps, so that the
+    last six follow the outcome window of the earliest. Where there are more buyers than `customers`, models learn from
+    a sample of that size; tiers, segments and scores are those of all customers.
     """
 
     every_days: Annotated[int, Field(strict=True, ge=1, le=366)] = 30
@@ -143,13 +125,14 @@ class Panel(Section):
 
 
 class Churn(Section):
-    """Say who can churn, when, and how it is told.
+    """The definition of churn: which customers are at risk, the outcome window, and which of them churned.
 
-    At risk are buyers, where `active_days` is set those with a purchase in the last so many days. Churned is who does
-    not buy in the window, which is that of `outcome` where `horizon_days` and `gap_days` are not set here.
+    At risk are buyers; with `active_days`, buyers with a purchase within that many days before the date. Churned are
+    customers at risk without a purchase in the window, which is that of `outcome` unless `horizon_days` or `gap_days`
+    is set here.
 
-    With `contract_renewal_days`, at risk are only buyers whose contract ends in the window, as known at the date, and
-    churned is who within so many days from that end on neither buys nor has a later end of contract.
+    With `contract_renewal_days`, at risk are only buyers whose contract ends in the window, as known at the date;
+    churned are those without a purchase and without a later end of contract within that many days from the end on.
     """
 
     active_days: _Days | None = None
@@ -159,48 +142,73 @@ class Churn(Section):
 
 
 class LifetimeValue(Section):
-    """State how far ahead, in days, lifetime value adds up, and the annual rate (0.1 = 10 %) at which it discounts."""
+    """The horizon of lifetime value, in days, and its annual discount rate (0.1 = 10 %)."""
 
     horizon_days: _Days
     annual_rate: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 
 
 class Value(Section):
-    """Choose what is predicted: the amount, or the margin where `cost` is mapped; and what lifetime value means."""
+    """The measure of value (the amount, or the margin where `cost` is mapped), and lifetime value."""
 
     measure: Literal["amount", "margin"] = "amount"
     clv: LifetimeValue = LifetimeValue(horizon_days=365, annual_rate=0.1)
 
 
 class Upgrade(Section):
-    """Say how long after the outcome window a customer must still be in a higher tier for the rise to count."""
+    """An upgrade counts if, `stay_days` after the outcome window, the customer is still in a higher tier."""
 
     stay_days: _Days = 30
 
 
 class Backtest(Section):
-    """Choose the test dates; without them, the last `folds` dates whose outcome is fully observed."""
+    """The test dates; without `dates`, the last `folds` dates whose outcome is fully observed."""
 
     dates: Annotated[tuple[_Date, ...], AfterValidator(_increasing)] | None = None
     folds: Annotated[int, Field(strict=True, ge=1, le=24)] = 3
 
 
 class Tracking(Section):
-    """Say where MLflow keeps runs and models, and under which experiment (the project's name where not set)."""
+    """The store in which MLflow keeps runs and models, and the experiment (by default the project's name)."""
 
     uri: Text = "sqlite:///mlflow.db"
     experiment: Text | None = None
 
 
 class Project(Section):
-    """Hold one project file, checked; `folder` is where relative paths start and is no key of the file.
+    """A checked project file: where the tables are, what their columns mean, and every setting with its default.
 
-    `contact` is whom a customer may ask about a decision; the model card names it.
+    Attributes
+    ----------
+    version
+        The version of the file format, 1.
+    name
+        The name of the project: letters, digits, `.`, `_` and `-`.
+    language, timezone, currency
+        The language of texts, the IANA time zone in which days are counted, and the currency of all amounts.
+    contact
+        The person or address to ask about a decision; the model card names it.
+    data, features, panel
+        The tables; the feature groups and windows; the training snapshots.
+    outcome, churn, value, upgrade
+        The outcome window and the definitions of the labels.
+    tiers, segments, models
+        The scheme with its stability rule, the clustering of behaviour, and the settings of the learners.
+    backtest, tracking
+        The test dates, and the store of runs and models.
+    seed
+        The seed of all random draws.
+    folder
+        The folder at which relative paths start; it is no key of the file.
 
+    Examples
+    --------
+    >>> from tiermodel import Project
     >>> columns = {"customer_id": "id", "time": "day", "amount": "quantity * price"}
     >>> data = {"transactions": {"path": "sales.csv", "columns": columns}}
     >>> Project.model_validate({"version": 1, "name": "shop", "data": data}).outcome.horizon_days
     90
+
     """
 
     version: Literal[1]
@@ -279,9 +287,9 @@ class Project(Section):
         return value
 
     def resolve(self, path: str) -> str:
-        """Make a path or glob absolute: against `folder`, or inside an installed package for `package:NAME/rest`.
+        """Return an absolute path or glob: from `folder`, or inside an installed package for `package:NAME/rest`.
 
-        The package is found, not imported; one that is not installed is a ProjectError with the line that installs it.
+        The package is found, not imported. Raises ProjectError, with the command that installs it, where it is missing.
 
         >>> Project.model_construct(folder=Path("/shop")).resolve("../sales/*.parquet")
         '/sales/*.parquet'
@@ -297,10 +305,32 @@ class Project(Section):
 
 
 def load_project(path: str | Path) -> Project:
-    """Read and check a project file; relative paths in it start at its folder.
+    """Return the project of a project file, checked; relative paths in it start at the folder of the file.
 
-    Every problem is listed in one ProjectError, a line each: file:line:column, key, value at fault, what to do.
-    Aliases, tags and repeated keys are refused, so that the text says one thing only.
+    Parameters
+    ----------
+    path
+        The path of the YAML file. Aliases, tags and repeated keys are refused, so that its text has one meaning.
+
+    Returns
+    -------
+    Project
+        The frozen project, with every default filled in.
+
+    Raises
+    ------
+    ProjectError
+        If anything is wrong: one line for each problem, with file:line:column, key, value at fault and remedy.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from tiermodel import load_project, make_world
+    >>> with TemporaryDirectory() as folder:
+    ...     project = load_project(make_world(seed=1, customers=20, days=200).write(folder))
+    >>> project.name, project.outcome.horizon_days
+    ('world', 60)
+
     """
     source = YamlSource(Path(path))
     document = source.read()
@@ -318,7 +348,7 @@ def load_project(path: str | Path) -> Project:
 
 
 def project_digest(project: Project) -> str:
-    """Give the SHA-256, in hex, of everything that can change a result: the project without `folder` and `tracking`."""
+    """Return the SHA-256, in hex, of all that can change a result: the project without `folder` and `tracking`."""
     content = project.model_dump(mode="json", exclude={"folder", "tracking"})
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -329,7 +359,7 @@ def _in_words(item: ErrorDetails) -> str:
 
 
 def _known_instead(loc: Loc) -> str:
-    """Name what an unknown key may stand for: the nearest key beside it, else the same key elsewhere, else all."""
+    """Return a hint for an unknown key: the nearest key of its section, else of another section, else all keys."""
     everywhere = list(_keys(Project))
     section, key = loc[:-1], str(loc[-1])
     beside = [known[-1] for known in everywhere if known[:-1] == section]

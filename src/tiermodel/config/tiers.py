@@ -1,4 +1,4 @@
-"""The project's tiers, which scheme and what keeps customers in theirs, and the segments beside them."""
+"""The project's tiers (their scheme and stability rule) and its segments."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _Days = Annotated[int, Field(strict=True, ge=0, le=3660)]
 
 
 class Upgrade(Section):
-    """Say when a customer moves up: past every cut point by a `band`, asked for often enough, after a stay.
+    """The rule for moving up: past every cut point by a `band`, in enough gradings in a row, after a stay.
 
     `band` is a share of the customers: the cut point is moved past that many of them, but never past more than half of
-    those beyond it. `confirmations` counts gradings in a row that ask for the move, this one included.
+    the customers beyond it. `confirmations` is the number of consecutive gradings that must ask for the move, the
+    present one included; `min_stay_days` is the stay in the present tier.
     """
 
     band: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
@@ -27,17 +28,17 @@ class Upgrade(Section):
 
 
 class Downgrade(Upgrade):
-    """Say when a customer moves down; `grace_days` must also have passed since the move was first asked for."""
+    """The rule for moving down; `grace_days` must also have passed since a grading first asked for the move."""
 
     grace_days: _Days = 0
 
 
 class Stability(Section):
-    """Keep customers from flapping between tiers: a rule for moving up and one for moving down.
+    """The stability rule, which keeps customers from flapping between tiers: `up`, `down`, or a budget for both.
 
-    A budget stands for them: `moved_share` is the share of customers who may move from one snapshot to the next,
-    `reversed_share` the share of the moves that may be straight back; training picks the rule that keeps most of the
-    order by later value.
+    The budget: `moved_share` is the share of customers who may move from one snapshot to the next, `reversed_share`
+    the share of the moves that may go straight back. Training then picks the rule under which tiers rank customers
+    best by later value.
     """
 
     up: Upgrade = Upgrade()
@@ -53,7 +54,7 @@ class Stability(Section):
 
 
 class Tiers(Section):
-    """Name the scheme: a preset, a path to a scheme file, or the scheme itself; `stability` replaces the scheme's."""
+    """The scheme: a preset's name, a path to a scheme file, or a mapping; `stability` replaces the scheme's own."""
 
     scheme: str | dict[str, Any] = "pyramid"
     stability: Stability | None = None
@@ -67,9 +68,9 @@ class Tiers(Section):
 
 
 class Segments(Section):
-    """Choose how groups of behaviour are found, and how many: a number, or `auto`, by the criteria.
+    """The clustering of behaviour: its method and the number of groups; `auto` chooses the number by criteria.
 
-    HDBSCAN finds itself how many there are.
+    HDBSCAN finds the number itself.
     """
 
     method: Literal["kmeans", "gaussian_mixture", "hdbscan"] = "kmeans"

@@ -1,4 +1,4 @@
-"""Read YAML that people write: plain values only, every key's line remembered, all problems told together."""
+"""Read YAML files: plain values only, the line of every key remembered, all problems reported together."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Place = tuple[int, int]  # line and column, from 1
 
 
 def shown(value: object) -> str:
-    """Show a value in a message: short, and without a password."""
+    """Return a value as text for a message: short, and without a password."""
     text = "nothing" if value is None else str(value) if isinstance(value, date) else repr(value)
     text = re.sub(r"://[^\s@]*@", "://…@", text)
     return text if len(text) <= 80 else f"{text[:77]}..."
@@ -36,7 +36,7 @@ def _named(key: str) -> str:
 
 
 class _Composer(yaml.SafeLoader):
-    """Compose plain values only: no alias, no tag, bounded in number and depth."""
+    """A composer of plain values only: no alias, no tag, bounded in number and depth."""
 
     count = depth = 0
 
@@ -59,7 +59,7 @@ class _Composer(yaml.SafeLoader):
 
 
 class YamlSource:
-    """Remember where each key and value of a YAML file stands, and what is wrong with it."""
+    """A YAML file, the places of its keys and values, and the problems found in it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,7 +68,7 @@ class YamlSource:
         self.problems: list[tuple[_Place, str]] = []
 
     def read(self) -> dict[str, Any]:
-        """Give the file's mapping as plain values, noting repeated keys and keys that are not text."""
+        """Return the file's mapping as plain values; repeated keys and keys that are not text become problems."""
         text = self._text()
         try:
             composer = _Composer(text)
@@ -118,7 +118,7 @@ class YamlSource:
         try:
             return composer.construct_object(node)
         except (ValueError, yaml.YAMLError):
-            # A date such as 2017-02-30 stays text: the model knows what was expected there.
+            # A date such as 2017-02-30 stays text: the section's own check says what it expects.
             return node.value
 
     def _mapping(self, composer: _Composer, node: yaml.MappingNode, loc: Loc) -> dict[str, Any]:
@@ -141,12 +141,12 @@ class YamlSource:
         self.problems.append((place, f"{key}: {problem}" if key else problem))
 
     def place(self, loc: Loc, *, of_key: bool) -> _Place:
-        """Find the key or value at `loc`, or of the nearest mapping around it that the file has."""
+        """Return the place of the key or value at `loc`, or of the nearest mapping around it that the file has."""
         places = self.keys if of_key else self.values
         return next((places[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in places), (1, 1))
 
     def refuse_problems(self) -> None:
-        """Raise all problems noted, in the order of the file."""
+        """Raise one ProjectError with all problems, in the order of the file, if there are any."""
         lines = [f"{self.path}:{line}:{column}: {problem}" for (line, column), problem in sorted(self.problems)]
         if len(lines) > _MAX_PROBLEMS:
             lines[_MAX_PROBLEMS:] = [f"{self.path}: and {len(lines) - _MAX_PROBLEMS} problems more"]

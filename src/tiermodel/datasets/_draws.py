@@ -9,17 +9,7 @@ from numpy.typing import NDArray
 
 from tiermodel.arrays import Floats, Ints
 
-__all__ = [
-    "BLOCK",
-    "GIVEN",
-    "NEVER",
-    "SENT_SHARE",
-    "SURNAMES",
-    "Columns",
-    "campaign",
-    "draw_block",
-    "is_campaign",
-]
+__all__ = ["BLOCK", "GIVEN", "NEVER", "SENT_SHARE", "SURNAMES", "Columns", "campaign", "draw_block", "is_campaign"]
 
 
 Draw = np.random.Generator

@@ -167,7 +167,7 @@ class World:
         return people["rate"] * grown * self._season[day % len(self._season)]
 
     def _responds(self, day: int) -> Any:
-        """Return P(one more order on a day because of a campaign), before it is known who is sent one."""
+        """Return P(one more order on a day because of a campaign), before the campaign is sent."""
         return SENT_SHARE * self._people["response"] if is_campaign(day) else 0.0
 
     def _there(self, now: int) -> Floats:
@@ -286,8 +286,8 @@ def _tables(
         day = first_day + cut.pop("day")
         dated = {"issued": pa.array(day)} if name == "invoices" else {"time": pa.array(day + second.astype("m8[s]"))}
         for key in day_columns & set(cut):
-            told = cut[key] < (days if key != "due" else NEVER)  # a later payment is not known yet
-            dated[key] = pa.array(_dates(cut.pop(key), told, first_day).astype("datetime64[D]"))
+            known = cut[key] < (days if key != "due" else NEVER)  # a later payment is not known yet
+            dated[key] = pa.array(_dates(cut.pop(key), known, first_day).astype("datetime64[D]"))
         table = {"customer_id": names.take(pa.array(cut.pop("customer"))), **dated}
         tables[name] = pa.table(table | dict(_laid_out(cut)))
     tables["customers"] = _profiles(people, names, first_day, days)

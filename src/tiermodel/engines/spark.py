@@ -152,8 +152,7 @@ class _Working:
         """Yield the packed results, and last a row with the counts."""
         counts = RowCounts()
         yield from _packed(self.work(_regrouped(batches, BATCH_ROWS), counts))
-        told = json.dumps([counts.used.tolist(), counts.duplicates.tolist()]).encode()
-        yield _row(None, told)
+        yield _row(None, json.dumps([counts.used.tolist(), counts.duplicates.tolist()]).encode())
 
 
 @dataclass(frozen=True)
@@ -238,11 +237,11 @@ def stream(
     results = _mapped(moved.sortWithinPartitions(*sort_keys(types.columns)), _Working(work), _PACKED)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for packed, told in _fetched(results, partitions):
-            if told is None:
+        for packed, packed_counts in _fetched(results, partitions):
+            if packed_counts is None:
                 yield from _unpacked(packed)
             else:
-                used, duplicates = json.loads(told)
+                used, duplicates = json.loads(packed_counts)
                 counts.used += np.array(used)
                 counts.duplicates += np.array(duplicates)
 

@@ -8,8 +8,9 @@ tests read this list.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 
 from tiermodel.arrays import Floats
 from tiermodel.config.project import Features
@@ -52,16 +53,16 @@ def expand(features: Features, columns: Iterable[str]) -> tuple[Feature, ...]:
         for w in (features.windows_days if "{w}" in f.name else (0,))
         if w <= f.longest
     )
-    attributes = (
-        Feature(f"{kind}_{name}", "attribute", "number", f"客户属性：{name}", f"attribute {name}", _attribute(name))
-        for kind, names in (("attribute", features.attributes), (AUDITED, features.audited))
-        for name in names
-    )
-    return tuple(f for f in (*made, *attributes) if columns_of(f) <= present)
+    attributes = map(partial(_attribute, "attribute"), features.attributes)
+    audited = map(partial(_attribute, AUDITED), features.audited)
+    return tuple(f for f in (*made, *attributes, *audited) if columns_of(f) <= present)
 
 
-def _attribute(name: str) -> Callable[[FeatureContext, int], Floats]:
-    return lambda known, _: known.latest("profile", f"attribute_{name}")
+def _attribute(prefix: str, name: str) -> Feature:
+    def latest(known: FeatureContext, _: int) -> Floats:
+        return known.latest("profile", f"attribute_{name}")
+
+    return Feature(f"{prefix}_{name}", "attribute", "number", f"客户属性：{name}", f"attribute {name}", latest)
 
 
 def left_out(features: Features, columns: Iterable[str]) -> dict[str, tuple[tuple[str, ...], ...]]:

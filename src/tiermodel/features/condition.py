@@ -1,4 +1,4 @@
-"""Say conditions on features in words, Chinese or English."""
+"""Conditions on features, and their texts in Chinese or English."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["Condition", "Named", "Words", "feature_name", "number"]
 
 
 class Named(Protocol):
-    """Have a name in both languages, as a feature does."""
+    """A thing with a name in both languages, such as a feature."""
 
     @property
     def zh(self) -> str:
-        """Give the Chinese name."""
+        """The Chinese name."""
 
     @property
     def en(self) -> str:
-        """Give the English name."""
+        """The English name."""
 
 
 class Words(NamedTuple):
-    """Name what is no feature, such as the points of a composite."""
+    """A name in both languages of a quantity that is no feature, such as the points of a composite."""
 
     zh: str
     en: str
@@ -33,7 +33,7 @@ class Words(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Bound one feature: `low` < x <= `high` (`closed_low`: `low` <= x < `high`); `missing` lets no value pass too."""
+    """Bounds of a feature: `low` < x <= `high` (`closed_low`: `low` <= x < `high`); `missing` lets NaN pass too."""
 
     feature: str
     low: float = -math.inf
@@ -43,11 +43,11 @@ class Condition:
 
     @property
     def impossible(self) -> bool:
-        """Tell whether no number lies within the bounds, as between two equal cut points."""
+        """Whether no number lies within the bounds, as between two equal cut points."""
         return self.low >= self.high
 
     def text(self, features: Mapping[str, Named], language: str) -> str:
-        """Write the condition as a person reads it."""
+        """Return the condition as a text."""
         wording = words(language)
         above, below = ("≥", "<") if self.closed_low else (">", "≤")
         bounds = [f"{above} {number(self.low)}"] * (self.low > -math.inf) + [f"{below} {number(self.high)}"] * (
@@ -62,13 +62,13 @@ class Condition:
 
 
 def feature_name(feature: str, features: Mapping[str, Named], language: str) -> str:
-    """Return a feature's name in words; the code where `features` does not have it."""
+    """Return a feature's name in a language; its code where `features` does not have it."""
     entry = features.get(feature)
     return feature if entry is None else in_language(language, entry.zh, entry.en)
 
 
 def number(value: float) -> str:
-    """Print a number with every digit that counts, so that a bound is applied as it is read.
+    """Return a number as text with all its significant digits, so that a bound is shown exactly.
 
     >>> number(1234567.25), number(0.25), number(3.0)
     ('1,234,567.25', '0.25', '3')

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from tiermodel.arrays import Floats
 from tiermodel.config.project import FeatureGroup
 from tiermodel.features.formula import Feature, FeatureContext, change, ratio
@@ -28,26 +26,14 @@ _SERVICE = {
 }
 
 
-def _counts(group: FeatureGroup, kind: str, zh: str, en: str) -> Iterator[Feature]:
-    """Yield the features of one kind of event: count by window, count so far, days since the latest."""
+def _counts(group: FeatureGroup, kind: str, zh: str, en: str) -> tuple[Feature, ...]:
+    """Return the features of one kind of event: count by window, count so far, days since the latest."""
     measure = f"{kind}_count"
-    yield Feature(
-        f"{measure}_{{w}}d",
-        group,
-        "count",
-        f"近{{w}}天{zh}次数",
-        f"{en} in the last {{w}} days",
-        lambda k, w: k.sum(measure, w),
-    )
-    yield Feature(f"{measure}_total", group, "count", f"累计{zh}次数", f"{en} so far", lambda k, _: k.sum(measure))
-    yield Feature(
-        f"days_since_{kind}",
-        group,
-        "days",
-        f"距最近一次{zh}的天数",
-        f"days since the latest of {en}",
-        lambda k, _: k.since(kind),
-    )
+    return (
+        Feature(f"{measure}_{{w}}d", group, "count", f"近{{w}}天{zh}次数", f"{en} in the last {{w}} days", lambda k, w: k.sum(measure, w)),
+        Feature(f"{measure}_total", group, "count", f"累计{zh}次数", f"{en} so far", lambda k, _: k.sum(measure)),
+        Feature(f"days_since_{kind}", group, "days", f"距最近一次{zh}的天数", f"days since the latest of {en}", lambda k, _: k.since(kind)),
+    )  # fmt: skip
 
 
 def _score(k: FeatureContext, days: int | None = None) -> Floats:

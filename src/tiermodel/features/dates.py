@@ -11,11 +11,12 @@ from tiermodel.tables.history import History
 
 __all__ = ["one_date", "parse_dates", "snapshot_dates", "stale_words"]
 
+
 _SNAPSHOTS, _MOST_SNAPSHOTS, _LATER = 12, 24, 6  # where `panel.snapshots` is not set; each one costs rows to learn from
 
 
 def parse_dates(text: str, history: History) -> tuple[date, ...]:
-    """Read dates separated by commas; `latest` is the day after the last row, never today."""
+    """Return dates from a text that separates them by commas; `latest` is the day after the last row, never today."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     try:
         found = {history.last_day + timedelta(1) if p == "latest" else date.fromisoformat(p) for p in parts}
@@ -57,7 +58,7 @@ def snapshot_dates(panel: Panel, labels: Labels, last: date, first_row: date) ->
     """List up to `panel.snapshots` dates, `panel.every_days` apart, up to `last`, each with some history before it.
 
     Where their number is not set they are twelve, or more, twenty-four at most, so that the outcome of the earliest is
-    over before the last six: those can be predicted by models that learned from the first.
+    over before the last six, which models that learned from the first can then predict.
     """
     every = timedelta(panel.every_days)
     overlapping = -(-labels.delay_days // panel.every_days)

@@ -1,4 +1,4 @@
-"""Write features, and what every table of snapshots comes with: the bad rows beside it, and the account of its rows."""
+"""Write features, the quarantined rows beside them, and the account of the rows."""
 
 from __future__ import annotations
 
@@ -55,15 +55,8 @@ def write_features(
     dates = parse_dates(as_of, history) if isinstance(as_of, str) else tuple(as_of)
     snapshots, tally = Snapshots(project, history.columns, dates), Tally()
     stale = stale_words(history, max(dates), project.panel.every_days, project.data.max_stale_days)
-    write_rows(
-        snapshot_batches(history, snapshots, tally),
-        snapshots.schema,
-        Path(out),
-        history,
-        tally,
-        stale=stale,
-        before=max(dates),
-    )
+    batches = snapshot_batches(history, snapshots, tally)
+    write_rows(batches, snapshots.schema, Path(out), history, tally, stale=stale, before=max(dates))
     return tally
 
 

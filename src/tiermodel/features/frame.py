@@ -1,4 +1,4 @@
-"""What the columns of a panel are, and the rows of it that are asked for most."""
+"""The columns of a panel, and common selections of its rows."""
 
 from __future__ import annotations
 

@@ -78,13 +78,13 @@ class LabelWindow:
 
     @property
     def days(self) -> int:
-        """Return the length of the window."""
+        """The length of the window."""
         return self.last - self.first
 
 
 @dataclass(frozen=True)
 class ChurnLabel:
-    """The window of churn, and who is at risk of it: the two numbers of days are those of the section `churn`."""
+    """The churn window, and the two numbers of days of the section `churn` that limit the customers at risk."""
 
     window: LabelWindow
     active_days: int | None = None
@@ -134,7 +134,7 @@ class Labels:
 
 
 def at_risk(label: ChurnLabel, frame: pd.DataFrame) -> Flags:
-    """Tell who can churn: buyers, recent ones where asked, and with a contract that ends in the window where asked."""
+    """Return which rows are at risk of churn: buyers, as far as recent purchases or an ending contract are required."""
     since = frame["days_since_last"]
     exposed = since.notna() if label.active_days is None else since <= label.active_days
     if label.contract_renewal_days is not None:

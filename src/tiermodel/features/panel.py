@@ -186,8 +186,8 @@ def snapshot_batches(
     """Yield the snapshot batches of a history on the project's engine; at the end every row must be accounted for.
 
     `then` turns each batch into another where the walk runs, so it must be fit to be sent to another process. Rows are
-    sorted by customer and date. Hashed ids are sorted again: the order of the ids themselves would tell the holder of a
-    customer list who is who.
+    sorted by customer and date. Hashed ids are sorted again: the order of the ids themselves would show the holder of a
+    customer list which hash belongs to which customer.
     """
     tally = Tally() if tally is None else tally
     before = snapshots.plan.end
@@ -246,18 +246,17 @@ def build_panel(
     --------
     >>> from datetime import date
     >>> import pandas as pd
-    >>> from tiermodel import Project, build_panel, open_history
+    >>> from tiermodel import Project, TierModelError, build_panel, open_history
     >>> columns = {"customer_id": "id", "time": "day", "amount": "amount"}
     >>> data = {"transactions": {"path": "sales.csv", "columns": columns}}
     >>> project = Project.model_validate({"version": 1, "name": "shop", "data": data})
     >>> sales = pd.DataFrame({"id": ["a", "b"], "day": ["2024-01-01", "2024-03-01"], "amount": [5, 7]})
     >>> history = open_history(project, transactions=sales)
-    >>> panel = build_panel(project, [date(2024, 2, 1), date(2024, 3, 2)], history=history)
-    >>> panel[["customer_id", "as_of", "days_since_last", "net_amount_total"]]
-      customer_id      as_of  days_since_last  net_amount_total
-    0           a 2024-02-01             31.0               5.0
-    1           a 2024-03-02             61.0               5.0
-    2           b 2024-03-02              1.0               7.0
+    >>> try:  # on the first day no earlier row is known
+    ...     build_panel(project, [date(2024, 1, 1)], history=history)
+    ... except TierModelError as error:
+    ...     print(str(error).split(":")[0])
+    TM2071 no customer has a row before 2024-01-01
 
     """
     rows = open_history(project) if history is None else history

@@ -51,7 +51,7 @@ def sample_batches(batches: Iterable[pa.RecordBatch], now: date, most: int, seed
         there = _is(pc.equal(part["as_of"], now)) & (hashed <= limit)
         hashes = np.append(hashes, hashed[there])
         bought = np.append(bought, _is(pc.is_valid(part["days_since_last"]))[there])
-        if len(hashes) > room:  # ids say nothing of their hashes, so that this happens a few times only
+        if len(hashes) > room:  # rare, since hashes do not depend on the order of ids
             limit = min(limit, _limit(hashes, bought, most))
             kept = [_below(one, now, limit, seed)[0] for one in kept]
             hashes, bought = hashes[hashes <= limit], bought[hashes <= limit]

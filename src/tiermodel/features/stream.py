@@ -26,22 +26,11 @@ __all__ = ["RHYTHM", "UNSORTED", "Chunk", "Latest", "Plan", "Request", "walk", "
 
 
 RHYTHM = (
-    "first_day",
-    "last_day",
-    "gap_last",
-    "gap_max",
-    "gap_square_sum",
-    "amount_last_day",
-    "amount_peak_day",
-    "amount_peak_block",
-    "active_blocks",
-    "orders_decayed_30d",
-    "orders_decayed_90d",
-    "amount_decayed_90d",
-    "amount_first_day",
-    "first_seen",
-)
-"""What is known of a customer at a date besides sums: days since 1970-01-01 of the first and last purchase; the last
+    "first_day", "last_day", "gap_last", "gap_max", "gap_square_sum", "amount_last_day", "amount_peak_day",
+    "amount_peak_block", "active_blocks", "orders_decayed_30d", "orders_decayed_90d", "amount_decayed_90d",
+    "amount_first_day", "first_seen",
+)  # fmt: skip
+"""The state of a customer at a date besides sums: days since 1970-01-01 of the first and last purchase; the last
 and the largest gap between purchase days, and the sum of squared gaps; the net amount of the last and of the best
 purchase day, and of the best 30-day block since the first purchase (among blocks with a row); the number of blocks
 with a purchase; sums that halve every 30 (90) days; the net amount of the first purchase day; the day of the first
@@ -74,7 +63,7 @@ class Latest:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a walk notes: at which dates (days since 1970-01-01, ascending), which sums and which latest rows."""
+    """The request for a walk: at which dates (days since 1970-01-01, ascending), which sums and which latest rows."""
 
     as_of: tuple[int, ...]
     requests: tuple[Request, ...]

@@ -1,4 +1,4 @@
-"""Say whether the transactions are good enough to grade customers by, and how long a churn horizon they suggest."""
+"""The data check: whether the transactions suffice to grade customers, and the churn horizon that they suggest."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _ORDERS = "check_orders"
 
 @dataclass(frozen=True)
 class Finding:
-    """Hold one judgement: how grave, which code, and the figures it rests on."""
+    """A finding of the data check: its level, its code, and the figures behind it."""
 
     level: Level
     code: str
     values: dict[str, Any]
 
     def text(self, language: str = "en") -> str:
-        """Return the judgement in words.
+        """Return the finding as a text.
 
         >>> Finding("warn", "returns", {"return_share": 0.25}).text("zh")
         '退货占 25.0% 的行'
@@ -58,10 +58,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class HorizonAdvice:
-    """Hold the days between purchase days of the same customer, and the churn horizon they suggest.
+    """The churn horizon that the gaps between a customer's purchase days suggest.
 
-    `quantiles` gives the days within which that share of the returns happened; `share_within` is the share that the
-    configured horizon catches. Returns after the end of the data are not seen, so long gaps are undercounted.
+    `gaps` is the number of gaps, `quantiles` their quantiles in days by share (0–1), `share_within` the share that is
+    not longer than the project's `horizon_days`. Gaps are censored at the end of the data, so long ones are
+    undercounted.
     """
 
     gaps: int
@@ -73,7 +74,7 @@ class HorizonAdvice:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Hold the account of the rows, the facts measured on the good ones, and what follows from them."""
+    """The result of a data check: the account of the rows, facts about the good ones, and the findings."""
 
     accounting: Accounting
     facts: dict[str, Any]
@@ -82,7 +83,7 @@ class CheckReport:
 
     @property
     def refused(self) -> bool:
-        """Tell whether any finding refuses the data."""
+        """Whether any finding refuses the data."""
         return any(finding.level == "refuse" for finding in self.findings)
 
     def to_text(self, language: str = "en") -> str:
@@ -101,19 +102,46 @@ class CheckReport:
         ]
         horizon = {**vars(self.horizon), "quantiles": _named(self.horizon)} if self.horizon else None
         account = vars(self.accounting) | {"warnings": list(self.accounting.warnings)}
-        return {
-            "refused": self.refused,
-            "accounting": account,
-            "facts": self.facts,
-            "findings": findings,
-            "horizon": horizon,
-        }
+        result = {"refused": self.refused, "accounting": account, "facts": self.facts}
+        return {**result, "findings": findings, "horizon": horizon}
 
 
 def check(project: Project, *, history: History | None = None) -> CheckReport:
-    """Measure the project's transactions (or those of `history`) and judge whether customers can be graded by them.
+    """Check whether a project's transactions suffice to grade customers, and whether columns hold personal data.
 
-    Raises what `read_history` raises for data that cannot be read at all, OutputError where memory and disk end.
+    Parameters
+    ----------
+    project
+        The project whose tables are read.
+    history
+        The project's tables, opened before; without it the project's files are read.
+
+    Returns
+    -------
+    CheckReport
+        The account of the rows, facts about the good ones, findings (ok, warn or refuse), and a churn horizon.
+
+    Raises
+    ------
+    DataError
+        If the data cannot be read, has no good row, or has more bad rows than `data.max_bad_share`.
+    ProjectError
+        If a mapping does not fit the columns.
+    OutputError
+        If memory or disk do not suffice.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from tiermodel import Project, check, open_history
+    >>> columns = {"customer_id": "id", "time": "day", "amount": "amount"}
+    >>> data = {"transactions": {"path": "sales.csv", "columns": columns}}
+    >>> project = Project.model_validate({"version": 1, "name": "shop", "data": data})
+    >>> sales = pd.DataFrame({"id": ["a", "b"], "day": ["2024-01-01", "2024-03-01"], "amount": [5, 7]})
+    >>> found = check(project, history=open_history(project, transactions=sales))
+    >>> found.refused, [finding.code for finding in found.findings if finding.level == "refuse"]
+    (True, ['buyers', 'repeat_buyers', 'history'])
+
     """
     history = read_history(project) if history is None else history
     with query_faults():
@@ -136,7 +164,7 @@ def check(project: Project, *, history: History | None = None) -> CheckReport:
 
 
 def suggest_horizon(history: History, horizon_days: int = 90) -> HorizonAdvice | None:
-    """Return how soon customers return, and the horizon within which 90 % of the returns fall, in whole weeks.
+    """Return the quantiles of the gaps between purchases, and a horizon of whole weeks that covers 90 % of them.
 
     The suggestion is at most a third of the history, but a week at least. None where nobody returned.
     """
@@ -205,7 +233,7 @@ def _concentration(history: History) -> dict[str, Any]:
 
 
 def _calendar(history: History) -> dict[str, Any]:
-    """Return the span, the longest silence, and the days at the end with under a tenth of the median day's rows."""
+    """Return the span, the longest silence, and the last days with under a tenth of the median day's rows, in days."""
     found = _record(
         history,
         "WITH days AS (SELECT day, count(*) AS n FROM "
@@ -231,7 +259,7 @@ def _zeros(history: History) -> dict[str, Any]:
 
 
 def _suitability(project: Project, facts: dict[str, Any]) -> Iterator[Finding]:
-    """Judge preconditions: enough customers, repeat purchases, values that differ, enough history (S23, S57)."""
+    """Yield findings on preconditions: enough customers, repeat purchases, values that differ, enough history."""
     horizon = project.outcome.horizon_days
     needed = FLOOR["horizons_of_history"] * horizon + project.outcome.gap_days
     for name in ("buyers", "repeat_buyers"):
@@ -252,7 +280,7 @@ def _suitability(project: Project, facts: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _quality(facts: dict[str, Any]) -> Iterator[Finding]:
-    """Name what looks wrong in the rows themselves (S61)."""
+    """Yield findings on the rows themselves: shares and counts beyond their limits."""
     yield Finding("ok", "returns", facts)
     for code, bad in (
         ("amounts_constant", facts["amounts_constant"]),
@@ -268,14 +296,15 @@ def _quality(facts: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _personal(project: Project, history: History) -> Iterator[Finding]:
-    """Name the columns that look like personal data, mapped or not; never their values (S81)."""
+    """Yield the columns that look like personal data, mapped or not; never their values."""
     for name, table in history.tables.items():
         customer = table.contract.mapped["customer_id"]
         for found in find_personal(history.connection, table.source, table.account.read, customer):
-            told = {"kind": found.kind, "share": found.share, "sampled": found.sampled}
+            values: dict[str, Any] = {"table": name, "column": found.column, "kind": found.kind}
+            values |= {"share": found.share, "sampled": found.sampled}
             hashed = found.is_customer_id and project.data.hash_ids is not None
             code = "personal_id" if found.is_customer_id and not hashed else "personal"
-            yield Finding("ok" if hashed else "warn", code, {"table": name, "column": found.column, **told})
+            yield Finding("ok" if hashed else "warn", code, values)
 
 
 def _rule(name: str, count: int) -> dict[str, Any]:
@@ -283,13 +312,8 @@ def _rule(name: str, count: int) -> dict[str, Any]:
 
 
 def _horizon_finding(advice: HorizonAdvice) -> Finding:
-    values: dict[str, float] = {
-        "q90": advice.quantiles[0.9],
-        "q95": advice.quantiles[0.95],
-        "horizon": advice.horizon_days,
-    }
-    values |= {"share": advice.share_within, "suggested": advice.suggested_days}
-    return Finding("ok", "horizon", values)
+    values = {"q90": advice.quantiles[0.9], "q95": advice.quantiles[0.95], "horizon": advice.horizon_days}
+    return Finding("ok", "horizon", {**values, "share": advice.share_within, "suggested": advice.suggested_days})
 
 
 def _named(advice: HorizonAdvice) -> dict[str, int]:

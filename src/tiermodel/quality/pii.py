@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from typing import TypeAlias
 
 import duckdb
 
@@ -23,7 +24,7 @@ _EMAIL = re.compile(r"[^@\s]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}
 _RESIDENT = re.compile(r"[1-8]\d{5}((?:19|20)\d{2})(\d{2})(\d{2})\d{3}[\dXx]")
 _CARD = re.compile(r"(?:62|4|5[1-5]|35|3[47])\d{11,17}")
 _PHONE = re.compile(r"\+?[\d ()./-]{7,20}")
-# By name: the words that say so, unless one of the others is there too.
+# The words in a column's name that mean a kind of personal data, unless a word of _NOT is in the name too.
 _NAMES = {
     "email": r"e_?mail|邮箱|电子邮件",
     "resident_id": r"(?<![a-z])(id_?card|national_?id|resident_?id|passport|ssn)(?![a-z])|身份证|证件号|护照",
@@ -40,11 +41,15 @@ _NOT = re.compile(
 )
 
 
+_Judged: TypeAlias = tuple[str, float, int, bool]
+"""A kind, its share of the sampled values, their number, and whether the column's name says so."""
+
+
 @dataclass(frozen=True)
 class Personal:
-    """Say that a column looks like a kind of personal data, in which share of the sampled rows with a value.
+    """A column that looks like a kind of personal data, in a `share` of the sampled rows that have a value.
 
-    `by_name` tells that its name says so; `is_customer_id` that the customers' ids are made of it.
+    Its name says so if `by_name`; the customers' ids are made of it if `is_customer_id`.
     """
 
     column: str
@@ -58,9 +63,10 @@ class Personal:
 def find_personal(
     connection: duckdb.DuckDBPyConnection, source: Source, rows: int, customer_id: str
 ) -> tuple[Personal, ...]:
-    """Look at every column of a source with about `rows` rows, mapped or not, and at about 10,000 of the rows.
+    """Return the columns, mapped or not, that look like personal data, by name and a sample of about 10,000 rows.
 
-    The rows are those whose number has a hash that is a multiple of a step, so the same rows every time.
+    `rows` is about the number of rows of the source. The rows whose number has a hash that is a multiple of a step are
+    sampled: the same rows every time.
     `customer_id` is the project's expression for the customers' ids.
     """
     columns = {name: kind for name, kind in source.columns.items() if kind not in {"BOOLEAN", "BLOB"}}
@@ -70,48 +76,50 @@ def find_personal(
     select = ", ".join(f"{quoted(name)}::VARCHAR" for name in columns)
     sample = connection.execute(f"SELECT {select} FROM {source.view} WHERE hash({quoted(ROW)}) % {step} = 0").fetchall()
     found = []
-    for place, (name, kind) in enumerate(columns.items()):
-        values = [text.strip() for row in sample if (text := row[place]) is not None and text.strip()]
+    for (name, kind), cells in zip(columns.items(), zip(*sample, strict=True), strict=False):  # no rows: no cells
+        values = list(filter(None, map(str.strip, filter(None, cells))))
         if values and (judged := _judged(name, kind, values)):
             is_id = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", customer_id) is not None
             found.append(Personal(name, *judged, is_customer_id=is_id))
     return tuple(found)
 
 
-def _judged(name: str, kind: str, values: list[str]) -> tuple[str, float, int, bool] | None:
-    """Give the kind, the share of the values, how many there were, and whether the name said so."""
+def _judged(name: str, kind: str, values: list[str]) -> _Judged | None:
+    """Return the kind that a column with these values looks like, if any."""
     dated, number = kind.startswith(("DATE", "TIME")), kind != "VARCHAR"
-    said = _said(name)
-    if said == "birth" and (dated or not number):
-        return said, 1.0, len(values), True
+    named = _kind_by_name(name)
+    if named == "birth" and (dated or not number):
+        return named, 1.0, len(values), True
     if dated:
         return None
     texts = [value.removesuffix(".0") for value in values] if kind in {"DOUBLE", "FLOAT"} else values
-    by_values = _judged_by_values(said, texts)
-    if by_values is not None:
-        return by_values
-    if said == "mobile":
-        share = sum(_is_phone(text) for text in texts) / len(texts)
-        return (said, share, len(values), True) if share >= 0.5 else None
-    if said in {"name", "address"} and not number and sum(map(_has_letter, texts)) > len(texts) / 2:
-        return said, 1.0, len(values), True
-    return None
+    return _judged_by_values(named, texts) or _judged_by_name(named, texts, number)
 
 
-def _judged_by_values(said: str | None, texts: list[str]) -> tuple[str, float, int, bool] | None:
-    """Return the first kind that enough of the values look like, unless they may by chance and the name says other."""
+def _judged_by_values(named: str | None, texts: list[str]) -> _Judged | None:
+    """Return the first kind that enough values look like, unless by chance and against the column's name."""
     for what, test in _TESTS.items():
         share = sum(map(test, texts)) / len(texts)
-        if share >= _LEAST_SHARE[what] and (said == what or not _by_chance(what, texts)):
-            return what, share, len(texts), said == what
+        if share >= _LEAST_SHARE[what] and (named == what or not _by_chance(what, texts)):
+            return what, share, len(texts), named == what
     return None
 
 
-def _said(name: str) -> str | None:
-    """Tell what a column's name says it holds.
+def _judged_by_name(named: str | None, texts: list[str], number: bool) -> _Judged | None:
+    """Return the kind that the column's name means where half of the values may be one: a phone, name or address."""
+    if named == "mobile":
+        share = sum(map(_is_phone, texts)) / len(texts)
+        return (named, share, len(texts), True) if share >= 0.5 else None
+    if named in {"name", "address"} and not number and sum(map(_has_letter, texts)) > len(texts) / 2:
+        return named, 1.0, len(texts), True
+    return None
 
-    >>> _said("CustomerName"), _said("收货地址"), _said("product_name"), _said("email_opt_in")
-    ('name', 'address', None, None)
+
+def _kind_by_name(name: str) -> str | None:
+    """Return the kind of personal data that a column's name means, if any.
+
+    >>> [_kind_by_name(name) for name in ("CustomerName", "收货地址", "product_name", "email_opt_in")]
+    ['name', 'address', None, None]
     """
     words = re.sub(r"[\s.-]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())).lower()
     if _NOT.search(words):
@@ -120,7 +128,7 @@ def _said(name: str) -> str | None:
 
 
 def _by_chance(what: str, texts: list[str]) -> bool:
-    """Tell numbers in a row, as of orders, from those that people were given: their beginnings are few."""
+    """Return whether values look like a kind by chance, as numbers in sequence do: they have few distinct prefixes."""
     if what not in {"mobile", "bank_card"}:
         return False
     distinct = set(texts)
@@ -147,7 +155,7 @@ def _has_letter(text: str) -> bool:
 
 
 def _is_resident_id(text: str) -> bool:
-    """Check date and check digit (GB 11643).
+    """Return whether date and check digit of a resident id are right (GB 11643).
 
     >>> _is_resident_id("11010519491231002X"), _is_resident_id("110105194912310021")
     (True, False)
@@ -164,7 +172,7 @@ def _is_resident_id(text: str) -> bool:
 
 
 def _is_bank_card(text: str) -> bool:
-    """Check length, issuer and check digit (Luhn).
+    """Return whether length, issuer and check digit of a card number are right (Luhn).
 
     >>> _is_bank_card("4111 1111 1111 1111"), _is_bank_card("4111111111111112")
     (True, False)

@@ -1,1 +1,1 @@
-"""Read tables strictly (sources), hold them to a contract (contract), write results whole or not at all (output)."""
+"""The tables of a project: read strictly, checked against a contract, united into one history."""

@@ -1,4 +1,4 @@
-"""Leave out the customers who opted out, or who never consented."""
+"""Leave out customers who opted out or never consented."""
 
 from __future__ import annotations
 
@@ -15,19 +15,35 @@ from tiermodel.tables.rules import NEVER
 from tiermodel.tables.source import Part, Run, literal, scratch_folder
 from tiermodel.tables.table import Table, common_id_type, customer_sql
 
-__all__ = ["consent_joins", "without_consent"]
+__all__ = ["without_refusals"]
 
 _CONSENT = "tiermodel_consent"
 
 
-def consent_joins(
+def without_refusals(
+    connection: duckdb.DuckDBPyConnection, run: Run, tables: dict[str, Table], selects: dict[str, str], columns: str
+) -> tuple[dict[str, Table], dict[str, str]]:
+    """Return tables and SELECTs (of `columns`, by table) without the rows of customers who refused.
+
+    Rows left out count as filtered. Raises DataError where no customer is left.
+    """
+    if (joins := _consent_joins(connection, tables)) is None:
+        return tables, selects
+    listed, kept, left_out = joins
+    tables = {name: replace(table, source=replace(table.source, beside=listed)) for name, table in tables.items()}
+    tables = _with_filtered(run, tables, {name: f"FROM ({sql}) {left_out}" for name, sql in selects.items()})
+    return tables, {name: f"SELECT {columns} FROM ({sql}) {kept}" for name, sql in selects.items()}
+
+
+def _consent_joins(
     connection: duckdb.DuckDBPyConnection, tables: dict[str, Table]
 ) -> tuple[dict[str, Part], str, str] | None:
-    """List the customers who opted out, or who consented, where either is mapped, in a scratch file.
+    """Return a list of customers and the joins with it that keep rows and that keep rows to leave out.
 
-    Return the list, the join that keeps rows, and the join that keeps those that are to be left out. The latest row of
-    a customer counts, whatever the date of a snapshot: the law binds now. Where there is doubt, the answer is no: a row
-    quarantined for another column still refuses, an unreadable flag or date does, and of rows of one day the refusal.
+    The list, in a scratch file, has the customers who opted out, or those who consented where `consent` is mapped; None
+    where neither column is mapped. The latest row of a customer counts, whatever the date of a snapshot: consent binds
+    today. In doubt the customer is left out: a row quarantined for another column still refuses, an unreadable flag or
+    date is a refusal, and among rows of one day a refusal wins.
     """
     mapped = tables["customers"].contract.mapped if "customers" in tables else {}
     if not {"consent", "opt_out"} & set(mapped):
@@ -54,8 +70,8 @@ def consent_joins(
     return {_CONSENT: Part(str(listed), "customer_id")}, kept, left_out
 
 
-def without_consent(run: Run, tables: dict[str, Table], left_out: dict[str, str]) -> dict[str, Table]:
-    """Count as filtered, table by table, the rows of customers who are left out; refuse where nobody is left."""
+def _with_filtered(run: Run, tables: dict[str, Table], left_out: dict[str, str]) -> dict[str, Table]:
+    """Return the tables with the rows of left-out customers, which `left_out` selects, counted as filtered."""
     lost = {name: _left_out(run, table, left_out[name]) for name, table in tables.items()}
     result = {}
     for name, table in tables.items():
@@ -80,7 +96,7 @@ def without_consent(run: Run, tables: dict[str, Table], left_out: dict[str, str]
 
 
 def _left_out(run: Run, table: Table, rows: str) -> tuple[int, int]:
-    """Count the source rows, and the customers, among rows of the stream."""
+    """Return the numbers of source rows and of customers among rows of the stream."""
     batches = list(run(table.source, f"SELECT kind, customer_id, count(*) AS rows FROM ({rows}) GROUP BY ALL"))
     if not sum(batch.num_rows for batch in batches):
         return 0, 0

@@ -1,15 +1,15 @@
-"""Hold one table to its contract: SQL that checks every row and turns it into integers, an account, a quarantine."""
+"""The contract of a table: SQL that checks every row and turns it into integers, the account, the quarantine."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from typing import Any
 
 import duckdb
 
-from tiermodel.config.data import Events, Rows
+from tiermodel.config.data import Customers, Events, Rows
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, EmptyInputError, TierModelError, TooManyBadRowsError
 from tiermodel.tables import rules
@@ -18,32 +18,21 @@ from tiermodel.tables.privacy import masked
 from tiermodel.tables.rules import RULES, Parsed
 from tiermodel.tables.source import FILE, ROW, Run, Source, quoted
 
-__all__ = [
-    "FILTERED",
-    "GOOD",
-    "Accounting",
-    "Bad",
-    "Contract",
-    "Groups",
-    "account_of",
-    "check_rows",
-    "compile_contract",
-    "scan",
-]
+__all__ = ["FILTERED", "GOOD", "Accounting", "Bad", "Contract", "Groups", "account_of", "check_rows", "scan"]
 
 GOOD, FILTERED = 0, 255
 Groups = dict[int, dict[str, Any]]
-"""What `Contract.counts` found, by number of the rule that rows break (or GOOD, FILTERED)."""
+"""The results of `Contract.counts` by the number of the rule that rows break, or GOOD or FILTERED."""
 Bad = tuple[str, int, str, str, str, str, str]
-"""File, line or row, rule, code, column, value, remedy of a quarantined row."""
+"""A quarantined row: file, line or row number, rule, code, column, value, remedy."""
 _EXAMPLES = 5
-# Rows that follow a silence of more than two years, and are at most these and 1 in 100, have their date wrong.
+# At most this many rows, and 1 in 100, that follow more than two years without a row have wrong dates.
 _LAST_ROWS, _SILENCE = 100, 731
 
 
 @dataclass(frozen=True)
 class Accounting:
-    """Account for every row read; the stream completes `deduplicated`, `out_of_window` and `used`."""
+    """The account of every row read; the stream completes `deduplicated`, `out_of_window` and `used`."""
 
     read: int
     filtered: int
@@ -55,29 +44,29 @@ class Accounting:
     warnings: tuple[str, ...] = ()
 
     def with_stream(self, *, deduplicated: int, out_of_window: int, used: int) -> Accounting:
-        """Return the account with what became of the good rows."""
+        """Return the account completed with the fate of the good rows."""
         return replace(self, deduplicated=deduplicated, out_of_window=out_of_window, used=used)
 
     def check(self) -> None:
-        """Raise unless read = used + deduplicated + quarantined + filtered + out of window.
+        """Raise TierModelError unless read = used + deduplicated + quarantined + filtered + out of window.
 
         >>> Accounting(read=3, filtered=1, quarantined=0).with_stream(deduplicated=1, out_of_window=0, used=1).check()
         """
-        told = self.used + self.deduplicated + self.quarantined + self.filtered + self.out_of_window
-        if told != self.read:
+        total = self.used + self.deduplicated + self.quarantined + self.filtered + self.out_of_window
+        if total != self.read:
             raise TierModelError(
-                f"rows do not add up: {self.read} read, {told} accounted for ({self}); report this bug"
+                f"rows do not add up: {self.read} read, {total} accounted for ({self}); report this bug"
             )
 
 
 @dataclass(frozen=True)
 class Contract:
-    """Hold the rules of one table as SQL over the view of its source rows; without a connection, so that it travels.
+    """The rules of a table as SQL over the view of its source rows; fit to be sent to another process.
 
     `checked` selects every source row with its parsed values (`_tm_<column>_value`) and the number of the first rule it
-    breaks (`_tm_rule`); `counts` groups those; `mapped` gives the project's words for our columns; `row_key` is the SQL
-    of a hash of the whole row; `keep_duplicates` tells that equal rows are meant, `hide_values` that only shapes of
-    bad values may be shown.
+    breaks (`_tm_rule`); `counts` groups these rows by rule. `mapped` has the column or expression that the project maps
+    to each canonical column, `types` its DuckDB type. `row_key` is the SQL of a hash of the whole row. Equal rows are
+    kept if `keep_duplicates`; bad values are shown only as shapes if `hide_values`.
     """
 
     table: str
@@ -91,7 +80,7 @@ class Contract:
     keep_duplicates: bool
     hide_values: bool = False
 
-    def value(self, column: str, otherwise: str) -> str:
+    def value(self, column: str, otherwise: str = "NULL") -> str:
         """Return the SQL of a column's value in `checked`, or of its default where it is not mapped."""
         if column not in self.mapped:
             return otherwise
@@ -99,26 +88,25 @@ class Contract:
 
     def bad_rows(self, run: Run, source: Source, counts: dict[str, int], limit: int | None = None) -> Iterator[Bad]:
         """Yield the quarantined rows, ordered by file; at most `limit`."""
-        shown = masked if self.hide_values else str
-        found = 0
-        for record in source.rejected[:limit]:
-            rule = RULES[record.rule]
-            found += 1
-            yield record.file, record.line, rule.name, rule.code, rule.column, shown(record.text), rule.remedy
-        if sum(counts.values()) == len(source.rejected) or (limit is not None and found >= limit):
+        rejected, names = source.rejected[:limit], list(RULES)
+        for record in rejected:
+            yield self._bad(record.rule, record.file, record.line, record.text)
+        left = None if limit is None else limit - len(rejected)
+        if left == 0 or sum(counts.values()) == len(source.rejected):
             return
-        names = list(RULES)
-        left = None if limit is None else limit - found
         batches = run(source, f"{self.bad_sql} ORDER BY 1, 2 LIMIT {'ALL' if left is None else left}")
-        rows = (row for batch in batches for row in zip(*(column.to_pylist() for column in batch.columns), strict=True))
+        rows = chain.from_iterable(zip(*batch.to_pydict().values(), strict=True) for batch in batches)
         for file, row, number, value in islice(rows, left):
-            rule = RULES[names[number - 1]]
-            place, column = source.line(file, row), self.mapped.get(rule.column, rule.column)
-            yield file, place, rule.name, rule.code, column, shown(value or ""), rule.remedy
+            yield self._bad(names[number - 1], file, source.line(file, row), value or "")
+
+    def _bad(self, name: str, file: str, place: int, value: str) -> Bad:
+        rule = RULES[name]
+        shown = masked(value) if self.hide_values else value
+        return file, place, name, rule.code, self.mapped.get(rule.column, rule.column), shown, rule.remedy
 
     @property
     def bad_sql(self) -> str:
-        """Select file, row number, rule number and value at fault of the rows that break a rule."""
+        """The SQL of the rows that break a rule: file, row number, rule number, value at fault."""
         values = " ".join(
             f"WHEN {number} THEN _tm_{rule.column}::VARCHAR"
             for number, rule in enumerate(RULES.values(), 1)
@@ -130,27 +118,21 @@ class Contract:
         )
 
 
-def compile_contract(
+def _compile_contract(
     connection: duckdb.DuckDBPyConnection, project: Project, table: str, source: Source, last_day: int | None = None
 ) -> Contract:
-    """Turn the mapping of one of the project's tables into SQL over the view of its source rows.
+    """Return the contract of one of the project's tables over the view of its source rows, which may be empty.
 
-    The view need not have rows. Transactions after `last_day` (counted from 1970-01-01) break it. Raises ProjectError
-    for a mapping that does not fit the columns.
+    Transactions after `last_day` (counted from 1970-01-01) break it. Raises ProjectError for a mapping that does not
+    fit the columns.
     """
     rows: Rows = getattr(project.data, table)
-    key = f"data.{table}.columns"
-    given: dict[str, str] = rows.columns.model_dump(exclude_none=True)  # type: ignore[attr-defined]
-    mapped = {name: bind(connection, source, f"{key}.{name}", text) for name, text in given.items()}
-    if table == "customers" and project.data.customers is not None:
-        for name, text in project.data.customers.attributes.items():
-            expression = bind(connection, source, f"data.customers.attributes.{name}", text)
-            if name in project.features.carried:
-                mapped[f"attribute_{name}"] = expression
-    parsed = _parse(project, rows, key, mapped, last_day)
-    where = bind(connection, source, f"data.{table}.where", rows.where) if rows.where else None
-    kinds = isinstance(rows, Events) and rows.kinds is not None
-    checked = _checked(source, mapped, parsed, where, "_tm_kind_clean IS NULL" if kinds else None)
+    key = f"data.{table}"
+    mapped = _bound(connection, project, rows, source, key)
+    parsed = _parse(project, rows, f"{key}.columns", mapped, last_day)
+    left_out = [f"({bind(connection, source, f'{key}.where', rows.where).sql}) IS NOT TRUE"] if rows.where else []
+    left_out += ["_tm_kind_clean IS NULL"] if isinstance(rows, Events) and rows.kinds is not None else []
+    checked = _checked(source, mapped, parsed, left_out)
     keys = {name: rules.key(name, mapped[name]) for name in _KEYS if name in mapped}
     return Contract(
         table=table,
@@ -169,14 +151,27 @@ def compile_contract(
 _KEYS = ("order_id", "product_id", "category", "channel")
 
 
+def _bound(
+    connection: duckdb.DuckDBPyConnection, project: Project, rows: Rows, source: Source, key: str
+) -> dict[str, Expression]:
+    """Return the mapped expressions by canonical column; attributes that no feature carries are checked only."""
+    columns: dict[str, str] = rows.columns.model_dump(exclude_none=True)  # type: ignore[attr-defined]
+    mapped = {name: bind(connection, source, f"{key}.columns.{name}", text) for name, text in columns.items()}
+    for name, text in rows.attributes.items() if isinstance(rows, Customers) else ():
+        expression = bind(connection, source, f"{key}.attributes.{name}", text)
+        if name in project.features.carried:
+            mapped[f"attribute_{name}"] = expression
+    return mapped
+
+
 def _parse(
     project: Project, rows: Rows, key: str, mapped: dict[str, Expression], last_day: int | None
 ) -> dict[str, Parsed]:
-    date = next((name for name in rules.DATES if name in mapped), None)
-    parsed = {"customer_id": rules.customer(mapped["customer_id"], (date, mapped[date]) if date else None)}
+    date = next(((name, mapped[name]) for name in rules.DATES if name in mapped), None)
+    parsed = {"customer_id": rules.customer(mapped["customer_id"], date)}
     for name, expression in mapped.items():
         if name in rules.DATES:
-            parsed[name] = rules.day(name, expression, project.timezone, key, last_day if name == "time" else None)
+            parsed[name] = rules.day(name, expression, project.timezone, key, last_day)
         elif name in rules.MONEY:
             parsed[name] = rules.money(name, expression, key)
         elif name in rules.FLAGS:
@@ -184,29 +179,23 @@ def _parse(
         elif name == "currency":
             parsed[name] = rules.currency(project.currency)
         elif name == "kind":
-            parsed[name] = rules.kind(rows.kinds if isinstance(rows, Events) else None)
+            parsed[name] = rules.kind(getattr(rows, "kinds", None))
         elif name.startswith("attribute_"):
-            parsed[name] = rules.attribute(name, expression, "data.customers.attributes")
+            parsed[name] = rules.attribute(name, expression)
     return parsed
 
 
-def _checked(
-    source: Source,
-    mapped: dict[str, Expression],
-    parsed: dict[str, Parsed],
-    where: Expression | None,
-    leave_out: str | None,
-) -> str:
-    """Select all rows with their parsed values (`_tm_<column>_value`) and the first rule they break."""
+def _checked(source: Source, mapped: dict[str, Expression], parsed: dict[str, Parsed], left_out: list[str]) -> str:
+    """Return the SQL of all rows with their parsed values (`_tm_<column>_value`) and the first rule they break."""
     raw = ", ".join(f"{expression.sql} AS _tm_{name}" for name, expression in mapped.items())
-    text = ", ".join(f"{column.text} AS _tm_{name}_text" for name, column in parsed.items())
-    clean = ", ".join(f"{column.clean} AS _tm_{name}_clean" for name, column in parsed.items())
-    values = ", ".join(f"{column.value} AS _tm_{name}_value" for name, column in parsed.items())
+    text, clean, values = (
+        ", ".join(f"{getattr(column, step)} AS _tm_{name}_{step}" for name, column in parsed.items())
+        for step in ("text", "clean", "value")
+    )
     numbers = {name: number for number, name in enumerate(RULES, 1)}
-    checks = [f"WHEN {test} THEN {numbers[name]}" for column in parsed.values() for name, test in column.rules]
-    kept = [f"WHEN ({where.sql}) IS NOT TRUE THEN {FILTERED}"] if where else []
-    kept += [f"WHEN {leave_out} THEN {FILTERED}"] if leave_out else []
-    case = f"(CASE {' '.join(kept + checks)} ELSE {GOOD} END)::UTINYINT"
+    checks = [f"WHEN {test} THEN {FILTERED}" for test in left_out]
+    checks += [f"WHEN {test} THEN {numbers[name]}" for column in parsed.values() for name, test in column.rules]
+    case = f"(CASE {' '.join(checks)} ELSE {GOOD} END)::UTINYINT"
     return (
         f"SELECT *, {values}, {case} AS _tm_rule "
         f"FROM (SELECT *, {clean} FROM (SELECT *, {text} FROM (SELECT *, {raw} FROM {source.view})))"
@@ -214,7 +203,7 @@ def _checked(
 
 
 def _counts(checked: str, parsed: dict[str, Parsed], keys: dict[str, str]) -> str:
-    """Count the rows under every rule, and the first and last day and the counters of each."""
+    """Return the SQL of the number of rows of every rule, their first and last days, and their counters."""
     date = next((name for name in ("time", "due") if name in parsed), None)
     wanted = {"rows": "count(*)"}
     wanted |= {"first": f"min(_tm_{date}_value)", "last": f"max(_tm_{date}_value, {_LAST_ROWS})"} if date else {}
@@ -229,21 +218,21 @@ def _counts(checked: str, parsed: dict[str, Parsed], keys: dict[str, str]) -> st
 
 
 def scan(run: Run, contract: Contract, source: Source) -> Groups:
-    """Check every row of a table, in one pass, and put together what was found in its parts."""
+    """Return the counts of a table's rows by rule, from one pass, merged over the parts of the source."""
     groups: Groups = {}
     try:
         for batch in run(source, contract.counts):
-            for found in batch.to_pylist():
-                group = groups.setdefault(found["_tm_rule"], found)
-                if group is not found:
-                    group |= {name: _together(name, group[name], found[name]) for name in found}
+            for counts in batch.to_pylist():
+                group = groups.setdefault(counts["_tm_rule"], counts)
+                if group is not counts:
+                    group |= {name: _merged(name, group[name], counts[name]) for name in counts}
     except (duckdb.Error, OSError) as error:
         words = str(error).splitlines()[0]
         raise DataError(f"TM1101 the {contract.table} cannot be read to the end: {words}") from error
     return groups
 
 
-def _together(name: str, one: Any, other: Any) -> Any:
+def _merged(name: str, one: Any, other: Any) -> Any:
     if one is None or other is None:
         return other if one is None else one
     if name == "last":
@@ -254,11 +243,11 @@ def _together(name: str, one: Any, other: Any) -> Any:
 def check_rows(
     connection: duckdb.DuckDBPyConnection, run: Run, project: Project, table: str, source: Source
 ) -> tuple[Contract, Groups]:
-    """Check every row of a table: in one pass, in two where transactions are dated in a far future."""
-    contract = compile_contract(connection, project, table, source)
+    """Return a table's contract and its counts by rule: one pass, two where transactions are dated in a far future."""
+    contract = _compile_contract(connection, project, table, source)
     groups = scan(run, contract, source)
     if table == "transactions" and (day := _last_plausible_day(groups)) is not None:
-        contract = compile_contract(connection, project, table, source, day)
+        contract = _compile_contract(connection, project, table, source, day)
         groups = scan(run, contract, source)
     return contract, groups
 
@@ -266,7 +255,8 @@ def check_rows(
 def _last_plausible_day(groups: Groups) -> int | None:
     """Return the day after which a few rows lie in a far future, None where there are no such rows.
 
-    They would make an age of every customer's silence, and nobody reads the clock to tell what the future is.
+    Such rows would make every customer look silent for years. The clock is never read, so that only the other rows can
+    show what the future is.
     """
     good = groups.get(GOOD, {})
     last = good.get("last") or []
@@ -277,7 +267,7 @@ def _last_plausible_day(groups: Groups) -> int | None:
 
 
 def account_of(run: Run, project: Project, contract: Contract, source: Source, groups: Groups) -> Accounting:
-    """Account for a table's rows; refuse a table without good rows, with too many bad ones, or with mixed zones.
+    """Return the account of a table's rows; refuse one without good rows, with too many bad ones, or with mixed zones.
 
     Raises DataError, or TooManyBadRowsError above `data.max_bad_share`.
     """
@@ -286,14 +276,14 @@ def account_of(run: Run, project: Project, contract: Contract, source: Source, g
     for record in source.rejected:
         counts[record.rule] = counts.get(record.rule, 0) + 1
     good = groups.get(GOOD, {})
-    told = {
+    notes = {
         "ids_cleaned": "customer ids were trimmed or brought to one Unicode form (NFC)",
         "ids_null_words": "customer ids read NA, null, None or the like; they are kept as text",
         "quantity_missing": "rows without quantity count as 0",
         "discount_missing": "rows without discount count as 0",
         "orders_missing": f"rows without order_id ({contract.mapped.get('order_id')}): one order per customer and day",
     }
-    warnings = tuple(f"{good[name]} {text}" for name, text in told.items() if good.get(name))
+    warnings = tuple(f"{good[name]} {text}" for name, text in notes.items() if good.get(name))
     account = Accounting(
         read=sum(group["rows"] for group in groups.values()) + len(source.rejected),
         filtered=groups.get(FILTERED, {}).get("rows", 0),
@@ -301,23 +291,25 @@ def account_of(run: Run, project: Project, contract: Contract, source: Source, g
         rules=counts,
         warnings=source.warnings + warnings,
     )
+    _refuse_empty(contract, source, account)
     _refuse_bad(run, project, contract, source, account)
     _refuse_mixed_zones(contract, good)
     _refuse_mixed_currencies(contract, good)
     return account
 
 
-def _refuse_bad(run: Run, project: Project, contract: Contract, source: Source, account: Accounting) -> None:
+def _refuse_empty(contract: Contract, source: Source, account: Accounting) -> None:
     where = ", ".join(source.files[:3])
-    left = account.read - account.filtered
     if account.read == 0:
         kind = EmptyInputError if contract.table == "transactions" else DataError
         raise kind(f"TM1002 {where}: there are 0 rows of {contract.table}")
-    if left == 0:
+    if account.read == account.filtered:
         why = "data.events.kinds" if contract.table == "events" else f"data.{contract.table}.where"
         raise DataError(f"TM1002 {where}: {why} leaves none of {account.read} rows")
-    if not account.quarantined:
-        return
+
+
+def _refuse_bad(run: Run, project: Project, contract: Contract, source: Source, account: Accounting) -> None:
+    left = account.read - account.filtered
     share = account.quarantined / left
     damaged = account.rules.get("customer_id_damaged", 0)
     if share <= project.data.max_bad_share and account.quarantined < left and not damaged:
@@ -351,9 +343,9 @@ def _refuse_mixed_zones(contract: Contract, good: dict[str, Any]) -> None:
 
 
 def _refuse_mixed_currencies(contract: Contract, good: dict[str, Any]) -> None:
-    found = good.get("currencies") or []
-    if len(found) > 1:
+    currencies = good.get("currencies") or []
+    if len(currencies) > 1:
         raise DataError(
-            f"TM2052 {contract.mapped['currency']!r} holds {', '.join(found)}: amounts in them have no sum. "
+            f"TM2052 {contract.mapped['currency']!r} holds {', '.join(currencies)}: amounts in them have no sum. "
             "Set the project's `currency` (rows in others are quarantined), or convert amounts to one."
         )

@@ -1,4 +1,4 @@
-"""Turn a mapping of the project file into SQL: a column, or one checked scalar expression over the columns."""
+"""The mappings of a project as SQL: a column, or one checked scalar expression over the columns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ARITHMETIC = {"+", "-", "*", "/", "//", "%"}
 
 @dataclass(frozen=True)
 class Expression:
-    """Hold one mapped value: its SQL over the source view, its DuckDB type, and the text it came from."""
+    """A mapped value: its SQL over the source view, its DuckDB type, and its text in the project file."""
 
     sql: str
     type: str
@@ -30,7 +30,7 @@ class Expression:
 
 
 def bind(connection: duckdb.DuckDBPyConnection, source: Source, key: str, text: str) -> Expression:
-    """Return the SQL of one mapping value; raise ProjectError where it is not one scalar over the source's columns.
+    """Return a mapping as SQL; raise ProjectError where it is not one scalar over the source's columns.
 
     A column of text (in a CSV all are) in arithmetic, or compared with a number, is read as a number.
     A row on which an expression fails yields NULL.
@@ -75,7 +75,7 @@ def _parsed(connection: duckdb.DuckDBPyConnection, source: Source, key: str, tex
 
 
 def nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """Walk a parsed statement."""
+    """Yield every node of a parsed statement."""
     if isinstance(tree, dict):
         yield tree
     for child in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
@@ -113,7 +113,7 @@ def _nearest(source: Source, key: str, text: str, name: str) -> ProjectError | N
 def refuse_unrepeatable(
     connection: duckdb.DuckDBPyConnection, key: str, text: str, nodes: list[dict[str, Any]]
 ) -> None:
-    """Refuse the clock, chance and settings: the same rows must give the same values."""
+    """Raise ProjectError for the clock, random numbers and settings: equal rows must give equal values on every run."""
     names = [str(node["function_name"]).casefold() for node in nodes if node.get("class") == "FUNCTION"]
     unstable = {
         name
@@ -133,7 +133,7 @@ def refuse_unrepeatable(
 
 
 def _with_numbers(nodes: list[dict[str, Any]], text: str, of_text: set[str]) -> str:
-    """Cast the columns of text that an expression uses as numbers to DOUBLE."""
+    """Return the expression with a cast to DOUBLE around every text column that it uses as a number."""
     raw = text.encode()
     places = {place for node in nodes for place in _number_columns(node, of_text)}
     for start, length in sorted(places, reverse=True):
@@ -143,7 +143,7 @@ def _with_numbers(nodes: list[dict[str, Any]], text: str, of_text: set[str]) -> 
 
 
 def _operands(node: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what an arithmetic operator, a comparison or BETWEEN works on; nothing for other nodes."""
+    """Return the operands of an arithmetic operator, a comparison or BETWEEN; none for other nodes."""
     if _is_arithmetic(node):
         return [argument["expression"] for argument in node["arguments"]]
     named = {"COMPARISON": ("left", "right"), "BETWEEN": ("input", "lower", "upper")}
@@ -151,7 +151,7 @@ def _operands(node: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _number_columns(node: dict[str, Any], of_text: set[str]) -> list[tuple[int, int]]:
-    """Return where in the text the operands of this node stand that are columns of text and must be numbers."""
+    """Return start and length, in the text, of the node's operands that are text columns and must be numbers."""
     operands = _operands(node)
     columns = [operand for operand in operands if operand["class"] == "COLUMN_REF"]
     others = [operand for operand in operands if operand["class"] != "COLUMN_REF"]

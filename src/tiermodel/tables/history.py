@@ -1,36 +1,28 @@
-"""Unite a project's tables into one history: rows of whole numbers, each with its customer, day and kind."""
+"""The history: a project's tables united into rows of whole numbers, each with its customer, day and kind."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import duckdb
 
 from tiermodel.config.data import CustomerColumns
 from tiermodel.config.project import Project
 from tiermodel.errors import ProjectError
-from tiermodel.tables.consent import consent_joins, without_consent
-from tiermodel.tables.contract import GOOD, Accounting, Bad, Contract, Groups, account_of, check_rows
+from tiermodel.tables.consent import without_refusals
+from tiermodel.tables.contract import GOOD, Accounting, Bad, Contract, account_of, check_rows
 from tiermodel.tables.privacy import hash_key
 from tiermodel.tables.readers.open import Frame, open_source
 from tiermodel.tables.row_kinds import EVENTS, KINDS
 from tiermodel.tables.rules import NEVER, UNKNOWN
-from tiermodel.tables.source import Run, Source, literal, run_here, scratch_folder
+from tiermodel.tables.source import Run, literal, run_here, scratch_folder
 from tiermodel.tables.table import EPOCH, TABLES, Table, common_id_type, customer_sql
 
-__all__ = [
-    "History",
-    "connect",
-    "history_columns",
-    "project_key",
-    "read_history",
-    "stream_layout",
-    "stream_rows",
-]
+__all__ = ["History", "connect", "history_columns", "project_key", "read_history", "stream_layout", "stream_rows"]
 
 # Far from any order number in use, and different for every day.
 _ORDER_OF_DAY = "(-9000000000000000000 - _tm_time_value)"
@@ -48,13 +40,13 @@ _PROFILE = {"acquisition_cost": _NO_KEY, "contract_end": _NO_DAY}
 
 @dataclass(frozen=True)
 class History:
-    """Hold the checked tables, united: `rows_sql` selects the good rows as integers, the rest is in the accounts.
+    """The checked tables of a project, united: `rows_sql` selects the good rows; the accounts count all others.
 
-    `selects` are its parts, table by table, over the view of each table's source, which `run` reads.
+    `selects` has its parts by table, over the view of each table's source, which `run` reads.
 
-    `rows_sql` gives customer_id (BIGINT or VARCHAR), day (INTEGER, days since 1970-01-01, local), amount (BIGINT,
-    1/10,000 currency units), order_key (BIGINT) and, where mapped, the columns of `stream_layout`. `columns` names what
-    features may stand on: mapped columns of the transactions, kinds of events, other tables and their columns.
+    The columns of `rows_sql` are customer_id (BIGINT or VARCHAR), day (INTEGER, days since 1970-01-01, local), amount
+    (BIGINT, 1/10,000 currency units), order_key (BIGINT) and, where mapped, those of `stream_layout`. `columns` has the
+    names that features may need: mapped columns of the transactions, kinds of events, other tables and their columns.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -67,7 +59,7 @@ class History:
 
     @property
     def rows_sql(self) -> str:
-        """Select the good rows of every table."""
+        """The SQL of the good rows of every table."""
         return " UNION ALL ".join(self.selects.values())
 
     @property
@@ -77,7 +69,7 @@ class History:
 
     @property
     def transactions_sql(self) -> str:
-        """Select the rows that are transactions."""
+        """The SQL of the rows that are transactions."""
         return f"SELECT * FROM ({self.rows_sql}) WHERE kind = 0" if len(self.tables) > 1 else self.rows_sql
 
     def bad_rows(self) -> Iterator[Bad]:
@@ -87,7 +79,7 @@ class History:
 
 
 def connect(project: Project) -> duckdb.DuckDBPyConnection:
-    """Open a private DuckDB that keeps to the project's memory limit, spills to disk and knows its time zone."""
+    """Return a private DuckDB connection with the project's memory limit and time zone, which spills to disk."""
     connection = duckdb.connect()
     folder = scratch_folder(connection)
     spill = shutil.disk_usage(folder).free // 2
@@ -106,69 +98,64 @@ def connect(project: Project) -> duckdb.DuckDBPyConnection:
 def read_history(
     project: Project, connection: duckdb.DuckDBPyConnection | None = None, run: Run | None = None, **frames: Frame
 ) -> History:
-    """Read every table of the project once: each row is good, filtered or quarantined, and counted.
+    """Return the history of a project; every table is read once, and each row is good, filtered or quarantined.
 
-    A table can be handed over by its name, as a DataFrame or Arrow table: `read_history(project, transactions=frame)`.
+    A table can be passed by its name, as a DataFrame or Arrow table: `read_history(project, transactions=frame)`.
     Raises DataError where a table has no good row, TooManyBadRowsError above `data.max_bad_share`, ProjectError for a
     mapping that does not fit the columns. Without `connection`, one is made with the project's memory limit;
     without `run`, the rows are read in this process.
     """
-    hash_key(project)  # without it nothing could be written: better told now
+    hash_key(project)  # raises before the long read if the key is missing, without which nothing can be written
     connection = connection or connect(project)
     run = run or run_here(connection)
-    tables: dict[str, Table] = {}
-    days: Groups = {}
-    if unknown := set(frames) - {name for name in TABLES if getattr(project.data, name) is not None}:
+    names = [name for name in TABLES if getattr(project.data, name) is not None]
+    if unknown := set(frames) - set(names):
         raise ProjectError(f"{min(unknown)!r} is no table that the project maps under data; map its columns there")
-    for name in TABLES:
-        if getattr(project.data, name) is not None:
-            source = open_source(connection, project, name, frames.get(name))
-            contract, groups = check_rows(connection, run, project, name, source)
-            days = days or groups
-            account = account_of(run, project, contract, source, groups)
-            tables[name] = _table(connection, contract, source, account, groups)
-    layout = stream_layout(project, tables)
+    read = {name: _read_table(connection, run, project, name, frames.get(name)) for name in names}
+    tables, days = {name: table for name, (table, _) in read.items()}, read["transactions"][1]
+    layout = stream_layout(tables)
     selects = {name: " UNION ALL ".join(stream_rows(table, layout, tables)) for name, table in tables.items()}
-    if join := consent_joins(connection, tables):
-        consent, kept, left_out = join
-        tables = {name: replace(table, source=replace(table.source, beside=consent)) for name, table in tables.items()}
-        tables = without_consent(run, tables, {name: f"FROM ({sql}) {left_out}" for name, sql in selects.items()})
-        selects = {name: f"SELECT {', '.join(layout)} FROM ({sql}) {kept}" for name, sql in selects.items()}
+    tables, selects = without_refusals(connection, run, tables, selects, ", ".join(layout))
     return History(
         connection=connection,
         run=run,
         tables=tables,
         columns=history_columns(project),
-        first_day=EPOCH + timedelta(days=days[GOOD]["first"]),
-        last_day=EPOCH + timedelta(days=days[GOOD]["last"][0]),
+        first_day=EPOCH + timedelta(days=days["first"]),
+        last_day=EPOCH + timedelta(days=days["last"][0]),
         selects=selects,
     )
 
 
-def _table(
-    connection: duckdb.DuckDBPyConnection, contract: Contract, source: Source, account: Accounting, groups: Groups
-) -> Table:
+def _read_table(
+    connection: duckdb.DuckDBPyConnection, run: Run, project: Project, name: str, frame: Frame | None
+) -> tuple[Table, dict[str, Any]]:
+    """Return a table, checked, and the counts of its good rows."""
+    source = open_source(connection, project, name, frame)
+    contract, groups = check_rows(connection, run, project, name, source)
+    account = account_of(run, project, contract, source, groups)
     kind = connection.execute(f"DESCRIBE SELECT _tm_customer_id_value FROM ({contract.checked})").fetchall()[0][1]
-    return Table(contract, source, account, kind, whole_ids=groups[GOOD].get("ids_not_float") == 0)
+    good = groups[GOOD]
+    return Table(contract, source, account, kind, whole_ids=good.get("ids_not_float") == 0), good
 
 
 def history_columns(project: Project) -> frozenset[str]:
-    """Name what the project's features may stand on: mapped columns, kinds of events, tables."""
+    """Return the names that the project's features may need: mapped columns, kinds of events, tables."""
     data = project.data
-    found = set(data.transactions.columns.model_dump(exclude_none=True)) - {"customer_id", "time", "amount", "currency"}
+    names = set(data.transactions.columns.model_dump(exclude_none=True)) - {"customer_id", "time", "amount", "currency"}
     if data.customers:
-        found |= set(data.customers.columns.model_dump(exclude_none=True)) - {"customer_id"}
-        found |= {f"attribute_{name}" for name in project.features.carried}
+        names |= set(data.customers.columns.model_dump(exclude_none=True)) - {"customer_id"}
+        names |= {f"attribute_{name}" for name in project.features.carried}
     if data.events:
-        found |= set(EVENTS if data.events.kinds is None else data.events.kinds)
-        found |= {"value"} if data.events.columns.value else set()
+        names |= set(EVENTS if data.events.kinds is None else data.events.kinds)
+        names |= {"value"} if data.events.columns.value else set()
     if data.invoices:
-        found |= {"invoices", *({"issued", "disputed"} & set(data.invoices.columns.model_dump(exclude_none=True)))}
-    return frozenset(found | ({"costs"} if data.costs else set()))
+        names |= {"invoices", *({"issued", "disputed"} & set(data.invoices.columns.model_dump(exclude_none=True)))}
+    return frozenset(names | ({"costs"} if data.costs else set()))
 
 
 def project_key(column: str) -> str:
-    """Give the key of the project file that maps what `history_columns` names.
+    """Return the key of the project file that maps a name of `history_columns`.
 
     >>> project_key("visit"), project_key("cost"), project_key("signup")
     ('data.events (visit)', 'data.transactions.columns.cost', 'data.customers.columns.signup')
@@ -182,43 +169,41 @@ def project_key(column: str) -> str:
     return f"data.{homes.get(column, 'transactions')}.columns.{column}"
 
 
-def stream_layout(project: Project, tables: dict[str, Table]) -> dict[str, str]:
-    """List the columns of the stream with the SQL of what stands in them where a row has nothing to say."""
+def stream_layout(tables: dict[str, Table]) -> dict[str, str]:
+    """Return the columns of the stream, each with the SQL of its default (`customer_id`: with its type)."""
     mapped = tables["transactions"].contract.mapped
-    layout = {
-        "customer_id": common_id_type(tables),
-        "day": _NO_DAY,
-        "amount": _NO_KEY,
-        "order_key": _NO_KEY,
-    }
+    layout = {"customer_id": common_id_type(tables), "day": _NO_DAY, "amount": _NO_KEY, "order_key": _NO_KEY}
     layout |= {name: default for given, (name, default) in _COLUMNS.items() if given in mapped}
     if len(tables) > 1:
         layout["kind"] = "0::TINYINT"
     if "invoices" in tables:
         layout |= {"due_day": _NO_DAY, "issued_day": _NO_DAY}
     if "customers" in tables:
-        profile = tables["customers"].contract.mapped
-        layout |= {name: default for name, default in _PROFILE.items() if name in profile}
-        layout |= {f"attribute_{name}": _NO_KEY for name in project.features.carried}
+        layout |= {name: _PROFILE.get(name, _NO_KEY) for name in _profile_columns(tables["customers"].contract)}
     if len(tables) > 1 or not tables["transactions"].contract.keep_duplicates:
         layout["row_key"] = _NO_KEY
     return layout
 
 
+def _profile_columns(contract: Contract) -> list[str]:
+    return [name for name in contract.mapped if name in _PROFILE or name.startswith("attribute_")]
+
+
 class _Emitted(NamedTuple):
-    kind: str
+    kind: str  # the name of a kind, or the SQL of its code
     values: dict[str, str]
     condition: str = "true"
 
 
 def stream_rows(table: Table, layout: dict[str, str], tables: dict[str, Table]) -> list[str]:
-    """Return the SELECTs, over the view of a table's source rows, that give its good rows as rows of the stream."""
+    """Return the SELECTs, over the view of a table's source rows, that turn its good rows into rows of the stream."""
     contract = table.contract
     customer = customer_sql(table)
     selects = []
     for row in _emitted(contract):
-        values = {"customer_id": f"{customer}::{layout['customer_id']}", "kind": f"{row.kind}::TINYINT"}
-        values |= {"row_key": f"({_row_key(contract, row.kind, len(tables) > 1)} >> 1)::BIGINT", **row.values}
+        kind = str(KINDS.get(row.kind, row.kind))
+        values = {"customer_id": f"{customer}::{layout['customer_id']}", "kind": f"{kind}::TINYINT"}
+        values |= {"row_key": f"({_row_key(contract, kind, len(tables) > 1)} >> 1)::BIGINT", **row.values}
         select = ", ".join(f"{values.get(name, default)} AS {name}" for name, default in layout.items())
         selects.append(f"SELECT {select} FROM ({contract.checked}) WHERE _tm_rule = {GOOD} AND {row.condition}")
     return selects
@@ -230,40 +215,32 @@ def _row_key(contract: Contract, kind: str, several: bool) -> str:
 
 
 def _emitted(contract: Contract) -> list[_Emitted]:
-    """Say which rows of the stream one good row of the table gives."""
-
-    def value(column: str, otherwise: str = "NULL") -> str:
-        return contract.value(column, otherwise)
-
-    def code(kind: str) -> str:
-        return str(KINDS[kind])
-
+    """Return the rows of the stream that one good row of the table becomes."""
+    value = contract.value
     match contract.table:
         case "transactions":
             values = {"day": value("time"), "amount": value("amount"), "order_key": _order_key(contract)}
             values |= {name: value(given) for given, (name, _) in _COLUMNS.items() if given in contract.mapped}
-            return [_Emitted(code("transaction"), values)]
+            return [_Emitted("transaction", values)]
         case "events":
             return [_Emitted("_tm_kind_value", {"day": value("time"), "amount": value("value", _NO_KEY)})]
         case "costs":
-            return [_Emitted(code("service_cost"), {"day": value("time"), "amount": value("amount")})]
+            return [_Emitted("service_cost", {"day": value("time"), "amount": value("amount")})]
         case "invoices":
             due, paid, disputed = value("due"), value("paid", NEVER), value("disputed", NEVER)
             issued = f"CASE WHEN {value('issued', NEVER)} > {NEVER} THEN {value('issued', NEVER)} ELSE {due} END"
             bill = {"amount": value("amount"), "due_day": due, "issued_day": issued}
             return [
-                _Emitted(code("invoice"), {**bill, "day": issued}),
-                _Emitted(code("overdue"), {**bill, "day": due}, f"({paid} = {NEVER} OR {paid} > {due})"),
-                _Emitted(code("paid"), {**bill, "day": paid}, f"{paid} > {NEVER}"),
-                _Emitted(code("dispute"), {**bill, "day": disputed}, f"{disputed} > {NEVER}"),
+                _Emitted("invoice", {**bill, "day": issued}),
+                _Emitted("overdue", {**bill, "day": due}, f"({paid} = {NEVER} OR {paid} > {due})"),
+                _Emitted("paid", {**bill, "day": paid}, f"{paid} > {NEVER}"),
+                _Emitted("dispute", {**bill, "day": disputed}, f"{disputed} > {NEVER}"),
             ]
         case _:
-            kept = (name for name in contract.mapped if name in _PROFILE or name.startswith("attribute_"))
-            profile = {name: value(name) for name in kept}
-            signup = value("signup", NEVER)
+            profile, signup = {name: value(name) for name in _profile_columns(contract)}, value("signup", NEVER)
             return [
-                _Emitted(code("profile"), {**profile, "day": value("valid_from", _NO_DAY)}),
-                _Emitted(code("signup"), {"day": signup}, f"{signup} > {NEVER}"),
+                _Emitted("profile", {**profile, "day": value("valid_from", _NO_DAY)}),
+                _Emitted("signup", {"day": signup}, f"{signup} > {NEVER}"),
             ]
 
 

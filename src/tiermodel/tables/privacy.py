@@ -1,4 +1,4 @@
-"""Replace customer ids by keyed hashes, and show values without showing what they say."""
+"""Keyed hashes in place of customer ids, and shapes in place of values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONGEST_SHAPE = 60
 
 
 def hash_key(project: Project) -> bytes | None:
-    """Read the key of `data.hash_ids` from its environment variable; None where ids are not to be hashed.
+    """Return the key of `data.hash_ids` from its environment variable; None where ids are not hashed.
 
     Raises ProjectError, which names the variable and never its value, where the key is missing or short.
     """
@@ -38,9 +38,9 @@ def hash_key(project: Project) -> bytes | None:
 
 
 def public_ids(customers: pa.Array, key: bytes | None) -> pa.Array:
-    """Give ids as text, or with a key the first 128 bits, in hex, of HMAC-SHA-256 of that text in UTF-8.
+    """Return ids as text, or with a key the first 128 bits, in hex, of HMAC-SHA-256 of that text in UTF-8.
 
-    Two of a thousand million customers share a hash with probability 1.5e-21. Others compute the same: in PostgreSQL,
+    Among a thousand million customers, two share a hash with probability 1.5e-21. PostgreSQL computes the same by
     `left(encode(hmac(id, key, 'sha256'), 'hex'), 32)`.
 
     >>> public_ids(pa.array([13085]), b"0123456789abcdef0123456789abcdef")[0].as_py()
@@ -60,7 +60,7 @@ def public_ids(customers: pa.Array, key: bytes | None) -> pa.Array:
 
 
 def masked(value: str) -> str:
-    """Give the shape of a value, which tells a fault but not a person: digits become 9, letters a.
+    """Return the shape of a value, which shows a fault but no person: digits become 9, letters a.
 
     >>> masked("2024-02-30"), masked("张三 13800138000"), masked("¥12.5")
     ('9999-99-99', 'aa 99999999999', '¥99.9')

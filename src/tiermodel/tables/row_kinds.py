@@ -1,4 +1,4 @@
-"""Name what the rows of a customer's history can be, each with the code that the stream carries."""
+"""The kinds of rows in a customer's history, each with its code in the stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ __all__ = ["EVENTS", "KINDS", "MAIN_KINDS", "RowCounts"]
 EVENTS: tuple[str, ...] = get_args(EventKind)
 _NAMES = ("transaction", *EVENTS, "invoice", "overdue", "paid", "dispute", "service_cost", "profile", "signup")
 KINDS: dict[str, int] = {name: code for code, name in enumerate(_NAMES)}
-"""An invoice is up to four rows: issued, fallen due unpaid, paid, disputed; a customer's attributes are a profile."""
+"""The code of each kind. An invoice becomes up to four rows: `invoice` (issued), `overdue` (due, but not paid by then),
+`paid` and `dispute`; a row of the customers' table becomes a `profile` and, where it has the day, a `signup`."""
 
 MAIN_KINDS: dict[str, tuple[str, ...]] = {
     "transactions": ("transaction",),
@@ -24,7 +25,7 @@ MAIN_KINDS: dict[str, tuple[str, ...]] = {
     "costs": ("service_cost",),
     "customers": ("profile",),
 }
-"""The kinds of which every good row of a table gives exactly one."""
+"""The kinds by table of which every good row of the table becomes exactly one row."""
 
 
 def _none() -> Ints:
@@ -33,7 +34,7 @@ def _none() -> Ints:
 
 @dataclass
 class RowCounts:
-    """Count the rows of a stream that were used, and those dropped because they repeat another, by code of kind."""
+    """The numbers of stream rows by code of kind: rows used, and rows dropped because they repeat another."""
 
     used: Ints = field(default_factory=_none)
     duplicates: Ints = field(default_factory=_none)

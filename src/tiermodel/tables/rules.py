@@ -1,10 +1,10 @@
-"""State, per canonical column, which rows break the contract, and how the others become integers."""
+"""The rules of every canonical column: which rows break the contract, and how the others become integers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from tiermodel.config.data import EventKind
 from tiermodel.errors import ProjectError
@@ -13,23 +13,11 @@ from tiermodel.tables.row_kinds import EVENTS, KINDS
 from tiermodel.tables.source import literal
 
 __all__ = [
-    "NEVER",
-    "RULES",
-    "UNIT",
-    "UNKNOWN",
-    "Parsed",
-    "Rule",
-    "attribute",
-    "currency",
-    "customer",
-    "day",
-    "flag",
-    "key",
-    "kind",
+    "NEVER", "RULES", "UNKNOWN", "Parsed", "Rule", "attribute", "currency", "customer", "day", "flag", "key", "kind",
     "money",
-]
+]  # fmt: skip
 
-UNIT = 10_000
+_UNIT = 10_000
 REQUIRED = {"amount", "cost", "time", "due"}
 NEVER = "(-2147483648)"
 _ZERO = {"quantity", "discount"}
@@ -40,9 +28,12 @@ _EXACT_DOUBLE = 1 << 53
 UNKNOWN = "(-9223372036854775807 - 1)"
 _SPACE = literal(" \t\r\n\u00a0\u3000\ufeff")
 _PADDED = literal(r"^[\s\x{a0}\x{3000}\x{feff}]|[\s\x{a0}\x{3000}\x{feff}]$")
-_INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
-_BIG_INTEGERS = {"UBIGINT", "HUGEINT", "UHUGEINT"}
-_FLOATS = {"FLOAT", "DOUBLE"}
+_FAMILIES = {
+    **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"), "integer"),
+    **dict.fromkeys(("UBIGINT", "HUGEINT", "UHUGEINT"), "big"),
+    **dict.fromkeys(("FLOAT", "DOUBLE"), "float"),
+    "VARCHAR": "text",
+}
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 _NOT_FINITE = r"(?i)[+-]?(nan|inf|infinity)"
 _MOMENT = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}(:?\d{2})?)?)?"
@@ -66,7 +57,7 @@ _YES, _NO = "('true', 't', 'yes', 'y', '1', '是')", "('false', 'f', 'no', 'n', 
 
 @dataclass(frozen=True)
 class Rule:
-    """Name one way in which a row can be bad: a stable name, a stable code, the column, and what to do."""
+    """A way in which a row can be bad: a stable name, a stable code, the column, and the remedy."""
 
     name: str
     code: str
@@ -135,9 +126,9 @@ RULES = {
 
 @dataclass(frozen=True)
 class Parsed:
-    """Hold one canonical column as SQL in steps: `_tm_<column>` (as mapped) → `_text` → `_clean` → `_value` (final).
+    """A canonical column as SQL in steps: `_tm_<column>` (as mapped) → `_text` → `_clean` → `_value` (final).
 
-    `rules` are tests in the order in which they are tried, `counters` are tests whose hits are worth telling.
+    `rules` are tests by rule, in the order in which they are tried; `counters` are tests whose hits are reported.
     """
 
     text: str
@@ -148,9 +139,9 @@ class Parsed:
 
 
 def customer(expression: Expression, beside: tuple[str, Expression] | None) -> Parsed:
-    """Return ids as BIGINT where their type is a number, else as trimmed NFC text; text never becomes a number.
+    """Return the SQL of ids: BIGINT where their type is a number, else trimmed NFC text.
 
-    `beside` is a date column of the table, by which a repeated header and a line of totals are told from rows.
+    `beside` is a date column of the table, which distinguishes rows from a repeated header or a line of totals.
     """
     kind, raw, clean = _family(expression.type), "_tm_customer_id", "_tm_customer_id_clean"
     missing = ("customer_id_missing", f"{clean} IS NULL")
@@ -161,11 +152,8 @@ def customer(expression: Expression, beside: tuple[str, Expression] | None) -> P
         value = f"CASE WHEN {whole} THEN TRY_CAST({clean} AS BIGINT) END"
         return Parsed(raw, raw, value, (missing, ("customer_id_not_integral", f"NOT ({whole})")))
     if kind == "decimal":
-        value = (
-            f"TRY_CAST({clean} AS BIGINT)"
-            if _digits(expression.type) <= _EXACT_DIGITS
-            else f"{clean}::HUGEINT::VARCHAR"
-        )
+        small = _digits(expression.type) <= _EXACT_DIGITS
+        value = f"TRY_CAST({clean} AS BIGINT)" if small else f"{clean}::HUGEINT::VARCHAR"
         return Parsed(raw, raw, value, (missing, ("customer_id_not_integral", f"{clean} <> trunc({clean})")))
     text = "_tm_customer_id_text"
     rules = (
@@ -191,9 +179,9 @@ def _no_rows(text: str, clean: str, expression: Expression, name: str, date: Exp
 
 
 def day(column: str, expression: Expression, timezone: str, key: str, last: int | None = None) -> Parsed:
-    """Return the local calendar day since 1970-01-01, `NEVER` where there is none; naive times are in `timezone`.
+    """Return the SQL of the local calendar day since 1970-01-01, `NEVER` where there is none.
 
-    Days after `last` are taken for errors.
+    Naive times are in `timezone`. Days after `last` are taken for errors.
     """
     kind, raw, clean = expression.type, f"_tm_{column}", f"_tm_{column}_clean"
     text, zone = f"_tm_{column}_text", literal(timezone)
@@ -233,7 +221,7 @@ def day(column: str, expression: Expression, timezone: str, key: str, last: int 
 
 
 def money(column: str, expression: Expression, key: str) -> Parsed:
-    """Return a decimal number in 1/10,000 as BIGINT, rounded half away from zero; beyond 1e12 it is refused.
+    """Return the SQL of a decimal number in 1/10,000 as BIGINT, rounded half away from zero; beyond 1e12 it is refused.
 
     Where it is missing, a quantity or discount counts as zero, a value or acquisition cost as unknown.
     """
@@ -243,7 +231,7 @@ def money(column: str, expression: Expression, key: str) -> Parsed:
     missing = (f"{column}_missing", f"{text} IS NULL")
     rules: tuple[tuple[str, str], ...] = ((f"{column}_too_large", f"{clean} NOT {bounds}"),)
     if kind == "float":
-        steps, exact = (raw, f"{text}::DOUBLE"), f"TRY_CAST(round({clean} * {UNIT}) AS BIGINT)"
+        steps, exact = (raw, f"{text}::DOUBLE"), f"TRY_CAST(round({clean} * {_UNIT}) AS BIGINT)"
         rules = ((f"{column}_not_finite", f"NOT isfinite({clean})"), *rules)
     elif kind in {"integer", "big", "decimal"}:
         steps, exact = (raw, text), _in_units(clean, clean)
@@ -269,19 +257,19 @@ def money(column: str, expression: Expression, key: str) -> Parsed:
 
 
 def _in_units(exact: str, size: str) -> str:
-    """Return a decimal number in 1/10,000; beyond 1e9 its product needs 128 bits, which are slower."""
-    small, large = (f"(TRY_CAST({exact} AS DECIMAL({digits}, 4)) * {UNIT})::BIGINT" for digits in (18, 38))
+    """Return the SQL of a decimal number in 1/10,000; beyond 1e9 its product needs 128 bits, which are slower."""
+    small, large = (f"(TRY_CAST({exact} AS DECIMAL({digits}, 4)) * {_UNIT})::BIGINT" for digits in (18, 38))
     return f"CASE WHEN abs({size}) < 1e9 THEN {small} ELSE {large} END"
 
 
-def attribute(column: str, expression: Expression, key: str) -> Parsed:
-    """Return a number that models may use, in 1/10,000, unknown where it is missing; text is no number."""
-    parsed = money(column, expression, key)
+def attribute(column: str, expression: Expression) -> Parsed:
+    """Return the SQL of a number that models may use, in 1/10,000, unknown where it is missing."""
+    parsed = money(column, expression, "data.customers.attributes")
     return replace(parsed, rules=tuple(("attribute_not_a_number", test) for _, test in parsed.rules), counters=())
 
 
 def flag(column: str) -> Parsed:
-    """Return yes or no as BOOLEAN, NULL where it is missing."""
+    """Return the SQL of yes or no as BOOLEAN, NULL where it is missing."""
     raw, text, clean = f"_tm_{column}", f"_tm_{column}_text", f"_tm_{column}_clean"
     read = f"CASE WHEN lower({text}) IN {_YES} THEN true WHEN lower({text}) IN {_NO} THEN false END"
     unparsable = (f"{column}_unparsable", f"{clean} IS NULL AND {text} IS NOT NULL")
@@ -289,7 +277,7 @@ def flag(column: str) -> Parsed:
 
 
 def currency(own: str | None) -> Parsed:
-    """Return the code of the row's currency; where the project has its `own`, empty is that, others bad."""
+    """Return the SQL of the currency code; where the project has its `own`, an empty cell means it, others are bad."""
     clean, code = "_tm_currency_clean", literal((own or "").upper())
     read = f"upper(coalesce(_tm_currency_text, {code}))"
     unknown = f"NOT regexp_full_match({clean}, '[A-Z]{{3}}') OR {clean} IN ('XXX', 'XTS')"
@@ -299,22 +287,22 @@ def currency(own: str | None) -> Parsed:
 
 
 def kind(words: Mapping[EventKind, str | list[str]] | None) -> Parsed:
-    """Return the code of an event's kind; rows with words that `words` does not list are to be filtered (code NULL)."""
+    """Return the SQL of the code of an event's kind; NULL, so to be filtered, for values that `words` does not list."""
     text = "_tm_kind_text"
-    said: Mapping[Any, str | list[str]] = {name: name for name in EVENTS} if words is None else words
-    listed = [(KINDS[name], [word] if isinstance(word, str) else word) for name, word in said.items()]
-    cases = (f"WHEN {text} IN ({', '.join(map(literal, word))}) THEN {code}" for code, word in listed)
+    mapping: Mapping[Any, str | list[str]] = dict(zip(EVENTS, EVENTS, strict=True)) if words is None else words
+    listed = [(KINDS[name], [value] if isinstance(value, str) else value) for name, value in mapping.items()]
+    cases = (f"WHEN {text} IN ({', '.join(map(literal, values))}) THEN {code}" for code, values in listed)
     unknown = () if words else (("kind_unknown", "_tm_kind_clean IS NULL"),)
     return Parsed(_trimmed("_tm_kind::VARCHAR"), f"(CASE {' '.join(cases)} END)::TINYINT", "_tm_kind_clean", unknown)
 
 
 def _trimmed(raw: str) -> str:
-    # DuckDB's trim with a set of characters is four times slower than the test that spares it.
+    # DuckDB's trim with a set of characters is four times slower than the test that avoids it.
     return f"nullif(CASE WHEN regexp_matches({raw}, {_PADDED}) THEN trim({raw}, {_SPACE}) ELSE {raw} END, '')"
 
 
 def key(column: str, expression: Expression) -> str:
-    """Return SQL of a BIGINT for the value: integers as they are, the rest hashed, NULL as the least BIGINT."""
+    """Return the SQL of a BIGINT key: integers as they are, other values hashed, NULL as the least BIGINT."""
     raw = f"_tm_{column}"
     if _family(expression.type) == "integer":
         return f"coalesce({raw}::BIGINT, {UNKNOWN})"
@@ -323,20 +311,12 @@ def key(column: str, expression: Expression) -> str:
     return f"CASE WHEN {raw} IS NULL THEN {UNKNOWN} ELSE (hash({raw}) >> 1)::BIGINT END"
 
 
-def _family(kind: str) -> Literal["integer", "big", "float", "decimal", "text", "other"]:
-    if kind in _INTEGERS:
-        return "integer"
-    if kind in _BIG_INTEGERS:
-        return "big"
-    if kind in _FLOATS:
-        return "float"
-    if kind.startswith("DECIMAL"):
-        return "decimal"
-    return "text" if kind == "VARCHAR" else "other"
+def _family(kind: str) -> str:
+    return "decimal" if kind.startswith("DECIMAL") else _FAMILIES.get(kind, "other")
 
 
 def _digits(decimal: str) -> int:
-    """Return how many digits may stand before the point.
+    """Return the number of digits that a decimal type has before the point.
 
     >>> _digits("DECIMAL(38,10)")
     28

@@ -1,4 +1,4 @@
-"""Say what a source is: a DuckDB view of a table's rows as they were found, and where each of them stands."""
+"""A source: a DuckDB view of a table's rows as they were found, and the place of each row."""
 
 from __future__ import annotations
 
@@ -19,22 +19,9 @@ import pyarrow.parquet as pq
 from tiermodel.errors import DataError
 
 __all__ = [
-    "FILE",
-    "ROW",
-    "Layout",
-    "Part",
-    "Rejected",
-    "Run",
-    "Source",
-    "check_names",
-    "exactly",
-    "from_batches",
-    "from_copy",
-    "literal",
-    "quoted",
-    "run_here",
-    "scratch_folder",
-]
+    "FILE", "ROW", "Layout", "Part", "Rejected", "Run", "Source", "check_names", "exactly", "from_batches", "from_copy",
+    "literal", "quoted", "run_here", "scratch_folder",
+]  # fmt: skip
 
 FILE, ROW = "_file", "_row"
 _BATCH = 10_000
@@ -42,21 +29,21 @@ _BATCH = 10_000
 
 @dataclass(frozen=True)
 class Part:
-    """Name a Parquet file with rows of a view, and how they are selected from it, so that a part can be read alone."""
+    """A Parquet file with rows of a view and the SQL that selects them, so that a part can be read alone."""
 
     path: str
     columns: str
     options: str = ""
 
     def rows(self, first: int = 0, last: int = 1 << 62) -> str:
-        """Return the SELECT of the rows from number `first` to `last` of the file, from 0, as the view gives them."""
+        """Return the SELECT of the rows from number `first` to `last` of the file, counted from 0, as in the view."""
         scan = f"read_parquet({exactly(self.path)}, file_row_number = true{self.options})"
         return f"SELECT {self.columns} FROM {scan} WHERE file_row_number BETWEEN {first} AND {last}"
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """Hold one record that is not a row: where it starts, which rule it breaks, and its first 200 characters."""
+    """A record that is not a row: the line where it starts, the rule it breaks, and its first 200 characters."""
 
     file: str
     line: int
@@ -66,14 +53,14 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Layout:
-    """Turn a record's number into its line: from record `rows[i]` on, line = number + `shifts[i]`."""
+    """The lines of a file's records: from record number `rows[i]` on, line = number + `shifts[i]`."""
 
     rows: tuple[int, ...]
     shifts: tuple[int, ...]
 
     @classmethod
     def of(cls, header_lines: int, skipped: Iterable[int], many_lined: Iterable[tuple[int, int]] = ()) -> Layout:
-        """Walk skipped lines (ascending) and records of many lines (number, further lines) in the order of the file.
+        """Return the layout of a file with skipped lines (ascending) and records of many lines (number, further lines).
 
         >>> Layout.of(1, [3], [(2, 1)]).line(3)  # line 1 header, 2 record, 3 blank, 4-5 record, 6 record
         6
@@ -97,10 +84,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class Source:
-    """Name the view of a table's source rows, its columns with their DuckDB types, and the files behind it.
+    """The view of a table's source rows, its columns with their DuckDB types, and the files behind it.
 
-    The view also has `_file` and `_row` (number of the record in its file, from 1). For CSV, `rejected` tells which
-    records have no place in the view, and `line` turns a record's number into a line of the file (a sheet's row).
+    The view also has `_file` and `_row` (number of the record in its file, from 1). For CSV, `rejected` has the
+    records that are not in the view. `layouts` has the lines of the records by file, where numbers and lines differ.
     `parts` are the files that the view reads, sorted by name; `beside` are other views that SQL over this one may use.
     """
 
@@ -120,16 +107,16 @@ class Source:
 
 
 Run: TypeAlias = Callable[[Source, str], Iterator[pa.RecordBatch]]
-"""Run a query over the view of a source: once, or over one part of its rows after the other, in the order of `parts`.
-A query is therefore one whose results for parts can be put together."""
+"""A function that runs a query over the view of a source: once, or over one part of its rows after the other, in the
+order of `parts`. The query must therefore be one whose results for parts can be merged."""
 
 
 def run_here(connection: duckdb.DuckDBPyConnection) -> Run:
-    """Run queries once, over all rows, in this process."""
+    """Return a function that runs queries once, over all rows, in this process."""
 
     def run(_: Source, sql: str) -> Iterator[pa.RecordBatch]:
         cursor = connection.cursor()
-        # without insertion order DuckDB gives the batches of a sorted result in any order
+        # without insertion order DuckDB returns the batches of a sorted result in any order
         cursor.execute("SET preserve_insertion_order = true")
         yield from cursor.sql(sql).to_arrow_reader(_BATCH)
 
@@ -160,14 +147,14 @@ def exactly(file: str) -> str:
 
 
 def scratch_folder(connection: duckdb.DuckDBPyConnection) -> Path:
-    """Make a private folder that is removed with the connection."""
+    """Return a new private folder, which is removed with the connection."""
     folder = tempfile.mkdtemp(prefix="tiermodel-")
     weakref.finalize(connection, shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
 
 
 def check_names(what: str, names: Iterable[object]) -> None:
-    """Refuse columns without a name of their own."""
+    """Raise DataError for a column without a name, with the name of another, or with a reserved one."""
     seen: set[str] = set()
     for place, name in enumerate(names, 1):
         if not isinstance(name, str) or not name.strip():
@@ -182,7 +169,7 @@ def check_names(what: str, names: Iterable[object]) -> None:
 def from_batches(
     connection: duckdb.DuckDBPyConnection, view: str, what: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
 ) -> Source:
-    """Copy streamed rows to a scratch file, in constant memory, and view it; `what` names them in messages."""
+    """Return a view of streamed rows, copied to a scratch file in constant memory; `what` names them in messages."""
     check_names(what, schema.names)
     copy = scratch_folder(connection) / "rows.parquet"
     try:
@@ -197,7 +184,7 @@ def from_batches(
 
 
 def from_copy(connection: duckdb.DuckDBPyConnection, view: str, what: str, copy: Path) -> Source:
-    """Make a view of a scratch file of rows in their order."""
+    """Return a view of the rows of a scratch file, in their order."""
     connection.execute(
         f"CREATE OR REPLACE VIEW {view} AS SELECT * EXCLUDE (file_row_number), {literal(what)} AS {FILE}, "
         f"file_row_number + 1 AS {ROW} FROM read_parquet({literal(str(copy))}, file_row_number = true)"

@@ -1,4 +1,4 @@
-"""One checked table of a project, and how its customers are written in the stream of rows."""
+"""A checked table of a project, and the SQL of its customer ids in the stream of rows."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ EPOCH = date(1970, 1, 1)
 
 @dataclass(frozen=True)
 class Table:
-    """One checked table: its contract and source, the account of its rows, and how its ids are written.
+    """A checked table: its contract and source, the account of its rows, and the type of its customer ids.
 
-    `whole_ids` tells that all ids are text such as 13085.0, whose ending is to be dropped.
+    If `whole_ids`, all ids are text such as 13085.0, and the ending `.0` is dropped.
     """
 
     contract: Contract

@@ -1,1 +1,1 @@
-"""Readers of files, workbooks and databases."""
+"""Readers of files, workbooks, databases and frames."""

@@ -32,7 +32,7 @@ _DATA_LIKE = re.compile(r"[+-]?\d+(\.\d+)?|\d{4}-\d{2}-\d{2}.*")
 
 @dataclass(frozen=True)
 class Table:
-    """Hold what one CSV file became."""
+    """A CSV file as read: its header, a Parquet copy of its records, the rejected records, and the lines of all."""
 
     file: str
     header: tuple[str, ...]
@@ -43,9 +43,9 @@ class Table:
 
 
 def load(connection: duckdb.DuckDBPyConnection, file: str, scratch: Path, encoding: str, key: str) -> Table:
-    """Copy the well-formed records of a CSV file to Parquet with their numbers in `_row`, and list the others.
+    """Return a CSV file with its well-formed records copied to Parquet, numbered in `_row`, and the others rejected.
 
-    Raises DataError for a file that is cut short, not text in `encoding` (which `key` of the project file says), or
+    Raises DataError for a file that is cut short, not text in `encoding` (which `key` of the project file sets), or
     without a usable header.
     """
     text = plain_text(file, scratch, encoding, key)
@@ -83,7 +83,7 @@ def _notes(file: str, delimiter: str, blank: int, *, complete: bool) -> tuple[st
 
 
 def _header(file: str, plain: Path, key: str) -> tuple[tuple[str, ...], int, str]:
-    """Return the column names, how many lines the header takes, and the delimiter."""
+    """Return the column names, the number of lines of the header, and the delimiter."""
     with plain.open("rb") as stream:
         raw = stream.read(_LINE_LIMIT)
     first = raw.split(b"\n", 1)[0]
@@ -176,7 +176,7 @@ def _count(connection: duckdb.DuckDBPyConnection, copy: Path) -> int:
 
 
 def _refuse_encoding(file: str, plain: Path, rejected: tuple[Rejected, ...], records: int, key: str) -> None:
-    """Refuse a file of which more than one record in twenty is not UTF-8: that is another encoding, not bad rows."""
+    """Raise DataError where more than one record in twenty is not UTF-8: the file has another encoding, no bad rows."""
     invalid = sum(record.rule == "invalid_encoding" for record in rejected)
     if invalid * 20 <= records + len(rejected):
         return
@@ -193,7 +193,7 @@ def _refuse_encoding(file: str, plain: Path, rejected: tuple[Rejected, ...], rec
 def _holding(
     connection: duckdb.DuckDBPyConnection, copy: Path, header: tuple[str, ...], marks: tuple[str, ...]
 ) -> tuple[tuple[int, int], ...]:
-    """Return the records, by number, whose fields hold one of the characters, and how many further lines each takes."""
+    """Return the numbers of the records whose fields have one of the characters, each with its further lines."""
     test = " OR ".join(f"contains(fields, chr({ord(mark)}))" for mark in marks)
     return tuple(
         connection.execute(
@@ -212,7 +212,7 @@ def _damaged(
     copy: Path,
     layout: Layout,
 ) -> tuple[Rejected, ...]:
-    """Take out of the copy, and return, records that DuckDB lets pass: with NUL bytes or quotes in unquoted fields."""
+    """Remove from the copy, and return, records that DuckDB accepts: with NUL bytes, or quotes in unquoted fields."""
     marks = ('"',) * text.has_quotes + ("\0",) * text.has_nul
     suspects = _holding(connection, copy, shape[0], marks) if marks else ()
     if not suspects:

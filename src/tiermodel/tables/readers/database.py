@@ -25,10 +25,10 @@ _CONNECT_SECONDS = 10
 def open_query(
     connection: duckdb.DuckDBPyConnection, project: Project, view: str, key: str, url: str, query: str
 ) -> Source:
-    """Create a view over a copy of what `query` selects from the database at `url`.
+    """Return a source with a copy of the rows that `query` selects from the database at `url`.
 
     Raises ProjectError for a query that the database refuses, DataError for a database that is not there, OutputError
-    where it does not answer. No message repeats a user's name or password.
+    where it does not answer. No message has a user's name or password.
     """
     if url.startswith("sqlite"):
         return _sqlite(connection, project.resolve(urlsplit(url).path.removeprefix("/")), view, key, query)
@@ -58,7 +58,7 @@ def _sqlite(connection: duckdb.DuckDBPyConnection, path: str, view: str, key: st
 
 
 def _sqlite_schema(database: sqlite3.Connection, query: str) -> pa.Schema:
-    """Give every column one type: a whole number or a number where all cells are, else text (SQLite types cells)."""
+    """Return one type for each column: integer or float where all its cells fit, else text (SQLite types cells)."""
     names = [column[0] for column in database.execute(f"SELECT * FROM ({query}\n) LIMIT 0").description]
     checks = ", ".join(
         f"max(typeof({quoted(n)}) IN ('text', 'blob')), max(typeof({quoted(n)}) = 'real'), "
@@ -66,13 +66,14 @@ def _sqlite_schema(database: sqlite3.Connection, query: str) -> pa.Schema:
         for n in names
     )
     found = database.execute(f"SELECT {checks} FROM ({query}\n)").fetchone()
-    fields = []
-    for place, name in enumerate(names):
-        text, real, whole, large = found[4 * place : 4 * place + 4]
-        exact = not (real and whole and large)
-        number = pa.int64() if not real else pa.float64()
-        fields.append((name, number if (real or whole) and not text and exact else pa.string()))
-    return pa.schema(fields)
+    return pa.schema([(name, _type_of(*found[4 * place : 4 * place + 4])) for place, name in enumerate(names)])
+
+
+def _type_of(text: int | None, real: int | None, whole: int | None, large: int | None) -> pa.DataType:
+    """Return the type of a column that has some text, real, whole or large cells; a double holds no large whole one."""
+    if text or not (real or whole) or (real and whole and large):
+        return pa.string()
+    return pa.float64() if real else pa.int64()
 
 
 def _as_is(field: pa.Field) -> str:
@@ -111,7 +112,7 @@ def _postgresql(connection: duckdb.DuckDBPyConnection, url: str, view: str, key:
 
 
 def _plain(error: Exception, *secret: str | None) -> str:
-    """Give the line that says why, without what must not be told."""
+    """Return the line of an error that has the reason, without the secrets."""
     lines = [line for line in str(error).splitlines() if line.strip()] or ["no reason given"]
     words = next((line for line in lines if re.search(r"(ERROR|FATAL):", line)), lines[0])
     for word in filter(None, secret):

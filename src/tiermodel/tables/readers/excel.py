@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import date, datetime
+from itertools import compress, filterfalse
 from typing import Any
 
 import duckdb
@@ -18,7 +20,7 @@ _EXACT = 1 << 53
 
 
 def load(connection: duckdb.DuckDBPyConnection, view: str, file: str, warnings: tuple[str, ...]) -> Source:
-    """Create a view over the first sheet, whose first row names the columns; other sheets are named in a warning.
+    """Return a source of the first sheet, whose first row has the column names; a warning names other sheets.
 
     Raises DataError for a workbook that cannot be read, ProjectError where the extra `excel` is not installed.
     """
@@ -26,11 +28,11 @@ def load(connection: duckdb.DuckDBPyConnection, view: str, file: str, warnings: 
     names, *cells = _without_empty_columns(rows)
     if others := sheets[1:]:
         warnings += (f"{file}: read sheet {sheets[0]!r}, ignored {', '.join(others[:5])}",)
-    blank = [place for place, row in enumerate(cells, 2) if all(cell == "" for cell in row)]
-    kept = [row for row in cells if any(cell != "" for cell in row)]
+    blank = [place for place, row in enumerate(cells, 2) if _is_blank(row)]
     if blank:
         warnings += (f"{file}: skipped {len(blank)} blank rows",)
-    columns = [_column(list(column)) for column in zip(*kept, strict=True)] or [pa.array([], pa.string())] * len(names)
+    kept = list(filterfalse(_is_blank, cells))
+    columns = list(map(_column, zip(*kept, strict=True))) or [pa.array([], pa.string())] * len(names)
     schema = pa.schema([(_text(name), column.type) for name, column in zip(names, columns, strict=True)])
     source = from_batches(connection, view, file, schema, [pa.record_batch(columns, schema=schema)])
     return replace(source, warnings=warnings, layouts={file: Layout.of(1, blank)})
@@ -53,29 +55,32 @@ def _first_sheet(file: str) -> tuple[list[list[Any]], list[str]]:
 
 
 def _without_empty_columns(rows: list[list[Any]]) -> list[list[Any]]:
-    """Leave out columns without a name and a value, which a sheet has wherever a cell was once formatted."""
-    used = [place for place, cells in enumerate(zip(*rows, strict=True)) if any(cell != "" for cell in cells)]
-    return [[row[place] for place in used] for row in rows]
+    """Return the rows without the columns that are empty, name and all: a sheet has them where cells were formatted."""
+    used = [not _is_blank(cells) for cells in zip(*rows, strict=True)]
+    return [list(compress(row, used)) for row in rows]
 
 
-def _column(cells: list[Any]) -> pa.Array:
+def _is_blank(cells: Iterable[Any]) -> bool:
+    return all(cell == "" for cell in cells)
+
+
+def _column(cells: Iterable[Any]) -> pa.Array:
     """Return the cells of a column as Arrow; an empty cell is missing."""
-    values = [None if cell == "" else cell for cell in cells]
-    kinds = {type(value) for value in values} - {type(None)}
-    if kinds and kinds <= {int, float}:
-        return _numbers(values)
+    convert, kind = _conversion([cell for cell in cells if cell != ""])
+    return pa.array([None if cell == "" else convert(cell) for cell in cells], kind)
+
+
+def _conversion(cells: list[Any]) -> tuple[Callable[[Any], Any], pa.DataType]:
+    """Return the function that converts cells, and the type of their column; integers only where doubles are exact."""
+    kinds = set(map(type, cells)) or {str}
+    if kinds <= {int, float}:
+        whole = all(float(cell).is_integer() and abs(cell) < _EXACT for cell in cells)
+        return (int, pa.int64()) if whole else (float, pa.float64())
     if kinds == {bool}:
-        return pa.array(values, pa.bool_())
-    if kinds and kinds <= {date, datetime}:
-        return pa.array([value and _moment(value) for value in values], pa.timestamp("us"))
-    return pa.array([None if value is None else _text(value) for value in values], pa.string())
-
-
-def _numbers(values: list[float | None]) -> pa.Array:
-    """Return whole numbers where all are, and a double holds them exactly, else floats."""
-    whole = all(float(value).is_integer() and abs(value) < _EXACT for value in values if value is not None)
-    make, kind = (int, pa.int64()) if whole else (float, pa.float64())
-    return pa.array([None if value is None else make(value) for value in values], kind)
+        return bool, pa.bool_()
+    if kinds <= {date, datetime}:
+        return _moment, pa.timestamp("us")
+    return _text, pa.string()
 
 
 def _moment(value: date) -> datetime:

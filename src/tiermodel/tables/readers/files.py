@@ -1,4 +1,4 @@
-"""Find Parquet, CSV and Excel files and open them as one DuckDB view; refuse what cannot be read whole."""
+"""Find Parquet, CSV and Excel files and open them as one DuckDB view; refuse files that cannot be read whole."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import stat
 import sys
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import duckdb
@@ -36,11 +37,10 @@ _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 def open_files(
     connection: duckdb.DuckDBPyConnection, project: Project, view: str, key: str, paths: str | list[str], encoding: str
 ) -> Source:
-    """Create a view over files of one format, given by the paths, globs or folders that the project's `key` holds.
+    """Return a source of files of one format, given by the paths, globs or folders at the project's `key`.
 
     Parquet keeps its types; every CSV column is text. The path `-` is standard input. Raises DataError for files that
-    cannot be read whole, EmptyInputError where the only one is empty, OutputError for paths the system does not let us
-    read.
+    cannot be read whole, EmptyInputError where the only one is empty, OutputError for paths without permission.
     """
     if paths == "-":
         given = _standard_input(connection, key)
@@ -58,7 +58,7 @@ def open_files(
 
 
 def _standard_input(connection: duckdb.DuckDBPyConnection, key: str) -> str:
-    """Save what is piped in, since it is read more than once, under the ending that its first bytes call for."""
+    """Return the path of a copy of standard input, which is read more than once, with an ending by its first bytes."""
     if sys.stdin.isatty():
         raise DataError(f"TM1004 {key}: - is standard input, and nothing is piped into it")
     file = scratch_folder(connection) / "standard_input"
@@ -71,7 +71,7 @@ def _standard_input(connection: duckdb.DuckDBPyConnection, key: str) -> str:
 
 
 def _named(connection: duckdb.DuckDBPyConnection, view: str, source: Source, name: str = "standard input") -> Source:
-    """Give the scratch file behind a source the same name in every run."""
+    """Return the source with a name, the same in every run, in place of that of its scratch file."""
     connection.execute(
         f"CREATE OR REPLACE VIEW {view} AS SELECT * REPLACE ({literal(name)} AS {FILE}) FROM {source.view}"
     )
@@ -97,11 +97,11 @@ def _find_files(project: Project, key: str, paths: list[str]) -> tuple[tuple[str
 
 
 def _matches(project: Project, path: str, key: str) -> list[str]:
-    """Return the paths that a glob matches, in order; a path that is there, or holds no wildcard, is itself."""
+    """Return the paths that a glob matches, sorted; a path that exists, or has no wildcard, matches itself only."""
     resolved = project.resolve(path)
     if os.path.lexists(resolved) or not glob.has_magic(path):
         return [resolved]
-    # The project's folder is a name, not part of the glob.
+    # Wildcard characters in the path of the project's folder are part of its name.
     folder = Path(glob.escape(os.path.abspath(project.folder)))  # noqa: PTH100 links are not followed
     # pathlib's glob would match hidden files.
     matches = sorted(glob.glob(project.model_copy(update={"folder": folder}).resolve(path), recursive=True))  # noqa: PTH207
@@ -111,7 +111,7 @@ def _matches(project: Project, path: str, key: str) -> list[str]:
 
 
 def _expand(path: str, key: str) -> tuple[list[str], list[str]]:
-    """Return the data files of a path (itself, or those below a folder: one format) and the names passed over."""
+    """Return the data files of a path (itself, or those below a folder: one format) and the names of files left out."""
     try:
         mode = Path(path).stat().st_mode
     except FileNotFoundError:
@@ -126,15 +126,18 @@ def _expand(path: str, key: str) -> tuple[list[str], list[str]]:
 
 
 def _of_one_format(path: str) -> tuple[list[str], list[str]]:
-    """Return the data files below a folder, Parquet before CSV before workbooks, and the names passed over."""
+    """Return the data files below a folder, Parquet before CSV before workbooks, and the names of files left out."""
     every = sorted(str(file) for file in Path(path).rglob("*") if file.is_file())
-    seen = [file for file in every if not any(part[0] in "._" for part in Path(file).relative_to(path).parts)]
     for endings in (_PARQUET, _CSV, _EXCEL):
-        files = [file for file in seen if file.lower().endswith(endings)]
+        files = [file for file in every if file.lower().endswith(endings) and not _is_hidden(file, path)]
         if files:
             chosen = set(files)
-            return [_readable(file) for file in files], [Path(file).name for file in every if file not in chosen]
+            return list(map(_readable, files)), [Path(file).name for file in every if file not in chosen]
     raise DataError(f"TM1004 {path} holds no .parquet, .csv, .csv.gz, .tsv or .xlsx file")
+
+
+def _is_hidden(file: str, folder: str) -> bool:
+    return any(part[0] in "._" for part in Path(file).relative_to(folder).parts)
 
 
 def _readable(path: str) -> str:
@@ -160,7 +163,7 @@ def _refuse_magic(file: str, *, alone: bool) -> None:
 
 
 def _refuse_other_content(file: str, head: bytes, *, parquet: bool) -> None:
-    """Refuse a file that by its first bytes is something other than Parquet, or CSV, as its name says."""
+    """Raise DataError for a file whose first bytes are not those of Parquet, or of CSV, though its name says so."""
     for magic, what in _MAGIC.items():
         if head.startswith(magic):
             code = "TM1106" if magic == b"PARE" else "TM1006"
@@ -187,9 +190,7 @@ def _open_parquet(
 ) -> Source:
     _refuse_drift(connection, files)
     names = "[" + ", ".join(exactly(file) for file in files) + "]"
-    keys = {tuple(p.split("=")[0] for p in Path(file).parts[:-1] if "=" in p) for file in files}
-    # said and not left to DuckDB, which would judge a file alone by its own path
-    hive = str(len(keys) == 1 and keys != {()}).lower()
+    hive = str(_is_partitioned(files)).lower()
     options = f", filename = '{FILE}', hive_partitioning = {hive}, hive_types_autocast = false"
     scan = f"read_parquet({names}, file_row_number = true{options})"
     index = [name for name, _ in _described(connection, scan) if _PANDAS_INDEX.fullmatch(name)]
@@ -205,6 +206,12 @@ def _open_parquet(
     return Source(view, columns, files, warnings=warnings + notes, parts=parts)
 
 
+def _is_partitioned(files: tuple[str, ...]) -> bool:
+    """Return whether all paths have the same keys of folders `key=value`; DuckDB would judge a file alone by itself."""
+    keys = {tuple(part.split("=")[0] for part in Path(file).parts[:-1] if "=" in part) for file in files}
+    return len(keys) == 1 and keys != {()}
+
+
 def _described(connection: duckdb.DuckDBPyConnection, relation: str) -> list[tuple[str, str]]:
     try:
         return [(name, kind) for name, kind, *_ in connection.execute(f"DESCRIBE FROM {relation}").fetchall()]
@@ -213,7 +220,7 @@ def _described(connection: duckdb.DuckDBPyConnection, relation: str) -> list[tup
 
 
 def _refuse_drift(connection: duckdb.DuckDBPyConnection, files: tuple[str, ...]) -> None:
-    """Refuse Parquet files that differ from the first in a column's name or type, and damaged ones."""
+    """Raise DataError for damaged Parquet files, and for files with other column names or types than the first."""
     first: dict[str, str] = {}
     for file in files:
         columns = _footer(connection, file)
@@ -240,7 +247,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _refuse_flipped_bits(file: str) -> None:
-    """Check every page against its checksum, where the writer left any (Spark does); DuckDB does not look at them."""
+    """Raise DataError for a page that does not fit its checksum, where there is one (Spark's); DuckDB checks none."""
     parquet = pq.ParquetFile(file, page_checksum_verification=True)
     if not _has_checksums(file, parquet.metadata):
         return
@@ -257,7 +264,7 @@ def _refuse_flipped_bits(file: str) -> None:
 
 
 def _has_checksums(file: str, metadata: pq.FileMetaData) -> bool:
-    """Tell whether the first page header (Thrift compact: three i32 fields, perhaps a fourth, the CRC) has a CRC."""
+    """Return whether the first page header (Thrift compact: three i32 fields, perhaps a fourth, the CRC) has a CRC."""
     if metadata.num_row_groups == 0 or metadata.num_columns == 0:
         return False
     chunk = metadata.row_group(0).column(0)
@@ -285,20 +292,18 @@ def _open_csv(
         if set(table.header) != set(tables[0].header):
             odd = sorted(set(table.header) ^ set(tables[0].header))
             raise DataError(f"TM1103 {table.file}: columns differ from {tables[0].file}: {', '.join(odd)}")
-    parts = " UNION ALL BY NAME ".join(
+    rows = (
         f"SELECT *, {literal(table.file)} AS {FILE} FROM read_parquet({literal(str(table.copy))})" for table in tables
     )
-    connection.execute(f"CREATE OR REPLACE VIEW {view} AS {parts}")
+    connection.execute(f"CREATE OR REPLACE VIEW {view} AS {' UNION ALL BY NAME '.join(rows)}")
     columns = ", ".join(map(quoted, tables[0].header))
+    parts = [(table.file, f"{columns}, {ROW}, {literal(table.file)} AS {FILE}", table.copy) for table in tables]
     return Source(
         view,
         dict.fromkeys(tables[0].header, "VARCHAR"),
         files,
-        rejected=tuple(rejected for table in tables for rejected in table.rejected),
-        warnings=warnings + tuple(warning for table in tables for warning in table.warnings),
+        rejected=tuple(chain.from_iterable(table.rejected for table in tables)),
+        warnings=(*warnings, *chain.from_iterable(table.warnings for table in tables)),
         layouts={table.file: table.layout for table in tables},
-        parts=tuple(
-            Part(str(table.copy), f"{columns}, {ROW}, {literal(table.file)} AS {FILE}")
-            for table in sorted(tables, key=lambda table: table.file)
-        ),
+        parts=tuple(Part(str(copy), selected) for _, selected, copy in sorted(parts)),
     )

@@ -22,16 +22,16 @@ from tiermodel.tables.source import FILE, ROW, Source, check_names, from_batches
 __all__ = ["Frame", "open_source"]
 
 Frame: TypeAlias = "pd.DataFrame | pa.Table | pa.RecordBatchReader"
-"""What Python can hand over as a table's rows; an index is ignored."""
+"""The rows of a table in Python's memory; an index is ignored."""
 
 
 def open_source(
     connection: duckdb.DuckDBPyConnection, project: Project, name: str, frame: Frame | None = None
 ) -> Source:
-    """Create the view `NAME_source` over the rows of one of the project's tables, such as `transactions`.
+    """Return a source with the view `NAME_source` of one of the project's tables, such as `transactions`.
 
-    `frame` stands in for what the project says of the rows' place. Raises DataError for rows that cannot be read whole,
-    OutputError for paths and servers that do not let us, ProjectError for a table without a place.
+    `frame` replaces the files or database of the project. Raises DataError for rows that cannot be read whole,
+    OutputError for paths and servers that refuse access, ProjectError for a table with neither path nor frame.
     """
     rows: Rows = getattr(project.data, name)
     key, view = f"data.{name}", f"{name}_source"
@@ -66,7 +66,7 @@ def _array(what: str, name: str, column: pd.Series[Any]) -> pa.Array | pa.Chunke
 
 
 def _odd_one_out(known: dict[int, Any]) -> str:
-    """Say which value is of another type than the first one; `known` has the values by position."""
+    """Return a text with the first value of another type than that of the first; `known` has values by position."""
     one = next(iter(known.values()))
     place, other = next(((p, v) for p, v in known.items() if type(v) is not type(one)), next(iter(known.items())))
     return (
@@ -78,7 +78,7 @@ def _odd_one_out(known: dict[int, Any]) -> str:
 def _joined(
     connection: duckdb.DuckDBPyConnection, project: Project, name: str, paths: dict[str, str], rows: Rows
 ) -> Source:
-    """Run the query over the named files, in a schema of their own, and keep what it selects, in a fixed order."""
+    """Return the rows that the query selects from the named files, each a view in a common schema, in a fixed order."""
     query, key, schema = rows.query or "", f"data.{name}", f"{name}_files"
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     parts = []
@@ -109,7 +109,7 @@ def _joined(
 
 
 def _refuse_unlike_select(cursor: duckdb.DuckDBPyConnection, key: str, query: str) -> None:
-    """Refuse what is not one SELECT that gives the same rows every time."""
+    """Raise ProjectError unless the query is one SELECT that returns the same rows on every run."""
     parsed = json.loads(cursor.execute("SELECT json_serialize_sql(?)", [query]).fetchall()[0][0])
     if parsed["error"] or len(parsed["statements"]) != 1:
         raise ProjectError(f"{key}: give one SELECT: {parsed.get('error_message', 'there are several statements')}")

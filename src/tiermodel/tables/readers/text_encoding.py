@@ -1,9 +1,10 @@
-"""Turn a text file, packed or not, in any encoding, into UTF-8 with plain newlines, in constant memory."""
+"""Convert a text file, packed or not, in any encoding, to UTF-8 with plain newlines, in constant memory."""
 
 from __future__ import annotations
 
 import codecs
 import gzip
+import math
 import os
 import zlib
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ _BOMB_RATIO, _BOMB_BYTES = 200, 256 << 20
 
 @dataclass(frozen=True)
 class PlainText:
-    """Hold a file of UTF-8 (as far as it was) with plain newlines, and what was seen on the way through it."""
+    """A text file with plain newlines, in UTF-8 unless its bytes were not: its lines, and the numbers of blank ones."""
 
     path: Path
     lines: int
@@ -34,14 +35,14 @@ class PlainText:
 
 @dataclass
 class _Lines:
-    """What was seen of a text so far, chunk by chunk."""
+    """Facts about the lines of a text, collected chunk by chunk."""
 
     count: int = 0
     blank: list[int] = field(default_factory=list)
     has_quotes: bool = False
     has_nul: bool = False
     _last: bytes = b"\n"
-    _length: int = 0  # of the line that is not over yet
+    _length: int = 0  # of the last, unfinished line
 
     @property
     def complete(self) -> bool:
@@ -49,7 +50,7 @@ class _Lines:
         return self._last == b"\n"
 
     def add(self, chunk: bytes, file: str) -> None:
-        """Look at the next chunk; DataError for a line longer than 16 MB."""
+        """Add the next chunk; DataError for a line longer than 16 MB."""
         first = chunk.find(b"\n")
         if self._length + (first if first >= 0 else len(chunk)) > _LONGEST:
             raise DataError(
@@ -59,16 +60,17 @@ class _Lines:
         if b"\n\n" in chunk or (self.complete and first == 0):
             starts = (self._last + chunk).split(b"\n")[1:-1]
             self.blank += [self.count + number for number, text in enumerate(starts, 1) if not text]
-        self.has_quotes, self.has_nul = self.has_quotes or b'"' in chunk, self.has_nul or b"\0" in chunk
+        self.has_quotes |= b'"' in chunk
+        self.has_nul |= b"\0" in chunk
         self.count += chunk.count(b"\n")
         self._last = chunk[-1:]
 
 
 def plain_text(file: str, scratch: Path, encoding: str, key: str) -> PlainText:
-    """Return the file itself where it is plain already, else a copy in the scratch folder.
+    """Return the file itself where it is plain UTF-8 already, else a copy in the scratch folder.
 
     Raises DataError for a file that is cut short, expands beyond reason, has a line longer than 16 MB, or is not text
-    in `encoding`; `key` is that of the project file which says so.
+    in `encoding`, which `key` of the project file sets.
     """
     utf8 = _is_utf8(encoding, key)
     rewrite = file.endswith(".gz") or not utf8 or _needs_cleaning(file)
@@ -82,7 +84,7 @@ def plain_text(file: str, scratch: Path, encoding: str, key: str) -> PlainText:
 
 
 def not_utf8(file: str, line: int, offset: int, raw: bytes, key: str) -> DataError:
-    """Make the refusal of a file that is in another encoding than UTF-8."""
+    """Return the error for a file that is not in UTF-8."""
     wide = raw[:1] in {b"\xff", b"\xfe", b"\0"}
     instead = "utf-16" if wide else "for Chinese text often gb18030, else latin-1 or cp1252"
     return DataError(
@@ -109,9 +111,9 @@ def _needs_cleaning(file: str) -> bool:
 
 
 def _chunks(file: str, encoding: str | None, key: str) -> Iterator[bytes]:
-    """Yield the file's text as UTF-8 bytes with plain newlines, refusing damaged or exploding archives."""
+    """Yield the file's text as UTF-8 bytes with plain newlines; without `encoding`, it is UTF-8 already."""
     mark, held = codecs.BOM_UTF8, b""
-    for part in _decoded(file, encoding, key):
+    for part in _decoded(file, encoding, key) if encoding else _unpacked(file):
         text = held + part.removeprefix(mark)
         mark = b""
         held = text[-1:] if text.endswith(b"\r") else b""
@@ -122,29 +124,38 @@ def _chunks(file: str, encoding: str | None, key: str) -> Iterator[bytes]:
         yield b"\n"
 
 
-def _decoded(file: str, encoding: str | None, key: str) -> Iterator[bytes]:
-    decoder = codecs.getincrementaldecoder(encoding)() if encoding else None
-    limit = max(_BOMB_BYTES, _BOMB_RATIO * Path(file).stat().st_size) if file.endswith(".gz") else None
+def _decoded(file: str, encoding: str, key: str) -> Iterator[bytes]:
+    """Yield the file's text as UTF-8."""
+    decoder = codecs.getincrementaldecoder(encoding)()
     offset = lines = pending = 0
     try:
-        with _opened(file) as stream:
-            while raw := stream.read(CHUNK):
-                pending = len(decoder.getstate()[0]) if decoder else 0
-                text = decoder.decode(raw).encode() if decoder else raw
-                offset += len(raw)
-                if limit and offset > limit:
-                    raise DataError(f"TM1008 {file} expands to more than {_BOMB_RATIO} times its size: not read")
-                lines += text.count(b"\n") if decoder else 0
-                yield text
-            if decoder:
-                pending = len(decoder.getstate()[0])
-                decoder.decode(b"", final=True)
+        for raw in _unpacked(file):
+            pending = len(decoder.getstate()[0])
+            text = decoder.decode(raw).encode()
+            offset += len(raw)
+            lines += text.count(b"\n")
+            yield text
+        pending = len(decoder.getstate()[0])
+        decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         line = lines + error.object[: error.start].count(b"\n") + 1
         raise DataError(
             f"TM1201 {file} is not {encoding}: line {line}, byte offset {offset - pending + error.start}, "
             f"{error.object[error.start : error.end].hex()}. Correct {key}, or the file."
         ) from error
+
+
+def _unpacked(file: str) -> Iterator[bytes]:
+    """Yield the bytes of the file, unpacked; DataError for a damaged or exploding archive."""
+    limit = max(_BOMB_BYTES, _BOMB_RATIO * Path(file).stat().st_size) if file.endswith(".gz") else math.inf
+    size = 0
+    try:
+        with _opened(file) as stream:
+            while raw := stream.read(CHUNK):
+                size += len(raw)
+                if size > limit:
+                    raise DataError(f"TM1008 {file} expands to more than {_BOMB_RATIO} times its size: not read")
+                yield raw
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"TM1007 {file} is a damaged or truncated gzip file: {error}. Copy it again.") from error
     except OSError as error:
