@@ -23,7 +23,7 @@ from tiermodel.config.learners import ChurnLearners
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import ChurnLabel, at_risk
 from tiermodel.models.btyd.forecast import EXPECTED
-from tiermodel.models.calibration.level import Window, forecast_residual, residuals_by_date
+from tiermodel.models.calibration.level import ObservedWindow, forecast_residual, residuals_by_date
 from tiermodel.models.calibration.logit import intercept_for_rate, log_odds
 from tiermodel.models.calibration.recent import ForecastContext, TrainingRows
 from tiermodel.models.design_matrix import COMPACT
@@ -107,7 +107,7 @@ def fit_churn(
     splits = split_by_date(rows["as_of"], window.known_after, enough=lambda train: _enough(churned[train]))
     *earlier, last = map_threads(members, [*splits, Split.of_all(context.day, len(rows))])
     structural = log_odds(x[:, names.index(EXPECTED[0])])
-    past = residuals_by_date(Window.of_chance, window, rows, structural, churned)
+    past = residuals_by_date(ObservedWindow.of_rate, window, rows, structural, churned)
     residuals = [*past, *context.residuals]
 
     def intercept_at(odds: Floats, weights: Floats, day: pd.Timestamp) -> float:

@@ -23,7 +23,7 @@ from tiermodel.errors import DataError
 from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import LabelWindow, ValueLabel
 from tiermodel.models.btyd.forecast import EXPECTED
-from tiermodel.models.calibration.level import Window, forecast_residual, log_ratio_for_total, residuals_by_date
+from tiermodel.models.calibration.level import ObservedWindow, forecast_residual, log_ratio_for_total, residuals_by_date
 from tiermodel.models.calibration.recent import ForecastContext, TrainingRows
 from tiermodel.models.design_matrix import COMPACT
 from tiermodel.models.learners.boosting import ROUNDS, Boosted, fit_boosted, map_threads
@@ -169,15 +169,15 @@ class _WindowLevel:
 
     window: LabelWindow
     usual: float
-    residuals: list[Window]
+    residuals: list[ObservedWindow]
 
     @classmethod
     def of(
-        cls, label: ValueLabel, rows: pd.DataFrame, structural: Floats, actual: Floats, recent: Sequence[Window]
+        cls, label: ValueLabel, rows: pd.DataFrame, structural: Floats, actual: Floats, recent: Sequence[ObservedWindow]
     ) -> _WindowLevel:
         """Measure it on rows with outcomes, beside the recent windows. What is expected is spend, not margin."""
         usual = log_ratio_for_total(structural, float(actual.sum())) if label.is_margin else 0.0
-        past = residuals_by_date(Window.of_total, label.window, rows, structural * np.exp(usual), actual)
+        past = residuals_by_date(ObservedWindow.of_total, label.window, rows, structural * np.exp(usual), actual)
         return cls(label.window, usual, [*past, *recent])
 
     def total(self, members: Floats, day: pd.Timestamp) -> float:

@@ -19,7 +19,7 @@ from tiermodel.arrays import Floats
 from tiermodel.features.outcome import LabelWindow
 from tiermodel.models.calibration.logit import intercept_for_rate
 
-__all__ = ["Window", "forecast_residual", "log_ratio_for_total", "residuals_by_date"]
+__all__ = ["ObservedWindow", "forecast_residual", "log_ratio_for_total", "residuals_by_date"]
 
 _LEAST_SHARE = 0.02
 # Standard deviations and widths of the residuals, on a logarithmic scale; chosen on seeded worlds and on earlier dates
@@ -41,7 +41,7 @@ def log_ratio_for_total(expected: Floats, total: float) -> float:
     return float(np.log(max(total, _LEAST_SHARE * whole) / whole))
 
 
-class Window(NamedTuple):
+class ObservedWindow(NamedTuple):
     """The residual of a structural forecast in the days `first` to `last` after a past day, and its sampling variance.
 
     The residual is observed minus expected on a logarithmic scale, log-odds for a rate; it is known `known_after` days
@@ -57,7 +57,7 @@ class Window(NamedTuple):
     variance: float
 
     @classmethod
-    def of_chance(
+    def of_rate(
         cls, window: LabelWindow, day: pd.Timestamp, since_first: Floats, odds: Floats, observed: NDArray[Any]
     ) -> Self:
         """Measure what log-odds lack on average; `since_first` are the days since the customers' first purchase."""
@@ -78,15 +78,15 @@ class Window(NamedTuple):
 
 
 def residuals_by_date(
-    measure: Callable[..., Window], window: LabelWindow, rows: pd.DataFrame, *columns: NDArray[Any]
-) -> list[Window]:
-    """Apply `Window.of_chance` or `Window.of_total` to the rows of every date; columns as it takes them."""
+    measure: Callable[..., ObservedWindow], window: LabelWindow, rows: pd.DataFrame, *columns: NDArray[Any]
+) -> list[ObservedWindow]:
+    """Return the window of every date: `measure` (`of_rate` or `of_total`) applied to `columns` of its rows."""
     since = rows["days_since_first"].to_numpy(dtype=np.float64)
     dates = rows.groupby("as_of").indices
     return [measure(window, pd.Timestamp(day), since[at], *(c[at] for c in columns)) for day, at in dates.items()]  # type: ignore[arg-type]
 
 
-def forecast_residual(windows: Sequence[Window], day: pd.Timestamp, first: int, last: int) -> float:
+def forecast_residual(windows: Sequence[ObservedWindow], day: pd.Timestamp, first: int, last: int) -> float:
     """Forecast the residual from `first` to `last` days after a day.
 
     The residual is taken as a Gaussian process in time (kriging; Rasmussen and Williams 2006, chapter 2) of which
@@ -95,7 +95,7 @@ def forecast_residual(windows: Sequence[Window], day: pd.Timestamp, first: int, 
     little history count less, since a young log shows its heaviest customers first. Without any the forecast is zero.
 
     >>> starts = pd.to_datetime(["2020-01-01", "2020-03-01", "2020-05-01"])
-    >>> steady = [Window(start, 0, 30, 30, 300.0, 0.2, 0.0) for start in starts]
+    >>> steady = [ObservedWindow(start, 0, 30, 30, 300.0, 0.2, 0.0) for start in starts]
     >>> round(forecast_residual(steady, pd.Timestamp("2020-06-01"), 0, 30), 3)
     0.176
     """

@@ -19,7 +19,7 @@ from tiermodel.arrays import Floats
 from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import Labels, LabelWindow, at_risk
 from tiermodel.models.btyd.forecast import BtydForecaster, Horizons
-from tiermodel.models.calibration.level import Window
+from tiermodel.models.calibration.level import ObservedWindow
 from tiermodel.models.calibration.logit import log_odds
 from tiermodel.models.design_matrix import fit_design_matrix
 from tiermodel.models.learners.weights import FitWeights
@@ -60,7 +60,7 @@ class ForecastContext(NamedTuple):
 
     day: pd.Timestamp
     x: Floats
-    residuals: Sequence[Window] = ()
+    residuals: Sequence[ObservedWindow] = ()
     partial_windows: Callable[[pd.Timestamp], Sequence[PartialWindow]] = lambda _: ()
 
 
@@ -99,7 +99,7 @@ def forecast_context(
 
 def recent_residuals(
     labels: Labels, every_days: int, panel: pd.DataFrame, now: pd.Timestamp
-) -> tuple[list[Window], list[Window]]:
+) -> tuple[list[ObservedWindow], list[ObservedWindow]]:
     """Measure the residuals of MBG/NBD with Gamma-Gamma between snapshots `every_days` apart, counted back from `now`.
 
     Return those of churn risk and of the total amount; none where the outcome itself is over as soon.
@@ -115,10 +115,10 @@ def recent_residuals(
         exposed = at_risk(churn, here)
         if of_churn and exposed.any():
             silent = (grown["purchase_days_total"] == 0).to_numpy()
-            risk.append(Window.of_chance(window, day, since[exposed], log_odds(p_zero[exposed]), silent[exposed]))
+            risk.append(ObservedWindow.of_rate(window, day, since[exposed], log_odds(p_zero[exposed]), silent[exposed]))
         if of_value:
             amount = grown["net_amount_total"].to_numpy(dtype=np.float64)
-            total.append(Window.of_total(window, day, since, np.maximum(spend, 0.0), amount))
+            total.append(ObservedWindow.of_total(window, day, since, np.maximum(spend, 0.0), amount))
     return risk, total
 
 
