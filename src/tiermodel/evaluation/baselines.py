@@ -1,4 +1,4 @@
-"""What a user would pick instead, trained on the same rows at the same date, beside the model in every backtest."""
+"""Simple methods that the models are compared with, trained on the same rows at the same date."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tiermodel.config.project import Project
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import churn_window
 from tiermodel.models.btyd.bg_nbd import BGNBD, MBGNBD
-from tiermodel.models.btyd.clv import DAYS_A_YEAR, convert_rate, discount, discounted_purchases
-from tiermodel.models.btyd.forecast import frequency_recency_age, mean_purchase
+from tiermodel.models.btyd.clv import DAYS_PER_YEAR, convert_rate, discount, discounted_purchases
+from tiermodel.models.btyd.forecast import frequency_recency_age, mean_purchase_amount
 from tiermodel.models.btyd.gamma_gamma import GammaGamma
 from tiermodel.models.btyd.pareto_nbd import ParetoNBD
 from tiermodel.models.learners.linear import fit_logistic
@@ -26,14 +26,14 @@ __all__ = ["BASELINES", "CHURN_BASELINES", "CLV_BASELINES", "OURS", "VALUE_BASEL
 
 
 OURS = "tiermodel"
-"""What our model is called beside them: the one that is served, the blend or the only one."""
+"""The name of the served model beside the baselines and the members of its blend."""
 
 
 @dataclass(frozen=True)
 class BaselineTask:
-    """What a baseline may see: past snapshots with outcomes, and the customers at the test date without theirs.
+    """The data of a baseline: past snapshots with outcomes (`train`), customers at the test date without them (`now`).
 
-    `grade` returns the levels of snapshots by the scheme fitted at the test date; `names` are the features models read.
+    `grade` returns the levels of snapshots by the scheme fitted at the test date; `names` are the models' features.
     """
 
     project: Project
@@ -44,17 +44,17 @@ class BaselineTask:
 
     @property
     def horizon(self) -> float:
-        """Return the length of the outcome window in days."""
+        """The length of the outcome window in days."""
         return float(self.project.outcome.horizon_days)
 
     @property
     def gap(self) -> float:
-        """Return the days between the date and its outcome window."""
+        """The days between the date and its outcome window."""
         return float(self.project.outcome.gap_days)
 
     @property
     def churned(self) -> Flags:
-        """Tell which training rows churned."""
+        """Whether each training row churned."""
         return (self.train["outcome_churned"] == 1).to_numpy()
 
 
@@ -75,7 +75,7 @@ def _last_tier_value(task: BaselineTask) -> Floats:
 
 
 def _by_tier(task: BaselineTask, outcome: Floats) -> Floats:
-    """Carry on the mean outcome of each tier; the mean of all counts as one customer more in each."""
+    """Return the past mean outcome of each customer's tier, to which the overall mean counts as one customer more."""
     past, now = task.grade(task.train), task.grade(task.now)
     levels = int(max(past.max(), now.max())) + 1
     total, count = np.bincount(past, weights=outcome, minlength=levels), np.bincount(past, minlength=levels)
@@ -94,7 +94,7 @@ def _logistic_rfm(task: BaselineTask) -> Floats:
 
 
 def _silence(model: type[MBGNBD | ParetoNBD], task: BaselineTask) -> Floats:
-    """Fit on all that the customers at the date did before it; needs no outcome. A gap is not allowed for."""
+    """Return P(no purchase) by a model fitted on the customers' own past; a gap is ignored."""
     past = frequency_recency_age(task.now)
     first, last = churn_window(task.project.churn, task.project.outcome)
     return model.fit(*past).p_zero(last - first, *past)
@@ -114,7 +114,7 @@ def _booster(target: Mapping[str, object], data: lgb.Dataset, x: Floats) -> Floa
 
 
 def _naive_rate(task: BaselineTask) -> Floats:
-    """Carry on the spend of the shortest window that is at least twice the horizon (else of the longest one)."""
+    """Return value per day times the horizon, from the shortest window of two horizons or else the longest window."""
     windows = task.project.features.windows_days
     window = next((w for w in windows if w >= 2 * task.horizon), windows[-1])
     seen = np.minimum(task.now["days_since_first"].to_numpy(dtype=np.float64), window)
@@ -123,7 +123,7 @@ def _naive_rate(task: BaselineTask) -> Floats:
 
 
 def _bg_nbd_gamma_gamma(task: BaselineTask) -> Floats:
-    past, mean = frequency_recency_age(task.now), mean_purchase(task.now)
+    past, mean = frequency_recency_age(task.now), mean_purchase_amount(task.now)
     model = BGNBD.fit(*past)
     expected = model.expected_purchases(task.gap + task.horizon, *past)
     if task.gap:
@@ -132,23 +132,23 @@ def _bg_nbd_gamma_gamma(task: BaselineTask) -> Floats:
 
 
 def _each(frequency: Floats, mean: Floats) -> Floats:
-    """Return what a purchase is expected to bring."""
+    """Return the expected amount of a purchase; where nobody bought twice, the mean over all customers."""
     try:
         return GammaGamma.fit(frequency, mean).expected_value(frequency, mean)
-    except DataError:  # nobody bought twice: the mean of everybody's purchases is what is left
+    except DataError:  # nobody bought twice
         return np.full(len(mean), float(np.mean(mean)))
 
 
 def _annuity(task: BaselineTask) -> Floats:
-    """Carry the naive rate on to the horizon of lifetime value, discounted."""
-    clv, force = task.project.value.clv, np.log1p(convert_rate(task.project.value.clv.annual_rate, DAYS_A_YEAR, 1))
+    """Return the naive rate over the horizon of lifetime value, discounted."""
+    clv, force = task.project.value.clv, np.log1p(convert_rate(task.project.value.clv.annual_rate, DAYS_PER_YEAR, 1))
     days = (1 - discount(clv.horizon_days, clv.annual_rate)) / force if force else clv.horizon_days
     return _naive_rate(task) / task.horizon * days
 
 
 def _discounted_bg_nbd_gamma_gamma(task: BaselineTask) -> Floats:
-    """Add lifetime value up as the literature does: discounted purchases times what each is expected to bring."""
-    past, mean, clv = frequency_recency_age(task.now), mean_purchase(task.now), task.project.value.clv
+    """Return the usual lifetime value: discounted purchases times the expected amount of a purchase."""
+    past, mean, clv = frequency_recency_age(task.now), mean_purchase_amount(task.now), task.project.value.clv
     purchases = discounted_purchases(BGNBD.fit(*past), clv.horizon_days, clv.annual_rate, *past)
     return purchases * _each(past[0], mean) * _margin_rate(task)
 
@@ -189,4 +189,4 @@ CLV_BASELINES: Mapping[str, Callable[[BaselineTask], Floats]] = {
     "bg_nbd_gamma_gamma": _discounted_bg_nbd_gamma_gamma,
 }
 BASELINES = ("logistic_rfm", "mbg_nbd")
-"""The churn baselines that training keeps beside its out-of-time predictions, for the gate."""
+"""The churn baselines that training keeps beside its out-of-fold predictions, for the gate."""

@@ -1,7 +1,7 @@
-"""Ask how well the inputs tell an attribute that they leave out: what no model reads may come back through others.
+"""Proxy audit: how well the inputs predict an attribute that no model reads, such as age or gender.
 
-For every attribute to audit by, boosted trees learn it from the inputs of some customers and tell it of others. That is
-reported, and nothing is reweighted: how the groups fare is for the figures by group to say.
+For every attribute to audit by, boosted trees learn it from the inputs of some customers and predict it for others. The
+result is reported; nothing is reweighted. Metrics by group are in `slices`.
 """
 
 from __future__ import annotations
@@ -31,17 +31,16 @@ _BINS, _NAMED, _DRAWS = 10, 3, 200
 
 
 def proxy_scan(buyers: pd.DataFrame, x: Floats, names: list[str], seed: int) -> Iterator[dict[str, Any]]:
-    """Give, for every column `audited_…` of `buyers`, how well the inputs `x` (customers, names) tell it.
+    """Yield, for every column `audited_…` of `buyers`, how well the inputs `x`, shape (customers, names), predict it.
 
-    The column of the attribute itself, where it is an input, is left out. An attribute of up to eight values is told by
-    group, as the mean area under the curve of each group against the rest (`auc`, 0.5 by chance); one of more values by
-    its rank (`rank_correlation`, 0 by chance). All is judged on a third of the customers, drawn again for the 95 %
-    interval; trees learn from the other two thirds. The three inputs that tell it best alone, by the means of their
-    tenths, are chosen within these two thirds and judged on the same third. None is named (`inputs` is empty) where all
-    of them together tell it no better than chance, which is where the interval does not begin above chance.
+    An input that is the attribute itself is left out. The metric of an attribute of up to eight values is the mean AUC
+    of each group against the rest (`auc`, 0.5 by chance), of one with more values the rank correlation
+    (`rank_correlation`, 0 by chance). Trees learn from two thirds of the customers; the metric and its 95 % bootstrap
+    interval are of the other third. `inputs` has the three best single inputs, as predictors by the means of their
+    tenths, chosen within the two thirds; it is empty where the interval of all inputs does not begin above chance.
 
-    Groups of fewer than 30 customers are left aside, and so is an attribute of which too little remains; of many
-    customers, 10,000 are drawn.
+    Groups of fewer than 30 customers are left out, and attributes without two groups left; more than 10,000 customers
+    are sampled.
     """
     for column in (name for name in buyers.columns if name.startswith(f"{AUDITED}_")):
         attribute, values = column.removeprefix(f"{AUDITED}_"), buyers[column].to_numpy(dtype=np.float64)
@@ -69,7 +68,7 @@ def _told(values: Floats, groups: Floats, x: Floats, names: list[str], seed: int
 
 
 def _shown(values: Floats, rng: np.random.Generator) -> tuple[Ints, Floats]:
-    """Give the rows that may be shown, in order, and the groups they are of: no groups where there are many values."""
+    """Return the rows of groups large enough, in order, and the groups; no groups where there are many values."""
     rows = np.flatnonzero(np.isfinite(values))
     if len(rows) > _MOST_CUSTOMERS:
         rows = np.sort(rng.choice(rows, _MOST_CUSTOMERS, replace=False))
@@ -81,14 +80,14 @@ def _shown(values: Floats, rng: np.random.Generator) -> tuple[Ints, Floats]:
 
 
 def _dealt(values: Floats, parts: int, rng: np.random.Generator) -> Ints:
-    """Deal the customers out in the order of their values, so that all parts have them alike."""
+    """Return each customer's part, dealt in the order of values, so that all parts have the same distribution."""
     part = np.empty(len(values), dtype=np.int64)
     part[np.lexsort((rng.random(len(values)), values))] = np.arange(len(values)) % parts
     return part
 
 
 def _members(values: Floats, groups: Floats) -> Floats:
-    """Give a column of 0 and 1 for every group; one is enough for two, since the rest of one is the other."""
+    """Return an indicator column for every group; one column for two groups, as the other is its complement."""
     shown = groups[1:] if len(groups) == 2 else groups
     return (values[:, None] == shown).astype(np.float64)
 
@@ -102,11 +101,11 @@ def _mean_auc(wanted: Floats, guess: Floats) -> float:
 
 
 def _rank_correlation(wanted: Floats, guess: Floats) -> float:
-    return float(np.nan_to_num(spearman(wanted[:, 0], guess[:, 0])))  # a guess that never varies tells nothing
+    return float(np.nan_to_num(spearman(wanted[:, 0], guess[:, 0])))  # NaN: a constant prediction
 
 
 def _by_all(x: Floats, wanted: Floats, names: list[str], judge: Flags, seed: int) -> Floats:
-    """Guess what is wanted of the judged customers with every input, by trees that learned from the others."""
+    """Return predictions for the judged customers from all inputs, by trees that learned from the others."""
     learn = ~judge
 
     def guess(y: Floats) -> Floats:
@@ -119,9 +118,9 @@ def _by_all(x: Floats, wanted: Floats, names: list[str], judge: Flags, seed: int
 def _by_each(
     x: Floats, wanted: Floats, part: Ints, measure: Callable[[Floats, Floats], float]
 ) -> list[tuple[int, float]]:
-    """Give the three inputs whose tenths tell best what is wanted: their numbers, and how well each tells it.
+    """Return the numbers and metrics of the three best single inputs, as predictors by the means of their tenths.
 
-    To choose them, one part learns and another shows how well they tell it; then both learn, and the first part judges.
+    They are chosen by training on part 2 and testing on part 1, measured by training on both and testing on part 0.
     """
     judge, choose, learn = (part == k for k in range(3))
     tenths = [_tenth(column) for column in x.T]
@@ -135,7 +134,7 @@ def _by_each(
 
 
 def _tenth(column: Floats) -> Ints:
-    """Give each row the number of its tenth of the column, from below; rows without a value come last."""
+    """Return each row's tenth of the column, 0 lowest; rows without a value are a group of their own, the last."""
     known = column[~np.isnan(column)]
     edges = np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1)[1:-1])) if len(known) else known
     return np.where(np.isnan(column), len(edges) + 1, np.searchsorted(edges, column, side="right"))

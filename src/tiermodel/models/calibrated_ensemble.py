@@ -1,7 +1,7 @@
-"""The chance of something rare that may come: a logistic regression and trees, calibrated on later snapshots.
+"""The probability of a rare event: the mean of a logistic regression and LightGBM, calibrated out of fold.
 
-The two are averaged on the log-odds scale; slope and intercept of that average come from later snapshots than the
-members were trained on, then the members are trained again on everything. Classes are never reweighted.
+The two are averaged on the log-odds scale; intercept and slope of that mean are fitted to out-of-fold predictions, then
+both members are trained again on all rows. Classes are never reweighted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tiermodel.models.learners.time_split import Split, no_predictions, out_of_f
 __all__ = ["CalibratedEnsemble", "fit_calibrated_ensemble", "group_rates"]
 
 FEWEST = 20
-"""So many of either kind are needed; with fewer there is no model."""
+"""The fewest rows of either class; with fewer there is no model."""
 
 _ROUNDS = 150
 _FOLDS = 2
@@ -29,7 +29,7 @@ _GROUP_PRIOR = 20.0
 
 @dataclass(frozen=True)
 class CalibratedEnsemble:
-    """The two members and what calibrates their average: intercept, then slope."""
+    """A logistic regression and boosted trees, and the calibration (intercept, slope) of their mean log-odds."""
 
     names: tuple[str, ...]
     linear: Linear
@@ -46,7 +46,7 @@ def _odds(linear: Linear, boosted: Boosted, x: Floats) -> Floats:
 
 
 def group_rates(group: Ints, observed: Flags | Floats, now: Ints) -> Floats:
-    """Return the rate, or the mean, of each one's group in the past, small groups drawn to that of all: what to beat.
+    """Return the past rate (or mean) of the group of each row in `now`, shrunk towards the overall one: a baseline.
 
     >>> group_rates(np.array([0, 0, 1]), np.array([True, True, False]), np.array([0, 1, 2])).round(2).tolist()
     [0.7, 0.63, 0.67]
@@ -60,9 +60,10 @@ def group_rates(group: Ints, observed: Flags | Floats, now: Ints) -> Floats:
 def fit_calibrated_ensemble(
     rows: pd.DataFrame, x: Floats, observed: Flags, names: tuple[str, ...], delay_days: int, seed: int
 ) -> tuple[CalibratedEnsemble | None, pd.DataFrame]:
-    """Fit on rows sorted by key, whose labels are known after `delay_days`. No model where either kind is too rare.
+    """Return the model of rows sorted by key, or None where either class is too rare, and out-of-fold predictions.
 
-    Also return out-of-fold predictions: the keys, `actual`, and `predicted` as calibrated on the other later dates.
+    Labels are known after `delay_days`. Out-of-fold predictions have the keys, `actual` (1 = observed), and `predicted`
+    as calibrated on the other folds.
     """
 
     def enough(train: Ints) -> bool:

@@ -1,4 +1,4 @@
-"""What a bundle was made from and how it did on later snapshots: what the model card and the tracking store read."""
+"""Facts of a bundle for the model card and the tracking store: its origin and its out-of-fold metrics."""
 
 from __future__ import annotations
 
@@ -41,15 +41,7 @@ from tiermodel.tiers.explain.rule_comparison import compare_with_rules
 from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.training.censoring import CensoredPanel, CurrentBuyers
 
-__all__ = [
-    "Fitted",
-    "Models",
-    "collect_facts",
-    "metrics_for",
-    "needed_columns",
-    "recorded_settings",
-    "with_baselines",
-]
+__all__ = ["Fitted", "Models", "collect_facts", "metrics_for", "needed_columns", "recorded_settings", "with_baselines"]
 
 RECORDED_PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
 DRAWN_ROWS = 3_000_000
@@ -60,7 +52,7 @@ _SETTINGS = {
 
 
 class Models(NamedTuple):
-    """The models of a bundle, under its names for them."""
+    """The models of a bundle, named as in the bundle; `prospects` is None where too few converted."""
 
     churn: ChurnModel
     value: ValueModel
@@ -70,7 +62,7 @@ class Models(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """The scheme, the tiers of the rows learned from, the models, and their out-of-fold predictions by target."""
+    """The scheme, the tiers of the training rows, the models, and their out-of-fold predictions by target."""
 
     scheme: FittedScheme
     tiers: TierLabels
@@ -81,7 +73,7 @@ class Fitted(NamedTuple):
 def collect_facts(
     project: Project, labels: Labels, known: CensoredPanel, present: CurrentBuyers, fitted: Fitted
 ) -> dict[str, Any]:
-    """Note what the bundle was made from and how it did on later snapshots; no clock, no path, no customer."""
+    """Return the facts of a bundle, the same for the same data: no time of day, no path, no customer."""
     scheme, tiers, models, out_of_fold = fitted
     return {
         **_origin(project, labels, known),
@@ -95,7 +87,7 @@ def collect_facts(
 
 
 def _origin(project: Project, labels: Labels, known: CensoredPanel) -> dict[str, Any]:
-    """Note the data, the project and the versions."""
+    """Return the facts on the data, the project and the versions."""
     rows, snapshot = known.training_rows, known.snapshot
     dates = sorted(rows["as_of"].dt.date.unique())
     return {
@@ -117,7 +109,7 @@ def _origin(project: Project, labels: Labels, known: CensoredPanel) -> dict[str,
 
 
 def _later_figures(seed: int, out_of_fold: dict[str, pd.DataFrame]) -> dict[str, Any]:
-    """Note how the out-of-fold predictions did, on which dates, and within which intervals."""
+    """Return the metrics of out-of-fold predictions, their dates and their intervals."""
     days = [day for target in ("churn", "value") for day in out_of_fold[target]["as_of"].unique()]
     return {
         "later": {
@@ -131,7 +123,7 @@ def _later_figures(seed: int, out_of_fold: dict[str, pd.DataFrame]) -> dict[str,
 
 
 def metrics_for(target: str, actual: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
-    """Return the figures by which the predictions of a target are judged; tiers by their order."""
+    """Return the metrics of the predictions of a target."""
     if target == "value":
         return value_metrics(actual, predicted)
     if target != "tier":
@@ -141,7 +133,7 @@ def metrics_for(target: str, actual: NDArray[Any], predicted: NDArray[Any]) -> d
 
 
 def _intervals(target: str, predictions: pd.DataFrame, seed: int) -> dict[str, list[float]]:
-    """Return 95 % intervals of the figures of out-of-fold predictions, customers drawn again."""
+    """Return 95 % cluster bootstrap intervals of the metrics of out-of-fold predictions."""
     if predictions.empty:
         return {}
     columns = [predictions[name].to_numpy(dtype=np.float64) for name in ("actual", "predicted")]
@@ -157,7 +149,7 @@ def _intervals(target: str, predictions: pd.DataFrame, seed: int) -> dict[str, l
 def _slices(
     training_rows: pd.DataFrame, level: Ints, scheme: FittedScheme, out_of_fold: dict[str, pd.DataFrame]
 ) -> list[dict[str, Any]]:
-    """Return the figures of the out-of-fold predictions by group of customers, all later dates together."""
+    """Return the metrics of out-of-fold predictions by group of customers, all dates together."""
     keys = list(KEYS)
     rows = training_rows[keys].copy()
     for target, names in (("churn", ("churned", "risk")), ("value", ("value", "expected"))):
@@ -169,7 +161,7 @@ def _slices(
 
 
 def _audit(project: Project, present: CurrentBuyers) -> dict[str, Any]:
-    """Say how well the inputs tell the attributes to audit by, where there are any."""
+    """Return how well the inputs predict the attributes to audit by; {} where there are none."""
     if not project.features.audited:
         return {}
     return {"proxies": list(proxy_scan(present.buyers, present.x_buyers, present.design.all_names, project.seed))}
@@ -183,7 +175,7 @@ def with_baselines(
     names: tuple[str, ...],
     predictions: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Add what simple baselines, trained on the same earlier rows, predict for the churn model's out-of-fold rows."""
+    """Return out-of-fold churn predictions beside those of simple baselines trained on the same rows."""
     rows = known.training_rows
     risky = rows[at_risk(labels.churn, rows)]
     delay = pd.Timedelta(days=labels.delay_days)
@@ -200,15 +192,15 @@ def with_baselines(
 
 
 def needed_columns(project: Project, columns: Iterable[str]) -> tuple[str, ...]:
-    """List the optional columns, of those mapped, that an input of the project stands on."""
+    """Return the optional columns, of those mapped, that a feature of the project reads."""
     inputs = project.features.model_copy(update={"audited": ()})
     return tuple(sorted(set().union(*map(columns_of, expand(inputs, columns)))))
 
 
 def recorded_settings(project: Project, label: str | None) -> dict[str, Any]:
-    """Keep what a score depends on, or its card tells, and what its learners were set to.
+    """Return the sections of the project that scores, the model card and tuning depend on.
 
-    New customers need neither label nor audited attributes.
+    Neither the attribute `label` nor audited attributes are included: rows to score need none of them.
     """
     settings = project.model_dump(mode="json", include=_SETTINGS, exclude={"features": {"audited"}})
     attributes = [name for name in settings["features"]["attributes"] if f"attribute_{name}" != label]

@@ -150,13 +150,7 @@ def tune(
         progress(f"building {len(dates)} snapshots up to {dates[-1]}")
         tally = Tally()
         panel = build_panel(
-            project,
-            dates,
-            with_outcome=True,
-            known_until=now,
-            drawn_before=max(dates),
-            history=history,
-            tally=tally,
+            project, dates, with_outcome=True, known_until=now, drawn_before=max(dates), history=history, tally=tally
         )
         x = design_matrix_of_panel(panel, input_names(load_scheme(project), panel), Horizons.of(Labels.of(project)))
         began = time.monotonic()

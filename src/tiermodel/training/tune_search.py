@@ -30,7 +30,7 @@ from tiermodel.evaluation.metrics import auc, gini, log_loss
 from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import Labels, at_risk, label_delay_days
 from tiermodel.locks import SQLITE, database_of, first_line
-from tiermodel.models.btyd.forecast import EXPECTED
+from tiermodel.models.btyd.forecast import BTYD_INPUTS
 from tiermodel.models.calibration.logit import intercept_for_rate, log_odds
 from tiermodel.models.calibration.recent import (
     ForecastContext,
@@ -121,8 +121,8 @@ class Found:
 class Search:
     """The search of one target: its Optuna study, the rows to search on, and the rows of the last date, which judges.
 
-    `x` and `last_x` are the design matrices of `rows` and `last`, with the columns `names`; `cut` returns the partial
-    windows under way at a date.
+    `x` and `last_x` are the design matrices of `rows` and `last`, with the columns `names`; `partial_windows` returns
+    the outcome windows that were partly over at a date.
     """
 
     optuna: Any
@@ -157,7 +157,7 @@ class Search:
         last, names = panel[tested].reset_index(drop=True), input_names(load_scheme(project), panel)
         windows = partial_churn_windows if target == "churn" else partial_value_windows
         partial_windows = cache(partial(windows, labels, panel, names))
-        return cls(optuna, project, target, study, rows, seen, [*names, *EXPECTED], last, x[tested], partial_windows)
+        return cls(optuna, project, target, study, rows, seen, [*names, *BTYD_INPUTS], last, x[tested], partial_windows)
 
     def done(self) -> list[Any]:
         """Return the finished trials; the first has the project's own settings."""

@@ -30,14 +30,14 @@ def log_odds(p: Floats) -> Floats:
 
 
 def calibrated(odds: Floats, calibration: Calibration) -> Floats:
-    """Turn log-odds into probabilities by intercept and slope."""
+    """Return the probabilities of log-odds under an intercept and slope, kept a millionth away from 0 and 1."""
     return np.clip(expit(calibration[0] + calibration[1] * odds), _EDGE, 1 - _EDGE)
 
 
 def fit_calibration(folds: Sequence[tuple[Floats, NDArray[Any]]]) -> Calibration:
-    """Fit intercept and slope to log-odds and labels (1, 0) by date, by log loss.
+    """Return intercept and slope fitted by log loss to pairs of log-odds and labels (1, 0).
 
-    They are pulled to 0 and 1 as if by fifty rows; without later dates they stay there.
+    They are shrunk to 0 and 1 with the weight of fifty rows; without folds they are 0 and 1.
     """
     if not folds:
         return 0.0, 1.0
@@ -57,7 +57,7 @@ def fit_calibration(folds: Sequence[tuple[Floats, NDArray[Any]]]) -> Calibration
 
 
 def calibrate_folds(rows: pd.DataFrame, folds: Sequence[Fold[Floats]]) -> tuple[Calibration, pd.DataFrame]:
-    """Return the calibration of out-of-fold log-odds, and the predictions of each fold as calibrated on the others."""
+    """Return the calibration of out-of-fold log-odds, and each fold's predictions as calibrated on the others."""
 
     def of(folds: Sequence[Fold[Floats]]) -> Calibration:
         return fit_calibration([(fold.prediction, fold.observed) for fold in folds])
@@ -69,7 +69,7 @@ def calibrate_folds(rows: pd.DataFrame, folds: Sequence[Fold[Floats]]) -> tuple[
 
 
 def intercept_for_rate(odds: Floats, rate: float) -> float:
-    """Return what to add to log-odds so that the mean probability is `rate`, kept within what the rows can tell.
+    """Return the intercept that sets the mean probability of log-odds to `rate`, kept half a row away from 0 and 1.
 
     >>> round(intercept_for_rate(np.zeros(10), 0.75), 3)
     1.099
