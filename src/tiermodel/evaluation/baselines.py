@@ -57,21 +57,14 @@ class BaselineTask:
         """Whether each training row churned."""
         return (self.train["outcome_churned"] == 1).to_numpy()
 
+    @property
+    def value(self) -> Floats:
+        """The value of each training row."""
+        return self.train["outcome_value"].to_numpy(dtype=np.float64)
+
 
 def _columns(frame: pd.DataFrame, names: Sequence[str]) -> Floats:
     return frame[list(names)].to_numpy(dtype=np.float64)
-
-
-def _rate(task: BaselineTask) -> Floats:
-    return np.full(len(task.now), task.churned.mean())
-
-
-def _last_tier_rate(task: BaselineTask) -> Floats:
-    return _by_tier(task, task.churned.astype(np.float64))
-
-
-def _last_tier_value(task: BaselineTask) -> Floats:
-    return _by_tier(task, task.train["outcome_value"].to_numpy(dtype=np.float64))
 
 
 def _by_tier(task: BaselineTask, outcome: Floats) -> Floats:
@@ -82,35 +75,34 @@ def _by_tier(task: BaselineTask, outcome: Floats) -> Floats:
     return ((total + outcome.mean()) / (count + 1))[now]
 
 
-def _logistic_all(task: BaselineTask) -> Floats:
-    names = task.names
+def _logistic(task: BaselineTask, names: Sequence[str]) -> Floats:
     return expit(fit_logistic(_columns(task.train, names), task.churned).decision(_columns(task.now, names)))
 
 
 def _logistic_rfm(task: BaselineTask) -> Floats:
     longest = max(task.project.features.windows_days)
     names = ["days_since_last", f"order_count_{longest}d", f"net_amount_{longest}d", "days_since_first"]
-    return expit(fit_logistic(_columns(task.train, names), task.churned).decision(_columns(task.now, names)))
+    return _logistic(task, names)
 
 
-def _silence(model: type[MBGNBD | ParetoNBD], task: BaselineTask) -> Floats:
+def _p_zero(model: type[MBGNBD | ParetoNBD], task: BaselineTask) -> Floats:
     """Return P(no purchase) by a model fitted on the customers' own past; a gap is ignored."""
     past = frequency_recency_age(task.now)
     first, last = churn_window(task.project.churn, task.project.outcome)
     return model.fit(*past).p_zero(last - first, *past)
 
 
-def _lightgbm_default(task: BaselineTask) -> Floats:
-    names = task.names
-    data = lgb.Dataset(_columns(task.train, names), task.churned.astype(float))
-    return _booster({"objective": "binary"}, data, _columns(task.now, names))
-
-
-def _booster(target: Mapping[str, object], data: lgb.Dataset, x: Floats) -> Floats:
-    booster = lgb.train(
-        {**target, "verbosity": -1, "deterministic": True, "force_row_wise": True, "num_threads": 1}, data, 100
-    )
-    return np.asarray(booster.predict(x))
+def _lightgbm(task: BaselineTask, y: Floats, objective: str) -> Floats:
+    """Return the prediction of LightGBM with its own settings; the others make it repeatable."""
+    settings = {
+        "objective": objective,
+        "verbosity": -1,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": 1,
+    }
+    booster = lgb.train(settings, lgb.Dataset(_columns(task.train, task.names), y), 100)
+    return np.asarray(booster.predict(_columns(task.now, task.names)))
 
 
 def _naive_rate(task: BaselineTask) -> Floats:
@@ -161,32 +153,22 @@ def _margin_rate(task: BaselineTask) -> float:
     return float(task.now[f"margin_{longest}d"].sum() / max(task.now[f"net_amount_{longest}d"].sum(), 1e-9))
 
 
-def _lightgbm_tweedie_default(task: BaselineTask) -> Floats:
-    names = task.names
-    data = lgb.Dataset(
-        _columns(task.train, names), np.maximum(task.train["outcome_value"].to_numpy(dtype=np.float64), 0.0)
-    )
-    return _booster({"objective": "tweedie"}, data, _columns(task.now, names))
-
-
-CHURN_BASELINES: Mapping[str, Callable[[BaselineTask], Floats]] = {
-    "rate": _rate,
-    "last_tier": _last_tier_rate,
+Baselines = Mapping[str, Callable[[BaselineTask], Floats]]
+CHURN_BASELINES: Baselines = {
+    "rate": lambda task: np.full(len(task.now), task.churned.mean()),
+    "last_tier": lambda task: _by_tier(task, task.churned.astype(np.float64)),
     "logistic_rfm": _logistic_rfm,
-    "logistic_all": _logistic_all,
-    "mbg_nbd": partial(_silence, MBGNBD),
-    "pareto_nbd": partial(_silence, ParetoNBD),
-    "lightgbm_default": _lightgbm_default,
+    "logistic_all": lambda task: _logistic(task, task.names),
+    "mbg_nbd": partial(_p_zero, MBGNBD),
+    "pareto_nbd": partial(_p_zero, ParetoNBD),
+    "lightgbm_default": lambda task: _lightgbm(task, task.churned.astype(np.float64), "binary"),
 }
-VALUE_BASELINES: Mapping[str, Callable[[BaselineTask], Floats]] = {
-    "last_tier": _last_tier_value,
+VALUE_BASELINES: Baselines = {
+    "last_tier": lambda task: _by_tier(task, task.value),
     "naive_rate": _naive_rate,
     "bg_nbd_gamma_gamma": _bg_nbd_gamma_gamma,
-    "lightgbm_tweedie_default": _lightgbm_tweedie_default,
+    "lightgbm_tweedie_default": lambda task: _lightgbm(task, np.maximum(task.value, 0.0), "tweedie"),
 }
-CLV_BASELINES: Mapping[str, Callable[[BaselineTask], Floats]] = {
-    "naive_annuity": _annuity,
-    "bg_nbd_gamma_gamma": _discounted_bg_nbd_gamma_gamma,
-}
+CLV_BASELINES: Baselines = {"naive_annuity": _annuity, "bg_nbd_gamma_gamma": _discounted_bg_nbd_gamma_gamma}
 BASELINES = ("logistic_rfm", "mbg_nbd")
 """The churn baselines that training keeps beside its out-of-fold predictions, for the gate."""

@@ -14,14 +14,9 @@ from tiermodel.arrays import Column, Floats, Ints
 from tiermodel.evaluation.metrics import pair
 
 __all__ = [
-    "bootstrap_values",
-    "cluster_draws",
-    "cluster_interval",
-    "draw_count",
-    "interval",
-    "paired_bootstrap",
+    "bootstrap_values", "cluster_draws", "cluster_interval", "draw_count", "interval", "paired_bootstrap",
     "paired_interval",
-]
+]  # fmt: skip
 
 
 def draw_count(rows: int, budget: int, least: int, most: int) -> int:
@@ -73,11 +68,8 @@ def cluster_interval(
     (0.0, 0.0)
     """
     rng, draw = np.random.default_rng(seed), cluster_draws(customer)
-    found = []
-    for _ in range(draws):
-        rows = draw(rng)
-        found.append(metric(*(column[rows] for column in columns)))
-    return interval(found)
+    resamples = (draw(rng) for _ in range(draws))
+    return interval([metric(*(column[rows] for column in columns)) for rows in resamples])
 
 
 def bootstrap_values(
@@ -89,13 +81,8 @@ def bootstrap_values(
     """
     y, p = pair(actual, predicted)
     rng = np.random.default_rng(seed)
-    n = len(y)
-    found = np.empty(draws + 1)
-    found[0] = metric(y, p)
-    for draw in range(1, draws + 1):
-        rows = rng.integers(0, n, n)
-        found[draw] = metric(y[rows], p[rows])
-    return found
+    resamples = (rng.integers(0, len(y), len(y)) for _ in range(draws))
+    return np.array([metric(y, p), *(metric(y[rows], p[rows]) for rows in resamples)])
 
 
 def paired_interval(ours: Floats, theirs: Floats, level: float = 0.95) -> tuple[float, float, float]:

@@ -14,28 +14,10 @@ from tiermodel.arrays import Column, Floats
 from tiermodel.errors import DataError
 
 __all__ = [
-    "auc",
-    "check_probabilities",
-    "churn_metrics",
-    "decile_mape",
-    "ece",
-    "ece_null_band",
-    "gini",
-    "gini_coefficient",
-    "herfindahl",
-    "log_loss",
-    "lorenz_curve",
-    "mae",
-    "mean_ranks",
-    "pair",
-    "pareto_share",
-    "quadratic_weighted_kappa",
-    "quantile_groups",
-    "reliability_table",
-    "spearman",
-    "value_metrics",
-    "whale_curve",
-]
+    "auc", "check_probabilities", "churn_metrics", "decile_mape", "ece", "ece_null_band", "gini", "gini_coefficient",
+    "herfindahl", "log_loss", "lorenz_curve", "mae", "mean_ranks", "pair", "pareto_share", "quadratic_weighted_kappa",
+    "quantile_groups", "reliability_table", "spearman", "value_metrics", "whale_curve",
+]  # fmt: skip
 
 
 ECE_BINS = 15

@@ -27,15 +27,9 @@ from tiermodel.evaluation.metrics import (
 )
 
 __all__ = [
-    "Campaign",
-    "Profit",
-    "concentration",
-    "contact_threshold",
-    "decile_ratio",
-    "expected_maximum_profit",
-    "maximum_profit",
-    "profit_curve",
-]
+    "Campaign", "Profit", "concentration", "contact_threshold", "decile_ratio", "expected_maximum_profit",
+    "maximum_profit", "profit_curve",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,7 +88,8 @@ def expected_maximum_profit(actual: Column, predicted: Column, campaign: Campaig
     >>> round(expected_maximum_profit(perfect, 0.1 + 0.8 * perfect).profit, 6)
     28.0
     """
-    stayers, churners = _hull(*_contacted(actual, predicted))
+    y, p = _checked(actual, predicted)
+    stayers, churners = _hull(*(column / len(y) for column in _by_risk(p, 1 - y, y)))
     gain, loss = campaign.value - campaign.incentive, campaign.incentive + campaign.contact
     if gain <= 0:  # a kept customer is worth no more than the offer: nobody is contacted
         return Profit(0.0, 0.0)
@@ -128,18 +123,12 @@ def profit_curve(
     >>> shares.tolist(), profit.tolist()
     ([0.0, 0.5, 1.0], [0.0, 28.0, 22.5])
     """
-    y, p = pair(actual, predicted)
-    check_probabilities(y, p)
+    y, p = _checked(actual, predicted)
     worth = np.broadcast_to(np.asarray(campaign.value if value is None else value, dtype=np.float64), y.shape)
-    each = _earned(y, worth, campaign)
+    kept = campaign.accepted * (worth - campaign.incentive) - campaign.contact
+    each = y * kept - (1 - y) * (campaign.incentive + campaign.contact)
     count, earned = _by_risk(p, np.ones(len(p)), each)
     return count / len(p), earned / len(p)
-
-
-def _earned(churned: Floats, value: Floats, campaign: Campaign) -> Floats:
-    """Return the profit of contacting each customer."""
-    kept = campaign.accepted * (value - campaign.incentive) - campaign.contact
-    return churned * kept - (1 - churned) * (campaign.incentive + campaign.contact)
 
 
 def contact_threshold(value: ArrayLike, campaign: Campaign = Campaign()) -> Floats:
@@ -191,12 +180,10 @@ def _by_risk(risk: Floats, *columns: Floats) -> tuple[Floats, ...]:
     return tuple(np.r_[0.0, np.cumsum(column[order])[last]] for column in columns)
 
 
-def _contacted(actual: Column, predicted: Column) -> tuple[Floats, Floats]:
-    """Return, per threshold, the stayers and the churners contacted, as shares of all customers."""
+def _checked(actual: Column, predicted: Column) -> tuple[Floats, Floats]:
     y, p = pair(actual, predicted)
     check_probabilities(y, p)
-    stayers, churners = _by_risk(p, 1 - y, y)
-    return stayers / len(y), churners / len(y)
+    return y, p
 
 
 def _hull(x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -93,13 +93,10 @@ def _risk(rows: pd.DataFrame) -> dict[str, float | None]:
 def _value(rows: pd.DataFrame) -> dict[str, float | None]:
     known = rows[rows["expected"].notna() & rows["value"].notna()]
     y, p = known["value"], known["expected"]
-    figures: dict[str, float | None] = {"value_mean": None, "expected_mean": None, "value_mae": None}
+    names = ("value_mean", "expected_mean", "value_mae")
+    figures: dict[str, float | None] = dict.fromkeys(names)
     if len(known) >= FEWEST:
-        figures = {
-            "value_mean": float(y.mean()),
-            "expected_mean": float(p.mean()),
-            "value_mae": float((p - y).abs().mean()),
-        }
+        figures |= zip(names, map(float, (y.mean(), p.mean(), (p - y).abs().mean())), strict=True)
         if "low" in known:
             figures["value_coverage"] = float(y.between(known["low"], known["high"]).mean())
     if "held" in rows and rows["held"].notna().any():

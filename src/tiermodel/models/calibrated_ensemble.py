@@ -15,12 +15,9 @@ from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.models.calibration.logit import Calibration, calibrate_folds, calibrated, log_odds
 from tiermodel.models.learners.boosting import Boosted, fit_boosted, map_threads
 from tiermodel.models.learners.linear import Linear, fit_logistic
-from tiermodel.models.learners.time_split import Split, no_predictions, out_of_fold, split_by_date
+from tiermodel.models.learners.time_split import Split, both_classes, no_predictions, out_of_fold, split_by_date
 
 __all__ = ["CalibratedEnsemble", "fit_calibrated_ensemble", "group_rates"]
-
-FEWEST = 20
-"""The fewest rows of either class; with fewer there is no model."""
 
 _ROUNDS = 150
 _FOLDS = 2
@@ -65,20 +62,16 @@ def fit_calibrated_ensemble(
     Labels are known after `delay_days`. Out-of-fold predictions have the keys, `actual` (1 = observed), and `predicted`
     as calibrated on the other folds.
     """
-
-    def enough(train: Ints) -> bool:
-        return bool(min(observed[train].sum(), (~observed[train]).sum()) >= FEWEST)
+    if not both_classes(observed):
+        return None, no_predictions(rows)
 
     def members(split: Split) -> tuple[Linear, Boosted]:
         train = split.train
         grown = fit_boosted(x[train], observed[train].astype(float), list(names), _ROUNDS, seed, objective="binary")
         return fit_logistic(x[train], observed[train]), grown
 
-    everything = Split.of_all(rows["as_of"].max(), len(rows))
-    if not enough(everything.train):
-        return None, no_predictions(rows)
-    splits = split_by_date(rows["as_of"], delay_days, _FOLDS, enough)
-    *earlier, last = map_threads(members, [*splits, everything])
+    splits = split_by_date(rows["as_of"], delay_days, _FOLDS, enough=lambda train: both_classes(observed[train]))
+    *earlier, last = map_threads(members, [*splits, Split.of_all(rows["as_of"].max(), len(rows))])
     folds = list(out_of_fold(splits, earlier, observed.astype(float), lambda pair, at: _odds(*pair, x[at])))
     calibration, later = calibrate_folds(rows, folds)
     return CalibratedEnsemble(names, *last, calibration), later

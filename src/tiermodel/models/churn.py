@@ -30,13 +30,20 @@ from tiermodel.models.design_matrix import COMPACT
 from tiermodel.models.learners.boosting import ROUNDS, Boosted, fit_boosted, map_threads
 from tiermodel.models.learners.linear import Linear, fit_logistic
 from tiermodel.models.learners.monotone import monotone_constraints
-from tiermodel.models.learners.time_split import Fold, Split, out_of_fold, split_by_date, stack_folds
+from tiermodel.models.learners.time_split import (
+    FEWEST_PER_CLASS,
+    Fold,
+    Split,
+    both_classes,
+    out_of_fold,
+    split_by_date,
+    stack_folds,
+)
 
 __all__ = ["MEMBERS", "P_ZERO_INPUTS", "ChurnModel", "fit_churn"]
 
 
 _Fold = Fold[list[Floats]]  # the members' log-odds, shape (rows, members), per `ROUNDS`
-FEWEST_PER_CLASS = 20
 MEMBERS = ("member_logistic", "member_compact", "member_trees", "member_btyd", "member_pareto")
 """The columns beside `predicted`: each member alone at the base rate of the blend, in the order of its weights."""
 
@@ -104,7 +111,7 @@ def fit_churn(
         whole, compact = (fit_logistic(x_seen, y > 0, columns, learners.logistic_c, weights) for columns in (None, few))
         return ChurnModel(tuple(names), whole, compact, grown, ())
 
-    splits = split_by_date(rows["as_of"], window.known_after, enough=lambda train: _enough(churned[train]))
+    splits = split_by_date(rows["as_of"], window.known_after, enough=lambda train: both_classes(churned[train]))
     *earlier, last = map_threads(members, [*splits, Split.of_all(context.day, len(rows))])
     structural = log_odds(x[:, names.index(BTYD_INPUTS[0])])
     past = residuals_by_date(ObservedWindow.of_rate, window, rows, structural, churned)
@@ -136,18 +143,13 @@ def _labelled(panel: pd.DataFrame, inputs: Floats, label: ChurnLabel) -> tuple[p
     chosen = at_risk(label, panel) & panel["outcome_churned"].notna().to_numpy()
     rows, x = panel[chosen].reset_index(drop=True), inputs[chosen]
     churned = (rows["outcome_churned"] == 1).to_numpy()
-    if not _enough(churned):
+    if not both_classes(churned):
         raise DataError(
             f"churn: only {int(churned.sum())} of {len(rows)} customer snapshots churned; "
             f"at least {FEWEST_PER_CLASS} that did and {FEWEST_PER_CLASS} that did not are needed: "
             "change outcome.horizon_days or bring more history"
         )
     return rows, x, churned
-
-
-def _enough(churned: Flags) -> bool:
-    """Return whether there are enough rows of either class to learn from."""
-    return bool(min(churned.sum(), (~churned).sum()) >= FEWEST_PER_CLASS)
 
 
 def _without_young_dates(train: Ints, history_days: Floats, churned: Flags, delay_days: int) -> Ints:
@@ -157,12 +159,7 @@ def _without_young_dates(train: Ints, history_days: Floats, churned: Flags, dela
     """
     seen = history_days[train]
     kept = train[seen >= min(delay_days, seen.max())]
-    return kept if _enough(churned[kept]) else train
-
-
-def _loss(weights: Floats, intercept: float, odds: Floats, observed: Floats) -> float:
-    p = _blended(odds, weights, intercept)
-    return float(-np.mean(np.log(np.where(observed == 1, p, 1 - p))))
+    return kept if both_classes(churned[kept]) else train
 
 
 def _fit_blend(folds: Sequence[_Fold]) -> tuple[int, Floats]:
@@ -174,12 +171,12 @@ def _fit_blend(folds: Sequence[_Fold]) -> tuple[int, Floats]:
     if not folds:
         return _PRIOR_ROUNDS, _UNTESTED
 
-    def prior_loss(at: int) -> float:
-        shifts = [intercept_for_rate(fold.prediction[at] @ _PRIOR, fold.observed.mean()) for fold in folds]
-        losses = [_loss(_PRIOR, d, f.prediction[at], f.observed) for d, f in zip(shifts, folds, strict=True)]
-        return float(np.mean(losses))
+    def prior_loss(fold: _Fold, at: int) -> float:
+        intercept = intercept_for_rate(fold.prediction[at] @ _PRIOR, fold.observed.mean())
+        p = _blended(fold.prediction[at], _PRIOR, intercept)
+        return float(-np.mean(np.log(np.where(fold.observed == 1, p, 1 - p))))
 
-    at = int(np.argmin([prior_loss(k) for k in range(len(ROUNDS))]))
+    at = int(np.argmin([np.mean([prior_loss(fold, k) for fold in folds]) for k in range(len(ROUNDS))]))
     sizes = [len(fold.rows) for fold in folds]
     odds = np.vstack([fold.prediction[at] for fold in folds])
     design = np.hstack([odds, np.repeat(np.eye(len(folds)), sizes, axis=0)])

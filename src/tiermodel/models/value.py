@@ -71,8 +71,8 @@ class ValueModel:
 
     def members(self, x: Floats, rounds: int | None = None) -> Floats:
         """Return every member's prediction, shape (members, rows); only the first `rounds` trees count."""
-        roots, trees = self.linear.decision(x), self.boosted.predict(x, rounds)
-        return np.stack([_square(roots), trees, _structural(x, self.names)])
+        roots = np.maximum(self.linear.decision(x), 0.0)
+        return np.stack([roots**2, self.boosted.predict(x, rounds), _structural(x, self.names)])
 
     def interval(self, predicted: Floats) -> tuple[Floats, Floats]:
         """Return the bounds, in currency units, that held 90 % of out-of-fold values with predictions of this size."""
@@ -208,10 +208,6 @@ def _fit_blend(folds: Sequence[_Fold]) -> tuple[int, Weights]:
     found = _weight({w: errors(at, w) for w in _WEIGHTS})
     a, b, c = ((p + len(folds) * w) / (1 + len(folds)) for p, w in zip(_PRIOR, found, strict=True))
     return at, (a, b, c)  # the prior weighs as much as a date: the customers of one date share its chance events
-
-
-def _square(root: Floats) -> Floats:
-    return np.maximum(root, 0.0) ** 2
 
 
 def squared_errors(predicted: Floats, actual: Floats) -> Floats:

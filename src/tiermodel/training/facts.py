@@ -13,18 +13,10 @@ from numpy.typing import NDArray
 
 from tiermodel.arrays import Ints
 from tiermodel.config.project import Project, project_digest
+from tiermodel.evaluation import metrics
 from tiermodel.evaluation.attribution import importance
 from tiermodel.evaluation.baselines import BASELINES, CHURN_BASELINES, BaselineTask
 from tiermodel.evaluation.bootstrap import cluster_interval, draw_count
-from tiermodel.evaluation.metrics import (
-    auc,
-    churn_metrics,
-    gini,
-    log_loss,
-    mae,
-    quadratic_weighted_kappa,
-    value_metrics,
-)
 from tiermodel.evaluation.proxy_audit import proxy_scan
 from tiermodel.evaluation.slices import groups, slice_figures
 from tiermodel.features.catalogue import expand
@@ -45,6 +37,7 @@ __all__ = ["Fitted", "Models", "collect_facts", "metrics_for", "needed_columns",
 
 RECORDED_PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
 DRAWN_ROWS = 3_000_000
+_INTERVALS = {"churn": (metrics.log_loss, metrics.auc), "value": (metrics.gini, metrics.mae)}
 _SETTINGS = {
     "language", "currency", "timezone", "contact", "features", "outcome", "panel", "churn", "value", "upgrade",
     "segments", "models",
@@ -125,11 +118,11 @@ def _later_figures(seed: int, out_of_fold: dict[str, pd.DataFrame]) -> dict[str,
 def metrics_for(target: str, actual: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
     """Return the metrics of the predictions of a target."""
     if target == "value":
-        return value_metrics(actual, predicted)
+        return metrics.value_metrics(actual, predicted)
     if target != "tier":
-        return churn_metrics(actual, predicted)
+        return metrics.churn_metrics(actual, predicted)
     levels = int(max(actual.max(), predicted.max())) + 1
-    return {"n": len(actual), "qwk": quadratic_weighted_kappa(actual, predicted, levels)}
+    return {"n": len(actual), "qwk": metrics.quadratic_weighted_kappa(actual, predicted, levels)}
 
 
 def _intervals(target: str, predictions: pd.DataFrame, seed: int) -> dict[str, list[float]]:
@@ -139,10 +132,9 @@ def _intervals(target: str, predictions: pd.DataFrame, seed: int) -> dict[str, l
     columns = [predictions[name].to_numpy(dtype=np.float64) for name in ("actual", "predicted")]
     customer = pd.factorize(predictions["customer_id"])[0]
     draws = draw_count(len(predictions), DRAWN_ROWS, 50, 400)
-    metrics = {"churn": {"log_loss": log_loss, "auc": auc}, "value": {"gini": gini, "mae": mae}}[target]
     return {
-        name: list(cluster_interval(metric, columns, customer, draws=draws, seed=seed))
-        for name, metric in metrics.items()
+        metric.__name__: list(cluster_interval(metric, columns, customer, draws=draws, seed=seed))
+        for metric in _INTERVALS[target]
     }
 
 

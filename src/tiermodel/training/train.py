@@ -122,8 +122,9 @@ def train(
         project, dates, with_outcome=True, known_until=now, drawn_before=now, history=history, tally=tally
     )
     bundle, out_of_fold = fit_bundle(project, panel, now, trained_on, history.columns, progress)
-    if champion is not None:
-        bundle = _with_segment_names_of(champion, bundle, panel[panel["as_of"] == pd.Timestamp(now)])
+    if champion is not None:  # the same customers keep the champion's names of segments
+        buyers = panel[(panel["as_of"] == pd.Timestamp(now)) & has_bought(panel)]
+        bundle = replace(bundle, segments=align_segments(bundle.segments, champion.segments, buyers))
     if out is not None:
         save_bundle(bundle, out)
     return Trained(bundle, tally.accounts, out_of_fold)
@@ -206,9 +207,3 @@ def _fit_models(
     prospects, predictions["prospects"] = fit_prospects(rows, design.names, delay, seed)
     predictions["churn"] = with_baselines(project, labels, known, scheme, design.names, predictions["churn"])
     return Fitted(scheme, tiers, Models(churn, value, tier, upgrade, prospects), predictions)
-
-
-def _with_segment_names_of(champion: Bundle, bundle: Bundle, snapshot: pd.DataFrame) -> Bundle:
-    """Return a bundle whose segments have the champion's names for the same customers."""
-    buyers = snapshot[has_bought(snapshot)]
-    return replace(bundle, segments=align_segments(bundle.segments, champion.segments, buyers))

@@ -47,14 +47,16 @@ class BGNBD:
         """Return the maximum-likelihood model; `DataError` for rows that are no history."""
         cells = cells_of(*checked_history(frequency, recency, age))
         chances = cells.frequency + cls.dropout_after_first
-        bounds = [LOG_BOUNDS] * 4
         loss = partial(_purchase_loss, cells=cells, chances=chances)
-        r, alpha, a, b = fit_parameters(loss, np.zeros(4), bounds, cells.customers)
+        r, alpha, a, b = fit_parameters(loss, np.zeros(4), [LOG_BOUNDS] * 4, cells.customers)
         return cls(r, alpha * cells.unit, a, b)
 
     def p_alive(self, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
         """Return each customer's probability of being alive at the end of `age`."""
-        return _p_alive(self, *checked_history(frequency, recency, age))
+        x, recent, old = checked_history(frequency, recency, age)
+        elapsed = np.log(self.alpha + old) - np.log(self.alpha + recent)
+        hazard = _log_hazard(self.a, self.b, x + self.dropout_after_first)
+        return np.asarray(expit(-hazard - (self.r + x) * elapsed))
 
     def p_zero(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
         """Return each customer's probability of no purchase in the next `horizon`.
@@ -63,7 +65,10 @@ class BGNBD:
         plays no part. Given alive, λ is Gamma(r + frequency, α + age), so P(none | alive) = E[exp(-λ horizon)]
         = ((α + age) / (α + age + horizon)) ** (r + frequency), and P(none) = 1 - p_alive (1 - P(none | alive)).
         """
-        return _p_zero(self, horizon, *checked_history(frequency, recency, age))
+        x, recent, old = checked_history(frequency, recency, age)
+        check_horizon(horizon)
+        buys = -np.expm1(-(self.r + x) * np.log1p(horizon / (self.alpha + old)))
+        return 1 - self.p_alive(x, recent, old) * buys
 
     def expected_purchases(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
         """Return each customer's expected number of purchases in the next `horizon`.
@@ -72,7 +77,15 @@ class BGNBD:
         p ~ Beta(a, b + chances to drop out) is a Gauss-Jacobi sum, which unlike the published 2F1 form neither
         overflows nor breaks down at a = 1. Both agree to six digits for horizons up to ten times α + age.
         """
-        return _expected_purchases(self, horizon, *checked_history(frequency, recency, age))
+        x, recent, old = checked_history(frequency, recency, age)
+        check_horizon(horizon)
+        chances, level = np.unique(x + self.dropout_after_first, return_inverse=True)
+        rate, ahead = self.r + x, horizon / (self.alpha + old)
+        if_alive = np.zeros(len(x))
+        for nodes, weights in zip(*_beta_quadrature(self.a, self.b + chances), strict=True):
+            p = nodes[level]
+            if_alive += weights[level] * -np.expm1(-rate * np.log1p(p * ahead)) / p
+        return self.p_alive(x, recent, old) * if_alive
 
 
 @dataclass(frozen=True)
@@ -110,43 +123,18 @@ def _purchase_loss(theta: Floats, cells: Cells, chances: Floats) -> tuple[float,
     mean = shared + np.sum(level_share * by_level) + np.sum(share * by_cell)
 
     total = digamma(a + b) - digamma(a + b + n)
-    gradient = np.array(
-        [
-            np.sum(level_share * digamma(r + x)) - digamma(r) + theta[1] + np.sum(share * (left * elapsed - log_age)),
-            r / alpha - np.sum(share * rate * ((1 - left) / (alpha + age) + left / (alpha + recency))),
-            np.sum(level_share * total) + np.sum(left_share) / a,
-            np.sum(level_share * (total + digamma(b + n) - digamma(b)) - left_share / np.where(n > 0, b + n - 1, 1.0)),
-        ]
-    )
+    gradient = np.array([
+        np.sum(level_share * digamma(r + x)) - digamma(r) + theta[1] + np.sum(share * (left * elapsed - log_age)),
+        r / alpha - np.sum(share * rate * ((1 - left) / (alpha + age) + left / (alpha + recency))),
+        np.sum(level_share * total) + np.sum(left_share) / a,
+        np.sum(level_share * (total + digamma(b + n) - digamma(b)) - left_share / np.where(n > 0, b + n - 1, 1.0)),
+    ])  # fmt: skip
     return -float(mean), -gradient * np.exp(theta)
 
 
 def _log_hazard(a: float, b: float, chances: Floats) -> Floats:
     """Return log(a / (b + n - 1)), and -inf where there was no chance to drop out."""
     return np.where(chances > 0, np.log(a) - np.log(np.where(chances > 0, b + chances - 1, 1.0)), -np.inf)
-
-
-def _p_alive(model: BGNBD, frequency: Floats, recency: Floats, age: Floats) -> Floats:
-    elapsed = np.log(model.alpha + age) - np.log(model.alpha + recency)
-    hazard = _log_hazard(model.a, model.b, frequency + model.dropout_after_first)
-    return np.asarray(expit(-hazard - (model.r + frequency) * elapsed))
-
-
-def _p_zero(model: BGNBD, horizon: float, frequency: Floats, recency: Floats, age: Floats) -> Floats:
-    check_horizon(horizon)
-    buys = -np.expm1(-(model.r + frequency) * np.log1p(horizon / (model.alpha + age)))
-    return 1 - _p_alive(model, frequency, recency, age) * buys
-
-
-def _expected_purchases(model: BGNBD, horizon: float, frequency: Floats, recency: Floats, age: Floats) -> Floats:
-    check_horizon(horizon)
-    chances, level = np.unique(frequency + model.dropout_after_first, return_inverse=True)
-    rate, ahead = model.r + frequency, horizon / (model.alpha + age)
-    if_alive = np.zeros(len(frequency))
-    for nodes, weights in zip(*_beta_quadrature(model.a, model.b + chances), strict=True):
-        p = nodes[level]
-        if_alive += weights[level] * -np.expm1(-rate * np.log1p(p * ahead)) / p
-    return _p_alive(model, frequency, recency, age) * if_alive
 
 
 def _beta_quadrature(a: float, b: Floats) -> tuple[Floats, Floats]:

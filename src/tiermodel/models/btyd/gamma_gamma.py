@@ -67,11 +67,9 @@ def _amount_loss(theta: Floats, frequency: Floats, spent: Floats) -> tuple[float
     by_customer = gammaln(shape + q) - gammaln(shape) + shape * log_spent - (shape + q) * log_sum
     mean = np.mean(by_customer) - gammaln(q) + q * theta[2]
     both = digamma(shape + q)
-    gradient = np.array(
-        [
-            np.mean(frequency * (both - digamma(shape) + log_spent - log_sum)),
-            np.mean(both - log_sum) - digamma(q) + theta[2],
-            q / v - np.mean((shape + q) / (spent + v)),
-        ]
-    )
+    gradient = np.array([
+        np.mean(frequency * (both - digamma(shape) + log_spent - log_sum)),
+        np.mean(both - log_sum) - digamma(q) + theta[2],
+        q / v - np.mean((shape + q) / (spent + v)),
+    ])  # fmt: skip
     return -float(mean), -gradient * np.exp(theta)

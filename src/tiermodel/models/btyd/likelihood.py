@@ -20,20 +20,13 @@ from threadpoolctl import threadpool_limits
 from tiermodel.arrays import Floats
 from tiermodel.errors import DataError
 
-__all__ = [
-    "LOG_BOUNDS",
-    "Cells",
-    "Floats",
-    "cells_of",
-    "check_horizon",
-    "checked_history",
-    "finite_columns",
-    "fit_parameters",
-]
+__all__ = ["LOG_BOUNDS", "Cells", "cells_of", "check_horizon", "checked_history", "finite_columns", "fit_parameters"]
 
 Loss = Callable[[Floats], tuple[float, Floats]]
 
 LOG_BOUNDS = (-9.0, 9.0)
+"""The bounds of the logarithm of a parameter."""
+
 PRIOR_SD = 100.0
 
 

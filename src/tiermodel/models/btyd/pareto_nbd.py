@@ -45,14 +45,13 @@ class ParetoNBD:
     def fit(cls, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Self:
         """Return the maximum-likelihood model; `DataError` for rows that are no history."""
         cells = cells_of(*checked_history(frequency, recency, age))
-        bounds = [LOG_BOUNDS] * 4
-        r, alpha, s, beta = fit_parameters(partial(_loss, cells=cells), np.zeros(4), bounds, cells.customers)
+        loss = partial(_loss, cells=cells)
+        r, alpha, s, beta = fit_parameters(loss, np.zeros(4), [LOG_BOUNDS] * 4, cells.customers)
         return cls(r, alpha * cells.unit, s, beta * cells.unit)
 
     def p_alive(self, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
         """Return each customer's probability of being alive at the end of `age`."""
-        x, recent, old = checked_history(frequency, recency, age)
-        silent = _silence(self, x, recent, old)
+        silent = _silence(self, *checked_history(frequency, recency, age))
         return silent.alive / silent.total
 
     def p_zero(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
@@ -154,15 +153,11 @@ def _loss(theta: Floats, cells: Cells) -> tuple[float, Floats]:
     level_share = np.bincount(level, weights=share)
     by_cell = np.log(silent.total) - (r + x) * log_alpha - s * log_beta
     mean = r * theta[1] + s * theta[3] - gammaln(r) + level_share @ gammaln(r + levels) + share @ by_cell
-    gradient = (
-        np.array(
-            [
-                level_share @ digamma(r + levels) - digamma(r) + theta[1] - share @ log_alpha,
-                r / alpha - share @ ((r + x) / (alpha + recency)),
-                theta[3] - share @ log_beta,
-                s / beta - share @ (s / (beta + recency)),
-            ]
-        )
-        + (silent.gradient / silent.total) @ share
-    )
+    gradient = np.array([
+        level_share @ digamma(r + levels) - digamma(r) + theta[1] - share @ log_alpha,
+        r / alpha - share @ ((r + x) / (alpha + recency)),
+        theta[3] - share @ log_beta,
+        s / beta - share @ (s / (beta + recency)),
+    ])  # fmt: skip
+    gradient += (silent.gradient / silent.total) @ share
     return -float(mean), -gradient * np.exp(theta)

@@ -25,14 +25,9 @@ from tiermodel.models.design_matrix import fit_design_matrix
 from tiermodel.models.learners.weights import FitWeights
 
 __all__ = [
-    "ForecastContext",
-    "PartialWindow",
-    "TrainingRows",
-    "forecast_context",
-    "partial_churn_windows",
-    "partial_value_windows",
-    "recent_residuals",
-]
+    "ForecastContext", "PartialWindow", "TrainingRows", "forecast_context", "partial_churn_windows",
+    "partial_value_windows", "recent_residuals",
+]  # fmt: skip
 
 Target = TypeVar("Target", np.float64, np.bool_)
 _TOTALS = ["purchase_days_total", "net_amount_total"]

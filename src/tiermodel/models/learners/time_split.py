@@ -9,23 +9,18 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
-from tiermodel.arrays import Floats, Ints
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.features.frame import KEYS
 
 __all__ = [
-    "MOST_FOLDS",
-    "Fold",
-    "Split",
-    "no_predictions",
-    "out_of_fold",
-    "rolling_folds",
-    "split_by_date",
-    "stack_folds",
-]
+    "FEWEST_PER_CLASS", "Fold", "Split", "both_classes", "no_predictions", "out_of_fold", "rolling_folds",
+    "split_by_date", "stack_folds",
+]  # fmt: skip
 
 Model = TypeVar("Model")
 Prediction = TypeVar("Prediction")
 MOST_FOLDS = 3
+FEWEST_PER_CLASS = 20
 
 
 class Split(NamedTuple):
@@ -73,6 +68,11 @@ def split_by_date(
     """Return the `rolling_folds` whose training rows, given by number, are `enough`, each with its date."""
     folds = rolling_folds(as_of, delay_days, most)
     return [Split(as_of.iloc[test[0]], train, test) for train, test in folds if enough(train)]
+
+
+def both_classes(labels: Flags) -> bool:
+    """Return whether there are at least `FEWEST_PER_CLASS` rows of either class."""
+    return bool(min(labels.sum(), (~labels).sum()) >= FEWEST_PER_CLASS)
 
 
 def out_of_fold(
