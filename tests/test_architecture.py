@@ -64,6 +64,11 @@ def test_a_module_imports_only_from_rooms_below_it() -> None:
     assert wrong == []
 
 
+def test_tests_stand_in_the_room_that_they_test() -> None:
+    folders = {path.name for path in Path(__file__).parent.iterdir() if path.is_dir() and any(path.glob("test_*.py"))}
+    assert folders <= set().union(*ROOMS)
+
+
 def test_the_top_of_the_package_stays_small() -> None:
     assert len(list((SOURCE / "tiermodel").glob("*.py"))) <= 10
 

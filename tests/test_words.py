@@ -23,11 +23,11 @@ NOT_WORDS = {
     "features/catalogue.py": "a feature declares its two names beside its formula",
     "features/contacts.py": "the same",
     "features/purchases.py": "the same",
-    "tables/personal.py": "what columns with personal data are called",
+    "quality/pii.py": "what columns with personal data are called",
     "tables/rules.py": "what yes, no and totals are called in tables",
-    "world.py": "made-up ids and categories",
-    "world_draws.py": "made-up names of people",
-    "cli_show.py": "column heads of a table in both languages",
+    "datasets/synthetic.py": "made-up ids and categories",
+    "datasets/_draws.py": "made-up names of people",
+    "cli/show.py": "column heads of a table in both languages",
 }
 
 

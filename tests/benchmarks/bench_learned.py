@@ -17,10 +17,10 @@ from threadpoolctl import threadpool_limits
 from tiermodel.backtesting.tiers import scheme_summary, tier_results, tier_verdict, with_all_dates
 from tiermodel.config.project import load_project
 from tiermodel.engines.dispatch import open_history
-from tiermodel.features.dates import backtest_dates, panel_dates, training_dates
 from tiermodel.features.frame import rows_at
-from tiermodel.features.outcome import label_delay_days
+from tiermodel.features.outcome import Labels
 from tiermodel.features.panel import build_panel
+from tiermodel.training.dates import backtest_dates, panel_dates, training_dates
 from tiermodel.training.train import fit_bundle
 
 
@@ -35,7 +35,7 @@ def main() -> None:
         if len(sys.argv) > 3
         else backtest_dates(project, history)
     )
-    every, span = timedelta(project.panel.every_days), timedelta(label_delay_days(project))
+    every, span = timedelta(project.panel.every_days), timedelta(Labels.of(project).delay_days)
     trained_on = {day: training_dates(project, day, history.first_day) for day in days}
     needed = set().union(*(panel_dates(project, day, trained_on[day]) for day in days))
     needed |= {d for day in days for d in (day + span, day - every, day - 2 * every)}

@@ -24,9 +24,9 @@ from tiermodel import backtest
 from tiermodel.backtesting.backtest import Backtest
 from tiermodel.config.project import Project, load_project
 from tiermodel.engines.dispatch import open_history
-from tiermodel.features.dates import panel_dates, training_dates
 from tiermodel.features.panel import build_panel
 from tiermodel.tables.history import History
+from tiermodel.training.dates import panel_dates, training_dates
 from tiermodel.training.train import fit_bundle
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -31,14 +31,18 @@ from tiermodel.evaluation.bootstrap import bootstrap_values, draw_count, paired_
 from tiermodel.evaluation.metrics import auc, churn_metrics, ece_null_band, gini, log_loss, mae, value_metrics
 from tiermodel.evaluation.profit import Campaign, concentration, expected_maximum_profit
 from tiermodel.evaluation.slices import groups, slice_figures
-from tiermodel.features.dates import backtest_dates, panel_dates, training_dates
 from tiermodel.features.frame import KEYS, has_bought, rows_at
-from tiermodel.features.outcome import OUTCOME_COLUMNS, ChurnLabel, at_risk, label_delay_days, upgrade_delay_days
+from tiermodel.features.outcome import (
+    OUTCOME_COLUMNS,
+    Labels,
+    at_risk,
+)
 from tiermodel.features.panel import Tally, build_panel
 from tiermodel.features.sampling import sample_rows
 from tiermodel.output import to_jsonable, write_json, write_table
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
+from tiermodel.training.dates import backtest_dates, panel_dates, training_dates
 from tiermodel.training.train import Progress, fit_bundle
 
 __all__ = ["Backtest", "backtest"]
@@ -151,7 +155,8 @@ def backtest(
 def _needed(project: Project, history: History, trained_on: Mapping[date, Sequence[date]]) -> set[date]:
     """Return the dates of the panel: training dates, ends of outcome windows, two dates before for the movement."""
     end, every = history.last_day + timedelta(1), timedelta(project.panel.every_days)
-    delay, stayed = timedelta(label_delay_days(project)), timedelta(upgrade_delay_days(project))
+    labels = Labels.of(project)
+    delay, stayed = timedelta(labels.delay_days), timedelta(labels.upgrade_delay_days)
     needed = set[date]()
     for day, learned in trained_on.items():
         needed |= panel_dates(project, day, learned) | {day + delay, day - every, day - 2 * every}
@@ -213,11 +218,12 @@ def _predictions(
     project: Project, bundle: Bundle, past: pd.DataFrame, customers: pd.DataFrame, x: Floats
 ) -> tuple[Flags, dict[str, Floats], dict[str, Floats]]:
     """Return which buyers are at risk, every model's churn risk of these, and every model's value of all buyers."""
-    label = ChurnLabel.of(project.churn, project.outcome)
+    labels = Labels.of(project)
     hidden = customers.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))  # baselines must not see the labels
     past = past[has_bought(past)]
-    exposed, then = (at_risk(label, rows) for rows in (hidden, past))
-    everyone = BaselineTask(project, past, hidden, lambda frame: bundle.scheme.assign(frame)[0], bundle.inputs.names)
+    exposed, then = (at_risk(labels.churn, rows) for rows in (hidden, past))
+    windows, clv, names = project.features.windows_days, project.value.clv, bundle.inputs.names
+    everyone = BaselineTask(labels, past, hidden, lambda frame: bundle.scheme.assign(frame)[0], names, windows, clv)
     risky = replace(everyone, train=past[then], now=hidden[exposed])
     churn = {OURS: bundle.churn.predict(x[exposed])}
     churn |= {name: baseline(risky) for name, baseline in CHURN_BASELINES.items()}

@@ -13,11 +13,12 @@ from tiermodel.arrays import Floats
 from tiermodel.config.project import Features, Project
 from tiermodel.errors import DataError
 from tiermodel.evaluation.baselines import CLV_BASELINES, OURS, BaselineTask
-from tiermodel.features.dates import panel_dates, training_dates
 from tiermodel.features.frame import KEYS, has_bought, rows_at
+from tiermodel.features.outcome import Labels
 from tiermodel.features.panel import build_panel
 from tiermodel.models.btyd.clv import discount
 from tiermodel.tables.history import History
+from tiermodel.training.dates import panel_dates, training_dates
 from tiermodel.training.train import Progress, fit_bundle
 
 __all__ = ["clv_predictions", "discounted_outcome"]
@@ -51,7 +52,9 @@ def clv_predictions(project: Project, history: History, progress: Progress) -> t
         past = rows_at(panel[bought], trained_on)
         frame = buyers[list(KEYS)].assign(actual=discounted_outcome(project, history, day, buyers["customer_id"]))
         frame[OURS] = bundle.lifetime_value(buyers, bundle.value.predict(bundle.inputs.matrix(buyers)))
-        task = BaselineTask(project, past, buyers, lambda f: bundle.scheme.assign(f)[0], bundle.inputs.names)
+        windows, clv = project.features.windows_days, project.value.clv
+        names = bundle.inputs.names
+        task = BaselineTask(Labels.of(project), past, buyers, lambda f: bundle.scheme.assign(f)[0], names, windows, clv)
         return day, frame.assign(**{name: baseline(task) for name, baseline in CLV_BASELINES.items()})
 
 

@@ -13,13 +13,13 @@ from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError
 from tiermodel.evaluation.metrics import churn_metrics, value_metrics
-from tiermodel.features.dates import panel_dates
 from tiermodel.features.frame import has_bought, rows_at
 from tiermodel.features.outcome import Labels
 from tiermodel.models.calibration.recent import forecast_context
 from tiermodel.models.churn import ChurnModel, fit_churn
 from tiermodel.models.design_matrix import design_matrix_of_panel
 from tiermodel.models.value import ValueModel, fit_value
+from tiermodel.training.dates import panel_dates
 
 __all__ = ["learning_curve"]
 

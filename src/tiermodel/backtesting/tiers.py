@@ -20,7 +20,7 @@ from tiermodel.errors import TierModelError
 from tiermodel.evaluation.bootstrap import draw_count, interval
 from tiermodel.evaluation.metrics import gini, mean_ranks, quadratic_weighted_kappa
 from tiermodel.features.frame import has_bought
-from tiermodel.features.outcome import label_delay_days
+from tiermodel.features.outcome import Labels
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.kinds.index_points import fit_points, points_of
 from tiermodel.tiers.learned.training_set import rank_filled
@@ -79,7 +79,7 @@ class TierForecasts:
         """Forecast the tiers of a snapshot with the inputs `x`, and look up the observed tiers in the panel."""
         p = bundle.tier.predict(x)
         low, high = bundle.tier.sets(p)
-        end = snapshot["as_of"].iloc[0] + timedelta(label_delay_days(project))
+        end = snapshot["as_of"].iloc[0] + timedelta(Labels.of(project).delay_days)
         came = _levels_at(panel, bundle.scheme, end, snapshot["customer_id"])
         return cls(p, came, np.where(np.isnan(came), np.nan, (low <= came) & (came <= high)))
 
@@ -161,7 +161,7 @@ def _others(
 
     The attribute that the project's scheme learns as its label, if any, is hidden from them.
     """
-    now, delay, label = pd.Timestamp(day), label_delay_days(project), bundle.scheme.scheme.label_feature
+    now, delay, label = pd.Timestamp(day), Labels.of(project).delay_days, bundle.scheme.scheme.label_feature
     known = panel[panel["as_of"] <= now].drop(columns=[] if label is None else [label])
     snapshot, history = known[known["as_of"] == now], known[known["as_of"] + pd.Timedelta(days=delay) <= now]
     for name in preset_names():
@@ -221,7 +221,7 @@ def _figures(project: Project, panel: pd.DataFrame, day: date, fitted: FittedSch
     moved = level != before
     back = ~np.isnan(two_before) & both & moved & (level == two_before)
     moved_before = ~np.isnan(two_before) & (before != two_before)
-    later = _levels_at(panel, fitted, now + timedelta(label_delay_days(project)), customers)
+    later = _levels_at(panel, fitted, now + timedelta(Labels.of(project).delay_days), customers)
     row = {
         "scheme": fitted.scheme.code,
         "as_of": str(day),

@@ -14,7 +14,7 @@ from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.evaluation.baselines import OURS
 from tiermodel.features.frame import KEYS
-from tiermodel.features.outcome import Labels, upgrade_delay_days
+from tiermodel.features.outcome import Labels
 from tiermodel.models.calibrated_ensemble import group_rates
 from tiermodel.models.conversion import is_prospect
 from tiermodel.models.future_tier import p_above
@@ -40,13 +40,14 @@ def judge_upgrade(project: Project, panel: pd.DataFrame, day: date, bundle: Bund
     """
     now, levels = pd.Timestamp(day), len(bundle.scheme.scheme.levels)
     level = bundle.scheme.assign(panel)[0]
-    rose = stayed_above(panel, level, Labels.of(project))
+    labels = Labels.of(project)
+    rose = stayed_above(panel, level, labels)
     rising = can_rise(panel, level, levels) & ~np.isnan(rose)
     today = (panel["as_of"] == now).to_numpy()
     here = rising & today
     if not here.any():
-        return f"{day}: who stays in a higher tier is known {upgrade_delay_days(project)} days later only: not judged"
-    known = rising & (panel["as_of"] + timedelta(upgrade_delay_days(project)) <= now).to_numpy()
+        return f"{day}: who stays in a higher tier is known {labels.upgrade_delay_days} days later only: not judged"
+    known = rising & (panel["as_of"] + timedelta(labels.upgrade_delay_days) <= now).to_numpy()
     frame, tier = panel[here].reset_index(drop=True), level[here]
     forecast = p[rising[today]]
     predicted = {

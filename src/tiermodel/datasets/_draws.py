@@ -16,8 +16,6 @@ __all__ = [
     "SENT_SHARE",
     "SURNAMES",
     "Columns",
-    "Floats",
-    "Ints",
     "campaign",
     "draw_block",
     "is_campaign",

@@ -12,9 +12,9 @@ import pandas as pd
 from scipy.special import expit
 
 from tiermodel.arrays import Flags, Floats, Ints
-from tiermodel.config.project import Project
+from tiermodel.config.project import LifetimeValue
 from tiermodel.errors import DataError
-from tiermodel.features.outcome import churn_window
+from tiermodel.features.outcome import Labels
 from tiermodel.models.btyd.bg_nbd import BGNBD, MBGNBD
 from tiermodel.models.btyd.clv import DAYS_PER_YEAR, convert_rate, discount, discounted_purchases
 from tiermodel.models.btyd.forecast import frequency_recency_age, mean_purchase_amount
@@ -33,24 +33,27 @@ OURS = "tiermodel"
 class BaselineTask:
     """The data of a baseline: past snapshots with outcomes (`train`), customers at the test date without them (`now`).
 
-    `grade` returns the levels of snapshots by the scheme fitted at the test date; `names` are the models' features.
+    `grade` returns the levels of snapshots by the scheme fitted at the test date; `names` are the models' features,
+    `windows_days` and `clv` settings of the project's sections `features` and `value`.
     """
 
-    project: Project
+    labels: Labels
     train: pd.DataFrame
     now: pd.DataFrame
     grade: Callable[[pd.DataFrame], Ints]
     names: Sequence[str]
+    windows_days: Sequence[int]
+    clv: LifetimeValue
 
     @property
     def horizon(self) -> float:
         """The length of the outcome window in days."""
-        return float(self.project.outcome.horizon_days)
+        return float(self.labels.value.window.days)
 
     @property
     def gap(self) -> float:
         """The days between the date and its outcome window."""
-        return float(self.project.outcome.gap_days)
+        return float(self.labels.value.window.first)
 
     @property
     def churned(self) -> Flags:
@@ -80,7 +83,7 @@ def _logistic(task: BaselineTask, names: Sequence[str]) -> Floats:
 
 
 def _logistic_rfm(task: BaselineTask) -> Floats:
-    longest = max(task.project.features.windows_days)
+    longest = max(task.windows_days)
     names = ["days_since_last", f"order_count_{longest}d", f"net_amount_{longest}d", "days_since_first"]
     return _logistic(task, names)
 
@@ -88,8 +91,7 @@ def _logistic_rfm(task: BaselineTask) -> Floats:
 def _p_zero(model: type[MBGNBD | ParetoNBD], task: BaselineTask) -> Floats:
     """Return P(no purchase) by a model fitted on the customers' own past; a gap is ignored."""
     past = frequency_recency_age(task.now)
-    first, last = churn_window(task.project.churn, task.project.outcome)
-    return model.fit(*past).p_zero(last - first, *past)
+    return model.fit(*past).p_zero(task.labels.churn.window.days, *past)
 
 
 def _lightgbm(task: BaselineTask, y: Floats, objective: str) -> Floats:
@@ -107,10 +109,10 @@ def _lightgbm(task: BaselineTask, y: Floats, objective: str) -> Floats:
 
 def _naive_rate(task: BaselineTask) -> Floats:
     """Return value per day times the horizon, from the shortest window of two horizons or else the longest window."""
-    windows = task.project.features.windows_days
+    windows = task.windows_days
     window = next((w for w in windows if w >= 2 * task.horizon), windows[-1])
     seen = np.minimum(task.now["days_since_first"].to_numpy(dtype=np.float64), window)
-    measure = "margin" if task.project.value.measure == "margin" else "net_amount"
+    measure = "margin" if task.labels.value.is_margin else "net_amount"
     return task.now[f"{measure}_{window}d"].to_numpy(dtype=np.float64) / np.maximum(seen, 1.0) * task.horizon
 
 
@@ -133,23 +135,23 @@ def _each(frequency: Floats, mean: Floats) -> Floats:
 
 def _annuity(task: BaselineTask) -> Floats:
     """Return the naive rate over the horizon of lifetime value, discounted."""
-    clv, force = task.project.value.clv, np.log1p(convert_rate(task.project.value.clv.annual_rate, DAYS_PER_YEAR, 1))
+    clv, force = task.clv, np.log1p(convert_rate(task.clv.annual_rate, DAYS_PER_YEAR, 1))
     days = (1 - discount(clv.horizon_days, clv.annual_rate)) / force if force else clv.horizon_days
     return _naive_rate(task) / task.horizon * days
 
 
 def _discounted_bg_nbd_gamma_gamma(task: BaselineTask) -> Floats:
     """Return the usual lifetime value: discounted purchases times the expected amount of a purchase."""
-    past, mean, clv = frequency_recency_age(task.now), mean_purchase_amount(task.now), task.project.value.clv
+    past, mean, clv = frequency_recency_age(task.now), mean_purchase_amount(task.now), task.clv
     purchases = discounted_purchases(BGNBD.fit(*past), clv.horizon_days, clv.annual_rate, *past)
     return purchases * _each(past[0], mean) * _margin_rate(task)
 
 
 def _margin_rate(task: BaselineTask) -> float:
     """Return everybody's margin over amount in the longest window where value is margin, else 1."""
-    if task.project.value.measure == "amount":
+    if not task.labels.value.is_margin:
         return 1.0
-    longest = max(task.project.features.windows_days)
+    longest = max(task.windows_days)
     return float(task.now[f"margin_{longest}d"].sum() / max(task.now[f"net_amount_{longest}d"].sum(), 1e-9))
 
 

@@ -54,7 +54,7 @@ def write_features(
         return write_nothing(Snapshots(project, history_columns(project), ()).schema, Path(out))
     dates = parse_dates(as_of, history) if isinstance(as_of, str) else tuple(as_of)
     snapshots, tally = Snapshots(project, history.columns, dates), Tally()
-    stale = stale_words(project, history, max(dates), project.panel.every_days)
+    stale = stale_words(history, max(dates), project.panel.every_days, project.data.max_stale_days)
     write_rows(
         snapshot_batches(history, snapshots, tally),
         snapshots.schema,

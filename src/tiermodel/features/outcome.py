@@ -26,10 +26,8 @@ __all__ = [
     "at_risk",
     "churn_question",
     "churn_window",
-    "label_delay_days",
     "outcome_columns",
     "outcome_requests",
-    "upgrade_delay_days",
 ]
 
 
@@ -60,23 +58,14 @@ def churn_question(churn: Churn, outcome: Outcome, language: str = "en") -> str:
     return asked + ("" if churn.active_days is None else wording["churn_active"].format(days=churn.active_days))
 
 
-def label_delay_days(project: Project) -> int:
-    """Return the label delay: the days from a date until every window of its outcome is over.
+def _delay_days(churn: Churn, outcome: Outcome) -> int:
+    """Return the days from a date until every window of its outcome is over.
 
-    >>> label_delay_days(Project.model_construct(outcome=Outcome(horizon_days=90, gap_days=7), churn=Churn()))
+    >>> _delay_days(Churn(), Outcome(horizon_days=90, gap_days=7))
     97
     """
-    return _delay_days(project.churn, project.outcome)
-
-
-def _delay_days(churn: Churn, outcome: Outcome) -> int:
     judged = churn_window(churn, outcome)[1] + (churn.contract_renewal_days or 0)
     return max(outcome.gap_days + outcome.horizon_days, judged)
-
-
-def upgrade_delay_days(project: Project) -> int:
-    """Return the days from a date until it is known who rose and stayed."""
-    return label_delay_days(project) + project.upgrade.stay_days
 
 
 @dataclass(frozen=True)
@@ -125,7 +114,11 @@ class ValueLabel:
 
 @dataclass(frozen=True)
 class Labels:
-    """What a project asks of the time after a date, made once for all models."""
+    """The labels of a project, made once for all models.
+
+    `delay_days` is the number of days from a date until every window of its outcome is over, `upgrade_delay_days` until
+    it is known, too, who rose to a higher tier and stayed there.
+    """
 
     churn: ChurnLabel
     value: ValueLabel
@@ -136,8 +129,8 @@ class Labels:
     def of(cls, project: Project) -> Self:
         """Return the labels of a project."""
         churn, outcome = project.churn, project.outcome
-        value = ValueLabel.of(project.value, churn, outcome)
-        return cls(ChurnLabel.of(churn, outcome), value, label_delay_days(project), upgrade_delay_days(project))
+        value, delay = ValueLabel.of(project.value, churn, outcome), _delay_days(churn, outcome)
+        return cls(ChurnLabel.of(churn, outcome), value, delay, delay + project.upgrade.stay_days)
 
 
 def at_risk(label: ChurnLabel, frame: pd.DataFrame) -> Flags:
@@ -149,41 +142,43 @@ def at_risk(label: ChurnLabel, frame: pd.DataFrame) -> Flags:
     return exposed.to_numpy()
 
 
-def outcome_requests(project: Project) -> tuple[Request, Request, Request]:
+def outcome_requests(labels: Labels) -> tuple[Request, Request, Request]:
     """Return the sums that labels need: purchase days and value of the outcome, purchase days for churn."""
-    outcome, churn = project.outcome, project.churn
-    value = "net_amount" if project.value.measure == "amount" else "margin"
-    start, end = outcome.gap_days, outcome.gap_days + outcome.horizon_days
-    first, last = churn_window(churn, outcome)
-    judged = last + (churn.contract_renewal_days or 0)
-    return Request("purchase_days", start, end), Request(value, start, end), Request("purchase_days", first, judged)
+    churn, value = labels.churn, labels.value
+    measure = "margin" if value.is_margin else "net_amount"
+    start, end = value.window.first, value.window.last
+    judged = churn.window.last + (churn.contract_renewal_days or 0)
+    return (
+        Request("purchase_days", start, end),
+        Request(measure, start, end),
+        Request("purchase_days", churn.window.first, judged),
+    )
 
 
 def outcome_columns(
-    project: Project, chunk: Chunk, sums: Mapping[Request, Floats], table: pa.Table, contract_end: Floats | None
+    labels: Labels, chunk: Chunk, sums: Mapping[Request, Floats], table: pa.Table, contract_end: Floats | None
 ) -> tuple[Floats, ...]:
     """Return `OUTCOME_COLUMNS` of a chunk of `table`, whether the outcome is fully observed or not.
 
     `sums` are those of the chunk; `contract_end` is the day (counted from 1970-01-01) on which the contract ends, as
     known at each date.
     """
-    days, value, kept = (sums[request] for request in outcome_requests(project))
-    if project.churn.contract_renewal_days is None or contract_end is None:
+    days, value, kept = (sums[request] for request in outcome_requests(labels))
+    if labels.churn.contract_renewal_days is None or contract_end is None:
         return days, value, (kept == 0).astype(np.float64)
-    return days, value, _not_renewed(project, chunk, table, contract_end)
+    return days, value, _not_renewed(labels.churn, chunk, table, contract_end)
 
 
-def _not_renewed(project: Project, chunk: Chunk, table: pa.Table, contract_end: Floats) -> Floats:
+def _not_renewed(label: ChurnLabel, chunk: Chunk, table: pa.Table, contract_end: Floats) -> Floats:
     """Return 1 where a contract ended in the churn window and was not renewed, 0 where it was, NaN where none ended.
 
     Renewal is a purchase within `contract_renewal_days` from the end on, or a later end that is known by then.
     """
-    first, last = churn_window(project.churn, project.outcome)
     left = contract_end - chunk.as_of
-    ends = (left >= first) & (left < last)
+    ends = (left >= label.window.first) & (left < label.window.last)
     churned = np.full(len(left), np.nan)
     customer, end = chunk.customer[ends], contract_end[ends].astype(np.int64)
-    judged = end + int(project.churn.contract_renewal_days or 0)
+    judged = end + int(label.contract_renewal_days or 0)
     key = np.asarray(pc.fill_null(table.column("customer_id").combine_chunks().dictionary_encode().indices, 0))
     day, kind = (table.column(name).to_numpy() for name in ("day", "kind"))
     place = _place(key, day)  # rows come sorted by customer and day

@@ -22,7 +22,7 @@ from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.formula import Feature, context_from, needs_of
 from tiermodel.features.frame import KEYS
-from tiermodel.features.outcome import OUTCOME_COLUMNS, label_delay_days, outcome_columns, outcome_requests
+from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels, outcome_columns, outcome_requests
 from tiermodel.features.sampling import sample_batches
 from tiermodel.features.stream import UNSORTED, Chunk, Latest, Plan, walk, whole_customers
 from tiermodel.tables.contract import Accounting
@@ -95,6 +95,11 @@ class Snapshots:
         return expand(self.project.features, self.columns)
 
     @property
+    def labels(self) -> Labels:
+        """The labels that the project asks for."""
+        return Labels.of(self.project)
+
+    @property
     def plan(self) -> Plan:
         """The dates, sums and latest rows of the walk; `ValueError` for a feature that looks at its date or later."""
         asked, latest = needs_of(self.features)
@@ -102,7 +107,7 @@ class Snapshots:
         if future:
             raise ValueError(f"features may not look past their date: {future[:3]}")
         if self.with_outcome:
-            asked = tuple(dict.fromkeys((*asked, *outcome_requests(self.project))))
+            asked = tuple(dict.fromkeys((*asked, *outcome_requests(self.labels))))
         if not self.dates:
             raise ProjectError("there is no date to build a snapshot for; give one or more, such as 2017-11-30")
         return Plan(tuple((d - EPOCH).days for d in sorted(set(self.dates))), asked, latest)
@@ -130,8 +135,8 @@ class Snapshots:
             if self.with_outcome:
                 sums = dict(zip(plan.requests, chunk.sums, strict=True))
                 ends = known.latest("profile", "contract_end") if contracts else None
-                observed = chunk.as_of + label_delay_days(self.project) <= data_end
-                followed = outcome_columns(self.project, chunk, sums, table, ends)
+                observed = chunk.as_of + self.labels.delay_days <= data_end
+                followed = outcome_columns(self.labels, chunk, sums, table, ends)
                 numbers += [np.where(observed, column, np.nan) for column in followed]
             ids = named(chunk.customers).take(pa.array(chunk.customer))
             arrays = [ids, pa.array(chunk.as_of).cast(pa.date32()), *(pa.array(n) for n in numbers)]

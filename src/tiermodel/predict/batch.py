@@ -131,7 +131,7 @@ def score(
                 graded.append(from_batch(batch))
             yield batch.select(schema.names)
 
-    stale = stale_words(project, history, day, every.days)
+    stale = stale_words(history, day, every.days, project.data.max_stale_days)
     write_rows(scored(), schema, Path(out), history, tally, stale=stale, before=day)
     added = None if book is None else book.append(day, pa.Table.from_batches(graded))
     return Scored(tally.accounts, sum(counts.values()), counts, added)

@@ -71,7 +71,7 @@ def collect_facts(
     return {
         **_origin(project, labels, known),
         **_later_figures(project.seed, out_of_fold),
-        **compare_with_rules(scheme, known.snapshot, project),
+        **compare_with_rules(scheme, known.snapshot, project.features.windows_days, project.seed),
         "slices": _slices(known.training_rows, tiers.now, scheme, out_of_fold),
         "importance": importance(models.churn, models.value, present.x_exposed, present.x_buyers),
         "upgrades_not_yet_known": int(np.isnan(tiers.rose).sum()),
@@ -175,7 +175,15 @@ def with_baselines(
     for day in predictions["as_of"].unique():
         now = risky[risky["as_of"] == day].drop(columns=list(OUTCOME_COLUMNS))
         past = risky[risky["as_of"] + delay <= day]
-        task = BaselineTask(project, past, now, lambda frame: scheme.assign(frame)[0], names)
+        task = BaselineTask(
+            labels,
+            past,
+            now,
+            lambda frame: scheme.assign(frame)[0],
+            names,
+            project.features.windows_days,
+            project.value.clv,
+        )
         for name, predicted in columns.items():
             predicted.append(
                 pd.Series(CHURN_BASELINES[name](task), index=predictions.index[predictions["as_of"] == day])

@@ -15,7 +15,7 @@ from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError
 from tiermodel.evaluation.leakage import refuse_leaks
-from tiermodel.features.dates import one_date, panel_dates, training_dates
+from tiermodel.features.dates import one_date
 from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import Labels
 from tiermodel.features.panel import Tally, build_panel
@@ -36,6 +36,7 @@ from tiermodel.tiers.lifecycle import typical_rhythm
 from tiermodel.tiers.schemes.load import load_scheme
 from tiermodel.tiers.stability.budget import keep_budget
 from tiermodel.training.censoring import CensoredPanel, CurrentBuyers, censor
+from tiermodel.training.dates import panel_dates, training_dates
 from tiermodel.training.facts import Fitted, Models, collect_facts, needed_columns, recorded_settings, with_baselines
 
 __all__ = ["Progress", "Trained", "fit_bundle", "train"]

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from tiermodel.config.learners import Models
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
-from tiermodel.features.dates import backtest_dates, one_date, training_dates
+from tiermodel.features.dates import one_date
 from tiermodel.features.outcome import Labels
 from tiermodel.features.panel import Tally, build_panel
 from tiermodel.locks import output_lock
@@ -31,6 +31,7 @@ from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
 from tiermodel.tiers.schemes.load import load_scheme
 from tiermodel.tiers.schemes.schema import input_names
+from tiermodel.training.dates import backtest_dates, training_dates
 from tiermodel.training.train import Progress
 from tiermodel.training.tune_search import Found, Search, Target, changed, nested, open_optuna, open_storage, study_file
 

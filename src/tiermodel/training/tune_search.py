@@ -28,7 +28,7 @@ from tiermodel.errors import DataError, OutputError, ProjectError
 from tiermodel.evaluation.bootstrap import paired_bootstrap
 from tiermodel.evaluation.metrics import auc, gini, log_loss, mae
 from tiermodel.features.frame import has_bought
-from tiermodel.features.outcome import Labels, at_risk, label_delay_days
+from tiermodel.features.outcome import Labels, at_risk
 from tiermodel.locks import SQLITE, database_of, first_line
 from tiermodel.models.btyd.forecast import BTYD_INPUTS
 from tiermodel.models.calibration.logit import intercept_for_rate, log_odds
@@ -220,7 +220,7 @@ class Search:
         """
         _, predictions = self._fit(project, self.last_x[:0])
         if not len(predictions):
-            delay = label_delay_days(project)
+            delay = Labels.of(project).delay_days
             raise DataError(
                 f"tuning needs a date to test on before {self.last['as_of'].iloc[0].date()}, which judges: bring "
                 f"{delay} days more of history, or shorten outcome.horizon_days"

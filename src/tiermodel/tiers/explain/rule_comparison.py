@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiermodel.config.project import Project
 from tiermodel.errors import TierModelError
 from tiermodel.evaluation.metrics import quadratic_weighted_kappa
 from tiermodel.features.frame import has_bought
@@ -22,18 +21,19 @@ __all__ = ["agreement", "compare_with_rules", "matching_composite"]
 _COMPOSITE, _OTHERS = "rfm_score", ("rfm", "pyramid")
 
 
-def compare_with_rules(fitted: FittedScheme, snapshot: pd.DataFrame, project: Project) -> dict[str, Any]:
+def compare_with_rules(
+    fitted: FittedScheme, snapshot: pd.DataFrame, windows_days: tuple[int, ...], seed: int
+) -> dict[str, Any]:
     """Give, for a learned scheme, its agreement with a composite of the same level sizes, with RFM and the pyramid."""
     if not isinstance(fitted.kind, LearningKind):
         return {}
     level, _ = fitted.assign(snapshot)
-    windows = project.features.windows_days
-    others: dict[str, Any] = {"composite": matching_composite(fitted, snapshot, windows)}
-    others |= {name: load_preset(name, windows) for name in _OTHERS}
+    others: dict[str, Any] = {"composite": matching_composite(fitted, snapshot, windows_days)}
+    others |= {name: load_preset(name, windows_days) for name in _OTHERS}
     found = {}
     for name, scheme in others.items():
         try:
-            rules = scheme and fit_scheme(scheme, snapshot, snapshot, project.seed)
+            rules = scheme and fit_scheme(scheme, snapshot, snapshot, seed)
         except TierModelError:  # such as a feature that is not built: no rule to be compared with
             rules = None
         if rules:

@@ -16,7 +16,6 @@ __all__ = [
     "AppliedKind",
     "ExplainingKind",
     "FitContext",
-    "Ints",
     "LearningKind",
     "Reasons",
     "SchemeKind",

@@ -24,7 +24,7 @@ from commands import Ran, Run
 from tiermodel.cli.main import run
 from worlds import TrainedWorld
 
-SOURCE = Path(__file__).resolve().parents[1] / "src"
+SOURCE = Path(__file__).resolve().parents[2] / "src"
 HEAVY = {"mlflow", "lightgbm", "sklearn", "pandas", "duckdb", "numba", "numpy", "scipy", "matplotlib", "pyarrow"}
 
 

@@ -20,7 +20,7 @@ from tiermodel.models.btyd.likelihood import cells_of
 from tiermodel.models.btyd.pareto_nbd import ParetoNBD
 
 Array = NDArray[np.float64]
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 MODEL = ParetoNBD(r=0.6, alpha=40.0, s=0.7, beta=90.0)
 
 

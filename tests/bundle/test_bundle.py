@@ -21,7 +21,7 @@ from tiermodel.predict import predict
 from tiermodel.training.train import train
 from worlds import LAST_DAY, TrainedWorld
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "models" / "complete-journey"
 GOLDEN = ROOT / "tests" / "golden"
 FILES = ("bundle.json", "card.md", "churn.txt", "value.txt", "tier_0.txt", "tier_1.txt", "tier_2.txt")

@@ -38,7 +38,7 @@ from tiermodel.config.project import Project
 from tiermodel.engines import duckdb as duckdb_engine
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.dates import parse_dates, snapshot_dates
-from tiermodel.features.outcome import OUTCOME_COLUMNS, label_delay_days
+from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels
 from tiermodel.features.panel import Snapshots, Tally, build_panel
 from tiermodel.tables.history import read_history
 from tiermodel.tables.table import EPOCH
@@ -63,7 +63,7 @@ def check_outcome(histories: dict[str, list[Row]], days: tuple[int, ...], projec
         day = (row["as_of"] - EPOCH).days
         wanted = outcome_of(histories[row["customer_id"]], day, span.gap_days, span.horizon_days, end, measure)
         churned = churned_of(histories[row["customer_id"]], day, project, end)
-        observed = day + label_delay_days(project) <= end  # all of it, or nothing
+        observed = day + Labels.of(project).delay_days <= end  # all of it, or nothing
         found = [row[name] for name in OUTCOME_COLUMNS]
         np.testing.assert_array_equal(found, [*wanted, churned] if observed else [np.nan] * 3)
     return panel
@@ -128,9 +128,11 @@ def test_no_date_is_refused() -> None:
 def test_snapshot_dates_end_at_the_last_and_have_history() -> None:
     project = make_project(panel={"every_days": 30, "snapshots": 4}, outcome={"horizon_days": 90})
     last = date(2020, 7, 1)
-    assert snapshot_dates(project, last, date(2019, 1, 1)) == tuple(last - timedelta(30 * n) for n in (3, 2, 1, 0))
-    assert snapshot_dates(project, last, last - timedelta(60)) == (last - timedelta(30), last)
-    assert snapshot_dates(project, last, last - timedelta(29)) == ()
+    assert snapshot_dates(project.panel, Labels.of(project), last, date(2019, 1, 1)) == tuple(
+        last - timedelta(30 * n) for n in (3, 2, 1, 0)
+    )
+    assert snapshot_dates(project.panel, Labels.of(project), last, last - timedelta(60)) == (last - timedelta(30), last)
+    assert snapshot_dates(project.panel, Labels.of(project), last, last - timedelta(29)) == ()
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_snapshot_dates_end_at_the_last_and_have_history() -> None:
 )
 def test_by_default_later_snapshots_follow_the_outcome_of_the_earliest(every: int, horizon: int, count: int) -> None:
     project = make_project(panel={"every_days": every}, outcome={"horizon_days": horizon})
-    dates = snapshot_dates(project, date(2020, 7, 1), date(2010, 1, 1))
+    dates = snapshot_dates(project.panel, Labels.of(project), date(2020, 7, 1), date(2010, 1, 1))
     assert len(dates) == count
     later = [day for day in dates if day >= dates[0] + timedelta(horizon)]
     assert len(later) >= 6 or count == 24

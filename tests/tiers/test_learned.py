@@ -14,19 +14,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from test_schemes import FEATURES, LEARNED, LEVELS, SHARES, SPEND, WINDOWS, people, said
 
 from commands import Run
-from test_schemes import FEATURES, LEARNED, LEVELS, SHARES, SPEND, WINDOWS, people, said
 from tiermodel.backtesting.tiers import tier_results
 from tiermodel.bundle.bundle import load_bundle, save_bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.evaluation.baselines import CHURN_BASELINES, VALUE_BASELINES
-from tiermodel.evaluation.baselines import BaselineTask as Shown
+from tiermodel.evaluation.baselines import CHURN_BASELINES, VALUE_BASELINES, BaselineTask
 from tiermodel.evaluation.metrics import quadratic_weighted_kappa
-from tiermodel.features.dates import panel_dates, training_dates
 from tiermodel.features.frame import has_bought
-from tiermodel.features.outcome import OUTCOME_COLUMNS
+from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels
 from tiermodel.features.panel import build_panel
 from tiermodel.models import churn, value
 from tiermodel.models.learners import neural, ordinal
@@ -37,6 +35,7 @@ from tiermodel.tiers.learned.score import LEARNERS, _score
 from tiermodel.tiers.learned.training_set import matrix
 from tiermodel.tiers.schemes.load import Scheme, load_preset, load_scheme, parse_scheme
 from tiermodel.tiers.schemes.schema import input_names
+from tiermodel.training.dates import panel_dates, training_dates
 from tiermodel.training.train import train
 from tiermodel.training.tune import tune
 from worlds import small_project, small_world
@@ -384,7 +383,9 @@ def test_models_baselines_other_schemes_and_tuning_read_the_same_inputs(
         shown = bought[bought["as_of"] == now].assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))
         past = bought[bought["as_of"] + pd.Timedelta(days=60) <= now]
         names = input_names(load_scheme(project), past)
-        test = Shown(project, past, shown, lambda rows: bundle.scheme.assign(rows)[0], names)
+        windows, clv = project.features.windows_days, project.value.clv
+        grade = lambda rows: bundle.scheme.assign(rows)[0]  # noqa: E731
+        test = BaselineTask(Labels.of(project), past, shown, grade, names, windows, clv)
         assert names == bundle.inputs.names
         told = [baseline(test).tolist() for known in (CHURN_BASELINES, VALUE_BASELINES) for baseline in known.values()]
         found.append((told, tier_results(project, frame, day, bundle, notes)[0]))

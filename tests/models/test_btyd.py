@@ -28,7 +28,7 @@ from tiermodel.models.btyd.likelihood import cells_of
 Array = NDArray[np.float64]
 Purchases = BGNBD | MBGNBD
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 BG = BGNBD(r=0.55, alpha=60.0, a=0.8, b=2.4)
 MBG = MBGNBD(r=0.55, alpha=60.0, a=0.8, b=2.4)
 both = pytest.mark.parametrize("model", [BG, MBG], ids=["bg", "mbg"])

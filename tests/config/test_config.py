@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from tiermodel.config.project import Project, load_project, project_digest
 from tiermodel.errors import ProjectError
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 SMALL = """\
 version: 1

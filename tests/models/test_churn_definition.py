@@ -14,15 +14,15 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_panel import check_outcome, with_outcome
 
 from commands import Run
 from histories import FIRST_DAY, LAST_DAY, Row, later, make_profile, make_project, make_row, random_histories
 from histories import small_histories as small
-from test_panel import check_outcome, with_outcome
 from tiermodel.bundle.bundle import load_bundle
 from tiermodel.config.project import Churn, Outcome, Project, load_project
 from tiermodel.errors import ProjectError
-from tiermodel.features.outcome import ChurnLabel, at_risk, churn_question, label_delay_days
+from tiermodel.features.outcome import ChurnLabel, Labels, at_risk, churn_question
 from tiermodel.features.panel import build_panel
 from tiermodel.predict import predict
 
@@ -90,7 +90,7 @@ def test_a_contract_is_renewed_by_a_purchase_or_a_later_end() -> None:
 @pytest.mark.parametrize("churn", DEFINITIONS, ids=str)
 def test_rows_after_the_span_change_nothing_and_no_feature_sees_the_label(churn: dict[str, Any]) -> None:
     project = make_project(churn=churn)
-    end = DAYS[0] + label_delay_days(project)
+    end = DAYS[0] + Labels.of(project).delay_days
     cut = {c: [row for row in rows if _day(row) < end] for c, rows in HISTORIES.items()}
     after = {c: rows + [later(r, end - FIRST_DAY) for r in HISTORIES[c] if _dated(r)] for c, rows in cut.items()}
     one, other = (with_outcome(rows, DAYS[:1], project, end) for rows in (cut, after))
@@ -225,7 +225,7 @@ def test_contracts_are_trained_scored_and_backtested(cli: Run, empty_store: Path
     assert ran.code == 0, ran.err
     played = pd.read_parquet(tmp_path / "p.parquet")
     pending_moves = played[played["churn_tiermodel"].notna()]
-    day = date(2023, 12, 22) - timedelta(label_delay_days(project))
+    day = date(2023, 12, 22) - timedelta(Labels.of(project).delay_days)
     then = build_panel(project, [day]).set_index("customer_id")["contract_days_left"]
     assert set(pending_moves["customer_id"]) == set(then.index[then.between(0, 39)])
     assert set(pending_moves["churned"]) == {0.0, 1.0}

@@ -19,7 +19,7 @@ from tiermodel.config.project import LifetimeValue, Project, load_project
 from tiermodel.datasets.synthetic import make_world
 from tiermodel.evaluation.metrics import auc, log_loss
 from tiermodel.features.frame import has_bought
-from tiermodel.features.outcome import Labels, upgrade_delay_days
+from tiermodel.features.outcome import Labels
 from tiermodel.features.panel import build_panel
 from tiermodel.models.calibrated_ensemble import fit_calibrated_ensemble, group_rates
 from tiermodel.models.calibration.logit import fit_calibration
@@ -53,7 +53,7 @@ def test_an_upgrade_is_to_be_higher_at_the_end_and_after_the_stay(levels: list[l
         for k, now in enumerate(of):
             wanted = np.nan if k + 3 >= len(of) else float(of[k + 2] > now and of[k + 3] > now)
             np.testing.assert_equal(next(found), wanted)
-    assert upgrade_delay_days(project) == SPAN + STAY
+    assert Labels.of(project).upgrade_delay_days == SPAN + STAY
 
 
 def test_who_can_rise_is_a_buyer_below_the_top() -> None:
@@ -128,7 +128,7 @@ def test_training_keeps_to_what_was_known(trained: TrainedWorld) -> None:
     later, bundle = trained.trained.out_of_fold["upgrade"], trained.trained.bundle
     now = pd.Timestamp(bundle.facts["as_of"])
     assert len(later) > 100
-    assert (later["as_of"] + pd.Timedelta(days=upgrade_delay_days(trained.project)) <= now).all()
+    assert (later["as_of"] + pd.Timedelta(days=Labels.of(trained.project).upgrade_delay_days) <= now).all()
     assert later["predicted"].mean() == pytest.approx(later["actual"].mean(), abs=0.05)
     assert auc(later["actual"].to_numpy(), later["predicted"].to_numpy()) > 0.7
     assert bundle.upgrade != (0.0, 1.0)

@@ -15,10 +15,10 @@ from tiermodel.backtesting.backtest import backtest
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import LifetimeValue, Project, Value
 from tiermodel.engines.dispatch import open_history
-from tiermodel.features.dates import panel_dates, training_dates
 from tiermodel.features.frame import has_bought
 from tiermodel.features.panel import build_panel
 from tiermodel.features.sampling import sample_batches, sample_rows
+from tiermodel.training.dates import panel_dates, training_dates
 from tiermodel.training.train import fit_bundle
 from worlds import LAST_DAY, TrainedWorld
 

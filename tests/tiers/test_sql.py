@@ -13,9 +13,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import sqlglot
+from test_schemes import LEARNED, SHARE, WINDOWS, people
 
 from postgres import binaries, postgres
-from test_schemes import LEARNED, SHARE, WINDOWS, people
 from tiermodel.errors import ProjectError
 from tiermodel.tiers.explain.sql import scheme_sql
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme

@@ -10,10 +10,10 @@ import pytest
 from tiermodel.backtesting.learning_curve import learning_curve
 from tiermodel.config.project import Project
 from tiermodel.evaluation.metrics import churn_metrics, value_metrics
-from tiermodel.features.dates import panel_dates, training_dates
 from tiermodel.features.frame import has_bought, rows_at
 from tiermodel.features.panel import build_panel
 from tiermodel.tables.history import read_history
+from tiermodel.training.dates import panel_dates, training_dates
 from tiermodel.training.train import train
 from worlds import TrainedWorld
 

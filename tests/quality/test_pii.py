@@ -19,7 +19,7 @@ from tiermodel.tables.history import read_history
 
 N = 300
 DRAW = np.random.default_rng(5)
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def luhn(body: str) -> str:

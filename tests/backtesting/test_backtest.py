@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,11 +30,9 @@ from tiermodel.backtesting.tiers import TierForecasts, scheme_summary, tier_resu
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError
-from tiermodel.evaluation.baselines import CHURN_BASELINES, CLV_BASELINES, VALUE_BASELINES
-from tiermodel.evaluation.baselines import BaselineTask as Shown
-from tiermodel.features.dates import backtest_dates
+from tiermodel.evaluation.baselines import CHURN_BASELINES, CLV_BASELINES, VALUE_BASELINES, BaselineTask
 from tiermodel.features.frame import feature_names
-from tiermodel.features.outcome import OUTCOME_COLUMNS, ChurnLabel, at_risk
+from tiermodel.features.outcome import OUTCOME_COLUMNS, ChurnLabel, Labels, at_risk
 from tiermodel.features.panel import build_panel
 from tiermodel.models.btyd.bg_nbd import MBGNBD
 from tiermodel.models.btyd.forecast import frequency_recency_age
@@ -43,6 +41,7 @@ from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import read_history
 from tiermodel.tiers.fitted_scheme import fit_scheme
 from tiermodel.tiers.schemes.load import load_preset, preset_names
+from tiermodel.training.dates import backtest_dates
 from tiermodel.training.train import train
 from worlds import LAST_DAY, TrainedWorld, quick_fits
 
@@ -58,11 +57,11 @@ class Played(NamedTuple):
     done: Backtest
     results: dict[str, Any]
     predictions: pd.DataFrame
-    shown: list[Shown]
+    shown: list[BaselineTask]
 
 
-def watched(baseline: Callable[[Shown], Any], shown: list[Shown]) -> Callable[[Shown], Any]:
-    def see(test: Shown) -> Any:
+def watched(baseline: Callable[[BaselineTask], Any], shown: list[BaselineTask]) -> Callable[[BaselineTask], Any]:
+    def see(test: BaselineTask) -> Any:
         shown.append(test)
         return baseline(test)
 
@@ -71,7 +70,7 @@ def watched(baseline: Callable[[Shown], Any], shown: list[Shown]) -> Callable[[S
 
 @pytest.fixture(scope="module")
 def played(trained: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) -> Played:
-    folder, shown = tmp_path_factory.mktemp("backtest"), list[Shown]()
+    folder, shown = tmp_path_factory.mktemp("backtest"), list[BaselineTask]()
     project = trained.project.model_copy(
         update={
             "backtest": trained.project.backtest.model_copy(update={"folds": 2}),
@@ -307,11 +306,18 @@ def test_a_model_of_noise_loses_and_the_run_says_so(trained: TrainedWorld, monke
     assert any(words.startswith("churn log_loss") and "logistic_rfm is better" in words for words in done.losses())
 
 
+def task_of(
+    project: Project, train: pd.DataFrame, now: pd.DataFrame, grade: Callable[[pd.DataFrame], Any], names: Sequence[str]
+) -> BaselineTask:
+    """Return what a baseline is shown in a project."""
+    return BaselineTask(Labels.of(project), train, now, grade, names, project.features.windows_days, project.value.clv)
+
+
 def test_baselines_do_what_their_names_say(trained: TrainedWorld) -> None:
     frame = build_panel(trained.project, [date(2023, 6, 1)], with_outcome=True)
     tier = (frame["net_amount_total"] > 100).to_numpy().astype(np.int64)
     hidden = frame.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))
-    test = Shown(trained.project, frame, hidden, lambda rows: tier[: len(rows)], feature_names(frame))
+    test = task_of(trained.project, frame, hidden, lambda rows: tier[: len(rows)], feature_names(frame))
     bought = frame["outcome_purchase_days"] > 0
     np.testing.assert_allclose(baselines.CHURN_BASELINES["rate"](test), 1 - bought.mean())
     seen = np.minimum(frame["days_since_first"], 365)
@@ -344,10 +350,9 @@ def test_baselines_of_silence_take_any_log(
     trained: TrainedWorld, name: str, purchase_days: list[int], first: list[int], last: list[int]
 ) -> None:
     frame = pd.DataFrame({"purchase_days_total": purchase_days, "days_since_first": first, "days_since_last": last})
+    nothing = frame.iloc[:0]
     p = CHURN_BASELINES[name](
-        Shown(
-            trained.project, frame.iloc[:0], frame.astype(float), lambda rows: np.zeros(len(rows), dtype=np.int64), ()
-        )
+        task_of(trained.project, nothing, frame.astype(float), lambda rows: np.zeros(len(rows), dtype=np.int64), ())
     )
     assert p.shape == (len(frame),)
     assert ((p >= 0) & (p <= 1)).all()

@@ -17,9 +17,8 @@ from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ModelError
 from tiermodel.evaluation.leakage import refuse_leaks
 from tiermodel.evaluation.metrics import churn_metrics, ece_null_band
-from tiermodel.features.dates import panel_dates, training_dates
 from tiermodel.features.frame import feature_names
-from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels, at_risk, label_delay_days
+from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels, at_risk
 from tiermodel.features.panel import build_panel
 from tiermodel.models.btyd.forecast import BTYD_INPUTS, Horizons
 from tiermodel.models.calibration.recent import ForecastContext, PartialWindow
@@ -35,6 +34,7 @@ from tiermodel.models.potential import UPPER, fit_peer_groups
 from tiermodel.models.value import ValueModel, fit_value
 from tiermodel.tables.history import read_history
 from tiermodel.tiers.lifecycle import LIFECYCLE, LOYALTY, lifecycle_and_loyalty, typical_rhythm
+from tiermodel.training.dates import panel_dates, training_dates
 from tiermodel.training.train import fit_bundle, train
 from worlds import LAST_DAY, TrainedWorld, quick_fits, small_project, small_world
 
@@ -111,7 +111,7 @@ def value(project: Project, truth: Truth) -> tuple[ValueModel, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def tier(project: Project, truth: Truth) -> tuple[TierModel, pd.DataFrame]:
-    return fit_tier(truth.rows, truth.x, NAMES, truth.level, 4, label_delay_days(project), project.seed)
+    return fit_tier(truth.rows, truth.x, NAMES, truth.level, 4, Labels.of(project).delay_days, project.seed)
 
 
 @pytest.fixture(scope="module")
@@ -482,7 +482,7 @@ def test_headroom_is_what_the_better_quarter_of_look_alikes_spends_beyond(panel:
 
 
 def bundle_of(trained: TrainedWorld, panel: pd.DataFrame) -> Bundle:
-    span = timedelta(label_delay_days(trained.project))
+    span = timedelta(Labels.of(trained.project).delay_days)
     days = sorted({stamp.date() for stamp in panel["as_of"] if stamp.date() + span <= AS_OF})
     bundle, _ = fit_bundle(trained.project, panel, AS_OF, days, trained.trained.bundle.columns)
     return bundle
@@ -503,7 +503,7 @@ def test_rows_and_outcomes_after_the_date_change_no_byte(
     later = spoiled["as_of"] > now
     numbers = [*feature_names(panel), *OUTCOME_COLUMNS]
     spoiled.loc[later, numbers] = rng.normal(0, 1e6, (int(later.sum()), len(numbers)))
-    ends_later = spoiled["as_of"] + pd.Timedelta(days=label_delay_days(trained.project)) > now
+    ends_later = spoiled["as_of"] + pd.Timedelta(days=Labels.of(trained.project).delay_days) > now
     spoiled.loc[ends_later, list(OUTCOME_COLUMNS)] = 1e9
     assert later.any()
     assert (ends_later & ~later).any()
