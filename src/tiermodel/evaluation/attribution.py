@@ -45,16 +45,17 @@ def churn_contributions(model: ChurnModel, x: Floats) -> tuple[float, Floats]:
 def value_contributions(model: ValueModel, x: Floats) -> tuple[float, Floats]:
     """Return the baseline and each input's contribution, the shape of `x`, in currency units of expected value."""
     ridge, trees, btyd = model.factors
-    lines = _bent(np.square, model.linear.intercept, model.linear.contributions(x), floor=0.0)
-    start, grown = model.boosted.contributions(x)
-    curves = _bent(np.exp, start, grown)
-    each = ridge * lines[1] + trees * curves[1]
+    squares_start, squares = _along_curve(np.square, model.linear.intercept, model.linear.contributions(x), floor=0.0)
+    trees_start, exponentials = _along_curve(np.exp, *model.boosted.contributions(x))
+    each = ridge * squares + trees * exponentials
     own = model.names.index(BTYD_INPUTS[2])
     each[:, own] += btyd * np.maximum(x[:, own], 0.0)
-    return ridge * lines[0] + trees * curves[0], each
+    return ridge * squares_start + trees * trees_start, each
 
 
-def _bent(curve: Callable[[Any], Any], start: float, terms: Floats, floor: float = -np.inf) -> tuple[float, Floats]:
+def _along_curve(
+    curve: Callable[[Any], Any], start: float, terms: Floats, floor: float = -np.inf
+) -> tuple[float, Floats]:
     """Return curve(start), and curve(start + sum of terms) - curve(start) divided in proportion to the terms.
 
     The curve is flat below `floor`. Where the terms cancel, they are multiplied by the curve's slope at the start.

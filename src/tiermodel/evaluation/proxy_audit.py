@@ -44,30 +44,33 @@ def proxy_scan(buyers: pd.DataFrame, x: Floats, names: list[str], seed: int) -> 
     """
     for column in (name for name in buyers.columns if name.startswith(f"{AUDITED}_")):
         attribute, values = column.removeprefix(f"{AUDITED}_"), buyers[column].to_numpy(dtype=np.float64)
-        rows, groups = _shown(values, np.random.default_rng(seed))
+        rows, groups = _rows_and_groups(values, np.random.default_rng(seed))
         if len(rows):
             others = np.flatnonzero([name != f"attribute_{attribute}" for name in names])
-            called = [names[j] for j in others]
-            yield {"attribute": attribute, **_told(values[rows], groups, x[np.ix_(rows, others)], called, seed)}
+            other_names = [names[j] for j in others]
+            yield {
+                "attribute": attribute,
+                **_audit_of(values[rows], groups, x[np.ix_(rows, others)], other_names, seed),
+            }
 
 
-def _told(values: Floats, groups: Floats, x: Floats, names: list[str], seed: int) -> dict[str, Any]:
-    measure, wanted = (_mean_auc, _members(values, groups)) if len(groups) else (_rank_correlation, _ranks(values))
+def _audit_of(values: Floats, groups: Floats, x: Floats, names: list[str], seed: int) -> dict[str, Any]:
+    measure, target = (_mean_auc, _indicators(values, groups)) if len(groups) else (_rank_correlation, _ranks(values))
     chance = 0.5 if len(groups) else 0.0
-    part = _dealt(values, 3, np.random.default_rng(seed))
+    part = _parts(values, 3, np.random.default_rng(seed))
     judge = part == 0
-    actual, guess = wanted[judge], _by_all(x, wanted, names, judge, seed)
-    low, high = cluster_interval(measure, [actual, guess], np.arange(len(actual)), draws=_DRAWS, seed=seed)
-    best = _by_each(x, wanted, part, measure) if low > chance else []
+    actual, predicted = target[judge], _predict_with_all(x, target, names, judge, seed)
+    low, high = cluster_interval(measure, [actual, predicted], np.arange(len(actual)), draws=_DRAWS, seed=seed)
+    best = _best_single_inputs(x, target, part, measure) if low > chance else []
     return {
         "customers": len(values), "groups": len(groups) or None,
         "metric": "auc" if len(groups) else "rank_correlation", "chance": chance,
-        "told": measure(actual, guess), "low": low, "high": high,
+        "told": measure(actual, predicted), "low": low, "high": high,
         "inputs": [{"feature": names[j], "told": strength} for j, strength in best],
     }  # fmt: skip
 
 
-def _shown(values: Floats, rng: np.random.Generator) -> tuple[Ints, Floats]:
+def _rows_and_groups(values: Floats, rng: np.random.Generator) -> tuple[Ints, Floats]:
     """Return the rows of groups large enough, in order, and the groups; no groups where there are many values."""
     rows = np.flatnonzero(np.isfinite(values))
     if len(rows) > _MOST_CUSTOMERS:
@@ -79,44 +82,44 @@ def _shown(values: Floats, rng: np.random.Generator) -> tuple[Ints, Floats]:
     return rows[np.isin(values[rows], groups if len(groups) > 1 else [])], groups
 
 
-def _dealt(values: Floats, parts: int, rng: np.random.Generator) -> Ints:
+def _parts(values: Floats, parts: int, rng: np.random.Generator) -> Ints:
     """Return each customer's part, dealt in the order of values, so that all parts have the same distribution."""
     part = np.empty(len(values), dtype=np.int64)
     part[np.lexsort((rng.random(len(values)), values))] = np.arange(len(values)) % parts
     return part
 
 
-def _members(values: Floats, groups: Floats) -> Floats:
+def _indicators(values: Floats, groups: Floats) -> Floats:
     """Return an indicator column for every group; one column for two groups, as the other is its complement."""
-    shown = groups[1:] if len(groups) == 2 else groups
-    return (values[:, None] == shown).astype(np.float64)
+    indicated = groups[1:] if len(groups) == 2 else groups
+    return (values[:, None] == indicated).astype(np.float64)
 
 
 def _ranks(values: Floats) -> Floats:
     return np.asarray(rankdata(values)[:, None] / len(values), dtype=np.float64)
 
 
-def _mean_auc(wanted: Floats, guess: Floats) -> float:
-    return float(np.mean([auc(y, p) for y, p in zip(wanted.T, guess.T, strict=True)]))
+def _mean_auc(target: Floats, predicted: Floats) -> float:
+    return float(np.mean([auc(y, p) for y, p in zip(target.T, predicted.T, strict=True)]))
 
 
-def _rank_correlation(wanted: Floats, guess: Floats) -> float:
-    return float(np.nan_to_num(spearman(wanted[:, 0], guess[:, 0])))  # NaN: a constant prediction
+def _rank_correlation(target: Floats, predicted: Floats) -> float:
+    return float(np.nan_to_num(spearman(target[:, 0], predicted[:, 0])))  # NaN: a constant prediction
 
 
-def _by_all(x: Floats, wanted: Floats, names: list[str], judge: Flags, seed: int) -> Floats:
+def _predict_with_all(x: Floats, target: Floats, names: list[str], judge: Flags, seed: int) -> Floats:
     """Return predictions for the judged customers from all inputs, by trees that learned from the others."""
     learn = ~judge
 
-    def guess(y: Floats) -> Floats:
+    def predict(y: Floats) -> Floats:
         objective = "binary" if np.isin(y, (0, 1)).all() else "regression"
         return fit_boosted(x[learn], y[learn], names, _ROUNDS, seed, _TREES, objective=objective).predict(x[judge])
 
-    return np.column_stack(map_threads(guess, list(wanted.T)))
+    return np.column_stack(map_threads(predict, list(target.T)))
 
 
-def _by_each(
-    x: Floats, wanted: Floats, part: Ints, measure: Callable[[Floats, Floats], float]
+def _best_single_inputs(
+    x: Floats, target: Floats, part: Ints, measure: Callable[[Floats, Floats], float]
 ) -> list[tuple[int, float]]:
     """Return the numbers and metrics of the three best single inputs, as predictors by the means of their tenths.
 
@@ -125,9 +128,9 @@ def _by_each(
     judge, choose, learn = (part == k for k in range(3))
     tenths = [_tenth(column) for column in x.T]
 
-    def strength(tenth: Ints, known: Flags, asked: Flags) -> float:
-        means = [group_rates(tenth[known], y[known], tenth[asked]) for y in wanted.T]
-        return measure(wanted[asked], np.column_stack(means))
+    def strength(tenth: Ints, known: Flags, tested: Flags) -> float:
+        means = [group_rates(tenth[known], y[known], tenth[tested]) for y in target.T]
+        return measure(target[tested], np.column_stack(means))
 
     best = np.argsort([-strength(tenth, learn, choose) for tenth in tenths], kind="stable")[:_NAMED]
     return [(int(j), strength(tenths[j], ~judge, judge)) for j in best]

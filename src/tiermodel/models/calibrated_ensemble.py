@@ -73,5 +73,5 @@ def fit_calibrated_ensemble(
     splits = split_by_date(rows["as_of"], delay_days, _FOLDS, enough=lambda train: both_classes(observed[train]))
     *earlier, last = map_threads(members, [*splits, Split.of_all(rows["as_of"].max(), len(rows))])
     folds = list(out_of_fold(splits, earlier, observed.astype(float), lambda pair, at: _odds(*pair, x[at])))
-    calibration, later = calibrate_folds(rows, folds)
-    return CalibratedEnsemble(names, *last, calibration), later
+    calibration, predictions = calibrate_folds(rows, folds)
+    return CalibratedEnsemble(names, *last, calibration), predictions

@@ -182,14 +182,14 @@ def _fit_blend(folds: Sequence[_Fold]) -> tuple[int, Floats]:
     design = np.hstack([odds, np.repeat(np.eye(len(folds)), sizes, axis=0)])
     churned = np.concatenate([fold.observed for fold in folds])
     # the customers of one date share its chance events, so the prior weighs by the number of dates, too
-    pull, members = max(_PRIOR_ROWS / len(churned), _PRIOR_DATES / len(folds) ** 2), len(_PRIOR)
+    penalty, members = max(_PRIOR_ROWS / len(churned), _PRIOR_DATES / len(folds) ** 2), len(_PRIOR)
 
     def loss(w: Floats) -> tuple[float, Floats]:
         score = design @ w
         gradient = design.T @ (expit(score) - churned) / len(churned)
-        away = w[:members] - _PRIOR
-        gradient[:members] += 2 * pull * away
-        return float(np.mean(np.logaddexp(0, score) - churned * score) + pull * away @ away), gradient
+        deviation = w[:members] - _PRIOR
+        gradient[:members] += 2 * penalty * deviation
+        return float(np.mean(np.logaddexp(0, score) - churned * score) + penalty * deviation @ deviation), gradient
 
     bounds = [(0, 3)] * members + [(-5, 5)] * len(folds)
     start = np.r_[_PRIOR, np.zeros(len(folds))]

@@ -29,8 +29,8 @@ def fit_prospects(
     return out-of-fold predictions, as `fit_calibrated_ensemble` does.
     """
     rows = panel[is_prospect(panel) & panel["outcome_purchase_days"].notna()].reset_index(drop=True)
-    every = rows[list(names)].to_numpy(dtype=np.float64)
-    differ = [j for j, column in enumerate(every.T) if len(np.unique(column)) > 1]
-    bought = (rows["outcome_purchase_days"] > 0).to_numpy() & bool(differ)
-    telling = tuple(names[j] for j in differ)
-    return fit_calibrated_ensemble(rows, every[:, differ], bought, telling, delay_days, seed)
+    x = rows[list(names)].to_numpy(dtype=np.float64)
+    varying = [j for j, column in enumerate(x.T) if len(np.unique(column)) > 1]
+    bought = (rows["outcome_purchase_days"] > 0).to_numpy() & bool(varying)
+    varying_names = tuple(names[j] for j in varying)
+    return fit_calibrated_ensemble(rows, x[:, varying], bought, varying_names, delay_days, seed)

@@ -109,8 +109,8 @@ def fit_tier(
     def expected(fold: Fold[Floats], _: Sequence[Fold[Floats]]) -> dict[str, Floats]:
         return {"predicted": np.rint(fold.prediction @ np.arange(levels))}
 
-    later = stack_folds(rows, folds, expected)
-    return (replace(model, mass=_masses(folds, level, levels)) if folds else model), later
+    predictions = stack_folds(rows, folds, expected)
+    return (replace(model, mass=_masses(folds, level, levels)) if folds else model), predictions
 
 
 def _masses(folds: Sequence[Fold[Floats]], level: Ints, levels: int) -> tuple[float, ...]:

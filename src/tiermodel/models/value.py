@@ -145,13 +145,13 @@ def fit_value(
     coming = context.x if len(context.x) else x[rows["as_of"].to_numpy() == rows["as_of"].max()]
     expected = last.members(coming, ROUNDS[at])
     factors = _factors(weights, expected, level.total(expected, context.day))
-    later = stack_folds(rows, folds, blends, MEMBERS)
+    predictions = stack_folds(rows, folds, blends, MEMBERS)
     if folds:
-        bands = _bands(later["predicted"].to_numpy(), later["actual"].to_numpy())
+        bands = _bands(predictions["predicted"].to_numpy(), predictions["actual"].to_numpy())
     else:  # without folds the interval is that of the training rows
         own = last.members(x, ROUNDS[at])
         bands = _bands(_mix(_factors(weights, own, float(actual.sum())), own), actual)
-    return ValueModel(columns, last.linear, last.boosted.first(ROUNDS[at]), factors, *bands), later
+    return ValueModel(columns, last.linear, last.boosted.first(ROUNDS[at]), factors, *bands), predictions
 
 
 def _labelled(panel: pd.DataFrame, inputs: Floats) -> tuple[pd.DataFrame, Floats, Floats]:
@@ -205,8 +205,8 @@ def _fit_blend(folds: Sequence[_Fold]) -> tuple[int, Weights]:
         return squared_errors(np.concatenate(exact), np.concatenate([fold.observed for fold in folds]))
 
     at = int(np.argmin([errors(k, (0.0, 1.0, 0.0)).mean() for k in range(len(ROUNDS))]))
-    found = _weight({w: errors(at, w) for w in _WEIGHTS})
-    a, b, c = ((p + len(folds) * w) / (1 + len(folds)) for p, w in zip(_PRIOR, found, strict=True))
+    best = _weight({w: errors(at, w) for w in _WEIGHTS})
+    a, b, c = ((p + len(folds) * w) / (1 + len(folds)) for p, w in zip(_PRIOR, best, strict=True))
     return at, (a, b, c)  # the prior weighs as much as a date: the customers of one date share its chance events
 
 

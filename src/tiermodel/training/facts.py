@@ -70,7 +70,7 @@ def collect_facts(
     scheme, tiers, models, out_of_fold = fitted
     return {
         **_origin(project, labels, known),
-        **_later_figures(project.seed, out_of_fold),
+        **_out_of_fold_metrics(project.seed, out_of_fold),
         **compare_with_rules(scheme, known.snapshot, project.features.windows_days, project.seed),
         "slices": _slices(known.training_rows, tiers.now, scheme, out_of_fold),
         "importance": importance(models.churn, models.value, present.x_exposed, present.x_buyers),
@@ -101,7 +101,7 @@ def _origin(project: Project, labels: Labels, known: CensoredPanel) -> dict[str,
     }
 
 
-def _later_figures(seed: int, out_of_fold: dict[str, pd.DataFrame]) -> dict[str, Any]:
+def _out_of_fold_metrics(seed: int, out_of_fold: dict[str, pd.DataFrame]) -> dict[str, Any]:
     """Return the metrics of out-of-fold predictions, their dates and their intervals."""
     days = [day for target in ("churn", "value") for day in out_of_fold[target]["as_of"].unique()]
     return {
@@ -145,8 +145,8 @@ def _slices(
     keys = list(KEYS)
     rows = training_rows[keys].copy()
     for target, names in (("churn", ("churned", "risk")), ("value", ("value", "expected"))):
-        found = out_of_fold[target][[*keys, "actual", "predicted"]].set_axis([*keys, *names], axis=1)
-        rows = rows.merge(found.astype({"as_of": rows["as_of"].dtype}), on=keys, how="left")
+        frame = out_of_fold[target][[*keys, "actual", "predicted"]].set_axis([*keys, *names], axis=1)
+        rows = rows.merge(frame.astype({"as_of": rows["as_of"].dtype}), on=keys, how="left")
     predicted = rows[["risk", "expected"]].notna().any(axis=1).to_numpy()
     by = groups(training_rows[predicted], level[predicted], scheme.scheme.codes)
     return list(slice_figures(by, rows[predicted].astype(dict.fromkeys(rows.columns[2:], np.float64))))
@@ -175,19 +175,11 @@ def with_baselines(
     for day in predictions["as_of"].unique():
         now = risky[risky["as_of"] == day].drop(columns=list(OUTCOME_COLUMNS))
         past = risky[risky["as_of"] + delay <= day]
-        task = BaselineTask(
-            labels,
-            past,
-            now,
-            lambda frame: scheme.assign(frame)[0],
-            names,
-            project.features.windows_days,
-            project.value.clv,
-        )
+        windows, clv = project.features.windows_days, project.value.clv
+        task = BaselineTask(labels, past, now, lambda frame: scheme.assign(frame)[0], names, windows, clv)
+        index = predictions.index[predictions["as_of"] == day]
         for name, predicted in columns.items():
-            predicted.append(
-                pd.Series(CHURN_BASELINES[name](task), index=predictions.index[predictions["as_of"] == day])
-            )
+            predicted.append(pd.Series(CHURN_BASELINES[name](task), index=index))
     return predictions.assign(**{name: pd.concat(p) if p else pd.Series(dtype=float) for name, p in columns.items()})
 
 

@@ -190,15 +190,15 @@ class Search:
         listed = [
             {"number": k, "error": trial.value, "settings": _rounded(trial.params)} for k, trial in enumerate(done)
         ]
-        ours = self._predict(self.project)
-        theirs = self._predict(changed(self.project, self.target, settings)) if settings else ours
+        own = self._predict(self.project)
+        found = self._predict(changed(self.project, self.target, settings)) if settings else own
         actual = _actual(self.target, self.last)
         verdict = []
         for metric, function in _METRICS[self.target].items():
-            difference, low, high = paired_bootstrap(function, actual, theirs, ours, seed=self.project.seed)
+            difference, low, high = paired_bootstrap(function, actual, found, own, seed=self.project.seed)
             verdict.append({
-                "target": self.target, "metric": metric, "defaults": function(actual, ours),
-                "found": function(actual, theirs), "difference": difference, "low": low, "high": high,
+                "target": self.target, "metric": metric, "defaults": function(actual, own),
+                "found": function(actual, found), "difference": difference, "low": low, "high": high,
             })  # fmt: skip
         return Found(self.target, next(iter(_METRICS[self.target])), listed, settings, verdict)
 

@@ -44,7 +44,7 @@ class BGNBD:
 
     @classmethod
     def fit(cls, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Self:
-        """Return the maximum-likelihood model; `DataError` for rows that are no history."""
+        """Return the maximum-likelihood model; `DataError` for rows that are no purchase history."""
         cells = cells_of(*checked_history(frequency, recency, age))
         chances = cells.frequency + cls.dropout_after_first
         loss = partial(_purchase_loss, cells=cells, chances=chances)

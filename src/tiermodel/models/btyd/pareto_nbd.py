@@ -43,7 +43,7 @@ class ParetoNBD:
 
     @classmethod
     def fit(cls, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Self:
-        """Return the maximum-likelihood model; `DataError` for rows that are no history."""
+        """Return the maximum-likelihood model; `DataError` for rows that are no purchase history."""
         cells = cells_of(*checked_history(frequency, recency, age))
         loss = partial(_loss, cells=cells)
         r, alpha, s, beta = fit_parameters(loss, np.zeros(4), [LOG_BOUNDS] * 4, cells.customers)

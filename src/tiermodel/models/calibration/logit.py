@@ -43,17 +43,17 @@ def fit_calibration(folds: Sequence[tuple[Floats, NDArray[Any]]]) -> Calibration
         return 0.0, 1.0
     odds = np.concatenate([o for o, _ in folds])
     observed = np.concatenate([h for _, h in folds]).astype(float)
-    pull = _CALIBRATION_ROWS / len(odds)
+    penalty = _CALIBRATION_ROWS / len(odds)
 
     def loss(theta: Floats) -> tuple[float, Floats]:
         score = theta[0] + theta[1] * odds
         residual = expit(score) - observed
-        away = theta - np.array([0.0, 1.0])
-        value = float(np.mean(np.logaddexp(0, score) - observed * score) + pull * away @ away)
-        return value, np.array([residual.mean(), (residual * odds).mean()]) + 2 * pull * away
+        deviation = theta - np.array([0.0, 1.0])
+        value = float(np.mean(np.logaddexp(0, score) - observed * score) + penalty * deviation @ deviation)
+        return value, np.array([residual.mean(), (residual * odds).mean()]) + 2 * penalty * deviation
 
-    found = minimize(loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=[(-3, 3), (0.2, 2)]).x
-    return float(found[0]), float(found[1])
+    minimum = minimize(loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=[(-3, 3), (0.2, 2)]).x
+    return float(minimum[0]), float(minimum[1])
 
 
 def calibrate_folds(rows: pd.DataFrame, folds: Sequence[Fold[Floats]]) -> tuple[Calibration, pd.DataFrame]:
@@ -76,5 +76,7 @@ def intercept_for_rate(odds: Floats, rate: float) -> float:
     """
     half = 0.5 / max(len(odds), 1)
     target = min(max(rate, half), 1 - half)
-    found, _ = brentq(lambda d: expit(odds + d).mean() - target, -_FARTHEST, _FARTHEST, full_output=True, disp=False)
-    return float(found)
+    intercept, _ = brentq(
+        lambda d: expit(odds + d).mean() - target, -_FARTHEST, _FARTHEST, full_output=True, disp=False
+    )
+    return float(intercept)

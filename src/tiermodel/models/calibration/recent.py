@@ -104,15 +104,15 @@ def recent_residuals(
     of_value = every_days < labels.value.window.last
     risk, total = [], []
     window, horizons = LabelWindow(0, every_days, every_days), Horizons(every_days, every_days)
-    for day, here, grown in _steps(panel, now, every_days) if of_churn or of_value else ():
+    for day, here, growth in _back_from(panel, now, every_days) if of_churn or of_value else ():
         since = here["days_since_first"].to_numpy(dtype=np.float64)
         p_zero, _, spend = BtydForecaster.fit(here).predict(here, horizons).T
         exposed = at_risk(churn, here)
         if of_churn and exposed.any():
-            silent = (grown["purchase_days_total"] == 0).to_numpy()
+            silent = (growth["purchase_days_total"] == 0).to_numpy()
             risk.append(ObservedWindow.of_rate(window, day, since[exposed], log_odds(p_zero[exposed]), silent[exposed]))
         if of_value:
-            amount = grown["net_amount_total"].to_numpy(dtype=np.float64)
+            amount = growth["net_amount_total"].to_numpy(dtype=np.float64)
             total.append(ObservedWindow.of_total(window, day, since, np.maximum(spend, 0.0), amount))
     return risk, total
 
@@ -125,9 +125,9 @@ def partial_churn_windows(
     if churn.window.first or churn.contract_renewal_days is not None:
         return []
     windows = []
-    for share, here, grown, x, part in _under_way(panel, names, now, Horizons.of(labels), churn.window.last):
+    for share, here, growth, x, part in _partly_over(panel, names, now, Horizons.of(labels), churn.window.last):
         exposed = at_risk(churn, here)
-        silent = (grown["purchase_days_total"] == 0).to_numpy().astype(np.float64)
+        silent = (growth["purchase_days_total"] == 0).to_numpy().astype(np.float64)
         offset = log_odds(part[:, 0]) - log_odds(x[:, len(names)])
         windows.append(PartialWindow(x[exposed], silent[exposed], offset[exposed], share))
     return windows
@@ -141,15 +141,15 @@ def partial_value_windows(
         return []
     windows = []
     horizons = Horizons.of(labels)
-    for share, _, grown, x, part in _under_way(panel, names, now, horizons, horizons.value):
-        spent = np.maximum(grown["net_amount_total"].to_numpy(dtype=np.float64), 0.0)
+    for share, _, growth, x, part in _partly_over(panel, names, now, horizons, horizons.value):
+        spent = np.maximum(growth["net_amount_total"].to_numpy(dtype=np.float64), 0.0)
         whole = x[:, len(names) + 1]  # purchase days
         ratio = np.divide(part[:, 1], whole, out=np.full(len(x), share), where=whole > 0)
         windows.append(PartialWindow(x, spent, np.log(np.clip(ratio, share, 1.0)), share))
     return windows
 
 
-def _under_way(
+def _partly_over(
     panel: pd.DataFrame, names: tuple[str, ...], now: pd.Timestamp, horizons: Horizons, whole: int
 ) -> Iterator[tuple[float, pd.DataFrame, pd.DataFrame, Floats, Floats]]:
     """Yield the snapshots whose window of `whole` days is at least half over at `now`, but not wholly.
@@ -167,16 +167,16 @@ def _under_way(
         if len(here):
             design = fit_design_matrix(here, names, horizons)
             part = design.forecaster.predict(here, Horizons(days, days))
-            yield days / whole, here, _grown(here, then), design.matrix(here), part
+            yield days / whole, here, _growth(here, then), design.matrix(here), part
 
 
-def _grown(here: pd.DataFrame, then: pd.DataFrame) -> pd.DataFrame:
+def _growth(here: pd.DataFrame, then: pd.DataFrame) -> pd.DataFrame:
     """Return the growth of customers' totals until a later snapshot, rows in the order of `here`."""
     later = then.set_index("customer_id").loc[here["customer_id"], _TOTALS].reset_index(drop=True)
     return later - here[_TOTALS].reset_index(drop=True)
 
 
-def _steps(
+def _back_from(
     panel: pd.DataFrame, now: pd.Timestamp, every: int
 ) -> Iterator[tuple[pd.Timestamp, pd.DataFrame, pd.DataFrame]]:
     """Yield, latest first, each snapshot's day, its buyers, and the growth of their totals until the next snapshot."""
@@ -188,5 +188,5 @@ def _steps(
         buyers = here[has_bought(here) & here["customer_id"].isin(then["customer_id"])]
         if buyers.empty:
             return
-        yield now, buyers, _grown(buyers, then)
+        yield now, buyers, _growth(buyers, then)
         then = here

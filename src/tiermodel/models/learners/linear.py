@@ -88,12 +88,12 @@ def _fit(
     middle = medians(z)
     flagged = [j for j, share in enumerate(missing.mean(axis=0)) if share > _RARE]
     weight, offset = (None, np.zeros(1)) if weights is None else weights
-    beside = [offset[:, None]] if offset.any() else []
-    z = np.hstack([np.where(missing, middle, z), missing[:, flagged], *beside])
+    offset_column = [offset[:, None]] if offset.any() else []
+    z = np.hstack([np.where(missing, middle, z), missing[:, flagged], *offset_column])
     mean, scale = mean_and_scale(z)
     fitted = model.fit((z - mean) / scale, y, sample_weight=weight)
     coefficient, intercept = np.ravel(fitted.coef_), float(np.ravel(fitted.intercept_)[0])
-    known = z.shape[1] - len(beside)
+    known = z.shape[1] - len(offset_column)
     intercept -= float((mean / scale * coefficient)[known:].sum())  # in scoring the offset is zero
     return Linear(
         shape, chosen, low.tolist(), high.tolist(), middle.tolist(), flagged, mean[:known].tolist(),
