@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from tiermodel.models.btyd.bg_nbd import BGNBD
-from tiermodel.models.btyd.clv import DAYS_A_YEAR, convert_rate, discounted_purchases
+from tiermodel.models.btyd.clv import DAYS_PER_YEAR, convert_rate, discounted_purchases
 from tiermodel.models.btyd.pareto_nbd import ParetoNBD
 
 History = tuple[np.ndarray[Any, Any], ...]
@@ -86,7 +86,7 @@ def compare(name: str, kind: type[BGNBD | ParetoNBD], past: History, rounds: int
             logs.append(fitted._conditional_log_likelihood([model[n] for n in names], *past).mean())
     few = tuple(pd.Series(column[:2000]) for column in past)
     value = _customer_lifetime_value(fitted, *few, pd.Series(np.ones(2000)), MONTHS, MONTHLY_RATE)
-    annual = convert_rate(MONTHLY_RATE, MONTH, DAYS_A_YEAR)
+    annual = convert_rate(MONTHLY_RATE, MONTH, DAYS_PER_YEAR)
     their_value = discounted_purchases(kind(*(fitted.params_[n] for n in names)), MONTH * MONTHS, annual, *few)
     # theirs discounts a month's purchases at its end, ours each when it comes: half a month's interest apart
     apart = float(np.abs(their_value / np.asarray(value) / (1 + MONTHLY_RATE) ** 0.5 - 1).max())

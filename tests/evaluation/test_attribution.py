@@ -14,7 +14,7 @@ from tiermodel.evaluation.attribution import churn_contributions, importance, va
 from tiermodel.features.frame import has_bought
 from tiermodel.features.panel import build_panel
 from tiermodel.models import churn, value
-from tiermodel.models.btyd.forecast import EXPECTED
+from tiermodel.models.btyd.forecast import BTYD_INPUTS
 from tiermodel.models.calibration.logit import log_odds
 from tiermodel.models.learners.boosting import fit_boosted
 from tiermodel.models.learners.linear import Linear, fit_logistic, fit_ridge
@@ -100,7 +100,7 @@ def test_terms_of_a_line_are_coefficient_times_standardised_input(bundle: Bundle
 def planted(rows: int = 1_200) -> tuple[value.ValueModel, Floats, churn.ChurnModel]:
     """Fit both blends on inputs of which one raises the outcome, one lowers it, and one says nothing."""
     draw = np.random.default_rng(5)
-    names = ("raises", "lowers", "idle", *EXPECTED)
+    names = ("raises", "lowers", "idle", *BTYD_INPUTS)
     x = np.asfortranarray(draw.gamma(2.0, 2.0, (rows, len(names))))
     x[:, [3, 6]] = np.clip(x[:, [3, 6]] / 20, 0.01, 0.99)
     score = 1.5 * np.log1p(x[:, 0]) - 1.0 * np.log1p(x[:, 1])
@@ -139,7 +139,7 @@ def test_an_input_that_does_not_differ_has_no_direction_and_nobody_gives_nothing
     same = np.repeat(x[:1], 30, axis=0)
     assert importance(risk, worth, same, x[:0]) == {"churn": [], "value": []}
     x[:, 3] = 0.5  # MBG/NBD counts here, though it says the same of everybody
-    assert all(row["feature"] != EXPECTED[0] for row in importance(risk, worth, x, x)["churn"][:2])
+    assert all(row["feature"] != BTYD_INPUTS[0] for row in importance(risk, worth, x, x)["churn"][:2])
 
 
 def test_terms_that_cancel_share_out_nothing_and_a_square_is_flat_below_zero() -> None:

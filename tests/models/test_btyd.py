@@ -54,7 +54,7 @@ def simulate(model: Purchases, n: int, horizon: float, seed: int) -> tuple[Array
     rate, leaving = rng.gamma(model.r, 1 / model.alpha, n), rng.beta(model.a, model.b, n)
     age = rng.integers(30, 700, n).astype(np.float64)
     frequency, recency, future, now = (np.zeros(n) for _ in range(4))
-    alive = rng.random(n) >= leaving if model.first_can_be_last else np.ones(n, dtype=bool)
+    alive = rng.random(n) >= leaving if model.dropout_after_first else np.ones(n, dtype=bool)
     while alive.any():
         now[alive] += rng.exponential(1 / rate[alive])
         before, after = alive & (now <= age), alive & (now > age) & (now <= age + horizon)
@@ -125,7 +125,7 @@ def log_likelihood(model: Purchases, x: float, recency: float, age: float) -> fl
     def log_beta(a: float, b: float) -> float:
         return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
-    n = x + model.first_can_be_last
+    n = x + model.dropout_after_first
     stayed = log_beta(model.a, model.b + n) - (model.r + x) * math.log(model.alpha + age)
     left = log_beta(model.a + 1, model.b + n - 1) - (model.r + x) * math.log(model.alpha + recency) if n else -math.inf
     purchases = math.lgamma(model.r + x) - math.lgamma(model.r) + model.r * math.log(model.alpha)
@@ -141,7 +141,7 @@ def test_the_likelihood_of_cells_is_that_of_their_customers(
     one_by_one = np.mean([log_likelihood(model, *row) for row in zip(*cdnow, strict=True)])
     scaled = np.log([model.r, model.alpha / cells.unit, model.a, model.b])
     # Time in units of the mean age makes each of the purchases' densities larger by that unit.
-    assert -bg_nbd._purchase_loss(scaled, cells, cells.frequency + model.first_can_be_last)[0] - cdnow[
+    assert -bg_nbd._purchase_loss(scaled, cells, cells.frequency + model.dropout_after_first)[0] - cdnow[
         0
     ].mean() * np.log(cells.unit) == pytest.approx(one_by_one)
 
@@ -152,7 +152,7 @@ def test_the_gradient_is_that_of_finite_differences(
     model: Purchases, theta: list[float], cdnow: tuple[Array, Array, Array], spend: tuple[Array, Array]
 ) -> None:
     cells = cells_of(*cdnow)
-    chances = cells.frequency + model.first_can_be_last
+    chances = cells.frequency + model.dropout_after_first
     at, step = np.array(theta), 1e-5
     moves = step * np.eye(4)
     purchases = [

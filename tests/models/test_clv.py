@@ -19,8 +19,8 @@ from tiermodel.features.outcome import Labels, LabelWindow
 from tiermodel.features.panel import build_panel
 from tiermodel.models.btyd.bg_nbd import BGNBD, MBGNBD
 from tiermodel.models.btyd.clv import (
-    DAYS_A_YEAR,
-    Purchases,
+    DAYS_PER_YEAR,
+    PurchaseModel,
     convert_rate,
     discount,
     discounted_purchases,
@@ -60,7 +60,7 @@ def test_rates_convert_there_and_back_and_compound(rate: float, days: float, to_
 
 @given(st.floats(0.001, 0.5), st.floats(0, 1500))
 def test_a_steady_stream_is_worth_its_annuity(annual: float, horizon: float) -> None:
-    force = math.log1p(annual) / DAYS_A_YEAR
+    force = math.log1p(annual) / DAYS_PER_YEAR
     found = discounted_purchases(Steady(), horizon, annual, 0, 0, 0)
     assert float(found) == pytest.approx(-math.expm1(-force * horizon) / force, rel=1e-4)
 
@@ -68,9 +68,9 @@ def test_a_steady_stream_is_worth_its_annuity(annual: float, horizon: float) -> 
 @every
 @pytest.mark.parametrize("annual", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("horizon", [30, 365, 1095])
-def test_a_purchase_is_worth_less_the_later_it_comes(model: Purchases, annual: float, horizon: int) -> None:
+def test_a_purchase_is_worth_less_the_later_it_comes(model: PurchaseModel, annual: float, horizon: int) -> None:
     until = np.array([model.expected_purchases(day, *PAST) for day in range(horizon + 1)])
-    factor = (1 + annual) ** (-(np.arange(horizon) + 0.5) / DAYS_A_YEAR)
+    factor = (1 + annual) ** (-(np.arange(horizon) + 0.5) / DAYS_PER_YEAR)
     daily = factor @ np.diff(until, axis=0)
     found = discounted_purchases(model, horizon, annual, *PAST)
     np.testing.assert_allclose(found, daily, rtol=2e-5)
@@ -79,11 +79,11 @@ def test_a_purchase_is_worth_less_the_later_it_comes(model: Purchases, annual: f
 
 
 @every
-def test_lifetimes_adds_months_up_at_their_ends(model: Purchases) -> None:
+def test_lifetimes_adds_months_up_at_their_ends(model: PurchaseModel) -> None:
     monthly = 0.01
     until = np.array([model.expected_purchases(30 * month, *PAST) for month in range(13)])
     theirs = (1 + monthly) ** -np.arange(1.0, 13) @ np.diff(until, axis=0)
-    ours = discounted_purchases(model, 360, convert_rate(monthly, 30, DAYS_A_YEAR), *PAST)
+    ours = discounted_purchases(model, 360, convert_rate(monthly, 30, DAYS_PER_YEAR), *PAST)
     np.testing.assert_allclose(ours, theirs * (1 + monthly) ** 0.5, rtol=1e-3)  # half a month earlier on average
 
 
@@ -91,7 +91,7 @@ def test_ten_years_are_the_published_closed_form() -> None:
     # DERT of Fader, Hardie and Lee, RFM and CLV (2005), by Tricomi's function: all to come, less what comes later.
     model = ParetoNBD(0.553, 10.578 * 7, 0.606, 11.669 * 7)
     frequency, recency, age = PAST
-    force, horizon = math.log1p(0.15) / DAYS_A_YEAR, 10 * DAYS_A_YEAR
+    force, horizon = math.log1p(0.15) / DAYS_PER_YEAR, 10 * DAYS_PER_YEAR
     r, alpha, s, beta = model.r, model.alpha, model.s, model.beta
 
     def endless(from_now: float) -> NDArray[np.float64]:

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiermodel.models.calibration import level
-from tiermodel.models.calibration.level import Window, forecast_residual
+from tiermodel.models.calibration.level import ObservedWindow, forecast_residual
 
 NOW = pd.Timestamp("2022-06-01")
 
 
-def ended(days_ago: int, length: int, missed: float, *, seen: float = 400.0, variance: float = 0.01) -> Window:
+def ended(days_ago: int, length: int, missed: float, *, seen: float = 400.0, variance: float = 0.01) -> ObservedWindow:
     """Give a window that was over so many days before `NOW`."""
-    return Window(NOW - pd.Timedelta(days=days_ago + length), 0, length, length, seen, missed, variance)
+    return ObservedWindow(NOW - pd.Timedelta(days=days_ago + length), 0, length, length, seen, missed, variance)
 
 
 windows = st.lists(
@@ -33,7 +33,7 @@ windows = st.lists(
 )
 
 
-def by_days(seen: list[Window], first: int, last: int) -> float:
+def by_days(seen: list[ObservedWindow], first: int, last: int) -> float:
     """Forecast in plain steps: a covariance for every pair of days, averaged over windows."""
 
     def covariance(one: range, other: range) -> float:
@@ -63,7 +63,7 @@ def test_five_moments_stand_for_the_days_of_a_window(first: int, last: int) -> N
 
 
 @given(windows, st.randoms(use_true_random=False))
-def test_order_decides_nothing(seen: list[Window], shuffled: object) -> None:
+def test_order_decides_nothing(seen: list[ObservedWindow], shuffled: object) -> None:
     miss = forecast_residual(seen, NOW, 0, 60)
     mixed = sorted(seen, key=lambda _: shuffled.random())  # type: ignore[attr-defined]
     np.testing.assert_allclose(forecast_residual(mixed, NOW, 0, 60), miss, atol=1e-9)
@@ -71,7 +71,7 @@ def test_order_decides_nothing(seen: list[Window], shuffled: object) -> None:
 
 
 @given(windows)
-def test_a_window_that_is_not_over_tells_nothing(seen: list[Window]) -> None:
+def test_a_window_that_is_not_over_tells_nothing(seen: list[ObservedWindow]) -> None:
     open_still = ended(-1, 30, 5.0)
     assert forecast_residual([*seen, open_still], NOW, 0, 30) == forecast_residual(seen, NOW, 0, 30)
 

@@ -20,7 +20,7 @@ from tiermodel.evaluation.metrics import churn_metrics, ece_null_band
 from tiermodel.features.frame import feature_names
 from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels, at_risk
 from tiermodel.features.panel import build_panel
-from tiermodel.models.btyd.forecast import EXPECTED, Horizons
+from tiermodel.models.btyd.forecast import BTYD_INPUTS, Horizons
 from tiermodel.models.calibration.recent import ForecastContext, PartialWindow
 from tiermodel.models.churn import ChurnModel, fit_churn
 from tiermodel.models.design_matrix import design_matrix_of_panel, fit_design_matrix
@@ -38,7 +38,7 @@ from tiermodel.training.dates import panel_dates, training_dates
 from tiermodel.training.train import fit_bundle, train
 from worlds import LAST_DAY, TrainedWorld, quick_fits, small_project, small_world
 
-NAMES = ["days_since_last", "b", "c", *EXPECTED]
+NAMES = ["days_since_last", "b", "c", *BTYD_INPUTS]
 CUSTOMERS, DATES = 700, 5
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -420,7 +420,7 @@ def test_inputs_of_one_customer_are_those_of_the_batch(trained: TrainedWorld, pa
     whole = inputs.matrix(panel)
     for i in range(0, len(panel), 397):
         np.testing.assert_array_equal(inputs.matrix(panel.iloc[[i]])[0], whole[i])
-    assert np.isfinite(whole[:, -len(EXPECTED) :]).all()
+    assert np.isfinite(whole[:, -len(BTYD_INPUTS) :]).all()
     again = type(inputs).from_dict(inputs.names, inputs.to_dict())
     np.testing.assert_array_equal(again.matrix(panel.head(50)), whole[:50])
 

@@ -14,7 +14,7 @@ from tiermodel.features.frame import feature_names, has_bought
 from tiermodel.features.outcome import Labels
 from tiermodel.features.panel import build_panel
 from tiermodel.models.btyd.bg_nbd import MBGNBD
-from tiermodel.models.btyd.forecast import Horizons, frequency_recency_age, mean_purchase
+from tiermodel.models.btyd.forecast import Horizons, frequency_recency_age, mean_purchase_amount
 from tiermodel.models.btyd.gamma_gamma import GammaGamma
 from tiermodel.models.calibration.logit import log_odds
 from tiermodel.models.calibration.recent import partial_churn_windows, partial_value_windows, recent_residuals
@@ -49,7 +49,7 @@ def test_what_happened_between_snapshots_is_counted_from_them(quarterly: Project
         odds = log_odds(MBGNBD.fit(*past).p_zero(30, *past))
         assert (1 / (1 + np.exp(-odds - window.residual))).mean() == pytest.approx(silent, abs=1e-6)
         came = (then["net_amount_total"] - here["net_amount_total"]).sum()
-        each = GammaGamma.fit(past[0], mean_purchase(here)).expected_value(past[0], mean_purchase(here))
+        each = GammaGamma.fit(past[0], mean_purchase_amount(here)).expected_value(past[0], mean_purchase_amount(here))
         expected = (MBGNBD.fit(*past).expected_purchases(30, *past) * each).sum()
         assert expected * np.exp(worth.residual) == pytest.approx(came, rel=1e-6)
 

@@ -1,4 +1,4 @@
-"""What a user would pick instead, trained on the same rows at the same date, beside the model in every backtest."""
+"""Simple methods that the models are compared with, trained on the same rows at the same date."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tiermodel.config.project import LifetimeValue
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import Labels
 from tiermodel.models.btyd.bg_nbd import BGNBD, MBGNBD
-from tiermodel.models.btyd.clv import DAYS_A_YEAR, convert_rate, discount, discounted_purchases
-from tiermodel.models.btyd.forecast import frequency_recency_age, mean_purchase
+from tiermodel.models.btyd.clv import DAYS_PER_YEAR, convert_rate, discount, discounted_purchases
+from tiermodel.models.btyd.forecast import frequency_recency_age, mean_purchase_amount
 from tiermodel.models.btyd.gamma_gamma import GammaGamma
 from tiermodel.models.btyd.pareto_nbd import ParetoNBD
 from tiermodel.models.learners.linear import fit_logistic
@@ -26,15 +26,15 @@ __all__ = ["BASELINES", "CHURN_BASELINES", "CLV_BASELINES", "OURS", "VALUE_BASEL
 
 
 OURS = "tiermodel"
-"""What our model is called beside them: the one that is served, the blend or the only one."""
+"""The name of the served model beside the baselines and the members of its blend."""
 
 
 @dataclass(frozen=True)
 class BaselineTask:
-    """What a baseline may see: past snapshots with outcomes, and the customers at the test date without theirs.
+    """The data of a baseline: past snapshots with outcomes (`train`), customers at the test date without them (`now`).
 
-    `grade` returns the levels of snapshots by the scheme fitted at the test date; `names` are the features that models
-    read, `windows_days` and `clv` are of the project's sections `features` and `value`.
+    `grade` returns the levels of snapshots by the scheme fitted at the test date; `names` are the models' features,
+    `windows_days` and `clv` settings of the project's sections `features` and `value`.
     """
 
     labels: Labels
@@ -47,76 +47,68 @@ class BaselineTask:
 
     @property
     def horizon(self) -> float:
-        """Return the length of the outcome window in days."""
+        """The length of the outcome window in days."""
         return float(self.labels.value.window.days)
 
     @property
     def gap(self) -> float:
-        """Return the days between the date and its outcome window."""
+        """The days between the date and its outcome window."""
         return float(self.labels.value.window.first)
 
     @property
     def churned(self) -> Flags:
-        """Tell which training rows churned."""
+        """Whether each training row churned."""
         return (self.train["outcome_churned"] == 1).to_numpy()
+
+    @property
+    def value(self) -> Floats:
+        """The value of each training row."""
+        return self.train["outcome_value"].to_numpy(dtype=np.float64)
 
 
 def _columns(frame: pd.DataFrame, names: Sequence[str]) -> Floats:
     return frame[list(names)].to_numpy(dtype=np.float64)
 
 
-def _rate(task: BaselineTask) -> Floats:
-    return np.full(len(task.now), task.churned.mean())
-
-
-def _last_tier_rate(task: BaselineTask) -> Floats:
-    return _by_tier(task, task.churned.astype(np.float64))
-
-
-def _last_tier_value(task: BaselineTask) -> Floats:
-    return _by_tier(task, task.train["outcome_value"].to_numpy(dtype=np.float64))
-
-
 def _by_tier(task: BaselineTask, outcome: Floats) -> Floats:
-    """Carry on the mean outcome of each tier; the mean of all counts as one customer more in each."""
+    """Return the past mean outcome of each customer's tier, to which the overall mean counts as one customer more."""
     past, now = task.grade(task.train), task.grade(task.now)
     levels = int(max(past.max(), now.max())) + 1
     total, count = np.bincount(past, weights=outcome, minlength=levels), np.bincount(past, minlength=levels)
     return ((total + outcome.mean()) / (count + 1))[now]
 
 
-def _logistic_all(task: BaselineTask) -> Floats:
-    names = task.names
+def _logistic(task: BaselineTask, names: Sequence[str]) -> Floats:
     return expit(fit_logistic(_columns(task.train, names), task.churned).decision(_columns(task.now, names)))
 
 
 def _logistic_rfm(task: BaselineTask) -> Floats:
     longest = max(task.windows_days)
     names = ["days_since_last", f"order_count_{longest}d", f"net_amount_{longest}d", "days_since_first"]
-    return expit(fit_logistic(_columns(task.train, names), task.churned).decision(_columns(task.now, names)))
+    return _logistic(task, names)
 
 
-def _silence(model: type[MBGNBD | ParetoNBD], task: BaselineTask) -> Floats:
-    """Fit on all that the customers at the date did before it; needs no outcome. A gap is not allowed for."""
+def _p_zero(model: type[MBGNBD | ParetoNBD], task: BaselineTask) -> Floats:
+    """Return P(no purchase) by a model fitted on the customers' own past; a gap is ignored."""
     past = frequency_recency_age(task.now)
     return model.fit(*past).p_zero(task.labels.churn.window.days, *past)
 
 
-def _lightgbm_default(task: BaselineTask) -> Floats:
-    names = task.names
-    data = lgb.Dataset(_columns(task.train, names), task.churned.astype(float))
-    return _booster({"objective": "binary"}, data, _columns(task.now, names))
-
-
-def _booster(target: Mapping[str, object], data: lgb.Dataset, x: Floats) -> Floats:
-    booster = lgb.train(
-        {**target, "verbosity": -1, "deterministic": True, "force_row_wise": True, "num_threads": 1}, data, 100
-    )
-    return np.asarray(booster.predict(x))
+def _lightgbm(task: BaselineTask, y: Floats, objective: str) -> Floats:
+    """Return the prediction of LightGBM with its own settings; the others make it repeatable."""
+    settings = {
+        "objective": objective,
+        "verbosity": -1,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": 1,
+    }
+    booster = lgb.train(settings, lgb.Dataset(_columns(task.train, task.names), y), 100)
+    return np.asarray(booster.predict(_columns(task.now, task.names)))
 
 
 def _naive_rate(task: BaselineTask) -> Floats:
-    """Carry on the spend of the shortest window that is at least twice the horizon (else of the longest one)."""
+    """Return value per day times the horizon, from the shortest window of two horizons or else the longest window."""
     windows = task.windows_days
     window = next((w for w in windows if w >= 2 * task.horizon), windows[-1])
     seen = np.minimum(task.now["days_since_first"].to_numpy(dtype=np.float64), window)
@@ -125,7 +117,7 @@ def _naive_rate(task: BaselineTask) -> Floats:
 
 
 def _bg_nbd_gamma_gamma(task: BaselineTask) -> Floats:
-    past, mean = frequency_recency_age(task.now), mean_purchase(task.now)
+    past, mean = frequency_recency_age(task.now), mean_purchase_amount(task.now)
     model = BGNBD.fit(*past)
     expected = model.expected_purchases(task.gap + task.horizon, *past)
     if task.gap:
@@ -134,23 +126,23 @@ def _bg_nbd_gamma_gamma(task: BaselineTask) -> Floats:
 
 
 def _each(frequency: Floats, mean: Floats) -> Floats:
-    """Return what a purchase is expected to bring."""
+    """Return the expected amount of a purchase; where nobody bought twice, the mean over all customers."""
     try:
         return GammaGamma.fit(frequency, mean).expected_value(frequency, mean)
-    except DataError:  # nobody bought twice: the mean of everybody's purchases is what is left
+    except DataError:  # nobody bought twice
         return np.full(len(mean), float(np.mean(mean)))
 
 
 def _annuity(task: BaselineTask) -> Floats:
-    """Carry the naive rate on to the horizon of lifetime value, discounted."""
-    clv, force = task.clv, np.log1p(convert_rate(task.clv.annual_rate, DAYS_A_YEAR, 1))
+    """Return the naive rate over the horizon of lifetime value, discounted."""
+    clv, force = task.clv, np.log1p(convert_rate(task.clv.annual_rate, DAYS_PER_YEAR, 1))
     days = (1 - discount(clv.horizon_days, clv.annual_rate)) / force if force else clv.horizon_days
     return _naive_rate(task) / task.horizon * days
 
 
 def _discounted_bg_nbd_gamma_gamma(task: BaselineTask) -> Floats:
-    """Add lifetime value up as the literature does: discounted purchases times what each is expected to bring."""
-    past, mean, clv = frequency_recency_age(task.now), mean_purchase(task.now), task.clv
+    """Return the usual lifetime value: discounted purchases times the expected amount of a purchase."""
+    past, mean, clv = frequency_recency_age(task.now), mean_purchase_amount(task.now), task.clv
     purchases = discounted_purchases(BGNBD.fit(*past), clv.horizon_days, clv.annual_rate, *past)
     return purchases * _each(past[0], mean) * _margin_rate(task)
 
@@ -163,32 +155,22 @@ def _margin_rate(task: BaselineTask) -> float:
     return float(task.now[f"margin_{longest}d"].sum() / max(task.now[f"net_amount_{longest}d"].sum(), 1e-9))
 
 
-def _lightgbm_tweedie_default(task: BaselineTask) -> Floats:
-    names = task.names
-    data = lgb.Dataset(
-        _columns(task.train, names), np.maximum(task.train["outcome_value"].to_numpy(dtype=np.float64), 0.0)
-    )
-    return _booster({"objective": "tweedie"}, data, _columns(task.now, names))
-
-
-CHURN_BASELINES: Mapping[str, Callable[[BaselineTask], Floats]] = {
-    "rate": _rate,
-    "last_tier": _last_tier_rate,
+Baselines = Mapping[str, Callable[[BaselineTask], Floats]]
+CHURN_BASELINES: Baselines = {
+    "rate": lambda task: np.full(len(task.now), task.churned.mean()),
+    "last_tier": lambda task: _by_tier(task, task.churned.astype(np.float64)),
     "logistic_rfm": _logistic_rfm,
-    "logistic_all": _logistic_all,
-    "mbg_nbd": partial(_silence, MBGNBD),
-    "pareto_nbd": partial(_silence, ParetoNBD),
-    "lightgbm_default": _lightgbm_default,
+    "logistic_all": lambda task: _logistic(task, task.names),
+    "mbg_nbd": partial(_p_zero, MBGNBD),
+    "pareto_nbd": partial(_p_zero, ParetoNBD),
+    "lightgbm_default": lambda task: _lightgbm(task, task.churned.astype(np.float64), "binary"),
 }
-VALUE_BASELINES: Mapping[str, Callable[[BaselineTask], Floats]] = {
-    "last_tier": _last_tier_value,
+VALUE_BASELINES: Baselines = {
+    "last_tier": lambda task: _by_tier(task, task.value),
     "naive_rate": _naive_rate,
     "bg_nbd_gamma_gamma": _bg_nbd_gamma_gamma,
-    "lightgbm_tweedie_default": _lightgbm_tweedie_default,
+    "lightgbm_tweedie_default": lambda task: _lightgbm(task, np.maximum(task.value, 0.0), "tweedie"),
 }
-CLV_BASELINES: Mapping[str, Callable[[BaselineTask], Floats]] = {
-    "naive_annuity": _annuity,
-    "bg_nbd_gamma_gamma": _discounted_bg_nbd_gamma_gamma,
-}
+CLV_BASELINES: Baselines = {"naive_annuity": _annuity, "bg_nbd_gamma_gamma": _discounted_bg_nbd_gamma_gamma}
 BASELINES = ("logistic_rfm", "mbg_nbd")
-"""The churn baselines that training keeps beside its out-of-time predictions, for the gate."""
+"""The churn baselines that training keeps beside its out-of-fold predictions, for the gate."""

@@ -1,7 +1,7 @@
-"""Intervals by resampling customers (percentiles, Efron and Tibshirani 1993).
+"""Bootstrap percentile intervals over customers (Efron and Tibshirani 1993).
 
-A customer of several rows is drawn with all of them, so that intervals are not narrower than the number of customers
-allows. Draws for which a metric is not defined (NaN) are left out; where none is defined, an interval is NaN.
+A customer with several rows is drawn with all of them (cluster bootstrap), so that intervals are as wide as the number
+of customers demands. Draws with an undefined metric (NaN) are left out; without any other an interval is NaN.
 """
 
 from __future__ import annotations
@@ -14,18 +14,13 @@ from tiermodel.arrays import Column, Floats, Ints
 from tiermodel.evaluation.metrics import pair
 
 __all__ = [
-    "bootstrap_values",
-    "cluster_draws",
-    "cluster_interval",
-    "draw_count",
-    "interval",
-    "paired_bootstrap",
+    "bootstrap_values", "cluster_draws", "cluster_interval", "draw_count", "interval", "paired_bootstrap",
     "paired_interval",
-]
+]  # fmt: skip
 
 
 def draw_count(rows: int, budget: int, least: int, most: int) -> int:
-    """Return how many resamples to draw: the fewer the more rows there are, so that `budget` rows are drawn in all.
+    """Return the number of resamples, from `least` to `most`, with which about `budget` rows are drawn in all.
 
     >>> [draw_count(rows, 1_000_000, 50, 400) for rows in (100, 10_000, 1_000_000)]
     [400, 100, 50]
@@ -34,7 +29,7 @@ def draw_count(rows: int, budget: int, least: int, most: int) -> int:
 
 
 def interval(values: Sequence[float] | Floats, low: float = 0.025, high: float = 0.975) -> tuple[float, float]:
-    """Return two quantiles of the resampled values that are finite, NaN where none is.
+    """Return two quantiles of the finite values, NaN where none is finite.
 
     >>> interval([1.0, float("nan"), 1.0])
     (1.0, 1.0)
@@ -46,9 +41,9 @@ def interval(values: Sequence[float] | Floats, low: float = 0.025, high: float =
 
 
 def cluster_draws(customer: Ints) -> Callable[[np.random.Generator], Ints]:
-    """Return a function that draws as many customers as there are, with replacement, and returns all rows of each.
+    """Return a function that draws customers with replacement and returns the numbers of all their rows.
 
-    `customer` has the number of the customer of every row.
+    `customer` has each row's customer as a number.
     """
     order = np.argsort(customer, kind="stable")
     _, first, count = np.unique(customer[order], return_index=True, return_counts=True)
@@ -66,40 +61,32 @@ def cluster_draws(customer: Ints) -> Callable[[np.random.Generator], Ints]:
 def cluster_interval(
     metric: Callable[..., float], columns: Sequence[Floats], customer: Ints, *, draws: int, seed: int
 ) -> tuple[float, float]:
-    """Return the 95 % interval of a metric of columns, customers (`customer` numbers them) resampled.
+    """Return the 95 % cluster bootstrap interval of a metric of columns; `customer` numbers each row's customer.
 
     >>> same = np.zeros(40)
     >>> cluster_interval(lambda y: float(y.mean()), [same], np.arange(40), draws=10, seed=0)
     (0.0, 0.0)
     """
     rng, draw = np.random.default_rng(seed), cluster_draws(customer)
-    found = []
-    for _ in range(draws):
-        rows = draw(rng)
-        found.append(metric(*(column[rows] for column in columns)))
-    return interval(found)
+    resamples = (draw(rng) for _ in range(draws))
+    return interval([metric(*(column[rows] for column in columns)) for rows in resamples])
 
 
 def bootstrap_values(
     metric: Callable[[Floats, Floats], float], actual: Column, predicted: Column, *, draws: int, seed: int
 ) -> Floats:
-    """Return the metric of all customers, then of each of `draws` resamples, shape (1 + draws,).
+    """Return the metric of all rows, then of each of `draws` resamples, shape (1 + draws,).
 
-    The resamples are the same for the same seed and number of customers.
+    The resamples are the same for the same seed and number of rows.
     """
     y, p = pair(actual, predicted)
     rng = np.random.default_rng(seed)
-    n = len(y)
-    found = np.empty(draws + 1)
-    found[0] = metric(y, p)
-    for draw in range(1, draws + 1):
-        rows = rng.integers(0, n, n)
-        found[draw] = metric(y[rows], p[rows])
-    return found
+    resamples = (rng.integers(0, len(y), len(y)) for _ in range(draws))
+    return np.array([metric(y, p), *(metric(y[rows], p[rows]) for rows in resamples)])
 
 
 def paired_interval(ours: Floats, theirs: Floats, level: float = 0.95) -> tuple[float, float, float]:
-    """Return (difference, low, high) of two metrics that `bootstrap_values` measured on the same resamples."""
+    """Return (difference, low, high) of `ours - theirs`, values of `bootstrap_values` on the same resamples."""
     differences, tail = ours - theirs, (1 - level) / 2
     return float(differences[0]), *interval(differences[1:], tail, 1 - tail)
 
@@ -114,9 +101,7 @@ def paired_bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float, float]:
-    """Return (difference, low, high) of `metric(actual, model) - metric(actual, baseline)`, customers resampled.
-
-    Both models are measured on the same resamples, so what they share cancels.
+    """Return (difference, low, high) of `metric(actual, model) - metric(actual, baseline)`, by paired bootstrap.
 
     >>> from tiermodel.evaluation.metrics import log_loss
     >>> y = np.array([0, 0, 1, 1] * 25)

@@ -1,7 +1,7 @@
-"""Refuse inputs that know the outcome: a single column that all but tells who churned, or who spends what, is a leak.
+"""Target leakage: an input that by itself predicts churn or value nearly without error is refused.
 
-No honest feature of purchases comes near these limits (days since the last purchase tells churners from stayers with an
-AUC of 0.75 to 0.95); a column that was filled after the date, or that is the outcome under another name, passes them.
+A genuine feature of purchases stays below the limits (days since the last purchase has an AUC of 0.75 to 0.95 for
+churn); a column that was filled in after the date, or that is the outcome under another name, exceeds them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _FEWEST, _MOST_ROWS = 50, 100_000
 
 
 def refuse_leaks(rows: pd.DataFrame, inputs: Floats, names: list[str]) -> None:
-    """Raise `DataError` naming inputs that tell the outcome of these rows nearly without error.
+    """Raise `DataError` naming inputs that predict the outcome of these rows nearly without error.
 
-    Rows without an outcome are left aside; fewer than 50 customers of a kind prove nothing. A column that is missing
-    for one kind of customer and there for the other leaks as well. At most 100,000 rows are looked at, evenly spread.
+    A column that is missing for one class and present for the other leaks as well. Rows without an outcome are left
+    out, and so are columns with fewer than 50 rows of a class. At most 100,000 rows are tested, evenly spaced.
     """
     known = np.flatnonzero(rows["outcome_churned"].notna())
     known = known[:: -(-len(known) // _MOST_ROWS) or 1]

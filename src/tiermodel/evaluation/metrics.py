@@ -1,6 +1,6 @@
 """Metrics of predictions, and of the concentration of value.
 
-Arrays have one element a customer. What the data do not define (the AUC of one class, shares of zero) is NaN.
+Arrays have one element per customer. A metric that is not defined (the AUC of one class, shares of zero) is NaN.
 """
 
 from __future__ import annotations
@@ -14,28 +14,10 @@ from tiermodel.arrays import Column, Floats
 from tiermodel.errors import DataError
 
 __all__ = [
-    "auc",
-    "check_probabilities",
-    "churn_metrics",
-    "decile_mape",
-    "ece",
-    "ece_null_band",
-    "gini",
-    "gini_coefficient",
-    "herfindahl",
-    "log_loss",
-    "lorenz_curve",
-    "mae",
-    "mean_ranks",
-    "pair",
-    "pareto_share",
-    "quadratic_weighted_kappa",
-    "quantile_groups",
-    "reliability_table",
-    "spearman",
-    "value_metrics",
-    "whale_curve",
-]
+    "auc", "check_probabilities", "churn_metrics", "decile_mape", "ece", "ece_null_band", "gini", "gini_coefficient",
+    "herfindahl", "log_loss", "lorenz_curve", "mae", "mean_ranks", "pair", "pareto_share", "quadratic_weighted_kappa",
+    "quantile_groups", "reliability_table", "spearman", "value_metrics", "whale_curve",
+]  # fmt: skip
 
 
 ECE_BINS = 15
@@ -43,7 +25,7 @@ LOG_LOSS_CLIP = 1e-15
 
 
 def churn_metrics(actual: Column, predicted: Column) -> dict[str, float]:
-    """Measure churn probabilities against what happened.
+    """Return the metrics of churn probabilities.
 
     `actual` is 0 or 1, `predicted` lies in 0–1. The keys are those of the backtest file; `auc` is NaN unless both
     classes occur, `average_precision` is NaN without a churner.
@@ -65,10 +47,10 @@ def churn_metrics(actual: Column, predicted: Column) -> dict[str, float]:
 
 
 def value_metrics(actual: Column, predicted: Column) -> dict[str, float]:
-    """Measure predicted amounts against actual amounts, which may be zero or negative.
+    """Return the metrics of predicted amounts; actual amounts may be zero or negative.
 
-    `mae` and `rmse` are in the currency; `bias` is the mean error as a share of the mean actual amount, above zero when
-    the model promises too much.
+    `mae` and `rmse` are in the currency; `bias` is the mean error as a share of the mean actual amount, above zero for
+    predictions that are too high.
 
     >>> value_metrics(np.array([0.0, 10.0, 20.0]), np.array([1.0, 12.0, 23.0]))["bias"]
     0.2
@@ -85,7 +67,7 @@ def value_metrics(actual: Column, predicted: Column) -> dict[str, float]:
 
 
 def auc(actual: Column, predicted: Column) -> float:
-    """Return the probability that a churner is ranked above a stayer, ties counting one half (Mann–Whitney).
+    """Return the area under the ROC curve: P(a positive ranks above a negative), ties counting one half (Mann–Whitney).
 
     >>> auc(np.array([0, 1, 1]), np.array([0.5, 0.5, 0.9]))
     0.75
@@ -119,10 +101,10 @@ def ece(actual: Column, predicted: Column) -> float:
 
 
 def ece_null_band(predicted: Column, quantile: float = 0.95, draws: int = 500, seed: int = 0) -> float:
-    """Return the calibration error that a perfectly calibrated model with these predictions stays under.
+    """Return the quantile of the calibration error of a perfectly calibrated model with these predictions.
 
-    ECE is above zero by chance alone, the more so the fewer the customers, so a fixed limit refuses good models; here
-    outcomes are drawn from the predictions themselves `draws` times.
+    ECE is above zero by chance, more so with fewer customers, so a fixed limit would reject good models; here outcomes
+    are drawn from the predictions themselves `draws` times.
 
     >>> few, many = np.full(100, 0.3), np.full(10_000, 0.3)
     >>> ece_null_band(few) > 5 * ece_null_band(many)
@@ -136,7 +118,7 @@ def ece_null_band(predicted: Column, quantile: float = 0.95, draws: int = 500, s
 
 
 def reliability_table(actual: Column, predicted: Column, bins: int = 10) -> list[dict[str, float]]:
-    """Return one row per quantile bin of the prediction, lowest first: what was promised and what happened.
+    """Return one row per quantile bin of the prediction, lowest first: mean prediction, observed rate, count, interval.
 
     Equal predictions share a bin, so there may be fewer rows than `bins`. `low` and `high` are Wilson's
     (1927) 95 % interval of the rate.
@@ -168,7 +150,7 @@ def mae(actual: Column, predicted: Column) -> float:
 
 
 def gini(actual: Column, predicted: Column) -> float:
-    """Return the normalised Gini: the order by prediction against the best possible order, 1 at best, 0 for a constant.
+    """Return the normalised Gini of the order by prediction: 1 for the best possible order, 0 for a constant.
 
     It is the area between the cumulated actual value and the diagonal, customers sorted by prediction, over the same
     area with customers sorted by the actual value. Ties get their mean rank, so the order of rows changes nothing. The
@@ -179,7 +161,7 @@ def gini(actual: Column, predicted: Column) -> float:
     """
     y = np.asarray(actual, dtype=np.float64)
     middle = (len(y) + 1) / 2
-    # Summing cumulated values is the same as weighting each value by its rank, and ranks handle ties exactly.
+    # summing cumulated values is the same as weighting each value by its rank, and ranks handle ties exactly
     ordered = float(np.sum((y - y.mean()) * (mean_ranks(predicted) - middle)))
     best = float(np.sum((y - y.mean()) * (mean_ranks(y) - middle)))
     return _ratio(ordered, best)
@@ -217,7 +199,7 @@ def decile_mape(actual: Column, predicted: Column) -> float:
 
 
 def lorenz_curve(values: Column) -> tuple[Floats, Floats]:
-    """Return (share of customers, share of the total value), poorest customer first, both from 0 to 1.
+    """Return (share of customers, share of the total value), least valuable first, both from 0 to 1.
 
     >>> lorenz_curve(np.array([3.0, 1.0]))[1].tolist()
     [0.0, 0.25, 1.0]
@@ -226,7 +208,7 @@ def lorenz_curve(values: Column) -> tuple[Floats, Floats]:
 
 
 def whale_curve(values: Column) -> tuple[Floats, Floats]:
-    """Return (share of customers, share of the total value), most valuable first; above 1 where others cost money.
+    """Return (share of customers, share of the total value), most valuable first; above 1 with negative values.
 
     >>> whale_curve(np.array([-1.0, 3.0]))[1].tolist()
     [0.0, 1.5, 1.0]
@@ -235,7 +217,7 @@ def whale_curve(values: Column) -> tuple[Floats, Floats]:
 
 
 def gini_coefficient(values: Column) -> float:
-    """Return how unequal the values are: 0 if all are equal, near 1 if one customer has all, above 1 with losses.
+    """Return the Gini coefficient of values: 0 if all are equal, near 1 if one has all, above 1 with negative values.
 
     >>> gini_coefficient(np.array([0.0, 0.0, 0.0, 8.0]))
     0.75
@@ -245,7 +227,7 @@ def gini_coefficient(values: Column) -> float:
 
 
 def pareto_share(values: Column, top: float = 0.2) -> float:
-    """Return the share of the total value that the `top` share of customers brings, customers with losses included.
+    """Return the share of the total value that the `top` share of customers has; negative values count.
 
     Where `top` falls inside a customer, that customer counts in part.
 
@@ -266,9 +248,9 @@ def herfindahl(values: Column) -> float:
 
 
 def quadratic_weighted_kappa(actual: Column, predicted: Column, levels: int) -> float:
-    """Return the agreement of two ordinal ratings beyond chance, a miss by two levels weighing four times one.
+    """Return the quadratic weighted kappa (Cohen 1968): the agreement of two ordinal ratings beyond chance.
 
-    Cohen (1968). Ratings run from 0 to `levels` - 1. NaN if both ratings are the same constant.
+    Ratings run from 0 to `levels` - 1. NaN if both ratings are the same constant; `DataError` for other ratings.
 
     >>> quadratic_weighted_kappa(np.array([0, 1, 2]), np.array([0, 1, 2]), levels=3)
     1.0
@@ -278,15 +260,15 @@ def quadratic_weighted_kappa(actual: Column, predicted: Column, levels: int) -> 
         outside = rating[(rating < 0) | (rating >= levels)]
         if len(outside):
             raise DataError(f"{name}: tier {outside[0]:g} is not among 0 to {levels - 1}; encode tiers with one scheme")
-    # The usual weight matrix, summed out: chance disagreement is the mean squared distance of independent pairs.
+    # the usual weight matrix, summed out: chance disagreement is the mean squared distance of independent pairs
     by_chance = float(x.var() + y.var() + (x.mean() - y.mean()) ** 2)
     return 1 - _ratio(float(np.mean((x - y) ** 2)), by_chance)
 
 
 def mean_ranks(values: Column) -> Floats:
-    """Rank from 1, equal values at their mean rank; where any value is NaN every rank is.
+    """Return ranks from 1, ties at their mean rank; all are NaN where any value is.
 
-    The ranks are those of `scipy.stats.rankdata`, ten times as fast: resampling ranks thousands of times.
+    Equal to `scipy.stats.rankdata`, but ten times as fast: the bootstrap ranks thousands of times.
 
     >>> mean_ranks(np.array([3, 1, 3])).tolist()
     [2.5, 1.0, 2.5]
@@ -303,7 +285,7 @@ def mean_ranks(values: Column) -> Floats:
 
 
 def pair(actual: Column, predicted: Column) -> tuple[Floats, Floats]:
-    """Give two equally long columns of finite numbers as float64, or say which row is none."""
+    """Return two equally long columns as float64; `DataError` names the first value that is not finite."""
     y, p = np.asarray(actual, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     if y.shape != p.shape or y.ndim != 1 or len(y) == 0:
         raise DataError(f"metrics need two equally long, filled columns; got shapes {y.shape} and {p.shape}")
@@ -315,7 +297,7 @@ def pair(actual: Column, predicted: Column) -> tuple[Floats, Floats]:
 
 
 def check_probabilities(actual: Floats, predicted: Floats) -> None:
-    """Refuse outcomes other than 0 and 1, and predictions outside 0 to 1."""
+    """Raise `DataError` for labels other than 0 and 1, and for predictions outside 0 to 1."""
     if not np.isin(actual, (0.0, 1.0)).all():
         raise DataError(f"actual: {actual[~np.isin(actual, (0.0, 1.0))][0]:g} is not 0 or 1")
     outside = predicted[(predicted < 0) | (predicted > 1)]
@@ -328,8 +310,8 @@ def _ece_bins(predicted: Floats) -> NDArray[np.intp]:
 
 
 def quantile_groups(predicted: Floats, groups: int) -> NDArray[np.intp]:
-    """Return each prediction's group, of about equal size and lowest first; equal predictions share one."""
-    ranks: Floats = mean_ranks(predicted)  # ties at their mean rank, so they share a group
+    """Return each prediction's quantile group, 0 lowest; groups have about equal size, ties share one."""
+    ranks: Floats = mean_ranks(predicted)  # the mean rank of ties keeps them in one group
     return ((ranks - 0.5) * groups / len(predicted)).astype(np.intp)
 
 

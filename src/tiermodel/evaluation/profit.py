@@ -1,10 +1,9 @@
-"""Turn churn risk into money: what a retention campaign earns, whom to contact, and how profit is spread.
+"""Profit of retention campaigns by churn risk, the risk from which a contact pays, and the concentration of value.
 
 A campaign contacts the riskiest customers. A contact costs `contact`. A churner accepts the incentive with probability
-γ, stays, and is worth `value` less the incentive; a customer who would have stayed takes the incentive all the same.
-The measures are those of Verbeke et al. (2012, maximum profit) and Verbraken, Verbeke and Baesens (2013, expected
-maximum profit, γ ~ Beta), per customer of the base. Equal risks are contacted together, so the order of rows changes
-nothing.
+γ, stays, and is worth `value` less the incentive; a customer who would have stayed takes the incentive as well. The
+measures are those of Verbeke et al. (2012, maximum profit) and Verbraken, Verbeke and Baesens (2013, expected maximum
+profit, γ ~ Beta), per customer of the base. Equal risks are contacted together, so the order of rows changes nothing.
 """
 
 from __future__ import annotations
@@ -28,22 +27,17 @@ from tiermodel.evaluation.metrics import (
 )
 
 __all__ = [
-    "Campaign",
-    "Profit",
-    "concentration",
-    "contact_threshold",
-    "decile_ratio",
-    "expected_maximum_profit",
-    "maximum_profit",
-    "profit_curve",
-]
+    "Campaign", "Profit", "concentration", "contact_threshold", "decile_ratio", "expected_maximum_profit",
+    "maximum_profit", "profit_curve",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Campaign:
-    """Hold what a kept customer is worth, what offer and contact cost, in one currency, and γ ~ Beta(alpha, beta).
+    """A retention campaign: value of a kept customer, cost of incentive and contact, and γ ~ Beta(alpha, beta).
 
-    Costs follow the literature's proportions: an incentive of a twentieth of the value, a contact of a two-hundredth.
+    The amounts are in one currency. By default costs are in the literature's proportions: an incentive of a twentieth
+    of the value, a contact of a two-hundredth.
     """
 
     value: float = 200.0
@@ -53,13 +47,13 @@ class Campaign:
     beta: float = 14.0
 
     def __post_init__(self) -> None:
-        """Refuse what no campaign can be."""
+        """Raise `DataError` for negative costs, and for `alpha` or `beta` not above zero."""
         if not (self.incentive >= 0 and self.contact >= 0 and self.alpha > 0 and self.beta > 0):
             raise DataError(f"{self} is no campaign: costs start at 0, alpha and beta above 0")
 
     @property
     def accepted(self) -> float:
-        """Give the mean share of contacted churners who accept and stay.
+        """The mean share of contacted churners who accept and stay.
 
         >>> Campaign().accepted
         0.3
@@ -68,7 +62,7 @@ class Campaign:
 
     @classmethod
     def in_proportion(cls, value: float) -> Campaign:
-        """Scale the usual costs to a customer's value.
+        """Return the campaign with the usual costs in proportion to a customer's value.
 
         >>> Campaign.in_proportion(400).incentive
         20.0
@@ -77,24 +71,25 @@ class Campaign:
 
 
 class Profit(NamedTuple):
-    """Say what a campaign earns per customer of the base, and the share of customers to contact for it."""
+    """The profit of a campaign per customer of the base, and the share of customers to contact for it."""
 
     profit: float
     share: float
 
 
 def expected_maximum_profit(actual: Column, predicted: Column, campaign: Campaign = Campaign()) -> Profit:
-    """Average the best campaign's profit over the unknown acceptance γ; `actual` is 1 for a churner, else 0.
+    """Return the mean of the best campaign's profit over the unknown acceptance γ; `actual` is 1 for a churner, else 0.
 
     For each γ the best threshold is a corner of the convex hull of (stayers, churners contacted); between two values of
     γ at which the corner changes, profit is linear in γ, so the mean over Beta(alpha, beta) is a sum of incomplete beta
-    functions. Constant risk leaves two corners, nobody and everybody.
+    functions. A constant risk has two corners, nobody and everybody.
 
     >>> perfect = np.array([0, 0, 1, 1])
     >>> round(expected_maximum_profit(perfect, 0.1 + 0.8 * perfect).profit, 6)
     28.0
     """
-    stayers, churners = _hull(*_contacted(actual, predicted))
+    y, p = _checked(actual, predicted)
+    stayers, churners = _hull(*(column / len(y) for column in _by_risk(p, 1 - y, y)))
     gain, loss = campaign.value - campaign.incentive, campaign.incentive + campaign.contact
     if gain <= 0:  # a kept customer is worth no more than the offer: nobody is contacted
         return Profit(0.0, 0.0)
@@ -108,14 +103,11 @@ def expected_maximum_profit(actual: Column, predicted: Column, campaign: Campaig
 
 
 def maximum_profit(
-    actual: Column,
-    predicted: Column,
-    campaign: Campaign = Campaign(),
-    value: ArrayLike | None = None,
+    actual: Column, predicted: Column, campaign: Campaign = Campaign(), value: ArrayLike | None = None
 ) -> Profit:
-    """Find the most that a campaign at the mean acceptance earns, and the share contacted; nobody earns 0.
+    """Return the largest profit of a campaign at the mean acceptance, and the share contacted; never below 0.
 
-    `value` gives each customer's own worth instead of `campaign.value`.
+    `value` is the value of each customer, instead of `campaign.value` for all.
     """
     shares, profit = profit_curve(actual, predicted, campaign, value)
     best = int(np.argmax(profit))
@@ -123,10 +115,7 @@ def maximum_profit(
 
 
 def profit_curve(
-    actual: Column,
-    predicted: Column,
-    campaign: Campaign = Campaign(),
-    value: ArrayLike | None = None,
+    actual: Column, predicted: Column, campaign: Campaign = Campaign(), value: ArrayLike | None = None
 ) -> tuple[Floats, Floats]:
     """Return (share contacted, profit per customer of the base) at the mean acceptance, riskiest contacted first.
 
@@ -134,22 +123,16 @@ def profit_curve(
     >>> shares.tolist(), profit.tolist()
     ([0.0, 0.5, 1.0], [0.0, 28.0, 22.5])
     """
-    y, p = pair(actual, predicted)
-    check_probabilities(y, p)
+    y, p = _checked(actual, predicted)
     worth = np.broadcast_to(np.asarray(campaign.value if value is None else value, dtype=np.float64), y.shape)
-    each = _earned(y, worth, campaign)
+    kept = campaign.accepted * (worth - campaign.incentive) - campaign.contact
+    each = y * kept - (1 - y) * (campaign.incentive + campaign.contact)
     count, earned = _by_risk(p, np.ones(len(p)), each)
     return count / len(p), earned / len(p)
 
 
-def _earned(churned: Floats, value: Floats, campaign: Campaign) -> Floats:
-    """Give what contacting each customer earns."""
-    kept = campaign.accepted * (value - campaign.incentive) - campaign.contact
-    return churned * kept - (1 - churned) * (campaign.incentive + campaign.contact)
-
-
 def contact_threshold(value: ArrayLike, campaign: Campaign = Campaign()) -> Floats:
-    """Give, for customers worth `value`, the churn risk from which a contact earns more than it costs; inf: never.
+    """Return, for customers worth `value`, the churn risk from which a contact pays; inf where it never does.
 
     >>> contact_threshold([200, 20, -5]).round(3).tolist()
     [0.164, 0.846, inf]
@@ -161,7 +144,7 @@ def contact_threshold(value: ArrayLike, campaign: Campaign = Campaign()) -> Floa
 
 
 def concentration(values: Column) -> dict[str, float]:
-    """Measure how the value is spread: Gini, the best fifth's share, HHI, decile ratio, and the whale curve's peak.
+    """Return measures of the concentration of value; `whale_peak` is the maximum of the whale curve.
 
     >>> round(concentration(np.array([120.0, 30.0, 0.0, 0.0, -50.0]))["whale_peak"], 6)
     1.5
@@ -176,7 +159,7 @@ def concentration(values: Column) -> dict[str, float]:
 
 
 def decile_ratio(values: Column) -> float:
-    """Return the value of the best tenth of customers over that of the worst; NaN where the worst bring none.
+    """Return the value of the best tenth of customers over that of the worst; NaN where the latter is not above zero.
 
     Reichheld (1996) found 5 to 10. Where a tenth falls inside a customer, that customer counts in part.
 
@@ -191,22 +174,20 @@ def decile_ratio(values: Column) -> float:
 
 
 def _by_risk(risk: Floats, *columns: Floats) -> tuple[Floats, ...]:
-    """Cumulate columns over customers from the riskiest down, from nobody to everybody, equal risks in one step."""
+    """Return columns cumulated from the riskiest customer down, starting at nobody; equal risks are one step."""
     order = np.argsort(-risk, kind="stable")
     last = np.flatnonzero(np.r_[risk[order][1:] != risk[order][:-1], True])
     return tuple(np.r_[0.0, np.cumsum(column[order])[last]] for column in columns)
 
 
-def _contacted(actual: Column, predicted: Column) -> tuple[Floats, Floats]:
-    """Give, per threshold, stayers and churners contacted as shares of all customers."""
+def _checked(actual: Column, predicted: Column) -> tuple[Floats, Floats]:
     y, p = pair(actual, predicted)
     check_probabilities(y, p)
-    stayers, churners = _by_risk(p, 1 - y, y)
-    return stayers / len(y), churners / len(y)
+    return y, p
 
 
 def _hull(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Keep the corners of the upper convex hull of points whose x and y never fall (Andrew 1979)."""
+    """Return the corners of the upper convex hull of points whose x and y never fall (Andrew 1979)."""
     kept: list[int] = []
     for k in range(len(x)):
         while len(kept) > 1 and not _turns_right(x, y, kept[-2], kept[-1], k):

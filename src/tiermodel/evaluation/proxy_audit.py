@@ -1,7 +1,7 @@
-"""Ask how well the inputs tell an attribute that they leave out: what no model reads may come back through others.
+"""Proxy audit: how well the inputs predict an attribute that no model reads, such as age or gender.
 
-For every attribute to audit by, boosted trees learn it from the inputs of some customers and tell it of others. That is
-reported, and nothing is reweighted: how the groups fare is for the figures by group to say.
+For every attribute to audit by, boosted trees learn it from the inputs of some customers and predict it for others. The
+result is reported; nothing is reweighted. Metrics by group are in `slices`.
 """
 
 from __future__ import annotations
@@ -31,45 +31,47 @@ _BINS, _NAMED, _DRAWS = 10, 3, 200
 
 
 def proxy_scan(buyers: pd.DataFrame, x: Floats, names: list[str], seed: int) -> Iterator[dict[str, Any]]:
-    """Give, for every column `audited_…` of `buyers`, how well the inputs `x` (customers, names) tell it.
+    """Yield, for every column `audited_…` of `buyers`, how well the inputs `x`, shape (customers, names), predict it.
 
-    The column of the attribute itself, where it is an input, is left out. An attribute of up to eight values is told by
-    group, as the mean area under the curve of each group against the rest (`auc`, 0.5 by chance); one of more values by
-    its rank (`rank_correlation`, 0 by chance). All is judged on a third of the customers, drawn again for the 95 %
-    interval; trees learn from the other two thirds. The three inputs that tell it best alone, by the means of their
-    tenths, are chosen within these two thirds and judged on the same third. None is named (`inputs` is empty) where all
-    of them together tell it no better than chance, which is where the interval does not begin above chance.
+    An input that is the attribute itself is left out. The metric of an attribute of up to eight values is the mean AUC
+    of each group against the rest (`auc`, 0.5 by chance), of one with more values the rank correlation
+    (`rank_correlation`, 0 by chance). Trees learn from two thirds of the customers; the metric and its 95 % bootstrap
+    interval are of the other third. `inputs` has the three best single inputs, as predictors by the means of their
+    tenths, chosen within the two thirds; it is empty where the interval of all inputs does not begin above chance.
 
-    Groups of fewer than 30 customers are left aside, and so is an attribute of which too little remains; of many
-    customers, 10,000 are drawn.
+    Groups of fewer than 30 customers are left out, and attributes without two groups left; more than 10,000 customers
+    are sampled.
     """
     for column in (name for name in buyers.columns if name.startswith(f"{AUDITED}_")):
         attribute, values = column.removeprefix(f"{AUDITED}_"), buyers[column].to_numpy(dtype=np.float64)
-        rows, groups = _shown(values, np.random.default_rng(seed))
+        rows, groups = _rows_and_groups(values, np.random.default_rng(seed))
         if len(rows):
             others = np.flatnonzero([name != f"attribute_{attribute}" for name in names])
-            called = [names[j] for j in others]
-            yield {"attribute": attribute, **_told(values[rows], groups, x[np.ix_(rows, others)], called, seed)}
+            other_names = [names[j] for j in others]
+            yield {
+                "attribute": attribute,
+                **_audit_of(values[rows], groups, x[np.ix_(rows, others)], other_names, seed),
+            }
 
 
-def _told(values: Floats, groups: Floats, x: Floats, names: list[str], seed: int) -> dict[str, Any]:
-    measure, wanted = (_mean_auc, _members(values, groups)) if len(groups) else (_rank_correlation, _ranks(values))
+def _audit_of(values: Floats, groups: Floats, x: Floats, names: list[str], seed: int) -> dict[str, Any]:
+    measure, target = (_mean_auc, _indicators(values, groups)) if len(groups) else (_rank_correlation, _ranks(values))
     chance = 0.5 if len(groups) else 0.0
-    part = _dealt(values, 3, np.random.default_rng(seed))
+    part = _parts(values, 3, np.random.default_rng(seed))
     judge = part == 0
-    actual, guess = wanted[judge], _by_all(x, wanted, names, judge, seed)
-    low, high = cluster_interval(measure, [actual, guess], np.arange(len(actual)), draws=_DRAWS, seed=seed)
-    best = _by_each(x, wanted, part, measure) if low > chance else []
+    actual, predicted = target[judge], _predict_with_all(x, target, names, judge, seed)
+    low, high = cluster_interval(measure, [actual, predicted], np.arange(len(actual)), draws=_DRAWS, seed=seed)
+    best = _best_single_inputs(x, target, part, measure) if low > chance else []
     return {
         "customers": len(values), "groups": len(groups) or None,
         "metric": "auc" if len(groups) else "rank_correlation", "chance": chance,
-        "told": measure(actual, guess), "low": low, "high": high,
+        "told": measure(actual, predicted), "low": low, "high": high,
         "inputs": [{"feature": names[j], "told": strength} for j, strength in best],
     }  # fmt: skip
 
 
-def _shown(values: Floats, rng: np.random.Generator) -> tuple[Ints, Floats]:
-    """Give the rows that may be shown, in order, and the groups they are of: no groups where there are many values."""
+def _rows_and_groups(values: Floats, rng: np.random.Generator) -> tuple[Ints, Floats]:
+    """Return the rows of groups large enough, in order, and the groups; no groups where there are many values."""
     rows = np.flatnonzero(np.isfinite(values))
     if len(rows) > _MOST_CUSTOMERS:
         rows = np.sort(rng.choice(rows, _MOST_CUSTOMERS, replace=False))
@@ -80,62 +82,62 @@ def _shown(values: Floats, rng: np.random.Generator) -> tuple[Ints, Floats]:
     return rows[np.isin(values[rows], groups if len(groups) > 1 else [])], groups
 
 
-def _dealt(values: Floats, parts: int, rng: np.random.Generator) -> Ints:
-    """Deal the customers out in the order of their values, so that all parts have them alike."""
+def _parts(values: Floats, parts: int, rng: np.random.Generator) -> Ints:
+    """Return each customer's part, dealt in the order of values, so that all parts have the same distribution."""
     part = np.empty(len(values), dtype=np.int64)
     part[np.lexsort((rng.random(len(values)), values))] = np.arange(len(values)) % parts
     return part
 
 
-def _members(values: Floats, groups: Floats) -> Floats:
-    """Give a column of 0 and 1 for every group; one is enough for two, since the rest of one is the other."""
-    shown = groups[1:] if len(groups) == 2 else groups
-    return (values[:, None] == shown).astype(np.float64)
+def _indicators(values: Floats, groups: Floats) -> Floats:
+    """Return an indicator column for every group; one column for two groups, as the other is its complement."""
+    indicated = groups[1:] if len(groups) == 2 else groups
+    return (values[:, None] == indicated).astype(np.float64)
 
 
 def _ranks(values: Floats) -> Floats:
     return np.asarray(rankdata(values)[:, None] / len(values), dtype=np.float64)
 
 
-def _mean_auc(wanted: Floats, guess: Floats) -> float:
-    return float(np.mean([auc(y, p) for y, p in zip(wanted.T, guess.T, strict=True)]))
+def _mean_auc(target: Floats, predicted: Floats) -> float:
+    return float(np.mean([auc(y, p) for y, p in zip(target.T, predicted.T, strict=True)]))
 
 
-def _rank_correlation(wanted: Floats, guess: Floats) -> float:
-    return float(np.nan_to_num(spearman(wanted[:, 0], guess[:, 0])))  # a guess that never varies tells nothing
+def _rank_correlation(target: Floats, predicted: Floats) -> float:
+    return float(np.nan_to_num(spearman(target[:, 0], predicted[:, 0])))  # NaN: a constant prediction
 
 
-def _by_all(x: Floats, wanted: Floats, names: list[str], judge: Flags, seed: int) -> Floats:
-    """Guess what is wanted of the judged customers with every input, by trees that learned from the others."""
+def _predict_with_all(x: Floats, target: Floats, names: list[str], judge: Flags, seed: int) -> Floats:
+    """Return predictions for the judged customers from all inputs, by trees that learned from the others."""
     learn = ~judge
 
-    def guess(y: Floats) -> Floats:
+    def predict(y: Floats) -> Floats:
         objective = "binary" if np.isin(y, (0, 1)).all() else "regression"
         return fit_boosted(x[learn], y[learn], names, _ROUNDS, seed, _TREES, objective=objective).predict(x[judge])
 
-    return np.column_stack(map_threads(guess, list(wanted.T)))
+    return np.column_stack(map_threads(predict, list(target.T)))
 
 
-def _by_each(
-    x: Floats, wanted: Floats, part: Ints, measure: Callable[[Floats, Floats], float]
+def _best_single_inputs(
+    x: Floats, target: Floats, part: Ints, measure: Callable[[Floats, Floats], float]
 ) -> list[tuple[int, float]]:
-    """Give the three inputs whose tenths tell best what is wanted: their numbers, and how well each tells it.
+    """Return the numbers and metrics of the three best single inputs, as predictors by the means of their tenths.
 
-    To choose them, one part learns and another shows how well they tell it; then both learn, and the first part judges.
+    They are chosen by training on part 2 and testing on part 1, measured by training on both and testing on part 0.
     """
     judge, choose, learn = (part == k for k in range(3))
     tenths = [_tenth(column) for column in x.T]
 
-    def strength(tenth: Ints, known: Flags, asked: Flags) -> float:
-        means = [group_rates(tenth[known], y[known], tenth[asked]) for y in wanted.T]
-        return measure(wanted[asked], np.column_stack(means))
+    def strength(tenth: Ints, known: Flags, tested: Flags) -> float:
+        means = [group_rates(tenth[known], y[known], tenth[tested]) for y in target.T]
+        return measure(target[tested], np.column_stack(means))
 
     best = np.argsort([-strength(tenth, learn, choose) for tenth in tenths], kind="stable")[:_NAMED]
     return [(int(j), strength(tenths[j], ~judge, judge)) for j in best]
 
 
 def _tenth(column: Floats) -> Ints:
-    """Give each row the number of its tenth of the column, from below; rows without a value come last."""
+    """Return each row's tenth of the column, 0 lowest; rows without a value are a group of their own, the last."""
     known = column[~np.isnan(column)]
     edges = np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1)[1:-1])) if len(known) else known
     return np.where(np.isnan(column), len(edges) + 1, np.searchsorted(edges, column, side="right"))

@@ -1,7 +1,7 @@
-"""Say how good predictions are for whom: by how often and how long customers have bought, by tier and by attribute.
+"""Metrics by group of customers: by number of purchases, tenure, tier and audited attribute.
 
-A model can be right on average and wrong for the new customers, so every figure that is printed for all is kept for
-these groups too. Small groups are left out: their figures are chance, and could be told back to people.
+A model can be right on average and wrong for new customers, so the metrics of all customers are kept for groups, too.
+Small groups are left out: their metrics are noise, and could identify people.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ __all__ = ["FEWEST", "MOST_VALUES", "groups", "slice_figures"]
 
 
 FEWEST = 30
-"""Groups of fewer customers are not shown."""
+"""The fewest customers of a group that is shown."""
 
 _EDGES: Mapping[str, tuple[str, tuple[float, ...], tuple[str, ...]]] = {
     "purchase_days": ("purchase_days_total", (1.5, 3.5, 9.5), ("1", "2-3", "4-9", "10+")),
     "tenure_days": ("days_since_first", (90.0, 365.0), ("<90", "90-364", "365+")),
 }
 MOST_VALUES = 8
-"""Attributes of more values are shown by quarters."""
+"""The most values of an attribute that is shown by value, not by quarters."""
 
 _BAND_ROWS, _FEWEST_DRAWS, MOST_DRAWS = 2_000_000, 50, 300
 
 
 def groups(frame: pd.DataFrame, tier: Ints, codes: Sequence[str]) -> dict[str, pd.Series[str]]:
-    """Name every buyer's group by purchase days so far, by days since the first purchase, by tier, by `audited_…`.
+    """Return every buyer's group by purchase days, by days since the first purchase, by tier and by `audited_…`.
 
     >>> frame = pd.DataFrame({"purchase_days_total": [1.0, 12.0], "days_since_first": [400.0, 90.0]})
     >>> {by: list(group) for by, group in groups(frame, np.array([0, 1]), ["small", "key"]).items()}
@@ -50,7 +50,7 @@ def groups(frame: pd.DataFrame, tier: Ints, codes: Sequence[str]) -> dict[str, p
 
 
 def _by_value(column: pd.Series) -> pd.Series[str]:
-    """Make a group of each value, of quarters where there are many, and of those not known."""
+    """Return groups by value, or by quarters where there are many values; missing values are the group `?`."""
     values = column.to_numpy(dtype=np.float64)
     known = np.unique(values[~np.isnan(values)])
     if len(known) > MOST_VALUES:
@@ -67,10 +67,10 @@ def _named(position: Ints, names: Sequence[str]) -> pd.Series[str]:
 
 
 def slice_figures(by: Mapping[str, pd.Series[str]], predictions: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Give a row of figures for every group of 30 customers or more.
+    """Yield a row of metrics for every group of 30 customers or more; None where too few predictions are known.
 
-    `predictions` has the columns `churned` and `risk` (NaN for those who cannot churn), `value` and `expected`, and,
-    where known, `low` and `high`, the bounds of the value, and `held`: whether the set of tiers held the true one.
+    `predictions` has the columns `churned` and `risk` (NaN for customers not at risk), `value` and `expected`, and, if
+    known, the bounds `low` and `high` of the value, and `held`: whether the prediction set has the true tier.
     """
     for name, group in by.items():
         for label in group.cat.categories:
@@ -93,13 +93,10 @@ def _risk(rows: pd.DataFrame) -> dict[str, float | None]:
 def _value(rows: pd.DataFrame) -> dict[str, float | None]:
     known = rows[rows["expected"].notna() & rows["value"].notna()]
     y, p = known["value"], known["expected"]
-    figures: dict[str, float | None] = {"value_mean": None, "expected_mean": None, "value_mae": None}
+    names = ("value_mean", "expected_mean", "value_mae")
+    figures: dict[str, float | None] = dict.fromkeys(names)
     if len(known) >= FEWEST:
-        figures = {
-            "value_mean": float(y.mean()),
-            "expected_mean": float(p.mean()),
-            "value_mae": float((p - y).abs().mean()),
-        }
+        figures |= zip(names, map(float, (y.mean(), p.mean(), (p - y).abs().mean())), strict=True)
         if "low" in known:
             figures["value_coverage"] = float(y.between(known["low"], known["high"]).mean())
     if "held" in rows and rows["held"].notna().any():

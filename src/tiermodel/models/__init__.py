@@ -1,1 +1,1 @@
-"""Predictions about customers: churn, value, upgrade and the probability models they are measured against."""
+"""Predictions about customers: churn, value, future tier, upgrade, conversion and potential."""

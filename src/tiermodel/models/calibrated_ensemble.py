@@ -1,7 +1,7 @@
-"""The chance of something rare that may come: a logistic regression and trees, calibrated on later snapshots.
+"""The probability of a rare event: the mean of a logistic regression and LightGBM, calibrated out of fold.
 
-The two are averaged on the log-odds scale; slope and intercept of that average come from later snapshots than the
-members were trained on, then the members are trained again on everything. Classes are never reweighted.
+The two are averaged on the log-odds scale; intercept and slope of that mean are fitted to out-of-fold predictions, then
+both members are trained again on all rows. Classes are never reweighted.
 """
 
 from __future__ import annotations
@@ -15,12 +15,9 @@ from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.models.calibration.logit import Calibration, calibrate_folds, calibrated, log_odds
 from tiermodel.models.learners.boosting import Boosted, fit_boosted, map_threads
 from tiermodel.models.learners.linear import Linear, fit_logistic
-from tiermodel.models.learners.time_split import Split, no_predictions, out_of_fold, split_by_date
+from tiermodel.models.learners.time_split import Split, both_classes, no_predictions, out_of_fold, split_by_date
 
 __all__ = ["CalibratedEnsemble", "fit_calibrated_ensemble", "group_rates"]
-
-FEWEST = 20
-"""So many of either kind are needed; with fewer there is no model."""
 
 _ROUNDS = 150
 _FOLDS = 2
@@ -29,7 +26,7 @@ _GROUP_PRIOR = 20.0
 
 @dataclass(frozen=True)
 class CalibratedEnsemble:
-    """The two members and what calibrates their average: intercept, then slope."""
+    """A logistic regression and boosted trees, and the calibration (intercept, slope) of their mean log-odds."""
 
     names: tuple[str, ...]
     linear: Linear
@@ -46,7 +43,7 @@ def _odds(linear: Linear, boosted: Boosted, x: Floats) -> Floats:
 
 
 def group_rates(group: Ints, observed: Flags | Floats, now: Ints) -> Floats:
-    """Return the rate, or the mean, of each one's group in the past, small groups drawn to that of all: what to beat.
+    """Return the past rate (or mean) of the group of each row in `now`, shrunk towards the overall one: a baseline.
 
     >>> group_rates(np.array([0, 0, 1]), np.array([True, True, False]), np.array([0, 1, 2])).round(2).tolist()
     [0.7, 0.63, 0.67]
@@ -60,24 +57,21 @@ def group_rates(group: Ints, observed: Flags | Floats, now: Ints) -> Floats:
 def fit_calibrated_ensemble(
     rows: pd.DataFrame, x: Floats, observed: Flags, names: tuple[str, ...], delay_days: int, seed: int
 ) -> tuple[CalibratedEnsemble | None, pd.DataFrame]:
-    """Fit on rows sorted by key, whose labels are known after `delay_days`. No model where either kind is too rare.
+    """Return the model of rows sorted by key, or None where either class is too rare, and out-of-fold predictions.
 
-    Also return out-of-fold predictions: the keys, `actual`, and `predicted` as calibrated on the other later dates.
+    Labels are known after `delay_days`. Out-of-fold predictions have the keys, `actual` (1 = observed), and `predicted`
+    as calibrated on the other folds.
     """
-
-    def enough(train: Ints) -> bool:
-        return bool(min(observed[train].sum(), (~observed[train]).sum()) >= FEWEST)
+    if not both_classes(observed):
+        return None, no_predictions(rows)
 
     def members(split: Split) -> tuple[Linear, Boosted]:
         train = split.train
         grown = fit_boosted(x[train], observed[train].astype(float), list(names), _ROUNDS, seed, objective="binary")
         return fit_logistic(x[train], observed[train]), grown
 
-    everything = Split.of_all(rows["as_of"].max(), len(rows))
-    if not enough(everything.train):
-        return None, no_predictions(rows)
-    splits = split_by_date(rows["as_of"], delay_days, _FOLDS, enough)
-    *earlier, last = map_threads(members, [*splits, everything])
+    splits = split_by_date(rows["as_of"], delay_days, _FOLDS, enough=lambda train: both_classes(observed[train]))
+    *earlier, last = map_threads(members, [*splits, Split.of_all(rows["as_of"].max(), len(rows))])
     folds = list(out_of_fold(splits, earlier, observed.astype(float), lambda pair, at: _odds(*pair, x[at])))
-    calibration, later = calibrate_folds(rows, folds)
-    return CalibratedEnsemble(names, *last, calibration), later
+    calibration, predictions = calibrate_folds(rows, folds)
+    return CalibratedEnsemble(names, *last, calibration), predictions

@@ -1,11 +1,11 @@
 """Churn risk: the calibrated probability of churning as the project defines it, by default no purchase in the window.
 
-Five members are blended on the log-odds scale: a logistic regression on all inputs, a compact one on the few that
-always matter, LightGBM, and what MBG/NBD and Pareto/NBD expect. The weights of the blend and the number of trees are
-chosen on later snapshots than those the members were trained on, never on training rows; then the members are trained
-again on everything. Windows that are not over yet are learned from as far as they have come (`calibration.recent`). The
-base rate of the coming window is forecast (`calibration.level`), so that the mean risk is right where the log is young,
-grows or has seasons. Classes are never reweighted.
+Five members are blended on the log-odds scale: a logistic regression on all inputs, a compact one on the inputs that
+always matter, LightGBM, and P(no purchase) by MBG/NBD and by Pareto/NBD. The weights of the blend and the number of
+trees are chosen on out-of-fold predictions, never on training rows; then the members are trained again on all rows.
+Outcome windows that are partly over enter as partial observations (`calibration.recent`). The base rate of the coming
+window is forecast (`calibration.level`), so that the mean risk is right where the log is young, grows or has seasons.
+Classes are never reweighted.
 """
 
 from __future__ import annotations
@@ -22,38 +22,45 @@ from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.config.learners import ChurnLearners
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import ChurnLabel, at_risk
-from tiermodel.models.btyd.forecast import EXPECTED
-from tiermodel.models.calibration.level import Window, forecast_residual, residuals_by_date
+from tiermodel.models.btyd.forecast import BTYD_INPUTS
+from tiermodel.models.calibration.level import ObservedWindow, forecast_residual, residuals_by_date
 from tiermodel.models.calibration.logit import intercept_for_rate, log_odds
 from tiermodel.models.calibration.recent import ForecastContext, TrainingRows
 from tiermodel.models.design_matrix import COMPACT
 from tiermodel.models.learners.boosting import ROUNDS, Boosted, fit_boosted, map_threads
 from tiermodel.models.learners.linear import Linear, fit_logistic
 from tiermodel.models.learners.monotone import monotone_constraints
-from tiermodel.models.learners.time_split import Fold, Split, out_of_fold, split_by_date, stack_folds
+from tiermodel.models.learners.time_split import (
+    FEWEST_PER_CLASS,
+    Fold,
+    Split,
+    both_classes,
+    out_of_fold,
+    split_by_date,
+    stack_folds,
+)
 
-__all__ = ["MEMBERS", "SILENT", "ChurnModel", "fit_churn"]
+__all__ = ["MEMBERS", "P_ZERO_INPUTS", "ChurnModel", "fit_churn"]
 
 
 _Fold = Fold[list[Floats]]  # the members' log-odds, shape (rows, members), per `ROUNDS`
-FEWEST_PER_CLASS = 20
 MEMBERS = ("member_logistic", "member_compact", "member_trees", "member_btyd", "member_pareto")
-"""What each member alone predicts at the level of the blend, in the blend's order: columns beside `predicted`."""
+"""The columns beside `predicted`: each member alone at the base rate of the blend, in the order of its weights."""
 
-SILENT = (EXPECTED[0], EXPECTED[3])
-"""The inputs that are members by themselves, the last ones."""
+P_ZERO_INPUTS = (BTYD_INPUTS[0], BTYD_INPUTS[3])
+"""The inputs that are P(no purchase) of a buy-till-you-die model: each is a member by itself, the last ones."""
 
 _PRIOR = np.array([0.2, 0.2, 0.5, 0.05, 0.05])  # of `MEMBERS`
-_UNTESTED = np.array([0.2, 0.3, 0.3, 0.1, 0.1])  # where the history is too short for a later date: plainer ones carry
+_UNTESTED = np.array([0.2, 0.3, 0.3, 0.1, 0.1])  # where the history is too short for a fold: simple members weigh more
 _PRIOR_ROWS, _PRIOR_DATES = 20.0, 0.02
-_BASE_RATE = MEMBERS.index("member_btyd")  # whose residuals forecast the base rate of the blend
+_BASE_RATE = MEMBERS.index("member_btyd")  # the member whose residuals forecast the base rate
 _PRIOR_ROUNDS = 2
 _EDGE = 1e-6
 
 
 @dataclass(frozen=True)
 class ChurnModel:
-    """The members and the blend: an intercept, then the weights of the members in the order given."""
+    """A fitted churn model: its members, and their blend as an intercept and the weights of `MEMBERS`."""
 
     names: tuple[str, ...]
     linear: Linear
@@ -62,19 +69,19 @@ class ChurnModel:
     blend: tuple[float, ...]
 
     def predict(self, x: Floats) -> Floats:
-        """Return each row's probability of no purchase; `x` has the columns `names`, in that order."""
+        """Return each row's probability of churning; `x` has the columns `names`, in that order."""
         return _blended(self.member_odds(x), np.array(self.blend[1:]), self.blend[0])
 
     def member_odds(self, x: Floats, rounds: int | None = None) -> Floats:
-        """Return every member's log-odds, shape (rows, members), by the first `rounds` trees."""
-        structural = (log_odds(x[:, self.names.index(name)]) for name in SILENT)
+        """Return every member's log-odds, shape (rows, members); only the first `rounds` trees count."""
+        structural = (log_odds(x[:, self.names.index(name)]) for name in P_ZERO_INPUTS)
         trees = log_odds(self.boosted.predict(x, rounds))
         return np.column_stack([self.linear.decision(x), self.compact.decision(x), trees, *structural])
 
 
 def _blended(odds: Floats, weights: Floats, intercept: float) -> Floats:
     total = np.full(len(odds), intercept)
-    for member, weight in zip(odds.T, weights, strict=True):  # in one order, so that no batch size changes a bit
+    for member, weight in zip(odds.T, weights, strict=True):  # summed in one order: no batch size changes a bit
         total += weight * member
     return np.clip(expit(total), _EDGE, 1 - _EDGE)
 
@@ -83,12 +90,12 @@ def fit_churn(
     panel: pd.DataFrame, inputs: Floats, names: list[str], label: ChurnLabel, learners: ChurnLearners,
     context: ForecastContext, seed: int,
 ) -> tuple[ChurnModel, pd.DataFrame]:  # fmt: skip
-    """Fit on a panel with outcomes, sorted by key, and its inputs, for the date and rows of `context`.
+    """Return the model fitted on a panel with outcomes, sorted by key, for the date and rows of `context`.
 
-    Also return the blend's out-of-fold predictions: the keys, `actual` (1 = churned), and `predicted` by weights fitted
-    on the other later dates, at the base rate forecast from what was over by then, beside `MEMBERS`; empty where no
-    snapshot is late enough, and then weights for a short history stand. Raises `DataError` with fewer than 20 customers
-    of either kind.
+    `inputs` is the panel's design matrix. Also return the blend's out-of-fold predictions: the keys, `actual`
+    (1 = churned), and `predicted` by weights fitted on the other folds, at the base rate forecast from the windows that
+    were over by its date, beside `MEMBERS`. Without a fold they are empty, and the weights are those for a short
+    history. Raises `DataError` with fewer than 20 rows of either class.
     """
     rows, x, churned = _labelled(panel, inputs, label)
     window = label.window
@@ -104,19 +111,19 @@ def fit_churn(
         whole, compact = (fit_logistic(x_seen, y > 0, columns, learners.logistic_c, weights) for columns in (None, few))
         return ChurnModel(tuple(names), whole, compact, grown, ())
 
-    splits = split_by_date(rows["as_of"], window.known_after, enough=lambda train: _enough(churned[train]))
+    splits = split_by_date(rows["as_of"], window.known_after, enough=lambda train: both_classes(churned[train]))
     *earlier, last = map_threads(members, [*splits, Split.of_all(context.day, len(rows))])
-    structural = log_odds(x[:, names.index(EXPECTED[0])])
-    past = residuals_by_date(Window.of_chance, window, rows, structural, churned)
+    structural = log_odds(x[:, names.index(BTYD_INPUTS[0])])
+    past = residuals_by_date(ObservedWindow.of_rate, window, rows, structural, churned)
     residuals = [*past, *context.residuals]
 
     def intercept_at(odds: Floats, weights: Floats, day: pd.Timestamp) -> float:
-        """Return the intercept at which the mean risk is what MBG/NBD expects, corrected by its residuals by a day."""
+        """Return the intercept that sets the mean risk to MBG/NBD's, corrected by its residuals known at `day`."""
         rate = expit(odds[:, _BASE_RATE] + forecast_residual(residuals, day, window.first, window.last)).mean()
         return intercept_for_rate(odds @ weights, float(rate))
 
     def blends(fold: _Fold, others: Sequence[_Fold]) -> dict[str, Floats]:
-        """Predict a later date by the blend that the others choose, and by every member alone."""
+        """Return the predictions of a fold by the blend fitted on the others, and by every member alone."""
         at, weights = _fit_blend(others)
         odds, kinds = fold.prediction[at], zip(("predicted", *MEMBERS), (weights, *np.eye(len(MEMBERS))), strict=True)
         return {name: _blended(odds, blend, intercept_at(odds, blend, fold.day)) for name, blend in kinds}
@@ -132,11 +139,11 @@ def fit_churn(
 
 
 def _labelled(panel: pd.DataFrame, inputs: Floats, label: ChurnLabel) -> tuple[pd.DataFrame, Floats, Flags]:
-    """Return the rows at risk whose label is known, their inputs, and who churned."""
+    """Return the rows at risk whose label is known, their inputs, and whether each churned."""
     chosen = at_risk(label, panel) & panel["outcome_churned"].notna().to_numpy()
     rows, x = panel[chosen].reset_index(drop=True), inputs[chosen]
     churned = (rows["outcome_churned"] == 1).to_numpy()
-    if not _enough(churned):
+    if not both_classes(churned):
         raise DataError(
             f"churn: only {int(churned.sum())} of {len(rows)} customer snapshots churned; "
             f"at least {FEWEST_PER_CLASS} that did and {FEWEST_PER_CLASS} that did not are needed: "
@@ -145,54 +152,44 @@ def _labelled(panel: pd.DataFrame, inputs: Floats, label: ChurnLabel) -> tuple[p
     return rows, x, churned
 
 
-def _enough(churned: Flags) -> bool:
-    """Tell whether there are enough customers of either kind to learn from."""
-    return bool(min(churned.sum(), (~churned).sum()) >= FEWEST_PER_CLASS)
-
-
 def _without_young_dates(train: Ints, history_days: Floats, churned: Flags, delay_days: int) -> Ints:
-    """Leave out the dates of a young log, which knows its heaviest customers only: history shorter than a window.
+    """Return `train` without dates that had less than a window of history: a young log shows heavy buyers only.
 
-    Those with the longest history stay in any case, and all do where too few customers of either kind would be left.
+    The dates with the longest history stay in any case, and all do where too few rows of either class would be left.
     """
     seen = history_days[train]
     kept = train[seen >= min(delay_days, seen.max())]
-    return kept if _enough(churned[kept]) else train
-
-
-def _loss(weights: Floats, intercept: float, odds: Floats, observed: Floats) -> float:
-    p = _blended(odds, weights, intercept)
-    return float(-np.mean(np.log(np.where(observed == 1, p, 1 - p))))
+    return kept if both_classes(churned[kept]) else train
 
 
 def _fit_blend(folds: Sequence[_Fold]) -> tuple[int, Floats]:
-    """Choose the number of trees, an index of `ROUNDS`, and non-negative weights near the prior, by log loss.
+    """Return the number of trees, an index of `ROUNDS`, and non-negative weights near the prior, chosen by log loss.
 
-    Each date has an intercept of its own, so that its level decides nothing. Without later dates the weights are those
+    Each fold has an intercept of its own, so that its base rate decides nothing. Without folds the weights are those
     for a short history.
     """
     if not folds:
         return _PRIOR_ROUNDS, _UNTESTED
 
-    def prior_loss(at: int) -> float:
-        shifts = [intercept_for_rate(fold.prediction[at] @ _PRIOR, fold.observed.mean()) for fold in folds]
-        losses = [_loss(_PRIOR, d, f.prediction[at], f.observed) for d, f in zip(shifts, folds, strict=True)]
-        return float(np.mean(losses))
+    def prior_loss(fold: _Fold, at: int) -> float:
+        intercept = intercept_for_rate(fold.prediction[at] @ _PRIOR, fold.observed.mean())
+        p = _blended(fold.prediction[at], _PRIOR, intercept)
+        return float(-np.mean(np.log(np.where(fold.observed == 1, p, 1 - p))))
 
-    at = int(np.argmin([prior_loss(k) for k in range(len(ROUNDS))]))
+    at = int(np.argmin([np.mean([prior_loss(fold, k) for fold in folds]) for k in range(len(ROUNDS))]))
     sizes = [len(fold.rows) for fold in folds]
     odds = np.vstack([fold.prediction[at] for fold in folds])
     design = np.hstack([odds, np.repeat(np.eye(len(folds)), sizes, axis=0)])
     churned = np.concatenate([fold.observed for fold in folds])
-    # many customers of one date still are one date
-    pull, members = max(_PRIOR_ROWS / len(churned), _PRIOR_DATES / len(folds) ** 2), len(_PRIOR)
+    # the customers of one date share its chance events, so the prior weighs by the number of dates, too
+    penalty, members = max(_PRIOR_ROWS / len(churned), _PRIOR_DATES / len(folds) ** 2), len(_PRIOR)
 
     def loss(w: Floats) -> tuple[float, Floats]:
         score = design @ w
         gradient = design.T @ (expit(score) - churned) / len(churned)
-        away = w[:members] - _PRIOR
-        gradient[:members] += 2 * pull * away
-        return float(np.mean(np.logaddexp(0, score) - churned * score) + pull * away @ away), gradient
+        deviation = w[:members] - _PRIOR
+        gradient[:members] += 2 * penalty * deviation
+        return float(np.mean(np.logaddexp(0, score) - churned * score) + penalty * deviation @ deviation), gradient
 
     bounds = [(0, 3)] * members + [(-5, 5)] * len(folds)
     start = np.r_[_PRIOR, np.zeros(len(folds))]

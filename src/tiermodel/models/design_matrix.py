@@ -1,8 +1,8 @@
-"""What the models are fed: the features, and what a buy-till-you-die model expects of the same history.
+"""The inputs of the models: the features, and the forecasts of buy-till-you-die models.
 
-MBG/NBD, Pareto/NBD and Gamma-Gamma see only what each customer did before the date, so they need no outcome. In
-training each snapshot gets the parameters of its own date; scoring uses those of the latest one, frozen, so that one
-record scores as the batch does.
+MBG/NBD, Pareto/NBD and Gamma-Gamma read only each customer's history before the date, so they need no outcome. In
+training the parameters are fitted on each snapshot; in scoring they are those of the latest training snapshot, frozen,
+so that one record scores as the batch does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 from tiermodel.arrays import Floats
 from tiermodel.features.frame import has_bought
 from tiermodel.models.btyd.bg_nbd import MBGNBD
-from tiermodel.models.btyd.forecast import EXPECTED, BtydForecaster, Horizons, frequency_recency_age
+from tiermodel.models.btyd.forecast import BTYD_INPUTS, BtydForecaster, Horizons, frequency_recency_age
 from tiermodel.models.btyd.gamma_gamma import GammaGamma
 from tiermodel.models.btyd.pareto_nbd import ParetoNBD
 
@@ -28,12 +28,12 @@ COMPACT = (
     "active_share", "gap_variation", "overdue_ratio", "orders_decayed_30d", "orders_decayed_90d",
     "expected_p_zero", "expected_purchases",
 )  # fmt: skip
-"""The few inputs that always matter, as far as a project has them: those of compact models."""
+"""The inputs of compact models: the few that always matter, as far as a project has them."""
 
 
 @dataclass(frozen=True)
 class DesignMatrix:
-    """The names of the features, the horizons, and the parameters of the buy-till-you-die models, frozen."""
+    """The recipe of the inputs: feature names, forecast horizons, and fitted buy-till-you-die models."""
 
     names: tuple[str, ...]
     horizons: Horizons
@@ -42,27 +42,27 @@ class DesignMatrix:
 
     @property
     def all_names(self) -> list[str]:
-        """List the columns of `matrix`."""
-        return [*self.names, *EXPECTED]
+        """The names of the columns of `matrix`."""
+        return [*self.names, *BTYD_INPUTS]
 
     def matrix(self, frame: pd.DataFrame) -> Floats:
-        """Return one row per customer: the features in order, then `EXPECTED`; NaN where a customer never bought."""
-        x = np.full((len(frame), len(self.names) + len(EXPECTED)), np.nan, order="F")
+        """Return one row per customer: the features in order, then `BTYD_INPUTS`, NaN for those without a purchase."""
+        x = np.full((len(frame), len(self.names) + len(BTYD_INPUTS)), np.nan, order="F")
         for j, name in enumerate(self.names):
             x[:, j] = frame[name].to_numpy(dtype=np.float64)
         bought = has_bought(frame)
         if bought.any():
             buyers = frame[bought]
             x[bought, len(self.names) : -1] = self.forecaster.predict(buyers, self.horizons)
-            x[bought, -1] = self.pareto.p_zero(self.horizons.silence, *frequency_recency_age(buyers))
+            x[bought, -1] = self.pareto.p_zero(self.horizons.churn, *frequency_recency_age(buyers))
         return x
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the parameters as plain data."""
+        """Return the parameters as plain data, under the names of bundle format 4."""
         spend = self.forecaster.spend
         return {
-            "horizon": self.horizons.purchases,
-            "silence": self.horizons.silence,
+            "horizon": self.horizons.value,
+            "silence": self.horizons.churn,
             "purchases": asdict(self.forecaster.purchases),
             "spend": None if spend is None else asdict(spend),
             "leaving": asdict(self.pareto),
@@ -70,21 +70,21 @@ class DesignMatrix:
 
     @classmethod
     def from_dict(cls, names: tuple[str, ...], data: Mapping[str, Any]) -> DesignMatrix:
-        """Read what `to_dict` gave."""
+        """Return the design matrix that `to_dict` wrote."""
         spend = None if data["spend"] is None else GammaGamma(**data["spend"])
         forecaster, pareto = BtydForecaster(MBGNBD(**data["purchases"]), spend), ParetoNBD(**data["leaving"])
         return cls(names, Horizons(data["horizon"], data["silence"]), forecaster, pareto)
 
 
 def fit_design_matrix(snapshot: pd.DataFrame, names: tuple[str, ...], horizons: Horizons) -> DesignMatrix:
-    """Fit the parameters on one snapshot."""
+    """Return the design matrix whose parameters are fitted on one snapshot."""
     buyers = snapshot[has_bought(snapshot)]
     return DesignMatrix(names, horizons, BtydForecaster.fit(buyers), ParetoNBD.fit(*frequency_recency_age(buyers)))
 
 
 def design_matrix_of_panel(panel: pd.DataFrame, names: tuple[str, ...], horizons: Horizons) -> Floats:
-    """Return the inputs of stacked snapshots, each with the parameters of its own date; rows in the order given."""
-    x = np.full((len(panel), len(names) + len(EXPECTED)), np.nan, order="F")
+    """Return the inputs of stacked snapshots, with parameters fitted on each by itself; rows keep their order."""
+    x = np.full((len(panel), len(names) + len(BTYD_INPUTS)), np.nan, order="F")
     dates = panel["as_of"].to_numpy()
     for day in np.unique(dates):
         rows = np.flatnonzero(dates == day)

@@ -1,9 +1,9 @@
-"""The tier a customer will be in one outcome window from now: ordinal LightGBM, with contiguous conformal sets.
+"""The tier of a customer one outcome window later: ordinal LightGBM, with contiguous conformal prediction sets.
 
-A cumulative-link ensemble (Frank and Hall 2001): one model per threshold for P(tier above k), made monotone afterwards.
-Sets are the smallest runs of neighbouring tiers around the likeliest that held the true tier of 90 % of later
-customers, of each likeliest tier by itself (Mondrian conformal prediction, Vovk et al. 2003): few are in the top tiers,
-and a promise kept for all customers together could be broken for them.
+One model per threshold predicts P(tier above k), made monotone afterwards (Frank and Hall 2001). A prediction set is
+the smallest run of neighbouring tiers around the likeliest that covers 90 % in out-of-fold predictions, separately for
+each likeliest tier (Mondrian conformal prediction, Vovk et al. 2003): the top tiers have few customers, and coverage
+over all customers could hide that theirs is low.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ ROUNDS = 200
 COVERAGE = 0.90
 _FOLDS = 2
 _FEWEST_ROWS = 50
-_UNKNOWN_MASS = 1.0  # where no later date could tell, a set holds every tier that is thought possible
+_UNKNOWN_MASS = 1.0  # without folds a set has every tier of positive probability
 
 
 @dataclass(frozen=True)
 class TierModel:
-    """A model per threshold (None, with the share above, where one side was never seen).
+    """An ordinal model: a boosted model per threshold, None where training rows lie on one side of it only.
 
-    `mass` is that of a 90 % set by the likeliest tier.
+    `share_above` are the shares of training rows above the thresholds, `mass` the probability that a 90 % set needs, by
+    likeliest tier.
     """
 
     names: tuple[str, ...]
@@ -42,7 +43,7 @@ class TierModel:
     mass: tuple[float, ...]
 
     def predict(self, x: Floats) -> Floats:
-        """Return P(tier one outcome window later) of each row, shape (rows, levels); rows sum to one."""
+        """Return P(level one outcome window later), shape (rows, levels); rows sum to one."""
         return level_probabilities(Ordinal(self.boosted, self.share_above), x)
 
     def sets(self, probabilities: Floats) -> tuple[Ints, Ints]:
@@ -56,7 +57,7 @@ class TierModel:
 
 
 def _grow(p: Floats, low: Ints, high: Ints, mass: Floats, wanted: Flags):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    """Widen the wanted runs by the likelier neighbour."""
+    """Return low, high and mass of the runs, those `wanted` wider by their likelier neighbour."""
     rows, last = np.arange(len(p)), p.shape[1] - 1
     below = np.where(low > 0, p[rows, np.maximum(low - 1, 0)], -1.0)
     above = np.where(high < last, p[rows, np.minimum(high + 1, last)], -1.0)
@@ -66,7 +67,7 @@ def _grow(p: Floats, low: Ints, high: Ints, mass: Floats, wanted: Flags):  # typ
 
 
 def _mass_needed(p: Floats, level: Ints) -> Floats:
-    """Return the mass of each row's run just before it takes in the true level: a set of more mass holds it."""
+    """Return the mass of each row's run just before the true level enters it: a set of more mass holds that level."""
     low = high = p.argmax(axis=1)
     mass = p[np.arange(len(p)), low]
     needed = np.zeros(len(p))
@@ -78,12 +79,12 @@ def _mass_needed(p: Floats, level: Ints) -> Floats:
 
 
 def p_above(probabilities: Floats, tier: Ints) -> Floats:
-    """Return P(a higher tier one outcome window later than the one given)."""
+    """Return P(level above `tier` one outcome window later), from P(level) of shape (rows, levels)."""
     return np.asarray((probabilities * (np.arange(probabilities.shape[1]) > tier[:, None])).sum(axis=1))
 
 
 def future_levels(frame: pd.DataFrame, level: Ints, days: int) -> Floats:
-    """Look up every row's level `days` later in the same frame; NaN where that snapshot is not there."""
+    """Return every row's level `days` later in the same frame; NaN where the frame has no such row."""
     keyed = pd.DataFrame({"customer_id": frame["customer_id"], "as_of": frame["as_of"], "level": level.astype(float)})
     later = keyed.assign(as_of=keyed["as_of"] - pd.Timedelta(days=days))
     merged = keyed[["customer_id", "as_of"]].merge(later, on=["customer_id", "as_of"], how="left")
@@ -93,9 +94,9 @@ def future_levels(frame: pd.DataFrame, level: Ints, days: int) -> Floats:
 def fit_tier(
     panel: pd.DataFrame, inputs: Floats, names: list[str], future: Floats, levels: int, delay_days: int, seed: int
 ) -> tuple[TierModel, pd.DataFrame]:
-    """Fit on a panel sorted by key, its inputs and each row's level `delay_days` later (NaN: unknown).
+    """Return the model of a panel sorted by key, its inputs, and each row's level `delay_days` later (NaN: unknown).
 
-    Also return out-of-fold forecasts: the keys, `actual` and `predicted` (the expected level, rounded).
+    Also return out-of-fold predictions: the keys, `actual` and `predicted` (the expected level, rounded).
     """
     known = ~np.isnan(future)
     rows, x = panel[known].reset_index(drop=True), inputs[known]
@@ -108,12 +109,12 @@ def fit_tier(
     def expected(fold: Fold[Floats], _: Sequence[Fold[Floats]]) -> dict[str, Floats]:
         return {"predicted": np.rint(fold.prediction @ np.arange(levels))}
 
-    later = stack_folds(rows, folds, expected)
-    return (replace(model, mass=_masses(folds, level, levels)) if folds else model), later
+    predictions = stack_folds(rows, folds, expected)
+    return (replace(model, mass=_masses(folds, level, levels)) if folds else model), predictions
 
 
 def _masses(folds: Sequence[Fold[Floats]], level: Ints, levels: int) -> tuple[float, ...]:
-    """Return the mass that 90 % of later rows needed, by likeliest tier; of all rows where a tier has few."""
+    """Return the mass that 90 % of out-of-fold rows need, by likeliest tier; of all rows where a tier has few."""
     needed = np.concatenate([_mass_needed(fold.prediction, level[fold.rows]) for fold in folds])
     likeliest = np.concatenate([fold.prediction.argmax(axis=1) for fold in folds])
 
@@ -126,6 +127,6 @@ def _masses(folds: Sequence[Fold[Floats]], level: Ints, levels: int) -> tuple[fl
 
 
 def fit_levels(x: Floats, level: Ints, names: list[str], levels: int, seed: int) -> TierModel:
-    """Fit on inputs and levels; `mass` is left at 1, so that a set holds every level."""
+    """Return the model of inputs and levels; `mass` is 1, so that a set has every level of positive probability."""
     model = fit_ordinal(x, level, names, levels, ROUNDS, seed)
     return TierModel(tuple(names), model.boosted, model.share_above, (_UNKNOWN_MASS,) * levels)

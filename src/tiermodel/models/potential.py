@@ -1,7 +1,7 @@
 """Potential 提升空间: how far a customer's spend lies below the upper quartile of similar customers.
 
-Similar customers share a leaf of a small regression tree on how they buy (rhythm, tenure, breadth), never on how much.
-The tree and the quartile of each leaf are frozen at training, so one customer alone gets the same figure as in a batch.
+Similar customers share a leaf of a small regression tree on rhythm, tenure and breadth of purchases, never on amounts.
+The tree and the quartile of each leaf are frozen at training, so one record scores as the batch does.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PeerGroups:
 
 
 def fit_peer_groups(snapshot: pd.DataFrame, spend: str, seed: int) -> PeerGroups:
-    """Return groups of buyers who buy alike, fitted on one snapshot with rows sorted by key."""
+    """Return the groups of buyers with similar habits, fitted on one snapshot with rows sorted by key."""
     names = [name for name in _HABITS if name in snapshot.columns]
     x, y = snapshot[names].to_numpy(dtype=np.float64), snapshot[spend].to_numpy(dtype=np.float64)
     grown = DecisionTreeRegressor(

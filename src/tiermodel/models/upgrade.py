@@ -1,9 +1,9 @@
 """Upgrade potential: the probability that a customer is in a higher tier at the end of the window, and stays above.
 
-To rise and fall back is no upgrade, so the label needs two later snapshots: one at the end of the window, and one
-`upgrade.stay_days` after it, each above the present tier. The model of the tier to come ranks customers well but knows
-nothing of staying: its chance of a higher tier is calibrated, on later snapshots than it was trained on, to that label.
-In a world of known truth this did better than a model of its own, which has fewer rises to learn from.
+To rise and fall back is no upgrade, so the label needs two later snapshots above the present tier: one at the end of
+the window, and one `upgrade.stay_days` after it. The future-tier model ranks customers well but ignores the stay, so
+its probability of a higher tier is calibrated, out of fold, to that label. On synthetic data of known truth this did
+better than a model of its own, which has fewer upgrades to learn from.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FOLDS = 2
 
 
 class TierLabels(NamedTuple):
-    """The level of each row of a panel, the level that it came to (NaN: unknown), and whether it rose and stayed."""
+    """Each row's level, its level one outcome window later, and whether it rose and stayed (1, 0); NaN: unknown."""
 
     now: Ints
     future: Floats
@@ -35,7 +35,7 @@ class TierLabels(NamedTuple):
 
     @classmethod
     def of(cls, panel: pd.DataFrame, level: Ints, labels: Labels) -> Self:
-        """Look up in the whole panel what became of its rows."""
+        """Return the labels of a panel's rows, looked up in its later snapshots."""
         future = future_levels(panel, level, labels.delay_days)
         return cls(level, future, stayed_above(panel, level, labels))
 
@@ -45,7 +45,7 @@ class TierLabels(NamedTuple):
 
 
 def stayed_above(panel: pd.DataFrame, level: Ints, labels: Labels) -> Floats:
-    """Tell of every row of a panel who rose and stayed (1, 0); NaN where either later snapshot is not there."""
+    """Return whether each row of a panel rose and stayed (1, 0); NaN where the panel lacks either later row."""
     at_end = future_levels(panel, level, labels.delay_days)
     after = future_levels(panel, level, labels.upgrade_delay_days)
     rose = (np.minimum(at_end, after) > level).astype(np.float64)
@@ -53,12 +53,12 @@ def stayed_above(panel: pd.DataFrame, level: Ints, labels: Labels) -> Floats:
 
 
 def can_rise(frame: pd.DataFrame, level: Ints, levels: int) -> Flags:
-    """Tell who can rise: buyers below the highest tier."""
+    """Return whether each row can rise: it is of a buyer below the highest tier."""
     return has_bought(frame) & (level < levels - 1)
 
 
 def p_upgrade(forecast: Floats, tier: Ints, calibration: Calibration) -> Floats:
-    """Return P(rises above the tier and stays) from P(tier to come), shape (rows, levels); 0 in the highest tier."""
+    """Return P(rises above `tier` and stays) from P(future level), shape (rows, levels); 0 in the highest tier."""
     chance = calibrated(log_odds(p_above(forecast, tier)), calibration)
     return np.where(tier == forecast.shape[1] - 1, 0.0, chance)
 
@@ -66,10 +66,10 @@ def p_upgrade(forecast: Floats, tier: Ints, calibration: Calibration) -> Floats:
 def fit_upgrade(
     panel: pd.DataFrame, inputs: Floats, names: list[str], tiers: TierLabels, delay_days: int, seed: int
 ) -> tuple[Calibration, pd.DataFrame]:
-    """Fit on a panel sorted by key, its inputs and the tiers of its rows; the tier to come is known after `delay_days`.
+    """Return the calibration fitted on a panel sorted by key; its future tiers are known after `delay_days`.
 
-    Rows whose stay is not known are left aside. Without a later date the forecast stands as it is. Also return
-    out-of-fold predictions: the keys, `actual`, and `predicted` as calibrated on the other later dates.
+    Rows without a known label are left out. Without folds the calibration changes nothing. Also return out-of-fold
+    predictions: the keys, `actual`, and `predicted` as calibrated on the other folds.
     """
     used = ~np.isnan(tiers.rose) & ~np.isnan(tiers.future)
     rows, x, now = panel[used].reset_index(drop=True), inputs[used], tiers.now[used]

@@ -1,11 +1,10 @@
-"""Expected value in the outcome window, with an interval.
+"""Expected value in the outcome window, with a 90 % interval.
 
-Purchase amounts are zero-heavy and heavy-tailed: a ridge on square roots, a Tweedie LightGBM and what MBG/NBD with
-Gamma-Gamma expects are blended. Half of the ridge reads a few inputs only, since many of them mislead it in a young
-log. Windows that are not over yet are learned from as far as they have come (`calibration.recent`). The blend and the
-interval come from later snapshots than the members were trained on; the level is forecast (`calibration.level`), and it
-is that of net value: returns count, so a forecast of all customers adds up, and intervals reach below zero where
-customers did.
+Amounts have many zeros and a heavy tail. Three members are blended: a ridge on square roots, a Tweedie LightGBM, and
+the spend that MBG/NBD with Gamma-Gamma expects. Half of the ridge reads a few inputs only, since many of them mislead
+it in a young log. Outcome windows that are partly over enter as partial observations (`calibration.recent`). Blend and
+interval are fitted to out-of-fold predictions. The window level, the total net value of all customers, is forecast
+(`calibration.level`): returns count, so that totals add up, and intervals reach below zero where values did.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from tiermodel.config.learners import ValueLearners
 from tiermodel.errors import DataError
 from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import LabelWindow, ValueLabel
-from tiermodel.models.btyd.forecast import EXPECTED
-from tiermodel.models.calibration.level import Window, forecast_residual, log_ratio_for_total, residuals_by_date
+from tiermodel.models.btyd.forecast import BTYD_INPUTS
+from tiermodel.models.calibration.level import ObservedWindow, forecast_residual, log_ratio_for_total, residuals_by_date
 from tiermodel.models.calibration.recent import ForecastContext, TrainingRows
 from tiermodel.models.design_matrix import COMPACT
 from tiermodel.models.learners.boosting import ROUNDS, Boosted, fit_boosted, map_threads
@@ -35,13 +34,13 @@ __all__ = ["MEMBERS", "ValueModel", "fit_value", "squared_errors"]
 
 
 Weights = tuple[float, float, float]
-_Fold = Fold[list[Floats]]  # what the members expect, shape (members, rows), per `ROUNDS`
+_Fold = Fold[list[Floats]]  # the members' predictions, shape (members, rows), per `ROUNDS`
 COVERAGE = 0.90
 FEWEST = 50
 MEMBERS = ("member_ridge", "member_trees", "member_btyd")
-"""What each member alone predicts at the level of the blend, in the blend's order: columns beside `predicted`."""
+"""The columns beside `predicted`: the prediction of each member alone at the blend's level, in the blend's order."""
 
-_SPENT = ("order_amount_mean", "amount_decayed_90d", "peak_month_amount", EXPECTED[2])
+_SPENT = ("order_amount_mean", "amount_decayed_90d", "peak_month_amount", BTYD_INPUTS[2])
 _SPENT_LATELY = re.compile(r"net_amount_\d+d")
 _BANDS = 10
 _PRIOR_ROUNDS = 2
@@ -52,7 +51,11 @@ _WEIGHTS: tuple[Weights, ...] = (_PRIOR, (0.7, 0.25, 0.05), (0.2, 0.75, 0.05), (
 
 @dataclass(frozen=True)
 class ValueModel:
-    """Two members, the factors of all three (weight times level), and the interval by band of the prediction."""
+    """A fitted value model: two members, the factors (weight times level) of all three, and an interval per band.
+
+    `band_edges` separate bands of the prediction, in currency units; `band_low` and `band_high` are the bounds of
+    value over prediction in each band.
+    """
 
     names: tuple[str, ...]
     linear: Linear
@@ -67,12 +70,12 @@ class ValueModel:
         return _mix(self.factors, self.members(x))
 
     def members(self, x: Floats, rounds: int | None = None) -> Floats:
-        """Return what every member expects, shape (members, rows), by the first `rounds` trees; none below zero."""
-        roots, trees = self.linear.decision(x), self.boosted.predict(x, rounds)
-        return np.stack([_square(roots), trees, _structural(x, self.names)])
+        """Return every member's prediction, shape (members, rows); only the first `rounds` trees count."""
+        roots = np.maximum(self.linear.decision(x), 0.0)
+        return np.stack([roots**2, self.boosted.predict(x, rounds), _structural(x, self.names)])
 
     def interval(self, predicted: Floats) -> tuple[Floats, Floats]:
-        """Return the bounds that held 90 % of later outcomes with predictions of this size."""
+        """Return the bounds, in currency units, that held 90 % of out-of-fold values with predictions of this size."""
         band = np.searchsorted(np.array(self.band_edges), predicted, side="right")
         scale = predicted + _floor(self.band_edges)
         return np.array(self.band_low)[band] * scale, np.array(self.band_high)[band] * scale
@@ -84,7 +87,7 @@ def _floor(edges: list[float]) -> float:
 
 
 def _structural(x: Floats, names: tuple[str, ...]) -> Floats:
-    return np.maximum(x[:, names.index(EXPECTED[2])], 0.0)
+    return np.maximum(x[:, names.index(BTYD_INPUTS[2])], 0.0)
 
 
 def _mix(factors: Weights, members: Floats) -> Floats:
@@ -92,7 +95,7 @@ def _mix(factors: Weights, members: Floats) -> Floats:
 
 
 def _factors(weights: Weights, members: Floats, total: float) -> Weights:
-    """Turn weights into factors with which the members' forecasts of these rows add up to a total."""
+    """Return weights scaled to factors with which the members' predictions for these rows add up to a total."""
     sums = members.sum(axis=1)
     usable = np.where(sums > 0, weights, 0.0)
     a, b, c = (total * usable / max(float(usable.sum()), 1e-9) / np.where(sums > 0, sums, 1.0)).tolist()
@@ -103,10 +106,11 @@ def fit_value(
     panel: pd.DataFrame, inputs: Floats, names: list[str], label: ValueLabel, learners: ValueLearners,
     context: ForecastContext, seed: int,
 ) -> tuple[ValueModel, pd.DataFrame]:  # fmt: skip
-    """Fit on a panel with outcomes, sorted by key, and its inputs, for the date and rows of `context`.
+    """Return the model fitted on a panel with outcomes, sorted by key, for the date and rows of `context`.
 
-    Also return the blend's out-of-fold predictions, at the level forecast from what was over by their date, beside
-    `MEMBERS`. Raises `DataError` where fewer than 50 customer snapshots have a positive outcome.
+    `inputs` is the panel's design matrix. Also return the blend's out-of-fold predictions: the keys, `actual`, and
+    `predicted` at the level forecast from the windows that were over by its date, beside `MEMBERS`; all in currency
+    units. Raises `DataError` where fewer than 50 rows have a positive value.
     """
     rows, x, actual = _labelled(panel, inputs)
     positive, columns = np.maximum(actual, 0.0), tuple(names)
@@ -130,7 +134,7 @@ def fit_value(
     level = _WindowLevel.of(label, rows, _structural(x, columns), actual, context.residuals)
 
     def blends(fold: _Fold, others: Sequence[_Fold]) -> dict[str, Floats]:
-        """Predict a later date by the blend that the others choose, and by every member alone."""
+        """Return the predictions of a fold by the blend fitted on the others, and by every member alone."""
         at, weights = _fit_blend(others)
         expected = fold.prediction[at]
         total, kinds = level.total(expected, fold.day), zip(("predicted", *MEMBERS), (weights, *_ALONE), strict=True)
@@ -141,17 +145,17 @@ def fit_value(
     coming = context.x if len(context.x) else x[rows["as_of"].to_numpy() == rows["as_of"].max()]
     expected = last.members(coming, ROUNDS[at])
     factors = _factors(weights, expected, level.total(expected, context.day))
-    later = stack_folds(rows, folds, blends, MEMBERS)
+    predictions = stack_folds(rows, folds, blends, MEMBERS)
     if folds:
-        bands = _bands(later["predicted"].to_numpy(), later["actual"].to_numpy())
-    else:  # no snapshot is late enough: the interval is that of the training rows, and no figure is given for later
+        bands = _bands(predictions["predicted"].to_numpy(), predictions["actual"].to_numpy())
+    else:  # without folds the interval is that of the training rows
         own = last.members(x, ROUNDS[at])
         bands = _bands(_mix(_factors(weights, own, float(actual.sum())), own), actual)
-    return ValueModel(columns, last.linear, last.boosted.first(ROUNDS[at]), factors, *bands), later
+    return ValueModel(columns, last.linear, last.boosted.first(ROUNDS[at]), factors, *bands), predictions
 
 
 def _labelled(panel: pd.DataFrame, inputs: Floats) -> tuple[pd.DataFrame, Floats, Floats]:
-    """Return the buyers whose outcome is known, their inputs, and their values."""
+    """Return the rows of buyers whose value is known, their inputs, and their values."""
     chosen = has_bought(panel) & panel["outcome_value"].notna().to_numpy()
     rows, x = panel[chosen].reset_index(drop=True), inputs[chosen]
     actual = rows["outcome_value"].to_numpy(dtype=np.float64)
@@ -165,29 +169,32 @@ def _labelled(panel: pd.DataFrame, inputs: Floats) -> tuple[pd.DataFrame, Floats
 
 @dataclass(frozen=True)
 class _WindowLevel:
-    """The usual residual of MBG/NBD with Gamma-Gamma, and its residuals in the windows that are over."""
+    """The forecast of window levels: the usual residual of MBG/NBD with Gamma-Gamma, and those of past windows.
+
+    Residuals are logarithms of observed over expected totals.
+    """
 
     window: LabelWindow
     usual: float
-    residuals: list[Window]
+    residuals: list[ObservedWindow]
 
     @classmethod
     def of(
-        cls, label: ValueLabel, rows: pd.DataFrame, structural: Floats, actual: Floats, recent: Sequence[Window]
+        cls, label: ValueLabel, rows: pd.DataFrame, structural: Floats, actual: Floats, recent: Sequence[ObservedWindow]
     ) -> _WindowLevel:
-        """Measure it on rows with outcomes, beside the recent windows. What is expected is spend, not margin."""
+        """Return the residuals of rows with outcomes, beside those of recent windows; expected is spend, not margin."""
         usual = log_ratio_for_total(structural, float(actual.sum())) if label.is_margin else 0.0
-        past = residuals_by_date(Window.of_total, label.window, rows, structural * np.exp(usual), actual)
+        past = residuals_by_date(ObservedWindow.of_total, label.window, rows, structural * np.exp(usual), actual)
         return cls(label.window, usual, [*past, *recent])
 
     def total(self, members: Floats, day: pd.Timestamp) -> float:
-        """Forecast the value of all customers: what the last member expects, corrected by its residuals by a day."""
+        """Return the forecast total of all customers: the last member's, corrected by its residuals known at `day`."""
         residual = forecast_residual(self.residuals, day, self.window.first, self.window.last)
         return float(members[-1].sum() * np.exp(self.usual + residual))
 
 
 def _fit_blend(folds: Sequence[_Fold]) -> tuple[int, Weights]:
-    """Choose the number of trees, an index of `ROUNDS`, and the weights on later dates, each at its exact level."""
+    """Return the number of trees, an index of `ROUNDS`, and weights, chosen on folds at their observed level."""
     if not folds:
         return _PRIOR_ROUNDS, _PRIOR
 
@@ -198,38 +205,34 @@ def _fit_blend(folds: Sequence[_Fold]) -> tuple[int, Weights]:
         return squared_errors(np.concatenate(exact), np.concatenate([fold.observed for fold in folds]))
 
     at = int(np.argmin([errors(k, (0.0, 1.0, 0.0)).mean() for k in range(len(ROUNDS))]))
-    found = _weight({w: errors(at, w) for w in _WEIGHTS})
-    a, b, c = ((p + len(folds) * w) / (1 + len(folds)) for p, w in zip(_PRIOR, found, strict=True))
-    return at, (a, b, c)  # the prior weighs as a date does, since customers of one date share its luck
-
-
-def _square(root: Floats) -> Floats:
-    return np.maximum(root, 0.0) ** 2
+    best = _weight({w: errors(at, w) for w in _WEIGHTS})
+    a, b, c = ((p + len(folds) * w) / (1 + len(folds)) for p, w in zip(_PRIOR, best, strict=True))
+    return at, (a, b, c)  # the prior weighs as much as a date: the customers of one date share its chance events
 
 
 def squared_errors(predicted: Floats, actual: Floats) -> Floats:
-    """Return squared errors, smallest for the mean, the largest thousandth cut so that no whale decides alone."""
+    """Return squared errors, both sides capped at the 99.9 % quantile, so that no single customer decides."""
     most = float(np.quantile(actual, 0.999))
     return np.square(np.minimum(predicted, most) - np.minimum(actual, most))
 
 
 def _weight(errors: Mapping[Weights, Floats]) -> Weights:
-    """Keep the prior weights unless others are better beyond chance: few dates cannot tell near-equal blends apart."""
+    """Return the best weights, the prior ones unless others are better by more than two standard errors."""
     gains = {w: errors[_PRIOR] - e for w, e in errors.items() if w != _PRIOR}
     sure = {w: g.mean() for w, g in gains.items() if g.mean() > 2 * g.std() / np.sqrt(len(g))}
     return max(sure, key=lambda w: sure[w], default=_PRIOR)
 
 
 def _bands(predicted: Floats, actual: Floats) -> tuple[list[float], list[float], list[float]]:
-    """Take, in each tenth of the predictions, the quantiles of outcome over prediction (split conformal by band)."""
+    """Return edges and bounds by tenth of the predictions: quantiles of value over prediction (split conformal)."""
     edges = np.unique(np.quantile(predicted, np.arange(1, _BANDS) / _BANDS)).tolist()
     band = np.searchsorted(np.array(edges), predicted, side="right")
-    times = actual / (predicted + _floor(edges))  # so that nothing bought is nothing, whatever was predicted
+    times = actual / (predicted + _floor(edges))  # relative, so that a value of zero is zero in every band
     low, high = [], []
     for b in range(len(edges) + 1):
         inside = times[band == b] if np.any(band == b) else times
         least = float(np.quantile(inside, (1 - COVERAGE) / 2, method="inverted_cdf"))
-        # zeros are many: where they hold the lower bound, fewer than a twentieth lie below it
+        # many values are zero: where they are the lower bound, fewer than a twentieth lie below it
         reach = min(1.0, float(np.mean(inside < least)) + COVERAGE * (1 + 1 / len(inside)))
         low.append(least)
         high.append(float(np.quantile(inside, reach, method="inverted_cdf")))

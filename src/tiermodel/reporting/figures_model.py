@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 from tiermodel.arrays import Floats
 from tiermodel.evaluation.metrics import ece, quantile_groups, reliability_table
 from tiermodel.features.formula import Feature
-from tiermodel.models.btyd.forecast import EXPECTED
+from tiermodel.models.btyd.forecast import BTYD_INPUTS
 from tiermodel.reporting.figures import COLOURS, LINES, FigureStyle, percent_axes, short
 from tiermodel.words import in_language
 
@@ -192,7 +192,7 @@ def _residual_boxes(
 def input_names(style: FigureStyle, features: Mapping[str, Feature]) -> dict[str, str]:
     """Say in words what each input of the models is, by its name."""
     labels = {name: in_language(style.language, f.zh, f.en) for name, f in features.items()}
-    return labels | {name: style.words[f"input_{name}"] for name in EXPECTED}
+    return labels | {name: style.words[f"input_{name}"] for name in BTYD_INPUTS}
 
 
 def importance(

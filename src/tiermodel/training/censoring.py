@@ -1,4 +1,4 @@
-"""What is known at a date: rows dated after it are left out, and so are outcomes that end after it."""
+"""Censoring of a panel at a date: later rows are left out, and outcomes that end after it are set to NaN."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ __all__ = ["CensoredPanel", "CurrentBuyers", "censor"]
 
 
 class CensoredPanel(NamedTuple):
-    """The panel as known at a date, which of its rows are learned from, and the customers at the date.
+    """A panel as known at the date `day`.
 
-    `learned` has shape (rows of the panel,); `training_rows` are these rows, `snapshot` those of the date.
+    `learned` is True for the training rows, shape (rows of `panel`,); `training_rows` are these rows, `snapshot` those
+    of the date itself.
     """
 
     day: pd.Timestamp
@@ -36,7 +37,7 @@ class CensoredPanel(NamedTuple):
 
 
 class CurrentBuyers(NamedTuple):
-    """The buyers at the date, without what no model may read, and their inputs; `x_exposed` of those at risk."""
+    """The buyers at the date, without outcomes and label, and the design matrices of buyers and of rows at risk."""
 
     buyers: pd.DataFrame
     design: DesignMatrix
@@ -45,7 +46,7 @@ class CurrentBuyers(NamedTuple):
 
     @classmethod
     def of(cls, known: CensoredPanel, scheme: FittedScheme, labels: Labels) -> Self:
-        """Fit the design matrix on the snapshot; `scheme` says which features models may read."""
+        """Return the buyers of the snapshot, on which the design is fitted, with the features that `scheme` allows."""
         snapshot, label = known.snapshot, scheme.scheme.label_feature
         aside = [*OUTCOME_COLUMNS, *([] if label is None else [label])]
         buyers = snapshot[has_bought(snapshot)].drop(columns=aside)
@@ -57,9 +58,9 @@ class CurrentBuyers(NamedTuple):
 def censor(
     project: Project, labels: Labels, panel: pd.DataFrame, as_of: date, trained_on: Sequence[date]
 ) -> CensoredPanel:
-    """Return what is known at `as_of` of a panel sorted by key.
+    """Return a panel sorted by key as known at `as_of`.
 
-    Models learn from the dates in `trained_on`, as far as labels are known, and from `panel.customers` buyers at most.
+    Models learn from the dates in `trained_on` whose labels are known, and from `panel.customers` buyers at most.
     """
     now = pd.Timestamp(as_of)
     drawn = sample_rows(panel, now, project.panel.customers, project.seed)
@@ -69,7 +70,7 @@ def censor(
 
 
 def _censored_at(panel: pd.DataFrame, now: pd.Timestamp, delay_days: int) -> tuple[pd.DataFrame, Flags]:
-    """Leave out rows dated after a day and outcomes that end after it; also tell of which rows the outcome is known."""
+    """Return the rows up to a day, outcomes that end after it NaN, and whether the outcome of each row is known."""
     panel = panel[panel["as_of"] <= now].reset_index(drop=True)
     unknown = (panel["as_of"] + pd.Timedelta(days=delay_days) > now) | panel["outcome_purchase_days"].isna()
     panel.loc[unknown, list(OUTCOME_COLUMNS)] = np.nan

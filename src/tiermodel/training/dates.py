@@ -15,7 +15,7 @@ __all__ = ["backtest_dates", "panel_dates", "training_dates"]
 
 
 def training_dates(project: Project, as_of: date, first_day: date) -> tuple[date, ...]:
-    """List the snapshot dates whose outcome is fully observed before `as_of`; `DataError` where there is none."""
+    """Return the snapshot dates whose outcome is fully observed before `as_of`; `DataError` where there is none."""
     labels = Labels.of(project)
     delay = timedelta(labels.delay_days)
     dates = snapshot_dates(project.panel, labels, as_of - delay, first_day)
@@ -28,7 +28,7 @@ def training_dates(project: Project, as_of: date, first_day: date) -> tuple[date
 
 
 def panel_dates(project: Project, as_of: date, trained_on: Iterable[date]) -> set[date]:
-    """List every date that fitting needs: training dates, those where customers ended up and stayed, and `as_of`."""
+    """Return all snapshot dates that fitting needs: training dates, the dates of their tier labels, and `as_of`."""
     labels = Labels.of(project)
     steps = timedelta(0), timedelta(labels.delay_days), timedelta(labels.upgrade_delay_days)
     return {as_of, *(later for day in trained_on for step in steps if (later := day + step) <= as_of)}

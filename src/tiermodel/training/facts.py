@@ -1,4 +1,4 @@
-"""What a bundle was made from and how it did on later snapshots: what the model card and the tracking store read."""
+"""Facts of a bundle for the model card and the tracking store: its origin and its out-of-fold metrics."""
 
 from __future__ import annotations
 
@@ -13,18 +13,10 @@ from numpy.typing import NDArray
 
 from tiermodel.arrays import Ints
 from tiermodel.config.project import Project, project_digest
+from tiermodel.evaluation import metrics
 from tiermodel.evaluation.attribution import importance
 from tiermodel.evaluation.baselines import BASELINES, CHURN_BASELINES, BaselineTask
 from tiermodel.evaluation.bootstrap import cluster_interval, draw_count
-from tiermodel.evaluation.metrics import (
-    auc,
-    churn_metrics,
-    gini,
-    log_loss,
-    mae,
-    quadratic_weighted_kappa,
-    value_metrics,
-)
 from tiermodel.evaluation.proxy_audit import proxy_scan
 from tiermodel.evaluation.slices import groups, slice_figures
 from tiermodel.features.catalogue import expand
@@ -41,18 +33,11 @@ from tiermodel.tiers.explain.rule_comparison import compare_with_rules
 from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.training.censoring import CensoredPanel, CurrentBuyers
 
-__all__ = [
-    "Fitted",
-    "Models",
-    "collect_facts",
-    "metrics_for",
-    "needed_columns",
-    "recorded_settings",
-    "with_baselines",
-]
+__all__ = ["Fitted", "Models", "collect_facts", "metrics_for", "needed_columns", "recorded_settings", "with_baselines"]
 
 RECORDED_PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
 DRAWN_ROWS = 3_000_000
+_INTERVALS = {"churn": (metrics.log_loss, metrics.auc), "value": (metrics.gini, metrics.mae)}
 _SETTINGS = {
     "language", "currency", "timezone", "contact", "features", "outcome", "panel", "churn", "value", "upgrade",
     "segments", "models",
@@ -60,7 +45,7 @@ _SETTINGS = {
 
 
 class Models(NamedTuple):
-    """The models of a bundle, under its names for them."""
+    """The models of a bundle, named as in the bundle; `prospects` is None where too few converted."""
 
     churn: ChurnModel
     value: ValueModel
@@ -70,7 +55,7 @@ class Models(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """The scheme, the tiers of the rows learned from, the models, and their out-of-fold predictions by target."""
+    """The scheme, the tiers of the training rows, the models, and their out-of-fold predictions by target."""
 
     scheme: FittedScheme
     tiers: TierLabels
@@ -81,11 +66,11 @@ class Fitted(NamedTuple):
 def collect_facts(
     project: Project, labels: Labels, known: CensoredPanel, present: CurrentBuyers, fitted: Fitted
 ) -> dict[str, Any]:
-    """Note what the bundle was made from and how it did on later snapshots; no clock, no path, no customer."""
+    """Return the facts of a bundle, the same for the same data: no time of day, no path, no customer."""
     scheme, tiers, models, out_of_fold = fitted
     return {
         **_origin(project, labels, known),
-        **_later_figures(project.seed, out_of_fold),
+        **_out_of_fold_metrics(project.seed, out_of_fold),
         **compare_with_rules(scheme, known.snapshot, project.features.windows_days, project.seed),
         "slices": _slices(known.training_rows, tiers.now, scheme, out_of_fold),
         "importance": importance(models.churn, models.value, present.x_exposed, present.x_buyers),
@@ -95,7 +80,7 @@ def collect_facts(
 
 
 def _origin(project: Project, labels: Labels, known: CensoredPanel) -> dict[str, Any]:
-    """Note the data, the project and the versions."""
+    """Return the facts on the data, the project and the versions."""
     rows, snapshot = known.training_rows, known.snapshot
     dates = sorted(rows["as_of"].dt.date.unique())
     return {
@@ -116,8 +101,8 @@ def _origin(project: Project, labels: Labels, known: CensoredPanel) -> dict[str,
     }
 
 
-def _later_figures(seed: int, out_of_fold: dict[str, pd.DataFrame]) -> dict[str, Any]:
-    """Note how the out-of-fold predictions did, on which dates, and within which intervals."""
+def _out_of_fold_metrics(seed: int, out_of_fold: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    """Return the metrics of out-of-fold predictions, their dates and their intervals."""
     days = [day for target in ("churn", "value") for day in out_of_fold[target]["as_of"].unique()]
     return {
         "later": {
@@ -131,45 +116,44 @@ def _later_figures(seed: int, out_of_fold: dict[str, pd.DataFrame]) -> dict[str,
 
 
 def metrics_for(target: str, actual: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
-    """Return the figures by which the predictions of a target are judged; tiers by their order."""
+    """Return the metrics of the predictions of a target."""
     if target == "value":
-        return value_metrics(actual, predicted)
+        return metrics.value_metrics(actual, predicted)
     if target != "tier":
-        return churn_metrics(actual, predicted)
+        return metrics.churn_metrics(actual, predicted)
     levels = int(max(actual.max(), predicted.max())) + 1
-    return {"n": len(actual), "qwk": quadratic_weighted_kappa(actual, predicted, levels)}
+    return {"n": len(actual), "qwk": metrics.quadratic_weighted_kappa(actual, predicted, levels)}
 
 
 def _intervals(target: str, predictions: pd.DataFrame, seed: int) -> dict[str, list[float]]:
-    """Return 95 % intervals of the figures of out-of-fold predictions, customers drawn again."""
+    """Return 95 % cluster bootstrap intervals of the metrics of out-of-fold predictions."""
     if predictions.empty:
         return {}
     columns = [predictions[name].to_numpy(dtype=np.float64) for name in ("actual", "predicted")]
     customer = pd.factorize(predictions["customer_id"])[0]
     draws = draw_count(len(predictions), DRAWN_ROWS, 50, 400)
-    metrics = {"churn": {"log_loss": log_loss, "auc": auc}, "value": {"gini": gini, "mae": mae}}[target]
     return {
-        name: list(cluster_interval(metric, columns, customer, draws=draws, seed=seed))
-        for name, metric in metrics.items()
+        metric.__name__: list(cluster_interval(metric, columns, customer, draws=draws, seed=seed))
+        for metric in _INTERVALS[target]
     }
 
 
 def _slices(
     training_rows: pd.DataFrame, level: Ints, scheme: FittedScheme, out_of_fold: dict[str, pd.DataFrame]
 ) -> list[dict[str, Any]]:
-    """Return the figures of the out-of-fold predictions by group of customers, all later dates together."""
+    """Return the metrics of out-of-fold predictions by group of customers, all dates together."""
     keys = list(KEYS)
     rows = training_rows[keys].copy()
     for target, names in (("churn", ("churned", "risk")), ("value", ("value", "expected"))):
-        found = out_of_fold[target][[*keys, "actual", "predicted"]].set_axis([*keys, *names], axis=1)
-        rows = rows.merge(found.astype({"as_of": rows["as_of"].dtype}), on=keys, how="left")
+        frame = out_of_fold[target][[*keys, "actual", "predicted"]].set_axis([*keys, *names], axis=1)
+        rows = rows.merge(frame.astype({"as_of": rows["as_of"].dtype}), on=keys, how="left")
     predicted = rows[["risk", "expected"]].notna().any(axis=1).to_numpy()
     by = groups(training_rows[predicted], level[predicted], scheme.scheme.codes)
     return list(slice_figures(by, rows[predicted].astype(dict.fromkeys(rows.columns[2:], np.float64))))
 
 
 def _audit(project: Project, present: CurrentBuyers) -> dict[str, Any]:
-    """Say how well the inputs tell the attributes to audit by, where there are any."""
+    """Return how well the inputs predict the attributes to audit by; {} where there are none."""
     if not project.features.audited:
         return {}
     return {"proxies": list(proxy_scan(present.buyers, present.x_buyers, present.design.all_names, project.seed))}
@@ -183,7 +167,7 @@ def with_baselines(
     names: tuple[str, ...],
     predictions: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Add what simple baselines, trained on the same earlier rows, predict for the churn model's out-of-fold rows."""
+    """Return out-of-fold churn predictions beside those of simple baselines trained on the same rows."""
     rows = known.training_rows
     risky = rows[at_risk(labels.churn, rows)]
     delay = pd.Timedelta(days=labels.delay_days)
@@ -191,32 +175,24 @@ def with_baselines(
     for day in predictions["as_of"].unique():
         now = risky[risky["as_of"] == day].drop(columns=list(OUTCOME_COLUMNS))
         past = risky[risky["as_of"] + delay <= day]
-        task = BaselineTask(
-            labels,
-            past,
-            now,
-            lambda frame: scheme.assign(frame)[0],
-            names,
-            project.features.windows_days,
-            project.value.clv,
-        )
+        windows, clv = project.features.windows_days, project.value.clv
+        task = BaselineTask(labels, past, now, lambda frame: scheme.assign(frame)[0], names, windows, clv)
+        index = predictions.index[predictions["as_of"] == day]
         for name, predicted in columns.items():
-            predicted.append(
-                pd.Series(CHURN_BASELINES[name](task), index=predictions.index[predictions["as_of"] == day])
-            )
+            predicted.append(pd.Series(CHURN_BASELINES[name](task), index=index))
     return predictions.assign(**{name: pd.concat(p) if p else pd.Series(dtype=float) for name, p in columns.items()})
 
 
 def needed_columns(project: Project, columns: Iterable[str]) -> tuple[str, ...]:
-    """List the optional columns, of those mapped, that an input of the project stands on."""
+    """Return the optional columns, of those mapped, that a feature of the project reads."""
     inputs = project.features.model_copy(update={"audited": ()})
     return tuple(sorted(set().union(*map(columns_of, expand(inputs, columns)))))
 
 
 def recorded_settings(project: Project, label: str | None) -> dict[str, Any]:
-    """Keep what a score depends on, or its card tells, and what its learners were set to.
+    """Return the sections of the project that scores, the model card and tuning depend on.
 
-    New customers need neither label nor audited attributes.
+    Neither the attribute `label` nor audited attributes are included: rows to score need none of them.
     """
     settings = project.model_dump(mode="json", include=_SETTINGS, exclude={"features": {"audited"}})
     attributes = [name for name in settings["features"]["attributes"] if f"attribute_{name}" != label]

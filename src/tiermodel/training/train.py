@@ -1,4 +1,4 @@
-"""Fit everything a score depends on, from rows before one date only, and bundle it."""
+"""Training: fit the scheme, models and references of a bundle from rows before one date only."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """A bundle, the accounts of the rows read, and the out-of-fold predictions that set its blends, by target."""
+    """Result of training: the bundle, the accounts of the tables read, and the out-of-fold predictions by target."""
 
     bundle: Bundle
     accounts: dict[str, Accounting]
@@ -62,9 +62,50 @@ def train(
     champion: Bundle | None = None,
     progress: Progress = lambda _: None,
 ) -> Trained:
-    """Train on rows before `as_of` (`latest`: the day after the last row), and write the bundle to `out` if given.
+    """Train the scheme and models of a project on the rows before a date.
 
-    `history` stands in for the project's files. Segments get the names that `champion` has for the same customers.
+    Parameters
+    ----------
+    project
+        The project whose tables are read and whose scheme and models are fitted.
+    as_of
+        The first day that is not known: a date, an ISO date as text, or `latest`, the day after the last row.
+    history
+        The project's tables, opened before; without it the project's files are read.
+    out
+        The folder to write the bundle to; without it no file is written.
+    champion
+        A bundle whose segment names are kept for the same customers.
+    progress
+        A function that takes lines on the progress.
+
+    Returns
+    -------
+    Trained
+        The bundle, the accounts of the tables read, and the out-of-fold predictions by target.
+
+    Raises
+    ------
+    DataError
+        If the rows end long before `as_of`, the history is too short, too few customers churned or bought, or an input
+        leaks the outcome.
+    ProjectError
+        If `out` holds anything but a bundle.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from tiermodel import Project, open_history, train
+    >>> columns = {"customer_id": "id", "time": "day", "amount": "amount"}
+    >>> data = {"transactions": {"path": "sales.csv", "columns": columns}}
+    >>> project = Project.model_validate({"version": 1, "name": "shop", "data": data})
+    >>> sales = pd.DataFrame({"id": ["a", "a"], "day": ["2024-01-01", "2024-03-01"], "amount": [5, 7]})
+    >>> history = open_history(project, transactions=sales)
+    >>> train(project, history=history)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    tiermodel.errors.DataError: training as of 2024-03-02 needs a snapshot at least 90 days earlier with some ...
+
     """
     progress("reading transactions")
     history = open_history(project) if history is None else history
@@ -82,8 +123,9 @@ def train(
         project, dates, with_outcome=True, known_until=now, drawn_before=now, history=history, tally=tally
     )
     bundle, out_of_fold = fit_bundle(project, panel, now, trained_on, history.columns, progress)
-    if champion is not None:
-        bundle = _with_segment_names_of(champion, bundle, panel[panel["as_of"] == pd.Timestamp(now)])
+    if champion is not None:  # the same customers keep the champion's names of segments
+        buyers = panel[(panel["as_of"] == pd.Timestamp(now)) & has_bought(panel)]
+        bundle = replace(bundle, segments=align_segments(bundle.segments, champion.segments, buyers))
     if out is not None:
         save_bundle(bundle, out)
     return Trained(bundle, tally.accounts, out_of_fold)
@@ -97,15 +139,14 @@ def fit_bundle(
     columns: Iterable[str],
     progress: Progress = lambda _: None,
 ) -> tuple[Bundle, dict[str, pd.DataFrame]]:
-    """Fit scheme, models and references on a panel sorted by key, using only what is known at `as_of`.
+    """Return the bundle fitted on a panel sorted by key, and its out-of-fold predictions by target.
 
-    Rows dated after `as_of` are left aside, and so are outcomes that end after it. Models learn from the dates in
-    `trained_on`, and from `panel.customers` buyers at most; other dates tell where customers ended up. Also return the
-    out-of-fold predictions by target.
+    Rows dated after `as_of` are left out, and so are outcomes that end after it. Models learn from the dates in
+    `trained_on`, and from `panel.customers` buyers at most; later dates serve as labels of tiers.
     """
     labels = Labels.of(project)
     known = censor(project, labels, panel, as_of, trained_on)
-    with threadpool_limits(limits=1):  # sums that threads share out differ in the last bits, and small ones wait
+    with threadpool_limits(limits=1):  # with more threads sums differ in the last bits, and small ones wait
         progress("fitting the scheme")
         scheme = _fit_scheme(project, labels, known)
         present = CurrentBuyers.of(known, scheme, labels)
@@ -131,7 +172,7 @@ def fit_bundle(
 
 
 def _fit_scheme(project: Project, labels: Labels, known: CensoredPanel) -> FittedScheme:
-    """Find the stability rule that keeps the budget of moves, and fit the scheme on the snapshot and the past."""
+    """Return the scheme, fitted with the stability rule that keeps the budget of moves."""
     rows, seed, delay = known.training_rows, project.seed, labels.delay_days
     scheme = keep_budget(load_scheme(project), rows, seed, delay)
     return fit_scheme(scheme, known.snapshot, rows, seed, delay)
@@ -145,10 +186,10 @@ def _fit_models(
     present: CurrentBuyers,
     progress: Progress,
 ) -> Fitted:
-    """Fit every model on the training rows, once no input leaks."""
+    """Return the models fitted on the training rows; `DataError` where an input leaks the outcome."""
     rows, design, learners, seed = known.training_rows, present.design, project.models, project.seed
     names, levels, delay = design.all_names, len(scheme.scheme.levels), labels.delay_days
-    level, _ = scheme.assign(known.panel)  # of the whole panel: its later dates tell what became of the training rows
+    level, _ = scheme.assign(known.panel)  # of the whole panel: its later dates are labels of the training rows
     tiers = TierLabels.of(known.panel, level, labels).at(known.learned)
     risk, worth = forecast_context(
         labels, project.panel.every_days, known.panel, design.names, known.day, present.x_exposed, present.x_buyers
@@ -167,9 +208,3 @@ def _fit_models(
     prospects, predictions["prospects"] = fit_prospects(rows, design.names, delay, seed)
     predictions["churn"] = with_baselines(project, labels, known, scheme, design.names, predictions["churn"])
     return Fitted(scheme, tiers, Models(churn, value, tier, upgrade, prospects), predictions)
-
-
-def _with_segment_names_of(champion: Bundle, bundle: Bundle, snapshot: pd.DataFrame) -> Bundle:
-    """Name the segments of a bundle as the champion names those of the same customers."""
-    buyers = snapshot[has_bought(snapshot)]
-    return replace(bundle, segments=align_segments(bundle.segments, champion.segments, buyers))

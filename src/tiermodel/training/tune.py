@@ -7,6 +7,7 @@ is as honest as one of the defaults.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import product
@@ -151,26 +152,25 @@ def tune(
         progress(f"building {len(dates)} snapshots up to {dates[-1]}")
         tally = Tally()
         panel = build_panel(
-            project,
-            dates,
-            with_outcome=True,
-            known_until=now,
-            drawn_before=max(dates),
-            history=history,
-            tally=tally,
+            project, dates, with_outcome=True, known_until=now, drawn_before=max(dates), history=history, tally=tally
         )
         x = design_matrix_of_panel(panel, input_names(load_scheme(project), panel), Horizons.of(Labels.of(project)))
         began = time.monotonic()
         with threadpool_limits(limits=1), open_storage(optuna, file) as storage:  # one thread: as in training
             searches = [Search.open(optuna, project, target, storage, panel, x) for target in get_args(Target)]
-            for number, search in product(range(trials + 1), searches):  # in turn, so that both get some of the time
-                if number and time.monotonic() - began > 60 * minutes:
-                    break
-                if number >= len(search.done()):  # else an earlier run has measured it
-                    search.step()
-                progress(f"{search.target} {number}/{trials}: {search.words()}")
+            _run_trials(searches, trials, began + 60 * minutes, progress)
             found = tuple(search.finish(trials) for search in searches)
     best = project
     for one in found:
         best = changed(best, one.target, one.settings if one.better else {})
     return Tuned(now, dates[-1], found, best.models, tally.accounts)
+
+
+def _run_trials(searches: Sequence[Search], trials: int, deadline: float, progress: Progress) -> None:
+    """Measure the project's settings and up to `trials` others of each target, in turn, until the deadline."""
+    for number, search in product(range(trials + 1), searches):
+        if number and time.monotonic() > deadline:
+            break
+        if number >= len(search.done()):  # else an earlier run has measured it
+            search.step()
+        progress(f"{search.target} {number}/{trials}: {search.words()}")

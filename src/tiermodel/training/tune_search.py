@@ -26,11 +26,11 @@ from tiermodel.config.learners import Models, Trees
 from tiermodel.config.project import Project, project_digest
 from tiermodel.errors import DataError, OutputError, ProjectError
 from tiermodel.evaluation.bootstrap import paired_bootstrap
-from tiermodel.evaluation.metrics import auc, gini, log_loss
+from tiermodel.evaluation.metrics import auc, gini, log_loss, mae
 from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import Labels, at_risk
 from tiermodel.locks import SQLITE, database_of, first_line
-from tiermodel.models.btyd.forecast import EXPECTED
+from tiermodel.models.btyd.forecast import BTYD_INPUTS
 from tiermodel.models.calibration.logit import intercept_for_rate, log_odds
 from tiermodel.models.calibration.recent import (
     ForecastContext,
@@ -70,7 +70,7 @@ def _cut_rmse(actual: Floats, predicted: Floats) -> float:
 
 _METRICS: Mapping[Target, Mapping[str, Callable[[Floats, Floats], float]]] = {
     "churn": {"log_loss": log_loss, "auc": auc},
-    "value": {"cut_rmse": _cut_rmse, "gini": gini, "mae": lambda a, p: float(np.mean(np.abs(a - p)))},
+    "value": {"cut_rmse": _cut_rmse, "gini": gini, "mae": mae},
 }
 """The metrics that compare the settings found with the project's; the first decides, and lower is better."""
 
@@ -121,8 +121,8 @@ class Found:
 class Search:
     """The search of one target: its Optuna study, the rows to search on, and the rows of the last date, which judges.
 
-    `x` and `last_x` are the design matrices of `rows` and `last`, with the columns `names`; `cut` returns the partial
-    windows under way at a date.
+    `x` and `last_x` are the design matrices of `rows` and `last`, with the columns `names`; `partial_windows` returns
+    the outcome windows that were partly over at a date.
     """
 
     optuna: Any
@@ -144,10 +144,8 @@ class Search:
         labels, judge = Labels.of(project), panel["as_of"].max()
         searched = (panel["as_of"] + pd.Timedelta(days=labels.delay_days) <= judge).to_numpy()
         rows, seen = panel[searched].reset_index(drop=True), x[searched]
-        if target == "churn":
-            tested = (panel["as_of"] == judge).to_numpy() & at_risk(labels.churn, panel)
-        else:
-            tested = ((panel["as_of"] == judge) & has_bought(panel)).to_numpy()
+        tested = at_risk(labels.churn, panel) if target == "churn" else has_bought(panel)
+        tested = tested & (panel["as_of"] == judge).to_numpy()
         digest = hashlib.sha256(project_digest(project).encode() + version("tiermodel").encode())
         digest.update(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes())
         name = f"{project.name}/{target}/{digest.hexdigest()[:16]}"
@@ -157,7 +155,7 @@ class Search:
         last, names = panel[tested].reset_index(drop=True), input_names(load_scheme(project), panel)
         windows = partial_churn_windows if target == "churn" else partial_value_windows
         partial_windows = cache(partial(windows, labels, panel, names))
-        return cls(optuna, project, target, study, rows, seen, [*names, *EXPECTED], last, x[tested], partial_windows)
+        return cls(optuna, project, target, study, rows, seen, [*names, *BTYD_INPUTS], last, x[tested], partial_windows)
 
     def done(self) -> list[Any]:
         """Return the finished trials; the first has the project's own settings."""
@@ -192,27 +190,24 @@ class Search:
         listed = [
             {"number": k, "error": trial.value, "settings": _rounded(trial.params)} for k, trial in enumerate(done)
         ]
-        ours = self._predict(self.project)
-        theirs = self._predict(changed(self.project, self.target, settings)) if settings else ours
+        own = self._predict(self.project)
+        found = self._predict(changed(self.project, self.target, settings)) if settings else own
         actual = _actual(self.target, self.last)
         verdict = []
         for metric, function in _METRICS[self.target].items():
-            difference, low, high = paired_bootstrap(function, actual, theirs, ours, seed=self.project.seed)
+            difference, low, high = paired_bootstrap(function, actual, found, own, seed=self.project.seed)
             verdict.append({
-                "target": self.target, "metric": metric, "defaults": function(actual, ours),
-                "found": function(actual, theirs), "difference": difference, "low": low, "high": high,
+                "target": self.target, "metric": metric, "defaults": function(actual, own),
+                "found": function(actual, found), "difference": difference, "low": low, "high": high,
             })  # fmt: skip
         return Found(self.target, next(iter(_METRICS[self.target])), listed, settings, verdict)
 
     def _fit(self, project: Project, x: Floats) -> Any:
-        labels, context = (
-            Labels.of(project),
-            ForecastContext(self.last["as_of"].iloc[0], x, partial_windows=self.partial_windows),
-        )
-        rows, inputs, names, seed = self.rows, self.x, self.names, project.seed
+        labels, rows, inputs, names = Labels.of(project), self.rows, self.x, self.names
+        context = ForecastContext(self.last["as_of"].iloc[0], x, partial_windows=self.partial_windows)
         if self.target == "churn":
-            return fit_churn(rows, inputs, names, labels.churn, project.models.churn, context, seed)
-        return fit_value(rows, inputs, names, labels.value, project.models.value, context, seed)
+            return fit_churn(rows, inputs, names, labels.churn, project.models.churn, context, project.seed)
+        return fit_value(rows, inputs, names, labels.value, project.models.value, context, project.seed)
 
     def _predict(self, project: Project) -> Floats:
         model, _ = self._fit(project, self.last_x)
@@ -248,10 +243,8 @@ class Search:
     def _given(self) -> Settings:
         """Return the project's own settings, clipped to the bounds of the search."""
         section = getattr(self.project.models, self.target)
-        have = {
-            **section.model_dump(exclude={"trees"}),
-            **with_default_sizes(section.trees, len(self.rows)).model_dump(),
-        }
+        trees = with_default_sizes(section.trees, len(self.rows))
+        have = {**section.model_dump(exclude={"trees"}), **trees.model_dump()}
         return {name: min(max(have[name], low), high) for name, (low, high) in _SPACE[self.target].items()}
 
 

@@ -1,10 +1,10 @@
-"""The buy-till-you-die models BG/NBD and MBG/NBD: how often a customer buys, and whether the customer is still there.
+"""The buy-till-you-die models BG/NBD and MBG/NBD: how often a customer buys, and whether the customer is still alive.
 
 A customer is `frequency` (purchase days after the first), `recency` (last minus first purchase) and `age` (`as_of`
 minus first purchase), the last two in one unit of time: days in this project. While alive a customer buys at a Poisson
-rate λ ~ Gamma(r, α) and after a purchase leaves for ever with probability p ~ Beta(a, b). BG/NBD (Fader, Hardie and
-Lee 2005) lets a customer leave after repeat purchases only, so a one-order customer is alive with certainty; MBG/NBD
-(Batislam, Denizel and Filiztekin 2007) adds the first purchase. That one chance to leave is all they differ in.
+rate λ ~ Gamma(r, α) and after a purchase drops out for ever with probability p ~ Beta(a, b). In BG/NBD (Fader, Hardie
+and Lee 2005) a customer may drop out after repeat purchases only, so a customer of one purchase is alive with
+certainty; in MBG/NBD (Batislam, Denizel and Filiztekin 2007) also after the first. They differ in nothing else.
 
 Fits are maximum likelihood with analytic gradients over the cells of `likelihood`.
 """
@@ -20,16 +20,16 @@ from numpy.typing import ArrayLike
 from scipy.special import digamma, expit, gammaln
 
 from tiermodel.arrays import Floats
-from tiermodel.models.btyd.likelihood import LOG_BOUND, Cells, cells_of, check_horizon, checked_history, minimise
+from tiermodel.models.btyd.likelihood import LOG_BOUNDS, Cells, cells_of, check_horizon, checked_history, fit_parameters
 
 __all__ = ["BGNBD", "MBGNBD"]
 
-NODES = 24
+QUADRATURE_NODES = 24  # of the mean over p
 
 
 @dataclass(frozen=True)
 class BGNBD:
-    """Predict purchases of customers who leave after repeat purchases only; `alpha` is in the data's unit of time.
+    """A BG/NBD model: customers drop out after repeat purchases only; `alpha` is in the data's unit of time.
 
     >>> published = BGNBD(r=0.243, alpha=4.414, a=0.793, b=2.426)  # CDNOW, weeks
     >>> published.expected_purchases(39, frequency=2, recency=30.43, age=38.86).round(3).tolist()
@@ -40,58 +40,71 @@ class BGNBD:
     alpha: float
     a: float
     b: float
-    first_can_be_last: ClassVar[bool] = False
+    dropout_after_first: ClassVar[bool] = False
 
     @classmethod
     def fit(cls, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Self:
-        """Fit the parameters; raise DataError for rows that are no history."""
+        """Return the maximum-likelihood model; `DataError` for rows that are no purchase history."""
         cells = cells_of(*checked_history(frequency, recency, age))
-        chances = cells.frequency + cls.first_can_be_last
-        bounds = [(-LOG_BOUND, LOG_BOUND)] * 4
+        chances = cells.frequency + cls.dropout_after_first
         loss = partial(_purchase_loss, cells=cells, chances=chances)
-        r, alpha, a, b = minimise(loss, np.zeros(4), bounds, cells.customers)
+        r, alpha, a, b = fit_parameters(loss, np.zeros(4), [LOG_BOUNDS] * 4, cells.customers)
         return cls(r, alpha * cells.unit, a, b)
 
     def p_alive(self, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
-        """Return each customer's probability of not having left by the end of `age`."""
-        return _p_alive(self, *checked_history(frequency, recency, age))
+        """Return each customer's probability of being alive at the end of `age`."""
+        x, recent, old = checked_history(frequency, recency, age)
+        elapsed = np.log(self.alpha + old) - np.log(self.alpha + recent)
+        hazard = _log_hazard(self.a, self.b, x + self.dropout_after_first)
+        return np.asarray(expit(-hazard - (self.r + x) * elapsed))
 
     def p_zero(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
         """Return each customer's probability of no purchase in the next `horizon`.
 
-        Exact: a customer leaves only at a purchase, so whoever is alive stays alive until the next one and p plays no
-        part. Given alive, λ is Gamma(r + frequency, α + age), so P(none | alive) = E[exp(-λ horizon)]
+        Exact: customers drop out only at a purchase, so a customer who is alive stays so until the next one, and p
+        plays no part. Given alive, λ is Gamma(r + frequency, α + age), so P(none | alive) = E[exp(-λ horizon)]
         = ((α + age) / (α + age + horizon)) ** (r + frequency), and P(none) = 1 - p_alive (1 - P(none | alive)).
         """
-        return _p_zero(self, horizon, *checked_history(frequency, recency, age))
+        x, recent, old = checked_history(frequency, recency, age)
+        check_horizon(horizon)
+        buys = -np.expm1(-(self.r + x) * np.log1p(horizon / (self.alpha + old)))
+        return 1 - self.p_alive(x, recent, old) * buys
 
     def expected_purchases(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
         """Return each customer's expected number of purchases in the next `horizon`.
 
         Given alive, λ and p, it is (1 - exp(-λ p horizon)) / p. The mean over λ is closed; that over the posterior
-        p ~ Beta(a, b + chances to leave) is a Gauss-Jacobi sum, which unlike the published 2F1 form neither overflows
-        nor breaks down at a = 1. It agrees with that form to six digits for horizons up to ten times α + age.
+        p ~ Beta(a, b + chances to drop out) is a Gauss-Jacobi sum, which unlike the published 2F1 form neither
+        overflows nor breaks down at a = 1. Both agree to six digits for horizons up to ten times α + age.
         """
-        return _expected_purchases(self, horizon, *checked_history(frequency, recency, age))
+        x, recent, old = checked_history(frequency, recency, age)
+        check_horizon(horizon)
+        chances, level = np.unique(x + self.dropout_after_first, return_inverse=True)
+        rate, ahead = self.r + x, horizon / (self.alpha + old)
+        if_alive = np.zeros(len(x))
+        for nodes, weights in zip(*_beta_quadrature(self.a, self.b + chances), strict=True):
+            p = nodes[level]
+            if_alive += weights[level] * -np.expm1(-rate * np.log1p(p * ahead)) / p
+        return self.p_alive(x, recent, old) * if_alive
 
 
 @dataclass(frozen=True)
 class MBGNBD(BGNBD):
-    """Predict purchases of customers who may leave after any purchase, the first included; otherwise as `BGNBD`.
+    """An MBG/NBD model: customers may drop out after any purchase, the first included; otherwise as `BGNBD`.
 
     >>> model = MBGNBD(r=0.525, alpha=6.183, a=0.891, b=1.614)  # CDNOW, weeks
     >>> bool(model.p_alive(frequency=0, recency=0, age=38)[0] < 0.5)
     True
     """
 
-    first_can_be_last: ClassVar[bool] = True
+    dropout_after_first: ClassVar[bool] = True
 
 
 def _purchase_loss(theta: Floats, cells: Cells, chances: Floats) -> tuple[float, Floats]:
     """Return the mean negative log-likelihood and its gradient by log(r, α, a, b).
 
-    L = B(a, b + n) / B(a, b) Γ(r + x) / Γ(r) α^r (α + age)^-(r + x) (1 + odds), where n counts the chances to leave and
-    odds = a / (b + n - 1) ((α + age) / (α + recency))^(r + x), 0 if n = 0, are those of having left.
+    L = B(a, b + n) / B(a, b) Γ(r + x) / Γ(r) α^r (α + age)^-(r + x) (1 + odds), where n counts the chances to
+    drop out and odds = a / (b + n - 1) ((α + age) / (α + recency))^(r + x), 0 if n = 0, are those of having done so.
     """
     r, alpha, a, b = np.exp(theta)
     x, level, recency, age, share = cells[:5]
@@ -110,51 +123,26 @@ def _purchase_loss(theta: Floats, cells: Cells, chances: Floats) -> tuple[float,
     mean = shared + np.sum(level_share * by_level) + np.sum(share * by_cell)
 
     total = digamma(a + b) - digamma(a + b + n)
-    gradient = np.array(
-        [
-            np.sum(level_share * digamma(r + x)) - digamma(r) + theta[1] + np.sum(share * (left * elapsed - log_age)),
-            r / alpha - np.sum(share * rate * ((1 - left) / (alpha + age) + left / (alpha + recency))),
-            np.sum(level_share * total) + np.sum(left_share) / a,
-            np.sum(level_share * (total + digamma(b + n) - digamma(b)) - left_share / np.where(n > 0, b + n - 1, 1.0)),
-        ]
-    )
+    gradient = np.array([
+        np.sum(level_share * digamma(r + x)) - digamma(r) + theta[1] + np.sum(share * (left * elapsed - log_age)),
+        r / alpha - np.sum(share * rate * ((1 - left) / (alpha + age) + left / (alpha + recency))),
+        np.sum(level_share * total) + np.sum(left_share) / a,
+        np.sum(level_share * (total + digamma(b + n) - digamma(b)) - left_share / np.where(n > 0, b + n - 1, 1.0)),
+    ])  # fmt: skip
     return -float(mean), -gradient * np.exp(theta)
 
 
 def _log_hazard(a: float, b: float, chances: Floats) -> Floats:
-    """Return log(a / (b + n - 1)), and -inf for customers who had no chance to leave."""
+    """Return log(a / (b + n - 1)), and -inf where there was no chance to drop out."""
     return np.where(chances > 0, np.log(a) - np.log(np.where(chances > 0, b + chances - 1, 1.0)), -np.inf)
 
 
-def _p_alive(model: BGNBD, frequency: Floats, recency: Floats, age: Floats) -> Floats:
-    elapsed = np.log(model.alpha + age) - np.log(model.alpha + recency)
-    hazard = _log_hazard(model.a, model.b, frequency + model.first_can_be_last)
-    return np.asarray(expit(-hazard - (model.r + frequency) * elapsed))
-
-
-def _p_zero(model: BGNBD, horizon: float, frequency: Floats, recency: Floats, age: Floats) -> Floats:
-    check_horizon(horizon)
-    buys = -np.expm1(-(model.r + frequency) * np.log1p(horizon / (model.alpha + age)))
-    return 1 - _p_alive(model, frequency, recency, age) * buys
-
-
-def _expected_purchases(model: BGNBD, horizon: float, frequency: Floats, recency: Floats, age: Floats) -> Floats:
-    check_horizon(horizon)
-    chances, level = np.unique(frequency + model.first_can_be_last, return_inverse=True)
-    rate, ahead = model.r + frequency, horizon / (model.alpha + age)
-    if_alive = np.zeros(len(frequency))
-    for nodes, weights in zip(*_beta_quadrature(model.a, model.b + chances), strict=True):
-        p = nodes[level]
-        if_alive += weights[level] * -np.expm1(-rate * np.log1p(p * ahead)) / p
-    return _p_alive(model, frequency, recency, age) * if_alive
-
-
 def _beta_quadrature(a: float, b: Floats) -> tuple[Floats, Floats]:
-    """Return nodes and weights, each (NODES, len(b)), of the mean over Beta(a, b) (Golub and Welsch 1969)."""
-    k = np.arange(1, NODES)[:, None]
+    """Return nodes and weights, shape (nodes, len(b)), of the mean over Beta(a, b) (Golub and Welsch 1969)."""
+    k = np.arange(1, QUADRATURE_NODES)[:, None]
     s = a + b - 2
-    matrix = np.zeros((len(b), NODES, NODES))
-    on, below = np.arange(NODES), np.arange(1, NODES)
+    matrix = np.zeros((len(b), QUADRATURE_NODES, QUADRATURE_NODES))
+    on, below = np.arange(QUADRATURE_NODES), np.arange(1, QUADRATURE_NODES)
     matrix[:, 0, 0] = a / (a + b)
     matrix[:, on[1:], on[1:]] = ((1 + (a - b) * s / ((2 * k + s) * (2 * k + s + 2))) / 2).T
     tail = k[1:]

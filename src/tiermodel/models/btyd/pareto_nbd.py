@@ -1,9 +1,8 @@
-"""The Pareto/NBD model: customers who buy at a rate of their own and may leave at any moment.
+"""The Pareto/NBD model: customers buy at a rate of their own and may drop out at any moment.
 
-While alive a customer buys at a Poisson rate λ ~ Gamma(r, α), and leaves at an exponential rate μ ~ Gamma(s, β)
-(Schmittlein, Morrison and Colombo 1987). Where BG/NBD lets customers leave at a purchase only, here silence itself may
-be the end. The likelihood and the forecasts are those of Fader and Hardie's "A Note on Deriving the Pareto/NBD Model
-and Related Expressions" (2005).
+While alive a customer buys at a Poisson rate λ ~ Gamma(r, α), and drops out at an exponential rate μ ~ Gamma(s, β)
+(Schmittlein, Morrison and Colombo 1987), whereas in BG/NBD a customer drops out at a purchase only. The likelihood and
+the forecasts are those of Fader and Hardie's "A Note on Deriving the Pareto/NBD Model and Related Expressions" (2005).
 """
 
 from __future__ import annotations
@@ -17,20 +16,20 @@ from numpy.typing import ArrayLike
 from scipy.special import digamma, gammaln
 
 from tiermodel.arrays import Floats
-from tiermodel.models.btyd.likelihood import LOG_BOUND, Cells, cells_of, check_horizon, checked_history, minimise
+from tiermodel.models.btyd.likelihood import LOG_BOUNDS, Cells, cells_of, check_horizon, checked_history, fit_parameters
 
 __all__ = ["ParetoNBD"]
 
-_BLOCK = 4096
-_SLOWNESS = 6.0
-_LEAST_RATE = 1e-3
+_BLOCK_ROWS = 4096
+_DECAY_DIVISOR = 6.0
+_MIN_DECAY = 1e-3
 _NODES, _WEIGHTS = (column / 2 for column in np.polynomial.legendre.leggauss(20))
 _NODES = _NODES + 0.5
 
 
 @dataclass(frozen=True)
 class ParetoNBD:
-    """Predict purchases of customers who may leave at any moment; `alpha` and `beta` are in the data's unit of time.
+    """A Pareto/NBD model; `alpha` and `beta` are in the data's unit of time.
 
     >>> published = ParetoNBD(r=0.553, alpha=10.578, s=0.606, beta=11.669)  # CDNOW, weeks
     >>> published.expected_purchases(39, frequency=2, recency=30.43, age=38.86).round(3).tolist()
@@ -44,27 +43,26 @@ class ParetoNBD:
 
     @classmethod
     def fit(cls, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Self:
-        """Fit the parameters; raise DataError for rows that are no history."""
+        """Return the maximum-likelihood model; `DataError` for rows that are no purchase history."""
         cells = cells_of(*checked_history(frequency, recency, age))
-        bounds = [(-LOG_BOUND, LOG_BOUND)] * 4
-        r, alpha, s, beta = minimise(partial(_loss, cells=cells), np.zeros(4), bounds, cells.customers)
+        loss = partial(_loss, cells=cells)
+        r, alpha, s, beta = fit_parameters(loss, np.zeros(4), [LOG_BOUNDS] * 4, cells.customers)
         return cls(r, alpha * cells.unit, s, beta * cells.unit)
 
     def p_alive(self, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
-        """Return each customer's probability of not having left by the end of `age`."""
-        x, recent, old = checked_history(frequency, recency, age)
-        silent = _silence(self, x, recent, old)
+        """Return each customer's probability of being alive at the end of `age`."""
+        silent = _silence(self, *checked_history(frequency, recency, age))
         return silent.alive / silent.total
 
     def p_zero(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
         """Return each customer's probability of no purchase in the next `horizon`.
 
-        Given alive at `age`, λ is Gamma(r + frequency, α + age) and μ is Gamma(s, β + age), so that silence has the
-        same form as that after the last purchase.
+        Given alive at `age`, λ is Gamma(r + frequency, α + age) and μ is Gamma(s, β + age), so that P(no
+        purchase) has the same form as since the last purchase.
         """
         check_horizon(horizon)
         x, _, old = checked_history(frequency, recency, age)
-        silent = np.minimum(_silence(self, x, old, old + horizon).total, 1)  # a sum that rounding may put above
+        silent = np.minimum(_silence(self, x, old, old + horizon).total, 1)  # rounding may put the sum above
         return 1 - self.p_alive(frequency, recency, age) * (1 - silent)
 
     def expected_purchases(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
@@ -82,39 +80,40 @@ class ParetoNBD:
 
 
 class _Silence(NamedTuple):
-    """P(silent and still there at the end), P(silent), and where asked the second's derivatives by r, α, s, β."""
+    """P(no purchase and alive at the end), P(no purchase), and if wanted the latter's derivatives by r, α, s, β."""
 
     alive: Floats
     total: Floats
     gradient: Floats
 
 
-def _silence(model: ParetoNBD, x: Floats, start: Floats, end: Floats, *, slopes: bool = False) -> _Silence:
-    """Return P(no purchase from `start` to `end`) of customers with `x` purchases who were there at `start`.
+def _silence(model: ParetoNBD, x: Floats, start: Floats, end: Floats, *, with_gradient: bool = False) -> _Silence:
+    """Return P(no purchase from `start` to `end`) of customers with `x` purchases, alive at `start`.
 
-    With S(y) = ((α + start) / (α + y))^(r + x) ((β + start) / (β + y))^s, the chance to be there and silent at y, it is
+    With S(y) = ((α + start) / (α + y))^(r + x) ((β + start) / (β + y))^s, P(alive and no purchase until y), it is
     S(end) + s ∫ S(y) / (β + y) dy: the published difference of two 2F1 functions, whose integral form has no
     cancellation, and one form for α above and below β.
     """
     parts = [
-        _silence_block(model, x[i : i + _BLOCK], start[i : i + _BLOCK], end[i : i + _BLOCK], slopes)
-        for i in range(0, len(x), _BLOCK)
+        _silence_block(
+            model, x[i : i + _BLOCK_ROWS], start[i : i + _BLOCK_ROWS], end[i : i + _BLOCK_ROWS], with_gradient
+        )
+        for i in range(0, len(x), _BLOCK_ROWS)
     ]
     return _Silence(*(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)))
 
 
-def _silence_block(model: ParetoNBD, x: Floats, start: Floats, end: Floats, slopes: bool) -> _Silence:
+def _silence_block(model: ParetoNBD, x: Floats, start: Floats, end: Floats, with_gradient: bool) -> _Silence:
     """Integrate by Gauss-Legendre in q = ((m + start) / (m + y))^κ, m = min(α, β).
 
     κ is a sixth of the integrand's first rate of decay in log(m + y), so that in q the integrand is nearly a power: 20
-    nodes reach 12 digits for parameters as they come, 7 at the edge of what they may be. Derivatives are integrals too,
-    on the same nodes.
+    nodes reach 12 digits for usual parameters, 7 at their bounds. Derivatives are integrals on the same nodes.
     """
     r, alpha, s, beta = model.r, model.alpha, model.s, model.beta
     least = min(alpha, beta)
     buys, from_alpha, from_beta = r + x, alpha + start, beta + start
     decay = (least + start) * (buys / from_alpha + (s + 1) / from_beta) - 1
-    kappa = np.maximum(decay, _LEAST_RATE) / _SLOWNESS
+    kappa = np.maximum(decay, _MIN_DECAY) / _DECAY_DIVISOR
     width = -np.expm1(-kappa * np.log1p((end - start) / (least + start)))
     q = 1 - _NODES[:, None] * width  # shape (nodes, customers), as all that follows
     waited = (least + start) * np.expm1(-np.log(q) / kappa)
@@ -126,7 +125,7 @@ def _silence_block(model: ParetoNBD, x: Floats, start: Floats, end: Floats, slop
     whole = end - start
     alive = np.exp(-buys * np.log1p(whole / from_alpha) - s * np.log1p(whole / from_beta))
     left = reduce(np.add, leaves)  # node by node, so that no batch size changes a bit
-    if not slopes:
+    if not with_gradient:
         return _Silence(alive, alive + left, np.empty((0, len(x))))
     by_alpha = (leaves * (1 / from_alpha - 1 / (from_alpha + waited))).sum(axis=0) + alive * (
         1 / from_alpha - 1 / (alpha + end)
@@ -144,25 +143,21 @@ def _silence_block(model: ParetoNBD, x: Floats, start: Floats, end: Floats, slop
 def _loss(theta: Floats, cells: Cells) -> tuple[float, Floats]:
     """Return the mean negative log-likelihood and its gradient by log(r, α, s, β).
 
-    L = Γ(r + x) / Γ(r) α^r β^s (α + recency)^-(r + x) (β + recency)^-s P(silent from recency to age).
+    L = Γ(r + x) / Γ(r) α^r β^s (α + recency)^-(r + x) (β + recency)^-s P(no purchase from recency to age).
     """
     r, alpha, s, beta = (float(value) for value in np.exp(theta))
     levels, level, recency, age, share = cells[:5]
     x = levels[level]
-    silent = _silence(ParetoNBD(r, alpha, s, beta), x, recency, age, slopes=True)
+    silent = _silence(ParetoNBD(r, alpha, s, beta), x, recency, age, with_gradient=True)
     log_alpha, log_beta = np.log(alpha + recency), np.log(beta + recency)
     level_share = np.bincount(level, weights=share)
     by_cell = np.log(silent.total) - (r + x) * log_alpha - s * log_beta
     mean = r * theta[1] + s * theta[3] - gammaln(r) + level_share @ gammaln(r + levels) + share @ by_cell
-    gradient = (
-        np.array(
-            [
-                level_share @ digamma(r + levels) - digamma(r) + theta[1] - share @ log_alpha,
-                r / alpha - share @ ((r + x) / (alpha + recency)),
-                theta[3] - share @ log_beta,
-                s / beta - share @ (s / (beta + recency)),
-            ]
-        )
-        + (silent.gradient / silent.total) @ share
-    )
+    gradient = np.array([
+        level_share @ digamma(r + levels) - digamma(r) + theta[1] - share @ log_alpha,
+        r / alpha - share @ ((r + x) / (alpha + recency)),
+        theta[3] - share @ log_beta,
+        s / beta - share @ (s / (beta + recency)),
+    ])  # fmt: skip
+    gradient += (silent.gradient / silent.total) @ share
     return -float(mean), -gradient * np.exp(theta)

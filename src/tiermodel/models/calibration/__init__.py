@@ -1,1 +1,1 @@
-"""The mean of the coming window: log-odds, the base rate, and what recent windows tell of it."""
+"""Calibration of log-odds, and the forecast of the coming window's level from recent windows."""

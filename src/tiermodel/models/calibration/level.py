@@ -1,9 +1,9 @@
-"""Forecast how high the coming window will be, from the residuals of a structural forecast in earlier windows.
+"""Forecast of the coming window's level (its base rate or total) from residuals in earlier windows.
 
 Learned models rank customers well, but their mean drifts where the log is young (its first snapshots hold the heaviest
-buyers), grows, shrinks or has seasons. A buy-till-you-die model needs no outcomes and so has no such drift: its
-residual in each earlier window is one number, and those numbers tell the lasting error and, a year back, the season.
-Windows as long as the outcome's end early; shorter ones, between snapshots, tell what happened since.
+buyers), grows, shrinks or has seasons. A buy-till-you-die model needs no outcomes and so has no such drift. Its
+residual in an earlier window is one number; together these numbers show its lasting error and, a year back, the season.
+Outcome windows that are over lie far back; shorter windows between snapshots show the level since.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from tiermodel.arrays import Floats
 from tiermodel.features.outcome import LabelWindow
 from tiermodel.models.calibration.logit import intercept_for_rate
 
-__all__ = ["Window", "forecast_residual", "log_ratio_for_total", "residuals_by_date"]
+__all__ = ["ObservedWindow", "forecast_residual", "log_ratio_for_total", "residuals_by_date"]
 
 _LEAST_SHARE = 0.02
 # Standard deviations and widths of the residuals, on a logarithmic scale; chosen on seeded worlds and on earlier dates
-# of the logs that benchmarks test on. Half or double of any one of them changes the mean error of the forecasts made at
-# the end of these logs by under 5 %, with a shop that closes for weeks in summer among them by up to 15 %.
+# of the benchmarks' logs. Half or double of any one of them changes the mean error of forecasts at the end of these
+# logs by under 5 %; by up to 15 % with a shop among them that closes for weeks in summer.
 _YEARLY, _YEAR_DAYS = ((0.3, 1.25), (0.2, 0.3)), 365.25  # seasons of months, and of weeks
 _DRIFT_SD, _DRIFT_DAYS = 0.15, 90.0
 _LENGTH_SD, _WINDOW_SD, _YOUNG_SD = 0.35, 0.1, 0.6
-_WITHIN = np.array([0.1, 0.3, 0.5, 0.7, 0.9])  # moments that stand for a window
+_WITHIN = np.array([0.1, 0.3, 0.5, 0.7, 0.9])  # the moments, as shares of a window, at which its covariance is taken
 
 
 def log_ratio_for_total(expected: Floats, total: float) -> float:
-    """Return the logarithm of `total` over what was expected; a fiftieth of it at least, as returns may exceed it.
+    """Return the logarithm of `total` over the expected total; the ratio is 0.02 at least, as returns may exceed sales.
 
     >>> log_ratio_for_total(np.array([1.0, 1.0]), 2.0)
     0.0
@@ -41,11 +41,11 @@ def log_ratio_for_total(expected: Floats, total: float) -> float:
     return float(np.log(max(total, _LEAST_SHARE * whole) / whole))
 
 
-class Window(NamedTuple):
-    """The residual of a structural forecast in the days `first` to `last` after a past day, and its sampling variance.
+class ObservedWindow(NamedTuple):
+    """The residual of a buy-till-you-die forecast in the days `first` to `last` after a past day, and its variance.
 
-    The residual is observed minus expected on a logarithmic scale, log-odds for a rate; it is known `known_after` days
-    after `day`, before which `history_days` had been seen.
+    The residual is observed minus expected in log-odds for a rate, in logarithms for a total. It is known `known_after`
+    days after `day`; `history_days` is the length of the history before `day`; `variance` is that of sampling.
     """
 
     day: pd.Timestamp
@@ -57,10 +57,10 @@ class Window(NamedTuple):
     variance: float
 
     @classmethod
-    def of_chance(
+    def of_rate(
         cls, window: LabelWindow, day: pd.Timestamp, since_first: Floats, odds: Floats, observed: NDArray[Any]
     ) -> Self:
-        """Measure what log-odds lack on average; `since_first` are the days since the customers' first purchase."""
+        """Return the residual of a rate in log-odds; `since_first` are the days since customers' first purchases."""
         rate = (observed.sum() + 0.5) / (len(observed) + 1)
         variance = 1 / (len(observed) * rate * (1 - rate))
         residual = intercept_for_rate(odds, observed.mean())
@@ -70,7 +70,7 @@ class Window(NamedTuple):
     def of_total(
         cls, window: LabelWindow, day: pd.Timestamp, since_first: Floats, expected: Floats, actual: Floats
     ) -> Self:
-        """Measure the logarithm of the observed total over the expected one."""
+        """Return the residual of a total: the logarithm of the observed over the expected one."""
         mean = max(abs(float(actual.mean())), 1e-9)
         variance = min(float(actual.var()) / (len(actual) * mean**2), 1.0)
         residual = log_ratio_for_total(expected, float(actual.sum()))
@@ -78,24 +78,25 @@ class Window(NamedTuple):
 
 
 def residuals_by_date(
-    measure: Callable[..., Window], window: LabelWindow, rows: pd.DataFrame, *columns: NDArray[Any]
-) -> list[Window]:
-    """Apply `Window.of_chance` or `Window.of_total` to the rows of every date; columns as it takes them."""
+    measure: Callable[..., ObservedWindow], window: LabelWindow, rows: pd.DataFrame, *columns: NDArray[Any]
+) -> list[ObservedWindow]:
+    """Return the window of every date: `measure` (`of_rate` or `of_total`) of the `columns` of its rows."""
     since = rows["days_since_first"].to_numpy(dtype=np.float64)
     dates = rows.groupby("as_of").indices
     return [measure(window, pd.Timestamp(day), since[at], *(c[at] for c in columns)) for day, at in dates.items()]  # type: ignore[arg-type]
 
 
-def forecast_residual(windows: Sequence[Window], day: pd.Timestamp, first: int, last: int) -> float:
-    """Forecast the residual from `first` to `last` days after a day.
+def forecast_residual(windows: Sequence[ObservedWindow], day: pd.Timestamp, first: int, last: int) -> float:
+    """Return the forecast of the residual in the days `first` to `last` after a day.
 
-    The residual is taken as a Gaussian process in time (kriging; Rasmussen and Williams 2006, chapter 2) of which
-    every window that is over by `day` shows an average: parts that come back every year, for months or for weeks, one
-    that drifts within months, and one of its own for every length of window, alike for lengths alike. Windows seen from
-    little history count less, since a young log shows its heaviest customers first. Without any the forecast is zero.
+    The residual is taken as a Gaussian process in time (kriging; Rasmussen and Williams 2006, chapter 2), and every
+    window that is over by `day` as an observation of its average over that window. The covariance has yearly parts
+    (seasons of months and of weeks), a part that drifts within months, and a part shared by windows of similar length.
+    Windows after little history have more noise, since a young log shows its heaviest customers first. The forecast
+    without windows is zero.
 
     >>> starts = pd.to_datetime(["2020-01-01", "2020-03-01", "2020-05-01"])
-    >>> steady = [Window(start, 0, 30, 30, 300.0, 0.2, 0.0) for start in starts]
+    >>> steady = [ObservedWindow(start, 0, 30, 30, 300.0, 0.2, 0.0) for start in starts]
     >>> round(forecast_residual(steady, pd.Timestamp("2020-06-01"), 0, 30), 3)
     0.176
     """

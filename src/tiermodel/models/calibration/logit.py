@@ -30,34 +30,34 @@ def log_odds(p: Floats) -> Floats:
 
 
 def calibrated(odds: Floats, calibration: Calibration) -> Floats:
-    """Turn log-odds into probabilities by intercept and slope."""
+    """Return the probabilities of log-odds under an intercept and slope, kept a millionth away from 0 and 1."""
     return np.clip(expit(calibration[0] + calibration[1] * odds), _EDGE, 1 - _EDGE)
 
 
 def fit_calibration(folds: Sequence[tuple[Floats, NDArray[Any]]]) -> Calibration:
-    """Fit intercept and slope to log-odds and labels (1, 0) by date, by log loss.
+    """Return intercept and slope fitted by log loss to pairs of log-odds and labels (1, 0).
 
-    They are pulled to 0 and 1 as if by fifty rows; without later dates they stay there.
+    They are shrunk to 0 and 1 with the weight of fifty rows; without folds they are 0 and 1.
     """
     if not folds:
         return 0.0, 1.0
     odds = np.concatenate([o for o, _ in folds])
     observed = np.concatenate([h for _, h in folds]).astype(float)
-    pull = _CALIBRATION_ROWS / len(odds)
+    penalty = _CALIBRATION_ROWS / len(odds)
 
     def loss(theta: Floats) -> tuple[float, Floats]:
         score = theta[0] + theta[1] * odds
         residual = expit(score) - observed
-        away = theta - np.array([0.0, 1.0])
-        value = float(np.mean(np.logaddexp(0, score) - observed * score) + pull * away @ away)
-        return value, np.array([residual.mean(), (residual * odds).mean()]) + 2 * pull * away
+        deviation = theta - np.array([0.0, 1.0])
+        value = float(np.mean(np.logaddexp(0, score) - observed * score) + penalty * deviation @ deviation)
+        return value, np.array([residual.mean(), (residual * odds).mean()]) + 2 * penalty * deviation
 
-    found = minimize(loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=[(-3, 3), (0.2, 2)]).x
-    return float(found[0]), float(found[1])
+    minimum = minimize(loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=[(-3, 3), (0.2, 2)]).x
+    return float(minimum[0]), float(minimum[1])
 
 
 def calibrate_folds(rows: pd.DataFrame, folds: Sequence[Fold[Floats]]) -> tuple[Calibration, pd.DataFrame]:
-    """Return the calibration of out-of-fold log-odds, and the predictions of each fold as calibrated on the others."""
+    """Return the calibration of out-of-fold log-odds, and each fold's predictions as calibrated on the others."""
 
     def of(folds: Sequence[Fold[Floats]]) -> Calibration:
         return fit_calibration([(fold.prediction, fold.observed) for fold in folds])
@@ -69,12 +69,14 @@ def calibrate_folds(rows: pd.DataFrame, folds: Sequence[Fold[Floats]]) -> tuple[
 
 
 def intercept_for_rate(odds: Floats, rate: float) -> float:
-    """Return what to add to log-odds so that the mean probability is `rate`, kept within what the rows can tell.
+    """Return the intercept that sets the mean probability of log-odds to `rate`, kept half a row away from 0 and 1.
 
     >>> round(intercept_for_rate(np.zeros(10), 0.75), 3)
     1.099
     """
     half = 0.5 / max(len(odds), 1)
     target = min(max(rate, half), 1 - half)
-    found, _ = brentq(lambda d: expit(odds + d).mean() - target, -_FARTHEST, _FARTHEST, full_output=True, disp=False)
-    return float(found)
+    intercept, _ = brentq(
+        lambda d: expit(odds + d).mean() - target, -_FARTHEST, _FARTHEST, full_output=True, disp=False
+    )
+    return float(intercept)

@@ -1,1 +1,1 @@
-"""The learners that the models blend, and what they share: preprocessing, weights, splits by time."""
+"""The learners that the models blend, and their preprocessing, weights and splits by time."""

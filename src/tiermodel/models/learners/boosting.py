@@ -1,4 +1,4 @@
-"""LightGBM as this project uses it: regularised, deterministic, kept as text, its inputs checked by name."""
+"""LightGBM, regularised and deterministic; models are kept as text and their inputs checked by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["ROUNDS", "Boosted", "fit_boosted", "map_threads", "with_default_size
 
 
 ROUNDS = (100, 200, 300, 400, 600)
-"""The numbers of trees that later snapshots choose from."""
+"""The numbers of trees from which out-of-fold predictions choose."""
 
 _SMALL = 2_000  # rows below which a second thread costs more than it saves
 _THREADS = 2
@@ -32,7 +32,7 @@ R = TypeVar("R")
 
 
 def map_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Run independent fits on two threads, results in order; LightGBM lets go of the interpreter lock."""
+    """Return the results of independent fits, in order, on two threads: LightGBM releases the GIL."""
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(function, items))
 
@@ -46,7 +46,7 @@ class Boosted:
 
     @cached_property
     def booster(self) -> lgb.Booster:
-        """Parse the text; only text whose hash was checked, or that was just trained, may come here."""
+        """The parsed text, which must be newly trained or checked by hash; `ModelError` if inputs are not `names`."""
         booster = lgb.Booster(model_str=self.text)
         if tuple(booster.feature_name()) != self.names:
             raise ModelError(
@@ -55,11 +55,11 @@ class Boosted:
         return booster
 
     def first(self, rounds: int) -> Boosted:
-        """Keep the first trees only."""
+        """Return the model of the first trees."""
         return Boosted(self.names, self.booster.model_to_string(num_iteration=rounds))
 
     def predict(self, x: Floats, rounds: int | None = None) -> Floats:
-        """Predict each row of a (customers, features) matrix, on the scale of the target."""
+        """Return the prediction of each row of a (customers, features) matrix, on the scale of the target."""
         threads = _THREADS if len(x) > _SMALL else 1
         return np.asarray(self.booster.predict(x, num_iteration=rounds, num_threads=threads))
 
@@ -72,12 +72,12 @@ class Boosted:
         return float(each[0, -1]), each[:, :-1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the parsed booster behind when copied to another process."""
+        """Return the state to copy to another process: without the parsed booster."""
         return {"names": self.names, "text": self.text}
 
 
 def with_default_sizes(trees: Trees, rows: int) -> Trees:
-    """Fill in, by the number of training rows, the size and pace of trees that are not set."""
+    """Return tree settings in which those not set are chosen by the number of training rows."""
     by_size = {
         "learning_rate": 0.02 if rows < 200_000 else 0.05,
         "num_leaves": 8 if rows < 100_000 else 31,
@@ -96,10 +96,10 @@ def fit_boosted(
     weights: FitWeights | None = None,
     **target: Any,
 ) -> Boosted:
-    """Grow `rounds` trees; rows must come in a fixed order (sorted by key), so that the same data give the same model.
+    """Return a model of `rounds` trees; rows must come sorted by key, so that the same data give the same model.
 
-    `target` is what LightGBM calls objective and its parameters; an offset in `weights` goes with binary and tweedie.
-    Raises `ModelError` where the target is not finite: LightGBM would train on it in silence.
+    `target` is LightGBM's objective and its parameters; an offset in `weights` goes with binary and tweedie only.
+    Raises `ModelError` where a target or input is infinite, or a target NaN: LightGBM would train without a warning.
     """
     if not np.isfinite(y).all() or np.isinf(x).any():
         raise ModelError(
@@ -113,7 +113,7 @@ def fit_boosted(
         "bin_construct_sample_cnt": max(200_000, min(rows, 2_000_000)),
         "deterministic": True,
         "force_row_wise": True,
-        "num_threads": 1,  # fits run side by side; threads of one fit would wait for each other on a busy machine
+        "num_threads": 1,  # fits run side by side; on a busy machine the threads of one fit would wait for each other
         "seed": seed,
         "verbosity": -1,
         **target,
@@ -124,12 +124,12 @@ def fit_boosted(
         return Boosted(tuple(names), lgb.train(dict(settings), data, rounds).model_to_string())
     mean = float(_LINKS[target["objective"]](np.average(y, weights=weight)))
     grown = lgb.train(dict(settings), data.set_init_score(offset + mean), rounds)
-    _add(grown, mean)  # LightGBM leaves out of its trees what it was given to start from
+    _add(grown, mean)  # LightGBM leaves the initial score out of its trees
     return Boosted(tuple(names), grown.model_to_string())
 
 
 def _add(grown: lgb.Booster, score: float) -> None:
-    """Add a score to what the first tree says: where LightGBM keeps the mean it starts from by itself."""
+    """Add a score to every leaf of the first tree, as LightGBM does with a mean that it starts from by itself."""
     leaves = grown.dump_model(num_iteration=1)["tree_info"][0]["num_leaves"]
     for leaf in range(leaves):
         grown.set_leaf_output(0, leaf, grown.get_leaf_output(0, leaf) + score)

@@ -1,4 +1,4 @@
-"""Linear models on transformed features, kept as plain numbers: the readable half of every blend."""
+"""Linear models on transformed features, kept as plain numbers: the readable members of the blends."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _RIDGE_ALPHA = ValueLearners().ridge_alpha
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear model: per feature a shape, a fill-in for missing values, its standardisation and coefficients.
+    """A linear model on transformed inputs: clip to `low` and `high`, `shape`, fill in `middle`, standardise.
 
-    `columns` are the positions of the inputs it reads. `coefficient` has one entry per input and one more per input in
-    `flagged`, whose being missing counts by itself. Inputs count up to `low` and `high`, between which nearly all
-    training rows lay: beyond them nothing is known, and a straight line would run away.
+    `columns` are the positions of the inputs read. `coefficient`, `mean` and `scale` have one entry per input, then one
+    per input in `flagged`, which also has an indicator of being missing. 99 % of the training rows lie within `low` and
+    `high`; clipping keeps the model from extrapolating.
     """
 
     shape: Literal["log", "root"]
@@ -44,14 +44,14 @@ class Linear:
     intercept: float
 
     def decision(self, x: Floats) -> Floats:
-        """Return the linear score of each row; added up feature by feature, so that no batch size changes a bit."""
+        """Return the linear score of each row, summed feature by feature: no batch size changes a bit."""
         total = np.full(len(x), self.intercept)
         for _, term in self._terms(x):
             total += term
         return total
 
     def contributions(self, x: Floats) -> Floats:
-        """Return what each input adds to the score beyond the intercept, shape of x: zero at the training mean."""
+        """Return each input's contribution to the score, the shape of `x`: zero at the training mean."""
         each = np.zeros(x.shape)
         for column, term in self._terms(x):
             each[:, column] += term
@@ -88,13 +88,13 @@ def _fit(
     middle = medians(z)
     flagged = [j for j, share in enumerate(missing.mean(axis=0)) if share > _RARE]
     weight, offset = (None, np.zeros(1)) if weights is None else weights
-    beside = [offset[:, None]] if offset.any() else []
-    z = np.hstack([np.where(missing, middle, z), missing[:, flagged], *beside])
+    offset_column = [offset[:, None]] if offset.any() else []
+    z = np.hstack([np.where(missing, middle, z), missing[:, flagged], *offset_column])
     mean, scale = mean_and_scale(z)
     fitted = model.fit((z - mean) / scale, y, sample_weight=weight)
     coefficient, intercept = np.ravel(fitted.coef_), float(np.ravel(fitted.intercept_)[0])
-    known = z.shape[1] - len(beside)
-    intercept -= float((mean / scale * coefficient)[known:].sum())  # scored are rows whose offset is zero
+    known = z.shape[1] - len(offset_column)
+    intercept -= float((mean / scale * coefficient)[known:].sum())  # in scoring the offset is zero
     return Linear(
         shape, chosen, low.tolist(), high.tolist(), middle.tolist(), flagged, mean[:known].tolist(),
         scale[:known].tolist(), coefficient[:known].tolist(), intercept,
@@ -102,15 +102,11 @@ def _fit(
 
 
 def fit_logistic(
-    x: Floats,
-    y: Flags,
-    columns: list[int] | None = None,
-    c: float = _LOGISTIC_C,
-    weights: FitWeights | None = None,
+    x: Floats, y: Flags, columns: list[int] | None = None, c: float = _LOGISTIC_C, weights: FitWeights | None = None
 ) -> Linear:
-    """Fit a logistic regression with L2 on standardised signed logarithms of x (customers, features), or some of it.
+    """Return an L2 logistic regression on standardised signed logarithms of `x`, or of some `columns` of it.
 
-    The offset of `weights` has a coefficient of its own in training, and is nothing in scoring.
+    The offset of `weights` is an input with a coefficient in training, and zero in scoring.
     """
     return _fit(x, y, "log", columns, LogisticRegression(C=c, max_iter=5_000), weights)
 
@@ -122,12 +118,12 @@ def fit_ridge(
     alpha: float = _RIDGE_ALPHA,
     weights: FitWeights | None = None,
 ) -> Linear:
-    """Fit a ridge regression of y on signed square roots of x, or some of it; L2 on standardised inputs."""
+    """Return a ridge regression of `y` on standardised signed square roots of `x`, or of some `columns` of it."""
     return _fit(x, y, "root", columns, Ridge(alpha=alpha), weights)
 
 
 def averaged(whole: Linear, part: Linear) -> Linear:
-    """Return the model whose scores are the mean of those of two, fitted on the same rows; `whole` reads all inputs.
+    """Return the model with the mean score of two that were fitted on the same rows; `whole` reads all inputs.
 
     >>> x = np.random.default_rng(0).gamma(2.0, size=(100, 3))
     >>> whole, part = fit_ridge(x, x[:, 0]), fit_ridge(x, x[:, 0], [0, 2])

@@ -1,4 +1,4 @@
-"""The inputs whose sign is known: all else equal, a rise of theirs never means that a customer buys less, or more."""
+"""Monotone constraints: inputs in which, all else equal, predictions may only rise, or only fall."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ EXPECTED_SIGN: Mapping[str, int] = {
     "expected_spend": 1,
     "pareto_p_zero": -1,
 }
-"""1 where more of it means more buying to come, -1 where it means less; sums of one window tell too little alone."""
+"""1 where a larger input means more purchases, -1 where it means fewer; amounts of one window are too noisy."""
 
 
 def monotone_constraints(trees: Trees, names: Sequence[str], target: Literal["churn", "value"]) -> dict[str, Any]:
-    """Return LightGBM's monotone constraints on inputs of these names, nothing where the project does not ask for them.
+    """Return LightGBM's monotone constraints on inputs of these names, {} where the project does not want them.
 
     >>> monotone_constraints(Trees(monotone=True), ["days_since_last", "discount_share"], "churn")
     {'monotone_constraints': [1, 0]}

@@ -1,6 +1,6 @@
-"""A neural learner: three networks of one hidden layer, averaged, kept as numbers and evaluated here.
+"""A neural learner of levels: the mean of three networks of one hidden layer, trained by scikit-learn.
 
-Scikit-learn trains them; rows are summed up unit by unit, so that no batch size changes a bit.
+Networks are kept as numbers and evaluated here, summed unit by unit: no batch size changes a bit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PENALTY, _PACE = 10.0, 3e-3
 
 
 def fit(x: Floats, level: Ints, levels: int, _names: list[str], seed: int) -> dict[str, Any]:
-    """Fit the level by squared error; the networks side by side are one of three times as many units."""
+    """Return the fitted networks, by squared error, as plain data: one network with the hidden units of all three."""
     z = signed_log(x)
     middle = medians(z)
     z = np.where(np.isnan(z), middle, z)
@@ -34,7 +34,7 @@ def fit(x: Floats, level: Ints, levels: int, _names: list[str], seed: int) -> di
     z = (z - mean) / scale
     networks = []
     with warnings.catch_warnings(), threadpool_limits(limits=1):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # so many rounds over the data are meant
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is fixed on purpose
         for k in range(_NETWORKS):
             network = MLPRegressor(
                 hidden_layer_sizes=(_HIDDEN,), alpha=_PENALTY, batch_size=min(_BATCH, len(z)), max_iter=EPOCHS,
@@ -61,7 +61,7 @@ def _standard(model: dict[str, Any], j: int, x: Floats) -> Floats:
 
 
 def _units(model: dict[str, Any], x: Floats) -> Floats:
-    """Return what goes into every hidden unit, shape (units, rows)."""
+    """Return the pre-activation of every hidden unit, shape (units, rows)."""
     into = np.array(model["into"])
     units = np.repeat(np.array(model["bias"])[:, None], len(x), axis=1)
     for j in range(x.shape[1]):
@@ -78,10 +78,10 @@ def score(model: dict[str, Any], _names: list[str], x: Floats) -> Floats:
 
 
 def attributions(model: dict[str, Any], _names: list[str], x: Floats) -> Floats:
-    """Return what each feature adds to the score, shape (rows, features), against a customer with median features.
+    """Return the attribution of each feature, shape (rows, features), relative to a customer with median features.
 
-    Integrated gradients (Sundararajan, Taly and Yan 2017), exact here: on the straight way from one customer to the
-    other a unit's input is linear, so its mean slope is what its output gains over what its input gains.
+    Integrated gradients (Sundararajan, Taly and Yan 2017), exact here: on the straight path between the two customers a
+    unit's pre-activation is linear, so its mean slope is the gain of its output over the gain of its input.
     """
     middle = np.array([model["middle"]])
     middle = np.sign(middle) * np.expm1(np.abs(middle))

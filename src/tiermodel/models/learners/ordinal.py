@@ -1,6 +1,6 @@
-"""An ordinal learner: one boosted model for each threshold k, P(level above k) (Frank and Hall 2001).
+"""An ordinal learner: one boosted model of P(level above k) for each threshold k (Frank and Hall 2001).
 
-Probabilities are made falling in k, so that a higher threshold is never likelier to be passed than a lower one.
+Probabilities are made non-increasing in k.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _LEARNING_RATE = 0.05
 
 
 class Ordinal(NamedTuple):
-    """A model per threshold, None where one side was never seen, and the share of training rows above it."""
+    """A model per threshold, None where training rows lie on one side of it only, and the share of rows above it."""
 
     boosted: tuple[Boosted | None, ...]
     share_above: tuple[float, ...]
 
 
 def fit_ordinal(x: Floats, level: Ints, names: list[str], levels: int, rounds: int, seed: int) -> Ordinal:
-    """Fit a model per threshold on inputs and levels 0 to `levels` - 1, of shape (rows,)."""
+    """Return a model per threshold, fitted on inputs and levels 0 to `levels` - 1, shape (rows,)."""
     shares = tuple(float(np.mean(level > k)) for k in range(levels - 1))
 
     def above(k: int) -> Boosted | None:
@@ -40,7 +40,7 @@ def fit_ordinal(x: Floats, level: Ints, names: list[str], levels: int, rounds: i
 
 
 def level_probabilities(model: Ordinal, x: Floats) -> Floats:
-    """Return P(level) of each row, shape (rows, levels); rows sum to one."""
+    """Return P(level), shape (rows, levels); rows sum to one."""
     above = np.column_stack([
         np.full(len(x), share) if boosted is None else boosted.predict(x)
         for boosted, share in zip(model.boosted, model.share_above, strict=True)
@@ -51,7 +51,7 @@ def level_probabilities(model: Ordinal, x: Floats) -> Floats:
 
 
 def fit(x: Floats, level: Ints, levels: int, names: list[str], seed: int) -> dict[str, Any]:
-    """Fit as a learner of levels: each threshold's model as text, None where there is none, and the shares above."""
+    """Return the model as plain data: the trees of each threshold as text or None, and the shares above."""
     model = fit_ordinal(x, level, names, levels, ROUNDS, seed)
     return {
         "trees": [None if boosted is None else boosted.text for boosted in model.boosted],
@@ -70,10 +70,7 @@ def score(model: dict[str, Any], names: list[str], x: Floats) -> Floats:
 
 
 def attributions(model: dict[str, Any], names: list[str], x: Floats) -> Floats:
-    """Return what each feature adds to the log-odds of all thresholds together, shape (rows, features): tree SHAP.
-
-    The values are exact (Lundberg et al. 2020), as LightGBM computes them.
-    """
+    """Return TreeSHAP values summed over thresholds, in log-odds, shape (rows, features) (Lundberg et al. 2020)."""
     total = np.zeros(x.shape)
     for text in model["trees"]:
         if text is not None:
@@ -83,5 +80,5 @@ def attributions(model: dict[str, Any], names: list[str], x: Floats) -> Floats:
 
 @lru_cache(maxsize=24)
 def _parsed(names: tuple[str, ...], text: str) -> Boosted:
-    """Parse once: a batch of one customer would spend its time on it."""
+    """Return the model of a text, cached: parsing takes longer than scoring one customer."""
     return Boosted(names, text)

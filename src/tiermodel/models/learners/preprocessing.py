@@ -1,4 +1,4 @@
-"""Impute, clip and scale, as the linear and the neural learner do it, each in its own order."""
+"""Steps of preprocessing that the linear and the neural learner apply, each in its own order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def signed_root(x: Floats) -> Floats:
 
 
 def medians(x: Floats) -> Floats:
-    """Return the median of each column's known values, 0 where none is known: what fills missing values in."""
+    """Return the median of each column's known values, 0 where none is known, to impute missing values with."""
     return np.array([np.median(known) if len(known) else 0.0 for known in _known(x)])
 
 
@@ -35,7 +35,7 @@ def bounds(x: Floats) -> tuple[Floats, Floats]:
 
 
 def mean_and_scale(x: Floats) -> tuple[Floats, Floats]:
-    """Return each column's mean and standard deviation, 1 where the column does not vary."""
+    """Return each column's mean and standard deviation, the latter 1 where the column does not vary."""
     mean, scale = x.mean(axis=0), x.std(axis=0)
     scale[scale < 1e-12] = 1.0
     return mean, scale

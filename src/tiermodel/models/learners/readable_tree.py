@@ -1,4 +1,4 @@
-"""Small decision trees as plain lists: thresholds rounded to readable numbers, evaluated in double precision."""
+"""Small decision trees as plain lists, with thresholds rounded to readable numbers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["freeze", "leaf_of", "round_readable", "roundest"]
 
 
 def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, list[Any]], Ints]:
-    """Return a fitted tree as plain lists, with thresholds as round as no leaf is emptied by, and each row's leaf.
+    """Return a fitted tree as plain lists, and each row's leaf.
 
-    Raises `DataError` where even full precision empties a leaf.
+    Thresholds have the fewest digits that leave no leaf empty; `DataError` where even full precision empties one.
     """
     for digits in range(3, 17):
         inner = tree.feature >= 0
@@ -41,7 +41,7 @@ def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, 
 
 
 def leaf_of(tree: dict[str, list[Any]], frame: pd.DataFrame) -> Ints:
-    """Return each row's leaf, in the tree's order: left where x <= threshold, a missing value where the tree says."""
+    """Return each row's leaf, numbered in the tree's order: left where x <= threshold, or NaN and `missing_left`."""
     node = np.zeros(len(frame), dtype=np.int64)
     for n, name in enumerate(tree["feature"]):  # children come after their parent
         if name is None:
@@ -55,7 +55,7 @@ def leaf_of(tree: dict[str, list[Any]], frame: pd.DataFrame) -> Ints:
 
 
 def round_readable(value: float, digits: int = 3) -> float:
-    """Return a number rounded to a few significant digits, so that a frozen threshold is the number that people read.
+    """Return a number rounded to `digits` significant digits: people read the same number that decides.
 
     >>> round_readable(1234.567), round_readable(0.012345)
     (1230.0, 0.0123)
@@ -66,7 +66,7 @@ def round_readable(value: float, digits: int = 3) -> float:
 
 
 def roundest(value: float, fits: Callable[[float], bool]) -> float:
-    """Return a number rounded to the fewest significant digits that fit; the number itself where no rounding fits.
+    """Return a number rounded to the fewest significant digits that `fits`; the number itself where no rounding does.
 
     >>> roundest(1234.123, lambda r: 1232 < r <= 1234.123), roundest(5.0, lambda r: r < 5)
     (1234.0, 5.0)

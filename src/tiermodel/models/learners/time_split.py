@@ -1,4 +1,4 @@
-"""Split a panel by time: train on outcomes fully observed before the test date, predict that date's customers."""
+"""Splits by time and out-of-fold predictions: train on labels known at a test date, predict that date's rows."""
 
 from __future__ import annotations
 
@@ -9,27 +9,22 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
-from tiermodel.arrays import Floats, Ints
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.features.frame import KEYS
 
 __all__ = [
-    "MOST_FOLDS",
-    "Fold",
-    "Split",
-    "no_predictions",
-    "out_of_fold",
-    "rolling_folds",
-    "split_by_date",
-    "stack_folds",
-]
+    "FEWEST_PER_CLASS", "Fold", "Split", "both_classes", "no_predictions", "out_of_fold", "rolling_folds",
+    "split_by_date", "stack_folds",
+]  # fmt: skip
 
 Model = TypeVar("Model")
 Prediction = TypeVar("Prediction")
 MOST_FOLDS = 3
+FEWEST_PER_CLASS = 20
 
 
 class Split(NamedTuple):
-    """A date, the numbers of the rows to learn from at that date, and those of the rows to predict."""
+    """A test date, and the numbers of its training and test rows."""
 
     day: pd.Timestamp
     train: Ints
@@ -37,13 +32,13 @@ class Split(NamedTuple):
 
     @classmethod
     def of_all(cls, day: pd.Timestamp, rows: int) -> Split:
-        """Return the split that learns from all rows, for the date to forecast for."""
+        """Return the split that trains on all rows, for a forecast at `day`."""
         return cls(day, np.arange(rows), np.arange(0))
 
 
 @dataclass(frozen=True)
 class Fold(Generic[Prediction]):
-    """A later date, the numbers of its rows, their labels, and the prediction of a model of the rows known by then."""
+    """A test date, the numbers of its rows, their labels, and the prediction by a model of labels known at the date."""
 
     day: pd.Timestamp
     rows: Ints
@@ -54,7 +49,7 @@ class Fold(Generic[Prediction]):
 def rolling_folds(as_of: pd.Series, delay_days: int, most: int = MOST_FOLDS) -> Iterator[tuple[Ints, Ints]]:
     """Yield train and test row numbers for up to `most` of the latest dates; labels are known after `delay_days`.
 
-    The outcome windows of the training rows end at or before the test date, so nothing learned overlaps what is tested.
+    The outcome windows of training rows end at or before the test date, so they do not overlap those of test rows.
 
     >>> dates = pd.Series(pd.to_datetime(["2020-01-01", "2020-01-31", "2020-03-01"]))
     >>> [(train.tolist(), test.tolist()) for train, test in rolling_folds(dates, 30, most=2)]
@@ -70,17 +65,22 @@ def rolling_folds(as_of: pd.Series, delay_days: int, most: int = MOST_FOLDS) -> 
 def split_by_date(
     as_of: pd.Series, delay_days: int, most: int = MOST_FOLDS, enough: Callable[[Ints], bool] = lambda _: True
 ) -> list[Split]:
-    """Return the `rolling_folds` whose training rows are `enough`, each with its date."""
+    """Return the `rolling_folds` whose training rows, given by number, are `enough`, each with its date."""
     folds = rolling_folds(as_of, delay_days, most)
     return [Split(as_of.iloc[test[0]], train, test) for train, test in folds if enough(train)]
+
+
+def both_classes(labels: Flags) -> bool:
+    """Return whether there are at least `FEWEST_PER_CLASS` rows of either class."""
+    return bool(min(labels.sum(), (~labels).sum()) >= FEWEST_PER_CLASS)
 
 
 def out_of_fold(
     splits: Sequence[Split], models: Iterable[Model], observed: Floats, predict: Callable[[Model, Ints], Prediction]
 ) -> Iterator[Fold[Prediction]]:
-    """Predict the test rows of each split, given by number, by the model that was fitted on its training rows.
+    """Yield each split's test rows with their predictions by the model of its training rows.
 
-    `observed` are the labels of all rows. `models` may be fitted as they are asked for.
+    `observed` are the labels of all rows. `models` may be a generator, so that one fitted model is kept at a time.
     """
     for split, model in zip(splits, models, strict=True):
         yield Fold(split.day, split.test, observed[split.test], predict(model, split.test))
@@ -92,7 +92,7 @@ def stack_folds(
     predict: Callable[[Fold[Prediction], list[Fold[Prediction]]], Mapping[str, Floats]],
     members: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Return out-of-fold predictions: the keys, `actual`, and the columns `predict` makes of a fold and the others."""
+    """Return out-of-fold predictions: keys, `actual`, and the columns that `predict` makes of a fold and the others."""
     frames = [
         rows[list(KEYS)]
         .iloc[fold.rows]
@@ -103,5 +103,5 @@ def stack_folds(
 
 
 def no_predictions(rows: pd.DataFrame, members: Sequence[str] = ()) -> pd.DataFrame:
-    """Return the frame of `stack_folds` without a row: `predicted` and `members` are the columns of predictions."""
+    """Return the frame of `stack_folds` without rows; its predictions are `predicted` and `members`."""
     return rows[list(KEYS)].iloc[:0].assign(**{name: np.empty(0) for name in ("actual", "predicted", *members)})

@@ -1,4 +1,4 @@
-"""How much each training row counts, and what is added to its score in training only."""
+"""Sample weights and offsets of training rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["FitWeights"]
 
 
 class FitWeights(NamedTuple):
-    """The weight of each row, and the offset of its score before the link function; both of shape (rows,)."""
+    """The weight of each training row, and the offset added to its score before the link function; shapes (rows,)."""
 
     sample_weight: Floats
     offset: Floats
