@@ -30,8 +30,9 @@ settings.load_profile("here")
 
 PROCESSES = 2  # more ask for more memory than a small machine has; `-n` on the command line says otherwise
 LONGEST = (
-    "test_spark", "test_learned", "test_privacy", "test_registry", "test_tune", "test_bad_inputs", "test_report",
-    "test_backtest", "test_sources", "test_upgrade_conversion", "test_churn_definition", "test_models", "test_cli",
+    "test_spark", "test_tune", "test_privacy", "test_learned", "test_churn_definition", "test_cli", "test_bad_inputs",
+    "test_registry", "test_sampling", "test_synthetic", "test_segments", "test_models", "test_sql", "test_sources",
+    "test_report", "test_panel", "test_backtest", "test_laws", "test_upgrade_conversion", "test_tables",
 )  # fmt: skip
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

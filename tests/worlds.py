@@ -46,6 +46,7 @@ _QUICK: dict[str, dict[str, object]] = {
     "training.facts": {"DRAWN_ROWS": 0},  # as few draws as there may be
     "backtesting.backtest": {"DRAWN_ROWS": 0},
     "backtesting.tiers": {"DRAWS_AT_MOST": 50},
+    "tracking.gate": {"DRAWS_AT_MOST": 200},
 }
 
 
@@ -123,11 +124,14 @@ def audited_project(transactions: Path, people: pd.DataFrame, **features: Any) -
 
 
 @contextmanager
-def quick_fits() -> Iterator[None]:
-    """Grow few trees and draw few resamples, where what is tested does not depend on how good the models are."""
+def quick_fits(*in_full: str) -> Iterator[None]:
+    """Grow few trees and draw few resamples, where what is tested does not depend on how good the models are.
+
+    Modules named `in_full` are left as they are.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for module, fewer in _QUICK.items():
-            for name, value in fewer.items():
+            for name, value in fewer.items() if module not in in_full else ():
                 patch.setattr(import_module(f"tiermodel.{module}"), name, value)
         yield
 

@@ -129,7 +129,8 @@ def test_models_learn_from_those_drawn_and_tiers_are_of_everyone(trained: Traine
 @pytest.mark.usefixtures("quick")
 def test_a_backtest_learns_from_those_drawn_and_judges_on_everyone(trained: TrainedWorld) -> None:
     dates = trained.project.backtest.model_copy(update={"dates": (date(2023, 9, 1), date(2023, 10, 1))})
-    plain = trained.project.model_copy(update={"backtest": dates, "value": Value(clv=NOT_COMPARED)})
+    panel = trained.project.panel.model_copy(update={"snapshots": 2})
+    plain = trained.project.model_copy(update={"backtest": dates, "panel": panel, "value": Value(clv=NOT_COMPARED)})
     of_all, of_those = backtest(plain), backtest(of_few(plain))
     keys = ["customer_id", "as_of", "churned", "value"]
     pd.testing.assert_frame_equal(of_those.predictions[keys], of_all.predictions[keys])
