@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from test_panel import DAYS, HISTORIES, OTHERS, as_file_rows, file_project, write_other_tables
 
 from histories import MAPPED, as_dates, random_histories, same_bits
+from panels_made import DAYS, HISTORIES, OTHERS, as_file_rows, file_project, write_other_tables
 from tiermodel.cli.main import main
 from tiermodel.config.project import Project
 from tiermodel.engines import spark

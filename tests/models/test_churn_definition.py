@@ -14,11 +14,11 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_panel import check_outcome, with_outcome
 
 from commands import Run
 from histories import FIRST_DAY, LAST_DAY, Row, later, make_profile, make_project, make_row, random_histories
 from histories import small_histories as small
+from panels_made import check_outcome, with_outcome
 from tiermodel.bundle.bundle import load_bundle
 from tiermodel.config.project import Churn, Outcome, Project, load_project
 from tiermodel.errors import ProjectError

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from test_schemes import FEATURES, LEARNED, LEVELS, SHARES, SPEND, WINDOWS, people, said
 
 from commands import Run
+from schemes_made import FEATURES, LEARNED, LEVELS, SHARES, SPEND, WINDOWS, people, said
 from tiermodel.backtesting.tiers import tier_results
 from tiermodel.bundle.bundle import load_bundle, save_bundle
 from tiermodel.config.project import Project

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_schemes import LEARNED
 
 from commands import Run
+from schemes_made import LEARNED
 from tiermodel.errors import ProjectError
 from tiermodel.features.condition import Words
 from tiermodel.features.frame import has_bought

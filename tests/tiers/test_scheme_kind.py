@@ -10,9 +10,18 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pytest
-from test_schemes import FEATURES, LEVELS, SPEND, WINDOWS, people, with_spend
-from test_sql import assert_equal_to_scheme, probes, tiers_in_duckdb
 
+from schemes_made import (
+    FEATURES,
+    LEVELS,
+    SPEND,
+    WINDOWS,
+    assert_equal_to_scheme,
+    people,
+    probes,
+    tiers_in_duckdb,
+    with_spend,
+)
 from tiermodel.arrays import Ints
 from tiermodel.errors import ProjectError
 from tiermodel.features.condition import Condition

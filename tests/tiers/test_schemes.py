@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiermodel.config.project import Features, Project
+from schemes_made import (
+    DAYS,
+    FEATURES,
+    LEARNED,
+    LEVELS,
+    RFM,
+    SHARE,
+    SHARES,
+    SPEND,
+    WINDOWS,
+    fitted,
+    people,
+    said,
+    scaled,
+    with_spend,
+)
+from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.features.catalogue import expand
 from tiermodel.features.condition import Condition, number
-from tiermodel.features.measures import every_need
 from tiermodel.models.learners.readable_tree import round_readable
 from tiermodel.segments.fit import assign_segments, fit_segments
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
@@ -26,74 +39,6 @@ from tiermodel.tiers.learned import tree
 from tiermodel.tiers.schemes.load import load_preset, load_scheme, parse_scheme, preset_names
 from tiermodel.tiers.schemes.scheme_kinds import KINDS
 from worlds import small_project
-
-WINDOWS = (60, 365)
-FEATURES = {f.name: f for f in expand(Features(windows_days=WINDOWS), every_need())}
-SPEND, DAYS = "net_amount_365d", "purchase_days_365d"
-LEVELS = [{"code": c, "name_zh": c, "name_en": c} for c in ("low", "mid", "top")]
-SHARES = {"low": 0.5, "mid": 0.3, "top": 0.2}
-SHARE: dict[str, Any] = {
-    "code": "s", "name_zh": "s", "name_en": "s", "kind": "share", "feature": SPEND, "levels": LEVELS, "shares": SHARES,
-}  # fmt: skip
-BELOW, ABOVE = [1, 2], [3]
-RFM: dict[str, Any] = {
-    "code": "q", "name_zh": "q", "name_en": "q", "kind": "rfm", "levels": LEVELS,
-    "r": {"feature": "days_since_last", "better": "lower", "bins": 3},
-    "f": {"feature": DAYS, "bins": 3},
-    "m": {"feature": SPEND, "bins": 3},
-    "cells": [
-        {"name_zh": "a", "name_en": "a", "level": "low", "r": BELOW, "f": [1, 2, 3], "m": BELOW},
-        {"name_zh": "b", "name_en": "b", "level": "mid", "r": BELOW, "f": [1, 2, 3], "m": ABOVE},
-        {"name_zh": "c", "name_en": "c", "level": "mid", "r": ABOVE, "f": [1, 2, 3], "m": BELOW},
-        {"name_zh": "d", "name_en": "d", "level": "top", "r": ABOVE, "f": [1, 2, 3], "m": ABOVE},
-    ],
-}  # fmt: skip
-LEARNED: dict[str, Any] = {
-    "code": "l", "name_zh": "l", "name_en": "l", "kind": "learned", "levels": LEVELS, "shares": SHARES, "max_leaves": 8,
-}  # fmt: skip
-
-
-def people(n: int = 600, seed: int = 1, prospects: int = 0) -> pd.DataFrame:
-    """Draw snapshot rows at two dates: spend drives the outcome; one-time buyers have no gap."""
-    draw = np.random.default_rng(seed)
-    days = draw.integers(1, 12, n).astype(float)
-    spend = np.round(draw.lognormal(3, 1, n) * days, 2)
-    frame = pd.DataFrame({
-        "customer_id": [f"c{i:05d}" for i in range(n)],
-        "as_of": np.where(np.arange(n) % 2, np.datetime64("2023-01-01", "s"), np.datetime64("2023-03-01", "s")),
-        "days_since_last": draw.integers(1, 300, n).astype(float),
-        "days_since_first": draw.integers(300, 700, n).astype(float),
-        "purchase_days_total": days,
-        DAYS: days,
-        SPEND: spend,
-        "net_amount_total": spend + 5,
-        "order_amount_mean": spend / days,
-        "gap_days_mean": np.where(days > 1, draw.gamma(3, 10, n), np.nan),
-        "order_count_total": days,
-        "purchase_days_60d": np.minimum(days, draw.integers(0, 5, n)).astype(float),
-        "net_amount_60d": np.round(spend * draw.random(n), 2),
-        "recent_rate_60d": draw.gamma(2, 0.5, n),
-        "amount_change_60d": np.round(draw.uniform(-1, 1, n), 3),
-        "active_share": np.round(draw.random(n), 2),
-        "overdue_max_ratio": np.where(days > 1, draw.gamma(1, 1, n), np.nan),
-        "peak_month_amount": np.round(spend * draw.uniform(0.2, 0.6, n), 2),
-        "product_count": draw.integers(1, 40, n).astype(float),
-        "lines_per_order": draw.gamma(4, 1, n),
-        "return_count_total": draw.integers(0, 3, n).astype(float),
-        "outcome_value": np.where(draw.random(n) < 0.5, spend * draw.random(n), 0.0),
-    })  # fmt: skip
-    frame.loc[: prospects - 1, [c for c in frame if c not in {"customer_id", "as_of"}]] = np.nan
-    return frame
-
-
-def fitted(data: dict[str, Any], frame: pd.DataFrame) -> FittedScheme:
-    return fit_scheme(parse_scheme(data, "test", WINDOWS), frame, frame, 7)
-
-
-def with_spend(values: list[float]) -> pd.DataFrame:
-    frame = people(len(values))
-    return frame.assign(**{SPEND: values})
-
 
 # schemes as data
 
@@ -343,16 +288,6 @@ def test_who_never_bought_is_decided_by_the_rule_alone() -> None:
 # learned, against the rules as people read them
 
 
-def said(words: str, x: float) -> bool:
-    """Apply what a printed condition says after the feature's name, such as '> 3 and ≤ 5 or missing'."""
-    if np.isnan(x):
-        return "missing" in words
-    bounds = [(sign, float(bound.replace(",", ""))) for sign, bound in re.findall(r"(≥|>|<|≤) (\S+)", words)]
-    assert bounds or words in {" missing", " anything"}
-    met = {">": x.__gt__, "≥": x.__ge__, "<": x.__lt__, "≤": x.__le__}
-    return words != " missing" and all(met[sign](bound) for sign, bound in bounds)
-
-
 def holds(condition: Condition, x: float) -> bool:
     """Apply one condition as its docstring says."""
     if np.isnan(x):
@@ -434,11 +369,6 @@ def test_clusters_are_numbered_by_spend() -> None:
 
 
 # laws
-
-
-def scaled(frame: pd.DataFrame, factor: float) -> pd.DataFrame:
-    money = [c for c in frame.columns if "amount" in c or c == "outcome_value"]
-    return frame.assign(**{name: frame[name] * factor for name in money})
 
 
 @settings(max_examples=20, deadline=None)

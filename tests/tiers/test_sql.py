@@ -7,15 +7,12 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-import duckdb
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 import sqlglot
-from test_schemes import LEARNED, SHARE, WINDOWS, people
 
 from postgres import binaries, postgres
+from schemes_made import FRAME, LEARNED, SHARE, WINDOWS, assert_equal_to_scheme, probes, tiers_in_duckdb
 from tiermodel.errors import ProjectError
 from tiermodel.tiers.explain.sql import scheme_sql
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
@@ -27,7 +24,6 @@ VETO: dict[str, Any] = {
     "code": "veto",
     "veto": [{"name_zh": "否", "name_en": "no", "highest": "mid", "when": [{"feature": "gap_days_mean", "above": 30}]}],
 }
-FRAME = people(2000, prospects=40)
 SCHEMES = {name: load_preset(name, WINDOWS) for name in preset_names()}
 SCHEMES |= {"veto": parse_scheme(VETO, "test", WINDOWS), "tree": parse_scheme(LEARNED, "test", WINDOWS)}
 SCHEMES |= {name: parse_scheme({**LEARNED, "learner": name}, "test", WINDOWS) for name in LEARNERS}
@@ -36,52 +32,6 @@ SCHEMES |= {name: parse_scheme({**LEARNED, "learner": name}, "test", WINDOWS) fo
 @cache
 def fitted_as(name: str) -> FittedScheme:
     return fit_scheme(SCHEMES[name], FRAME, FRAME, 7)
-
-
-def numbers_of(state: Any) -> Iterator[float]:
-    """List every number that a scheme froze: cut points, thresholds, bounds."""
-    if isinstance(state, dict):
-        for key, value in state.items():
-            if key not in {"leaves", "sensitivity", "weights"}:
-                yield from numbers_of(value)
-    elif isinstance(state, list):
-        for value in state:
-            yield from numbers_of(value)
-    elif isinstance(state, float):
-        yield state
-
-
-def probes(fitted: FittedScheme, rows: int) -> pd.DataFrame:
-    """Draw rows on and beside every threshold, in double and single precision, infinite, missing, and as people are."""
-    draw = np.random.default_rng(5)
-    edges = np.unique(list(numbers_of(fitted.readable.state)))
-    single = edges.astype(np.float32)
-    beside = [np.nextafter(edges, np.inf), np.nextafter(edges, -np.inf)]
-    beside += [np.nextafter(single, np.float32(np.inf)), np.nextafter(single, np.float32(-np.inf)), single]
-    pool = np.concatenate([edges, *(b.astype(np.float64) for b in beside), [np.nan, np.inf, -np.inf, 0.0, -0.0]])
-    frame = FRAME.iloc[draw.integers(0, len(FRAME), rows)].reset_index(drop=True)
-    for name in frame.columns.drop(["customer_id", "as_of"]):
-        odd = draw.random(rows) < 0.4
-        frame.loc[odd, name] = draw.choice(pool, int(odd.sum()))
-    return frame.assign(customer_id=[f"p{i:06d}" for i in range(rows)])
-
-
-def assert_equal_to_scheme(found: pd.DataFrame, fitted: FittedScheme, frame: pd.DataFrame) -> None:
-    found = found.sort_values("customer_id").reset_index(drop=True)
-    assert found["customer_id"].tolist() == frame["customer_id"].tolist()
-    level, _ = fitted.readable.assign(frame)
-    np.testing.assert_array_equal(found["tier"].to_numpy(), level)
-    assert found["tier_code"].tolist() == [fitted.scheme.codes[k] for k in level]
-
-
-def tiers_in_duckdb(fitted: FittedScheme, frame: pd.DataFrame) -> pd.DataFrame:
-    """Run the rules in DuckDB; half of the missing values are NaN there, half NULL."""
-    with duckdb.connect() as connection:
-        nulls = pa.Table.from_pandas(frame.iloc[::2], preserve_index=False)
-        nans = {name: pa.array(frame[name].iloc[1::2].to_numpy(), from_pandas=False) for name in frame}
-        both = pa.concat_tables([nulls, pa.table(nans).cast(nulls.schema)])
-        connection.from_arrow(both).create_view("features")
-        return connection.sql(scheme_sql(fitted)).df()
 
 
 @pytest.mark.parametrize("name", SCHEMES)

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_schemes import FEATURES, LEARNED, LEVELS, RFM, SHARE, SPEND, WINDOWS, fitted, people, scaled
 
+from schemes_made import FEATURES, LEARNED, LEVELS, RFM, SHARE, SPEND, WINDOWS, fitted, people, scaled
 from tiermodel.config.tiers import Downgrade, Stability, Upgrade
 from tiermodel.errors import ProjectError
 from tiermodel.tiers.fitted_scheme import fit_scheme

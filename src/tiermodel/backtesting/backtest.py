@@ -32,11 +32,7 @@ from tiermodel.evaluation.metrics import auc, churn_metrics, ece_null_band, gini
 from tiermodel.evaluation.profit import Campaign, concentration, expected_maximum_profit
 from tiermodel.evaluation.slices import groups, slice_figures
 from tiermodel.features.frame import KEYS, has_bought, rows_at
-from tiermodel.features.outcome import (
-    OUTCOME_COLUMNS,
-    Labels,
-    at_risk,
-)
+from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels, at_risk
 from tiermodel.features.panel import Tally, build_panel
 from tiermodel.features.sampling import sample_rows
 from tiermodel.output import to_jsonable, write_json, write_table
