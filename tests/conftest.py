@@ -143,7 +143,7 @@ def empty_store(once: Once) -> Path:
 
 
 def _store(folder: Path) -> Path:
-    from tiermodel import registry  # noqa: PLC0415
+    from tiermodel.tracking import registry  # noqa: PLC0415
 
     path = folder / "mlflow.db"
     with registry._store(f"sqlite:///{path}", create=True):

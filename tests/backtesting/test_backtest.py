@@ -24,12 +24,12 @@ from sklearn.metrics import (
 
 import tiermodel.backtesting.backtest as backtest_module
 import tiermodel.backtesting.tiers as backtest_tiers
-from tiermodel import baselines
 from tiermodel.backtesting.backtest import Backtest, backtest
 from tiermodel.backtesting.tiers import TierForecasts, scheme_summary, tier_results, tier_verdict
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError
+from tiermodel.evaluation import baselines
 from tiermodel.evaluation.baselines import CHURN_BASELINES, CLV_BASELINES, VALUE_BASELINES, BaselineTask
 from tiermodel.features.frame import feature_names
 from tiermodel.features.outcome import OUTCOME_COLUMNS, ChurnLabel, Labels, at_risk
