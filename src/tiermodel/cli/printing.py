@@ -1,4 +1,4 @@
-"""How the verbs print: tables and JSON on stdout, accounts of rows and progress on stderr."""
+"""Printing: tables and JSON on stdout, accounts of rows and progress on stderr."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _cell(value: Any) -> str:
 
 
 def print_json(data: Any) -> None:
-    """Print data as JSON: numbers unrounded, dates as text, NaN as null, which JSON has instead."""
+    """Print data as JSON: numbers unrounded, dates as text, NaN as null."""
     from tiermodel.output import to_jsonable
 
     click.echo(json.dumps(to_jsonable(data), ensure_ascii=False, indent=1, allow_nan=False, default=str))

@@ -41,9 +41,9 @@ SCHEMA = pa.schema([
     ("operator", pa.string()), ("expires", pa.date32()),
 ])  # fmt: skip
 """The columns of a ledger row. `tier` and `tier_code` are in force from `valid_from` on, `previous_code` was before;
-`stable_code` is the tier of the stability rule, `model_code` the level by the rules of the scheme. `pending_moves` and
-`pending_since` are a pending move, as in the state of the stability rule. `sequence` is 0 for a grading and counts
-the overrides of a day from 1; `operator` and `expires` are those of an override."""
+`stable_code` is the tier of the stability rule, `model_code` the level by the rules of the scheme. `asked` and
+`asked_since` are a pending move: `pending_moves` and `pending_since` of the stability state. `sequence` is 0 for a
+grading and counts the overrides of a day from 1; `operator` and `expires` are those of an override."""
 _EVENTS = ("down", "stay", "up", "enter", "override")
 _BEFORE = "valid_from < $day or (valid_from = $day and sequence > 0)"
 _SEEN = ("tier_code", "stable_code", "asked", "operator")

@@ -194,7 +194,7 @@ class Forecast:
     backtest: list[dict[str, Any]]
 
     def verdict(self, language: str) -> str:
-        """Return a sentence that tells whether the chain beat the baseline of unchanged sizes."""
+        """Return a sentence on whether the chain beat the baseline of unchanged sizes."""
         wording, n = words(language), len(self.backtest)
         if not n:
             return wording["forecast_untested"]

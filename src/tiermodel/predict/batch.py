@@ -1,4 +1,4 @@
-"""Scoring of a project's customers with a bundle, batch by batch, and what would move each customer up."""
+"""Scoring of a project's customers with a bundle, batch by batch, and the changes that move each customer up."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def upgrades(
     ModelError, DataError
         As `score` does.
     ProjectError
-        If `as_of` is not one date, or the scheme has no rules that tell at which value the level changes.
+        If `as_of` is not one date, or the scheme has no rules that state where the level changes.
 
     Examples
     --------

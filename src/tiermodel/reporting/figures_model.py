@@ -190,7 +190,7 @@ def _residual_boxes(
 
 
 def input_names(style: FigureStyle, features: Mapping[str, Feature]) -> dict[str, str]:
-    """Say in words what each input of the models is, by its name."""
+    """Return the name in words of every input of the models."""
     labels = {name: in_language(style.language, f.zh, f.en) for name, f in features.items()}
     return labels | {name: style.words[f"input_{name}"] for name in EXPECTED}
 

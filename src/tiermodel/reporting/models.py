@@ -240,7 +240,7 @@ _SCHEME_FIGURES = ("key_customers_share", "value_capture_top", "gini", "qwk", "m
 
 
 def _scheme_means(code: str, rows: Sequence[Mapping[str, Any]], language: str) -> dict[str, Any]:
-    """Average the figures of one scheme over its test dates."""
+    """Return the mean metrics of one scheme over its test dates."""
     return {
         "name": _scheme_name(code, language),
         "ours": bool(rows[0].get("ours")),

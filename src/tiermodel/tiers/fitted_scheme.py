@@ -1,4 +1,4 @@
-"""Fit a scheme once, freeze it, assign levels with it: one customer as the batch, ties alike, with reasons."""
+"""Fitted schemes: frozen cut points or rules that grade one customer exactly as in a batch, with reasons."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = ["REASONS", "FittedScheme", "fit_scheme"]
 
 REASONS = 3
 _BLOCK, _THREADS = 65_536, 2
-_REPLAYED = 6  # a year's half, where snapshots are a month apart
+_REPLAYED = 6  # half a year of monthly snapshots
 
 
 @dataclass(frozen=True)
 class FittedScheme:
-    """Hold a scheme with its cut points or rules frozen; `state` is plain lists and numbers, as in JSON."""
+    """A scheme with frozen cut points or rules; `state` is plain lists and numbers, as in JSON."""
 
     scheme: Scheme
     state: dict[str, Any]
@@ -38,8 +38,8 @@ class FittedScheme:
     def assign(self, frame: pd.DataFrame) -> tuple[Ints, Ints]:
         """Return each row's level (0 lowest) and the index of the rule that decided, -1 where nothing was bought yet.
 
-        Vetoes follow the rules: the index of the first is the number of rules. Rows are taken in blocks, which stay in
-        the processor's cache, on two threads.
+        The indexes of vetoes follow those of the rules. Rows are graded in blocks, which fit into the processor's
+        cache, on two threads.
         """
         if len(frame) <= _BLOCK:
             return self._assign(frame)
@@ -60,8 +60,8 @@ class FittedScheme:
     def sure_levels(self, frame: pd.DataFrame) -> tuple[Ints, Ints]:
         """Return the lowest level within the band for moving up, and the highest within the band for moving down.
 
-        A customer is sure to have left a level upwards when the lowest is above it, downwards when the highest is below
-        it. Without a stability rule both are the level.
+        A customer has left a level upwards beyond doubt where the lowest is above it, downwards where the highest is
+        below it. Without a stability rule both are the level.
         """
         if self.scheme.stability is None:
             level, _ = self.assign(frame)
@@ -74,7 +74,7 @@ class FittedScheme:
         return np.where(bought, lowest, nothing), np.where(bought, highest, nothing)
 
     def memory(self, every_days: int) -> int:
-        """Count the earlier snapshots, so many days apart, from which a grading without a ledger starts."""
+        """Return how many earlier snapshots, `every_days` apart, a grading without a ledger starts from."""
         rule = self.scheme.stability
         if rule is None:
             return 1
@@ -83,12 +83,12 @@ class FittedScheme:
 
     @property
     def kind(self) -> SchemeKind[Any]:
-        """What answers for the scheme's kind."""
+        """The implementation of the scheme's kind."""
         return KINDS[self.scheme.kind]
 
     @property
     def readable(self) -> FittedScheme:
-        """The scheme itself, or the rules that imitate it where no rule can say what it does."""
+        """The scheme itself, or the tree that imitates it where no rules can state the model."""
         surrogate = self.kind.surrogate(self.state) if isinstance(self.kind, LearningKind) else None
         if surrogate is None:
             return self
@@ -96,7 +96,7 @@ class FittedScheme:
         return FittedScheme(self.scheme, surrogate | vetoes)
 
     def surrogate_line(self, language: str) -> str:
-        """Return a line that says how near the rules come that imitate the scheme; empty where rules are applied."""
+        """Return a line on how closely the tree imitates the scheme; empty where rules themselves are applied."""
         kind = self.kind
         if not isinstance(kind, LearningKind) or kind.surrogate(self.state) is None:
             return ""
@@ -104,12 +104,12 @@ class FittedScheme:
 
     @property
     def rule_count(self) -> int:
-        """Count the rules, vetoes aside."""
+        """The number of rules, without vetoes."""
         return len(self.kind.levels_of_rules(self.scheme, self.state))
 
     @property
     def _numbers(self) -> Ints:
-        """The number of each level that customers with a purchase can reach."""
+        """The position, among all levels, of each level that customers with a purchase can reach."""
         return np.array(self.scheme.bought_numbers)
 
     def _vetoes(self, frame: pd.DataFrame) -> list[tuple[Flags, int]]:
@@ -124,10 +124,10 @@ class FittedScheme:
     def explain(
         self, frame: pd.DataFrame, rule: Ints, features: Mapping[str, Named], language: str
     ) -> tuple[Ints, list[str]]:
-        """Return up to three reasons for every row: positions in a list of words, shape (rows, 3).
+        """Return up to three reasons for every row, as positions in a list of words, shape (rows, 3), and that list.
 
-        `rule` is that of `assign`. Every word that is not empty is a condition that the customer meets and the scheme
-        applied.
+        `rule` is the second result of `assign`. Every word that is not empty is a condition that the customer meets and
+        the scheme applied.
         """
         table, words = reason_table(self, features, language)
         codes = table[rule % len(table)]
@@ -142,9 +142,9 @@ class FittedScheme:
         return codes, words
 
     def rules(self, features: Mapping[str, Named], language: str) -> list[str]:
-        """Write every rule that a customer can meet as one line; learned rules with support, purity and value.
+        """Return every rule that a customer can meet as a line; learned rules with support, purity and value.
 
-        Where no rule can say what a scheme does, the first line says so, and how near the rules come that imitate it.
+        Where the rules are those of a tree that imitates the scheme, the first line says so, and how closely.
         """
         note = self.surrogate_line(language)
         return [*([note] if note else []), *rule_lines(self.readable, features, language)]
@@ -175,11 +175,11 @@ class FittedScheme:
 def fit_scheme(
     scheme: Scheme, snapshot: pd.DataFrame, history: pd.DataFrame, seed: int, label_delay_days: int | None = None
 ) -> FittedScheme:
-    """Freeze a scheme: cut points on the latest snapshot, learned rules on past snapshots whose outcome is observed.
+    """Return a scheme fitted on the latest snapshot; a learned one on past snapshots with observed outcomes too.
 
-    Both frames are panels sorted by customer and date. The scheme is settled on the features that are there: optional
-    parts without one are left out, and `state` lists them. `label_delay_days` is as in `FitContext`. Raises
-    `ProjectError` where the scheme needs a feature that is not there, `DataError` where nobody in the snapshot bought.
+    Both frames are panels sorted by customer and date. Optional parts of the scheme whose feature is not built are left
+    out; `left_out` in the state lists these features. `label_delay_days` is as in `FitContext`. Raises `ProjectError`
+    where the scheme needs a feature that is not built, `DataError` where nobody in the snapshot bought.
     """
     bought = snapshot[has_bought(snapshot)]
     if bought.empty:

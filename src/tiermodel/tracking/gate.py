@@ -92,7 +92,7 @@ def _beats_rate(churn: pd.DataFrame) -> Check:
 
 
 def _holds_against_baselines(churn: pd.DataFrame) -> Check:
-    """Compare with the churn rate or the baseline, whichever has the least log loss on the same rows."""
+    """Return the check against the churn rate or the baseline, whichever has the least log loss on the same rows."""
     if missing := [name for name in BASELINES if name not in churn or churn[name].isna().any()]:
         raise GateError(
             f"the challenger's out-of-time predictions lack the baselines {', '.join(missing)}: "
@@ -116,7 +116,7 @@ def _calibrated(churn: pd.DataFrame) -> Check:
 
 
 def _against(challenger: pd.DataFrame, champion: pd.DataFrame, target: str) -> Check:
-    """Compare with the champion on one target: churn must be better, value not worse, beyond chance."""
+    """Return the check against the champion on one target: churn must be better, value not worse, beyond chance."""
     name, metric = _COMPARED[target]
     ours, theirs = (frame[frame["target"] == target] for frame in (challenger, champion))
     if ours.empty or theirs.empty:
@@ -142,7 +142,7 @@ def _against(challenger: pd.DataFrame, champion: pd.DataFrame, target: str) -> C
 
 
 def _gains_more(ours: pd.DataFrame, theirs: pd.DataFrame, where: str) -> Check:
-    """Compare unpaired churn predictions by their gain in log loss over the churn rates of their own dates."""
+    """Return the check of unpaired churn predictions, by their gain in log loss over the churn rates of their dates."""
     one, other, columns = _with_rate(ours), _with_rate(theirs), (*_SIDES, "rate")
     difference, low, high = _difference(_gain, one, other, columns, paired=False)
     figures = f"{_measure(_gain, one, columns):.4f}, champion {_measure(_gain, other, columns):.4f}, {where}"

@@ -207,7 +207,7 @@ def _log_learners(
 
 
 def _log_model(bundle: Bundle, folder: Path) -> Any:
-    """Log the folder as a model without code; the input example is a made-up row of ones, never a customer."""
+    """Log the folder as a model without code and return it; the input example is a row of ones, never a customer."""
     names = bundle.inputs.names
     keys = [ColSpec("string", "customer_id", required=False), ColSpec("datetime", "as_of", required=False)]
     inputs = Schema([*(ColSpec("double", name) for name in names), *keys])
@@ -351,7 +351,7 @@ def _fetch(client: mlflow.MlflowClient, uri: str) -> Path:
 
 
 def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
-    """Return the id of an experiment, made if need be; on SQLite its artifacts go beside the database."""
+    """Return the id of an experiment, made if it is missing; on SQLite its artifacts go beside the database."""
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)

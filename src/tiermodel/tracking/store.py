@@ -1,4 +1,4 @@
-"""A tracking store as seen without MLflow: whether it answers, its database file, and a lock beside that file."""
+"""Whether a tracking store answers, asked without MLflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Set learned tiers beside tiers by rules on the same customers: how many share a tier, and who is where."""
+"""Comparison of learned tiers with tiers by rules on the same customers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COMPOSITE, _OTHERS = "rfm_score", ("rfm", "pyramid")
 
 
 def compare_with_rules(fitted: FittedScheme, snapshot: pd.DataFrame, project: Project) -> dict[str, Any]:
-    """Give, for a learned scheme, its agreement with a composite of the same level sizes, with RFM and the pyramid."""
+    """Return a learned scheme's agreement with a composite of equal level sizes, RFM and the pyramid; else nothing."""
     if not isinstance(fitted.kind, LearningKind):
         return {}
     level, _ = fitted.assign(snapshot)
@@ -34,7 +34,7 @@ def compare_with_rules(fitted: FittedScheme, snapshot: pd.DataFrame, project: Pr
     for name, scheme in others.items():
         try:
             rules = scheme and fit_scheme(scheme, snapshot, snapshot, project.seed)
-        except TierModelError:  # such as a feature that is not built: no rule to be compared with
+        except TierModelError:  # such as a feature that is not built
             rules = None
         if rules:
             found[name] = agreement(level, fitted, rules.assign(snapshot)[0], rules)
@@ -44,9 +44,9 @@ def compare_with_rules(fitted: FittedScheme, snapshot: pd.DataFrame, project: Pr
 def matching_composite(
     fitted: FittedScheme, snapshot: pd.DataFrame, windows: tuple[int, ...]
 ) -> CompositeScheme | None:
-    """Make 0.2 R + 0.3 F + 0.5 M with the levels of a fitted scheme, as large as they are on the snapshot.
+    """Return 0.2 R + 0.3 F + 0.5 M with the levels of a fitted scheme, as large as they are on the snapshot.
 
-    None where a level is empty there, so that no composite has it too.
+    None where a level is empty there, since a composite cannot have an empty level.
     """
     bought = snapshot[has_bought(snapshot)]
     level, _ = fitted.assign(bought)
@@ -61,9 +61,9 @@ def matching_composite(
 
 
 def agreement(level: Any, fitted: FittedScheme, other: Any, rules: FittedScheme) -> dict[str, Any]:
-    """Count the customers of every pair of levels; give the share in one tier and the weighted kappa.
+    """Return the counts of customers by pair of levels, the share in the same tier, and the weighted kappa.
 
-    The figures are None where the schemes have unlike numbers of levels.
+    The last two are None where the schemes differ in the number of levels.
     """
     codes, theirs = fitted.scheme.codes, rules.scheme.codes
     counts = np.zeros((len(codes), len(theirs)), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Ints by the points of a weighted index: cut points on the points, frozen; sensitivity to the weights told."""
+"""The kind `composite`: levels by the points of a weighted index, and how sensitive they are to the weights."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _REASONS = 3
 
 
 class CompositeScheme(BaseScheme, Index):
-    """Ints by the points of an index, which hold shares of the customers or start at given points."""
+    """Levels by the points of an index, which hold shares of the customers or start at given points."""
 
     monotone: ClassVar[bool] = True
     kind: Literal["composite"]
@@ -82,12 +82,12 @@ class CompositeScheme(BaseScheme, Index):
         return [(POINTS, self, state)]
 
     def ranked(self) -> Iterable[str]:
-        """List the features that the scheme cannot do without."""
+        """Return the features without which the scheme cannot be fitted."""
         return [d.feature for d in self.dimensions]
 
 
 def fit(scheme: CompositeScheme, frame: pd.DataFrame, _context: FitContext) -> dict[str, Any]:
-    """Freeze dimensions, weights and the points from which on each level starts, on one snapshot of buyers."""
+    """Return dimensions, weights and the points at which each level starts, fitted on one snapshot of buyers."""
     state = fit_points(scheme, frame)
     values = points_of(scheme, state, frame)
     state["level_cuts"] = _level_cuts(scheme, values)
@@ -103,7 +103,7 @@ def _level_cuts(scheme: CompositeScheme, values: Floats) -> list[float]:
 
 
 def sensitivity(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) -> dict[str, list[float]]:
-    """Give, for every dimension, the share of customers whose level changes with 10 % less and 10 % more weight."""
+    """Return, by dimension, the shares of customers whose level changes with 10 % less and 10 % more weight."""
     before = level_of(state["level_cuts"], points_of(scheme, state, frame))
     changed: dict[str, list[float]] = {}
     for k, dimension in enumerate(scheme.dimensions):
@@ -117,7 +117,7 @@ def sensitivity(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFr
 
 
 def sensitivity_lines(state: dict[str, Any], features: Mapping[str, Named], language: str) -> list[str]:
-    """Write, for every dimension, which share of the customers changes level with 10 % less and 10 % more weight."""
+    """Return a line of text for each dimension: the shares of `sensitivity`."""
     lines = []
     for feature, (less, more) in state.get("sensitivity", {}).items():
         name = feature_name(feature, features, language)
@@ -145,9 +145,10 @@ def levels_of_rules(scheme: CompositeScheme, _state: dict[str, Any]) -> Ints:
 def explain(
     scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame, features: Mapping[str, Named], language: str
 ) -> tuple[Ints, list[str]]:
-    """Return the three dimensions that moved the points most, away from 50, as bounds within which the customer lies.
+    """Return the three dimensions with the largest effect on the points, each as bounds on the customer's value.
 
-    A bound is one of the cut points with 10, 25, 50, 75 and 90 % of the customers at fit below.
+    The effect is the weighted distance from 50 points. A bound is one of the cut points with 10, 25, 50, 75 and 90 % of
+    the customers at fit below.
     """
     points = dimension_points(scheme, state, frame)
     weights = np.array(state["weights"])[:, None]
@@ -168,7 +169,7 @@ def explain(
 
 
 def conditions(_scheme: CompositeScheme, state: dict[str, Any]) -> list[list[Condition]]:
-    """List each rule's condition: the points."""
+    """Return every rule's condition: bounds on the points."""
     edges = [-np.inf, *state["level_cuts"], np.inf]
     return [
         [Condition(POINTS, low, high, missing=state["may_miss"] and low == -np.inf, closed_low=True)]

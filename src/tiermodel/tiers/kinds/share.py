@@ -1,4 +1,4 @@
-"""Ints by a share of customers, or of the cumulated value: the pyramid, ABC, 80/20. Cut points are frozen at fit."""
+"""The kind `share`: levels hold shares of customers or of cumulated value, as in the pyramid, ABC and 80/20."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["ShareScheme", "assign", "conditions", "fit", "levels_of_rules", "sql
 
 
 class ShareScheme(BaseScheme):
-    """Ints that each hold a share of the customers, or of the cumulated value, ranked by one feature."""
+    """Levels that each hold a share of the customers, or of the cumulated value, ranked by one feature."""
 
     monotone: ClassVar[bool] = True
     kind: Literal["share"]
@@ -40,12 +40,12 @@ class ShareScheme(BaseScheme):
         return True
 
     def ranked(self) -> Iterable[str]:
-        """List the features that the scheme cannot do without."""
+        """Return the features without which the scheme cannot be fitted."""
         return [self.feature]
 
 
 def fit(scheme: ShareScheme, frame: pd.DataFrame, _context: FitContext) -> dict[str, Any]:
-    """Find, on one snapshot of buyers, the value from which on each level starts."""
+    """Return the value at which each level starts, fitted on one snapshot of buyers."""
     values = frame[scheme.feature].to_numpy(dtype=np.float64)
     cuts = share_cuts(scheme.ordered(scheme.shares), values, of_value=scheme.of == "value", capacity=scheme.capacities)
     return {"cuts": cuts, "may_miss": bool(np.isnan(values).any()), **band_edges(scheme, cuts, values)}
@@ -69,7 +69,7 @@ def levels_of_rules(scheme: ShareScheme, _state: dict[str, Any]) -> Ints:
 
 
 def conditions(scheme: ShareScheme, state: dict[str, Any]) -> list[list[Condition]]:
-    """List each rule's conditions."""
+    """Return every rule's condition: bounds on the feature."""
     edges = [-np.inf, *state["cuts"], np.inf]
     return [
         [Condition(scheme.feature, low, high, missing=state["may_miss"] and low == -np.inf, closed_low=True)]

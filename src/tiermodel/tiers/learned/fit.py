@@ -1,4 +1,4 @@
-"""Learned levels: from lessons to a tree, or to a strong learner's score; the learner chosen on later snapshots."""
+"""The kind `learned`: levels by a tree or by a strong learner's score; the learner is chosen on later snapshots."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _FOLDS = 2
 
 
 def fit(scheme: LearnedScheme, snapshot: pd.DataFrame, context: FitContext) -> State:
-    """Learn from past dates, and cut a strong learner's score on the snapshot of buyers.
+    """Return the state fitted on past dates; a strong learner's score is cut on the snapshot of buyers.
 
-    Every strong learner is tried on up to two later dates before its training's end, with the tree that imitates it;
-    `trials` in the state keep the figures. `auto` takes the best of all three, the tree where no date is late enough to
-    try.
+    Every strong learner, and the tree that imitates it, is tried on up to two later dates of the training data;
+    `trials` in the state keeps the metrics. `auto` takes the best of all three learners, or the tree where no date is
+    late enough to try.
     """
     history, seed = context.history, context.seed
     training = training_set_of(scheme, snapshot, history, seed)
@@ -61,7 +61,7 @@ def fit(scheme: LearnedScheme, snapshot: pd.DataFrame, context: FitContext) -> S
 
 
 def assign(scheme: LearnedScheme, state: State, frame: pd.DataFrame) -> tuple[Ints, Ints]:
-    """Return every buyer's level among `bought_levels`, and the rule: the leaf, or of a score the level itself."""
+    """Return every buyer's level among `bought_levels`, and the rule: the leaf, or the level itself for a score."""
     return _applied(state).assign(scheme, state, frame)
 
 
@@ -86,14 +86,14 @@ def thresholds(scheme: LearnedScheme, state: State) -> Thresholds:
 
 
 def sql(scheme: LearnedScheme, state: State) -> SqlLevel:
-    """Return the level as SQL: of the tree, or of the one that imitates a score."""
+    """Return the level as SQL: of the tree, or of the tree that imitates a score."""
     return tree.sql(scheme, state.get("surrogate", state))
 
 
 def explain(
     scheme: LearnedScheme, state: State, frame: pd.DataFrame, features: Mapping[str, Named], language: str
 ) -> Reasons | None:
-    """Return the features that moved a score most; None for a tree, whose conditions say enough."""
+    """Return the features with the largest effect on a score; None for a tree, whose conditions are enough."""
     return score.explain(scheme, state, frame, features, language) if "surrogate" in state else None
 
 
@@ -103,12 +103,12 @@ def surrogate(state: State) -> State | None:
 
 
 def surrogate_line(state: State, language: str) -> str:
-    """Return a line that says how near the tree comes to the score that it imitates."""
+    """Return a line on how closely the tree agrees with the score that it imitates."""
     return score.surrogate_line(state, language)
 
 
 def rule_facts(state: State, language: str) -> list[str]:
-    """Return what is known of every leaf; nothing for a score."""
+    """Return the statistics of every leaf; an empty list for a score."""
     return tree.rule_facts(state, language) if "leaves" in state else []
 
 
@@ -118,7 +118,7 @@ def without_texts(state: State) -> tuple[State, dict[str, str]]:
 
 
 def with_texts(state: State, files: Mapping[str, bytes]) -> State:
-    """Return the state with the texts of its files."""
+    """Return the state with the texts in place of their file names."""
     return score.with_texts(state, files) if "model" in state else state
 
 
@@ -127,7 +127,7 @@ def _applied(state: State) -> AppliedKind[LearnedScheme]:
 
 
 def key_levels(scheme: LearnedScheme) -> list[int]:
-    """List the key levels by their number among those of buyers; the highest alone where none is marked."""
+    """Return the positions of the key levels in `bought_levels`; the highest alone where none is marked."""
     keys = {level.code for level in scheme.levels if level.key} or {scheme.codes[-1]}
     return [n for n, code in enumerate(scheme.bought_levels) if code in keys]
 
@@ -143,7 +143,7 @@ def _learned(
 def _trials(
     scheme: LearnedScheme, training: TrainingSet, learners: Sequence[str], seed: int, label_delay_days: int
 ) -> list[dict[str, Any]]:
-    """Train on dates whose outcome was known at a later date, and judge the levels there by what then followed."""
+    """Return every learner's metrics on later dates, trained on dates whose outcome was known by then."""
     found = []
     for train, test in rolling_folds(training.frame["as_of"], label_delay_days, most=_FOLDS):
         past, later = training.take(train), training.take(test)
@@ -161,10 +161,10 @@ def _trials(
 
 
 def learner_metrics(scheme: LearnedScheme, later: TrainingSet, level: Ints) -> dict[str, float | None]:
-    """Return kappa, the share of the value that key customers brought, and that over the most they could have brought.
+    """Return the kappa, the share of the value that key customers brought, and that over the most possible.
 
-    The last compares schemes whose key levels are not equally large: it is 1 where no other customers, as many, brought
-    more. None where nothing is known of the value.
+    The last, `of_best`, is 1 where no other customers, as many, brought more, so that schemes compare whose key levels
+    differ in size. None where no value is known.
     """
     value = later.value
     total, inside = np.nansum(value), np.isin(level, key_levels(scheme))
@@ -183,7 +183,7 @@ def _kappa(scheme: LearnedScheme, actual: Ints, level: Ints) -> float | None:
 
 
 def _best(learners: Sequence[str], trials: Sequence[dict[str, Any]]) -> str:
-    """Choose the learner with the greatest sum of kappa and captured value over the dates; the simplest of equals."""
+    """Return the learner with the greatest sum of kappa and `of_best` over the dates; the simplest of equals."""
 
     def worth(learner: str) -> float:
         return sum((t["qwk"] or 0.0) + (t["of_best"] or 0.0) for t in trials if t["learner"] == learner)
@@ -194,7 +194,7 @@ def _best(learners: Sequence[str], trials: Sequence[dict[str, Any]]) -> str:
 def _fidelity(
     scheme: LearnedScheme, state: dict[str, Any], snapshot: pd.DataFrame, trials: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Say how well the tree imitates the score: on the snapshot, and in value captured on the dates tried."""
+    """Return the agreement of tree and score on the snapshot, and the share of captured value that the tree keeps."""
     level, told = (kind.assign(scheme, s, snapshot)[0] for kind, s in ((score, state), (tree, state["surrogate"])))
     kept = [t["of_best_imitated"] / t["of_best"] for t in trials if t["of_best"] and t["of_best_imitated"]]
     return {

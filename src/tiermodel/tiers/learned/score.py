@@ -1,4 +1,4 @@
-"""Ints by the score of a strong learner, cut once at numbers that hold the shares; a small tree tells it in rules."""
+"""Levels by the score of a strong learner, cut once so that they hold the shares; an imitating tree gives the rules."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _REASONS = 3
 def fit(
     scheme: LearnedScheme, learner: str, training: TrainingSet, snapshot: pd.DataFrame, seed: int
 ) -> dict[str, Any]:
-    """Fit the learner, cut its score on a snapshot so that the levels hold their shares, and have a tree imitate it."""
+    """Return the fitted learner, the cut points of its score on a snapshot, and the tree that imitates the score."""
     names, levels = training.names, len(scheme.bought_levels)
     model = LEARNERS[learner].fit(training.x, training.target_level, levels, names, seed)
     state: dict[str, Any] = {"learner": learner, "names": names, "model": model}
@@ -88,7 +88,7 @@ def levels_of_rules(scheme: LearnedScheme, _state: dict[str, Any]) -> Ints:
 
 
 def conditions(_scheme: LearnedScheme, state: dict[str, Any]) -> list[list[Condition]]:
-    """List each rule's condition: the score."""
+    """Return every rule's condition: bounds on the score."""
     edges = [-np.inf, *state["level_cuts"], np.inf]
     return [[Condition(SCORE, low, high, closed_low=True)] for low, high in pairwise(edges)]
 
@@ -96,7 +96,7 @@ def conditions(_scheme: LearnedScheme, state: dict[str, Any]) -> list[list[Condi
 def explain(
     _scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame, features: Mapping[str, Named], language: str
 ) -> tuple[Ints, list[str]]:
-    """Return the three features that moved the score most, as bounds within which the customer lies, and which way.
+    """Return the three features with the largest attributions, as bounds on the customer's value, with the direction.
 
     A bound is one of the values with 10, 25, 50, 75 and 90 % of the customers at fit at or below.
     """
@@ -124,14 +124,14 @@ def explain(
 
 
 def thresholds(scheme: LearnedScheme, _state: dict[str, Any]) -> Thresholds:
-    """Refuse: a score mixes all features."""
+    """Raise `ProjectError`: a score depends on all features together."""
     raise ProjectError(
         f"scheme {scheme.code}: its levels follow no rules on single features, so there is no change to name"
     )
 
 
 def surrogate_line(state: Mapping[str, Any], language: str) -> str:
-    """Return the line that says that the rules only imitate a learner, and how near they come to it."""
+    """Return a line of text: the rules imitate a learner, and how closely they agree with it."""
     wording, fidelity = words(language), state["fidelity"]
     equal, kept = f"{fidelity['equal']:.1%}", fidelity["value_kept"]
     kappa = "-" if fidelity["qwk"] is None else f"{fidelity['qwk']:.3f}"
@@ -152,7 +152,7 @@ def without_texts(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]
 
 
 def with_texts(state: dict[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return the state with the texts of its files."""
+    """Return the state with the texts in place of their file names."""
     model = state["model"]
     if "trees" not in model:
         return state

@@ -1,4 +1,4 @@
-"""Read schemes as data: presets, files or mappings, settled on the features that are there."""
+"""Reading of schemes: from presets, files and mappings, and settled on the features that are built."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def _adapter(schemes: tuple[type[BaseScheme], ...]) -> TypeAdapter[Scheme]:
 
 
 def preset_names() -> list[str]:
-    """List the schemes that come with the package."""
+    """Return the names of the schemes that come with the package, sorted."""
     return sorted(path.stem for path in packaged("schemes").glob("*.yaml"))
 
 
 def load_scheme(project: Project) -> Scheme:
-    """Read the project's scheme: a preset's name, the path of a scheme file, or the scheme itself.
+    """Return the project's scheme: a preset by name, a scheme file by path, or a scheme written in the project file.
 
-    `{longest}`, `{middle}` and `{shortest}` in a feature's name become the project's window lengths. Raises
-    `ProjectError` naming the file and the key, cell or level at fault.
+    `{longest}`, `{middle}` and `{shortest}` in the name of a feature stand for the project's window lengths. Raises
+    `ProjectError` that names the file and the wrong key, cell or level.
     """
     scheme = _given(project)
     _label_is_dated(scheme, project)
@@ -48,7 +48,7 @@ def load_scheme(project: Project) -> Scheme:
 
 
 def _label_is_dated(scheme: Scheme, project: Project) -> None:
-    """Refuse labels that are not read, or not dated: a label of today beside features of last year is a leak."""
+    """Raise `ProjectError` for labels that are not read or not dated: today's label beside past features is a leak."""
     if scheme.label_feature is None:
         return
     label = scheme.label_feature.removeprefix("attribute_")
@@ -80,7 +80,7 @@ def _given(project: Project) -> Scheme:
 
 
 def load_preset(name: str, windows_days: Iterable[int]) -> Scheme:
-    """Read a scheme that comes with the package, for the given window lengths; each once in a process."""
+    """Return a scheme that comes with the package, for the given window lengths in days; cached."""
     return _preset(name, tuple(windows_days))
 
 
@@ -97,7 +97,7 @@ def _read_scheme(path: Path, windows_days: Iterable[int]) -> Scheme:
 
 
 def parse_scheme(data: Any, where: str, windows_days: Iterable[int]) -> Scheme:
-    """Check a scheme given as data; `where` is what errors call it."""
+    """Return the scheme that plain data describe; `ProjectError`, whose text begins with `where`, if they are wrong."""
     windows = sorted(windows_days)
     named = {"longest": windows[-1], "middle": windows[(len(windows) - 1) // 2], "shortest": windows[0]}
     try:
@@ -127,7 +127,7 @@ def scheme_data(scheme: Scheme) -> dict[str, Any]:
 
 
 def _without_later_defaults(data: dict[str, Any]) -> dict[str, Any]:
-    """Leave out keys that older schemes do not have where they are not set, so that versions stay what they were."""
+    """Return the data without unset keys that older versions did not have, so that scheme versions do not change."""
     later: dict[str, Any] = {
         "key_share": None,
         "veto": [],
@@ -149,9 +149,10 @@ def _without_later_defaults(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def settle(scheme: Scheme, built: Collection[str]) -> tuple[Scheme, list[str]]:
-    """Choose, of alternatives `a | b`, the first feature that is built; leave out optional parts whose feature is not.
+    """Return the scheme on the features that are built, and the names of the features that were left out.
 
-    Declared weights of the dimensions that stay are scaled to add up to one. Also list what was left out.
+    Of alternatives `a | b` the first that is built is chosen; optional parts without their feature are left out.
+    Declared weights of the remaining dimensions are scaled to add up to one.
     """
     left: list[str] = []
     data = _settled(scheme.model_dump(mode="json"), built, left)
@@ -161,7 +162,7 @@ def settle(scheme: Scheme, built: Collection[str]) -> tuple[Scheme, list[str]]:
 def _settled(data: Any, built: Collection[str], left: list[str]) -> Any:
     if isinstance(data, list):
         kept = [_settled(item, built, left) for item in data if not _missing(item, built, left)]
-        # a rule whose every condition is left out would take everybody
+        # a rule that has lost all its conditions would apply to every customer
         return [new for new in kept if not _emptied(new)]
     if not isinstance(data, dict):
         return data
@@ -190,7 +191,7 @@ def _emptied(item: Any) -> bool:
 
 
 def _reweighed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Scale declared weights, and keep those rows of AHP comparisons, that belong to the dimensions which stay."""
+    """Return a part with the declared weights scaled, or the AHP comparisons cut, to the dimensions that remain."""
     old, new = before.get("dimensions"), after.get("dimensions")
     if not old or not new or len(old) == len(new):
         return after
