@@ -227,11 +227,7 @@ def _predictions(
 
 
 def _prediction_table(
-    customers: pd.DataFrame,
-    exposed: Flags,
-    churn: Mapping[str, Floats],
-    value: Mapping[str, Floats],
-    bundle: Bundle,
+    customers: pd.DataFrame, exposed: Flags, churn: Mapping[str, Floats], value: Mapping[str, Floats], bundle: Bundle
 ) -> pd.DataFrame:
     """Return one row for each buyer: labels, every model's predictions, and the interval of the model's value."""
     frame = customers[list(KEYS)].assign(churned=customers["outcome_churned"], value=customers["outcome_value"])

@@ -148,8 +148,5 @@ def _limits(facts: Mapping[str, Any], language: str) -> Iterator[str]:
     for row in facts["slices"]:
         if row["ece"] is not None and row["ece"] > row["ece_by_chance"] + _SLACK:
             yield wording["limit_uncalibrated"].format(
-                by=_by(row, language),
-                group=row["group"],
-                ece=number(row["ece"]),
-                chance=number(row["ece_by_chance"]),
+                by=_by(row, language), group=row["group"], ece=number(row["ece"]), chance=number(row["ece_by_chance"])
             )

@@ -24,13 +24,7 @@ _STUDY = "Where trials are kept.  [default: tune.db beside a SQLite tracking sto
 
 
 @click.command()
-@click.option(
-    "--out",
-    type=PATH,
-    default=Path("tiermodel-demo"),
-    show_default=True,
-    help="Folder for the results.",
-)
+@click.option("--out", type=PATH, default=Path("tiermodel-demo"), show_default=True, help="Folder for the results.")
 def demo(out: Path) -> None:
     """Run the whole line on the Complete Journey: 1.47 M real grocery lines of 2,469 households."""
     from tiermodel.demo import demo as run_demo

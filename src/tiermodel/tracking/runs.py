@@ -28,11 +28,7 @@ __all__ = ["code_digest", "finite", "measures_of", "parameters_of", "step_of", "
 _EPOCH = date(1970, 1, 1)
 _JUDGED = ("defaults", "found", "difference", "low", "high")
 # Filters and queries in SQL may name customers, folders may name people, a database's address may hold a password.
-_UNLOGGED: Any = {
-    "folder": True,
-    "tracking": True,
-    "data": {table: {"path", "query", "where"} for table in TABLES},
-}
+_UNLOGGED: Any = {"folder": True, "tracking": True, "data": {table: {"path", "query", "where"} for table in TABLES}}
 
 
 def parameters_of(project: Project) -> dict[str, str]:

@@ -69,13 +69,7 @@ def points_of(index: Index, state: dict[str, Any], frame: pd.DataFrame) -> Float
 
 
 def _add_dimension(
-    index: Index,
-    state: dict[str, Any],
-    frame: pd.DataFrame,
-    k: int,
-    weight: int,
-    total: Ints,
-    weights: Ints,
+    index: Index, state: dict[str, Any], frame: pd.DataFrame, k: int, weight: int, total: Ints, weights: Ints
 ) -> None:
     """Add a dimension's weighted points to `total`, and its weight where it is known to `weights`, in place."""
     d = index.dimensions[k]
@@ -88,15 +82,7 @@ def _add_dimension(
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _add_points(
-    x: Floats,
-    cuts: Floats,
-    sign: float,
-    instead: int,
-    weight: int,
-    total: Ints,
-    weights: Ints,
-) -> None:
+def _add_points(x: Floats, cuts: Floats, sign: float, instead: int, weight: int, total: Ints, weights: Ints) -> None:
     """Add the cut points below each value, counted by binary search without branches that a processor mispredicts."""
     for i in range(len(x)):
         value = sign * x[i]
