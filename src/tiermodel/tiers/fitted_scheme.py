@@ -20,10 +20,9 @@ from tiermodel.tiers.schemes.load import Scheme, parse_scheme, scheme_data, sett
 from tiermodel.tiers.schemes.protocol import ExplainingKind, FitContext, LearningKind, SchemeKind
 from tiermodel.tiers.schemes.scheme_kinds import KINDS
 
-__all__ = ["REASONS", "FittedScheme", "fit_scheme"]
+__all__ = ["FittedScheme", "fit_scheme"]
 
 
-REASONS = 3
 _BLOCK, _THREADS = 65_536, 2
 _REPLAYED = 6  # half a year of monthly snapshots
 
@@ -50,9 +49,9 @@ class FittedScheme:
 
     def _assign(self, frame: pd.DataFrame) -> tuple[Ints, Ints]:
         level, rule = self.kind.assign(self.scheme, self.state, frame)
-        level = self._numbers[level]
-        for n, (veto, highest) in enumerate(self._vetoes(frame)):
-            lowered = veto & (level > highest)
+        level = np.array(self.scheme.bought_numbers)[level]
+        for n, (applies, highest) in enumerate(self._vetoes(frame)):
+            lowered = applies & (level > highest)
             level, rule = np.where(lowered, highest, level), np.where(lowered, self.rule_count + n, rule)
         bought = has_bought(frame)
         return np.where(bought, level, self.scheme.no_purchase_level), np.where(bought, rule, -1)
@@ -67,9 +66,10 @@ class FittedScheme:
             level, _ = self.assign(frame)
             return level, level
         bought = has_bought(frame)
-        lowest, highest = (self._numbers[level] for level in self.kind.sure_levels(self.scheme, self.state, frame))
-        for veto, cap in self._vetoes(frame):
-            lowest, highest = (np.where(veto, np.minimum(end, cap), end) for end in (lowest, highest))
+        ends, numbers = self.kind.sure_levels(self.scheme, self.state, frame), np.array(self.scheme.bought_numbers)
+        lowest, highest = (numbers[level] for level in ends)
+        for applies, cap in self._vetoes(frame):
+            lowest, highest = (np.where(applies, np.minimum(end, cap), end) for end in (lowest, highest))
         nothing = self.scheme.no_purchase_level
         return np.where(bought, lowest, nothing), np.where(bought, highest, nothing)
 
@@ -107,19 +107,10 @@ class FittedScheme:
         """The number of rules, without vetoes."""
         return len(self.kind.levels_of_rules(self.scheme, self.state))
 
-    @property
-    def _numbers(self) -> Ints:
-        """The position, among all levels, of each level that customers with a purchase can reach."""
-        return np.array(self.scheme.bought_numbers)
-
     def _vetoes(self, frame: pd.DataFrame) -> list[tuple[Flags, int]]:
-        found = []
-        for veto, fitted in zip(self.scheme.veto, self.state.get("veto", []), strict=True):
-            met = np.ones(len(frame), dtype=np.bool_)
-            for c in fitted:
-                met &= thresholds.holds(c, frame[c["feature"]].to_numpy(dtype=np.float64))
-            found.append((met, self.scheme.codes.index(veto.highest)))
-        return found
+        """Return, for each veto, the rows that it applies to, and the highest level that it leaves them."""
+        pairs = zip(self.scheme.veto, self.state.get("veto", []), strict=True)
+        return [(thresholds.all_hold(when, frame), self.scheme.codes.index(veto.highest)) for veto, when in pairs]
 
     def explain(
         self, frame: pd.DataFrame, rule: Ints, features: Mapping[str, Named], language: str
@@ -130,16 +121,14 @@ class FittedScheme:
         the scheme applied.
         """
         table, words = reason_table(self, features, language)
-        codes = table[rule % len(table)]
-        reasons = None
-        if isinstance(self.kind, ExplainingKind):
-            reasons = self.kind.explain(self.scheme, self.state, frame, features, language)
-        if reasons is not None:
-            own, own_words = reasons
-            by_rule = (rule >= 0) & (rule < self.rule_count)
-            codes = np.where(by_rule[:, None], own + len(words), codes)
-            words = [*words, *own_words]
-        return codes, words
+        codes, kind = table[rule % len(table)], self.kind
+        if not isinstance(kind, ExplainingKind):
+            return codes, words
+        reasons = kind.explain(self.scheme, self.state, frame, features, language)
+        if reasons is None:
+            return codes, words
+        by_rule = (rule >= 0) & (rule < self.rule_count)
+        return np.where(by_rule[:, None], reasons[0] + len(words), codes), [*words, *reasons[1]]
 
     def rules(self, features: Mapping[str, Named], language: str) -> list[str]:
         """Return every rule that a customer can meet as a line; learned rules with support, purity and value.
@@ -187,16 +176,21 @@ def fit_scheme(
             f"scheme {scheme.code}: none of {len(snapshot)} customers has bought; "
             "check that data.transactions.columns.amount is above zero for a purchase"
         )
-    built = feature_names(snapshot)
-    scheme, left = settle(scheme, built)
-    for name in (*scheme.ranked(), *(when.feature for veto in scheme.veto for when in veto.when)):
-        if name not in built:
-            raise ProjectError(f"scheme {scheme.code}: feature {name!r} is not built; there are {', '.join(built)}")
-        if bought[name].isna().all():
-            raise DataError(f"scheme {scheme.code}: no customer has a {name!r}; rank by another feature")
+    scheme, left = settle(scheme, feature_names(snapshot))
+    _refuse_unknown_features(scheme, bought)
     state = KINDS[scheme.kind].fit(scheme, bought, FitContext(history, seed, label_delay_days))
     if scheme.veto:
         state["veto"] = [[thresholds.fit_condition(scheme, when, bought) for when in v.when] for v in scheme.veto]
     if left:
         state["left_out"] = left
     return FittedScheme(scheme, state)
+
+
+def _refuse_unknown_features(scheme: Scheme, bought: pd.DataFrame) -> None:
+    """Raise `ProjectError` for a needed feature that is not built, `DataError` for one that no customer has."""
+    built = feature_names(bought)
+    for name in (*scheme.ranked(), *(when.feature for veto in scheme.veto for when in veto.when)):
+        if name not in built:
+            raise ProjectError(f"scheme {scheme.code}: feature {name!r} is not built; there are {', '.join(built)}")
+        if bought[name].isna().all():
+            raise DataError(f"scheme {scheme.code}: no customer has a {name!r}; rank by another feature")

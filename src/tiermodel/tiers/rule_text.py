@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,14 +10,11 @@ import numpy as np
 from tiermodel.arrays import Ints
 from tiermodel.features.condition import Condition, Named, number
 from tiermodel.tiers.kinds.thresholds import condition_of
-from tiermodel.tiers.schemes.protocol import LearningKind, SchemeKind
+from tiermodel.tiers.schemes.protocol import REASONS, LearningKind, SchemeKind
 from tiermodel.tiers.schemes.schema import BaseScheme
 from tiermodel.words import in_language, words
 
 __all__ = ["Fitted", "named", "reason_table", "rule_lines"]
-
-
-_REASONS = 3
 
 
 class Fitted(Protocol):
@@ -46,19 +43,19 @@ def reason_table(fitted: Fitted, features: Mapping[str, Named], language: str) -
 
     Reasons are positions in the list of words, shape (rules + vetoes + 1, 3).
     """
-    known = named(fitted, features)
-    # the last conditions of a path separate the customer from the nearest other level
-    rows = [
-        [c.text(known, language) for c in rule][-_REASONS:]
-        for rule in fitted.kind.conditions(fitted.scheme, fitted.state)
-    ]
-    rows = [row or [words(language)["no_condition"]] for row in rows]
-    rows += [[in_language(language, v.name_zh, v.name_en)] for v in fitted.scheme.veto]
-    rows.append([words(language)["no_purchase_yet"]])
-    rows = [row + [""] * (_REASONS - len(row)) for row in rows]
+    rows = [row + [""] * (REASONS - len(row)) for row in _reasons(fitted, features, language)]
     texts = list(dict.fromkeys(text for row in rows for text in row))
     position = {text: n for n, text in enumerate(texts)}
     return np.array([[position[text] for text in row] for row in rows], dtype=np.int64), texts
+
+
+def _reasons(fitted: Fitted, features: Mapping[str, Named], language: str) -> Iterator[list[str]]:
+    wording, known = words(language), named(fitted, features)
+    for rule in fitted.kind.conditions(fitted.scheme, fitted.state):
+        # the last conditions of a path separate the customer from the nearest other level
+        yield [c.text(known, language) for c in rule[-REASONS:]] or [wording["no_condition"]]
+    yield from ([in_language(language, v.name_zh, v.name_en)] for v in fitted.scheme.veto)
+    yield [wording["no_purchase_yet"]]
 
 
 def rule_lines(fitted: Fitted, features: Mapping[str, Named], language: str) -> list[str]:

@@ -8,7 +8,7 @@ attributes and habits of years are out of reach. The level is that of the rules;
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,20 +89,20 @@ def next_tier_actions(
     below, level_below, buyers = frame.iloc[rows].reset_index(drop=True), level[rows], frame[bought]
     parts = []
     for action in ACTIONS:
-        linked = [name for name in _linked(frame.columns, action) if name in cuts]
-        if linked:
-            steps = _smallest_all(fitted, below, level_below, action, {name: cuts[name] for name in linked})
+        linked = {name: cuts[name] for name in _linked(frame.columns, action) if name in cuts}
+        steps = _smallest_all(fitted, below, level_below, action, linked)
+        if (steps < _NEVER).any():
             parts.append(_action_rows(fitted, below, level_below, action, steps, _shown(linked), buyers))
-    if not parts or not any(len(part) for part in parts):
+    if not parts:
         return pd.DataFrame({name: [] for name in COLUMNS})
-    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
     table = table.sort_values(["row", "passed_share", "feature"], kind="stable").reset_index(drop=True)
     table["easiness"] = table.groupby("row").cumcount() + 1
     table["words"] = [_words(row, features, language) for row in table.itertuples()]
     return table[list(COLUMNS)]
 
 
-def _shown(linked: Sequence[str]) -> str:
+def _shown(linked: Collection[str]) -> str:
     """Return the feature that names an action: that of the shortest window."""
     days = {name: int(found[1]) if (found := re.search(r"_(\d+)d$", name)) else 10**6 for name in linked}
     return min(linked, key=days.__getitem__)
@@ -111,8 +111,9 @@ def _shown(linked: Sequence[str]) -> str:
 def _smallest_all(
     fitted: FittedScheme, frame: pd.DataFrame, level: Ints, action: Action, cuts: Mapping[str, list[float]]
 ) -> Ints:
+    """Return the steps of `_smallest`, chunk by chunk; `_NEVER` without cut points."""
     steps = np.full(len(frame), _NEVER)
-    for start in range(0, len(frame), _CHUNK):
+    for start in range(0, len(frame) if cuts else 0, _CHUNK):
         part = slice(start, start + _CHUNK)
         steps[part] = _smallest(fitted, frame.iloc[part].reset_index(drop=True), level[part], action, cuts)
     return steps
@@ -127,9 +128,9 @@ def _smallest(
     side of its cut point.
     """
     tries = np.sort(np.concatenate([_crossings(frame, action, f, c) for f, c in cuts.items()], axis=1), axis=1)
-    steps, open_rows = np.full(len(frame), _NEVER), np.arange(len(frame))
     if fitted.scheme.monotone:
         return _halved(fitted, frame, level, action, tries)
+    steps, open_rows = np.full(len(frame), _NEVER), np.arange(len(frame))
     for k in range(tries.shape[1]):
         now = tries[open_rows, k]
         rows = open_rows[(now < _NEVER) & ((k == 0) | (now != tries[open_rows, max(k - 1, 0)]))]

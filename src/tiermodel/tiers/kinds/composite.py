@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -13,10 +12,18 @@ from pydantic import Field, model_validator
 
 from tiermodel.arrays import Floats, Ints
 from tiermodel.features.condition import Condition, Named, Words, feature_name
-from tiermodel.tiers.kinds.cut_points import band_edges, level_of, share_cuts
+from tiermodel.tiers.kinds.cut_points import (
+    band_edges,
+    level_conditions,
+    level_of,
+    range_of,
+    ranges,
+    share_cuts,
+    sure_levels_of,
+)
 from tiermodel.tiers.kinds.index_points import STEPS, dimension_points, fit_points, points_of, points_sql, thresholds_of
 from tiermodel.tiers.kinds.sql_terms import SCORE, steps
-from tiermodel.tiers.schemes.protocol import FitContext, SqlLevel, Thresholds
+from tiermodel.tiers.schemes.protocol import REASONS, FitContext, SqlLevel, Thresholds
 from tiermodel.tiers.schemes.schema import BaseScheme, Index, Share, check_shares
 from tiermodel.tiers.schemes.weights import thousandths
 from tiermodel.words import words
@@ -40,7 +47,6 @@ __all__ = [
 POINTS = "points"
 _CHANGE = 0.10
 _SPLITS = (9, 24, 49, 74, 89)
-_REASONS = 3
 
 
 class CompositeScheme(BaseScheme, Index):
@@ -60,7 +66,7 @@ class CompositeScheme(BaseScheme, Index):
         if self.points is not None:
             if list(self.points) != self.bought_levels[1:]:
                 raise ValueError(f"points: give the start of each of {self.bought_levels[1:]}, in this order")
-            for (low, a), (high, b) in itertools.pairwise(self.points.items()):
+            for (low, a), (high, b) in pairwise(self.points.items()):
                 if a >= b:
                     raise ValueError(f"points: {high!r} starts at {b:g}, not above {low!r} at {a:g}")
         if not self.dimensions:
@@ -133,8 +139,7 @@ def assign(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) 
 
 def sure_levels(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
-    values = points_of(scheme, state, frame)
-    return level_of([high for _, high in state["up"]], values), level_of([low for low, _ in state["down"]], values)
+    return sure_levels_of(state, points_of(scheme, state, frame))
 
 
 def levels_of_rules(scheme: CompositeScheme, _state: dict[str, Any]) -> Ints:
@@ -153,28 +158,21 @@ def explain(
     points = dimension_points(scheme, state, frame)
     weights = np.array(state["weights"])[:, None]
     pull = np.where(points < 0, -1, np.abs(weights * (points - STEPS // 2)))
-    strongest = np.argsort(-pull, axis=0, kind="stable")[:_REASONS].T
+    strongest = np.argsort(-pull, axis=0, kind="stable")[:REASONS].T
     words: list[str] = []
     place = np.empty(points.shape, dtype=np.int64)
     for k, (dimension, cuts) in enumerate(zip(scheme.dimensions, state["cuts"], strict=True)):
-        edges = [-np.inf, *(cuts[at] for at in _SPLITS), np.inf]
-        x = frame[dimension.feature].to_numpy(dtype=np.float64)
-        place[k] = len(words) + np.where(np.isnan(x), len(edges) - 1, np.searchsorted(edges[1:-1], x, side="left"))
-        bounds = [Condition(dimension.feature, low, high) for low, high in pairwise(edges)]
-        bounds.append(Condition(dimension.feature, np.inf, -np.inf, missing=True))
-        words += [c.text(features, language) for c in bounds]
+        bounds = [cuts[at] for at in _SPLITS]
+        place[k] = len(words) + range_of(bounds, frame[dimension.feature].to_numpy(dtype=np.float64))
+        words += [c.text(features, language) for c in ranges(dimension.feature, bounds)]
     codes = np.take_along_axis(place.T, strongest, axis=1)
-    empty = np.full((len(frame), max(0, _REASONS - codes.shape[1])), len(words))
+    empty = np.full((len(frame), max(0, REASONS - codes.shape[1])), len(words))
     return np.hstack([codes, empty]), [*words, ""]
 
 
 def conditions(_scheme: CompositeScheme, state: dict[str, Any]) -> list[list[Condition]]:
     """Return every rule's condition: bounds on the points."""
-    edges = [-np.inf, *state["level_cuts"], np.inf]
-    return [
-        [Condition(POINTS, low, high, missing=state["may_miss"] and low == -np.inf, closed_low=True)]
-        for low, high in pairwise(edges)
-    ]
+    return level_conditions(POINTS, state["level_cuts"], may_miss=state["may_miss"])
 
 
 def thresholds(scheme: CompositeScheme, state: dict[str, Any]) -> Thresholds:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from tiermodel.arrays import Floats, Ints
 from tiermodel.errors import ProjectError
+from tiermodel.features.condition import Condition
 from tiermodel.models.learners.readable_tree import roundest
 from tiermodel.tiers.schemes.schema import BaseScheme, Score
 
-__all__ = ["band_edges", "level_of", "score_cuts", "scores_of", "share_cuts"]
+__all__ = [
+    "band_edges",
+    "level_conditions",
+    "level_of",
+    "range_of",
+    "ranges",
+    "score_cuts",
+    "scores_of",
+    "share_cuts",
+    "sure_levels_of",
+]
 
 
 _JENKS_SAMPLE = 2_000
@@ -135,6 +147,32 @@ def scores_of(score: Score, cuts: Sequence[float], values: Floats) -> Ints:
 def level_of(cuts: Sequence[float], values: Floats) -> Ints:
     """Return the number of cut points at or below each value; 0 for NaN."""
     return np.searchsorted(np.array(cuts), np.where(np.isnan(values), -np.inf, values), side="right")
+
+
+def level_conditions(feature: str, cuts: Sequence[float], *, may_miss: bool = False) -> list[list[Condition]]:
+    """Return the condition of every level that `level_of` finds; with `may_miss` a missing value meets the lowest."""
+    edges = [-np.inf, *cuts, np.inf]
+    return [
+        [Condition(feature, low, high, missing=may_miss and low == -np.inf, closed_low=True)]
+        for low, high in pairwise(edges)
+    ]
+
+
+def ranges(feature: str, cuts: Sequence[float]) -> list[Condition]:
+    """Return the conditions that `range_of` numbers: every range between cut points, then the missing value."""
+    edges = [-np.inf, *cuts, np.inf]
+    missing = Condition(feature, np.inf, -np.inf, missing=True)
+    return [*(Condition(feature, low, high) for low, high in pairwise(edges)), missing]
+
+
+def range_of(cuts: Sequence[float], values: Floats) -> Ints:
+    """Return the position of each value in `ranges`; a value on a cut point belongs to the lower range."""
+    return np.where(np.isnan(values), len(cuts) + 1, np.searchsorted(cuts, values, side="left"))
+
+
+def sure_levels_of(state: Mapping[str, Any], values: Floats) -> tuple[Ints, Ints]:
+    """Return the lowest sure level by the bands of `band_edges` for moving up, and the highest by those for down."""
+    return level_of([high for _, high in state["up"]], values), level_of([low for low, _ in state["down"]], values)
 
 
 def band_edges(scheme: BaseScheme, cuts: Sequence[float], values: Floats) -> dict[str, Any]:

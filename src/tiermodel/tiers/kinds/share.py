@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -12,7 +11,7 @@ from pydantic import model_validator
 
 from tiermodel.arrays import Ints
 from tiermodel.features.condition import Condition
-from tiermodel.tiers.kinds.cut_points import band_edges, level_of, share_cuts
+from tiermodel.tiers.kinds.cut_points import band_edges, level_conditions, level_of, share_cuts, sure_levels_of
 from tiermodel.tiers.kinds.sql_terms import quoted, steps
 from tiermodel.tiers.schemes.protocol import FitContext, SqlLevel, Thresholds
 from tiermodel.tiers.schemes.schema import BaseScheme, Share, check_shares
@@ -59,8 +58,7 @@ def assign(scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame) -> t
 
 def sure_levels(scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
-    values = frame[scheme.feature].to_numpy(dtype=np.float64)
-    return level_of([high for _, high in state["up"]], values), level_of([low for low, _ in state["down"]], values)
+    return sure_levels_of(state, frame[scheme.feature].to_numpy(dtype=np.float64))
 
 
 def levels_of_rules(scheme: ShareScheme, _state: dict[str, Any]) -> Ints:
@@ -70,11 +68,7 @@ def levels_of_rules(scheme: ShareScheme, _state: dict[str, Any]) -> Ints:
 
 def conditions(scheme: ShareScheme, state: dict[str, Any]) -> list[list[Condition]]:
     """Return every rule's condition: bounds on the feature."""
-    edges = [-np.inf, *state["cuts"], np.inf]
-    return [
-        [Condition(scheme.feature, low, high, missing=state["may_miss"] and low == -np.inf, closed_low=True)]
-        for low, high in pairwise(edges)
-    ]
+    return level_conditions(scheme.feature, state["cuts"], may_miss=state["may_miss"])
 
 
 def thresholds(scheme: ShareScheme, state: dict[str, Any]) -> Thresholds:

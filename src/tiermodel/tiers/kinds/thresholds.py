@@ -20,6 +20,7 @@ from tiermodel.tiers.schemes.schema import BaseScheme, Data, When
 __all__ = [
     "Rule",
     "ThresholdScheme",
+    "all_hold",
     "assign",
     "bounds_of",
     "condition_of",
@@ -118,16 +119,19 @@ def holds(condition: dict[str, Any], x: Floats, bound: float | None = None) -> F
     return np.where(np.isnan(x), condition["missing"], compare[condition["side"]](x, bound))
 
 
+def all_hold(conditions: Iterable[dict[str, Any]], frame: pd.DataFrame) -> Flags:
+    """Return the rows that meet every condition; all rows without conditions."""
+    met = np.ones(len(frame), dtype=np.bool_)
+    for c in conditions:
+        met &= holds(c, frame[c["feature"]].to_numpy(dtype=np.float64))
+    return met
+
+
 def assign(_scheme: ThresholdScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return every buyer's level among `bought_levels`, and the rule that decided: the first that holds."""
     rule = np.full(len(frame), len(state["rules"]) - 1)
-    columns: dict[str, Floats] = {}
     for n in reversed(range(len(state["rules"]))):
-        met = np.ones(len(frame), dtype=np.bool_)
-        for c in state["rules"][n]:
-            x = columns.setdefault(c["feature"], frame[c["feature"]].to_numpy(dtype=np.float64))
-            met &= holds(c, x)
-        rule[met] = n
+        rule[all_hold(state["rules"][n], frame)] = n
     return levels_of_rules(_scheme, state)[rule], rule
 
 

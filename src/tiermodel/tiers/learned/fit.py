@@ -11,7 +11,7 @@ import pandas as pd
 from tiermodel.arrays import Ints
 from tiermodel.evaluation.metrics import quadratic_weighted_kappa
 from tiermodel.features.condition import Condition, Named
-from tiermodel.models.learners.time_split import rolling_folds
+from tiermodel.models.learners.time_split import split_by_date
 from tiermodel.tiers.learned import score, tree
 from tiermodel.tiers.learned.scheme import LearnedScheme
 from tiermodel.tiers.learned.training_set import TrainingSet, training_set_of
@@ -58,6 +58,89 @@ def fit(scheme: LearnedScheme, snapshot: pd.DataFrame, context: FitContext) -> S
     if "surrogate" in state:
         state["fidelity"] = _fidelity(scheme, state, snapshot, [t for t in trials if t["learner"] == learner])
     return state
+
+
+def key_levels(scheme: LearnedScheme) -> list[int]:
+    """Return the positions of the key levels in `bought_levels`; the highest alone where none is marked."""
+    keys = {level.code for level in scheme.levels if level.key} or {scheme.codes[-1]}
+    return [n for n, code in enumerate(scheme.bought_levels) if code in keys]
+
+
+def _learned(
+    scheme: LearnedScheme, learner: str, training: TrainingSet, snapshot: pd.DataFrame, seed: int
+) -> dict[str, Any]:
+    if learner == "tree":
+        return tree.grow(scheme, training, seed)
+    return score.fit(scheme, learner, training, snapshot, seed)
+
+
+def _trials(
+    scheme: LearnedScheme, training: TrainingSet, learners: Sequence[str], seed: int, label_delay_days: int
+) -> list[dict[str, Any]]:
+    """Return every learner's metrics on later dates, trained on dates whose outcome was known by then."""
+    found = []
+    for split in split_by_date(
+        training.frame["as_of"], label_delay_days, _FOLDS, lambda rows: len(rows) >= 2 * scheme.max_leaves
+    ):
+        past, later = training.take(split.train), training.take(split.test)
+        for learner in learners:
+            state = _learned(scheme, learner, past, later.frame, seed)
+            row = {"learner": learner, "as_of": str(split.day.date()), "n": len(later.frame)}
+            row |= learner_metrics(scheme, later, assign(scheme, state, later.frame)[0])
+            if "surrogate" in state:
+                imitated = tree.assign(scheme, state["surrogate"], later.frame)[0]
+                row["of_best_imitated"] = learner_metrics(scheme, later, imitated)["of_best"]
+            found.append(row)
+    return found
+
+
+def learner_metrics(scheme: LearnedScheme, later: TrainingSet, level: Ints) -> dict[str, float | None]:
+    """Return the kappa, the share of the value that key customers brought, and that over the most possible.
+
+    The last, `of_best`, is 1 where no other customers, as many, brought more, so that schemes compare whose key levels
+    differ in size. None where no value is known.
+    """
+    value = later.value
+    total, inside = np.nansum(value), np.isin(level, key_levels(scheme))
+    most = np.sort(value[~np.isnan(value)])[::-1][: np.count_nonzero(inside & ~np.isnan(value))].sum()
+    known = bool(total > 0 and most > 0)
+    return {
+        "qwk": _kappa(scheme, later.target_level, level),
+        "value_capture": float(np.nansum(value[inside]) / total) if known else None,
+        "of_best": float(np.nansum(value[inside]) / most) if known else None,
+    }
+
+
+def _kappa(scheme: LearnedScheme, actual: Ints, level: Ints) -> float | None:
+    kappa = quadratic_weighted_kappa(actual, level, len(scheme.bought_levels))
+    return None if np.isnan(kappa) else kappa
+
+
+def _best(learners: Sequence[str], trials: Sequence[dict[str, Any]]) -> str:
+    """Return the learner with the greatest sum of kappa and `of_best` over the dates; the simplest of equals."""
+
+    def worth(learner: str) -> float:
+        return sum((t["qwk"] or 0.0) + (t["of_best"] or 0.0) for t in trials if t["learner"] == learner)
+
+    return max(learners, key=worth)
+
+
+def _fidelity(
+    scheme: LearnedScheme, state: dict[str, Any], snapshot: pd.DataFrame, trials: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the agreement of tree and score on the snapshot, and the share of captured value that the tree keeps."""
+    level, imitated = score.assign(scheme, state, snapshot)[0], tree.assign(scheme, state["surrogate"], snapshot)[0]
+    kept = [t["of_best_imitated"] / t["of_best"] for t in trials if t["of_best"] and t["of_best_imitated"]]
+    return {
+        "equal": float(np.mean(level == imitated)),
+        "qwk": _kappa(scheme, level, imitated),
+        "value_kept": float(np.mean(kept)) if kept else None,
+    }
+
+
+def _applied(state: State) -> AppliedKind[LearnedScheme]:
+    """Return the module that applies the state: `score` for a strong learner, else `tree`."""
+    return score if "surrogate" in state else tree
 
 
 def assign(scheme: LearnedScheme, state: State, frame: pd.DataFrame) -> tuple[Ints, Ints]:
@@ -109,96 +192,14 @@ def surrogate_line(state: State, language: str) -> str:
 
 def rule_facts(state: State, language: str) -> list[str]:
     """Return the statistics of every leaf; an empty list for a score."""
-    return tree.rule_facts(state, language) if "leaves" in state else []
+    return [] if "surrogate" in state else tree.rule_facts(state, language)
 
 
 def without_texts(state: State) -> tuple[State, dict[str, str]]:
     """Return the state with file names in place of the text of boosted trees, and the texts by file name."""
-    return score.without_texts(state) if "model" in state else (state, {})
+    return score.without_texts(state) if "surrogate" in state else (state, {})
 
 
 def with_texts(state: State, files: Mapping[str, bytes]) -> State:
     """Return the state with the texts in place of their file names."""
-    return score.with_texts(state, files) if "model" in state else state
-
-
-def _applied(state: State) -> AppliedKind[LearnedScheme]:
-    return score if "surrogate" in state else tree
-
-
-def key_levels(scheme: LearnedScheme) -> list[int]:
-    """Return the positions of the key levels in `bought_levels`; the highest alone where none is marked."""
-    keys = {level.code for level in scheme.levels if level.key} or {scheme.codes[-1]}
-    return [n for n, code in enumerate(scheme.bought_levels) if code in keys]
-
-
-def _learned(
-    scheme: LearnedScheme, learner: str, training: TrainingSet, snapshot: pd.DataFrame, seed: int
-) -> dict[str, Any]:
-    if learner == "tree":
-        return tree.grow(scheme, training, seed)
-    return score.fit(scheme, learner, training, snapshot, seed)
-
-
-def _trials(
-    scheme: LearnedScheme, training: TrainingSet, learners: Sequence[str], seed: int, label_delay_days: int
-) -> list[dict[str, Any]]:
-    """Return every learner's metrics on later dates, trained on dates whose outcome was known by then."""
-    found = []
-    for train, test in rolling_folds(training.frame["as_of"], label_delay_days, most=_FOLDS):
-        past, later = training.take(train), training.take(test)
-        if len(past.frame) < 2 * scheme.max_leaves:
-            continue
-        for learner in learners:
-            state = _learned(scheme, learner, past, later.frame, seed)
-            row = {"learner": learner, "as_of": str(later.frame["as_of"].iloc[0].date()), "n": len(later.frame)}
-            row |= learner_metrics(scheme, later, _applied(state).assign(scheme, state, later.frame)[0])
-            if "surrogate" in state:
-                told = learner_metrics(scheme, later, tree.assign(scheme, state["surrogate"], later.frame)[0])
-                row["of_best_imitated"] = told["of_best"]
-            found.append(row)
-    return found
-
-
-def learner_metrics(scheme: LearnedScheme, later: TrainingSet, level: Ints) -> dict[str, float | None]:
-    """Return the kappa, the share of the value that key customers brought, and that over the most possible.
-
-    The last, `of_best`, is 1 where no other customers, as many, brought more, so that schemes compare whose key levels
-    differ in size. None where no value is known.
-    """
-    value = later.value
-    total, inside = np.nansum(value), np.isin(level, key_levels(scheme))
-    most = np.sort(value[~np.isnan(value)])[::-1][: np.count_nonzero(inside & ~np.isnan(value))].sum()
-    known = bool(total > 0 and most > 0)
-    return {
-        "qwk": _kappa(scheme, later.target_level, level),
-        "value_capture": float(np.nansum(value[inside]) / total) if known else None,
-        "of_best": float(np.nansum(value[inside]) / most) if known else None,
-    }
-
-
-def _kappa(scheme: LearnedScheme, actual: Ints, level: Ints) -> float | None:
-    kappa = quadratic_weighted_kappa(actual, level, len(scheme.bought_levels))
-    return None if np.isnan(kappa) else kappa
-
-
-def _best(learners: Sequence[str], trials: Sequence[dict[str, Any]]) -> str:
-    """Return the learner with the greatest sum of kappa and `of_best` over the dates; the simplest of equals."""
-
-    def worth(learner: str) -> float:
-        return sum((t["qwk"] or 0.0) + (t["of_best"] or 0.0) for t in trials if t["learner"] == learner)
-
-    return max(learners, key=worth)
-
-
-def _fidelity(
-    scheme: LearnedScheme, state: dict[str, Any], snapshot: pd.DataFrame, trials: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    """Return the agreement of tree and score on the snapshot, and the share of captured value that the tree keeps."""
-    level, told = (kind.assign(scheme, s, snapshot)[0] for kind, s in ((score, state), (tree, state["surrogate"])))
-    kept = [t["of_best_imitated"] / t["of_best"] for t in trials if t["of_best"] and t["of_best_imitated"]]
-    return {
-        "equal": float(np.mean(level == told)),
-        "qwk": _kappa(scheme, level, told),
-        "value_kept": float(np.mean(kept)) if kept else None,
-    }
+    return score.with_texts(state, files) if "surrogate" in state else state

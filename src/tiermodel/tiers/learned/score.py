@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,20 @@ from tiermodel.arrays import Floats, Ints
 from tiermodel.errors import ProjectError
 from tiermodel.features.condition import Condition, Named
 from tiermodel.models.learners import neural, ordinal
-from tiermodel.tiers.kinds.cut_points import band_edges, level_of, score_cuts, share_cuts
+from tiermodel.tiers.kinds.cut_points import (
+    band_edges,
+    level_conditions,
+    level_of,
+    range_of,
+    ranges,
+    score_cuts,
+    share_cuts,
+    sure_levels_of,
+)
 from tiermodel.tiers.learned import tree
 from tiermodel.tiers.learned.scheme import SCORE, LearnedScheme
 from tiermodel.tiers.learned.training_set import TrainingSet, matrix
-from tiermodel.tiers.schemes.protocol import Thresholds
+from tiermodel.tiers.schemes.protocol import REASONS, Thresholds
 from tiermodel.tiers.schemes.schema import Score
 from tiermodel.words import words
 
@@ -37,7 +45,6 @@ __all__ = [
 
 LEARNERS: Mapping[str, Any] = {"ordinal_boosting": ordinal, "neural_network": neural}
 _SPLITS = (0.10, 0.25, 0.50, 0.75, 0.90)
-_REASONS = 3
 
 
 def fit(
@@ -53,8 +60,8 @@ def fit(
     state |= band_edges(scheme, state["level_cuts"], values)
     state["splits"] = [_splits(name, snapshot) for name in names]
     score = _score(state, training.frame)
-    told = TrainingSet(training.frame, names, level_of(state["level_cuts"], score), None, training.shares)
-    return state | {"surrogate": tree.imitate(scheme, told, score, seed)}
+    by_score = TrainingSet(training.frame, names, level_of(state["level_cuts"], score), None, training.shares)
+    return state | {"surrogate": tree.imitate(scheme, by_score, score, seed)}
 
 
 def _splits(name: str, frame: pd.DataFrame) -> list[float]:
@@ -78,8 +85,7 @@ def assign(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -
 
 def sure_levels(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
-    values = _score(state, frame)
-    return level_of([high for _, high in state["up"]], values), level_of([low for low, _ in state["down"]], values)
+    return sure_levels_of(state, _score(state, frame))
 
 
 def levels_of_rules(scheme: LearnedScheme, _state: dict[str, Any]) -> Ints:
@@ -89,8 +95,7 @@ def levels_of_rules(scheme: LearnedScheme, _state: dict[str, Any]) -> Ints:
 
 def conditions(_scheme: LearnedScheme, state: dict[str, Any]) -> list[list[Condition]]:
     """Return every rule's condition: bounds on the score."""
-    edges = [-np.inf, *state["level_cuts"], np.inf]
-    return [[Condition(SCORE, low, high, closed_low=True)] for low, high in pairwise(edges)]
+    return level_conditions(SCORE, state["level_cuts"])
 
 
 def explain(
@@ -103,22 +108,18 @@ def explain(
     names = state["names"]
     x = matrix(frame, names)
     attributions = LEARNERS[state["learner"]].attributions(state["model"], names, x)
-    strongest = np.argsort(-np.abs(attributions), axis=1, kind="stable")[:, :_REASONS]
+    strongest = np.argsort(-np.abs(attributions), axis=1, kind="stable")[:, :REASONS]
     ways = (words(language)["lowers_score"], words(language)["raises_score"])
     texts: list[str] = []
     first = []
     for name, cuts in zip(names, state["splits"], strict=True):
-        edges = [-np.inf, *cuts, np.inf]
-        bounds = [Condition(name, low, high) for low, high in pairwise(edges)]
-        bounds.append(Condition(name, np.inf, -np.inf, missing=True))
         first.append(len(texts))
-        texts += [c.text(features, language) + way for c in bounds for way in ways]
-    codes = np.full((len(frame), _REASONS), len(texts))
+        texts += [c.text(features, language) + way for c in ranges(name, cuts) for way in ways]
+    codes = np.full((len(frame), REASONS), len(texts))
     for k in range(strongest.shape[1]):
         for j in np.unique(strongest[:, k]):
             rows = np.flatnonzero(strongest[:, k] == j)
-            value, attribution, cuts = x[rows, j], attributions[rows, j], state["splits"][j]
-            place = np.where(np.isnan(value), len(cuts) + 1, np.searchsorted(cuts, value, side="left"))
+            place, attribution = range_of(state["splits"][j], x[rows, j]), attributions[rows, j]
             codes[rows, k] = np.where(attribution == 0, len(texts), first[j] + 2 * place + (attribution > 0))
     return codes, [*texts, ""]
 

@@ -76,12 +76,18 @@ def training_set_of(scheme: LearnedScheme, snapshot: pd.DataFrame, history: pd.D
 def _from_labels(
     scheme: LearnedScheme, label: str, snapshot: pd.DataFrame, followed: pd.DataFrame, names: list[str]
 ) -> TrainingSet:
-    """Return customers who had a label at the date; `DataError` for labels that are no tier of buyers."""
+    """Return the customers who had a label at the date, from past snapshots and the latest one."""
     today = snapshot.assign(outcome_value=np.nan)
     new = today[today["as_of"] > followed["as_of"].max()] if len(followed) else today
     frame = pd.concat([followed, new], ignore_index=True).reindex(columns=followed.columns)
     frame = frame[frame[label].notna()].reset_index(drop=True)
-    given = frame[label].to_numpy(dtype=np.float64)
+    level = _level_of_labels(scheme, label, frame[label].to_numpy(dtype=np.float64))
+    own = None if scheme.shares is None else list(scheme.ordered(scheme.shares).values())
+    return TrainingSet(frame, names, level, None, own or _sizes(level, len(scheme.bought_levels)))
+
+
+def _level_of_labels(scheme: LearnedScheme, label: str, given: Floats) -> Ints:
+    """Return the position of each label in `bought_levels`; `DataError` for a label that is none of them."""
     numbers = {scheme.codes.index(code): n for n, code in enumerate(scheme.bought_levels)}
     unknown = ~np.isin(given, list(numbers))
     if unknown.any():
@@ -92,14 +98,9 @@ def _from_labels(
             f"{len(given):,} buyers a tier that is none: {first}; tiers are {known}: map the labels to these numbers"
         )
     level = np.array([numbers[int(value)] for value in given], dtype=np.int64)
-    seen = np.unique(level)
-    if len(seen) < len(scheme.bought_levels):
-        lacking = next(code for n, code in enumerate(scheme.bought_levels) if n not in seen)
-        raise DataError(f"scheme {scheme.code}: no labelled customer is {lacking!r}; every level needs examples")
-    shares = _sizes(level, len(scheme.bought_levels))
-    if scheme.shares is not None:
-        shares = list(scheme.ordered(scheme.shares).values())
-    return TrainingSet(frame, names, level, None, shares)
+    if lacking := [code for n, code in enumerate(scheme.bought_levels) if n not in level]:
+        raise DataError(f"scheme {scheme.code}: no labelled customer is {lacking[0]!r}; every level needs examples")
+    return level
 
 
 def _sizes(level: Ints, levels: int) -> list[float]:

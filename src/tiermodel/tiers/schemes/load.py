@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +22,11 @@ __all__ = ["Scheme", "load_preset", "load_scheme", "parse_scheme", "preset_names
 
 
 Scheme = BaseScheme
+_LATER: Mapping[str, Any] = {
+    "key_share": None, "veto": [], "stability": None, "quantiles": None, "capacity": None, "learner": "tree",
+    "label": None,
+}  # fmt: skip
+"""Defaults of the keys that older schemes do not have."""
 
 
 @cache
@@ -123,29 +128,17 @@ def _fill(data: Any, windows: Mapping[str, int]) -> Any:
 
 def scheme_data(scheme: Scheme) -> dict[str, Any]:
     """Return a scheme as plain data, from which `parse_scheme` makes the same scheme."""
-    return _without_later_defaults(scheme.model_dump(mode="json"))
+    return dict(_without_later_defaults(scheme.model_dump(mode="json")))
 
 
-def _without_later_defaults(data: dict[str, Any]) -> dict[str, Any]:
+def _without_later_defaults(data: Any) -> Any:
     """Return the data without unset keys that older versions did not have, so that scheme versions do not change."""
-    later: dict[str, Any] = {
-        "key_share": None,
-        "veto": [],
-        "stability": None,
-        "quantiles": None,
-        "capacity": None,
-        "learner": "tree",
-        "label": None,
-    }
-    kept = {k: v for k, v in data.items() if not (k in later and v == later[k])}
-    return {
-        k: _without_later_defaults(v)
-        if isinstance(v, dict)
-        else [_without_later_defaults(x) if isinstance(x, dict) else x for x in v]
-        if isinstance(v, list)
-        else v
-        for k, v in kept.items()
-    }
+    if isinstance(data, list):
+        return [_without_later_defaults(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    kept = {key: value for key, value in data.items() if key not in _LATER or value != _LATER[key]}
+    return {key: _without_later_defaults(value) for key, value in kept.items()}
 
 
 def settle(scheme: Scheme, built: Collection[str]) -> tuple[Scheme, list[str]]:
@@ -164,22 +157,24 @@ def _settled(data: Any, built: Collection[str], left: list[str]) -> Any:
         kept = [_settled(item, built, left) for item in data if not _missing(item, built, left)]
         # a rule that has lost all its conditions would apply to every customer
         return [new for new in kept if not _emptied(new)]
-    if not isinstance(data, dict):
-        return data
-    had = {key: bool(value) for key, value in data.items()}
-    new = {key: _settled(value, built, left) for key, value in data.items()}
+    return _settled_part(data, built, left) if isinstance(data, dict) else data
+
+
+def _settled_part(part: dict[str, Any], built: Collection[str], left: list[str]) -> dict[str, Any]:
+    """Return a part of a scheme on the built features; `_emptied` marks a rule that has lost all its conditions."""
+    new = {key: _settled(value, built, left) for key, value in part.items()}
     if isinstance(new.get("feature"), str) and "|" in new["feature"]:
-        names = [name.strip() for name in new["feature"].split("|")]
+        names = _names(new)
         new["feature"] = next((name for name in names if name in built), names[-1])
-    if had.get("when") and not new["when"]:
+    if part.get("when") and not new["when"]:
         new["_emptied"] = True
-    return _reweighed(data, new)
+    return _reweighed(part, new)
 
 
 def _missing(item: Any, built: Collection[str], left: list[str]) -> bool:
     if not (isinstance(item, dict) and item.get("optional") and isinstance(item.get("feature"), str)):
         return False
-    names = [name.strip() for name in item["feature"].split("|")]
+    names = _names(item)
     gone = not any(name in built for name in names)
     if gone:
         left.append(names[0])
@@ -199,9 +194,14 @@ def _reweighed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
         total = sum(d["weight"] for d in new)
         return {**after, "dimensions": [{**d, "weight": d["weight"] / total} for d in new]}
     if before.get("comparisons"):
-        stays = [n for n, d in enumerate(old) if any(set(_names(e)) <= set(_names(d)) for e in new)]
+        stays = _positions(old, new)
         return {**after, "comparisons": [[before["comparisons"][i][j] for j in stays] for i in stays]}
     return after
+
+
+def _positions(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the positions of the dimensions that remain; each now names one of its alternatives."""
+    return [n for n, before in enumerate(old) if any(set(_names(after)) <= set(_names(before)) for after in new)]
 
 
 def _names(dimension: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from tiermodel.features.condition import Condition, Named
 from tiermodel.tiers.schemes.schema import BaseScheme
 
 __all__ = [
+    "REASONS",
     "AppliedKind",
     "ExplainingKind",
     "FitContext",
@@ -25,6 +26,8 @@ __all__ = [
     "Thresholds",
 ]
 
+REASONS = 3
+"""Reasons for a tier, at most."""
 State = dict[str, Any]
 """The frozen result of a fit: plain lists and numbers, as in JSON."""
 Reasons = tuple[Ints, list[str]]

@@ -34,6 +34,7 @@ __all__ = [
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+_BOUNDS = ("at_least", "above", "at_most", "below", "top", "bottom")
 _MOST_INCONSISTENT = 0.10  # the limit of Saaty (1980)
 
 
@@ -73,18 +74,15 @@ class When(Data):
 
     @model_validator(mode="after")
     def _one_bound(self) -> Self:
-        given = [k for k in ("at_least", "above", "at_most", "below", "top", "bottom") if getattr(self, k) is not None]
+        given = [kind for kind in _BOUNDS if getattr(self, kind) is not None]
         if len(given) != 1:
-            raise ValueError(
-                f"{self.feature}: needs one of at_least, above, at_most, below, top, bottom, not {given or 'none'}"
-            )
+            raise ValueError(f"{self.feature}: needs one of {', '.join(_BOUNDS)}, not {given or 'none'}")
         return self
 
     @property
     def bound(self) -> tuple[str, float]:
         """The kind of the bound and its number."""
-        kinds = ("at_least", "above", "at_most", "below", "top", "bottom")
-        return next((k, float(v)) for k in kinds if (v := getattr(self, k)) is not None)
+        return next((kind, float(v)) for kind in _BOUNDS if (v := getattr(self, kind)) is not None)
 
     def implies(self, other: When) -> bool:
         """Return whether every customer who meets this condition meets the other one too."""
@@ -163,14 +161,17 @@ class BaseScheme(Data):
             raise ValueError(
                 f"levels: {lowest!r} is a key level but a higher level is not; levels go from lowest to highest"
             )
+        self._vetoes_name_levels()
+        self._capacities_are_feasible()
+        return self
+
+    def _vetoes_name_levels(self) -> None:
         for veto in self.veto:
             if veto.highest not in self.bought_levels:
                 raise ValueError(
                     f"veto: {veto.name_en!r} holds customers at {veto.highest!r}, which is not a level of customers "
                     "who bought"
                 )
-        self._capacities_are_feasible()
-        return self
 
     def _capacities_are_feasible(self) -> None:
         capped = [level.code for level in self.levels if level.capacity is not None]
@@ -225,14 +226,14 @@ class BaseScheme(Data):
 
 def check_shares(shares: Mapping[str, float], scheme: BaseScheme) -> None:
     """Raise `ValueError` for shares that miss a level, name an unknown level or do not add up."""
-    missing = [c for c in scheme.bought_levels if c not in shares]
-    unknown = [c for c in shares if c not in scheme.bought_levels]
-    if missing or unknown:
-        raise ValueError(f"shares: missing {missing}, not a level {unknown}; each of {scheme.bought_levels} needs one")
+    levels = scheme.bought_levels
+    if set(shares) != set(levels):
+        missing, unknown = ([c for c in some if c not in other] for some, other in ((levels, shares), (shares, levels)))
+        raise ValueError(f"shares: missing {missing}, not a level {unknown}; each of {levels} needs one")
     total = sum(shares.values())
     if abs(total - 1) > 1e-9:
         raise ValueError(f"shares: they add up to {total:g}, not 1")
-    key = sum(shares[level.code] for level in scheme.levels if level.key and level.code in shares)
+    key = sum(shares.get(level.code, 0) for level in scheme.levels if level.key)
     if scheme.key_share is not None and abs(key - scheme.key_share) > 1e-9:
         raise ValueError(f"key_share: the key levels hold {key:g} of the customers, not {scheme.key_share:g}")
 
@@ -265,19 +266,21 @@ class Index(Data):
         names, n = [d.feature for d in self.dimensions], len(self.dimensions)
         if len(set(names)) < n:
             raise ValueError(f"dimensions: {max(names, key=names.count)!r} is there twice")
-        declared = [d.feature for d in self.dimensions if d.weight is not None]
         if self.weights == "declared":
-            if len(declared) < n:
-                raise ValueError(f"dimensions: {next(x for x in names if x not in declared)!r} has no weight")
-            total = sum(d.weight or 0.0 for d in self.dimensions)
-            if n and abs(total - 1) > 1e-6:
-                raise ValueError(f"dimensions: weights add up to {total:g}, not 1")
-        elif declared:
+            self._declared_weights_add_up()
+        elif declared := [d.feature for d in self.dimensions if d.weight is not None]:
             raise ValueError(f"dimensions: {declared[0]!r} has a weight, but weights are found by {self.weights}")
         if (self.comparisons is not None) != (self.weights == "ahp"):
             raise ValueError("comparisons: weights: ahp needs them, and nothing else does")
         self._comparisons_hold_together()
         return self
+
+    def _declared_weights_add_up(self) -> None:
+        if lacking := [d.feature for d in self.dimensions if d.weight is None]:
+            raise ValueError(f"dimensions: {lacking[0]!r} has no weight")
+        total = sum(d.weight or 0.0 for d in self.dimensions)
+        if self.dimensions and abs(total - 1) > 1e-6:
+            raise ValueError(f"dimensions: weights add up to {total:g}, not 1")
 
     def _comparisons_hold_together(self) -> None:
         matrix, names = self.comparisons, [d.feature for d in self.dimensions]

@@ -24,7 +24,7 @@ def entropy_weights(x: Floats) -> Floats:
 
 
 def critic_weights(x: Floats) -> Floats:
-    """Return weights of columns scaled from 0 to 1: deviation times lack of correlation (CRITIC, Diakoulaki 1995)."""
+    """Return weights of columns from 0 to 1: deviation times lack of correlation (CRITIC, Diakoulaki et al. 1995)."""
     deviation = x.std(axis=0)
     varies = deviation > 0
     correlation = np.eye(x.shape[1])
