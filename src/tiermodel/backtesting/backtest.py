@@ -201,11 +201,9 @@ def _one_date(
     results["comparisons"] += against
     results["comparisons"] += _compare(project, "churn", day, churned, churn)
     results["comparisons"] += _compare(project, "value", day, worth, value)
-    upgrade, prospects = (
-        judge_upgrade(project, panel, day, bundle, forecasts.p),
-        judge_prospects(panel, past, day, bundle),
-    )
+    upgrade = judge_upgrade(project, panel, day, bundle, forecasts.p)
     frame = _add_chances(project, "upgrade", day, upgrade, results, frame)
+    prospects = judge_prospects(panel, past, day, bundle)
     return bundle, _add_chances(project, "prospects", day, prospects, results, frame)
 
 

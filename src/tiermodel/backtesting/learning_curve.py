@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tiermodel.arrays import Flags, Floats
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError
@@ -57,11 +58,7 @@ def learning_curve(
 
 
 def _figures(
-    customers: pd.DataFrame,
-    exposed: np.ndarray[Any, Any],
-    x: np.ndarray[Any, Any],
-    churn: ChurnModel,
-    value: ValueModel,
+    customers: pd.DataFrame, exposed: Flags, x: Floats, churn: ChurnModel, value: ValueModel
 ) -> dict[str, float]:
     churned = customers["outcome_churned"].to_numpy(dtype=np.float64)[exposed]
     risk = churn_metrics(churned, churn.predict(x[exposed]))

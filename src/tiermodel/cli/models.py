@@ -108,11 +108,8 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
     print_table("tiermodel minus baseline, 95 % interval", done.results["comparisons"])
     click.echo("\n".join(tier_verdict(done.results["comparisons"])))
     losses = done.losses()
-    click.echo(
-        "\n".join(["A baseline is better beyond chance:", *losses])
-        if losses
-        else "No baseline is better beyond chance."
-    )
+    verdict = "A baseline is better beyond chance:" if losses else "No baseline is better beyond chance."
+    click.echo("\n".join([verdict, *losses]))
 
 
 @click.command()
@@ -144,9 +141,8 @@ def tune(
         return
     for found in tuned.found:
         print_table(f"The best of {len(found.trials)}, on dates before {tuned.judged_on}", found.settings_rows())
-    print_table(
-        f"Judged on {tuned.judged_on}, which no trial saw", [row for found in tuned.found for row in found.verdict]
-    )
+    verdicts = [row for found in tuned.found for row in found.verdict]
+    print_table(f"Judged on {tuned.judged_on}, which no trial saw", verdicts)
     click.echo(tuned.to_yaml().rstrip())
 
 

@@ -82,10 +82,8 @@ def print_values(rows: Sequence[Mapping[str, Any]]) -> None:
 def print_tiers(tiers: Mapping[str, int]) -> None:
     """Print the number and the share of customers in each tier, highest tier first."""
     total = max(sum(tiers.values()), 1)
-    print_table(
-        "Tiers",
-        [{"tier": code, "customers": n, "share": f"{n / total:.1%}"} for code, n in reversed(list(tiers.items()))],
-    )
+    rows = [{"tier": code, "customers": n, "share": f"{n / total:.1%}"} for code, n in tiers.items()]
+    print_table("Tiers", rows[::-1])
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -47,10 +47,6 @@ class Cell(Data):
         """The scores by axis."""
         return {"r": self.r, "f": self.f, "m": self.m}
 
-    def at(self, axis: str) -> tuple[int, ...]:
-        """Return the scores on an axis."""
-        return self.scores[axis]
-
 
 class MatrixCell(Data):
     """A named set of score combinations, and the level of their customers; an axis left out may have any score."""
@@ -59,10 +55,6 @@ class MatrixCell(Data):
     name_en: str
     level: str
     scores: dict[str, tuple[int, ...]]
-
-    def at(self, axis: str) -> tuple[int, ...]:
-        """Return the scores on an axis."""
-        return self.scores.get(axis, tuple(range(1, 11)))
 
 
 class GridScheme(BaseScheme):
@@ -80,18 +72,23 @@ class GridScheme(BaseScheme):
     def ranked(self) -> Iterable[str]:
         """Return the features without which the scheme cannot be fitted."""
         for axis in self.grid.values():
-            index = getattr(axis, "index", None)
+            index = index_of(axis)
             yield from [axis.feature] if index is None else [d.feature for d in index.dimensions]
 
     def combinations(self) -> Iterable[tuple[int, ...]]:
         """Return every combination of scores, the last axis fastest."""
         return itertools.product(*(range(1, axis.bins + 1) for axis in self.grid.values()))
 
+    def is_in(self, cell: Cell | MatrixCell, scores: tuple[int, ...]) -> bool:
+        """Return whether a combination of scores belongs to a cell."""
+        by_axis = zip(self.grid, scores, strict=True)
+        return all(axis not in cell.scores or score in cell.scores[axis] for axis, score in by_axis)
+
     def _check_cells(self, cells: Sequence[Cell | MatrixCell]) -> None:
         for cell in cells:
             self._check_cell(cell)
         for scores in self.combinations():
-            found = [c.name_en for c in cells if all(s in c.at(a) for s, a in zip(scores, self.grid, strict=True))]
+            found = [c.name_en for c in cells if self.is_in(c, scores)]
             if len(found) != 1:
                 where = " ".join(self.word(a, s) for a, s in zip(self.grid, scores, strict=True))
                 what = "no cell" if not found else f"{len(found)} cells ({', '.join(found)})"
@@ -282,8 +279,7 @@ def levels_of_rules(scheme: Grid, _state: dict[str, Any]) -> Ints:
 
 
 def _cell(scheme: Grid, scores: tuple[int, ...]) -> Any:
-    axes = scheme.grid
-    return next(c for c in scheme.cells if all(s in c.at(a) for s, a in zip(scores, axes, strict=True)))
+    return next(c for c in scheme.cells if scheme.is_in(c, scores))
 
 
 def _level(scheme: Grid, scores: tuple[int, ...]) -> str:
