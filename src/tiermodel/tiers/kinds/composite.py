@@ -12,15 +12,7 @@ from pydantic import Field, model_validator
 
 from tiermodel.arrays import Floats, Ints
 from tiermodel.features.condition import Condition, Named, Words, feature_name
-from tiermodel.tiers.kinds.cut_points import (
-    band_edges,
-    level_conditions,
-    level_of,
-    range_of,
-    ranges,
-    share_cuts,
-    sure_levels_of,
-)
+from tiermodel.tiers.kinds import cut_points
 from tiermodel.tiers.kinds.index_points import STEPS, dimension_points, fit_points, points_of, points_sql, thresholds_of
 from tiermodel.tiers.kinds.sql_terms import SCORE, steps
 from tiermodel.tiers.schemes.protocol import REASONS, FitContext, SqlLevel, Thresholds
@@ -99,25 +91,25 @@ def fit(scheme: CompositeScheme, frame: pd.DataFrame, _context: FitContext) -> d
     state["level_cuts"] = _level_cuts(scheme, values)
     state["may_miss"] = bool(np.isnan(values).any())
     state["sensitivity"] = sensitivity(scheme, state, frame)
-    return state | band_edges(scheme, state["level_cuts"], values)
+    return state | cut_points.band_edges(scheme, state["level_cuts"], values)
 
 
 def _level_cuts(scheme: CompositeScheme, values: Floats) -> list[float]:
     if scheme.points is not None:
         return list(scheme.points.values())
-    return share_cuts(scheme.ordered(scheme.shares or {}), values, capacity=scheme.capacities)
+    return cut_points.share_cuts(scheme.ordered(scheme.shares or {}), values, capacity=scheme.capacities)
 
 
 def sensitivity(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) -> dict[str, list[float]]:
     """Return, by dimension, the shares of customers whose level changes with 10 % less and 10 % more weight."""
-    before = level_of(state["level_cuts"], points_of(scheme, state, frame))
+    before = cut_points.level_of(state["level_cuts"], points_of(scheme, state, frame))
     changed: dict[str, list[float]] = {}
     for k, dimension in enumerate(scheme.dimensions):
         changed[dimension.feature] = []
         for factor in (1 - _CHANGE, 1 + _CHANGE):
             weights = [w * (factor if j == k else 1) for j, w in enumerate(state["weights"])]
             values = points_of(scheme, {**state, "weights": thousandths(weights)}, frame)
-            after = level_of(_level_cuts(scheme, values), values)
+            after = cut_points.level_of(_level_cuts(scheme, values), values)
             changed[dimension.feature].append(float(np.mean(before != after)))
     return changed
 
@@ -133,13 +125,13 @@ def sensitivity_lines(state: dict[str, Any], features: Mapping[str, Named], lang
 
 def assign(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return every buyer's level among `bought_levels`, and the rule: the level itself."""
-    level = level_of(state["level_cuts"], points_of(scheme, state, frame))
+    level = cut_points.level_of(state["level_cuts"], points_of(scheme, state, frame))
     return level, level
 
 
 def sure_levels(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
-    return sure_levels_of(state, points_of(scheme, state, frame))
+    return cut_points.sure_levels_of(state, points_of(scheme, state, frame))
 
 
 def levels_of_rules(scheme: CompositeScheme, _state: dict[str, Any]) -> Ints:
@@ -163,8 +155,8 @@ def explain(
     place = np.empty(points.shape, dtype=np.int64)
     for k, (dimension, cuts) in enumerate(zip(scheme.dimensions, state["cuts"], strict=True)):
         bounds = [cuts[at] for at in _SPLITS]
-        place[k] = len(words) + range_of(bounds, frame[dimension.feature].to_numpy(dtype=np.float64))
-        words += [c.text(features, language) for c in ranges(dimension.feature, bounds)]
+        place[k] = len(words) + cut_points.range_of(bounds, frame[dimension.feature].to_numpy(dtype=np.float64))
+        words += [c.text(features, language) for c in cut_points.ranges(dimension.feature, bounds)]
     codes = np.take_along_axis(place.T, strongest, axis=1)
     empty = np.full((len(frame), max(0, REASONS - codes.shape[1])), len(words))
     return np.hstack([codes, empty]), [*words, ""]
@@ -172,7 +164,7 @@ def explain(
 
 def conditions(_scheme: CompositeScheme, state: dict[str, Any]) -> list[list[Condition]]:
     """Return every rule's condition: bounds on the points."""
-    return level_conditions(POINTS, state["level_cuts"], may_miss=state["may_miss"])
+    return cut_points.level_conditions(POINTS, state["level_cuts"], may_miss=state["may_miss"])
 
 
 def thresholds(scheme: CompositeScheme, state: dict[str, Any]) -> Thresholds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,7 @@ from tiermodel.arrays import Floats, Ints
 from tiermodel.errors import ProjectError
 from tiermodel.features.condition import Condition, Named
 from tiermodel.models.learners import neural, ordinal
-from tiermodel.tiers.kinds.cut_points import (
-    band_edges,
-    level_conditions,
-    level_of,
-    range_of,
-    ranges,
-    score_cuts,
-    share_cuts,
-    sure_levels_of,
-)
+from tiermodel.tiers.kinds import cut_points
 from tiermodel.tiers.learned import tree
 from tiermodel.tiers.learned.scheme import SCORE, LearnedScheme
 from tiermodel.tiers.learned.training_set import TrainingSet, matrix
@@ -56,11 +48,11 @@ def fit(
     state: dict[str, Any] = {"learner": learner, "names": names, "model": model}
     values = _score(state, snapshot)
     shares = dict(zip(scheme.bought_levels, training.shares, strict=True))
-    state["level_cuts"] = share_cuts(shares, values, capacity=scheme.capacities)
-    state |= band_edges(scheme, state["level_cuts"], values)
+    state["level_cuts"] = cut_points.share_cuts(shares, values, capacity=scheme.capacities)
+    state |= cut_points.band_edges(scheme, state["level_cuts"], values)
     state["splits"] = [_splits(name, snapshot) for name in names]
     score = _score(state, training.frame)
-    by_score = TrainingSet(training.frame, names, level_of(state["level_cuts"], score), None, training.shares)
+    by_score = replace(training, target_level=cut_points.level_of(state["level_cuts"], score), rank=None)
     return state | {"surrogate": tree.imitate(scheme, by_score, score, seed)}
 
 
@@ -68,7 +60,7 @@ def _splits(name: str, frame: pd.DataFrame) -> list[float]:
     values = frame[name].to_numpy(dtype=np.float64)
     if np.isnan(values).all():
         return [0.0] * len(_SPLITS)
-    return score_cuts(Score(feature=name, bins=len(_SPLITS) + 1, quantiles=_SPLITS), values)
+    return cut_points.score_cuts(Score(feature=name, bins=len(_SPLITS) + 1, quantiles=_SPLITS), values)
 
 
 def _score(state: dict[str, Any], frame: pd.DataFrame) -> Floats:
@@ -79,13 +71,13 @@ def _score(state: dict[str, Any], frame: pd.DataFrame) -> Floats:
 
 def assign(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return every buyer's level among `bought_levels`, and the rule: the level itself."""
-    level = level_of(state["level_cuts"], _score(state, frame))
+    level = cut_points.level_of(state["level_cuts"], _score(state, frame))
     return level, level
 
 
 def sure_levels(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
-    return sure_levels_of(state, _score(state, frame))
+    return cut_points.sure_levels_of(state, _score(state, frame))
 
 
 def levels_of_rules(scheme: LearnedScheme, _state: dict[str, Any]) -> Ints:
@@ -95,7 +87,7 @@ def levels_of_rules(scheme: LearnedScheme, _state: dict[str, Any]) -> Ints:
 
 def conditions(_scheme: LearnedScheme, state: dict[str, Any]) -> list[list[Condition]]:
     """Return every rule's condition: bounds on the score."""
-    return level_conditions(SCORE, state["level_cuts"])
+    return cut_points.level_conditions(SCORE, state["level_cuts"])
 
 
 def explain(
@@ -114,12 +106,12 @@ def explain(
     first = []
     for name, cuts in zip(names, state["splits"], strict=True):
         first.append(len(texts))
-        texts += [c.text(features, language) + way for c in ranges(name, cuts) for way in ways]
+        texts += [c.text(features, language) + way for c in cut_points.ranges(name, cuts) for way in ways]
     codes = np.full((len(frame), REASONS), len(texts))
     for k in range(strongest.shape[1]):
         for j in np.unique(strongest[:, k]):
             rows = np.flatnonzero(strongest[:, k] == j)
-            place, attribution = range_of(state["splits"][j], x[rows, j]), attributions[rows, j]
+            place, attribution = cut_points.range_of(state["splits"][j], x[rows, j]), attributions[rows, j]
             codes[rows, k] = np.where(attribution == 0, len(texts), first[j] + 2 * place + (attribution > 0))
     return codes, [*texts, ""]
 
