@@ -202,11 +202,9 @@ def _one_date(
     results["comparisons"] += against
     results["comparisons"] += _compare(project, "churn", day, churned, churn)
     results["comparisons"] += _compare(project, "value", day, worth, value)
-    upgrade, prospects = (
-        judge_upgrade(project, panel, day, bundle, forecasts.p),
-        judge_prospects(panel, past, day, bundle),
-    )
+    upgrade = judge_upgrade(project, panel, day, bundle, forecasts.p)
     frame = _add_chances(project, "upgrade", day, upgrade, results, frame)
+    prospects = judge_prospects(panel, past, day, bundle)
     return bundle, _add_chances(project, "prospects", day, prospects, results, frame)
 
 
@@ -229,11 +227,7 @@ def _predictions(
 
 
 def _prediction_table(
-    customers: pd.DataFrame,
-    exposed: Flags,
-    churn: Mapping[str, Floats],
-    value: Mapping[str, Floats],
-    bundle: Bundle,
+    customers: pd.DataFrame, exposed: Flags, churn: Mapping[str, Floats], value: Mapping[str, Floats], bundle: Bundle
 ) -> pd.DataFrame:
     """Return one row for each buyer: labels, every model's predictions, and the interval of the model's value."""
     frame = customers[list(KEYS)].assign(churned=customers["outcome_churned"], value=customers["outcome_value"])

@@ -1,4 +1,4 @@
-"""How much history the models need: trained on fewer snapshots, judged on the same customers and date."""
+"""Learning curve: the same customers and date, with models trained on fewer snapshots."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tiermodel.arrays import Flags, Floats
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError
@@ -27,10 +28,10 @@ __all__ = ["learning_curve"]
 def learning_curve(
     project: Project, panel: pd.DataFrame, day: date, trained_on: Sequence[date], bundle: Bundle, notes: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the figures at `day` of models that learned from the latest 1, a quarter, half and all of the snapshots.
+    """Yield the metrics at `day` of models trained on the latest 1, a quarter, half and all of the snapshots.
 
-    `bundle` was trained on all of them. Each length knows what training on its snapshots alone would know, of the
-    level and of windows under way too. A length that is too short to learn from is noted, not judged.
+    `bundle` was trained on all of them. Each model knows only what training on its snapshots alone would know, of
+    window levels and partial windows too. A length that is too short to train on is noted in `notes` instead.
     """
     now = pd.Timestamp(day)
     customers = panel[(panel["as_of"] == now) & has_bought(panel)].reset_index(drop=True)
@@ -57,11 +58,7 @@ def learning_curve(
 
 
 def _figures(
-    customers: pd.DataFrame,
-    exposed: np.ndarray[Any, Any],
-    x: np.ndarray[Any, Any],
-    churn: ChurnModel,
-    value: ValueModel,
+    customers: pd.DataFrame, exposed: Flags, x: Floats, churn: ChurnModel, value: ValueModel
 ) -> dict[str, float]:
     churned = customers["outcome_churned"].to_numpy(dtype=np.float64)[exposed]
     risk = churn_metrics(churned, churn.predict(x[exposed]))

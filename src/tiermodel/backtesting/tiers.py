@@ -67,7 +67,7 @@ class TierForecasts:
 
     p: Floats
     """P(tier), shape (customers, levels)."""
-    came: Floats
+    observed: Floats
     """The observed level; NaN if not known."""
     held: Floats
     """Whether the 90 % set of tiers covers the observed one (1, 0); NaN if not known."""
@@ -80,15 +80,15 @@ class TierForecasts:
         p = bundle.tier.predict(x)
         low, high = bundle.tier.sets(p)
         end = snapshot["as_of"].iloc[0] + timedelta(Labels.of(project).delay_days)
-        came = _levels_at(panel, bundle.scheme, end, snapshot["customer_id"])
-        return cls(p, came, np.where(np.isnan(came), np.nan, (low <= came) & (came <= high)))
+        observed = _levels_at(panel, bundle.scheme, end, snapshot["customer_id"])
+        return cls(p, observed, np.where(np.isnan(observed), np.nan, (low <= observed) & (observed <= high)))
 
     def figures(self) -> dict[str, float | None]:
         """Return the weighted kappa of the expected tier with the observed tier, and the coverage of the sets."""
         forecast = np.rint(self.p @ np.arange(self.p.shape[1])).astype(np.int64)
-        known = ~np.isnan(self.came)
+        known = ~np.isnan(self.observed)
         return {
-            "qwk_forecast": _kappa(forecast, self.came, self.p.shape[1]),
+            "qwk_forecast": _kappa(forecast, self.observed, self.p.shape[1]),
             "set_coverage": float(self.held[known].mean()) if known.any() else None,
         }
 
@@ -127,10 +127,11 @@ def tier_results(
                 metric: dict(zip(("difference", "low", "high"), _interval(resampled[n][k] - ours[k]), strict=True))
                 for k, metric in enumerate(_METRICS)
             }
-    comparisons = []
-    for n, against in enumerate(rivals, start=len(rows)):
-        for k, metric in enumerate(_COMPARED):
-            comparisons.append(_compared(metric, against, str(day), ours[k] - resampled[n][k]))
+    comparisons = [
+        _compared(metric, against, str(day), ours[k] - resampled[n][k])
+        for n, against in enumerate(rivals, start=len(rows))
+        for k, metric in enumerate(_COMPARED)
+    ]
     return rows, comparisons
 
 
@@ -307,19 +308,21 @@ def scheme_summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     `better` and `worse` count the dates on which key levels capture more, or less, of the value of equally many best
     customers than those of the project's scheme, beyond chance.
     """
-    found = []
-    for code in dict.fromkeys(row["scheme"] for row in rows):
-        mine = [row for row in rows if row["scheme"] == code]
-        ends = [row["minus_ours"]["value_capture_of_best"] for row in mine if "minus_ours" in row]
-        found.append({
-            "scheme": f"{code} (ours)" if mine[0]["ours"] else code,
-            **{key: _mean([row[key] for row in mine]) for key in _SUMMARY},
-            "better": sum(map(_above_zero, ends)),
-            "worse": sum(e["high"] is not None and e["high"] < 0 for e in ends),
-            "monotone": sum(row["monotone"] for row in mine),
-            "rules": mine[-1]["rules"],
-        })  # fmt: skip
+    codes = dict.fromkeys(row["scheme"] for row in rows)
+    found = [_scheme_means(code, [row for row in rows if row["scheme"] == code]) for code in codes]
     return sorted(found, key=lambda row: (not row["scheme"].endswith(" (ours)"), -(row["gini"] or 0.0)))
+
+
+def _scheme_means(code: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    ends = [row["minus_ours"]["value_capture_of_best"] for row in rows if "minus_ours" in row]
+    return {
+        "scheme": f"{code} (ours)" if rows[0]["ours"] else code,
+        **{key: _mean([row[key] for row in rows]) for key in _SUMMARY},
+        "better": sum(map(_above_zero, ends)),
+        "worse": sum(e["high"] is not None and e["high"] < 0 for e in ends),
+        "monotone": sum(row["monotone"] for row in rows),
+        "rules": rows[-1]["rules"],
+    }
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

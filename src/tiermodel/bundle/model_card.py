@@ -1,7 +1,7 @@
 """The model card of a bundle: its purpose, data, rules, quality by group of customers, limits and contact.
 
-Its items are those that article 24 of China's Personal Information Protection Law and Mitchell et al. (2019, Model
-Cards) ask for. Every number comes from the bundle.
+Its items follow article 24 of China's Personal Information Protection Law and Mitchell et al. (2019, Model Cards).
+Every number comes from the bundle.
 """
 
 from __future__ import annotations
@@ -148,8 +148,5 @@ def _limits(facts: Mapping[str, Any], language: str) -> Iterator[str]:
     for row in facts["slices"]:
         if row["ece"] is not None and row["ece"] > row["ece_by_chance"] + _SLACK:
             yield wording["limit_uncalibrated"].format(
-                by=_by(row, language),
-                group=row["group"],
-                ece=number(row["ece"]),
-                chance=number(row["ece_by_chance"]),
+                by=_by(row, language), group=row["group"], ece=number(row["ece"]), chance=number(row["ece_by_chance"])
             )

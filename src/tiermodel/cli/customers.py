@@ -78,15 +78,8 @@ def score(
         scored = run_score(settings, folder, as_of, out, ledger=ledger, allow_empty=allow_empty)
     print_accounts(settings, scored.accounts)
     if as_json:
-        print_json(
-            {
-                "out": str(out),
-                "customers": scored.customers,
-                "tiers": scored.tiers,
-                "ledger_rows": scored.ledger_rows,
-                **accounts_as_data(scored.accounts),
-            }
-        )
+        counts = {"customers": scored.customers, "tiers": scored.tiers, "ledger_rows": scored.ledger_rows}
+        print_json({"out": str(out), **counts, **accounts_as_data(scored.accounts)})
         return
     print_tiers(scored.tiers)
     click.echo(f"{scored.customers:,} customers in {out}")

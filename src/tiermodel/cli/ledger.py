@@ -15,6 +15,10 @@ __all__ = ["ledger"]
 
 
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
+_COLUMNS = (
+    *("customer_id", "valid_from", "valid_to", "tier_code", "previous_code"),
+    *("event", "reason_1", "operator", "expires"),
+)
 _LISTED = 50  # rows printed at most; --out writes all of them
 
 
@@ -43,19 +47,8 @@ def ledger_show(folder: Path, as_of: datetime | None, customer: str | None, out:
         write_table(pa.Table.from_pandas(rows, preserve_index=False), out)
         click.echo(f"{len(rows):,} assignments in {out}")
         return
-    keys = (
-        "customer_id",
-        "valid_from",
-        "valid_to",
-        "tier_code",
-        "previous_code",
-        "event",
-        "reason_1",
-        "operator",
-        "expires",
-    )
     listed = rows.astype(object).where(rows.notna(), None).head(_LISTED).to_dict("records")
-    print_table(f"{len(rows):,} assignments", [{k: row[k] for k in keys if k in row} for row in listed])
+    print_table(f"{len(rows):,} assignments", [{k: row[k] for k in _COLUMNS if k in row} for row in listed])
 
 
 @ledger.command("movement")

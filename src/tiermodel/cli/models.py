@@ -24,13 +24,7 @@ _STUDY = "Where trials are kept.  [default: tune.db beside a SQLite tracking sto
 
 
 @click.command()
-@click.option(
-    "--out",
-    type=PATH,
-    default=Path("tiermodel-demo"),
-    show_default=True,
-    help="Folder for the results.",
-)
+@click.option("--out", type=PATH, default=Path("tiermodel-demo"), show_default=True, help="Folder for the results.")
 def demo(out: Path) -> None:
     """Run the whole line on the Complete Journey: 1.47 M real grocery lines of 2,469 households."""
     from tiermodel.demo import demo as run_demo
@@ -114,11 +108,8 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
     print_table("tiermodel minus baseline, 95 % interval", done.results["comparisons"])
     click.echo("\n".join(tier_verdict(done.results["comparisons"])))
     losses = done.losses()
-    click.echo(
-        "\n".join(["A baseline is better beyond chance:", *losses])
-        if losses
-        else "No baseline is better beyond chance."
-    )
+    verdict = "A baseline is better beyond chance:" if losses else "No baseline is better beyond chance."
+    click.echo("\n".join([verdict, *losses]))
 
 
 @click.command()
@@ -150,9 +141,8 @@ def tune(
         return
     for found in tuned.found:
         print_table(f"The best of {len(found.trials)}, on dates before {tuned.judged_on}", found.settings_rows())
-    print_table(
-        f"Judged on {tuned.judged_on}, which no trial saw", [row for found in tuned.found for row in found.verdict]
-    )
+    verdicts = [row for found in tuned.found for row in found.verdict]
+    print_table(f"Judged on {tuned.judged_on}, which no trial saw", verdicts)
     click.echo(tuned.to_yaml().rstrip())
 
 

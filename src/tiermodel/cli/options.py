@@ -1,4 +1,4 @@
-"""What the verbs share: options that mean the same in each, and how a project and a model are found."""
+"""Options that mean the same in every verb, and the look-up of a project and a model."""
 
 from __future__ import annotations
 

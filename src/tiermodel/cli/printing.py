@@ -1,4 +1,4 @@
-"""How the verbs print: tables and JSON on stdout, accounts of rows and progress on stderr."""
+"""Printing: tables and JSON on stdout, accounts of rows and progress on stderr."""
 
 from __future__ import annotations
 
@@ -82,10 +82,8 @@ def print_values(rows: Sequence[Mapping[str, Any]]) -> None:
 def print_tiers(tiers: Mapping[str, int]) -> None:
     """Print the number and the share of customers in each tier, highest tier first."""
     total = max(sum(tiers.values()), 1)
-    print_table(
-        "Tiers",
-        [{"tier": code, "customers": n, "share": f"{n / total:.1%}"} for code, n in reversed(list(tiers.items()))],
-    )
+    rows = [{"tier": code, "customers": n, "share": f"{n / total:.1%}"} for code, n in tiers.items()]
+    print_table("Tiers", rows[::-1])
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -113,7 +111,7 @@ def _cell(value: Any) -> str:
 
 
 def print_json(data: Any) -> None:
-    """Print data as JSON: numbers unrounded, dates as text, NaN as null, which JSON has instead."""
+    """Print data as JSON: numbers unrounded, dates as text, NaN as null."""
     from tiermodel.output import to_jsonable
 
     click.echo(json.dumps(to_jsonable(data), ensure_ascii=False, indent=1, allow_nan=False, default=str))

@@ -41,9 +41,9 @@ SCHEMA = pa.schema([
     ("operator", pa.string()), ("expires", pa.date32()),
 ])  # fmt: skip
 """The columns of a ledger row. `tier` and `tier_code` are in force from `valid_from` on, `previous_code` was before;
-`stable_code` is the tier of the stability rule, `model_code` the level by the rules of the scheme. `pending_moves` and
-`pending_since` are a pending move, as in the state of the stability rule. `sequence` is 0 for a grading and counts
-the overrides of a day from 1; `operator` and `expires` are those of an override."""
+`stable_code` is the tier of the stability rule, `model_code` the level by the rules of the scheme. `asked` and
+`asked_since` are a pending move: `pending_moves` and `pending_since` of the stability state. `sequence` is 0 for a
+grading and counts the overrides of a day from 1; `operator` and `expires` are those of an override."""
 _EVENTS = ("down", "stay", "up", "enter", "override")
 _BEFORE = "valid_from < $day or (valid_from = $day and sequence > 0)"
 _SEEN = ("tier_code", "stable_code", "asked", "operator")
@@ -136,9 +136,8 @@ class Ledger:
         """
         last = self.last_graded
         if last is not None and day < last:
-            raise ProjectError(
-                f"{self.folder} is graded up to {last}: a ledger goes forward only, so {day} is too early"
-            )
+            words = f"{self.folder} is graded up to {last}"
+            raise ProjectError(f"{words}: a ledger goes forward only, so {day} is too early")
         return Before(self._arrow(_last(_BEFORE), day=day).combine_chunks(), day)
 
     def append(self, day: date, rows: pa.Table) -> int:
@@ -184,33 +183,33 @@ class Ledger:
         levels = self.levels
         if code is not None and code not in levels:
             raise ProjectError(f"no customer was ever in tier {code!r}; there are {', '.join(sorted(levels))}")
-        now = self._query(_last("valid_from <= $day"), day=start)
-        now = now[now["customer_id"] == customer]
-        if now.empty or pd.isna(now["stable_code"].iloc[0]):
-            raise DataError(f"customer {customer!r} is not in {self.folder} on {start}")
-        row: dict[str, Any] = dict(now.iloc[0])
+        row = self._row_on(customer, start)
+        tier, of_override = code or row["stable_code"], {"operator": operator, "expires": until}
         row |= {
-            "valid_from": start,
-            "sequence": 1 + sum(file.stem.startswith(f"{start}.") for file in self.files),
+            "valid_from": start, "sequence": 1 + sum(file.stem.startswith(f"{start}.") for file in self.files),
             "event": "override" if code else "withdrawn",
-            "previous_code": row["tier_code"],
-            "tier_code": code or row["stable_code"],
-            "tier": levels[code or row["stable_code"]],
-            "operator": operator if code else None,
-            "expires": until if code else None,
+            "previous_code": row["tier_code"], "tier_code": tier, "tier": levels[tier],
+            **(of_override if code else dict.fromkeys(of_override)),
             "reason_1": reason, "reason_2": None, "reason_3": None,
         }  # fmt: skip
         path = self.folder / f"{start}.{row['sequence']:04d}.parquet"
         write_table(_table(pd.DataFrame([row])), path)
         self.files = sorted([*self.files, path])
 
+    def _row_on(self, customer: str, day: date) -> dict[str, Any]:
+        """Return the customer's row in force on a day; `DataError` for a customer whom the ledger does not know."""
+        rows = self._query(_last("valid_from <= $day"), day=day)
+        rows = rows[rows["customer_id"] == customer]
+        if rows.empty or pd.isna(rows["stable_code"].iloc[0]):
+            raise DataError(f"customer {customer!r} is not in {self.folder} on {day}")
+        return dict(rows.iloc[0])
+
     def _refuse_dates(self, start: date, until: date | None) -> None:
         """Raise `ProjectError` for an override of days that are graded already, or of no day at all."""
         last = self.last_graded
         if last is None or start <= last:
-            raise ProjectError(
-                f"an override starts after the last grading ({last or 'there is none yet'}), not on {start}"
-            )
+            graded = last or "there is none yet"
+            raise ProjectError(f"an override starts after the last grading ({graded}), not on {start}")
         if until is not None and until <= start:
             raise ProjectError(f"an override from {start} until {until} never holds; give a later end")
 

@@ -79,13 +79,13 @@ class Movement:
         hidden, rows = self.hidden, self.counts.sum(axis=1)
         found = []
         for i, j in np.argwhere(self.counts > 0):
-            told = not hidden[i, j]
+            shown = not hidden[i, j]
             found.append({
                 "from": [*self.codes, "new"][i],
                 "to": [*self.codes, "gone"][j],
-                "customers": int(self.counts[i, j]) if told else None,
-                "share": float(self.counts[i, j] / rows[i]) if told else None,
-                "value": float(self.value[i, j]) if told and self.value is not None else None,
+                "customers": int(self.counts[i, j]) if shown else None,
+                "share": float(self.counts[i, j] / rows[i]) if shown else None,
+                "value": float(self.value[i, j]) if shown and self.value is not None else None,
             })  # fmt: skip
         return found
 
@@ -96,16 +96,16 @@ class Movement:
         froms, tos = [*self.codes, wording["moved_new"]], [*self.codes, wording["moved_gone"]]
         found = []
         for i in order:
-            texts = {tos[j]: self._text(i, j, told=not hidden[i, j]) for j in order}
+            texts = {tos[j]: self._text(i, j, shown=not hidden[i, j]) for j in order}
             total = int(self.counts[i].sum())
             alone = hidden[i].sum() == 1 and total == self.counts[i][hidden[i]].sum()  # the total is the hidden cell
             whole = "…" if alone and total >= SMALL else _count(total)
             found.append({wording["moved_from_to"]: froms[i], **texts, wording["moved_all"]: whole})
         return found
 
-    def _text(self, i: int, j: int, *, told: bool) -> str:
+    def _text(self, i: int, j: int, *, shown: bool) -> str:
         count = int(self.counts[i, j])
-        if not told:
+        if not shown:
             return f"< {SMALL}" if count < SMALL else "…"
         return f"{count:,}" if self.value is None or not count else f"{count:,} ({self.value[i, j]:,.0f})"
 
@@ -194,7 +194,7 @@ class Forecast:
     backtest: list[dict[str, Any]]
 
     def verdict(self, language: str) -> str:
-        """Return a sentence that tells whether the chain beat the baseline of unchanged sizes."""
+        """Return a sentence on whether the chain beat the baseline of unchanged sizes."""
         wording, n = words(language), len(self.backtest)
         if not n:
             return wording["forecast_untested"]

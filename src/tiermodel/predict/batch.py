@@ -1,8 +1,8 @@
-"""Scoring of a project's customers with a bundle, batch by batch, and what would move each customer up."""
+"""Scoring of a project's customers with a bundle, batch by batch, and the changes that move each customer up."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -122,19 +122,24 @@ def score(
     graded: list[pa.RecordBatch] = []
     tally, counts = Tally(), dict.fromkeys(bundle.scheme.scheme.codes, 0)
     schema = score_schema(bundle)
-
-    def scored() -> Iterator[pa.RecordBatch]:
-        for batch in snapshot_batches(history, snapshots, tally, _Scoring(bundle, day, before)):
-            for found in pc.value_counts(batch.column("tier_code")).to_pylist():
-                counts[found["values"]] += found["counts"]
-            if before is not None:
-                graded.append(from_batch(batch))
-            yield batch.select(schema.names)
-
+    batches = snapshot_batches(history, snapshots, tally, _Scoring(bundle, day, before))
+    scored = _scored(batches, schema.names, counts, None if book is None else graded)
     stale = stale_words(history, day, every.days, project.data.max_stale_days)
-    write_rows(scored(), schema, Path(out), history, tally, stale=stale, before=day)
+    write_rows(scored, schema, Path(out), history, tally, stale=stale, before=day)
     added = None if book is None else book.append(day, pa.Table.from_batches(graded))
     return Scored(tally.accounts, sum(counts.values()), counts, added)
+
+
+def _scored(
+    batches: Iterable[pa.RecordBatch], names: list[str], counts: dict[str, int], graded: list[pa.RecordBatch] | None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the score columns of batches; add the customers to `counts` by tier, and the ledger rows to `graded`."""
+    for batch in batches:
+        for found in pc.value_counts(batch.column("tier_code")).to_pylist():
+            counts[found["values"]] += found["counts"]
+        if graded is not None:
+            graded.append(from_batch(batch))
+        yield batch.select(names)
 
 
 def _with_bundle_features(project: Project, bundle: Bundle, history: History) -> Project:
@@ -176,7 +181,7 @@ def upgrades(
     ModelError, DataError
         As `score` does.
     ProjectError
-        If `as_of` is not one date, or the scheme has no rules that tell at which value the level changes.
+        If `as_of` is not one date, or the scheme has no rules that state where the level changes.
 
     Examples
     --------
@@ -238,7 +243,5 @@ def _refuse_other_meaning(project: Project, bundle: Bundle) -> None:
     then = {**bundle.settings, "value": bundle.value_settings.model_dump(mode="json")}
     for key in ("timezone", "currency", "value"):
         if now[key] != then[key]:
-            raise ModelError(
-                f"the bundle {bundle.version} was trained with {key}: {then[key]}, "
-                f"the project says {now[key]}; train again, or correct the project"
-            )
+            words = f"the bundle {bundle.version} was trained with {key}: {then[key]}, the project says {now[key]}"
+            raise ModelError(f"{words}; train again, or correct the project")

@@ -149,10 +149,7 @@ def _chance_columns(bundle: Bundle, frame: pd.DataFrame, probabilities: Floats, 
     """Return P(upgrade that stays) of buyers and P(first purchase) of the other customers; NaN elsewhere."""
     upgrade = np.where(bought, bundle.p_upgrade(probabilities, tier), np.nan)
     conversion = np.where(bought, np.nan, bundle.p_conversion(frame))
-    return {
-        "upgrade_potential": np.round(upgrade, _DECIMALS),
-        "conversion_chance": np.round(conversion, _DECIMALS),
-    }
+    return {"upgrade_potential": np.round(upgrade, _DECIMALS), "conversion_chance": np.round(conversion, _DECIMALS)}
 
 
 def _reason_columns(bundle: Bundle, frame: pd.DataFrame, grading: Grading) -> Columns:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tiermodel.arrays import Floats
 from tiermodel.evaluation.metrics import pareto_share
 from tiermodel.features.frame import has_bought
 from tiermodel.reporting import figures
@@ -26,7 +27,7 @@ _LADDERS = {
 }
 
 
-def customer_sections(inputs: ReportInputs, style: FigureStyle, currency: str) -> dict[str, Any]:
+def customer_sections(inputs: ReportInputs, style: FigureStyle) -> dict[str, Any]:
     """Return the sections that the score table and the feature table allow, by name; other sections are missing."""
     sections: dict[str, Any] = {}
     if inputs.features is not None:
@@ -37,19 +38,13 @@ def customer_sections(inputs: ReportInputs, style: FigureStyle, currency: str) -
     risk, value = (scores[c].to_numpy(dtype=np.float64) for c in ("churn_risk", "expected_value"))
     at_risk = risk * value
     levels = _levels(scores, names)
+    sizes, worth = ([level[key] for level in levels] for key in ("customers", "value"))
+    pyramid = figures.pyramid(style, names, sizes, worth, inputs.currency)
+    risk_map = figures.risk_map(style, names, scores["tier"].to_numpy(), risk, value)
     sections |= {
         "headline": _headline(inputs, scores, at_risk, names),
-        "pyramid": {
-            "rows": levels[::-1],
-            "figure": svg(
-                figures.pyramid(style, names, [r["customers"] for r in levels], [r["value"] for r in levels], currency),
-                "pyramid",
-                style.words["pyramid"],
-            ),
-        },
-        "risk_map": svg(
-            figures.risk_map(style, names, scores["tier"].to_numpy(), risk, value), "risk", style.words["risk_map"]
-        ),
+        "pyramid": {"rows": levels[::-1], "figure": svg(pyramid, "pyramid", style.words["pyramid"])},
+        "risk_map": svg(risk_map, "risk", style.words["risk_map"]),
         "movement": _movement(scores, names),
         "ladders": [
             svg(figure, column, style.words[column.removesuffix("_stage")])
@@ -58,18 +53,15 @@ def customer_sections(inputs: ReportInputs, style: FigureStyle, currency: str) -
         ],
         "calls": _calls(scores, at_risk, names, style.words["semicolon"]),
     }
-    curves = _curves(inputs, value, style.words)
-    if curves:
+    if curves := _curves(inputs, value, style.words):
         sections["concentration"] = svg(figures.concentration(style, curves), "whale", style.words["concentration"])
     return sections
 
 
-def _headline(
-    inputs: ReportInputs, scores: pd.DataFrame, at_risk: np.ndarray[Any, Any], names: list[str]
-) -> dict[str, Any]:
+def _headline(inputs: ReportInputs, scores: pd.DataFrame, at_risk: Floats, names: list[str]) -> dict[str, Any]:
     value = np.nan_to_num(scores["expected_value"].to_numpy())
     key, risk = np.isin(scores["tier"], inputs.keys), scores["churn_risk"].to_numpy()
-    total = float(value.sum())
+    total, leaving, lost = float(value.sum()), float(np.nansum(risk)), float(np.nansum(at_risk))
     bought = int(np.isfinite(risk).sum())
     return {
         "customers": len(scores),
@@ -80,10 +72,10 @@ def _headline(
         "top_share": pareto_share(value) if total > 0 else None,
         "total": total,
         "bought": bought,
-        "leaving": float(np.nansum(risk)),
-        "leaving_share": float(np.nansum(risk)) / bought if bought else None,
-        "at_risk": float(np.nansum(at_risk)),
-        "at_risk_share": float(np.nansum(at_risk)) / total if total > 0 else None,
+        "leaving": leaving,
+        "leaving_share": leaving / bought if bought else None,
+        "at_risk": lost,
+        "at_risk_share": lost / total if total > 0 else None,
     }
 
 
@@ -107,9 +99,7 @@ def _levels(scores: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _curves(
-    inputs: ReportInputs, expected: np.ndarray[Any, Any], words: Mapping[str, str]
-) -> dict[str, np.ndarray[Any, Any]]:
+def _curves(inputs: ReportInputs, expected: Floats, words: Mapping[str, str]) -> dict[str, Floats]:
     """Return the values whose concentration is drawn, by label: expected, spent, and observed after a test date."""
     curves = {words["curve_expected"]: expected}
     if inputs.features is not None:
@@ -130,10 +120,9 @@ def _latest(frame: pd.DataFrame) -> pd.DataFrame:
 def _widest(features: pd.DataFrame) -> tuple[int, str, str]:
     """Return (days, order count column, amount column) of the longest window; 0 days stand for all time."""
     windows = [int(m[1]) for name in features.columns if (m := re.fullmatch(r"net_amount_(\d+)d", name))]
-    both = [w for w in windows if f"order_count_{w}d" in features.columns]
-    if not both:
-        return 0, "order_count_total", "net_amount_total"
-    return max(both), f"order_count_{max(both)}d", f"net_amount_{max(both)}d"
+    days = max((w for w in windows if f"order_count_{w}d" in features.columns), default=0)
+    window = f"{days}d" if days else "total"
+    return days, f"order_count_{window}", f"net_amount_{window}"
 
 
 def _rfm(features: pd.DataFrame, scores: pd.DataFrame | None, style: FigureStyle) -> dict[str, Any]:
@@ -193,9 +182,7 @@ def _ladder(scores: pd.DataFrame, names: list[str], column: str, style: FigureSt
     return figures.ladder(style, names, labels[style.language], counts, style.words[ladder])
 
 
-def _calls(
-    scores: pd.DataFrame, at_risk: np.ndarray[Any, Any], names: list[str], separator: str
-) -> list[dict[str, Any]]:
+def _calls(scores: pd.DataFrame, at_risk: Floats, names: list[str], separator: str) -> list[dict[str, Any]]:
     """Return the customers with the highest value at risk; equal ones in the order of the table."""
     order = np.argsort(-np.where(np.isfinite(at_risk), at_risk, -np.inf), kind="stable")[:CALLS]
     return [

@@ -200,9 +200,8 @@ def concentration(style: FigureStyle, curves: Mapping[str, Floats]) -> Figure:
         for (label, values), (colour, dash) in zip(curves.items(), LINES, strict=False):
             top = pareto_share(values)
             text = style.words["top_share"].format(label=label, share=f"{top:.0%}")
-            axes.plot(
-                grid, np.interp(grid, *whale_curve(values)), dash, color=COLOURS[colour], linewidth=1.8, label=text
-            )
+            reached = np.interp(grid, *whale_curve(values))
+            axes.plot(grid, reached, dash, color=COLOURS[colour], linewidth=1.8, label=text)
             axes.plot(0.2, top, "o", color=COLOURS[colour], markersize=5)
         percent_axes(axes, style.words["cum_customers"], style.words["cum_value"])
         axes.legend(loc="lower right")
@@ -229,8 +228,7 @@ def risk_map(
     np.add.at(at_risk, (tier[known], band), (churn_risk * np.nan_to_num(expected_value))[known])
     with style.draw(5.4, 1.3 + 0.55 * len(names)) as (figure, (axes,)):
         columns = [f"{100 * low:.0f}–{high:.0%}" for low, high in pairwise(edges)]
-        texts = [[f"{int(n):,}" for n in row] for row in counts]
-        _cells(axes, counts, at_risk, texts)
+        _cells(axes, counts, at_risk, [[f"{int(n):,}" for n in row] for row in counts])
         axes.set_xticks(range(len(columns)), columns, fontsize=8)
         axes.set_yticks(range(len(names)), [short(n) for n in names])
         axes.set_xlabel(style.words["churn_risk"])
@@ -297,15 +295,8 @@ def ladder(style: FigureStyle, names: Sequence[str], stages: Sequence[str], coun
     with style.draw(5.4, 1.7 + 0.42 * len(names)) as (figure, (axes,)):
         start = np.zeros(len(names))
         for k, (stage, (colour, alpha)) in enumerate(zip(stages, shades, strict=True)):
-            axes.barh(
-                np.arange(len(names)),
-                shares[:, k],
-                left=start,
-                height=0.66,
-                color=COLOURS[colour],
-                alpha=alpha,
-                label=stage,
-            )
+            look: dict[str, Any] = {"color": COLOURS[colour], "alpha": alpha, "label": stage}
+            axes.barh(np.arange(len(names)), shares[:, k], left=start, height=0.66, **look)
             for i in [i for i in range(len(names)) if shares[i, k] >= 0.09]:
                 axes.text(start[i] + shares[i, k] / 2, i, f"{shares[i, k]:.0%}", ha="center", va="center", fontsize=8)
             start += shares[:, k]

@@ -66,9 +66,8 @@ def tree(style: FigureStyle, state: Mapping[str, Any], levels: Sequence[str], fe
                 k = rank[node]
                 fact, level = state["leaves"][k], state["level"][k]
                 text = f"{short(levels[level])} · {fact['support']:.1%} · {fact['value_mean']:,.0f}"
-                axes.text(
-                    x + 0.04, y, text, va="center", bbox=_box("accent", 0.12 + 0.5 * level / max(len(levels) - 1, 1))
-                )
+                depth = 0.12 + 0.5 * level / max(len(levels) - 1, 1)
+                axes.text(x + 0.04, y, text, va="center", bbox=_box("accent", depth))
                 continue
             text = "\n".join(textwrap.wrap(features.get(name, name), in_language(style.language, zh=9, en=17)))
             axes.text(x, y, text, ha="center", va="center", fontsize=8, bbox=_box("paper", 1.0))
@@ -190,7 +189,7 @@ def _residual_boxes(
 
 
 def input_names(style: FigureStyle, features: Mapping[str, Feature]) -> dict[str, str]:
-    """Say in words what each input of the models is, by its name."""
+    """Return the name in words of every input of the models."""
     labels = {name: in_language(style.language, f.zh, f.en) for name, f in features.items()}
     return labels | {name: style.words[f"input_{name}"] for name in BTYD_INPUTS}
 
@@ -210,10 +209,8 @@ def importance(
             for y, row in enumerate(rows[::-1]):
                 panel.barh(y, row["size"], height=0.62, color=COLOURS[colours[_way(row["direction"])]])
             labels = [names.get(row["feature"], row["feature"]) for row in rows[::-1]]
-            lines = [
-                "\n".join(textwrap.wrap(text, wide, break_on_hyphens=False, max_lines=2, placeholder="…"))
-                for text in labels
-            ]
+            wrap = textwrap.TextWrapper(wide, break_on_hyphens=False, max_lines=2, placeholder="…")
+            lines = [wrap.fill(text) for text in labels]
             panel.set_yticks(range(len(rows)), lines, fontsize=7.5)
             unit = currency if target == "value" else style.words["log_odds"]
             panel.set_title(style.words[f"moves_{target}"])
@@ -240,20 +237,26 @@ def differences(style: FigureStyle, comparisons: Sequence[Mapping[str, Any]]) ->
         for panel in axes[len(panels) :]:
             panel.set_axis_off()
         for panel, ((target, metric), rows) in zip(axes, panels.items(), strict=False):
-            models = list(dict.fromkeys(row["against"] for row in rows))[::-1]
-            panel.axvline(0, color=COLOURS["ink"], linewidth=0.9)
-            for row in rows:
-                sign = -1 if metric in LOWER_IS_BETTER else 1
-                middle, ends = sign * row["difference"], sorted((sign * row["low"], sign * row["high"]))
-                y = models.index(row["against"]) + 0.22 * ((len(days) - 1) / 2 - days.index(row["as_of"]))
-                colour = COLOURS["good" if ends[0] > 0 else "warm" if ends[1] < 0 else "muted"]
-                panel.plot(ends, [y, y], color=colour, linewidth=1.4)
-                panel.plot(middle, y, "o", color=colour, markersize=4)
-            panel.set_yticks(range(len(models)), [model_name(m, style.words) for m in models])
+            _difference_bars(style, panel, rows, days)
             panel.set_title(f"{style.words[f'target_{target}']} · {style.words.get(f'metric_{metric}', metric)}")
             panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
-            panel.set(xlabel=style.words["better_arrow"], ylim=(-0.6, len(models) - 0.4))
+            panel.set(xlabel=style.words["better_arrow"])
     return figure
+
+
+def _difference_bars(style: FigureStyle, panel: Axes, rows: Sequence[Mapping[str, Any]], days: Sequence[str]) -> None:
+    """Draw the differences of one metric with their intervals: one line for each baseline, side by side by date."""
+    models = list(dict.fromkeys(row["against"] for row in rows))[::-1]
+    panel.axvline(0, color=COLOURS["ink"], linewidth=0.9)
+    for row in rows:
+        sign = -1 if row["metric"] in LOWER_IS_BETTER else 1
+        middle, ends = sign * row["difference"], sorted((sign * row["low"], sign * row["high"]))
+        y = models.index(row["against"]) + 0.22 * ((len(days) - 1) / 2 - days.index(row["as_of"]))
+        colour = COLOURS["good" if ends[0] > 0 else "warm" if ends[1] < 0 else "muted"]
+        panel.plot(ends, [y, y], color=colour, linewidth=1.4)
+        panel.plot(middle, y, "o", color=colour, markersize=4)
+    panel.set_yticks(range(len(models)), [model_name(m, style.words) for m in models])
+    panel.set(ylim=(-0.6, len(models) - 0.4))
 
 
 def model_name(code: str, words: Mapping[str, str]) -> str:
@@ -276,13 +279,8 @@ def tournament(style: FigureStyle, schemes: Mapping[str, tuple[float, float]], o
         for name, (x, y) in schemes.items():
             colour = COLOURS["accent" if name == ours else "sand"]
             axes.plot(x, y, "o", color=colour, markersize=8)
-            axes.annotate(
-                short(name),
-                (x, y),
-                (7, -13 if name == ours else 3),
-                textcoords="offset points",
-                fontweight="bold" if name == ours else "normal",
-            )
+            offset, weight = ((7, -13), "bold") if name == ours else ((7, 3), "normal")
+            axes.annotate(short(name), (x, y), offset, textcoords="offset points", fontweight=weight)
         percent_axes(axes, style.words["key_share"], style.words["capture"])
         axes.set(ylim=(0, 1.05))
     return figure

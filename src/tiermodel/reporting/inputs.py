@@ -76,6 +76,11 @@ class ReportInputs:
         """Whether the bundle has the levels of the score table, so that its names and key levels apply to the table."""
         return self.bundle is not None and self.bundle.scheme.scheme.codes == self.codes
 
+    @property
+    def currency(self) -> str:
+        """The currency of the bundle's project; empty if not known."""
+        return str(self.bundle.settings.get("currency") or "") if self.bundle else ""
+
     def names(self, language: str) -> list[str]:
         """Return the names of the score table's levels, lowest first: the bundle's where it fits, else the table's."""
         if self.bundle is not None and self.fits:
@@ -87,10 +92,8 @@ class ReportInputs:
     @property
     def keys(self) -> list[int]:
         """The key levels: those that the bundle marks where it fits, else the highest level."""
-        if self.bundle is not None and self.fits:
-            marked = [k for k, level in enumerate(self.bundle.scheme.scheme.levels) if level.key]
-            return marked or [len(self.codes) - 1]
-        return [len(self.codes) - 1]
+        levels = self.bundle.scheme.scheme.levels if self.bundle is not None and self.fits else ()
+        return [k for k, level in enumerate(levels) if level.key] or [len(self.codes) - 1]
 
 
 def read_sources(sources: Sequence[str | Path]) -> ReportInputs:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.evaluation.baselines import OURS
@@ -27,6 +28,8 @@ _METRICS = {
     "churn": ("auc", "average_precision", "log_loss", "brier", "ece"),
     "value": ("gini", "spearman", "mae", "rmse", "bias", "decile_mape"),
 }
+_VERDICTS = ("better", "unclear", "worse", "not_measured")
+_SCHEME_FIGURES = ("key_customers_share", "value_capture_top", "gini", "qwk", "moved_share", "reversed_share")
 _DATES_DRAWN = 3
 
 
@@ -35,20 +38,18 @@ def model_sections(inputs: ReportInputs, style: FigureStyle) -> dict[str, Any]:
     sections: dict[str, Any] = {}
     if inputs.bundle is not None:
         sections["rules"] = _rules(inputs.bundle, style)
-        sections |= _importance(inputs.bundle, style)
+        sections |= _importance(inputs.bundle, inputs.currency, style)
         if lines := segment_lines(inputs.bundle.segments, inputs.bundle.features, style.language):
             sections["segments"] = lines
     if inputs.backtest is not None:
-        sections |= {
-            "backtest": _backtest(inputs.backtest, style),
-            "schemes": _schemes(inputs.backtest["tiers"], style),
-        }
+        sections["backtest"] = _backtest(inputs.backtest, style)
+        sections["schemes"] = _schemes(inputs.backtest["tiers"], style)
         if rows := inputs.backtest.get("slices"):
             sections["slices"] = _slices(rows, style)
     if inputs.backtest is not None or inputs.predictions is not None:
         sections["churn"] = _churn(inputs.backtest, inputs.predictions, style)
     if inputs.predictions is not None:
-        sections |= _residuals(inputs, inputs.predictions, style)
+        sections |= _residuals(inputs.predictions, inputs.currency, style)
     return sections
 
 
@@ -77,28 +78,29 @@ def _rules(bundle: Bundle, style: FigureStyle) -> dict[str, Any]:
     return {"rows": rows, "figure": svg(figure, "tree", style.words["rules"]), "snapshots": bundle.facts["snapshots"]}
 
 
-def _importance(bundle: Bundle, style: FigureStyle) -> dict[str, Any]:
+def _importance(bundle: Bundle, currency: str, style: FigureStyle) -> dict[str, Any]:
     """Draw the inputs that move the predictions most; nothing for a bundle whose facts lack them."""
     targets = bundle.facts.get("importance") or {}
     if not any(targets.values()):
         return {}
-    currency = str(bundle.settings.get("currency") or "")
     figure = figures_model.importance(style, targets, input_names(style, bundle.features), currency)
     return {"importance": svg(figure, "importance", style.words["importance"])}
 
 
-def _residuals(inputs: ReportInputs, predictions: pd.DataFrame, style: FigureStyle) -> dict[str, Any]:
+def _last_dates(predictions: pd.DataFrame, label: str, predicted: str) -> dict[str, pd.DataFrame]:
+    """Return the rows with label and prediction by date, for the last test dates, earliest first."""
+    known = predictions[predictions[predicted].notna() & predictions[label].notna()]
+    return {str(day): rows for day, rows in list(known.groupby("as_of"))[-_DATES_DRAWN:]}
+
+
+def _residuals(predictions: pd.DataFrame, currency: str, style: FigureStyle) -> dict[str, Any]:
     """Draw observed minus predicted value on the last test dates."""
     if "value_tiermodel" not in predictions:
         return {}
-    known = predictions[predictions["value_tiermodel"].notna() & predictions["value"].notna()]
-    panels = {
-        str(day): (rows["value"].to_numpy(), rows["value_tiermodel"].to_numpy())
-        for day, rows in list(known.groupby("as_of"))[-_DATES_DRAWN:]
-    }
+    dates = _last_dates(predictions, "value", "value_tiermodel")
+    panels = {day: (rows["value"].to_numpy(), rows["value_tiermodel"].to_numpy()) for day, rows in dates.items()}
     if not panels:
         return {}
-    currency = str(inputs.bundle.settings.get("currency") or "") if inputs.bundle else ""
     return {"residuals": svg(figures_model.residuals(style, panels, currency), "residuals", style.words["residuals"])}
 
 
@@ -113,16 +115,15 @@ def _churn(backtest: Mapping[str, Any] | None, predictions: pd.DataFrame | None,
             section["rows"].append({**row, "within": within})
     if predictions is None:
         return section
-    known = predictions[predictions["churn_tiermodel"].notna() & predictions["churned"].notna()]
+    dates = _last_dates(predictions, "churned", "churn_tiermodel")
     panels = {
-        str(day): (rows["churned"].to_numpy(), rows["churn_tiermodel"].to_numpy(), by_chance.get(str(day)))
-        for day, rows in list(known.groupby("as_of"))[-_DATES_DRAWN:]
+        day: (rows["churned"].to_numpy(), rows["churn_tiermodel"].to_numpy(), by_chance.get(day))
+        for day, rows in dates.items()
     }
     if panels:
         section["figure"] = svg(figures_model.reliability(style, panels), "reliability", style.words["churn"])
-    last = known[known["as_of"] == known["as_of"].max()]
-    if last["churned"].any():
-        section |= _gains(last, style)
+        last = list(dates.values())[-1]
+        section |= _gains(last, style) if last["churned"].any() else {}
     return section
 
 
@@ -142,22 +143,29 @@ def _gains(last: pd.DataFrame, style: FigureStyle) -> dict[str, Any]:
 
 
 def _backtest(backtest: Mapping[str, Any], style: FigureStyle) -> dict[str, Any]:
+    """Return the means over the test dates, and the verdicts on every comparison with a baseline."""
     comparisons = [{**row, "verdict": _verdict(row)} for row in backtest["comparisons"] if row["target"] in _METRICS]
-    counts = Counter((c["target"], c["verdict"]) for c in comparisons)
-    verdicts = {target: {v: counts[target, v] for v in _VERDICTS} for target in _METRICS}
-    drawable = [c for c in comparisons if c["verdict"] != "not_measured" and c["against"] != "rate"]
     return {
         "dates": backtest["dates"],
-        "verdicts": {target: counts for target, counts in verdicts.items() if sum(counts.values())},
+        "verdicts": _verdicts(comparisons),
         "tables": [_means(target, backtest[target], style.words) for target in _METRICS if backtest[target]],
         "details": _details(comparisons, style.words),
-        "figure": svg(figures_model.differences(style, drawable), "differences", style.words["backtest"])
-        if drawable
-        else None,
+        "figure": _differences(comparisons, style),
     }
 
 
-_VERDICTS = ("better", "unclear", "worse", "not_measured")
+def _verdicts(comparisons: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Return the number of comparisons by target and verdict; targets without a comparison are left out."""
+    counts = Counter((c["target"], c["verdict"]) for c in comparisons)
+    verdicts = {target: {verdict: counts[target, verdict] for verdict in _VERDICTS} for target in _METRICS}
+    return {target: by_verdict for target, by_verdict in verdicts.items() if any(by_verdict.values())}
+
+
+def _differences(comparisons: Sequence[Mapping[str, Any]], style: FigureStyle) -> Markup | None:
+    drawable = [c for c in comparisons if c["verdict"] != "not_measured" and c["against"] != "rate"]
+    if not drawable:
+        return None
+    return svg(figures_model.differences(style, drawable), "differences", style.words["backtest"])
 
 
 def _verdict(row: Mapping[str, Any]) -> str:
@@ -173,16 +181,17 @@ def _means(target: str, rows: Sequence[Mapping[str, Any]], words: Mapping[str, s
     metrics = _METRICS[target]
     models = list(dict.fromkeys(row["model"] for row in rows))
     table = {m: [_mean([row.get(k) for row in rows if row["model"] == m]) for k in metrics] for m in models}
-    best = [_best(metric, column) for metric, column in zip(metrics, zip(*table.values(), strict=True), strict=True)]
-
-    def cells(values: Sequence[float | None]) -> list[tuple[float | None, bool]]:
-        return [(x, x is not None and x == top) for x, top in zip(values, best, strict=True)]
-
+    best = list(map(_best, metrics, zip(*table.values(), strict=True)))
     return {
         "title": words[f"target_{target}"],
         "metrics": [(words[f"metric_{m}"], _direction(m, words)) for m in metrics],
-        "rows": [(model_name(m, words), m == OURS, cells(values)) for m, values in table.items()],
+        "rows": [(model_name(m, words), m == OURS, _cells(values, best)) for m, values in table.items()],
     }
+
+
+def _cells(values: Sequence[float | None], best: Sequence[float | None]) -> list[tuple[float | None, bool]]:
+    """Return each value, and whether it is the best of its metric."""
+    return [(x, x is not None and x == top) for x, top in zip(values, best, strict=True)]
 
 
 def _direction(metric: str, words: Mapping[str, str]) -> str:
@@ -195,11 +204,9 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _best(metric: str, values: Sequence[float | None]) -> float | None:
     known = [v for v in values if v is not None]
-    if not known:
-        return None
     if metric == "bias":
-        return min(known, key=abs)
-    return min(known) if metric in LOWER_IS_BETTER else max(known)
+        return min(known, key=abs, default=None)
+    return (min if metric in LOWER_IS_BETTER else max)(known, default=None)
 
 
 def _details(comparisons: Sequence[Mapping[str, Any]], words: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -236,11 +243,8 @@ def _slices(rows: Sequence[Mapping[str, Any]], style: FigureStyle) -> dict[str, 
     return {"as_of": last, "rows": named}
 
 
-_SCHEME_FIGURES = ("key_customers_share", "value_capture_top", "gini", "qwk", "moved_share", "reversed_share")
-
-
 def _scheme_means(code: str, rows: Sequence[Mapping[str, Any]], language: str) -> dict[str, Any]:
-    """Average the figures of one scheme over its test dates."""
+    """Return the mean metrics of one scheme over its test dates."""
     return {
         "name": _scheme_name(code, language),
         "ours": bool(rows[0].get("ours")),
@@ -257,11 +261,11 @@ def _schemes(tiers: Sequence[Mapping[str, Any]], style: FigureStyle) -> dict[str
     if not rows:
         return None
     rows.sort(key=lambda row: -(row["gini"] if row["gini"] is not None else -np.inf))
-    points = {
-        row["name"]: (row["key_customers_share"], row["value_capture_top"])
-        for row in rows
-        if None not in (row["key_customers_share"], row["value_capture_top"])
-    }
+    return {"rows": rows, "figure": _tournament(rows, style)}
+
+
+def _tournament(rows: Sequence[Mapping[str, Any]], style: FigureStyle) -> Markup | None:
+    points = {row["name"]: (row["key_customers_share"], row["value_capture_top"]) for row in rows}
+    points = {name: point for name, point in points.items() if None not in point}
     ours = next((row["name"] for row in rows if row["ours"]), "")
-    figure = svg(figures_model.tournament(style, points, ours), "schemes", style.words["schemes"]) if points else None
-    return {"rows": rows, "figure": figure}
+    return svg(figures_model.tournament(style, points, ours), "schemes", style.words["schemes"]) if points else None

@@ -71,45 +71,36 @@ def report(sources: Sequence[str | Path], out: str | Path, language: str | None 
 
 def _page(inputs: ReportInputs, style: FigureStyle) -> str:
     environment = Environment(
-        loader=PackageLoader("tiermodel"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
+        loader=PackageLoader("tiermodel"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
-    )
+    )  # fmt: skip
     environment.filters |= {"count": _count, "percent": _percent, "figure": _figure}
-    settings = inputs.bundle.settings if inputs.bundle else {}
-    currency = str(settings.get("currency") or "")
     return environment.get_template("report.html.j2").render(
         t=style.words,
         language=style.language,
         colours=COLOURS,
         inputs=inputs,
-        currency=currency,
-        facts=_facts(inputs, settings),
-        sections=customer_sections(inputs, style, currency) | model_sections(inputs, style),
+        currency=inputs.currency,
+        facts=_facts(inputs),
+        sections=customer_sections(inputs, style) | model_sections(inputs, style),
     )
 
 
-def _facts(inputs: ReportInputs, settings: dict[str, Any]) -> dict[str, Any]:
+def _facts(inputs: ReportInputs) -> dict[str, Any]:
     """Return the facts that head and close the page: project, date, horizon, measure, versions; None if not known."""
     bundle, backtest = inputs.bundle, inputs.backtest or {}
     facts: dict[str, Any] = {
+        **dict.fromkeys(("as_of", "model_version", "scheme_version", "other_version", "training")),
         "project": backtest.get("project"),
-        "as_of": None,
         "horizon": backtest.get("horizon_days"),
         "measure": backtest.get("value_measure"),
-        "model_version": None,
-        "scheme_version": None,
-        "other_version": None,
-        "training": None,
     }
     if bundle is not None:
         facts |= {
             "project": bundle.name,
             "as_of": bundle.facts["as_of"],
-            "horizon": settings["outcome"]["horizon_days"],
-            "measure": settings["value"]["measure"],
+            "horizon": bundle.settings["outcome"]["horizon_days"],
+            "measure": bundle.settings["value"]["measure"],
             "model_version": bundle.version,
             "scheme_version": bundle.scheme_version,
             "training": bundle.facts,

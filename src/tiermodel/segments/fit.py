@@ -31,6 +31,7 @@ __all__ = [
     "in_order_of_spend",
     "nearest",
     "scale_of",
+    "segment_count",
     "segment_names",
     "standardised",
 ]
@@ -137,7 +138,8 @@ FITS: Mapping[str, Callable[[Floats, float, int, int], dict[str, Any]]] = {
 customers), the seed and the number of starts."""
 
 
-def _count(state: Mapping[str, Any]) -> int:
+def segment_count(state: Mapping[str, Any]) -> int:
+    """Return the number of segments, without `segment_0`."""
     return max(state["segment"]) + 1 if "segment" in state else len(state["centres"])
 
 
@@ -158,7 +160,7 @@ def nearest(state: Mapping[str, Any], z: Floats) -> Ints:
         best, at = np.where(nearer, apart, best), np.where(nearer, n, at)
     if "segment" not in state:
         return at
-    return np.where(best > np.array(state["reach"])[at], _count(state), np.array(state["segment"])[at])
+    return np.where(best > np.array(state["reach"])[at], segment_count(state), np.array(state["segment"])[at])
 
 
 def _distance(z: Floats, centre: list[float]) -> Floats:
@@ -183,7 +185,7 @@ def _unlikeliness(state: Mapping[str, Any], n: int, z: Floats) -> Floats:
 def in_order_of_spend(state: dict[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
     """Return the state with its segments in order of mean net amount so far, lowest first."""
     labels, spend = assign_segments(state, frame), frame["net_amount_total"].to_numpy()
-    means = [spend[labels == n].mean() if (labels == n).any() else np.inf for n in range(_count(state))]
+    means = [spend[labels == n].mean() if (labels == n).any() else np.inf for n in range(segment_count(state))]
     order = np.argsort(means, kind="stable")
     if "segment" in state:
         place = np.argsort(order, kind="stable")
@@ -193,7 +195,7 @@ def in_order_of_spend(state: dict[str, Any], frame: pd.DataFrame) -> dict[str, A
 
 
 def _codes(state: Mapping[str, Any]) -> list[int]:
-    return list(state.get("codes", range(1, _count(state) + 1)))
+    return list(state.get("codes", range(1, segment_count(state) + 1)))
 
 
 def segment_names(state: Mapping[str, Any]) -> list[str]:
@@ -211,14 +213,14 @@ def align_segments(state: dict[str, Any], champion: Mapping[str, Any], frame: pd
     still give the same bundle.
     """
     ours, theirs, before = assign_segments(state, frame), assign_segments(champion, frame), _codes(champion)
-    counts = np.zeros((_count(state) + 1, len(before) + 1))
+    counts = np.zeros((segment_count(state) + 1, len(before) + 1))
     np.add.at(counts, (ours, theirs), 1)
     union = counts.sum(axis=1, keepdims=True) + counts.sum(axis=0) - counts
     shared = np.divide(counts, union, out=np.zeros_like(counts), where=union > 0)[:-1, :-1]
     pairs = zip(*linear_sum_assignment(shared, maximize=True), strict=True)
     kept = {int(i): before[j] for i, j in pairs if shared[i, j] >= _SAME}
     last, codes = int(champion.get("last_code", max(before))), []
-    for n in range(_count(state)):
+    for n in range(segment_count(state)):
         last += n not in kept
         codes.append(kept.get(n, last))
     changes: dict[str, Any] = {

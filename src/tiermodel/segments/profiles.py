@@ -12,7 +12,7 @@ from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.features.condition import Named, feature_name
 from tiermodel.features.frame import feature_names
 from tiermodel.models.learners.preprocessing import signed_log
-from tiermodel.segments.fit import segment_names
+from tiermodel.segments.fit import segment_count, segment_names
 from tiermodel.words import words
 
 __all__ = ["SMALLEST", "profiles_of", "segment_lines", "sorted_profiles"]
@@ -93,7 +93,7 @@ def segment_lines(state: Mapping[str, Any], features: Mapping[str, Named], langu
     wording = words(language)
     head = wording["segments_head"].format(
         method=wording[f"method_{state.get('method', 'kmeans')}"],
-        groups=len(segment_names(state)) - 1,
+        groups=segment_count(state),
         stability=state["stability"],
     )
     if "champion" in state:

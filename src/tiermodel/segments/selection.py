@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,15 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from tiermodel.arrays import Floats, Ints
 from tiermodel.config.tiers import Segments
-from tiermodel.segments.fit import FITS, assign_segments, in_order_of_spend, nearest, scale_of, standardised
+from tiermodel.segments.fit import (
+    FITS,
+    assign_segments,
+    in_order_of_spend,
+    nearest,
+    scale_of,
+    segment_count,
+    standardised,
+)
 from tiermodel.segments.profiles import profiles_of
 
 __all__ = ["FLOOR", "choose_segments"]
@@ -57,7 +64,7 @@ def _spread(frame: pd.DataFrame, most: int) -> pd.DataFrame:
 def _judge(method: str, z: Floats, candidate: float, seed: int) -> dict[str, Any]:
     """Return the criteria of a candidate: number of segments, stability, silhouette, and BIC of a mixture."""
     state = FITS[method](z, candidate, seed, STARTS)
-    labels = nearest(state, z)
+    labels, count = nearest(state, z), segment_count(state)
     rng = np.random.default_rng(seed)
     agreements = []
     for _ in range(DRAWS):
@@ -67,15 +74,11 @@ def _judge(method: str, z: Floats, candidate: float, seed: int) -> dict[str, Any
     figures = {"bic": state["bic"]} if "bic" in state else {}
     return {
         "candidate": candidate,
-        "groups": len(np.unique(labels[labels < _groups(state)])),
+        "groups": len(np.unique(labels[labels < count])),
         "stability": float(np.mean(agreements)),
-        "silhouette": _silhouette(z, labels, _groups(state), seed),
+        "silhouette": _silhouette(z, labels, count, seed),
         **figures,
     }
-
-
-def _groups(state: Mapping[str, Any]) -> int:
-    return max(state["segment"]) + 1 if "segment" in state else len(state["centres"])
 
 
 def _silhouette(z: Floats, labels: Ints, groups: int, seed: int) -> float:

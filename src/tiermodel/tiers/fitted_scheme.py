@@ -1,4 +1,4 @@
-"""Fit a scheme once, freeze it, assign levels with it: one customer as the batch, ties alike, with reasons."""
+"""Fitted schemes: frozen cut points or rules that grade one customer exactly as in a batch, with reasons."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ from tiermodel.tiers.schemes.load import Scheme, parse_scheme, scheme_data, sett
 from tiermodel.tiers.schemes.protocol import ExplainingKind, FitContext, LearningKind, SchemeKind
 from tiermodel.tiers.schemes.scheme_kinds import KINDS
 
-__all__ = ["REASONS", "FittedScheme", "fit_scheme"]
+__all__ = ["FittedScheme", "fit_scheme"]
 
 
-REASONS = 3
 _BLOCK, _THREADS = 65_536, 2
-_REPLAYED = 6  # a year's half, where snapshots are a month apart
+_REPLAYED = 6  # half a year of monthly snapshots
 
 
 @dataclass(frozen=True)
 class FittedScheme:
-    """Hold a scheme with its cut points or rules frozen; `state` is plain lists and numbers, as in JSON."""
+    """A scheme with frozen cut points or rules; `state` is plain lists and numbers, as in JSON."""
 
     scheme: Scheme
     state: dict[str, Any]
@@ -38,8 +37,8 @@ class FittedScheme:
     def assign(self, frame: pd.DataFrame) -> tuple[Ints, Ints]:
         """Return each row's level (0 lowest) and the index of the rule that decided, -1 where nothing was bought yet.
 
-        Vetoes follow the rules: the index of the first is the number of rules. Rows are taken in blocks, which stay in
-        the processor's cache, on two threads.
+        The indexes of vetoes follow those of the rules. Rows are graded in blocks, which fit into the processor's
+        cache, on two threads.
         """
         if len(frame) <= _BLOCK:
             return self._assign(frame)
@@ -50,9 +49,9 @@ class FittedScheme:
 
     def _assign(self, frame: pd.DataFrame) -> tuple[Ints, Ints]:
         level, rule = self.kind.assign(self.scheme, self.state, frame)
-        level = self._numbers[level]
-        for n, (veto, highest) in enumerate(self._vetoes(frame)):
-            lowered = veto & (level > highest)
+        level = np.array(self.scheme.bought_numbers)[level]
+        for n, (applies, highest) in enumerate(self._vetoes(frame)):
+            lowered = applies & (level > highest)
             level, rule = np.where(lowered, highest, level), np.where(lowered, self.rule_count + n, rule)
         bought = has_bought(frame)
         return np.where(bought, level, self.scheme.no_purchase_level), np.where(bought, rule, -1)
@@ -60,21 +59,22 @@ class FittedScheme:
     def sure_levels(self, frame: pd.DataFrame) -> tuple[Ints, Ints]:
         """Return the lowest level within the band for moving up, and the highest within the band for moving down.
 
-        A customer is sure to have left a level upwards when the lowest is above it, downwards when the highest is below
-        it. Without a stability rule both are the level.
+        A customer has left a level upwards beyond doubt where the lowest is above it, downwards where the highest is
+        below it. Without a stability rule both are the level.
         """
         if self.scheme.stability is None:
             level, _ = self.assign(frame)
             return level, level
         bought = has_bought(frame)
-        lowest, highest = (self._numbers[level] for level in self.kind.sure_levels(self.scheme, self.state, frame))
-        for veto, cap in self._vetoes(frame):
-            lowest, highest = (np.where(veto, np.minimum(end, cap), end) for end in (lowest, highest))
+        ends, numbers = self.kind.sure_levels(self.scheme, self.state, frame), np.array(self.scheme.bought_numbers)
+        lowest, highest = (numbers[level] for level in ends)
+        for applies, cap in self._vetoes(frame):
+            lowest, highest = (np.where(applies, np.minimum(end, cap), end) for end in (lowest, highest))
         nothing = self.scheme.no_purchase_level
         return np.where(bought, lowest, nothing), np.where(bought, highest, nothing)
 
     def memory(self, every_days: int) -> int:
-        """Count the earlier snapshots, so many days apart, from which a grading without a ledger starts."""
+        """Return how many earlier snapshots, `every_days` apart, a grading without a ledger starts from."""
         rule = self.scheme.stability
         if rule is None:
             return 1
@@ -83,12 +83,12 @@ class FittedScheme:
 
     @property
     def kind(self) -> SchemeKind[Any]:
-        """What answers for the scheme's kind."""
+        """The implementation of the scheme's kind."""
         return KINDS[self.scheme.kind]
 
     @property
     def readable(self) -> FittedScheme:
-        """The scheme itself, or the rules that imitate it where no rule can say what it does."""
+        """The scheme itself, or the tree that imitates it where no rules can state the model."""
         surrogate = self.kind.surrogate(self.state) if isinstance(self.kind, LearningKind) else None
         if surrogate is None:
             return self
@@ -96,7 +96,7 @@ class FittedScheme:
         return FittedScheme(self.scheme, surrogate | vetoes)
 
     def surrogate_line(self, language: str) -> str:
-        """Return a line that says how near the rules come that imitate the scheme; empty where rules are applied."""
+        """Return a line on how closely the tree imitates the scheme; empty where rules themselves are applied."""
         kind = self.kind
         if not isinstance(kind, LearningKind) or kind.surrogate(self.state) is None:
             return ""
@@ -104,47 +104,36 @@ class FittedScheme:
 
     @property
     def rule_count(self) -> int:
-        """Count the rules, vetoes aside."""
+        """The number of rules, without vetoes."""
         return len(self.kind.levels_of_rules(self.scheme, self.state))
 
-    @property
-    def _numbers(self) -> Ints:
-        """The number of each level that customers with a purchase can reach."""
-        return np.array(self.scheme.bought_numbers)
-
     def _vetoes(self, frame: pd.DataFrame) -> list[tuple[Flags, int]]:
-        found = []
-        for veto, fitted in zip(self.scheme.veto, self.state.get("veto", []), strict=True):
-            met = np.ones(len(frame), dtype=np.bool_)
-            for c in fitted:
-                met &= thresholds.holds(c, frame[c["feature"]].to_numpy(dtype=np.float64))
-            found.append((met, self.scheme.codes.index(veto.highest)))
-        return found
+        """Return, for each veto, the rows that it applies to, and the highest level that it leaves them."""
+        pairs = zip(self.scheme.veto, self.state.get("veto", []), strict=True)
+        return [(thresholds.all_hold(when, frame), self.scheme.codes.index(veto.highest)) for veto, when in pairs]
 
     def explain(
         self, frame: pd.DataFrame, rule: Ints, features: Mapping[str, Named], language: str
     ) -> tuple[Ints, list[str]]:
-        """Return up to three reasons for every row: positions in a list of words, shape (rows, 3).
+        """Return up to three reasons for every row, as positions in a list of words, shape (rows, 3), and that list.
 
-        `rule` is that of `assign`. Every word that is not empty is a condition that the customer meets and the scheme
-        applied.
+        `rule` is the second result of `assign`. Every word that is not empty is a condition that the customer meets and
+        the scheme applied.
         """
         table, words = reason_table(self, features, language)
-        codes = table[rule % len(table)]
-        reasons = None
-        if isinstance(self.kind, ExplainingKind):
-            reasons = self.kind.explain(self.scheme, self.state, frame, features, language)
-        if reasons is not None:
-            own, own_words = reasons
-            by_rule = (rule >= 0) & (rule < self.rule_count)
-            codes = np.where(by_rule[:, None], own + len(words), codes)
-            words = [*words, *own_words]
-        return codes, words
+        codes, kind = table[rule % len(table)], self.kind
+        if not isinstance(kind, ExplainingKind):
+            return codes, words
+        reasons = kind.explain(self.scheme, self.state, frame, features, language)
+        if reasons is None:
+            return codes, words
+        by_rule = (rule >= 0) & (rule < self.rule_count)
+        return np.where(by_rule[:, None], reasons[0] + len(words), codes), [*words, *reasons[1]]
 
     def rules(self, features: Mapping[str, Named], language: str) -> list[str]:
-        """Write every rule that a customer can meet as one line; learned rules with support, purity and value.
+        """Return every rule that a customer can meet as a line; learned rules with support, purity and value.
 
-        Where no rule can say what a scheme does, the first line says so, and how near the rules come that imitate it.
+        Where the rules are those of a tree that imitates the scheme, the first line says so, and how closely.
         """
         note = self.surrogate_line(language)
         return [*([note] if note else []), *rule_lines(self.readable, features, language)]
@@ -175,11 +164,11 @@ class FittedScheme:
 def fit_scheme(
     scheme: Scheme, snapshot: pd.DataFrame, history: pd.DataFrame, seed: int, label_delay_days: int | None = None
 ) -> FittedScheme:
-    """Freeze a scheme: cut points on the latest snapshot, learned rules on past snapshots whose outcome is observed.
+    """Return a scheme fitted on the latest snapshot; a learned one on past snapshots with observed outcomes too.
 
-    Both frames are panels sorted by customer and date. The scheme is settled on the features that are there: optional
-    parts without one are left out, and `state` lists them. `label_delay_days` is as in `FitContext`. Raises
-    `ProjectError` where the scheme needs a feature that is not there, `DataError` where nobody in the snapshot bought.
+    Both frames are panels sorted by customer and date. Optional parts of the scheme whose feature is not built are left
+    out; `left_out` in the state lists these features. `label_delay_days` is as in `FitContext`. Raises `ProjectError`
+    where the scheme needs a feature that is not built, `DataError` where nobody in the snapshot bought.
     """
     bought = snapshot[has_bought(snapshot)]
     if bought.empty:
@@ -187,16 +176,21 @@ def fit_scheme(
             f"scheme {scheme.code}: none of {len(snapshot)} customers has bought; "
             "check that data.transactions.columns.amount is above zero for a purchase"
         )
-    built = feature_names(snapshot)
-    scheme, left = settle(scheme, built)
-    for name in (*scheme.ranked(), *(when.feature for veto in scheme.veto for when in veto.when)):
-        if name not in built:
-            raise ProjectError(f"scheme {scheme.code}: feature {name!r} is not built; there are {', '.join(built)}")
-        if bought[name].isna().all():
-            raise DataError(f"scheme {scheme.code}: no customer has a {name!r}; rank by another feature")
+    scheme, left = settle(scheme, feature_names(snapshot))
+    _refuse_unknown_features(scheme, bought)
     state = KINDS[scheme.kind].fit(scheme, bought, FitContext(history, seed, label_delay_days))
     if scheme.veto:
         state["veto"] = [[thresholds.fit_condition(scheme, when, bought) for when in v.when] for v in scheme.veto]
     if left:
         state["left_out"] = left
     return FittedScheme(scheme, state)
+
+
+def _refuse_unknown_features(scheme: Scheme, bought: pd.DataFrame) -> None:
+    """Raise `ProjectError` for a needed feature that is not built, `DataError` for one that no customer has."""
+    built = feature_names(bought)
+    for name in (*scheme.ranked(), *(when.feature for veto in scheme.veto for when in veto.when)):
+        if name not in built:
+            raise ProjectError(f"scheme {scheme.code}: feature {name!r} is not built; there are {', '.join(built)}")
+        if bought[name].isna().all():
+            raise DataError(f"scheme {scheme.code}: no customer has a {name!r}; rank by another feature")

@@ -1,4 +1,4 @@
-"""Lifecycle stage 生命周期阶段 and loyalty stage 忠诚度阶梯: rules on the customer's own purchase rhythm."""
+"""Lifecycle stage 生命周期阶段 and loyalty stage 忠诚度阶梯, by rules on the customer's own purchase rhythm."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOYAL_DAYS, _LOYAL_SHARE = 6, 0.5
 def typical_rhythm(snapshot: pd.DataFrame) -> float:
     """Return the 90 % quantile of the longest gaps of repeat customers, in days; 90 days where there are none.
 
-    It stands in for the rhythm of customers with few purchases.
+    Customers with few purchases have no rhythm of their own and get this one.
     """
     longest = snapshot["gap_days_max"].to_numpy(dtype=np.float64)
     longest = longest[~np.isnan(longest)]
@@ -30,9 +30,10 @@ def typical_rhythm(snapshot: pd.DataFrame) -> float:
 def lifecycle_and_loyalty(frame: pd.DataFrame, typical: float) -> tuple[Ints, Ints]:
     """Return each row's position in `LIFECYCLE` and in `LOYALTY`; `typical` is a gap in days.
 
-    A customer is silent when the days since the last purchase exceed the own rhythm: the longest gap so far, at least
-    twice the mean gap, and with fewer than three purchase days at least `typical`. Beyond twice the rhythm the customer
-    is churned. Loyal customers have six purchase days or more, in half of the 30-day blocks since the first purchase.
+    A customer is silent when the days since the last purchase exceed the customer's rhythm: the longest gap so far, at
+    least twice the mean gap, and with fewer than three purchase days at least `typical`. Beyond twice the rhythm the
+    customer is churned. Loyal customers have six purchase days or more, in half of the 30-day blocks since the first
+    purchase.
     """
     since = frame["days_since_last"].to_numpy(dtype=np.float64)
     days = frame["purchase_days_total"].to_numpy(dtype=np.float64)

@@ -1,8 +1,8 @@
-"""Write fitted schemes in words: the reasons of every rule, and the rules as lines; exact for every kind."""
+"""Fitted schemes as text: the reasons of every rule, and the rules as lines; exact for every kind."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,56 +10,56 @@ import numpy as np
 from tiermodel.arrays import Ints
 from tiermodel.features.condition import Condition, Named, number
 from tiermodel.tiers.kinds.thresholds import condition_of
-from tiermodel.tiers.schemes.protocol import LearningKind, SchemeKind
+from tiermodel.tiers.schemes.protocol import REASONS, LearningKind, SchemeKind
 from tiermodel.tiers.schemes.schema import BaseScheme
 from tiermodel.words import in_language, words
 
 __all__ = ["Fitted", "named", "reason_table", "rule_lines"]
 
 
-_REASONS = 3
-
-
 class Fitted(Protocol):
-    """Have a scheme, its frozen state, and what answers for its kind."""
+    """A scheme with its frozen state and the implementation of its kind."""
 
     @property
     def scheme(self) -> BaseScheme:
-        """Return the scheme."""
+        """The scheme."""
 
     @property
     def state(self) -> dict[str, Any]:
-        """Return the frozen state."""
+        """The frozen state."""
 
     @property
     def kind(self) -> SchemeKind[Any]:
-        """Return what answers for the scheme's kind."""
+        """The implementation of the scheme's kind."""
 
 
 def named(fitted: Fitted, features: Mapping[str, Named]) -> dict[str, Named]:
-    """Return the names of features, and of what the scheme itself makes: points, and the points of an axis."""
+    """Return the names of all features, and of quantities that the scheme makes, such as points."""
     return {**features, **fitted.scheme.made_names}
 
 
 def reason_table(fitted: Fitted, features: Mapping[str, Named], language: str) -> tuple[Ints, list[str]]:
-    """Return up to three reasons for every rule, then every veto, then for who never bought: positions in the words."""
-    known = named(fitted, features)
-    # the last conditions of a path are the ones that set the customer apart from the nearest other level
-    rows = [
-        [c.text(known, language) for c in rule][-_REASONS:]
-        for rule in fitted.kind.conditions(fitted.scheme, fitted.state)
-    ]
-    rows = [row or [words(language)["no_condition"]] for row in rows]
-    rows += [[in_language(language, v.name_zh, v.name_en)] for v in fitted.scheme.veto]
-    rows.append([words(language)["no_purchase_yet"]])
-    rows = [row + [""] * (_REASONS - len(row)) for row in rows]
+    """Return up to three reasons for every rule, then for every veto, then for customers without a purchase.
+
+    Reasons are positions in the list of words, shape (rules + vetoes + 1, 3).
+    """
+    rows = [row + [""] * (REASONS - len(row)) for row in _reasons(fitted, features, language)]
     texts = list(dict.fromkeys(text for row in rows for text in row))
     position = {text: n for n, text in enumerate(texts)}
     return np.array([[position[text] for text in row] for row in rows], dtype=np.int64), texts
 
 
+def _reasons(fitted: Fitted, features: Mapping[str, Named], language: str) -> Iterator[list[str]]:
+    wording, known = words(language), named(fitted, features)
+    for rule in fitted.kind.conditions(fitted.scheme, fitted.state):
+        # the last conditions of a path separate the customer from the nearest other level
+        yield [c.text(known, language) for c in rule[-REASONS:]] or [wording["no_condition"]]
+    yield from ([in_language(language, v.name_zh, v.name_en)] for v in fitted.scheme.veto)
+    yield [wording["no_purchase_yet"]]
+
+
 def rule_lines(fitted: Fitted, features: Mapping[str, Named], language: str) -> list[str]:
-    """Write every rule that a customer can meet as one line, highest level first; a cascade keeps its order."""
+    """Return every rule that a customer can meet as a line, highest level first; a cascade keeps its order."""
     scheme, state, known = fitted.scheme, fitted.state, named(fitted, features)
     names, codes = scheme.names(language), scheme.codes
     levels = fitted.kind.levels_of_rules(scheme, state)
@@ -92,7 +92,7 @@ def _veto_lines(fitted: Fitted, features: Mapping[str, Named], language: str) ->
 
 
 def _index_lines(fitted: Fitted, features: Mapping[str, Named], language: str) -> list[str]:
-    """Write what the points are made of: every dimension with its weight and the span of its cut points."""
+    """Return, as text, the dimensions of every index with their weights and the ranges of their cut points."""
     lines = []
     for key, index, state in fitted.scheme.indexes(fitted.state):
         parts = []

@@ -111,23 +111,32 @@ def draw_evaluation(project: Project, bundle: Bundle, out_of_fold: Mapping[str, 
     A figure without predictions to draw is left out.
     """
     style, currency = FigureStyle(project.language), project.currency or ""
-    risks, amounts = (_by_day(out_of_fold[target]) for target in ("churn", "value"))
-    if risks:
-        panels = {day: (actual, p, ece_null_band(p)) for day, (actual, p) in risks.items()}
-        save_png(reliability(style, panels), folder / "calibration.png")
-    if left := [day for day, (actual, _) in risks.items() if actual.any()]:
-        actual, predicted = risks[left[-1]]
-        save_png(gains(style, actual, {f"{project.name} {left[-1]}": predicted}), folder / "gains.png")
-    if amounts:
-        save_png(residuals(style, amounts, currency), folder / "residuals.png")
-        day, (actual, predicted) = list(amounts.items())[-1]
-        curves = {style.words["curve_expected"]: predicted, style.words["curve_followed"].format(date=day): actual}
-        if all(curve.sum() > 0 for curve in curves.values()):
-            save_png(concentration(style, curves), folder / "concentration.png")
+    if risks := _by_day(out_of_fold["churn"]):
+        _draw_risks(style, project.name, risks, folder)
+    if amounts := _by_day(out_of_fold["value"]):
+        _draw_amounts(style, currency, amounts, folder)
     rows = bundle.facts["importance"]
     if any(rows.values()):
         names = input_names(style, bundle.features)
         save_png(importance(style, rows, names, currency), folder / "importance.png")
+
+
+def _draw_risks(style: FigureStyle, name: str, risks: Mapping[str, tuple[Floats, Floats]], folder: Path) -> None:
+    panels = {day: (actual, p, ece_null_band(p)) for day, (actual, p) in risks.items()}
+    save_png(reliability(style, panels), folder / "calibration.png")
+    if churned := [day for day, (actual, _) in risks.items() if actual.any()]:
+        actual, predicted = risks[churned[-1]]
+        save_png(gains(style, actual, {f"{name} {churned[-1]}": predicted}), folder / "gains.png")
+
+
+def _draw_amounts(
+    style: FigureStyle, currency: str, amounts: Mapping[str, tuple[Floats, Floats]], folder: Path
+) -> None:
+    save_png(residuals(style, amounts, currency), folder / "residuals.png")
+    day, (actual, predicted) = list(amounts.items())[-1]
+    curves = {style.words["curve_expected"]: predicted, style.words["curve_followed"].format(date=day): actual}
+    if all(curve.sum() > 0 for curve in curves.values()):
+        save_png(concentration(style, curves), folder / "concentration.png")
 
 
 def _by_day(frame: pd.DataFrame) -> dict[str, tuple[Floats, Floats]]:

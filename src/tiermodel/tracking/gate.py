@@ -19,12 +19,14 @@ from tiermodel.errors import GateError
 from tiermodel.evaluation.baselines import BASELINES
 from tiermodel.evaluation.bootstrap import cluster_draws, draw_count, interval
 from tiermodel.evaluation.metrics import ece, ece_null_band, gini, log_loss
-from tiermodel.segments.fit import segment_names
+from tiermodel.segments.fit import segment_count
 from tiermodel.segments.selection import FLOOR
 
-__all__ = ["Check", "judge", "judge_segments"]
+__all__ = ["PREVIOUS", "Check", "Promotion", "findings", "judge", "judge_segments"]
 
 
+PREVIOUS = "previous"
+"""The alias of the champion before the present one."""
 Metric = Callable[..., float]
 _ECE_SLACK = 0.01
 _SEED = 0
@@ -39,6 +41,34 @@ class Check:
 
     passed: bool
     words: str
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """Result of a promotion: the new champion, the version before it (None: there was none), the gate's findings."""
+
+    name: str
+    version: str
+    previous: str | None
+    reasons: tuple[str, ...]
+
+    def to_text(self) -> str:
+        """Return the result as text, one line for each finding."""
+        before = f"after version {self.previous}, kept as {self.name}@{PREVIOUS}" if self.previous else "the first one"
+        lines = [f"{self.name}: version {self.version} is the champion, {before}", *(f"- {r}" for r in self.reasons)]
+        return "\n".join(lines)
+
+
+def findings(challenger: str, checks: Sequence[Check], champion: str | None) -> tuple[str, ...]:
+    """Return the findings of all checks as text; `GateError` with all of them where one has failed.
+
+    `challenger` and `champion` are what the error calls the versions.
+    """
+    found = tuple(f"{'passed' if check.passed else 'FAILED'}: {check.words}" for check in checks)
+    if all(check.passed for check in checks):
+        return found
+    kept = "there is no champion still" if champion is None else f"version {champion} stays champion"
+    raise GateError("\n".join([f"{challenger} is not promoted, {kept}", *(f"- {finding}" for finding in found)]))
 
 
 def judge(challenger: pd.DataFrame, champion: pd.DataFrame | None) -> list[Check]:
@@ -71,7 +101,7 @@ def judge_segments(state: Mapping[str, Any]) -> Check:
     """Return the check that a refit on resampled customers finds the same segments: only stable ones deserve names."""
     if "stability" not in state:
         return Check(passed=False, words="segments: the bundle does not say how stable they are; train it again")
-    found, groups = float(state["stability"]), len(segment_names(state)) - 1
+    found, groups = float(state["stability"]), segment_count(state)
     stable = found >= FLOOR
     words = f"{groups} segments: adjusted Rand index under resampling {found:.2f}, {FLOOR} at least"
     return Check(stable, words if stable else f"{words}; set segments.groups or another segments.method")
@@ -92,7 +122,7 @@ def _beats_rate(churn: pd.DataFrame) -> Check:
 
 
 def _holds_against_baselines(churn: pd.DataFrame) -> Check:
-    """Compare with the churn rate or the baseline, whichever has the least log loss on the same rows."""
+    """Return the check against the churn rate or the baseline, whichever has the least log loss on the same rows."""
     if missing := [name for name in BASELINES if name not in churn or churn[name].isna().any()]:
         raise GateError(
             f"the challenger's out-of-time predictions lack the baselines {', '.join(missing)}: "
@@ -116,33 +146,36 @@ def _calibrated(churn: pd.DataFrame) -> Check:
 
 
 def _against(challenger: pd.DataFrame, champion: pd.DataFrame, target: str) -> Check:
-    """Compare with the champion on one target: churn must be better, value not worse, beyond chance."""
+    """Return the check against the champion on one target: churn must be better, value not worse, beyond chance."""
     name, metric = _COMPARED[target]
     ours, theirs = (frame[frame["target"] == target] for frame in (challenger, champion))
     if ours.empty or theirs.empty:
         whose = "the challenger" if ours.empty else "the champion"
         return Check(passed=False, words=f"{target} {name}: {whose} has no out-of-time predictions")
-    asked, before = ours["question"].iloc[0], theirs["question"].iloc[0]
-    if asked != before:
-        raise GateError(
-            f"the challenger answers {asked!r}, the champion {before!r}: they cannot be compared; "
-            "give the project another name, so that the new question gets its own champion"
-        )
+    _refuse_another_label(ours, theirs)
     one, other, where = _matched(ours, theirs)
     paired = one is not ours
     if target == "churn" and not paired:
         return _gains_more(ours, theirs, where)
     difference, low, high = _difference(metric, one, other, paired=paired)
-    if target == "churn":
-        passed, verdict = high < 0, "better beyond chance" if high < 0 else "not better beyond chance"
-    else:
-        passed, verdict = not high < 0, "worse beyond chance" if high < 0 else "not worse beyond chance"
+    passed, adverb = (high < 0, "better") if target == "churn" else (not high < 0, "worse")
+    verdict = f"{adverb} beyond chance" if high < 0 else f"not {adverb} beyond chance"
     figures = f"{target} {name} {_measure(metric, one):.4f}, champion {_measure(metric, other):.4f}, {where}"
     return Check(passed, f"{figures}: difference {_shown(difference, low, high)}, {verdict}")
 
 
+def _refuse_another_label(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
+    """Raise `GateError` where the two models define the label differently."""
+    question, before = ours["question"].iloc[0], theirs["question"].iloc[0]
+    if question != before:
+        raise GateError(
+            f"the challenger answers {question!r}, the champion {before!r}: they cannot be compared; "
+            "give the project another name, so that the new question gets its own champion"
+        )
+
+
 def _gains_more(ours: pd.DataFrame, theirs: pd.DataFrame, where: str) -> Check:
-    """Compare unpaired churn predictions by their gain in log loss over the churn rates of their own dates."""
+    """Return the check of unpaired churn predictions, by their gain in log loss over the churn rates of their dates."""
     one, other, columns = _with_rate(ours), _with_rate(theirs), (*_SIDES, "rate")
     difference, low, high = _difference(_gain, one, other, columns, paired=False)
     figures = f"{_measure(_gain, one, columns):.4f}, champion {_measure(_gain, other, columns):.4f}, {where}"

@@ -9,14 +9,12 @@ customer.
 from __future__ import annotations
 
 import atexit
-import os
 import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -33,35 +31,16 @@ from tiermodel.locks import SQLITE, database_lock, database_of, first_line
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.output import write_table
 from tiermodel.predict import score_schema
+from tiermodel.tracking import runs
 from tiermodel.tracking.artifacts import EVALUATION, LearnerMetrics, draw_evaluation, evaluation_table, learner_metrics
-from tiermodel.tracking.gate import judge, judge_segments
-from tiermodel.tracking.runs import (
-    code_digest,
-    finite,
-    measures_of,
-    parameters_of,
-    step_of,
-    tags_of,
-    totals_of,
-    verdict_of,
-)
-from tiermodel.tracking.store import check_answer
+from tiermodel.tracking.gate import PREVIOUS, Promotion, findings, judge, judge_segments
+from tiermodel.tracking.store import check_answer, set_environment
 from tiermodel.training.train import Trained
 from tiermodel.training.tune import Tuned
 
-__all__ = ["Promotion", "champion_of", "log_training", "log_tuning", "promote", "resolve_model"]
+__all__ = ["champion_of", "log_training", "log_tuning", "promote", "resolve_model"]
 
-
-# MLflow reads these when it is imported; what a user has set is kept.
-for _name, _value in {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}.items():
-    os.environ.setdefault(_name, _value)
-
+set_environment()
 with warnings.catch_warnings():
     # MLflow's own type hints trip its own check on import.
     warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
@@ -76,28 +55,10 @@ with warnings.catch_warnings():
     from mlflow.types import ColSpec, Schema
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-
-_CHALLENGER, _CHAMPION, _PREVIOUS = "challenger", "champion", "previous"
-_EVALUATION_FILE = "evaluation.parquet"
+_CHALLENGER, _CHAMPION, _EVALUATION_FILE = "challenger", "champion", "evaluation.parquet"
 MODEL_REQUIREMENTS = ("tiermodel", "lightgbm", "mlflow", "numba", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
 _TYPES = {pa.int64(): "long", pa.float64(): "double", pa.date32(): "datetime", pa.string(): "string"}
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """Result of a promotion: the new champion, the version before it (None: there was none), the gate's findings."""
-
-    name: str
-    version: str
-    previous: str | None
-    reasons: tuple[str, ...]
-
-    def to_text(self) -> str:
-        """Return the result as text, one line for each finding."""
-        before = f"after version {self.previous}, kept as {self.name}@{_PREVIOUS}" if self.previous else "the first one"
-        lines = [f"{self.name}: version {self.version} is the champion, {before}", *(f"- {r}" for r in self.reasons)]
-        return "\n".join(lines)
 
 
 def log_training(project: Project, trained: Trained, bundle_folder: str | Path, *, register: bool) -> str | None:
@@ -106,20 +67,18 @@ def log_training(project: Project, trained: Trained, bundle_folder: str | Path, 
     Every learner and later date gets a child run, `TARGET · LEARNER · DATE`, with the same names of metrics. The tag
     `kind` is `training` or `learner`, and `mlflow.parentRunId` links the two. The store is `project.tracking.uri`: a
     relative `sqlite:///` path starts at the current directory, and artifacts go to `mlartifacts/` beside the database.
-    Raises `TrackingError` where the store does not answer, `ModelError` where the folder does not hold the trained
-    bundle.
+    Raises `TrackingError` where the store does not answer, `ModelError` where the folder holds another bundle.
     """
     bundle = load_bundle(bundle_folder)
     if bundle.version != trained.bundle.version:
         wanted = trained.bundle.version
         raise ModelError(f"{bundle_folder} holds {bundle.version}, but {wanted} was trained: save that one there")
     with _store(project.tracking.uri, create=True) as client:
-        experiment = _experiment(client, project.tracking.uri, project.tracking.experiment or project.name)
-        digest = bundle.version.rpartition("-")[2]
-        name = f"{project.name} · {bundle.facts['as_of']} · {digest}"
+        experiment = _experiment(client, project)
+        name = f"{project.name} · {bundle.facts['as_of']} · {bundle.version.rpartition('-')[2]}"
         with mlflow.start_run(experiment_id=experiment, run_name=name) as run:
-            mlflow.set_tags(tags_of(bundle) | {"kind": "training"})
-            mlflow.log_params(parameters_of(project))
+            mlflow.set_tags(runs.tags_of(bundle) | {"kind": "training"})
+            mlflow.log_params(runs.parameters_of(project))
             found = list(learner_metrics(trained.out_of_fold))
             _log_results(project, trained, found)
             _log_learners(client, run, bundle, found)
@@ -139,18 +98,18 @@ def log_tuning(project: Project, tuned: Tuned) -> None:
     Raises `TrackingError` where the store does not answer.
     """
     with _store(project.tracking.uri, create=True) as client:
-        experiment = _experiment(client, project.tracking.uri, project.tracking.experiment or project.name)
+        experiment = _experiment(client, project)
         with mlflow.start_run(experiment_id=experiment, run_name=f"tune {tuned.as_of}"):
             dates = {"as_of": str(tuned.as_of), "judged_on": str(tuned.judged_on)}
-            mlflow.set_tags({**dates, "code_digest": code_digest(), "kind": "tuning"})
+            mlflow.set_tags({**dates, "code_digest": runs.code_digest(), "kind": "tuning"})
             mlflow.log_text(tuned.to_yaml(), "models.yaml")
             for found in tuned.found:
-                mlflow.log_metrics(verdict_of(found))
+                mlflow.log_metrics(runs.verdict_of(found))
                 for trial in found.trials:
                     name = f"{found.target} {trial['number']}"
                     with mlflow.start_run(experiment_id=experiment, run_name=name, nested=True, tags={"kind": "trial"}):
                         mlflow.log_params({"target": found.target, **trial["settings"]})
-                        mlflow.log_metrics(finite({f"{found.target}/{found.metric}": trial["error"]}))
+                        mlflow.log_metrics(runs.finite({f"{found.target}/{found.metric}": trial["error"]}))
 
 
 def champion_of(project: Project) -> Bundle | None:
@@ -159,10 +118,8 @@ def champion_of(project: Project) -> Bundle | None:
         if not client.search_registered_models(f"name = '{project.name}'"):
             return None
         found = _champion(client, project.name)
-        if found is None:
-            return None
         try:
-            return load_bundle(trusted_bundle(_download(client, found), f"{found.name}/{found.version}"))
+            return None if found is None else _bundle(client, found)
         except ModelError:
             return None
 
@@ -178,8 +135,8 @@ def _log_results(project: Project, trained: Trained, found: Sequence[LearnerMetr
     mlflow.log_input(MetaDataset(source, name=project.name, digest=digest[:36]), context="training")
     for one in found:
         if one.learner == OURS:
-            mlflow.log_metrics(measures_of(one), step=step_of(one))
-    mlflow.log_metrics(totals_of(trained.bundle))
+            mlflow.log_metrics(runs.measures_of(one), step=runs.step_of(one))
+    mlflow.log_metrics(runs.totals_of(trained.bundle))
     for name in ("slices", "proxies"):
         if rows := trained.bundle.facts.get(name):
             # Cells are objects, since MLflow asks pandas for them in a way that warns where columns are text.
@@ -195,19 +152,18 @@ def _log_learners(
     client: mlflow.MlflowClient, parent: mlflow.ActiveRun, bundle: Bundle, found: Iterable[LearnerMetrics]
 ) -> None:
     """Log each learner's metrics on each date as a child run, in three calls each because a store on disk is slow."""
-    info = parent.info
-    noted = {name: str(bundle.facts[name]) for name in ("as_of", "panel_digest", "project_digest")}
+    origin = {name: str(bundle.facts[name]) for name in ("as_of", "panel_digest", "project_digest")}
     for one in found:
-        asked = {"target": one.target, "learner": one.learner, "date": str(one.day)}
-        tags = noted | asked | {MLFLOW_PARENT_RUN_ID: info.run_id, "kind": "learner", "role": one.role}
-        child = client.create_run(info.experiment_id, tags=tags, run_name=" · ".join(asked.values())).info
-        metrics = [Metric(key, x, child.start_time, step_of(one)) for key, x in measures_of(one).items()]
-        client.log_batch(child.run_id, metrics, [Param(key, x) for key, x in asked.items()])
+        learner = {"target": one.target, "learner": one.learner, "date": str(one.day)}
+        tags = origin | learner | {MLFLOW_PARENT_RUN_ID: parent.info.run_id, "kind": "learner", "role": one.role}
+        child = client.create_run(parent.info.experiment_id, tags=tags, run_name=" · ".join(learner.values())).info
+        metrics = [Metric(key, x, child.start_time, runs.step_of(one)) for key, x in runs.measures_of(one).items()]
+        client.log_batch(child.run_id, metrics, [Param(key, x) for key, x in learner.items()])
         client.set_terminated(child.run_id)
 
 
 def _log_model(bundle: Bundle, folder: Path) -> Any:
-    """Log the folder as a model without code; the input example is a made-up row of ones, never a customer."""
+    """Log the folder as a model without code and return it; the input example is a row of ones, never a customer."""
     names = bundle.inputs.names
     keys = [ColSpec("string", "customer_id", required=False), ColSpec("datetime", "as_of", required=False)]
     inputs = Schema([*(ColSpec("double", name) for name in names), *keys])
@@ -258,22 +214,18 @@ def promote(name: str, challenger: str | None = None, *, tracking_uri: str) -> P
     """
     with _store(tracking_uri) as client:
         found = _find(client, name, alias=None if challenger else _CHALLENGER, version=challenger)
-        bundle = load_bundle(trusted_bundle(_download(client, found), f"{name}/{found.version}"))
+        bundle = _bundle(client, found)
         champion = _champion(client, name)
         if champion is not None and champion.version == found.version:
             raise GateError(f"{name}: version {found.version} is the champion already")
         checks = judge(_evaluation(client, found), None if champion is None else _evaluation(client, champion))
         checks.append(judge_segments(bundle.segments))
         before = _version(champion)
-        reasons = tuple(f"{'passed' if check.passed else 'FAILED'}: {check.words}" for check in checks)
-        if not all(check.passed for check in checks):
-            kept = "there is no champion still" if before is None else f"version {before} stays champion"
-            lines = [f"{name}: version {found.version} is not promoted, {kept}", *(f"- {reason}" for reason in reasons)]
-            raise GateError("\n".join(lines))
+        reasons = findings(f"{name}: version {found.version}", checks, before)
         if _version(_champion(client, name)) != before:
             raise GateError(f"{name}: the champion changed while the gate was at work; run it again")
         if before is not None:
-            client.set_registered_model_alias(name, _PREVIOUS, before)
+            client.set_registered_model_alias(name, PREVIOUS, before)
         client.set_registered_model_alias(name, _CHAMPION, str(found.version))
         return Promotion(name, str(found.version), before, reasons)
 
@@ -305,8 +257,7 @@ def _evaluation(client: mlflow.MlflowClient, found: ModelVersion) -> pd.DataFram
 def resolve_model(reference: str, tracking_uri: str) -> Path:
     """Return the bundle folder of `DIR`, `NAME@alias` or `NAME/version`; a model is read as data, no code of it runs.
 
-    Raises `ModelError` for a model that does not exist, names another loader or brings code, `TrackingError` where the
-    store does not answer.
+    Raises `ModelError` for a model that is missing, names another loader or brings code; `TrackingError` for the store.
     """
     if Path(reference).is_dir():
         return Path(reference)
@@ -320,10 +271,7 @@ def resolve_model(reference: str, tracking_uri: str) -> Path:
 
 def _find(client: mlflow.MlflowClient, name: str, *, alias: str | None, version: str | None) -> ModelVersion:
     """Return a version by alias or number; `ModelError` where it does not exist or its upload did not finish."""
-    registered = client.search_registered_models(f"name = '{name}'") if _REFERENCE.fullmatch(f"{name}@x") else []
-    if not registered:
-        raise ModelError(f"{name}: no model of that name is registered; register one with `tiermodel train --register`")
-    aliases: Mapping[str, Any] = registered[0].aliases
+    aliases = _aliases(client, name)
     if alias is not None and alias not in aliases:
         known = ", ".join(f"{name}@{a}" for a in sorted(aliases)) or "none"
         raise ModelError(f"{name}@{alias} is not registered (there are: {known}); train with --register, and promote")
@@ -334,9 +282,21 @@ def _find(client: mlflow.MlflowClient, name: str, *, alias: str | None, version:
             raise
         raise ModelError(f"{name}/{version} is not registered; its versions are listed in MLflow") from None
     if found.status != "READY":
-        words = f"{name}/{found.version} is {found.status}, its upload did not finish"
-        raise ModelError(f"{words}; train it again with --register")
+        what = f"{name}/{found.version} is {found.status}, its upload did not finish"
+        raise ModelError(f"{what}; train it again with --register")
     return found
+
+
+def _aliases(client: mlflow.MlflowClient, name: str) -> dict[str, Any]:
+    """Return the version of every alias of a registered model; `ModelError` where there is no such model."""
+    registered = client.search_registered_models(f"name = '{name}'") if _REFERENCE.fullmatch(f"{name}@x") else []
+    if not registered:
+        raise ModelError(f"{name}: no model of that name is registered; register one with `tiermodel train --register`")
+    return dict(registered[0].aliases)
+
+
+def _bundle(client: mlflow.MlflowClient, found: ModelVersion) -> Bundle:
+    return load_bundle(trusted_bundle(_download(client, found), f"{found.name}/{found.version}"))
 
 
 def _download(client: mlflow.MlflowClient, found: ModelVersion) -> Path:
@@ -350,12 +310,13 @@ def _fetch(client: mlflow.MlflowClient, uri: str) -> Path:
     return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=client.tracking_uri, dst_path=folder))
 
 
-def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
-    """Return the id of an experiment, made if need be; on SQLite its artifacts go beside the database."""
+def _experiment(client: mlflow.MlflowClient, project: Project) -> str:
+    """Return the id of the project's experiment, made if missing; on SQLite its artifacts go beside the database."""
+    name = project.tracking.experiment or project.name
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
-    database = database_of(uri)
+    database = database_of(project.tracking.uri)
     artifacts = None if database is None else (database.parent / "mlartifacts").as_uri()
     return str(client.create_experiment(name, artifacts))
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
-from tiermodel.segments.fit import segment_names
+from tiermodel.segments.fit import segment_count
 from tiermodel.tables.table import TABLES
 from tiermodel.tracking.artifacts import LearnerMetrics
 from tiermodel.training.tune_search import Found
@@ -28,11 +28,7 @@ __all__ = ["code_digest", "finite", "measures_of", "parameters_of", "step_of", "
 _EPOCH = date(1970, 1, 1)
 _JUDGED = ("defaults", "found", "difference", "low", "high")
 # Filters and queries in SQL may name customers, folders may name people, a database's address may hold a password.
-_UNLOGGED: Any = {
-    "folder": True,
-    "tracking": True,
-    "data": {table: {"path", "query", "where"} for table in TABLES},
-}
+_UNLOGGED: Any = {"folder": True, "tracking": True, "data": {table: {"path", "query", "where"} for table in TABLES}}
 
 
 def parameters_of(project: Project) -> dict[str, str]:
@@ -88,8 +84,8 @@ def totals_of(bundle: Bundle) -> dict[str, float]:
     out_of_fold = {
         f"{target}/{name}/all": x for target, found in bundle.facts["later"].items() for name, x in found.items()
     }
-    count = len(segment_names(bundle.segments)) - 1
-    return finite(out_of_fold) | {"segments/count": count, "segments/stability": bundle.segments["stability"]}
+    segments = {"count": segment_count(bundle.segments), "stability": bundle.segments["stability"]}
+    return finite(out_of_fold) | {f"segments/{name}": x for name, x in segments.items()}
 
 
 def verdict_of(found: Found) -> dict[str, float]:

@@ -1,15 +1,28 @@
-"""A tracking store as seen without MLflow: whether it answers, its database file, and a lock beside that file."""
+"""What comes before the import of MLflow: its environment, and whether a store answers."""
 
 from __future__ import annotations
 
 import http.client
+import os
 import urllib.error
 import urllib.request
 
-__all__ = ["check_answer"]
+__all__ = ["check_answer", "set_environment"]
 
 
 ANSWER_SECONDS = 5.0
+
+
+def set_environment() -> None:
+    """Set the variables that MLflow reads when it is imported; the user's own settings are kept."""
+    for name, value in {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_LOGGING_LEVEL": "ERROR",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    }.items():
+        os.environ.setdefault(name, value)
 
 
 def check_answer(uri: str) -> None:

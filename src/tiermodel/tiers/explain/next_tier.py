@@ -1,14 +1,14 @@
-"""Say what would move each customer up: the smallest single change, of what a customer can change, that is enough.
+"""The smallest single change, of what a customer can change, that moves each customer to a higher level.
 
 Exact, not estimated: levels change only at the cut points of the fitted scheme, so every amount at which one of them is
-crossed is tried, smallest first, by grading the changed row. Only what is declared here counts as within reach;
-tenure, attributes and habits of years do not. The level is that of the rules; a stability rule may ask for more.
+crossed is tried, smallest first, by grading the changed row. Only the actions declared here are tried; tenure,
+attributes and habits of years are out of reach. The level is that of the rules; a stability rule may require more.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,9 +35,9 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Action:
-    """Name one thing that a customer can do, by the features that it changes; a step is 1 over `steps` of their unit.
+    """A change that a customer can make, by the features it affects; a step is 1 / `steps` of their unit.
 
-    New purchases lie within every window, so all windows of a measure, and the total, change by the same amount.
+    New purchases lie within every window, so all windows of a measure, and its total, change by the same amount.
     """
 
     features: str
@@ -56,7 +56,7 @@ ACTIONS = (
 
 
 def tier_thresholds(fitted: FittedScheme) -> dict[str, list[float]]:
-    """Return the values of each feature at which a level can change; `ProjectError` where there are no such rules."""
+    """Return the values of each feature at which a level can change; `ProjectError` where no single feature decides."""
     found: dict[str, set[float]] = {}
     own = fitted.kind.thresholds(fitted.scheme, fitted.state)
     for feature, cuts in (*own, *bounds_of(c for veto in fitted.state.get("veto", []) for c in veto)):
@@ -65,7 +65,7 @@ def tier_thresholds(fitted: FittedScheme) -> dict[str, list[float]]:
 
 
 def changed(frame: pd.DataFrame, action: Action, steps: Ints) -> pd.DataFrame:
-    """Return the rows after so many steps of an action each."""
+    """Return the rows after an action of `steps` steps each."""
     names = _linked(frame.columns, action)
     by = action.sign * steps / action.steps
     return frame.assign(**{name: np.round(frame[name].to_numpy(dtype=np.float64) + by, 6) for name in names})
@@ -78,10 +78,10 @@ def _linked(columns: Sequence[str] | pd.Index[Any], action: Action) -> list[str]
 def next_tier_actions(
     fitted: FittedScheme, frame: pd.DataFrame, features: Mapping[str, Named], language: str
 ) -> pd.DataFrame:
-    """List, for every buyer below the top, each action that alone reaches a higher level, with its smallest amount.
+    """Return, for every buyer below the top level, each action that alone leads higher, with its smallest amount.
 
-    `frame` is one snapshot. `passed_share` is the share of its buyers whom the customer passes on that feature;
-    `easiness` numbers a customer's actions by it, the smallest 1. Columns are `COLUMNS`.
+    `frame` is one snapshot. `passed_share` is the share of its buyers whom the customer overtakes on the feature;
+    `easiness` ranks a customer's actions by it, 1 for the smallest. Columns are `COLUMNS`.
     """
     cuts, level = tier_thresholds(fitted), fitted.assign(frame)[0]
     bought = has_bought(frame)
@@ -89,21 +89,21 @@ def next_tier_actions(
     below, level_below, buyers = frame.iloc[rows].reset_index(drop=True), level[rows], frame[bought]
     parts = []
     for action in ACTIONS:
-        linked = [name for name in _linked(frame.columns, action) if name in cuts]
-        if linked:
-            steps = _smallest_all(fitted, below, level_below, action, {name: cuts[name] for name in linked})
+        linked = {name: cuts[name] for name in _linked(frame.columns, action) if name in cuts}
+        steps = _smallest_all(fitted, below, level_below, action, linked)
+        if (steps < _NEVER).any():
             parts.append(_action_rows(fitted, below, level_below, action, steps, _shown(linked), buyers))
-    if not parts or not any(len(part) for part in parts):
+    if not parts:
         return pd.DataFrame({name: [] for name in COLUMNS})
-    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
     table = table.sort_values(["row", "passed_share", "feature"], kind="stable").reset_index(drop=True)
     table["easiness"] = table.groupby("row").cumcount() + 1
     table["words"] = [_words(row, features, language) for row in table.itertuples()]
     return table[list(COLUMNS)]
 
 
-def _shown(linked: Sequence[str]) -> str:
-    """Name an action by its shortest window."""
+def _shown(linked: Collection[str]) -> str:
+    """Return the feature that names an action: that of the shortest window."""
     days = {name: int(found[1]) if (found := re.search(r"_(\d+)d$", name)) else 10**6 for name in linked}
     return min(linked, key=days.__getitem__)
 
@@ -111,8 +111,9 @@ def _shown(linked: Sequence[str]) -> str:
 def _smallest_all(
     fitted: FittedScheme, frame: pd.DataFrame, level: Ints, action: Action, cuts: Mapping[str, list[float]]
 ) -> Ints:
+    """Return the steps of `_smallest`, chunk by chunk; `_NEVER` without cut points."""
     steps = np.full(len(frame), _NEVER)
-    for start in range(0, len(frame), _CHUNK):
+    for start in range(0, len(frame) if cuts else 0, _CHUNK):
         part = slice(start, start + _CHUNK)
         steps[part] = _smallest(fitted, frame.iloc[part].reset_index(drop=True), level[part], action, cuts)
     return steps
@@ -121,14 +122,15 @@ def _smallest_all(
 def _smallest(
     fitted: FittedScheme, frame: pd.DataFrame, level: Ints, action: Action, cuts: Mapping[str, list[float]]
 ) -> Ints:
-    """Try the steps at which a cut point is crossed, smallest first; `_NEVER` where no number of them is enough.
+    """Return the smallest sufficient number of steps of each row; `_NEVER` where no number is enough.
 
-    A step before and after are tried too, since a bound may lie on either side of its cut point.
+    Tried are the steps at which a cut point is crossed, and one step before and after, since a bound may lie on either
+    side of its cut point.
     """
     tries = np.sort(np.concatenate([_crossings(frame, action, f, c) for f, c in cuts.items()], axis=1), axis=1)
-    steps, open_rows = np.full(len(frame), _NEVER), np.arange(len(frame))
     if fitted.scheme.monotone:
         return _halved(fitted, frame, level, action, tries)
+    steps, open_rows = np.full(len(frame), _NEVER), np.arange(len(frame))
     for k in range(tries.shape[1]):
         now = tries[open_rows, k]
         rows = open_rows[(now < _NEVER) & ((k == 0) | (now != tries[open_rows, max(k - 1, 0)]))]
@@ -144,7 +146,7 @@ def _levels(fitted: FittedScheme, frame: pd.DataFrame, action: Action, rows: Int
 
 
 def _crossings(frame: pd.DataFrame, action: Action, feature: str, cuts: Sequence[float]) -> Ints:
-    """Give, for each row and cut point, the steps just before, at and after it; `_NEVER` for what cannot be done."""
+    """Return, for each row and cut point, the steps just before, at and after it; `_NEVER` where impossible."""
     x = frame[feature].to_numpy(dtype=np.float64)[:, None]
     exact = np.ceil(np.round(action.sign * (np.array(cuts) - x) * action.steps, 6))
     around = np.concatenate([exact - 1, exact, exact + 1], axis=1)
@@ -153,7 +155,9 @@ def _crossings(frame: pd.DataFrame, action: Action, feature: str, cuts: Sequence
 
 
 def _halved(fitted: FittedScheme, frame: pd.DataFrame, level: Ints, action: Action, tries: Ints) -> Ints:
-    low, high = np.zeros(len(frame), dtype=np.int64), (tries < _NEVER).sum(axis=1)  # high: none of the first is enough
+    """Return the steps of `_smallest` by bisection, which a monotone scheme allows."""
+    # `low` ends at the first sufficient try, or at the count of possible tries where none is enough
+    low, high = np.zeros(len(frame), dtype=np.int64), (tries < _NEVER).sum(axis=1)
     while (rows := np.flatnonzero(low < high)).size:
         middle = (low[rows] + high[rows]) // 2
         up = _levels(fitted, frame, action, rows, tries[rows, middle]) > level[rows]

@@ -1,4 +1,4 @@
-"""Set learned tiers beside tiers by rules on the same customers: how many share a tier, and who is where."""
+"""Comparison of learned tiers with tiers by rules on the same customers."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def compare_with_rules(
 def matching_composite(
     fitted: FittedScheme, snapshot: pd.DataFrame, windows: tuple[int, ...]
 ) -> CompositeScheme | None:
-    """Make 0.2 R + 0.3 F + 0.5 M with the levels of a fitted scheme, as large as they are on the snapshot.
+    """Return 0.2 R + 0.3 F + 0.5 M with the levels of a fitted scheme, as large as they are on the snapshot.
 
-    None where a level is empty there, so that no composite has it too.
+    None where a level is empty there, since a composite cannot have an empty level.
     """
     bought = snapshot[has_bought(snapshot)]
     level, _ = fitted.assign(bought)
@@ -61,9 +61,9 @@ def matching_composite(
 
 
 def agreement(level: Any, fitted: FittedScheme, other: Any, rules: FittedScheme) -> dict[str, Any]:
-    """Count the customers of every pair of levels; give the share in one tier and the weighted kappa.
+    """Return the counts of customers by pair of levels, the share in the same tier, and the weighted kappa.
 
-    The figures are None where the schemes have unlike numbers of levels.
+    The last two are None where the schemes differ in the number of levels.
     """
     codes, theirs = fitted.scheme.codes, rules.scheme.codes
     counts = np.zeros((len(codes), len(theirs)), dtype=np.int64)

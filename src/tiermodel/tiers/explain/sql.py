@@ -1,7 +1,7 @@
-"""Write a fitted scheme as one SQL statement over the feature table; executed, it equals `FittedScheme.assign`.
+"""A fitted scheme as one SQL statement over the feature table; its result equals `FittedScheme.assign`.
 
-Traps this avoids: a threshold is compared in double precision, as here; NaN becomes NULL first, since databases sort it
-above every number; a comparison with NULL falls to ELSE, which is where the tree sends it unless it says otherwise.
+Thresholds are compared in double precision, as in Python. NaN becomes NULL first, since databases sort it above every
+number. A comparison with NULL falls to ELSE, which is where the tree sends a missing value by default.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ DIALECTS: tuple[str, ...] = get_args(Dialect)
 def scheme_sql(fitted: FittedScheme, dialect: str = "duckdb", table: str = "features") -> str:
     """Return a SELECT with `customer_id`, `as_of`, `tier` (0 lowest) and `tier_code` for every row of a feature table.
 
-    Before stability and overrides, which need the ledger. Where no rule can say what a scheme does, the statement is
-    that of the tree which imitates it, and its first line says so. Raises `ProjectError` for an unknown dialect.
+    The tier is the level before stability and overrides, which need the ledger. Where no rules can state the model, the
+    statement is that of the tree that imitates it, and its first line says so. Raises `ProjectError` for an unknown
+    dialect.
     """
     import sqlglot  # noqa: PLC0415  # needed here alone
 

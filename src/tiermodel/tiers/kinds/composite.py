@@ -1,8 +1,7 @@
-"""Ints by the points of a weighted index: cut points on the points, frozen; sensitivity to the weights told."""
+"""The kind `composite`: levels by the points of a weighted index, and how sensitive they are to the weights."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -13,10 +12,10 @@ from pydantic import Field, model_validator
 
 from tiermodel.arrays import Floats, Ints
 from tiermodel.features.condition import Condition, Named, Words, feature_name
-from tiermodel.tiers.kinds.cut_points import band_edges, level_of, share_cuts
+from tiermodel.tiers.kinds import cut_points
 from tiermodel.tiers.kinds.index_points import STEPS, dimension_points, fit_points, points_of, points_sql, thresholds_of
 from tiermodel.tiers.kinds.sql_terms import SCORE, steps
-from tiermodel.tiers.schemes.protocol import FitContext, SqlLevel, Thresholds
+from tiermodel.tiers.schemes.protocol import REASONS, FitContext, SqlLevel, Thresholds
 from tiermodel.tiers.schemes.schema import BaseScheme, Index, Share, check_shares
 from tiermodel.tiers.schemes.weights import thousandths
 from tiermodel.words import words
@@ -40,11 +39,10 @@ __all__ = [
 POINTS = "points"
 _CHANGE = 0.10
 _SPLITS = (9, 24, 49, 74, 89)
-_REASONS = 3
 
 
 class CompositeScheme(BaseScheme, Index):
-    """Ints by the points of an index, which hold shares of the customers or start at given points."""
+    """Levels by the points of an index, which hold shares of the customers or start at given points."""
 
     monotone: ClassVar[bool] = True
     kind: Literal["composite"]
@@ -60,7 +58,7 @@ class CompositeScheme(BaseScheme, Index):
         if self.points is not None:
             if list(self.points) != self.bought_levels[1:]:
                 raise ValueError(f"points: give the start of each of {self.bought_levels[1:]}, in this order")
-            for (low, a), (high, b) in itertools.pairwise(self.points.items()):
+            for (low, a), (high, b) in pairwise(self.points.items()):
                 if a >= b:
                     raise ValueError(f"points: {high!r} starts at {b:g}, not above {low!r} at {a:g}")
         if not self.dimensions:
@@ -82,42 +80,42 @@ class CompositeScheme(BaseScheme, Index):
         return [(POINTS, self, state)]
 
     def ranked(self) -> Iterable[str]:
-        """List the features that the scheme cannot do without."""
+        """Return the features without which the scheme cannot be fitted."""
         return [d.feature for d in self.dimensions]
 
 
 def fit(scheme: CompositeScheme, frame: pd.DataFrame, _context: FitContext) -> dict[str, Any]:
-    """Freeze dimensions, weights and the points from which on each level starts, on one snapshot of buyers."""
+    """Return dimensions, weights and the points at which each level starts, fitted on one snapshot of buyers."""
     state = fit_points(scheme, frame)
     values = points_of(scheme, state, frame)
     state["level_cuts"] = _level_cuts(scheme, values)
     state["may_miss"] = bool(np.isnan(values).any())
     state["sensitivity"] = sensitivity(scheme, state, frame)
-    return state | band_edges(scheme, state["level_cuts"], values)
+    return state | cut_points.band_edges(scheme, state["level_cuts"], values)
 
 
 def _level_cuts(scheme: CompositeScheme, values: Floats) -> list[float]:
     if scheme.points is not None:
         return list(scheme.points.values())
-    return share_cuts(scheme.ordered(scheme.shares or {}), values, capacity=scheme.capacities)
+    return cut_points.share_cuts(scheme.ordered(scheme.shares or {}), values, capacity=scheme.capacities)
 
 
 def sensitivity(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) -> dict[str, list[float]]:
-    """Give, for every dimension, the share of customers whose level changes with 10 % less and 10 % more weight."""
-    before = level_of(state["level_cuts"], points_of(scheme, state, frame))
+    """Return, by dimension, the shares of customers whose level changes with 10 % less and 10 % more weight."""
+    before = cut_points.level_of(state["level_cuts"], points_of(scheme, state, frame))
     changed: dict[str, list[float]] = {}
     for k, dimension in enumerate(scheme.dimensions):
         changed[dimension.feature] = []
         for factor in (1 - _CHANGE, 1 + _CHANGE):
             weights = [w * (factor if j == k else 1) for j, w in enumerate(state["weights"])]
             values = points_of(scheme, {**state, "weights": thousandths(weights)}, frame)
-            after = level_of(_level_cuts(scheme, values), values)
+            after = cut_points.level_of(_level_cuts(scheme, values), values)
             changed[dimension.feature].append(float(np.mean(before != after)))
     return changed
 
 
 def sensitivity_lines(state: dict[str, Any], features: Mapping[str, Named], language: str) -> list[str]:
-    """Write, for every dimension, which share of the customers changes level with 10 % less and 10 % more weight."""
+    """Return a line of text for each dimension: the shares of `sensitivity`."""
     lines = []
     for feature, (less, more) in state.get("sensitivity", {}).items():
         name = feature_name(feature, features, language)
@@ -127,14 +125,13 @@ def sensitivity_lines(state: dict[str, Any], features: Mapping[str, Named], lang
 
 def assign(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return every buyer's level among `bought_levels`, and the rule: the level itself."""
-    level = level_of(state["level_cuts"], points_of(scheme, state, frame))
+    level = cut_points.level_of(state["level_cuts"], points_of(scheme, state, frame))
     return level, level
 
 
 def sure_levels(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
-    values = points_of(scheme, state, frame)
-    return level_of([high for _, high in state["up"]], values), level_of([low for low, _ in state["down"]], values)
+    return cut_points.sure_levels_of(state, points_of(scheme, state, frame))
 
 
 def levels_of_rules(scheme: CompositeScheme, _state: dict[str, Any]) -> Ints:
@@ -145,35 +142,29 @@ def levels_of_rules(scheme: CompositeScheme, _state: dict[str, Any]) -> Ints:
 def explain(
     scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame, features: Mapping[str, Named], language: str
 ) -> tuple[Ints, list[str]]:
-    """Return the three dimensions that moved the points most, away from 50, as bounds within which the customer lies.
+    """Return the three dimensions with the largest effect on the points, each as bounds on the customer's value.
 
-    A bound is one of the cut points with 10, 25, 50, 75 and 90 % of the customers at fit below.
+    The effect is the weighted distance from 50 points. A bound is one of the cut points with 10, 25, 50, 75 and 90 % of
+    the customers at fit below.
     """
     points = dimension_points(scheme, state, frame)
     weights = np.array(state["weights"])[:, None]
     pull = np.where(points < 0, -1, np.abs(weights * (points - STEPS // 2)))
-    strongest = np.argsort(-pull, axis=0, kind="stable")[:_REASONS].T
+    strongest = np.argsort(-pull, axis=0, kind="stable")[:REASONS].T
     words: list[str] = []
     place = np.empty(points.shape, dtype=np.int64)
     for k, (dimension, cuts) in enumerate(zip(scheme.dimensions, state["cuts"], strict=True)):
-        edges = [-np.inf, *(cuts[at] for at in _SPLITS), np.inf]
-        x = frame[dimension.feature].to_numpy(dtype=np.float64)
-        place[k] = len(words) + np.where(np.isnan(x), len(edges) - 1, np.searchsorted(edges[1:-1], x, side="left"))
-        bounds = [Condition(dimension.feature, low, high) for low, high in pairwise(edges)]
-        bounds.append(Condition(dimension.feature, np.inf, -np.inf, missing=True))
-        words += [c.text(features, language) for c in bounds]
+        bounds = [cuts[at] for at in _SPLITS]
+        place[k] = len(words) + cut_points.range_of(bounds, frame[dimension.feature].to_numpy(dtype=np.float64))
+        words += [c.text(features, language) for c in cut_points.ranges(dimension.feature, bounds)]
     codes = np.take_along_axis(place.T, strongest, axis=1)
-    empty = np.full((len(frame), max(0, _REASONS - codes.shape[1])), len(words))
+    empty = np.full((len(frame), max(0, REASONS - codes.shape[1])), len(words))
     return np.hstack([codes, empty]), [*words, ""]
 
 
 def conditions(_scheme: CompositeScheme, state: dict[str, Any]) -> list[list[Condition]]:
-    """List each rule's condition: the points."""
-    edges = [-np.inf, *state["level_cuts"], np.inf]
-    return [
-        [Condition(POINTS, low, high, missing=state["may_miss"] and low == -np.inf, closed_low=True)]
-        for low, high in pairwise(edges)
-    ]
+    """Return every rule's condition: bounds on the points."""
+    return cut_points.level_conditions(POINTS, state["level_cuts"], may_miss=state["may_miss"])
 
 
 def thresholds(scheme: CompositeScheme, state: dict[str, Any]) -> Thresholds:

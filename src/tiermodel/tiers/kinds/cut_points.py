@@ -1,18 +1,30 @@
-"""Find cut points once, at numbers as round as the data allow: by shares, quantiles or natural breaks."""
+"""Cut points by shares, quantiles or natural breaks, found once, at numbers as round as the data allow."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from tiermodel.arrays import Floats, Ints
 from tiermodel.errors import ProjectError
+from tiermodel.features.condition import Condition
 from tiermodel.models.learners.readable_tree import roundest
 from tiermodel.tiers.schemes.schema import BaseScheme, Score
 
-__all__ = ["band_edges", "level_of", "score_cuts", "scores_of", "share_cuts"]
+__all__ = [
+    "band_edges",
+    "level_conditions",
+    "level_of",
+    "range_of",
+    "ranges",
+    "score_cuts",
+    "scores_of",
+    "share_cuts",
+    "sure_levels_of",
+]
 
 
 _JENKS_SAMPLE = 2_000
@@ -25,10 +37,10 @@ def share_cuts(
     of_value: bool = False,
     capacity: Mapping[str, int | None] | None = None,
 ) -> list[float]:
-    """Find the value from which on each level starts, so that levels hold their share and keep their capacity.
+    """Return the value at which each level starts, the lowest left out, so that levels hold their share and capacity.
 
-    `shares` go from the lowest level to the highest; `of_value` shares out the cumulated value, not the customers.
-    Raises `ProjectError` where so many customers tie that a capacity cannot be kept.
+    `shares` go from the lowest level to the highest; with `of_value` they are shares of the cumulated value, else of
+    the customers. Raises `ProjectError` where so many customers tie that a capacity cannot be kept.
     """
     values = np.sort(values[~np.isnan(values)])[::-1]
     if of_value:
@@ -43,17 +55,17 @@ def share_cuts(
         cut = _cut(values, reached, share)
         most = (capacity or {}).get(code)
         if most is not None and np.count_nonzero(values >= cut) - above > most:
-            cut = _cut_for(values, above, most, code)  # the rest finds its place below
+            cut = _cut_for(values, above, most, code)  # the other customers go to the level below
         above = int(np.count_nonzero(values >= cut))
         cuts.append(cut)
     return cuts[::-1]
 
 
 def _cut(values: Floats, reached: Floats, share: float) -> float:
-    """Put the cut at a readable number between the last customer inside and the first outside, where there is one.
+    """Return a readable number between the last customer above the cut and the first below it, where there is one.
 
-    Equal values that straddle the share are inside or outside together, whichever comes nearer to it, unless nobody
-    would be left inside.
+    Customers with equal values stay together, on the side that comes nearer to the share, unless nobody would be left
+    above the cut.
     """
     inside = values[min(int(np.searchsorted(reached, share - 1e-12)), len(values) - 1)]
     first, last = np.flatnonzero(values == inside)[[0, -1]]
@@ -66,7 +78,7 @@ def _cut(values: Floats, reached: Floats, share: float) -> float:
 
 
 def _cut_for(values: Floats, above: int, most: int, code: str) -> float:
-    """Put the cut where at most so many customers are inside, beyond those above."""
+    """Return the cut with at most `most` customers above it, besides the `above` customers of higher levels."""
     first_out = values[above + most]
     inside = values[values > first_out]
     if len(inside) <= above:
@@ -79,7 +91,7 @@ def _cut_for(values: Floats, above: int, most: int, code: str) -> float:
 
 
 def score_cuts(score: Score, values: Floats) -> list[float]:
-    """Find the cut points of a score on the values of one snapshot of buyers."""
+    """Return the cut points of a score, fitted on the values of one snapshot of buyers."""
     if not isinstance(score.cuts, str):
         return list(score.cuts)
     values = np.sort(values[~np.isnan(values)])
@@ -88,20 +100,21 @@ def score_cuts(score: Score, values: Floats) -> list[float]:
     else:
         at = np.arange(1, score.bins) / score.bins if score.quantiles is None else np.array(score.quantiles)
         found = np.quantile(values, at, method="inverted_cdf").tolist()
-    # equal cut points stay: with many ties below, the scores between stay empty and the best is still the best
+    # equal cut points stay: with many ties, scores in between are empty and the highest score stays the highest
     return [_cut_after(float(cut), values) for cut in found]
 
 
 def _cut_after(value: float, values: Floats) -> float:
-    """Put the cut at a readable number from the value on, before the next greater one."""
+    """Return a readable cut at the value or beyond it, below the next greater value."""
     greater = values[values > value]
     return value if greater.size == 0 else roundest(value, lambda cut: value <= cut < greater[0])
 
 
 def _jenks(values: Floats, bins: int) -> list[float]:
-    """Minimise the squared deviation within classes (Jenks 1967, Fisher 1958) on at most 2,000 quantiles.
+    """Return the natural breaks, which minimise the squared deviation within classes (Jenks 1967, Fisher 1958).
 
-    Gives each class's greatest value but the last's; the first is repeated where there are fewer values than classes.
+    A break is the greatest value of its class; the last class has none. They are computed on at most 2,000 quantiles.
+    The first break is repeated where there are fewer distinct values than classes.
     """
     n = min(len(values), _JENKS_SAMPLE)
     x = values[np.rint(np.linspace(0, len(values) - 1, n)).astype(np.int64)]
@@ -126,20 +139,47 @@ def _jenks(values: Floats, bins: int) -> list[float]:
 
 
 def scores_of(score: Score, cuts: Sequence[float], values: Floats) -> Ints:
-    """Score from 1, as without a value; one on a cut point belongs to the lower side, so equal values share a score."""
+    """Return each value's score from 1 (1 for NaN); a value on a cut point belongs to the lower side."""
     rank = np.searchsorted(np.array(cuts), values, side="left")
     return np.where(np.isnan(values), 1, 1 + rank if score.better == "higher" else score.bins - rank)
 
 
 def level_of(cuts: Sequence[float], values: Floats) -> Ints:
-    """Count the cut points at or below each value; without a value, none."""
+    """Return the number of cut points at or below each value; 0 for NaN."""
     return np.searchsorted(np.array(cuts), np.where(np.isnan(values), -np.inf, values), side="right")
 
 
-def band_edges(scheme: BaseScheme, cuts: Sequence[float], values: Floats) -> dict[str, Any]:
-    """Move every cut point both ways past a share of the customers: `up` and `down` hold [lower, upper] of each.
+def level_conditions(feature: str, cuts: Sequence[float], *, may_miss: bool = False) -> list[list[Condition]]:
+    """Return the condition of every level that `level_of` finds; with `may_miss` a missing value meets the lowest."""
+    edges = [-np.inf, *cuts, np.inf]
+    return [
+        [Condition(feature, low, high, missing=may_miss and low == -np.inf, closed_low=True)]
+        for low, high in pairwise(edges)
+    ]
 
-    A cut point is moved past at most half of those beyond it, so that the end of the scale stays within reach.
+
+def ranges(feature: str, cuts: Sequence[float]) -> list[Condition]:
+    """Return the conditions that `range_of` numbers: every range between cut points, then the missing value."""
+    edges = [-np.inf, *cuts, np.inf]
+    missing = Condition(feature, np.inf, -np.inf, missing=True)
+    return [*(Condition(feature, low, high) for low, high in pairwise(edges)), missing]
+
+
+def range_of(cuts: Sequence[float], values: Floats) -> Ints:
+    """Return the position of each value in `ranges`; a value on a cut point belongs to the lower range."""
+    return np.where(np.isnan(values), len(cuts) + 1, np.searchsorted(cuts, values, side="left"))
+
+
+def sure_levels_of(state: Mapping[str, Any], values: Floats) -> tuple[Ints, Ints]:
+    """Return the lowest sure level by the bands of `band_edges` for moving up, and the highest by those for down."""
+    return level_of([high for _, high in state["up"]], values), level_of([low for low, _ in state["down"]], values)
+
+
+def band_edges(scheme: BaseScheme, cuts: Sequence[float], values: Floats) -> dict[str, Any]:
+    """Return the band around every cut point: `up` and `down` have [lower, upper] of each; nothing without stability.
+
+    A band reaches past a share of the customers on both sides, but at most past half of those beyond the cut point, so
+    that the lowest and highest level stay within reach.
     """
     stability = scheme.stability
     if stability is None:

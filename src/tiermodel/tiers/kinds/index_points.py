@@ -1,7 +1,7 @@
-"""Weigh several dimensions into points from 0 to 100, in whole numbers until one last division: the same everywhere.
+"""Points from 0 to 100 of a weighted index of dimensions, in integers up to one last division: equal on every machine.
 
-A dimension's points are its place among the customers at fit: the number of a hundred frozen cut points below the
-value. Money in another currency gives the same points.
+The points of a dimension are the rank of a customer among the customers at fit: how many of a hundred frozen cut points
+are below the value. Another currency gives the same points.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tiermodel.tiers.schemes.weights import ahp_weights, critic_weights, entropy
 __all__ = ["STEPS", "dimension_points", "fit_points", "points_of", "points_sql", "thresholds_of"]
 
 STEPS = 100
-_PADDED = 127  # what seven steps that halve can tell apart
+_PADDED = 127  # cut points that a binary search of seven steps covers
 _TAIL = 0.005
 
 
 def fit_points(index: Index, frame: pd.DataFrame) -> dict[str, Any]:
-    """Freeze the cut points of every dimension on one snapshot of buyers, and the weights in thousandths."""
+    """Return the cut points of every dimension on one snapshot of buyers, and the weights in thousandths."""
     columns = [frame[d.feature].to_numpy(dtype=np.float64) for d in index.dimensions]
     at = (np.arange(1, STEPS + 1) - 0.5) / STEPS
     cuts = [np.quantile(x[~np.isnan(x)], at, method="inverted_cdf").tolist() for x in columns]
@@ -44,7 +44,7 @@ def _weights(index: Index, columns: Sequence[Floats]) -> Floats:
 
 
 def _scaled(x: Floats, better: str) -> Floats:
-    """Scale from 0 to 1, tails clipped, nothing known in the middle; the better end is 1."""
+    """Return values from 0 to 1 (1 is the better end) with clipped tails; a missing value gets the median."""
     low, high = np.nanquantile(x, [_TAIL, 1 - _TAIL])
     scaled = np.clip((x - low) / (high - low), 0, 1) if high > low else np.zeros(len(x))
     scaled = np.where(np.isnan(x), np.nanmedian(scaled), scaled)
@@ -69,35 +69,21 @@ def points_of(index: Index, state: dict[str, Any], frame: pd.DataFrame) -> Float
 
 
 def _add_dimension(
-    index: Index,
-    state: dict[str, Any],
-    frame: pd.DataFrame,
-    k: int,
-    weight: int,
-    total: Ints,
-    weights: Ints,
+    index: Index, state: dict[str, Any], frame: pd.DataFrame, k: int, weight: int, total: Ints, weights: Ints
 ) -> None:
-    """Add the weighted points of a dimension, and its weight where it is known, in place."""
+    """Add a dimension's weighted points to `total`, and its weight where it is known to `weights`, in place."""
     d = index.dimensions[k]
     instead = {"drop": -1, "worst": 0, "middle": STEPS // 2}[index.missing]
     x, cuts = frame[d.feature].to_numpy(dtype=np.float64), np.array(state["cuts"][k], dtype=np.float64)
     sign = 1.0
-    if d.better == "lower":  # how many cut points lie above is how many of the opposite numbers lie below
+    if d.better == "lower":  # cut points above a value are the negated cut points below the negated value
         sign, cuts = -1.0, -cuts[::-1]
     _add_points(x, np.append(cuts, np.full(_PADDED - len(cuts), np.inf)), sign, instead, weight, total, weights)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _add_points(
-    x: Floats,
-    cuts: Floats,
-    sign: float,
-    instead: int,
-    weight: int,
-    total: Ints,
-    weights: Ints,
-) -> None:
-    """Count the cut points below each value, in steps that halve and without a branch that a processor could guess."""
+def _add_points(x: Floats, cuts: Floats, sign: float, instead: int, weight: int, total: Ints, weights: Ints) -> None:
+    """Add the cut points below each value, counted by binary search without branches that a processor mispredicts."""
     for i in range(len(x)):
         value = sign * x[i]
         below = 64 * (cuts[63] < value)
@@ -119,7 +105,7 @@ def thresholds_of(index: Index, state: Mapping[str, Any]) -> Thresholds:
 
 
 def points_sql(index: Index, state: Mapping[str, Any]) -> str:
-    """Return the points of an index as SQL: whole numbers until the last division."""
+    """Return the points of an index as SQL: integers up to the last division."""
     instead = {"drop": "NULL", "worst": "0", "middle": str(STEPS // 2)}[index.missing]
     total, weight = [], []
     for d, cuts, w in zip(index.dimensions, state["cuts"], state["weights"], strict=True):

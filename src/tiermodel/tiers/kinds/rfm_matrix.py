@@ -1,4 +1,4 @@
-"""RFM and matrices: two or three axes scored at frozen cut points, every combination of scores in one named cell."""
+"""The kinds `rfm` and `matrix`: two or three axes scored at frozen cut points, a level for every combination."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class Cell(Data):
-    """Name the customers whose scores lie in the given sets, and their level."""
+    """A named set of score combinations, and the level of their customers."""
 
     name_zh: str
     name_en: str
@@ -47,51 +47,48 @@ class Cell(Data):
         """The scores by axis."""
         return {"r": self.r, "f": self.f, "m": self.m}
 
-    def at(self, axis: str) -> tuple[int, ...]:
-        """List the scores on an axis."""
-        return self.scores[axis]
-
 
 class MatrixCell(Data):
-    """Name the customers whose scores lie in the given sets, and their level; an axis not named may be anything."""
+    """A named set of score combinations, and the level of their customers; an axis left out may have any score."""
 
     name_zh: str
     name_en: str
     level: str
     scores: dict[str, tuple[int, ...]]
 
-    def at(self, axis: str) -> tuple[int, ...]:
-        """List the scores on an axis."""
-        return self.scores.get(axis, tuple(range(1, 11)))
-
 
 class GridScheme(BaseScheme):
-    """Map every combination of scores to one level."""
+    """A scheme that maps every combination of scores to one level."""
 
     @property
     def grid(self) -> Mapping[str, Score]:
-        """Return the axes by name, in order."""
+        """The axes by name, in order."""
         raise NotImplementedError
 
     def word(self, axis: str, score: int) -> str:
-        """Write a score as errors and names do."""
+        """Return a score as errors and names write it."""
         return f"{axis} {score}"
 
     def ranked(self) -> Iterable[str]:
-        """List the features that the scheme cannot do without."""
+        """Return the features without which the scheme cannot be fitted."""
         for axis in self.grid.values():
-            index = getattr(axis, "index", None)
+            index = index_of(axis)
             yield from [axis.feature] if index is None else [d.feature for d in index.dimensions]
 
     def combinations(self) -> Iterable[tuple[int, ...]]:
-        """List every combination of scores, the last axis fastest."""
+        """Return every combination of scores, the last axis fastest."""
         return itertools.product(*(range(1, axis.bins + 1) for axis in self.grid.values()))
+
+    def is_in(self, cell: Cell | MatrixCell, scores: tuple[int, ...]) -> bool:
+        """Return whether a combination of scores belongs to a cell."""
+        by_axis = zip(self.grid, scores, strict=True)
+        return all(axis not in cell.scores or score in cell.scores[axis] for axis, score in by_axis)
 
     def _check_cells(self, cells: Sequence[Cell | MatrixCell]) -> None:
         for cell in cells:
             self._check_cell(cell)
         for scores in self.combinations():
-            found = [c.name_en for c in cells if all(s in c.at(a) for s, a in zip(scores, self.grid, strict=True))]
+            found = [c.name_en for c in cells if self.is_in(c, scores)]
             if len(found) != 1:
                 where = " ".join(self.word(a, s) for a, s in zip(self.grid, scores, strict=True))
                 what = "no cell" if not found else f"{len(found)} cells ({', '.join(found)})"
@@ -110,7 +107,7 @@ class GridScheme(BaseScheme):
 
 
 class RfmScheme(GridScheme):
-    """Score recency, frequency and money, and map every combination of scores to one named cell."""
+    """Scores of recency, frequency and money, with every combination in one named cell."""
 
     kind: Literal["rfm"]
     r: Score
@@ -120,11 +117,11 @@ class RfmScheme(GridScheme):
 
     @property
     def grid(self) -> Mapping[str, Score]:
-        """Return the axes by name, in order."""
+        """The axes by name, in order."""
         return {"r": self.r, "f": self.f, "m": self.m}
 
     def word(self, axis: str, score: int) -> str:
-        """Write a score as errors and names do."""
+        """Return a score as errors and names write it."""
         return f"{axis.upper()}{score}"
 
     @model_validator(mode="after")
@@ -134,14 +131,14 @@ class RfmScheme(GridScheme):
 
 
 class Combination(Data):
-    """Combine the scores of all axes into one number, and say from which number on each level starts."""
+    """A rule that combines the scores of all axes into one number, and the number at which each level starts."""
 
     rule: Literal["sum", "lowest", "highest", "median"]
     at_least: dict[str, Number]
 
 
 class MatrixScheme(GridScheme):
-    """Score two or three axes, and map each combination of scores to one named cell, or combine them by a rule."""
+    """Scores of two or three axes, with every combination in one named cell, or combined by a rule."""
 
     kind: Literal["matrix"]
     axes: Annotated[dict[str, Axis], Field(min_length=2, max_length=3)]
@@ -150,7 +147,7 @@ class MatrixScheme(GridScheme):
 
     @property
     def grid(self) -> Mapping[str, Score]:
-        """Return the axes by name, in order."""
+        """The axes by name, in order."""
         return self.axes
 
     @model_validator(mode="after")
@@ -184,7 +181,7 @@ class MatrixScheme(GridScheme):
         }
 
     def indexes(self, state: dict[str, Any]) -> list[tuple[str, Index, Mapping[str, Any]]]:
-        """Return the indexes that axes score, and their states."""
+        """Return the indexes that axes score, with their names and fitted states."""
         return [
             (f"points:{name}", a.index, state["points"][name]) for name, a in self.axes.items() if a.index is not None
         ]
@@ -197,7 +194,7 @@ class MatrixScheme(GridScheme):
         return [in_language(language, cell.name_zh, cell.name_en) for cell in cells]
 
     def combined(self, scores: tuple[int, ...]) -> str:
-        """Return the level of a combination of scores by the rule."""
+        """Return the level of a combination of scores by the combination rule."""
         if self.combine is None:
             raise TypeError("the scheme has cells")
         ranked = sorted(scores)
@@ -215,12 +212,12 @@ Grid = RfmScheme | MatrixScheme
 
 
 def index_of(axis: Score) -> Index | None:
-    """Return the index that an axis scores, None where it scores one feature."""
+    """Return the index that an axis scores; None where it scores one feature."""
     return getattr(axis, "index", None)
 
 
 def fit(scheme: Grid, frame: pd.DataFrame, _context: FitContext) -> dict[str, Any]:
-    """Freeze the cut points of every axis on one snapshot of buyers."""
+    """Return the cut points of every axis, fitted on one snapshot of buyers."""
     state: dict[str, Any] = {"cuts": {}, "may_miss": []}
     points = {name: fit_points(i, frame) for name, a in scheme.grid.items() if (i := index_of(a)) is not None}
     if points:
@@ -259,7 +256,7 @@ def sure_levels(scheme: Grid, state: dict[str, Any], frame: pd.DataFrame) -> tup
 
 
 def _reach(scheme: Grid, state: dict[str, Any], values: dict[str, Any], side: str) -> tuple[Ints, Ints]:
-    """Return the lowest and the highest level of all cells that the band leaves open."""
+    """Return the lowest and highest level of the cells within the band."""
     low, high = [], []
     for name, axis in scheme.grid.items():
         ends = [scores_of(axis, [pair[k] for pair in state[side][name]], values[name]) - 1 for k in (0, 1)]
@@ -282,8 +279,7 @@ def levels_of_rules(scheme: Grid, _state: dict[str, Any]) -> Ints:
 
 
 def _cell(scheme: Grid, scores: tuple[int, ...]) -> Any:
-    axes = scheme.grid
-    return next(c for c in scheme.cells if all(s in c.at(a) for s, a in zip(scores, axes, strict=True)))
+    return next(c for c in scheme.cells if scheme.is_in(c, scores))
 
 
 def _level(scheme: Grid, scores: tuple[int, ...]) -> str:
@@ -293,7 +289,7 @@ def _level(scheme: Grid, scores: tuple[int, ...]) -> str:
 
 
 def conditions(scheme: Grid, state: dict[str, Any]) -> list[list[Condition]]:
-    """List each rule's conditions: one for each score."""
+    """Return every rule's conditions: one for each axis."""
     return [
         [
             _bounds(axis, name, state["cuts"][name], s, name in state["may_miss"])
@@ -311,7 +307,7 @@ def _bounds(axis: Score, name: str, cuts: list[float], s: int, may_miss: bool) -
 
 
 def thresholds(scheme: Grid, state: dict[str, Any]) -> Thresholds:
-    """Return the cut points of every axis, those of the dimensions where it scores an index."""
+    """Return the cut points of every axis, and of the dimensions where an axis scores an index."""
     for name, axis in scheme.grid.items():
         index = index_of(axis)
         if index is None:
@@ -321,7 +317,7 @@ def thresholds(scheme: Grid, state: dict[str, Any]) -> Thresholds:
 
 
 def sql(scheme: Grid, state: dict[str, Any]) -> SqlLevel:
-    """Return the level of a combination of scores as SQL: the scores as one number, looked up."""
+    """Return the level as SQL: the scores as one number, and the level of each number."""
     number = "0"
     for name, axis in scheme.grid.items():
         index = index_of(axis)
@@ -337,6 +333,6 @@ def sql(scheme: Grid, state: dict[str, Any]) -> SqlLevel:
 
 
 def _score_sql(axis: Score, cuts: Sequence[float], x: str) -> str:
-    """Return a score less one as SQL; the lowest without a value."""
+    """Return a score minus one as SQL; 0 for a missing value."""
     ranks = list(range(axis.bins)) if axis.better == "higher" else list(reversed(range(axis.bins)))
     return f"CASE WHEN {x} IS NULL THEN 0 ELSE {steps(x, '>', cuts, ranks)} END"

@@ -1,9 +1,8 @@
-"""Ints by a share of customers, or of the cumulated value: the pyramid, ABC, 80/20. Cut points are frozen at fit."""
+"""The kind `share`: levels hold shares of customers or of cumulated value, as in the pyramid, ABC and 80/20."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -12,7 +11,7 @@ from pydantic import model_validator
 
 from tiermodel.arrays import Ints
 from tiermodel.features.condition import Condition
-from tiermodel.tiers.kinds.cut_points import band_edges, level_of, share_cuts
+from tiermodel.tiers.kinds.cut_points import band_edges, level_conditions, level_of, share_cuts, sure_levels_of
 from tiermodel.tiers.kinds.sql_terms import quoted, steps
 from tiermodel.tiers.schemes.protocol import FitContext, SqlLevel, Thresholds
 from tiermodel.tiers.schemes.schema import BaseScheme, Share, check_shares
@@ -21,7 +20,7 @@ __all__ = ["ShareScheme", "assign", "conditions", "fit", "levels_of_rules", "sql
 
 
 class ShareScheme(BaseScheme):
-    """Ints that each hold a share of the customers, or of the cumulated value, ranked by one feature."""
+    """Levels that each hold a share of the customers, or of the cumulated value, ranked by one feature."""
 
     monotone: ClassVar[bool] = True
     kind: Literal["share"]
@@ -40,12 +39,12 @@ class ShareScheme(BaseScheme):
         return True
 
     def ranked(self) -> Iterable[str]:
-        """List the features that the scheme cannot do without."""
+        """Return the features without which the scheme cannot be fitted."""
         return [self.feature]
 
 
 def fit(scheme: ShareScheme, frame: pd.DataFrame, _context: FitContext) -> dict[str, Any]:
-    """Find, on one snapshot of buyers, the value from which on each level starts."""
+    """Return the value at which each level starts, fitted on one snapshot of buyers."""
     values = frame[scheme.feature].to_numpy(dtype=np.float64)
     cuts = share_cuts(scheme.ordered(scheme.shares), values, of_value=scheme.of == "value", capacity=scheme.capacities)
     return {"cuts": cuts, "may_miss": bool(np.isnan(values).any()), **band_edges(scheme, cuts, values)}
@@ -59,8 +58,7 @@ def assign(scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame) -> t
 
 def sure_levels(scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
-    values = frame[scheme.feature].to_numpy(dtype=np.float64)
-    return level_of([high for _, high in state["up"]], values), level_of([low for low, _ in state["down"]], values)
+    return sure_levels_of(state, frame[scheme.feature].to_numpy(dtype=np.float64))
 
 
 def levels_of_rules(scheme: ShareScheme, _state: dict[str, Any]) -> Ints:
@@ -69,12 +67,8 @@ def levels_of_rules(scheme: ShareScheme, _state: dict[str, Any]) -> Ints:
 
 
 def conditions(scheme: ShareScheme, state: dict[str, Any]) -> list[list[Condition]]:
-    """List each rule's conditions."""
-    edges = [-np.inf, *state["cuts"], np.inf]
-    return [
-        [Condition(scheme.feature, low, high, missing=state["may_miss"] and low == -np.inf, closed_low=True)]
-        for low, high in pairwise(edges)
-    ]
+    """Return every rule's condition: bounds on the feature."""
+    return level_conditions(scheme.feature, state["cuts"], may_miss=state["may_miss"])
 
 
 def thresholds(scheme: ShareScheme, state: dict[str, Any]) -> Thresholds:

@@ -1,4 +1,4 @@
-"""Terms of SQL that kinds of scheme write their levels with, in DuckDB's dialect."""
+"""SQL terms of which the kinds of scheme write their levels, in DuckDB's dialect."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ SCORE = "score_of_the_scheme"  # the points of a composite, or the number of a c
 
 
 def steps(x: str, sign: str, cuts: Sequence[float], results: Sequence[int]) -> str:
-    """Return a staircase from the top: the last result beyond the last cut point, the first where no cut is passed."""
+    """Return a CASE with the last result beyond the last cut point, and the first where no cut point is passed."""
     cases = []
     for n in reversed(range(len(cuts))):
         if n + 1 < len(cuts) and cuts[n] == cuts[n + 1]:
-            continue  # beyond an equal cut point is beyond both
+            continue  # of equal cut points, the last decides
         cases.append(f"WHEN {x} {sign} {number(cuts[n])} THEN {results[n + 1]}")
     return f"CASE {' '.join(cases)} ELSE {results[0]} END"
 
 
 def number(value: float) -> str:
-    """Return a double that every dialect reads as that double: with an exponent it is no DECIMAL."""
+    """Return a double as a literal that every dialect reads as that double: an exponent makes it no DECIMAL."""
     if not np.isfinite(value):
         return f"CAST('{'-' if value < 0 else ''}Infinity' AS DOUBLE)"
     text = repr(float(value))
@@ -30,5 +30,5 @@ def number(value: float) -> str:
 
 
 def quoted(name: str) -> str:
-    """Return a name in quotes."""
+    """Return a name as a quoted identifier."""
     return '"' + name.replace('"', '""') + '"'

@@ -1,4 +1,4 @@
-"""A cascade of readable conditions: the first rule that holds decides; shares become numbers at fit."""
+"""The kind `thresholds`: a cascade of readable conditions, the first rule that holds decides; shares become numbers."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tiermodel.tiers.schemes.schema import BaseScheme, Data, When
 __all__ = [
     "Rule",
     "ThresholdScheme",
+    "all_hold",
     "assign",
     "bounds_of",
     "condition_of",
@@ -38,21 +39,21 @@ _SIGNS = {"at_least": ">=", "above": ">", "below": "<", "at_most": "<="}
 
 
 class Rule(Data):
-    """Send whoever meets every condition to a level; without conditions, everybody who is left."""
+    """A rule that gives customers who meet every condition a level; without conditions, all other customers."""
 
     level: str
     when: tuple[When, ...] = ()
     optional: bool = False
 
     def takes_all_of(self, later: Rule) -> bool:
-        """Whether everybody who meets a later rule meets this one too, also where optional conditions are left out."""
+        """Return whether customers who meet a later rule meet this one, even without its optional conditions."""
         return not any(w.optional for w in self.when) and all(
             any(theirs.implies(mine) for theirs in later.when) for mine in self.when
         )
 
 
 class ThresholdScheme(BaseScheme):
-    """Grade by a cascade of readable conditions, highest level first; the first rule that holds decides."""
+    """A cascade of readable conditions, highest level first; the first rule that holds decides."""
 
     kind: Literal["thresholds"]
     rules: Annotated[tuple[Rule, ...], Field(min_length=2)]
@@ -89,12 +90,12 @@ class ThresholdScheme(BaseScheme):
 
 
 def fit(scheme: ThresholdScheme, frame: pd.DataFrame, _context: FitContext) -> dict[str, Any]:
-    """Turn every condition into bounds on one snapshot of buyers."""
+    """Return every rule's conditions with bounds fitted on one snapshot of buyers."""
     return {"rules": [[fit_condition(scheme, when, frame) for when in rule.when] for rule in scheme.rules]}
 
 
 def fit_condition(scheme: BaseScheme, when: When, frame: pd.DataFrame) -> dict[str, Any]:
-    """Return a condition as plain data: the bound, which side it lies on, and the bounds that a band makes of it."""
+    """Return a condition as plain data: the bound, its side, and the band around it under a stability rule."""
     kind, number = when.bound
     values = frame[when.feature].to_numpy(dtype=np.float64)
     if kind in {"top", "bottom"}:
@@ -112,22 +113,25 @@ def fit_condition(scheme: BaseScheme, when: When, frame: pd.DataFrame) -> dict[s
 
 
 def holds(condition: dict[str, Any], x: Floats, bound: float | None = None) -> Flags:
-    """Tell where a condition holds, at its own bound or another."""
+    """Return where a condition holds, at its own bound or at another."""
     bound = condition["bound"] if bound is None else bound
     compare = {"at_least": np.greater_equal, "above": np.greater, "below": np.less, "at_most": np.less_equal}
     return np.where(np.isnan(x), condition["missing"], compare[condition["side"]](x, bound))
 
 
+def all_hold(conditions: Iterable[dict[str, Any]], frame: pd.DataFrame) -> Flags:
+    """Return the rows that meet every condition; all rows without conditions."""
+    met = np.ones(len(frame), dtype=np.bool_)
+    for c in conditions:
+        met &= holds(c, frame[c["feature"]].to_numpy(dtype=np.float64))
+    return met
+
+
 def assign(_scheme: ThresholdScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return every buyer's level among `bought_levels`, and the rule that decided: the first that holds."""
     rule = np.full(len(frame), len(state["rules"]) - 1)
-    columns: dict[str, Floats] = {}
     for n in reversed(range(len(state["rules"]))):
-        met = np.ones(len(frame), dtype=np.bool_)
-        for c in state["rules"][n]:
-            x = columns.setdefault(c["feature"], frame[c["feature"]].to_numpy(dtype=np.float64))
-            met &= holds(c, x)
-        rule[met] = n
+        rule[all_hold(state["rules"][n], frame)] = n
     return levels_of_rules(_scheme, state)[rule], rule
 
 
@@ -137,7 +141,7 @@ def sure_levels(scheme: ThresholdScheme, state: dict[str, Any], frame: pd.DataFr
 
 
 def _reach(scheme: ThresholdScheme, state: dict[str, Any], frame: pd.DataFrame, side: str) -> tuple[Ints, Ints]:
-    """Return the lowest and highest level of the rules that may be the first to hold, were bounds within the band."""
+    """Return the lowest and highest level of the rules that can be the first to hold, for bounds within the band."""
     open_still = np.ones(len(frame), dtype=np.bool_)
     levels = levels_of_rules(scheme, state)
     lowest, highest = np.full(len(frame), levels.max()), np.zeros(len(frame), dtype=np.int64)
@@ -160,19 +164,19 @@ def levels_of_rules(scheme: ThresholdScheme, _state: dict[str, Any]) -> Ints:
 
 
 def conditions(_scheme: ThresholdScheme, state: dict[str, Any]) -> list[list[Condition]]:
-    """List each rule's conditions; those of the rules before it must not all hold."""
+    """Return every rule's conditions; its customers do not meet all conditions of any earlier rule."""
     return [[condition_of(c) for c in rule] for rule in state["rules"]]
 
 
 def condition_of(c: dict[str, Any]) -> Condition:
-    """Return a fitted condition as bounds."""
+    """Return a fitted condition as two bounds."""
     low = c["bound"] if c["side"] in {"at_least", "above"} else -math.inf
     high = c["bound"] if c["side"] in {"at_most", "below"} else math.inf
     return Condition(c["feature"], low, high, c["missing"], closed_low=c["side"] in {"at_least", "below"})
 
 
 def bounds_of(conditions: Iterable[Mapping[str, Any]]) -> Thresholds:
-    """Return the bounds of fitted conditions."""
+    """Return the features of fitted conditions with their bounds."""
     return [(c["feature"], [c["bound"]]) for c in conditions]
 
 
@@ -182,7 +186,7 @@ def thresholds(_scheme: ThresholdScheme, state: dict[str, Any]) -> Thresholds:
 
 
 def sql(scheme: ThresholdScheme, state: dict[str, Any]) -> SqlLevel:
-    """Return the level as SQL."""
+    """Return the level as SQL: one case for each rule."""
     numbers, levels = scheme.bought_numbers, levels_of_rules(scheme, state)
     first = state["rules"][:-1]
     cases = [

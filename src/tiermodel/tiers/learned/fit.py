@@ -1,4 +1,4 @@
-"""Learned levels: from lessons to a tree, or to a strong learner's score; the learner chosen on later snapshots."""
+"""The kind `learned`: levels by a tree or by a strong learner's score; the learner is chosen on later snapshots."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from tiermodel.arrays import Ints
 from tiermodel.evaluation.metrics import quadratic_weighted_kappa
 from tiermodel.features.condition import Condition, Named
-from tiermodel.models.learners.time_split import rolling_folds
+from tiermodel.models.learners.time_split import split_by_date
 from tiermodel.tiers.learned import score, tree
 from tiermodel.tiers.learned.scheme import LearnedScheme
 from tiermodel.tiers.learned.training_set import TrainingSet, training_set_of
@@ -34,15 +34,16 @@ __all__ = [
     "without_texts",
 ]
 
+
 _FOLDS = 2
 
 
 def fit(scheme: LearnedScheme, snapshot: pd.DataFrame, context: FitContext) -> State:
-    """Learn from past dates, and cut a strong learner's score on the snapshot of buyers.
+    """Return the state fitted on past dates; a strong learner's score is cut on the snapshot of buyers.
 
-    Every strong learner is tried on up to two later dates before its training's end, with the tree that imitates it;
-    `trials` in the state keep the figures. `auto` takes the best of all three, the tree where no date is late enough to
-    try.
+    Every strong learner, and the tree that imitates it, is tried on up to two later dates of the training data;
+    `trials` in the state keeps the metrics. `auto` takes the best of all three learners, or the tree where no date is
+    late enough to try.
     """
     history, seed = context.history, context.seed
     training = training_set_of(scheme, snapshot, history, seed)
@@ -59,8 +60,91 @@ def fit(scheme: LearnedScheme, snapshot: pd.DataFrame, context: FitContext) -> S
     return state
 
 
+def key_levels(scheme: LearnedScheme) -> list[int]:
+    """Return the positions of the key levels in `bought_levels`; the highest alone where none is marked."""
+    keys = {level.code for level in scheme.levels if level.key} or {scheme.codes[-1]}
+    return [n for n, code in enumerate(scheme.bought_levels) if code in keys]
+
+
+def _learned(
+    scheme: LearnedScheme, learner: str, training: TrainingSet, snapshot: pd.DataFrame, seed: int
+) -> dict[str, Any]:
+    if learner == "tree":
+        return tree.grow(scheme, training, seed)
+    return score.fit(scheme, learner, training, snapshot, seed)
+
+
+def _trials(
+    scheme: LearnedScheme, training: TrainingSet, learners: Sequence[str], seed: int, label_delay_days: int
+) -> list[dict[str, Any]]:
+    """Return every learner's metrics on later dates, trained on dates whose outcome was known by then."""
+    found = []
+    for split in split_by_date(
+        training.frame["as_of"], label_delay_days, _FOLDS, lambda rows: len(rows) >= 2 * scheme.max_leaves
+    ):
+        past, later = training.take(split.train), training.take(split.test)
+        for learner in learners:
+            state = _learned(scheme, learner, past, later.frame, seed)
+            row = {"learner": learner, "as_of": str(split.day.date()), "n": len(later.frame)}
+            row |= learner_metrics(scheme, later, assign(scheme, state, later.frame)[0])
+            if "surrogate" in state:
+                imitated = tree.assign(scheme, state["surrogate"], later.frame)[0]
+                row["of_best_imitated"] = learner_metrics(scheme, later, imitated)["of_best"]
+            found.append(row)
+    return found
+
+
+def learner_metrics(scheme: LearnedScheme, later: TrainingSet, level: Ints) -> dict[str, float | None]:
+    """Return the kappa, the share of the value that key customers brought, and that over the most possible.
+
+    The last, `of_best`, is 1 where no other customers, as many, brought more, so that schemes compare whose key levels
+    differ in size. None where no value is known.
+    """
+    value = later.value
+    total, inside = np.nansum(value), np.isin(level, key_levels(scheme))
+    most = np.sort(value[~np.isnan(value)])[::-1][: np.count_nonzero(inside & ~np.isnan(value))].sum()
+    known = bool(total > 0 and most > 0)
+    return {
+        "qwk": _kappa(scheme, later.target_level, level),
+        "value_capture": float(np.nansum(value[inside]) / total) if known else None,
+        "of_best": float(np.nansum(value[inside]) / most) if known else None,
+    }
+
+
+def _kappa(scheme: LearnedScheme, actual: Ints, level: Ints) -> float | None:
+    kappa = quadratic_weighted_kappa(actual, level, len(scheme.bought_levels))
+    return None if np.isnan(kappa) else kappa
+
+
+def _best(learners: Sequence[str], trials: Sequence[dict[str, Any]]) -> str:
+    """Return the learner with the greatest sum of kappa and `of_best` over the dates; the simplest of equals."""
+
+    def worth(learner: str) -> float:
+        return sum((t["qwk"] or 0.0) + (t["of_best"] or 0.0) for t in trials if t["learner"] == learner)
+
+    return max(learners, key=worth)
+
+
+def _fidelity(
+    scheme: LearnedScheme, state: dict[str, Any], snapshot: pd.DataFrame, trials: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the agreement of tree and score on the snapshot, and the share of captured value that the tree keeps."""
+    level, imitated = score.assign(scheme, state, snapshot)[0], tree.assign(scheme, state["surrogate"], snapshot)[0]
+    kept = [t["of_best_imitated"] / t["of_best"] for t in trials if t["of_best"] and t["of_best_imitated"]]
+    return {
+        "equal": float(np.mean(level == imitated)),
+        "qwk": _kappa(scheme, level, imitated),
+        "value_kept": float(np.mean(kept)) if kept else None,
+    }
+
+
+def _applied(state: State) -> AppliedKind[LearnedScheme]:
+    """Return the module that applies the state: `score` for a strong learner, else `tree`."""
+    return score if "surrogate" in state else tree
+
+
 def assign(scheme: LearnedScheme, state: State, frame: pd.DataFrame) -> tuple[Ints, Ints]:
-    """Return every buyer's level among `bought_levels`, and the rule: the leaf, or of a score the level itself."""
+    """Return every buyer's level among `bought_levels`, and the rule: the leaf, or the level itself for a score."""
     return _applied(state).assign(scheme, state, frame)
 
 
@@ -85,14 +169,14 @@ def thresholds(scheme: LearnedScheme, state: State) -> Thresholds:
 
 
 def sql(scheme: LearnedScheme, state: State) -> SqlLevel:
-    """Return the level as SQL: of the tree, or of the one that imitates a score."""
+    """Return the level as SQL: of the tree, or of the tree that imitates a score."""
     return tree.sql(scheme, state.get("surrogate", state))
 
 
 def explain(
     scheme: LearnedScheme, state: State, frame: pd.DataFrame, features: Mapping[str, Named], language: str
 ) -> Reasons | None:
-    """Return the features that moved a score most; None for a tree, whose conditions say enough."""
+    """Return the features with the largest effect on a score; None for a tree, whose conditions are enough."""
     return score.explain(scheme, state, frame, features, language) if "surrogate" in state else None
 
 
@@ -102,102 +186,20 @@ def surrogate(state: State) -> State | None:
 
 
 def surrogate_line(state: State, language: str) -> str:
-    """Return a line that says how near the tree comes to the score that it imitates."""
+    """Return a line on how closely the tree agrees with the score that it imitates."""
     return score.surrogate_line(state, language)
 
 
 def rule_facts(state: State, language: str) -> list[str]:
-    """Return what is known of every leaf; nothing for a score."""
-    return tree.rule_facts(state, language) if "leaves" in state else []
+    """Return the statistics of every leaf; an empty list for a score."""
+    return [] if "surrogate" in state else tree.rule_facts(state, language)
 
 
 def without_texts(state: State) -> tuple[State, dict[str, str]]:
     """Return the state with file names in place of the text of boosted trees, and the texts by file name."""
-    return score.without_texts(state) if "model" in state else (state, {})
+    return score.without_texts(state) if "surrogate" in state else (state, {})
 
 
 def with_texts(state: State, files: Mapping[str, bytes]) -> State:
-    """Return the state with the texts of its files."""
-    return score.with_texts(state, files) if "model" in state else state
-
-
-def _applied(state: State) -> AppliedKind[LearnedScheme]:
-    return score if "surrogate" in state else tree
-
-
-def key_levels(scheme: LearnedScheme) -> list[int]:
-    """List the key levels by their number among those of buyers; the highest alone where none is marked."""
-    keys = {level.code for level in scheme.levels if level.key} or {scheme.codes[-1]}
-    return [n for n, code in enumerate(scheme.bought_levels) if code in keys]
-
-
-def _learned(
-    scheme: LearnedScheme, learner: str, training: TrainingSet, snapshot: pd.DataFrame, seed: int
-) -> dict[str, Any]:
-    if learner == "tree":
-        return tree.grow(scheme, training, seed)
-    return score.fit(scheme, learner, training, snapshot, seed)
-
-
-def _trials(
-    scheme: LearnedScheme, training: TrainingSet, learners: Sequence[str], seed: int, label_delay_days: int
-) -> list[dict[str, Any]]:
-    """Train on dates whose outcome was known at a later date, and judge the levels there by what then followed."""
-    found = []
-    for train, test in rolling_folds(training.frame["as_of"], label_delay_days, most=_FOLDS):
-        past, later = training.take(train), training.take(test)
-        if len(past.frame) < 2 * scheme.max_leaves:
-            continue
-        for learner in learners:
-            state = _learned(scheme, learner, past, later.frame, seed)
-            row = {"learner": learner, "as_of": str(later.frame["as_of"].iloc[0].date()), "n": len(later.frame)}
-            row |= learner_metrics(scheme, later, _applied(state).assign(scheme, state, later.frame)[0])
-            if "surrogate" in state:
-                told = learner_metrics(scheme, later, tree.assign(scheme, state["surrogate"], later.frame)[0])
-                row["of_best_imitated"] = told["of_best"]
-            found.append(row)
-    return found
-
-
-def learner_metrics(scheme: LearnedScheme, later: TrainingSet, level: Ints) -> dict[str, float | None]:
-    """Return kappa, the share of the value that key customers brought, and that over the most they could have brought.
-
-    The last compares schemes whose key levels are not equally large: it is 1 where no other customers, as many, brought
-    more. None where nothing is known of the value.
-    """
-    value = later.value
-    total, inside = np.nansum(value), np.isin(level, key_levels(scheme))
-    most = np.sort(value[~np.isnan(value)])[::-1][: np.count_nonzero(inside & ~np.isnan(value))].sum()
-    known = bool(total > 0 and most > 0)
-    return {
-        "qwk": _kappa(scheme, later.target_level, level),
-        "value_capture": float(np.nansum(value[inside]) / total) if known else None,
-        "of_best": float(np.nansum(value[inside]) / most) if known else None,
-    }
-
-
-def _kappa(scheme: LearnedScheme, actual: Ints, level: Ints) -> float | None:
-    kappa = quadratic_weighted_kappa(actual, level, len(scheme.bought_levels))
-    return None if np.isnan(kappa) else kappa
-
-
-def _best(learners: Sequence[str], trials: Sequence[dict[str, Any]]) -> str:
-    """Choose the learner with the greatest sum of kappa and captured value over the dates; the simplest of equals."""
-
-    def worth(learner: str) -> float:
-        return sum((t["qwk"] or 0.0) + (t["of_best"] or 0.0) for t in trials if t["learner"] == learner)
-
-    return max(learners, key=worth)
-
-
-def _fidelity(
-    scheme: LearnedScheme, state: dict[str, Any], snapshot: pd.DataFrame, trials: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    """Say how well the tree imitates the score: on the snapshot, and in value captured on the dates tried."""
-    level, told = (kind.assign(scheme, s, snapshot)[0] for kind, s in ((score, state), (tree, state["surrogate"])))
-    kept = [t["of_best_imitated"] / t["of_best"] for t in trials if t["of_best"] and t["of_best_imitated"]]
-    return {
-        "equal": float(np.mean(level == told)),
-        "qwk": _kappa(scheme, level, told),
-        "value_kept": float(np.mean(kept)) if kept else None,
-    }
+    """Return the state with the texts in place of their file names."""
+    return score.with_texts(state, files) if "surrogate" in state else state

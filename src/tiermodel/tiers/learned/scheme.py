@@ -1,4 +1,4 @@
-"""The learned kind of scheme as data."""
+"""The data class of the kind `learned`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SCORE = "learned_score"
 
 
 class LearnedScheme(BaseScheme):
-    """Learn levels from the value that followed, from labels, or from clusters, by a tree or a stronger learner.
+    """Levels learned from the value that followed, from labels or from clusters, by a tree or a stronger learner.
 
     `label` names the one of `features.attributes` that holds the tier which the business gave a customer, by its number
-    (0 lowest). The tree of few leaves is its own rules; a stronger learner gives a score, cut at the shares, and a tree
-    that imitates it. `auto` chooses the learner by what it captured on later snapshots before the training's end.
+    (0 lowest). A tree of few leaves is its own rules; a stronger learner gives a score, cut at the shares, and a tree
+    that imitates it. `auto` chooses the learner by its metrics on later snapshots of the training data.
     """
 
     kind: Literal["learned"]
@@ -34,7 +34,7 @@ class LearnedScheme(BaseScheme):
 
     @property
     def label_feature(self) -> str | None:
-        """Name the feature that holds the labels, if any."""
+        """The feature that holds the labels; None without labels."""
         return None if self.label is None else f"attribute_{self.label}"
 
     @property
@@ -48,7 +48,7 @@ class LearnedScheme(BaseScheme):
         return {SCORE: Words(*(words(language)["learned_score"] for language in ("zh", "en")))}
 
     def ranked(self) -> Iterable[str]:
-        """List the features that the scheme cannot do without."""
+        """Return the features without which the scheme cannot be fitted."""
         return [] if self.label_feature is None else [self.label_feature]
 
     @model_validator(mode="after")

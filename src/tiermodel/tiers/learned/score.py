@@ -1,9 +1,9 @@
-"""Ints by the score of a strong learner, cut once at numbers that hold the shares; a small tree tells it in rules."""
+"""Levels by the score of a strong learner, cut once so that they hold the shares; an imitating tree gives the rules."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,11 @@ from tiermodel.arrays import Floats, Ints
 from tiermodel.errors import ProjectError
 from tiermodel.features.condition import Condition, Named
 from tiermodel.models.learners import neural, ordinal
-from tiermodel.tiers.kinds.cut_points import band_edges, level_of, score_cuts, share_cuts
+from tiermodel.tiers.kinds import cut_points
 from tiermodel.tiers.learned import tree
 from tiermodel.tiers.learned.scheme import SCORE, LearnedScheme
 from tiermodel.tiers.learned.training_set import TrainingSet, matrix
-from tiermodel.tiers.schemes.protocol import Thresholds
+from tiermodel.tiers.schemes.protocol import REASONS, Thresholds
 from tiermodel.tiers.schemes.schema import Score
 from tiermodel.words import words
 
@@ -37,31 +37,30 @@ __all__ = [
 
 LEARNERS: Mapping[str, Any] = {"ordinal_boosting": ordinal, "neural_network": neural}
 _SPLITS = (0.10, 0.25, 0.50, 0.75, 0.90)
-_REASONS = 3
 
 
 def fit(
     scheme: LearnedScheme, learner: str, training: TrainingSet, snapshot: pd.DataFrame, seed: int
 ) -> dict[str, Any]:
-    """Fit the learner, cut its score on a snapshot so that the levels hold their shares, and have a tree imitate it."""
+    """Return the fitted learner, the cut points of its score on a snapshot, and the tree that imitates the score."""
     names, levels = training.names, len(scheme.bought_levels)
     model = LEARNERS[learner].fit(training.x, training.target_level, levels, names, seed)
     state: dict[str, Any] = {"learner": learner, "names": names, "model": model}
     values = _score(state, snapshot)
     shares = dict(zip(scheme.bought_levels, training.shares, strict=True))
-    state["level_cuts"] = share_cuts(shares, values, capacity=scheme.capacities)
-    state |= band_edges(scheme, state["level_cuts"], values)
+    state["level_cuts"] = cut_points.share_cuts(shares, values, capacity=scheme.capacities)
+    state |= cut_points.band_edges(scheme, state["level_cuts"], values)
     state["splits"] = [_splits(name, snapshot) for name in names]
     score = _score(state, training.frame)
-    told = TrainingSet(training.frame, names, level_of(state["level_cuts"], score), None, training.shares)
-    return state | {"surrogate": tree.imitate(scheme, told, score, seed)}
+    by_score = replace(training, target_level=cut_points.level_of(state["level_cuts"], score), rank=None)
+    return state | {"surrogate": tree.imitate(scheme, by_score, score, seed)}
 
 
 def _splits(name: str, frame: pd.DataFrame) -> list[float]:
     values = frame[name].to_numpy(dtype=np.float64)
     if np.isnan(values).all():
         return [0.0] * len(_SPLITS)
-    return score_cuts(Score(feature=name, bins=len(_SPLITS) + 1, quantiles=_SPLITS), values)
+    return cut_points.score_cuts(Score(feature=name, bins=len(_SPLITS) + 1, quantiles=_SPLITS), values)
 
 
 def _score(state: dict[str, Any], frame: pd.DataFrame) -> Floats:
@@ -72,14 +71,13 @@ def _score(state: dict[str, Any], frame: pd.DataFrame) -> Floats:
 
 def assign(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return every buyer's level among `bought_levels`, and the rule: the level itself."""
-    level = level_of(state["level_cuts"], _score(state, frame))
+    level = cut_points.level_of(state["level_cuts"], _score(state, frame))
     return level, level
 
 
 def sure_levels(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
-    values = _score(state, frame)
-    return level_of([high for _, high in state["up"]], values), level_of([low for low, _ in state["down"]], values)
+    return cut_points.sure_levels_of(state, _score(state, frame))
 
 
 def levels_of_rules(scheme: LearnedScheme, _state: dict[str, Any]) -> Ints:
@@ -88,50 +86,45 @@ def levels_of_rules(scheme: LearnedScheme, _state: dict[str, Any]) -> Ints:
 
 
 def conditions(_scheme: LearnedScheme, state: dict[str, Any]) -> list[list[Condition]]:
-    """List each rule's condition: the score."""
-    edges = [-np.inf, *state["level_cuts"], np.inf]
-    return [[Condition(SCORE, low, high, closed_low=True)] for low, high in pairwise(edges)]
+    """Return every rule's condition: bounds on the score."""
+    return cut_points.level_conditions(SCORE, state["level_cuts"])
 
 
 def explain(
     _scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame, features: Mapping[str, Named], language: str
 ) -> tuple[Ints, list[str]]:
-    """Return the three features that moved the score most, as bounds within which the customer lies, and which way.
+    """Return the three features with the largest attributions, as bounds on the customer's value, with the direction.
 
     A bound is one of the values with 10, 25, 50, 75 and 90 % of the customers at fit at or below.
     """
     names = state["names"]
     x = matrix(frame, names)
     attributions = LEARNERS[state["learner"]].attributions(state["model"], names, x)
-    strongest = np.argsort(-np.abs(attributions), axis=1, kind="stable")[:, :_REASONS]
+    strongest = np.argsort(-np.abs(attributions), axis=1, kind="stable")[:, :REASONS]
     ways = (words(language)["lowers_score"], words(language)["raises_score"])
     texts: list[str] = []
     first = []
     for name, cuts in zip(names, state["splits"], strict=True):
-        edges = [-np.inf, *cuts, np.inf]
-        bounds = [Condition(name, low, high) for low, high in pairwise(edges)]
-        bounds.append(Condition(name, np.inf, -np.inf, missing=True))
         first.append(len(texts))
-        texts += [c.text(features, language) + way for c in bounds for way in ways]
-    codes = np.full((len(frame), _REASONS), len(texts))
+        texts += [c.text(features, language) + way for c in cut_points.ranges(name, cuts) for way in ways]
+    codes = np.full((len(frame), REASONS), len(texts))
     for k in range(strongest.shape[1]):
         for j in np.unique(strongest[:, k]):
             rows = np.flatnonzero(strongest[:, k] == j)
-            value, attribution, cuts = x[rows, j], attributions[rows, j], state["splits"][j]
-            place = np.where(np.isnan(value), len(cuts) + 1, np.searchsorted(cuts, value, side="left"))
+            place, attribution = cut_points.range_of(state["splits"][j], x[rows, j]), attributions[rows, j]
             codes[rows, k] = np.where(attribution == 0, len(texts), first[j] + 2 * place + (attribution > 0))
     return codes, [*texts, ""]
 
 
 def thresholds(scheme: LearnedScheme, _state: dict[str, Any]) -> Thresholds:
-    """Refuse: a score mixes all features."""
+    """Raise `ProjectError`: a score depends on all features together."""
     raise ProjectError(
         f"scheme {scheme.code}: its levels follow no rules on single features, so there is no change to name"
     )
 
 
 def surrogate_line(state: Mapping[str, Any], language: str) -> str:
-    """Return the line that says that the rules only imitate a learner, and how near they come to it."""
+    """Return a line of text: the rules imitate a learner, and how closely they agree with it."""
     wording, fidelity = words(language), state["fidelity"]
     equal, kept = f"{fidelity['equal']:.1%}", fidelity["value_kept"]
     kappa = "-" if fidelity["qwk"] is None else f"{fidelity['qwk']:.3f}"
@@ -152,7 +145,7 @@ def without_texts(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]
 
 
 def with_texts(state: dict[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return the state with the texts of its files."""
+    """Return the state with the texts in place of their file names."""
     model = state["model"]
     if "trees" not in model:
         return state

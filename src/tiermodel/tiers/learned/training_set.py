@@ -1,4 +1,4 @@
-"""What a learned scheme learns from: customers at past dates, and the level that they turned out to belong to."""
+"""The training set of a learned scheme: customers at past dates, and the level that each turned out to belong to."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ __all__ = ["TrainingSet", "matrix", "rank_filled", "training_set_of"]
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Hold rows of buyers, the features to learn from, and each row's level; `rank` (0 to 1) where levels share it out.
+    """Rows of buyers, the features to learn from, and each row's target level among `bought_levels`.
 
-    `shares` are the sizes of the levels, lowest first.
+    `rank` (0 to 1) is given where levels are shares of an order, else None. `shares` are the sizes of the levels,
+    lowest first.
     """
 
     frame: pd.DataFrame
@@ -33,16 +34,16 @@ class TrainingSet:
 
     @property
     def x(self) -> Floats:
-        """Return the features, one row a customer."""
+        """The features, shape (rows, features)."""
         return matrix(self.frame, self.names)
 
     @property
     def value(self) -> Floats:
-        """Return the value that followed; NaN where nobody knows yet."""
+        """The value in the outcome window, in currency units; NaN where it is not known yet."""
         return self.frame["outcome_value"].to_numpy(dtype=np.float64)
 
     def take(self, rows: Ints) -> TrainingSet:
-        """Pick rows by number."""
+        """Return the rows at some positions."""
         rank = None if self.rank is None else self.rank[rows]
         return replace(
             self, frame=self.frame.iloc[rows].reset_index(drop=True), target_level=self.target_level[rows], rank=rank
@@ -50,7 +51,7 @@ class TrainingSet:
 
 
 def matrix(frame: pd.DataFrame, names: list[str]) -> Floats:
-    """Return the named columns as float64, one row a customer."""
+    """Return the named columns as float64, shape (rows, columns)."""
     x = np.empty((len(frame), len(names)), order="F")
     for j, name in enumerate(names):
         x[:, j] = frame[name].to_numpy(dtype=np.float64)
@@ -58,7 +59,7 @@ def matrix(frame: pd.DataFrame, names: list[str]) -> Floats:
 
 
 def training_set_of(scheme: LearnedScheme, snapshot: pd.DataFrame, history: pd.DataFrame, seed: int) -> TrainingSet:
-    """Take the lessons from buyers at past dates whose outcome is known; labels also from the latest snapshot."""
+    """Return the training set: buyers at past dates with a known outcome; labels of the latest snapshot too."""
     names = list(input_names(scheme, history))
     followed = history[has_bought(history) & history["outcome_value"].notna()].reset_index(drop=True)
     if scheme.label_feature is not None:
@@ -75,12 +76,18 @@ def training_set_of(scheme: LearnedScheme, snapshot: pd.DataFrame, history: pd.D
 def _from_labels(
     scheme: LearnedScheme, label: str, snapshot: pd.DataFrame, followed: pd.DataFrame, names: list[str]
 ) -> TrainingSet:
-    """Learn from customers who had a label at the date; `DataError` names labels that are no tier of buyers."""
+    """Return the customers who had a label at the date, from past snapshots and the latest one."""
     today = snapshot.assign(outcome_value=np.nan)
     new = today[today["as_of"] > followed["as_of"].max()] if len(followed) else today
     frame = pd.concat([followed, new], ignore_index=True).reindex(columns=followed.columns)
     frame = frame[frame[label].notna()].reset_index(drop=True)
-    given = frame[label].to_numpy(dtype=np.float64)
+    level = _level_of_labels(scheme, label, frame[label].to_numpy(dtype=np.float64))
+    own = None if scheme.shares is None else list(scheme.ordered(scheme.shares).values())
+    return TrainingSet(frame, names, level, None, own or _sizes(level, len(scheme.bought_levels)))
+
+
+def _level_of_labels(scheme: LearnedScheme, label: str, given: Floats) -> Ints:
+    """Return the position of each label in `bought_levels`; `DataError` for a label that is none of them."""
     numbers = {scheme.codes.index(code): n for n, code in enumerate(scheme.bought_levels)}
     unknown = ~np.isin(given, list(numbers))
     if unknown.any():
@@ -91,14 +98,9 @@ def _from_labels(
             f"{len(given):,} buyers a tier that is none: {first}; tiers are {known}: map the labels to these numbers"
         )
     level = np.array([numbers[int(value)] for value in given], dtype=np.int64)
-    seen = np.unique(level)
-    if len(seen) < len(scheme.bought_levels):
-        lacking = next(code for n, code in enumerate(scheme.bought_levels) if n not in seen)
-        raise DataError(f"scheme {scheme.code}: no labelled customer is {lacking!r}; every level needs examples")
-    shares = _sizes(level, len(scheme.bought_levels))
-    if scheme.shares is not None:
-        shares = list(scheme.ordered(scheme.shares).values())
-    return TrainingSet(frame, names, level, None, shares)
+    if lacking := [code for n, code in enumerate(scheme.bought_levels) if n not in level]:
+        raise DataError(f"scheme {scheme.code}: no labelled customer is {lacking[0]!r}; every level needs examples")
+    return level
 
 
 def _sizes(level: Ints, levels: int) -> list[float]:
@@ -106,12 +108,12 @@ def _sizes(level: Ints, levels: int) -> list[float]:
 
 
 def rank_filled(rank: Floats, shares: list[float]) -> Ints:
-    """Return each rank, from 0 to 1, the level in whose share it falls; equal ranks share a level."""
+    """Return the level in whose share each rank (0 to 1) falls; equal ranks share a level."""
     return np.minimum(np.searchsorted(np.cumsum(shares), rank - 1e-12), len(shares) - 1)
 
 
 def _rank_within_date(dates: Column, value: Floats) -> Floats:
-    """Rank from 0 to 1 within each date, so that a rich season does not pass for a rich customer."""
+    """Return ranks from 0 to 1 within each date, so that a season of high sales raises no customer's rank."""
     rank = np.empty(len(value))
     for day in np.unique(dates):
         here = dates == day

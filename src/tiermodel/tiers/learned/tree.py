@@ -1,7 +1,7 @@
-"""Ints by a decision tree of few leaves, whose rules, with readable thresholds, are all that is applied.
+"""Levels by a decision tree of few leaves with readable thresholds; its rules are exactly what is applied.
 
-The tree is grown by scikit-learn, then its thresholds are rounded and it is evaluated here, in double precision: what
-people read is, to the last bit, what is applied.
+scikit-learn grows the tree; then its thresholds are rounded, and it is evaluated here in double precision, so that the
+printed rules and the assigned levels agree to the last bit.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ __all__ = [
 
 
 def grow(scheme: LearnedScheme, training: TrainingSet, seed: int) -> dict[str, Any]:
-    """Grow the tree, and give each leaf a level: the one that most of its customers belong to.
+    """Return a tree whose leaves have the level of most of their customers.
 
-    Where the levels are shares of an order, leaves are filled into them from the top instead, so that the shares hold.
+    Where levels are shares of an order, leaves are filled into the levels from the top instead, so that the shares
+    hold.
     """
     if training.rank is not None:
         return _ordered(scheme, training, training.rank, training.value, seed)
@@ -52,7 +53,7 @@ def grow(scheme: LearnedScheme, training: TrainingSet, seed: int) -> dict[str, A
 
 
 def imitate(scheme: LearnedScheme, training: TrainingSet, score: Floats, seed: int) -> dict[str, Any]:
-    """Grow a tree that orders customers as a score does; `target_level` of the rows are the levels by that score."""
+    """Return a tree that orders customers as a score does; `target_level` of the rows is the level by that score."""
     return _ordered(scheme, training, np.argsort(np.argsort(score, kind="stable")) / len(score), score, seed)
 
 
@@ -89,13 +90,13 @@ def _state(
 
 
 def _mean_known(value: Floats) -> float | None:
-    """Average what is known; of customers labelled today nobody knows yet what followed."""
+    """Return the mean of the known values; None where none is, as for customers labelled today."""
     known = value[~np.isnan(value)]
     return float(known.mean()) if len(known) else None
 
 
 def _levels_by_worth(shares: list[float], leaf: Ints, worth: Floats) -> Ints:
-    """Fill the leaves, worth most first, into the levels from the top; a leaf goes where its middle falls."""
+    """Return the level of each leaf, filled from the top, most worth first; the leaf's middle decides."""
     ends = np.append(np.cumsum(shares[::-1])[:-1], 1.0)  # cumulated share from the top at which each level ends
     counts = np.bincount(leaf)
     order = np.argsort(-np.bincount(leaf, weights=worth) / counts, kind="stable")
@@ -107,7 +108,7 @@ def _levels_by_worth(shares: list[float], leaf: Ints, worth: Floats) -> Ints:
 
 
 def _bands(scheme: LearnedScheme, tree: dict[str, list[Any]], frame: pd.DataFrame) -> dict[str, Any]:
-    """Give, for every split of the tree, the bounds that the band makes of its threshold."""
+    """Return the band around the threshold of every split of the tree."""
     bands: dict[str, Any] = {"up": [], "down": []}
     for name, threshold in zip(tree["feature"], tree["threshold"], strict=True):
         pairs = {} if name is None else band_edges(scheme, [threshold], frame[name].to_numpy(dtype=np.float64))
@@ -128,7 +129,7 @@ def sure_levels(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFra
 
 
 def _reach(state: dict[str, Any], frame: pd.DataFrame, side: str) -> tuple[Ints, Ints]:
-    """Return the lowest and the highest level of all leaves that the band leaves open."""
+    """Return the lowest and highest level of the leaves within the band."""
     tree, levels = state["tree"], np.array(state["level"])
     lowest, highest = np.full(len(frame), levels.max()), np.zeros(len(frame), dtype=np.int64)
     here = {0: np.ones(len(frame), dtype=np.bool_)}
@@ -154,7 +155,7 @@ def levels_of_rules(_scheme: LearnedScheme, state: dict[str, Any]) -> Ints:
 
 
 def conditions(_scheme: LearnedScheme, state: dict[str, Any]) -> list[list[Condition]]:
-    """List each leaf's path in the tree's order of leaves, the bounds on one feature taken together."""
+    """Return each leaf's path, in the order of the leaves; bounds on the same feature are joined."""
     tree = state["tree"]
     found: dict[int, list[Condition]] = {}
 
@@ -176,7 +177,7 @@ def conditions(_scheme: LearnedScheme, state: dict[str, Any]) -> list[list[Condi
 
 
 def rule_facts(state: dict[str, Any], language: str) -> list[str]:
-    """Return the support, purity and value that followed of every leaf."""
+    """Return the support, the purity and the mean value that followed of every leaf, as text."""
     found = []
     for fact in state["leaves"]:
         value = "-" if fact["value_mean"] is None else f"{round_readable(fact['value_mean']):,.10g}"

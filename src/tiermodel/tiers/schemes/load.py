@@ -1,10 +1,10 @@
-"""Read schemes as data: presets, files or mappings, settled on the features that are there."""
+"""Reading of schemes: from presets, files and mappings, and settled on the features that are built."""
 
 from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +22,11 @@ __all__ = ["Scheme", "load_preset", "load_scheme", "parse_scheme", "preset_names
 
 
 Scheme = BaseScheme
+_LATER: Mapping[str, Any] = {
+    "key_share": None, "veto": [], "stability": None, "quantiles": None, "capacity": None, "learner": "tree",
+    "label": None,
+}  # fmt: skip
+"""Defaults of the keys that older schemes do not have."""
 
 
 @cache
@@ -31,15 +36,15 @@ def _adapter(schemes: tuple[type[BaseScheme], ...]) -> TypeAdapter[Scheme]:
 
 
 def preset_names() -> list[str]:
-    """List the schemes that come with the package."""
+    """Return the names of the schemes that come with the package, sorted."""
     return sorted(path.stem for path in packaged("schemes").glob("*.yaml"))
 
 
 def load_scheme(project: Project) -> Scheme:
-    """Read the project's scheme: a preset's name, the path of a scheme file, or the scheme itself.
+    """Return the project's scheme: a preset by name, a scheme file by path, or a scheme written in the project file.
 
-    `{longest}`, `{middle}` and `{shortest}` in a feature's name become the project's window lengths. Raises
-    `ProjectError` naming the file and the key, cell or level at fault.
+    `{longest}`, `{middle}` and `{shortest}` in the name of a feature stand for the project's window lengths. Raises
+    `ProjectError` that names the file and the wrong key, cell or level.
     """
     scheme = _given(project)
     _label_is_dated(scheme, project)
@@ -48,7 +53,7 @@ def load_scheme(project: Project) -> Scheme:
 
 
 def _label_is_dated(scheme: Scheme, project: Project) -> None:
-    """Refuse labels that are not read, or not dated: a label of today beside features of last year is a leak."""
+    """Raise `ProjectError` for labels that are not read or not dated: today's label beside past features is a leak."""
     if scheme.label_feature is None:
         return
     label = scheme.label_feature.removeprefix("attribute_")
@@ -80,7 +85,7 @@ def _given(project: Project) -> Scheme:
 
 
 def load_preset(name: str, windows_days: Iterable[int]) -> Scheme:
-    """Read a scheme that comes with the package, for the given window lengths; each once in a process."""
+    """Return a scheme that comes with the package, for the given window lengths in days; cached."""
     return _preset(name, tuple(windows_days))
 
 
@@ -97,7 +102,7 @@ def _read_scheme(path: Path, windows_days: Iterable[int]) -> Scheme:
 
 
 def parse_scheme(data: Any, where: str, windows_days: Iterable[int]) -> Scheme:
-    """Check a scheme given as data; `where` is what errors call it."""
+    """Return the scheme that plain data describe; `ProjectError`, whose text begins with `where`, if they are wrong."""
     windows = sorted(windows_days)
     named = {"longest": windows[-1], "middle": windows[(len(windows) - 1) // 2], "shortest": windows[0]}
     try:
@@ -123,35 +128,24 @@ def _fill(data: Any, windows: Mapping[str, int]) -> Any:
 
 def scheme_data(scheme: Scheme) -> dict[str, Any]:
     """Return a scheme as plain data, from which `parse_scheme` makes the same scheme."""
-    return _without_later_defaults(scheme.model_dump(mode="json"))
+    return dict(_without_later_defaults(scheme.model_dump(mode="json")))
 
 
-def _without_later_defaults(data: dict[str, Any]) -> dict[str, Any]:
-    """Leave out keys that older schemes do not have where they are not set, so that versions stay what they were."""
-    later: dict[str, Any] = {
-        "key_share": None,
-        "veto": [],
-        "stability": None,
-        "quantiles": None,
-        "capacity": None,
-        "learner": "tree",
-        "label": None,
-    }
-    kept = {k: v for k, v in data.items() if not (k in later and v == later[k])}
-    return {
-        k: _without_later_defaults(v)
-        if isinstance(v, dict)
-        else [_without_later_defaults(x) if isinstance(x, dict) else x for x in v]
-        if isinstance(v, list)
-        else v
-        for k, v in kept.items()
-    }
+def _without_later_defaults(data: Any) -> Any:
+    """Return the data without unset keys that older versions did not have, so that scheme versions do not change."""
+    if isinstance(data, list):
+        return [_without_later_defaults(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    kept = {key: value for key, value in data.items() if key not in _LATER or value != _LATER[key]}
+    return {key: _without_later_defaults(value) for key, value in kept.items()}
 
 
 def settle(scheme: Scheme, built: Collection[str]) -> tuple[Scheme, list[str]]:
-    """Choose, of alternatives `a | b`, the first feature that is built; leave out optional parts whose feature is not.
+    """Return the scheme on the features that are built, and the names of the features that were left out.
 
-    Declared weights of the dimensions that stay are scaled to add up to one. Also list what was left out.
+    Of alternatives `a | b` the first that is built is chosen; optional parts without their feature are left out.
+    Declared weights of the remaining dimensions are scaled to add up to one.
     """
     left: list[str] = []
     data = _settled(scheme.model_dump(mode="json"), built, left)
@@ -161,24 +155,26 @@ def settle(scheme: Scheme, built: Collection[str]) -> tuple[Scheme, list[str]]:
 def _settled(data: Any, built: Collection[str], left: list[str]) -> Any:
     if isinstance(data, list):
         kept = [_settled(item, built, left) for item in data if not _missing(item, built, left)]
-        # a rule whose every condition is left out would take everybody
+        # a rule that has lost all its conditions would apply to every customer
         return [new for new in kept if not _emptied(new)]
-    if not isinstance(data, dict):
-        return data
-    had = {key: bool(value) for key, value in data.items()}
-    new = {key: _settled(value, built, left) for key, value in data.items()}
+    return _settled_part(data, built, left) if isinstance(data, dict) else data
+
+
+def _settled_part(part: dict[str, Any], built: Collection[str], left: list[str]) -> dict[str, Any]:
+    """Return a part of a scheme on the built features; `_emptied` marks a rule that has lost all its conditions."""
+    new = {key: _settled(value, built, left) for key, value in part.items()}
     if isinstance(new.get("feature"), str) and "|" in new["feature"]:
-        names = [name.strip() for name in new["feature"].split("|")]
+        names = _names(new)
         new["feature"] = next((name for name in names if name in built), names[-1])
-    if had.get("when") and not new["when"]:
+    if part.get("when") and not new["when"]:
         new["_emptied"] = True
-    return _reweighed(data, new)
+    return _reweighed(part, new)
 
 
 def _missing(item: Any, built: Collection[str], left: list[str]) -> bool:
     if not (isinstance(item, dict) and item.get("optional") and isinstance(item.get("feature"), str)):
         return False
-    names = [name.strip() for name in item["feature"].split("|")]
+    names = _names(item)
     gone = not any(name in built for name in names)
     if gone:
         left.append(names[0])
@@ -190,7 +186,7 @@ def _emptied(item: Any) -> bool:
 
 
 def _reweighed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Scale declared weights, and keep those rows of AHP comparisons, that belong to the dimensions which stay."""
+    """Return a part with the declared weights scaled, or the AHP comparisons cut, to the dimensions that remain."""
     old, new = before.get("dimensions"), after.get("dimensions")
     if not old or not new or len(old) == len(new):
         return after
@@ -198,9 +194,14 @@ def _reweighed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
         total = sum(d["weight"] for d in new)
         return {**after, "dimensions": [{**d, "weight": d["weight"] / total} for d in new]}
     if before.get("comparisons"):
-        stays = [n for n, d in enumerate(old) if any(set(_names(e)) <= set(_names(d)) for e in new)]
+        stays = _positions(old, new)
         return {**after, "comparisons": [[before["comparisons"][i][j] for j in stays] for i in stays]}
     return after
+
+
+def _positions(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the positions of the dimensions that remain; each now names one of its alternatives."""
+    return [n for n, before in enumerate(old) if any(set(_names(after)) <= set(_names(before)) for after in new)]
 
 
 def _names(dimension: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What schemes are made of: levels, conditions, scored dimensions; each checks that it holds together."""
+"""The schema of schemes: levels, conditions and scored dimensions, each of which validates itself."""
 
 from __future__ import annotations
 
@@ -34,17 +34,18 @@ __all__ = [
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-_MOST_INCONSISTENT = 0.10  # Saaty's limit
+_BOUNDS = ("at_least", "above", "at_most", "below", "top", "bottom")
+_MOST_INCONSISTENT = 0.10  # the limit of Saaty (1980)
 
 
 class Data(BaseModel):
-    """Refuse unknown keys; never change."""
+    """An immutable part of a scheme that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Level(Data):
-    """Name one level. `key` marks key accounts, `policy` is what they get, `capacity` how many customers fit in."""
+    """One level. `key` marks key accounts, `policy` is the service they get, `capacity` the most customers it takes."""
 
     code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
     name_zh: str
@@ -55,10 +56,10 @@ class Level(Data):
 
 
 class When(Data):
-    """Bound one feature by a number, or by the share of customers at its top or bottom, frozen at fit.
+    """A condition: a bound on one feature, as a number or as a share of customers at its top or bottom, frozen at fit.
 
-    `feature` may name alternatives, `a | b`: the first that is built is meant. An `optional` condition is left out
-    where its feature is not built. Without a value nobody meets a condition, unless `missing` says so.
+    `feature` may name alternatives, `a | b`; the first that is built is used. An `optional` condition is left out where
+    its feature is not built. A missing value does not meet the condition, unless `missing` is set.
     """
 
     feature: str
@@ -73,21 +74,18 @@ class When(Data):
 
     @model_validator(mode="after")
     def _one_bound(self) -> Self:
-        given = [k for k in ("at_least", "above", "at_most", "below", "top", "bottom") if getattr(self, k) is not None]
+        given = [kind for kind in _BOUNDS if getattr(self, kind) is not None]
         if len(given) != 1:
-            raise ValueError(
-                f"{self.feature}: needs one of at_least, above, at_most, below, top, bottom, not {given or 'none'}"
-            )
+            raise ValueError(f"{self.feature}: needs one of {', '.join(_BOUNDS)}, not {given or 'none'}")
         return self
 
     @property
     def bound(self) -> tuple[str, float]:
-        """Return the kind of the bound and its number."""
-        kinds = ("at_least", "above", "at_most", "below", "top", "bottom")
-        return next((k, float(v)) for k in kinds if (v := getattr(self, k)) is not None)
+        """The kind of the bound and its number."""
+        return next((kind, float(v)) for kind in _BOUNDS if (v := getattr(self, kind)) is not None)
 
     def implies(self, other: When) -> bool:
-        """Tell whether whoever meets this condition meets the other too."""
+        """Return whether every customer who meets this condition meets the other one too."""
         if self.feature != other.feature or (self.missing and not other.missing):
             return False
         (kind, mine), (theirs, bound) = self.bound, other.bound
@@ -99,7 +97,7 @@ class When(Data):
 
 
 class Veto(Data):
-    """Hold customers who meet every condition, such as bad payers, at a level or below, whatever the scheme says."""
+    """A cap: customers who meet every condition, such as bad payers, get the level `highest` at most."""
 
     name_zh: str
     name_en: str
@@ -108,44 +106,44 @@ class Veto(Data):
 
 
 class BaseScheme(Data):
-    """What every kind of scheme has: ordered levels, the rule for who never bought, vetoes, stability."""
+    """A scheme of any kind: ordered levels, the level of customers without a purchase, vetoes, stability rule."""
 
     monotone: ClassVar[bool] = False
-    """Whether a larger change never lowers the level, so that the smallest that is enough can be found by bisection."""
+    """Whether a larger change never lowers the level, so that bisection finds the smallest sufficient change."""
 
     code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
     name_zh: str
     name_en: str
     levels: Annotated[tuple[Level, ...], Field(min_length=2, max_length=12)]
     no_purchase: str | None = None
-    """The level of customers without a purchase, decided by this rule alone; the lowest where it is not set."""
+    """The level of customers without a purchase, whatever their features; the lowest where it is not set."""
     key_share: Share | None = None
-    """The share of customers that the key levels are meant to hold; checked against `shares`."""
+    """The share of customers that the key levels should hold; checked against `shares`."""
     veto: tuple[Veto, ...] = ()
     stability: Stability | None = None
     kind: str
 
     @property
     def label_feature(self) -> str | None:
-        """The feature that holds what is to be learned, which no model may read; None for most schemes."""
+        """The feature that holds the label to learn, which no model may read; None for most schemes."""
         return None
 
     @property
     def ranks_by_shares(self) -> bool:
-        """Whether customers are ranked, and levels filled by shares, so that a level can keep a capacity."""
+        """Whether customers are ranked and levels filled by shares, so that a level can have a capacity."""
         return False
 
     @property
     def made_names(self) -> Mapping[str, Named]:
-        """The names of what conditions bound that is no feature, such as points."""
+        """The names of quantities in conditions that are not features, such as points."""
         return {}
 
     def rule_names(self, _language: str) -> list[str]:
-        """Return a name for every rule, empty where it has none; no names at all for most schemes."""
+        """Return a name for every rule, empty for a rule without one; an empty list for most schemes."""
         return []
 
     def indexes(self, _state: dict[str, Any]) -> Sequence[tuple[str, Index, Mapping[str, Any]]]:
-        """Return every index that the scheme scores: its key in `made_names`, itself, and its fitted state."""
+        """Return every index of the scheme: its key in `made_names`, the index, and its fitted state."""
         return ()
 
     @model_validator(mode="after")
@@ -163,14 +161,17 @@ class BaseScheme(Data):
             raise ValueError(
                 f"levels: {lowest!r} is a key level but a higher level is not; levels go from lowest to highest"
             )
+        self._vetoes_name_levels()
+        self._capacities_are_feasible()
+        return self
+
+    def _vetoes_name_levels(self) -> None:
         for veto in self.veto:
             if veto.highest not in self.bought_levels:
                 raise ValueError(
                     f"veto: {veto.name_en!r} holds customers at {veto.highest!r}, which is not a level of customers "
                     "who bought"
                 )
-        self._capacities_are_feasible()
-        return self
 
     def _capacities_are_feasible(self) -> None:
         capped = [level.code for level in self.levels if level.capacity is not None]
@@ -187,58 +188,58 @@ class BaseScheme(Data):
 
     @property
     def codes(self) -> list[str]:
-        """List the codes, lowest first."""
+        """The codes of the levels, lowest first."""
         return [level.code for level in self.levels]
 
     def names(self, language: str) -> list[str]:
-        """List the names, lowest first."""
+        """Return the names of the levels, lowest first."""
         return [in_language(language, level.name_zh, level.name_en) for level in self.levels]
 
     @property
     def no_purchase_level(self) -> int:
-        """Return the number of the level for customers without a purchase."""
+        """The position, among all levels, of the level for customers without a purchase."""
         return 0 if self.no_purchase is None else self.codes.index(self.no_purchase)
 
     @property
     def bought_levels(self) -> list[str]:
-        """List the levels that customers with a purchase can reach, lowest first."""
+        """The codes of the levels that customers with a purchase can reach, lowest first."""
         return [code for code in self.codes if code != self.no_purchase]
 
     @property
     def bought_numbers(self) -> list[int]:
-        """The number, among all levels, of each of `bought_levels`."""
+        """The position, among all levels, of each of `bought_levels`."""
         return [self.codes.index(code) for code in self.bought_levels]
 
     @property
     def capacities(self) -> dict[str, int | None]:
-        """Return every level's capacity."""
+        """The capacity of every level, by code; None: unlimited."""
         return {level.code: level.capacity for level in self.levels}
 
     def ordered(self, shares: Mapping[str, float]) -> dict[str, float]:
-        """Put shares in the order of the levels, lowest first."""
+        """Return shares in the order of the levels, lowest first."""
         return {code: shares[code] for code in self.bought_levels}
 
     def ranked(self) -> Iterable[str]:
-        """List the features that the scheme cannot do without."""
+        """Return the features without which the scheme cannot be fitted."""
         return ()
 
 
 def check_shares(shares: Mapping[str, float], scheme: BaseScheme) -> None:
-    """Refuse shares that miss a level, name no level or do not add up; `ValueError` names them."""
-    missing = [c for c in scheme.bought_levels if c not in shares]
-    unknown = [c for c in shares if c not in scheme.bought_levels]
-    if missing or unknown:
-        raise ValueError(f"shares: missing {missing}, not a level {unknown}; each of {scheme.bought_levels} needs one")
+    """Raise `ValueError` for shares that miss a level, name an unknown level or do not add up."""
+    levels = scheme.bought_levels
+    if set(shares) != set(levels):
+        missing, unknown = ([c for c in some if c not in other] for some, other in ((levels, shares), (shares, levels)))
+        raise ValueError(f"shares: missing {missing}, not a level {unknown}; each of {levels} needs one")
     total = sum(shares.values())
     if abs(total - 1) > 1e-9:
         raise ValueError(f"shares: they add up to {total:g}, not 1")
-    key = sum(shares[level.code] for level in scheme.levels if level.key and level.code in shares)
+    key = sum(shares.get(level.code, 0) for level in scheme.levels if level.key)
     if scheme.key_share is not None and abs(key - scheme.key_share) > 1e-9:
         raise ValueError(f"key_share: the key levels hold {key:g} of the customers, not {scheme.key_share:g}")
 
 
 class Dimension(Data):
-    """Score one feature from 0 to 100 by where it stood among the customers at fit; `weight` where it is declared."""
+    """One feature of an index, scored from 0 to 100 by its rank among the customers at fit; `weight` if declared."""
 
     feature: str
     weight: Share | None = None
@@ -247,12 +248,12 @@ class Dimension(Data):
 
 
 class Index(Data):
-    """Weigh dimensions into points from 0 to 100; weights are declared, or found by entropy, CRITIC or AHP.
+    """A weighted mean of dimensions, in points from 0 to 100; weights are declared, or by entropy, CRITIC or AHP.
 
-    Entropy (Shannon) and CRITIC (Diakoulaki, Mavrotas and Papayannakis 1995) weigh a dimension by how much it tells
-    customers apart; `comparisons` is the matrix of an analytic hierarchy process (Saaty 1980), in the order of the
-    dimensions. A missing dimension is left out of a customer's mean (`drop`), or counts as 0 (`worst`) or 50
-    (`middle`).
+    Entropy (Shannon) and CRITIC (Diakoulaki, Mavrotas and Papayannakis 1995) weight a dimension by how well it
+    discriminates between customers; `comparisons` is the matrix of pairwise comparisons of an analytic hierarchy
+    process (Saaty 1980), in the order of the dimensions. A missing dimension is left out of a customer's mean (`drop`),
+    or counts as 0 (`worst`) or 50 (`middle`).
     """
 
     dimensions: Annotated[tuple[Dimension, ...], Field(max_length=12)]
@@ -265,19 +266,21 @@ class Index(Data):
         names, n = [d.feature for d in self.dimensions], len(self.dimensions)
         if len(set(names)) < n:
             raise ValueError(f"dimensions: {max(names, key=names.count)!r} is there twice")
-        declared = [d.feature for d in self.dimensions if d.weight is not None]
         if self.weights == "declared":
-            if len(declared) < n:
-                raise ValueError(f"dimensions: {next(x for x in names if x not in declared)!r} has no weight")
-            total = sum(d.weight or 0.0 for d in self.dimensions)
-            if n and abs(total - 1) > 1e-6:
-                raise ValueError(f"dimensions: weights add up to {total:g}, not 1")
-        elif declared:
+            self._declared_weights_add_up()
+        elif declared := [d.feature for d in self.dimensions if d.weight is not None]:
             raise ValueError(f"dimensions: {declared[0]!r} has a weight, but weights are found by {self.weights}")
         if (self.comparisons is not None) != (self.weights == "ahp"):
             raise ValueError("comparisons: weights: ahp needs them, and nothing else does")
         self._comparisons_hold_together()
         return self
+
+    def _declared_weights_add_up(self) -> None:
+        if lacking := [d.feature for d in self.dimensions if d.weight is None]:
+            raise ValueError(f"dimensions: {lacking[0]!r} has no weight")
+        total = sum(d.weight or 0.0 for d in self.dimensions)
+        if self.dimensions and abs(total - 1) > 1e-6:
+            raise ValueError(f"dimensions: weights add up to {total:g}, not 1")
 
     def _comparisons_hold_together(self) -> None:
         matrix, names = self.comparisons, [d.feature for d in self.dimensions]
@@ -299,9 +302,10 @@ class Index(Data):
 
 
 class Score(Data):
-    """Score one feature from 1 to `bins`: at cut points given, or fitted as quantiles or Jenks natural breaks.
+    """A feature scored from 1 to `bins`: at given cut points, or fitted as quantiles or Jenks natural breaks.
 
-    `quantiles` names other shares than equal ones, such as [0.5, 0.8] for the lower half, the next 30 % and the rest.
+    `quantiles` are cumulated shares for unequal bins, such as [0.5, 0.8] for the lower half, the next 30 % and the
+    rest.
     """
 
     feature: str
@@ -325,7 +329,7 @@ class Score(Data):
 
 
 class Axis(Score):
-    """Name one axis of a matrix: a scored feature, or the points of an index of several dimensions."""
+    """One axis of a matrix: a scored feature, or the points of an index of several dimensions."""
 
     name_zh: str
     name_en: str
@@ -340,5 +344,5 @@ class Axis(Score):
 
 
 def input_names(scheme: BaseScheme, panel: pd.DataFrame) -> tuple[str, ...]:
-    """Return the features of a panel that models, baselines and tuning read: all but the one the scheme learns from."""
+    """Return the features of a panel that models, baselines and tuning read: all but the label feature."""
     return tuple(name for name in feature_names(panel) if name != scheme.label_feature)

@@ -1,4 +1,4 @@
-"""The registered kinds of scheme. A new kind is a file in `tiers/kinds`, and a line in each of these two."""
+"""The registered kinds of scheme. A new kind is a file in `tiers/kinds`, and a line in each of the two tables."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tiermodel.tiers.schemes.schema import BaseScheme
 
 __all__ = ["KINDS", "SCHEMES"]
 
+
 SCHEMES: dict[str, type[BaseScheme]] = {
     "share": share.ShareScheme,
     "thresholds": thresholds.ThresholdScheme,
@@ -20,7 +21,7 @@ SCHEMES: dict[str, type[BaseScheme]] = {
     "matrix": rfm_matrix.MatrixScheme,
     "learned": LearnedScheme,
 }
-"""The data class of each kind, by the name that a scheme gives as its `kind`."""
+"""The data class of each kind, by the value of a scheme's key `kind`."""
 
 KINDS: dict[str, SchemeKind[Any]] = {
     "share": share,
@@ -30,4 +31,4 @@ KINDS: dict[str, SchemeKind[Any]] = {
     "matrix": rfm_matrix,
     "learned": learned,
 }
-"""What answers for each kind."""
+"""The module that implements each kind."""

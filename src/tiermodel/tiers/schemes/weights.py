@@ -1,4 +1,4 @@
-"""Weigh dimensions: entropy, CRITIC and the analytic hierarchy process, as whole thousandths that add up to 1,000."""
+"""Weights of dimensions: entropy, CRITIC and the analytic hierarchy process, in thousandths that add up to 1,000."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tiermodel.arrays import Floats
 __all__ = ["ahp_weights", "consistency_ratio", "critic_weights", "entropy_weights", "thousandths"]
 
 _RANDOM_INDEX = (0.0, 0.0, 0.58, 0.90, 1.12, 1.24, 1.32, 1.41, 1.45, 1.49, 1.51, 1.48)
-"""Mean inconsistency of random comparisons of 1 to 12 things (Saaty 1980)."""
+"""Mean inconsistency of random comparisons of 1 to 12 items (Saaty 1980)."""
 
 
 def entropy_weights(x: Floats) -> Floats:
-    """Weigh columns scaled from 0 to 1 by how unevenly they are spread over the rows (Shannon entropy)."""
+    """Return weights of columns scaled from 0 to 1, by how unevenly each is spread over the rows (Shannon entropy)."""
     share = x / np.maximum(x.sum(axis=0), np.finfo(float).tiny)
     logs = np.log(share, out=np.zeros_like(share), where=share > 0)
     spread = 1 + (share * logs).sum(axis=0) / np.log(max(len(x), 2))
@@ -24,7 +24,7 @@ def entropy_weights(x: Floats) -> Floats:
 
 
 def critic_weights(x: Floats) -> Floats:
-    """Weigh columns scaled from 0 to 1 by deviation times conflict with the others (CRITIC, Diakoulaki et al. 1995)."""
+    """Return weights of columns from 0 to 1: deviation times lack of correlation (CRITIC, Diakoulaki et al. 1995)."""
     deviation = x.std(axis=0)
     varies = deviation > 0
     correlation = np.eye(x.shape[1])
@@ -35,12 +35,12 @@ def critic_weights(x: Floats) -> Floats:
 
 
 def ahp_weights(comparisons: ArrayLike) -> Floats:
-    """Return the principal eigenvector of a matrix of pairwise comparisons (Saaty 1980)."""
+    """Return the principal eigenvector of a matrix of pairwise comparisons (Saaty 1980), with sum 1."""
     return _principal(comparisons)[1]
 
 
 def consistency_ratio(comparisons: Sequence[Sequence[float]]) -> float:
-    """Compare the matrix's inconsistency with that of random comparisons; up to 0.10 is usual (Saaty 1980)."""
+    """Return a matrix's inconsistency over that of random comparisons; up to 0.10 is usual (Saaty 1980)."""
     n = len(comparisons)
     if n < 3:
         return 0.0
@@ -60,7 +60,7 @@ def _normal(weights: Floats) -> Floats:
 
 
 def thousandths(weights: Sequence[float] | Floats) -> list[int]:
-    """Round weights to whole thousandths that add up to 1,000 (largest remainders), at least one each.
+    """Return weights as whole thousandths that add up to 1,000 (largest remainders), at least one each.
 
     >>> thousandths([1 / 3, 1 / 3, 1 / 3])
     [334, 333, 333]

@@ -10,7 +10,8 @@ import pandas as pd
 
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.features.condition import Named
-from tiermodel.tiers.fitted_scheme import REASONS, FittedScheme
+from tiermodel.tiers.fitted_scheme import FittedScheme
+from tiermodel.tiers.schemes.protocol import REASONS
 from tiermodel.tiers.stability.rule import NOBODY, Position, StabilityState, regrade, replay_states, who_and_when
 from tiermodel.words import words
 
