@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tiermodel.backtesting.backtest import backtest
 from tiermodel.bundle.bundle import Bundle
-from tiermodel.config.project import LifetimeValue, Project, Value
+from tiermodel.config.project import Project
+from tiermodel.config.targets import LifetimeValue, Value
 from tiermodel.engines.dispatch import open_history
 from tiermodel.features.frame import has_bought
 from tiermodel.features.panel import build_panel

@@ -20,7 +20,8 @@ from histories import FIRST_DAY, LAST_DAY, Row, later, make_profile, make_projec
 from histories import small_histories as small
 from panels_made import check_outcome, with_outcome
 from tiermodel.bundle.bundle import load_bundle
-from tiermodel.config.project import Churn, Outcome, Project, load_project
+from tiermodel.config.project import Project, load_project
+from tiermodel.config.targets import Churn, Outcome
 from tiermodel.errors import ProjectError
 from tiermodel.features.outcome import ChurnLabel, Labels, at_risk, churn_question
 from tiermodel.features.panel import build_panel

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 from scipy.special import hyperu
 
-from tiermodel.config.project import LifetimeValue, Project
+from tiermodel.config.project import Project
+from tiermodel.config.targets import LifetimeValue
 from tiermodel.features.outcome import Labels, LabelWindow
 from tiermodel.features.panel import build_panel
 from tiermodel.models.btyd.bg_nbd import BGNBD, MBGNBD

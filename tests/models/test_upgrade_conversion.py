@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from tiermodel.backtesting.backtest import Backtest, backtest
 from tiermodel.bundle.bundle import Bundle, load_bundle, save_bundle
-from tiermodel.config.project import LifetimeValue, Project, load_project
+from tiermodel.config.project import Project, load_project
+from tiermodel.config.targets import LifetimeValue
 from tiermodel.datasets.synthetic import make_world
 from tiermodel.evaluation.metrics import auc, log_loss
 from tiermodel.features.frame import has_bought

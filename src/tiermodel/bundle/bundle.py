@@ -19,7 +19,8 @@ import pandas as pd
 
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.bundle.model_card import model_card
-from tiermodel.config.project import Churn, Features, Outcome, Value
+from tiermodel.config.project import Features
+from tiermodel.config.targets import Churn, Outcome, Value
 from tiermodel.errors import ModelError, ProjectError
 from tiermodel.features.catalogue import expand
 from tiermodel.features.formula import Feature

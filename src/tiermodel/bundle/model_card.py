@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tiermodel.config.project import Churn, Outcome
+from tiermodel.config.targets import Churn, Outcome
 from tiermodel.evaluation.slices import FEWEST
 from tiermodel.features.formula import Feature
 from tiermodel.features.outcome import churn_question

@@ -19,11 +19,12 @@ from pydantic_core import ErrorDetails
 
 from tiermodel.config.data import Data, Section, Text
 from tiermodel.config.learners import Models
+from tiermodel.config.targets import Churn, Days, Outcome, Upgrade, Value
 from tiermodel.config.tiers import Segments, Tiers
 from tiermodel.config.yaml_reader import Loc, YamlSource, shown
 from tiermodel.errors import ProjectError
 
-__all__ = ["Churn", "FeatureGroup", "LifetimeValue", "Outcome", "Project", "Value", "load_project", "project_digest"]
+__all__ = ["FeatureGroup", "Project", "load_project", "project_digest"]
 
 FeatureGroup = Literal[
     "rfm", "loyalty", "potential", "value", "behaviour", "season", "lifecycle", "btyd", "engagement", "service",
@@ -70,7 +71,6 @@ def _increasing(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-_Days = Annotated[int, Field(strict=True, ge=1, le=3660)]
 _Date = Annotated[date, BeforeValidator(_plain_date)]
 
 
@@ -87,7 +87,7 @@ class Features(Section):
     groups: tuple[FeatureGroup, ...] = (
         "rfm", "loyalty", "potential", "value", "behaviour", "season", "engagement", "service", "credit",
     )  # fmt: skip
-    windows_days: Annotated[tuple[_Days, ...], AfterValidator(_increasing)] = (30, 90, 180, 365)
+    windows_days: Annotated[tuple[Days, ...], AfterValidator(_increasing)] = (30, 90, 180, 365)
     attributes: tuple[str, ...] = ()
     audited: tuple[str, ...] = ()
 
@@ -104,13 +104,6 @@ class Features(Section):
         return value
 
 
-class Outcome(Section):
-    """The outcome window: [as_of + gap, as_of + gap + horizon), in days."""
-
-    horizon_days: _Days = 90
-    gap_days: Annotated[int, Field(strict=True, ge=0, le=3660)] = 0
-
-
 class Panel(Section):
     """The training snapshots: how many, how many days apart, and how many buyers to learn from at most.
 
@@ -122,43 +115,6 @@ class Panel(Section):
     every_days: Annotated[int, Field(strict=True, ge=1, le=366)] = 30
     snapshots: Annotated[int, Field(strict=True, ge=1, le=120)] | None = None
     customers: Annotated[int, Field(strict=True, ge=1000)] = 25_000
-
-
-class Churn(Section):
-    """The definition of churn: which customers are at risk, the outcome window, and which of them churned.
-
-    At risk are buyers; with `active_days`, buyers with a purchase within that many days before the date. Churned are
-    customers at risk without a purchase in the window, which is that of `outcome` unless `horizon_days` or `gap_days`
-    is set here.
-
-    With `contract_renewal_days`, at risk are only buyers whose contract ends in the window, as known at the date;
-    churned are those without a purchase and without a later end of contract within that many days from the end on.
-    """
-
-    active_days: _Days | None = None
-    horizon_days: _Days | None = None
-    gap_days: Annotated[int, Field(strict=True, ge=0, le=3660)] | None = None
-    contract_renewal_days: _Days | None = None
-
-
-class LifetimeValue(Section):
-    """The horizon of lifetime value, in days, and its annual discount rate (0.1 = 10 %)."""
-
-    horizon_days: _Days
-    annual_rate: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
-
-
-class Value(Section):
-    """The measure of value (the amount, or the margin where `cost` is mapped), and lifetime value."""
-
-    measure: Literal["amount", "margin"] = "amount"
-    clv: LifetimeValue = LifetimeValue(horizon_days=365, annual_rate=0.1)
-
-
-class Upgrade(Section):
-    """An upgrade counts if, `stay_days` after the outcome window, the customer is still in a higher tier."""
-
-    stay_days: _Days = 30
 
 
 class Backtest(Section):

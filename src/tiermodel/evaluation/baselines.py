@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import expit
 
 from tiermodel.arrays import Flags, Floats, Ints
-from tiermodel.config.project import LifetimeValue
+from tiermodel.config.targets import LifetimeValue
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import Labels
 from tiermodel.models.btyd.bg_nbd import BGNBD, MBGNBD

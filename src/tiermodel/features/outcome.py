@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tiermodel.arrays import Flags, Floats, Ints
-from tiermodel.config.project import Churn, Outcome, Project, Value
+from tiermodel.config.project import Project
+from tiermodel.config.targets import Churn, Outcome, Value
 from tiermodel.features.stream import Chunk, Request
 from tiermodel.tables.row_kinds import KINDS
 from tiermodel.words import words

@@ -1,0 +1,57 @@
+"""The sections of a project that say what its models answer: outcome, churn, value, upgrade."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tiermodel.config.data import Section
+
+__all__ = ["Churn", "Days", "LifetimeValue", "Outcome", "Upgrade", "Value"]
+
+Days = Annotated[int, Field(strict=True, ge=1, le=3660)]
+
+
+class Outcome(Section):
+    """The outcome window: [as_of + gap, as_of + gap + horizon), in days."""
+
+    horizon_days: Days = 90
+    gap_days: Annotated[int, Field(strict=True, ge=0, le=3660)] = 0
+
+
+class Churn(Section):
+    """The definition of churn: which customers are at risk, the outcome window, and which of them churned.
+
+    At risk are buyers; with `active_days`, buyers with a purchase within that many days before the date. Churned are
+    customers at risk without a purchase in the window, which is that of `outcome` unless `horizon_days` or `gap_days`
+    is set here.
+
+    With `contract_renewal_days`, at risk are only buyers whose contract ends in the window, as known at the date;
+    churned are those without a purchase and without a later end of contract within that many days from the end on.
+    """
+
+    active_days: Days | None = None
+    horizon_days: Days | None = None
+    gap_days: Annotated[int, Field(strict=True, ge=0, le=3660)] | None = None
+    contract_renewal_days: Days | None = None
+
+
+class LifetimeValue(Section):
+    """The horizon of lifetime value, in days, and its annual discount rate (0.1 = 10 %)."""
+
+    horizon_days: Days
+    annual_rate: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
+
+
+class Value(Section):
+    """The measure of value (the amount, or the margin where `cost` is mapped), and lifetime value."""
+
+    measure: Literal["amount", "margin"] = "amount"
+    clv: LifetimeValue = LifetimeValue(horizon_days=365, annual_rate=0.1)
+
+
+class Upgrade(Section):
+    """An upgrade counts if, `stay_days` after the outcome window, the customer is still in a higher tier."""
+
+    stay_days: Days = 30
