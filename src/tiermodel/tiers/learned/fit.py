@@ -18,7 +18,6 @@ from tiermodel.tiers.learned.training_set import TrainingSet, training_set_of
 from tiermodel.tiers.schemes.protocol import AppliedKind, FitContext, Reasons, SqlLevel, State, Thresholds
 
 __all__ = [
-    "LearnedScheme",
     "assign",
     "conditions",
     "explain",

@@ -17,7 +17,6 @@ __all__ = [
     "AppliedKind",
     "ExplainingKind",
     "FitContext",
-    "Ints",
     "LearningKind",
     "Reasons",
     "SchemeKind",

@@ -6,6 +6,7 @@ from typing import Any
 
 from tiermodel.tiers.kinds import composite, rfm_matrix, share, thresholds
 from tiermodel.tiers.learned import fit as learned
+from tiermodel.tiers.learned.scheme import LearnedScheme
 from tiermodel.tiers.schemes.protocol import SchemeKind
 from tiermodel.tiers.schemes.schema import BaseScheme
 
@@ -17,7 +18,7 @@ SCHEMES: dict[str, type[BaseScheme]] = {
     "rfm": rfm_matrix.RfmScheme,
     "composite": composite.CompositeScheme,
     "matrix": rfm_matrix.MatrixScheme,
-    "learned": learned.LearnedScheme,
+    "learned": LearnedScheme,
 }
 """The data class of each kind, by the value of a scheme's key `kind`."""
 
