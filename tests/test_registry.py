@@ -55,7 +55,7 @@ def bare_runs() -> Iterator[None]:
     """Log neither pictures nor the runs of the learners, which take seconds, where nobody looks at them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "draw_evaluation", lambda *_: None)
-        patch.setattr(registry, "judged", lambda _: [])
+        patch.setattr(registry, "learner_metrics", lambda _: [])
         yield
 
 
