@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ __all__ = ["FittedScheme", "fit_scheme"]
 
 
 _BLOCK, _THREADS = 65_536, 2
+_YEAR_DAYS = 365
 _REPLAYED = 6  # half a year of monthly snapshots
 
 
@@ -60,7 +62,8 @@ class FittedScheme:
         """Return the lowest level within the band for moving up, and the highest within the band for moving down.
 
         A customer has left a level upwards beyond doubt where the lowest is above it, downwards where the highest is
-        below it. Without a stability rule both are the level.
+        below it. Without a stability rule both are the level, as they are for customers without a purchase in a year
+        and in the longest window: a customer within a band could stop buying and keep a tier for good.
         """
         if self.scheme.stability is None:
             level, _ = self.assign(frame)
@@ -68,6 +71,10 @@ class FittedScheme:
         bought = has_bought(frame)
         ends, numbers = self.kind.sure_levels(self.scheme, self.state, frame), np.array(self.scheme.bought_numbers)
         lowest, highest = (numbers[level] for level in ends)
+        silent = np.flatnonzero(frame["days_since_last"].to_numpy() > self.state.get("silent_after_days", np.inf))
+        if silent.size:
+            level, _ = self.kind.assign(self.scheme, self.state, frame.iloc[silent])
+            lowest[silent] = highest[silent] = numbers[level]
         for applies, cap in self._vetoes(frame):
             lowest, highest = (np.where(applies, np.minimum(end, cap), end) for end in (lowest, highest))
         nothing = self.scheme.no_purchase_level
@@ -181,6 +188,9 @@ def fit_scheme(
     state = KINDS[scheme.kind].fit(scheme, bought, FitContext(history, seed, label_delay_days))
     if scheme.veto:
         state["veto"] = [[thresholds.fit_condition(scheme, when, bought) for when in v.when] for v in scheme.veto]
+    if scheme.stability is not None:
+        windows = [int(found[1]) for name in feature_names(bought) if (found := re.search(r"_(\d+)d$", name))]
+        state["silent_after_days"] = max([_YEAR_DAYS, *windows])  # a year at least, since some buy once a year
     if left:
         state["left_out"] = left
     return FittedScheme(scheme, state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -175,26 +175,39 @@ def sure_levels_of(state: Mapping[str, Any], values: Floats) -> tuple[Ints, Ints
     return level_of([high for _, high in state["up"]], values), level_of([low for low, _ in state["down"]], values)
 
 
-def band_edges(scheme: BaseScheme, cuts: Sequence[float], values: Floats) -> dict[str, Any]:
+def band_edges(
+    scheme: BaseScheme, cuts: Sequence[float], values: Floats, side: Literal["left", "right"] = "left"
+) -> dict[str, Any]:
     """Return the band around every cut point: `up` and `down` have [lower, upper] of each; nothing without stability.
 
     A band reaches past a share of the customers on both sides, but at most past half of those beyond the cut point, so
-    that the lowest and highest level stay within reach.
+    that the lowest and highest level stay within reach. Equal values stay together: where more customers share a value
+    than the band may hold, it ends before them. Neither the many customers at zero nor the two answers to a yes/no
+    question are therefore ever within a band. A value equal to a cut point lies above it (`left`), or below it
+    (`right`).
     """
     stability = scheme.stability
     if stability is None:
         return {}
     values = np.sort(values[~np.isnan(values)])
     return {
-        side: [[_moved(values, cut, -band), _moved(values, cut, band)] for cut in cuts]
-        for side, band in (("up", stability.up.band), ("down", stability.down.band))
+        name: [[_moved(values, cut, -band, side), _moved(values, cut, band, side)] for cut in cuts]
+        for name, band in (("up", stability.up.band), ("down", stability.down.band))
     }
 
 
-def _moved(values: Floats, cut: float, by: float) -> float:
+def _moved(values: Floats, cut: float, by: float, side: Literal["left", "right"]) -> float:
+    """Return the cut point moved past a share of the sorted values, up where `by` is positive, else down."""
     n = len(values)
     at = int(np.searchsorted(values, cut, side="left"))
     steps = min(round(abs(by) * n), (n - at) // 2 if by > 0 else at // 2)
     if steps == 0:
         return float(cut)
-    return float(values[at + steps] if by > 0 else values[at - steps])
+    moved = float(values[at + steps] if by > 0 else values[at - steps])
+    first, last = np.searchsorted(values, [moved, cut], side=side)
+    if abs(int(last) - int(first)) <= steps:
+        return moved
+    between = values[(values > min(moved, cut)) & (values < max(moved, cut))]  # nearer to the cut point than `moved`
+    if not between.size:
+        return float(cut)
+    return float(between[-1] if by > 0 else between[0])

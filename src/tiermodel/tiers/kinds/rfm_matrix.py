@@ -228,7 +228,7 @@ def fit(scheme: Grid, frame: pd.DataFrame, _context: FitContext) -> dict[str, An
         state["cuts"][name] = score_cuts(axis, values)
         if np.isnan(values).any():
             state["may_miss"].append(name)
-        for side, pairs in band_edges(scheme, state["cuts"][name], values).items():
+        for side, pairs in band_edges(scheme, state["cuts"][name], values, "right").items():
             edges[side][name] = pairs
     return state if scheme.stability is None else state | edges
 

@@ -103,12 +103,14 @@ def fit_condition(scheme: BaseScheme, when: When, frame: pd.DataFrame) -> dict[s
         known = sign * values[~np.isnan(values)]
         shares = {"out": 1 - number, "in": number}
         number = sign * (share_cuts(shares, known)[0] if known.size else math.inf)
+    side = {"at_least": "at_least", "top": "at_least", "above": "above", "below": "below"}.get(kind, "at_most")
+    bands = band_edges(scheme, [number], values, "left" if side in {"at_least", "below"} else "right")
     return {
         "feature": when.feature,
-        "side": {"at_least": "at_least", "top": "at_least", "above": "above", "below": "below"}.get(kind, "at_most"),
+        "side": side,
         "bound": number,
         "missing": when.missing,
-        **{side: pairs[0] for side, pairs in band_edges(scheme, [number], values).items()},
+        **{name: [number, number] if when.sharp else pairs[0] for name, pairs in bands.items()},
     }
 
 

@@ -111,7 +111,8 @@ def _bands(scheme: LearnedScheme, tree: dict[str, list[Any]], frame: pd.DataFram
     """Return the band around the threshold of every split of the tree."""
     bands: dict[str, Any] = {"up": [], "down": []}
     for name, threshold in zip(tree["feature"], tree["threshold"], strict=True):
-        pairs = {} if name is None else band_edges(scheme, [threshold], frame[name].to_numpy(dtype=np.float64))
+        values = None if name is None else frame[name].to_numpy(dtype=np.float64)
+        pairs = {} if values is None else band_edges(scheme, [threshold], values, "right")
         for side, of_side in bands.items():
             of_side.append(pairs[side][0] if pairs else None)
     return bands

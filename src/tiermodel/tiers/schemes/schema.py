@@ -59,7 +59,8 @@ class When(Data):
     """A condition: a bound on one feature, as a number or as a share of customers at its top or bottom, frozen at fit.
 
     `feature` may name alternatives, `a | b`; the first that is built is used. An `optional` condition is left out where
-    its feature is not built. A missing value does not meet the condition, unless `missing` is set.
+    its feature is not built. A missing value does not meet the condition, unless `missing` is set. A `sharp`
+    condition has no band, whatever the stability rule; a yes/no one has none by itself.
     """
 
     feature: str
@@ -71,6 +72,7 @@ class When(Data):
     bottom: Share | None = None
     missing: bool = False
     optional: bool = False
+    sharp: bool = False
 
     @model_validator(mode="after")
     def _one_bound(self) -> Self:
