@@ -12,13 +12,14 @@ from typing import NamedTuple
 import pytest
 
 from tiermodel.cli.main import main
+from worlds import quick_fits
 
 __all__ = ["Ran", "Run", "Started", "run_command"]
 
 
 # forked from a process without threads that has imported what takes seconds
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["tiermodel.tracking.registry", "tiermodel.training.tune", "optuna"])
+_FORKS.set_forkserver_preload(["tiermodel.tracking.registry", "tiermodel.training.tune", "optuna", "worlds"])
 
 
 class Ran(NamedTuple):
@@ -45,7 +46,10 @@ def run_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
 
 
 class Started:
-    """A command at work in a folder, in a process of its own, whose streams go to files beside that folder."""
+    """A command at work in a folder, in a process of its own, whose streams go to files beside that folder.
+
+    It fits quickly: what it finds does not matter, only that it is at work.
+    """
 
     def __init__(self, folder: Path, *words: object) -> None:
         number = len(list(folder.parent.glob(f"{folder.name}.*.out")))
@@ -73,4 +77,5 @@ def _as_a_user(folder: str, streams: list[str], words: list[str]) -> None:
         os.dup2(os.open(name, os.O_WRONLY), number)
     os.chdir(folder)
     sys.argv = words
-    main()
+    with quick_fits():
+        main()

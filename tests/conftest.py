@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from tiermodel.config.project import Project
 from tiermodel.training.train import train
@@ -52,7 +52,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
     """Compute on one thread, as training does: threads that share out a few rows only wait for each other."""
-    with threadpool_limits(limits=1):
+    from tiermodel.models.btyd import likelihood  # noqa: PLC0415
+
+    with threadpool_limits(limits=1), pytest.MonkeyPatch.context() as patch:
+        # the same limit, but the libraries are looked for once and not in each of a training's dozens of fits
+        patch.setattr(likelihood, "threadpool_limits", ThreadpoolController().limit)
         yield
 
 

@@ -220,7 +220,7 @@ CANARY = "ZQXID-"
 @pytest.fixture(scope="module")
 def canaries(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
     """Write a world whose ids, names, numbers and addresses are easy to find again, and a filter that names some."""
-    world = make_world(seed=3, customers=400, mark=CANARY)
+    world = make_world(seed=3, customers=200, mark=CANARY)
     path = world.write(tmp_path_factory.mktemp("canaries"))
     project = yaml.safe_load(path.read_text(encoding="utf-8"))
     table = project["data"]["transactions"]
@@ -385,7 +385,7 @@ def refusing(trained: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) ->
     gone = sorted(set(rows["customer"]))[::5]
     rows[~rows["customer"].isin(gone)].to_parquet(folder / "rows.parquet", index=False)
     pd.DataFrame({"id": gone, "no": True}).to_parquet(folder / "customers.parquet")
-    plain = trained.project.model_dump()
+    plain = trained.project.model_dump() | {"panel": trained.project.panel.model_dump() | {"snapshots": 2}}
     columns = {"customer_id": "id", "opt_out": "no"}
     table = {"path": str(folder / "customers.parquet"), "columns": columns}
     without = {**plain["data"]["transactions"], "path": str(folder / "rows.parquet")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tiermodel.config.project import Project
+from tiermodel.evaluation.bootstrap import paired_bootstrap
 from tiermodel.training.train import Trained
 
 __all__ = [
@@ -44,6 +46,7 @@ _QUICK: dict[str, dict[str, object]] = {
     "models.learners.neural": {"EPOCHS": 10},
     "segments.selection": {"COUNTS": (3, 4), "DRAWS": 2, "STARTS": 3},
     "training.facts": {"DRAWN_ROWS": 0},  # as few draws as there may be
+    "training.tune_search": {"paired_bootstrap": partial(paired_bootstrap, draws=50)},
     "backtesting.backtest": {"DRAWN_ROWS": 0},
     "backtesting.tiers": {"DRAWS_AT_MOST": 50},
     "tracking.gate": {"DRAWS_AT_MOST": 200},
