@@ -86,7 +86,20 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 
 
 @pytest.fixture(scope="session")
-def trained(once: Once) -> TrainedWorld:
+def compiled(once: Once) -> None:
+    """Compile the walk over the rows once: what one process has compiled the others read from Numba's cache."""
+    once("compiled", _compiled)
+
+
+def _compiled(_: Path) -> None:
+    from histories import make_project  # noqa: PLC0415
+    from panels_made import DAYS, END, HISTORIES, with_outcome  # noqa: PLC0415
+
+    with_outcome(HISTORIES, DAYS[:1], make_project(), END)
+
+
+@pytest.fixture(scope="session")
+def trained(once: Once, compiled: None) -> TrainedWorld:  # noqa: ARG001  compiled before
     """Train once on a small world; the tests that share it must not change its files."""
     return once("world", _trained)
 
