@@ -22,6 +22,7 @@ __all__ = [
     "LAST_DAY",
     "TrainedWorld",
     "audited_project",
+    "bare_backtests",
     "bare_runs",
     "quick_fits",
     "small_project",
@@ -133,6 +134,17 @@ def quick_fits(*in_full: str) -> Iterator[None]:
         for module, fewer in _QUICK.items():
             for name, value in fewer.items() if module not in in_full else ():
                 patch.setattr(import_module(f"tiermodel.{module}"), name, value)
+        yield
+
+
+@contextmanager
+def bare_backtests() -> Iterator[None]:
+    """Backtest without the learning curve, lifetime value and other schemes, where nobody looks at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        module = import_module("tiermodel.backtesting.backtest")
+        patch.setattr(module, "learning_curve", lambda *_: [])
+        patch.setattr(module, "_lifetime", lambda *_: pd.DataFrame())
+        patch.setattr(import_module("tiermodel.backtesting.tiers"), "preset_names", list)
         yield
 
 
