@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from hypothesis import settings
+from pathlib import Path
+from threadpoolctl import ThreadpoolController
+from threadpoolctl import threadpool_limits
+from typing import Any
+from typing import TYPE_CHECKING
 import fcntl
 import os
 import pickle
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
 import pytest
-from hypothesis import settings
-from threadpoolctl import ThreadpoolController, threadpool_limits
-
 from tiermodel.config.project import Project
 from tiermodel.training.train import train
+
+
 
 # what is heavy is imported where it is needed: the process that hands out the tests needs none of it
 if TYPE_CHECKING:
@@ -90,7 +93,20 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 
 
 @pytest.fixture(scope="session")
-def trained(once: Once) -> TrainedWorld:
+def compiled(once: Once) -> None:
+    """Compile the walk over the rows once: what one process has compiled the others read from Numba's cache."""
+    once("compiled", _compiled)
+
+
+def _compiled(_: Path) -> None:
+    from histories import make_project  # noqa: PLC0415
+    from panels_made import DAYS, END, HISTORIES, with_outcome  # noqa: PLC0415
+
+    with_outcome(HISTORIES, DAYS[:1], make_project(), END)
+
+
+@pytest.fixture(scope="session")
+def trained(once: Once, compiled: None) -> TrainedWorld:  # noqa: ARG001  compiled before
     """Train once on a small world; the tests that share it must not change its files."""
     return once("world", _trained)
 

@@ -7,29 +7,19 @@ from contextlib import contextmanager
 from datetime import date
 from functools import partial
 from importlib import import_module
+from numpy.typing import NDArray
 from pathlib import Path
-from typing import Any, NamedTuple
-
+from typing import Any
+from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
-
 from tiermodel.config.project import Project
 from tiermodel.evaluation.bootstrap import paired_bootstrap
 from tiermodel.training.train import Trained
 
-__all__ = [
-    "ID_MARK",
-    "LAST_DAY",
-    "TrainedWorld",
-    "audited_project",
-    "bare_runs",
-    "quick_fits",
-    "small_project",
-    "small_world",
-    "spoiled",
-]
+__all__ = ["ID_MARK", "LAST_DAY", "TrainedWorld", "audited_project", "bare_backtests", "bare_runs", "quick_fits", "small_project", "small_world", "spoiled"]
+
 
 
 ID_MARK = "ID-ZQX-"
@@ -136,6 +126,17 @@ def quick_fits(*in_full: str) -> Iterator[None]:
         for module, fewer in _QUICK.items():
             for name, value in fewer.items() if module not in in_full else ():
                 patch.setattr(import_module(f"tiermodel.{module}"), name, value)
+        yield
+
+
+@contextmanager
+def bare_backtests() -> Iterator[None]:
+    """Backtest without the learning curve, lifetime value and other schemes, where nobody looks at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        module = import_module("tiermodel.backtesting.backtest")
+        patch.setattr(module, "learning_curve", lambda *_: [])
+        patch.setattr(module, "_lifetime", lambda *_: pd.DataFrame())
+        patch.setattr(import_module("tiermodel.backtesting.tiers"), "preset_names", list)
         yield
 
 

@@ -43,7 +43,7 @@ from tiermodel.tiers.fitted_scheme import fit_scheme
 from tiermodel.tiers.schemes.load import load_preset, preset_names
 from tiermodel.training.dates import backtest_dates
 from tiermodel.training.train import train
-from worlds import LAST_DAY, TrainedWorld, quick_fits
+from worlds import LAST_DAY, TrainedWorld, bare_backtests, quick_fits
 
 RIVALS = ("same_tier_as_now", "composite", "composite_365d")
 CHURN = ["tiermodel", *CHURN_BASELINES]
@@ -302,7 +302,10 @@ def test_a_model_of_noise_loses_and_the_run_says_so(trained: TrainedWorld, monke
         return Bundle(**{**fields, "churn": Noise()}), {}
 
     monkeypatch.setattr(backtest_module, "fit_bundle", spoiled)
-    done = backtest(with_backtest(trained.project, folds=1))
+    for rivals, name in (("CHURN_BASELINES", "logistic_rfm"), ("VALUE_BASELINES", "naive_rate")):
+        monkeypatch.setattr(backtest_module, rivals, {name: getattr(baselines, rivals)[name]})
+    with bare_backtests():
+        done = backtest(with_backtest(trained.project, folds=1))
     assert any(words.startswith("churn log_loss") and "logistic_rfm is better" in words for words in done.losses())
 
 

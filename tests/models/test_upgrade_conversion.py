@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tiermodel.backtesting.backtest as backtest_module
+import tiermodel.backtesting.tiers as backtest_tiers
 from tiermodel.backtesting.backtest import Backtest, backtest
 from tiermodel.bundle.bundle import Bundle, load_bundle, save_bundle
 from tiermodel.config.project import Project, load_project
@@ -27,7 +29,7 @@ from tiermodel.models.calibration.logit import fit_calibration
 from tiermodel.models.future_tier import p_above
 from tiermodel.models.upgrade import can_rise, p_upgrade, stayed_above
 from tiermodel.predict import predict, score
-from tiermodel.training.train import train
+from tiermodel.training.train import fit_bundle
 from worlds import TrainedWorld, quick_fits, small_project
 
 AS_OF = date(2023, 6, 1)
@@ -146,7 +148,7 @@ def test_a_bundle_keeps_how_upgrades_are_calibrated(trained: TrainedWorld, tmp_p
 
 
 class Played(NamedTuple):
-    """A world with prospects, a bundle of it, and a backtest at the same date."""
+    """A world with prospects, a backtest, and the bundle that it trained at its date."""
 
     project: Project
     bundle: Bundle
@@ -163,8 +165,19 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
         "value": project.value.model_copy(update={"clv": LifetimeValue(horizon_days=720, annual_rate=0.1)}),
     }
     project = project.model_copy(update=update)
-    with quick_fits():
-        return Played(project, train(project, AS_OF).bundle, backtest(project))
+    fitted = list[Bundle]()
+
+    def fit(*given: Any) -> Any:
+        found = fit_bundle(*given)
+        fitted.append(found[0])
+        return found
+
+    with quick_fits(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backtest_module, "fit_bundle", fit)
+        patch.setattr(backtest_module, "learning_curve", lambda *_: [])
+        patch.setattr(backtest_tiers, "preset_names", list)
+        done = backtest(project)
+    return Played(project, fitted[0], done)
 
 
 def test_prospects_and_only_they_get_a_conversion(played: Played, tmp_path: Path) -> None:
