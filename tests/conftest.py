@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
-from hypothesis import settings
-from pathlib import Path
-from threadpoolctl import ThreadpoolController
-from threadpoolctl import threadpool_limits
-from typing import Any
-from typing import TYPE_CHECKING
 import fcntl
 import os
 import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import pytest
+from hypothesis import settings
+from threadpoolctl import ThreadpoolController, threadpool_limits
+
 from tiermodel.config.project import Project
 from tiermodel.training.train import train
-
-
 
 # what is heavy is imported where it is needed: the process that hands out the tests needs none of it
 if TYPE_CHECKING:

@@ -7,19 +7,30 @@ from contextlib import contextmanager
 from datetime import date
 from functools import partial
 from importlib import import_module
-from numpy.typing import NDArray
 from pathlib import Path
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
+
 from tiermodel.config.project import Project
 from tiermodel.evaluation.bootstrap import paired_bootstrap
 from tiermodel.training.train import Trained
 
-__all__ = ["ID_MARK", "LAST_DAY", "TrainedWorld", "audited_project", "bare_backtests", "bare_runs", "quick_fits", "small_project", "small_world", "spoiled"]
-
+__all__ = [
+    "ID_MARK",
+    "LAST_DAY",
+    "TrainedWorld",
+    "audited_project",
+    "bare_backtests",
+    "bare_runs",
+    "quick_fits",
+    "small_project",
+    "small_world",
+    "spoiled",
+]
 
 
 ID_MARK = "ID-ZQX-"
