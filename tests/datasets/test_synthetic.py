@@ -16,6 +16,7 @@ from tiermodel.datasets.synthetic import World, make_world
 from tiermodel.evaluation.metrics import auc, log_loss
 from tiermodel.features.panel import build_panel
 from tiermodel.models import churn
+from tiermodel.models.learners.boosting import ROUNDS
 from tiermodel.predict import predict
 from tiermodel.training.train import train
 from worlds import quick_fits
@@ -205,7 +206,7 @@ def test_a_model_beats_chance_and_nears_but_does_not_pass_what_can_be_known(tmp_
     found["data"] = {"transactions": found["data"]["transactions"]}
     quick = Project.model_validate(found)
     with quick_fits("models.churn"), pytest.MonkeyPatch.context() as patch:  # only its risks are judged
-        patch.setattr(churn, "ROUNDS", churn.ROUNDS[:2])
+        patch.setattr(churn, "ROUNDS", ROUNDS[:2])
         bundle = train(quick, AS_OF).bundle
     scored = predict(bundle, build_panel(quick, [AS_OF])).set_index("customer_id")["churn_risk"].dropna()
     said = scored.to_numpy()
