@@ -44,7 +44,7 @@ def panel(histories: dict[str, list[Row]]) -> pa.Table:
 # 1. Rows at or after as_of never change a feature.
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(small_histories(), small_histories())
 def test_law_1_the_future_changes_no_bit(histories: dict[str, list[Row]], more: dict[str, list[Row]]) -> None:
     dated = (row for row in all_rows(more) if row["customer_id"] in histories and row.get("valid_from", 0) is not None)
@@ -53,7 +53,7 @@ def test_law_1_the_future_changes_no_bit(histories: dict[str, list[Row]], more: 
     assert same_bits(snapshot(as_batches(rows + shifted), DATES), snapshot(as_batches(rows), DATES))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(small_histories(), st.sampled_from([None, 0, 5]))
 def test_law_1_what_becomes_of_an_invoice_later_changes_no_bit(
     histories: dict[str, list[Row]], days: int | None
@@ -77,7 +77,7 @@ def test_law_1_a_planted_future_column_fails_the_build(monkeypatch: pytest.Monke
 # 2. One record = the batch; order and chunking change nothing.
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(small_histories(), st.lists(st.integers(1, 7), min_size=1, max_size=4), st.integers(0, 99))
 def test_law_2_order_and_chunking_change_no_bit(histories: dict[str, list[Row]], sizes: list[int], seed: int) -> None:
     rows = all_rows(histories)
@@ -85,7 +85,7 @@ def test_law_2_order_and_chunking_change_no_bit(histories: dict[str, list[Row]],
     assert same_bits(snapshot(as_batches(rows, sizes), DATES), panel(histories))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(small_histories())
 def test_law_2_one_customer_alone_is_the_same(histories: dict[str, list[Row]]) -> None:
     alone = [panel({customer: rows}) for customer, rows in histories.items()]
@@ -104,7 +104,7 @@ def scaled(histories: dict[str, list[Row]], factor: int) -> dict[str, list[Row]]
     return {who: [times(row) for row in rows] for who, rows in histories.items()}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(small_histories(), st.sampled_from([2, 8, 1024]))
 def test_law_4_a_power_of_two_scales_every_bit(histories: dict[str, list[Row]], factor: int) -> None:
     before, after = panel(histories), panel(scaled(histories, factor))
@@ -113,7 +113,7 @@ def test_law_4_a_power_of_two_scales_every_bit(histories: dict[str, list[Row]], 
         np.testing.assert_array_equal(after[name].to_numpy(), before[name].to_numpy() * factor)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(small_histories(), st.sampled_from([3, 7, 100]))
 def test_law_4_any_factor_scales_amounts(histories: dict[str, list[Row]], factor: int) -> None:
     before, after = panel(histories), panel(scaled(histories, factor))
