@@ -30,13 +30,11 @@ from tiermodel.predict import score
 from tiermodel.tables.history import History
 from worlds import TrainedWorld
 
-# a session of seconds: no page about it, no time spent on compiling well, imports shared by the workers
+# a session of seconds: no page about it, no time spent on compiling well
 QUICK_TO_START = (
     "--driver-java-options '-XX:TieredStopAtLevel=1 -XX:+UseSerialGC' --conf spark.ui.enabled=false "
-    "--conf spark.sql.codegen.wholeStage=false --conf spark.sql.codegen.factoryMode=NO_CODEGEN "
-    "--conf spark.python.daemon.module=spark_daemon"
+    "--conf spark.sql.codegen.wholeStage=false --conf spark.sql.codegen.factoryMode=NO_CODEGEN"
 )
-TESTS = Path(__file__).resolve().parents[1]
 JAVA = shutil.which("java") or os.environ.get("JAVA_HOME")
 
 
@@ -49,8 +47,7 @@ def session() -> Iterator[Any]:
         patch.setenv("PYSPARK_SUBMIT_ARGS", f"--master local[2] {QUICK_TO_START} pyspark-shell")
         patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
         patch.setenv("PYSPARK_PYTHON", sys.executable)
-        patch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)  # where Spark finds its daemon
-        patch.setattr(spark, "SPLIT_ROWS", 3000)
+        patch.setattr(spark, "SPLIT_ROWS", 1500)
         patch.setattr(spark, "PARTITION_ROWS", 50)
         patch.setattr(spark, "PACK_BYTES", 1 << 15)
         started = spark.session()
@@ -116,7 +113,7 @@ def opened(shop: Project, session: Any) -> History:
 
 
 @pytest.fixture(scope="module")
-def wanted(shop: Project, compiled: None) -> Panel:  # noqa: ARG001
+def wanted(shop: Project, compiled: None) -> Panel:  # noqa: ARG001  compiled before
     """Build the shop's panel on DuckDB."""
     return panel_of(shop, as_dates(DAYS))
 

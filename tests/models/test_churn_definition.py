@@ -26,6 +26,7 @@ from tiermodel.errors import ProjectError
 from tiermodel.features.outcome import ChurnLabel, Labels, at_risk, churn_question
 from tiermodel.features.panel import build_panel
 from tiermodel.predict import predict
+from worlds import bare_backtests
 
 HISTORIES = random_histories(seed=31, customers=60)
 DAYS = (FIRST_DAY + 200, FIRST_DAY + 260, LAST_DAY - 100)
@@ -222,7 +223,8 @@ def test_contracts_are_trained_scored_and_backtested(cli: Run, empty_store: Path
     silent = frame["days_since_last"] > 50
     assert scores.loc[(inside & silent).to_numpy(), "churn_risk"].mean() > 0.6
     assert scores.loc[(inside & ~silent).to_numpy(), "churn_risk"].mean() < 0.35
-    ran = cli("backtest", file, "--out", "b.json", "--predictions", "p.parquet")
+    with bare_backtests():
+        ran = cli("backtest", file, "--out", "b.json", "--predictions", "p.parquet")
     assert ran.code == 0, ran.err
     played = pd.read_parquet(tmp_path / "p.parquet")
     pending_moves = played[played["churn_tiermodel"].notna()]

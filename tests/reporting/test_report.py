@@ -120,7 +120,8 @@ def _backtest(predictions: pd.DataFrame) -> dict[str, Any]:
         actual, ours = rows["churned"].to_numpy(), rows["churn_tiermodel"].to_numpy()
         for model in ("tiermodel", "rate", "mbg_nbd"):
             p = rows[f"churn_{model}"].to_numpy()
-            figures_of = {"model": model, "as_of": day, **churn_metrics(actual, p), "ece_by_chance": ece_null_band(p)}
+            by_chance = ece_null_band(p, draws=50)
+            figures_of = {"model": model, "as_of": day, **churn_metrics(actual, p), "ece_by_chance": by_chance}
             found["churn"].append(figures_of)
             for name, metric in (("log_loss", log_loss), ("auc", auc)):
                 difference, low, high = paired_bootstrap(metric, actual, ours, p, draws=20)
