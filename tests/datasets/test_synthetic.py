@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import date
-from datetime import timedelta
-from numpy.typing import NDArray
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Literal
+
 import numpy as np
 import pandas as pd
 import pytest
-from tiermodel.config.project import Project
-from tiermodel.config.project import load_project
-from tiermodel.datasets.synthetic import World
-from tiermodel.datasets.synthetic import make_world
-from tiermodel.evaluation.metrics import auc
-from tiermodel.evaluation.metrics import log_loss
+from numpy.typing import NDArray
+
+from tiermodel.config.project import Project, load_project
+from tiermodel.datasets.synthetic import World, make_world
+from tiermodel.evaluation.metrics import auc, log_loss
 from tiermodel.features.panel import build_panel
-from tiermodel.models.learners.boosting import ROUNDS
 from tiermodel.predict import predict
 from tiermodel.training.train import train
 from worlds import quick_fits
-
-
 
 AS_OF, HORIZON, END = date(2023, 7, 1), 60, pd.Timestamp(2024, 1, 1)
 
@@ -209,10 +204,6 @@ def test_a_model_beats_chance_and_nears_but_does_not_pass_what_can_be_known(tmp_
     found["data"] = {"transactions": found["data"]["transactions"]}
     quick = Project.model_validate(found)
     with quick_fits("models.churn"):  # only its risks are judged
-<<<<<<< ours
-||||||| base
-=======
->>>>>>> theirs
         bundle = train(quick, AS_OF).bundle
     scored = predict(bundle, build_panel(quick, [AS_OF])).set_index("customer_id")["churn_risk"].dropna()
     said = scored.to_numpy()
