@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tiermodel.config.tiers import Downgrade, Stability, Upgrade
@@ -104,6 +104,7 @@ def test_a_sharp_condition_has_no_band_and_a_scheme_without_one_keeps_its_versio
     band=st.floats(0, 0.49),
     side=st.sampled_from(["left", "right"]),
 )
+@example(values=[0.0, 0.0, 1.0, 2.0, *[2.5] * 10], cut=2.5, band=0.4, side="right")  # a crowd on the cut point
 def test_a_band_holds_no_more_than_its_share_of_the_customers(
     values: list[float], cut: float, band: float, side: Any
 ) -> None:

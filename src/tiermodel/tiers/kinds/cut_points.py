@@ -204,10 +204,7 @@ def _moved(values: Floats, cut: float, by: float, side: Literal["left", "right"]
     if steps == 0:
         return float(cut)
     moved = float(values[at + steps] if by > 0 else values[at - steps])
-    first, last = np.searchsorted(values, [moved, cut], side=side)
-    if abs(int(last) - int(first)) <= steps:
-        return moved
-    between = values[(values > min(moved, cut)) & (values < max(moved, cut))]  # nearer to the cut point than `moved`
-    if not between.size:
-        return float(cut)
-    return float(between[-1] if by > 0 else between[0])
+    nearer = np.unique(values[(values >= min(moved, cut)) & (values <= max(moved, cut))])
+    crossed = np.abs(np.searchsorted(values, nearer, side=side) - np.searchsorted(values, cut, side=side))
+    allowed = np.append(nearer[crossed <= steps], cut)
+    return float(allowed.max() if by > 0 else allowed.min())
