@@ -80,6 +80,7 @@ def people(n: int = 600, seed: int = 1, prospects: int = 0) -> pd.DataFrame:
         "return_count_total": draw.integers(0, 3, n).astype(float),
         "outcome_value": np.where(draw.random(n) < 0.5, spend * draw.random(n), 0.0),
     })  # fmt: skip
+    frame["gap_days_max"] = np.where(days > 1, draw.integers(20, 200, n), np.nan)
     frame.loc[: prospects - 1, [c for c in frame if c not in {"customer_id", "as_of"}]] = np.nan
     return frame
 

@@ -33,6 +33,8 @@ def customers(rows: int) -> pd.DataFrame:
         "recent_rate_90d": draw.gamma(2, 0.5, rows),
         "amount_change_90d": draw.uniform(-1, 1, rows), "overdue_max_ratio": draw.gamma(1, 1, rows),
         "peak_month_amount": spend * draw.random(rows), "product_count": draw.integers(1, 90, rows).astype(float),
+        "gap_days_mean": draw.gamma(3, 10, rows), "gap_days_max": draw.integers(20, 200, rows).astype(float),
+        "gap_variation": draw.gamma(2, 0.5, rows), "product_repeat_share": draw.random(rows),
         "lines_per_order": draw.gamma(4, 1, rows), "return_count_total": draw.integers(0, 3, rows).astype(float),
     }  # fmt: skip
     keys = {"customer_id": np.arange(rows), "as_of": np.full(rows, np.datetime64("2025-01-01", "s"))}

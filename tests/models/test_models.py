@@ -439,7 +439,7 @@ def test_prospects_expect_nothing(trained: TrainedWorld, panel: pd.DataFrame) ->
     assert np.isnan(trained.trained.bundle.inputs.matrix(nobody)).all()
     lifecycle, loyalty = lifecycle_and_loyalty(nobody, 90.0)
     assert {list(LIFECYCLE)[i] for i in lifecycle} == {"prospect"}
-    assert {list(LOYALTY)[i] for i in loyalty} == {"wavering"}
+    assert set(loyalty) == {-1}  # nobody who never bought wavers
 
 
 @pytest.mark.parametrize(
@@ -466,6 +466,20 @@ def test_ladders_follow_the_customers_own_rhythm(
     lifecycle, loyalty = lifecycle_and_loyalty(frame, 60.0)
     assert (list(LIFECYCLE)[lifecycle[0]], list(LOYALTY)[loyalty[0]]) == (stage, rung)
     assert typical_rhythm(frame) == (90.0 if np.isnan(longest) else longest)
+
+
+@pytest.mark.parametrize(
+    ("complaints", "referrals", "rung"), [(0, 0, "attached"), (1, 0, "wavering"), (0, 2, "loyal"), (1, 1, "wavering")]
+)
+def test_a_complaint_takes_a_customer_down_the_loyalty_ladder_and_a_referral_up(
+    complaints: float, referrals: float, rung: str
+) -> None:
+    frame = pd.DataFrame({
+        "days_since_last": [30.0], "purchase_days_total": [4.0], "gap_days_mean": [20.0], "gap_days_max": [35.0],
+        "active_share": [0.9], "complaint_count_60d": [0.0], "complaint_count_365d": [complaints],
+        "referral_count_365d": [referrals],
+    })  # fmt: skip
+    assert LOYALTY[lifecycle_and_loyalty(frame, 60.0)[1][0]] == rung
 
 
 def test_headroom_is_what_the_better_quarter_of_look_alikes_spends_beyond(panel: pd.DataFrame) -> None:

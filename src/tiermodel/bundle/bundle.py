@@ -22,8 +22,10 @@ from tiermodel.bundle.model_card import model_card
 from tiermodel.config.project import Features
 from tiermodel.config.targets import Churn, Outcome, Value
 from tiermodel.errors import ModelError, ProjectError
+from tiermodel.evaluation.profit import Campaign
 from tiermodel.features.catalogue import expand
 from tiermodel.features.formula import Feature
+from tiermodel.features.frame import with_columns
 from tiermodel.features.outcome import ChurnLabel, ValueLabel, at_risk
 from tiermodel.models.btyd.clv import lifetime_value
 from tiermodel.models.calibrated_ensemble import CalibratedEnsemble
@@ -37,6 +39,8 @@ from tiermodel.models.potential import PeerGroups
 from tiermodel.models.upgrade import p_upgrade
 from tiermodel.models.value import ValueModel
 from tiermodel.output import atomic_folder, to_jsonable
+from tiermodel.tiers.customer_scores import EXPECTED_GROWTH
+from tiermodel.tiers.fitted_features import FittedFeatures
 from tiermodel.tiers.fitted_scheme import FittedScheme
 
 __all__ = ["FORMAT", "Bundle", "load_bundle", "save_bundle"]
@@ -54,7 +58,8 @@ class Bundle:
     `settings` are the sections of the project that scoring and the model card read. `columns` are the mapped columns
     that the features are built from. `facts` are the origin of the model and its metrics on later snapshots.
     `typical_rhythm` is in days. `upgrade` is the intercept and slope that calibrate upgrade potential. `prospects` is
-    None where too few prospects made a first purchase to fit a model.
+    None where too few prospects made a first purchase to fit a model. `scores` are the customer scores (None in bundles
+    of earlier versions).
     """
 
     name: str
@@ -71,6 +76,7 @@ class Bundle:
     facts: dict[str, Any]
     upgrade: Calibration = (0.0, 1.0)
     prospects: CalibratedEnsemble | None = None
+    scores: FittedFeatures | None = None
 
     @property
     def language(self) -> str:
@@ -86,6 +92,28 @@ class Bundle:
         clv, model = self.value_settings.clv, self.inputs.forecaster.purchases
         window = ValueLabel.of(self.value_settings, self._churn_settings, self._outcome_settings).window
         return lifetime_value(model, clv.horizon_days, clv.annual_rate, window, buyers, value)
+
+    def with_expected_growth(self, frame: pd.DataFrame, value: Floats) -> pd.DataFrame:
+        """Return snapshot rows with the expected value less that of an equal time before, in currency units.
+
+        The time before is the longest window, or the time since the first purchase where that is shorter. Without a
+        feature of the measure of value the rows stay as they are.
+        """
+        window = ValueLabel.of(self.value_settings, self._churn_settings, self._outcome_settings).window
+        longest = max(Features.model_validate(self.settings["features"]).windows_days)
+        measure = f"{'margin' if self.value_settings.measure == 'margin' else 'net_amount'}_{longest}d"
+        if measure not in frame:
+            return frame
+        horizon = window.last - window.first
+        known = frame["days_since_first"].to_numpy(dtype=np.float64).clip(horizon, max(longest, horizon))
+        before = frame[measure].to_numpy(dtype=np.float64) * horizon / known
+        return with_columns(frame, {EXPECTED_GROWTH: value - before})
+
+    @property
+    def campaign(self) -> Campaign | None:
+        """The campaign that keeps customers; None where the project states no costs."""
+        costs = self._churn_settings.campaign
+        return None if costs is None else Campaign.of(costs)
 
     def p_upgrade(self, forecast: Floats, tier: Ints) -> Floats:
         """Return P(rises above `tier` and stays), given the forecast of the future tier, shape (rows, levels)."""
@@ -119,7 +147,7 @@ class Bundle:
     @cached_property
     def scheme_version(self) -> str:
         """The code of the scheme and a short hash of the fitted scheme."""
-        return f"{self.scheme.scheme.code}-{_digest(_dump(self.scheme.to_dict()))[:8]}"
+        return f"{self.scheme.scheme.code}-{_digest(_dump(self.scheme.to_dict(), sort_keys=True))[:8]}"
 
     @cached_property
     def version(self) -> str:
@@ -155,6 +183,8 @@ class Bundle:
             "upgrade": self.upgrade,
             "facts": self.facts,
         }
+        if self.scores is not None:
+            data["scores"] = self.scores.to_dict()
         if self.prospects is not None:
             chance = self.prospects
             data["prospects"] = {
@@ -317,6 +347,7 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
         facts=data["facts"],
         upgrade=tuple(data["upgrade"]),
         prospects=_prospects(data.get("prospects"), files),
+        scores=FittedFeatures.from_dict(data["scores"]) if "scores" in data else None,
     )
 
 
@@ -329,9 +360,9 @@ def _prospects(data: Mapping[str, Any] | None, files: Mapping[str, bytes]) -> Ca
     return CalibratedEnsemble(names, Linear(**data["linear"]), trees, tuple(data["calibration"]))
 
 
-def _dump(data: Any) -> bytes:
-    """Return JSON with sorted keys, so that equal data have equal bytes; NaN and infinity become null."""
-    text = json.dumps(to_jsonable(data), ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False)
+def _dump(data: Any, *, sort_keys: bool = False) -> bytes:
+    """Return JSON; NaN and infinity become null. Keys keep their order, which is that of axes and rules of a scheme."""
+    text = json.dumps(to_jsonable(data), ensure_ascii=False, sort_keys=sort_keys, indent=1, allow_nan=False)
     return f"{text}\n".encode()
 
 

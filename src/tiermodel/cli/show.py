@@ -80,15 +80,15 @@ def show_features(project: Path | None, as_json: bool) -> None:
     from tiermodel.features.catalogue import expand
     from tiermodel.features.measures import every_need
     from tiermodel.tables.history import history_columns
+    from tiermodel.tiers.customer_scores import score_rows
 
     settings = load(project) if project else None
     chosen = settings.features if settings else Features(groups=get_args(FeatureGroup))
     columns = history_columns(settings) if settings else every_need()
-    rows = [
-        {"feature": f.name, "group": f.group, "unit": f.unit, "meaning": f.en, "含义": f.zh}
-        for f in expand(chosen, columns)
-    ]
-    print_json(rows) if as_json else print_table(f"{len(rows)} features", rows)
+    built = expand(chosen, columns)
+    rows = [{"feature": f.name, "group": f.group, "unit": f.unit, "meaning": f.en, "含义": f.zh} for f in built]
+    rows += score_rows(chosen.windows_days, [f.name for f in built])
+    print_json(rows) if as_json else print_table(f"{len(built)} features, {len(rows) - len(built)} scores", rows)
 
 
 @show.command("schemes")

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from tiermodel.config.data import Section
 
-__all__ = ["Churn", "Days", "LifetimeValue", "Outcome", "Upgrade", "Value"]
+__all__ = ["Campaign", "Churn", "Days", "LifetimeValue", "Outcome", "Upgrade", "Value"]
 
 Days = Annotated[int, Field(strict=True, ge=1, le=3660)]
 
@@ -20,6 +20,17 @@ class Outcome(Section):
     gap_days: Annotated[int, Field(strict=True, ge=0, le=3660)] = 0
 
 
+class Campaign(Section):
+    """The costs of keeping a customer, in currency units: `contact` for each customer contacted, `incentive` if taken.
+
+    `accepted_share` is the share of contacted churners who accept and stay.
+    """
+
+    contact: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    incentive: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    accepted_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
+
+
 class Churn(Section):
     """The definition of churn: which customers are at risk, the outcome window, and which of them churned.
 
@@ -29,12 +40,15 @@ class Churn(Section):
 
     With `contract_renewal_days`, at risk are only buyers whose contract ends in the window, as known at the date;
     churned are those without a purchase and without a later end of contract within that many days from the end on.
+
+    With `campaign`, the score table has the churn risk from which a contact with each customer pays.
     """
 
     active_days: Days | None = None
     horizon_days: Days | None = None
     gap_days: Annotated[int, Field(strict=True, ge=0, le=3660)] | None = None
     contract_renewal_days: Days | None = None
+    campaign: Campaign | None = None
 
 
 class LifetimeValue(Section):

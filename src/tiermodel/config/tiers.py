@@ -56,7 +56,7 @@ class Stability(Section):
 class Tiers(Section):
     """The scheme: a preset's name, a path to a scheme file, or a mapping; `stability` replaces the scheme's own."""
 
-    scheme: str | dict[str, Any] = "pyramid"
+    scheme: str | dict[str, Any] = "five_levels"
     stability: Stability | None = None
 
     @field_validator("scheme", mode="before")

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from scipy.special import betainc
 
 from tiermodel.arrays import Column, Floats
+from tiermodel.config.targets import Campaign as CampaignCosts
 from tiermodel.errors import DataError
 from tiermodel.evaluation.metrics import (
     check_probabilities,
@@ -59,6 +60,13 @@ class Campaign:
         0.3
         """
         return self.alpha / (self.alpha + self.beta)
+
+    @classmethod
+    def of(cls, settings: CampaignCosts) -> Campaign:
+        """Return the campaign with the costs of a project."""
+        accepted = cls.alpha + cls.beta  # as sure of the share as the literature is
+        share = settings.accepted_share
+        return cls(cls.value, settings.incentive, settings.contact, accepted * share, accepted * (1 - share))
 
     @classmethod
     def in_proportion(cls, value: float) -> Campaign:

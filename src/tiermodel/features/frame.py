@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 
 import pandas as pd
 
-from tiermodel.arrays import Flags
+from tiermodel.arrays import Flags, Floats
 from tiermodel.features.catalogue import AUDITED
 from tiermodel.features.outcome import OUTCOME_COLUMNS
 
-__all__ = ["KEYS", "feature_names", "has_bought", "rows_at"]
+__all__ = ["KEYS", "feature_names", "has_bought", "rows_at", "with_columns"]
 
 KEYS = ("customer_id", "as_of")
 
@@ -28,6 +28,15 @@ def has_bought(frame: pd.DataFrame) -> Flags:
     [True, False]
     """
     return frame["days_since_last"].notna().to_numpy()
+
+
+def with_columns(frame: pd.DataFrame, columns: Mapping[str, Floats]) -> pd.DataFrame:
+    """Return the rows with further columns; a column that is there already gives way.
+
+    Unlike `assign`, all columns are joined at once, also to a wide frame of many blocks.
+    """
+    kept = frame.drop(columns=[name for name in columns if name in frame.columns])
+    return pd.concat([kept, pd.DataFrame(dict(columns), index=frame.index)], axis=1)
 
 
 def feature_names(frame: pd.DataFrame) -> list[str]:

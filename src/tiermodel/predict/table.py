@@ -12,9 +12,12 @@ import pyarrow as pa
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.errors import DataError, ModelError
+from tiermodel.evaluation.profit import contact_threshold
 from tiermodel.features.frame import KEYS, has_bought
 from tiermodel.segments.fit import assign_segments, segment_names
-from tiermodel.tiers.lifecycle import LIFECYCLE, LOYALTY, lifecycle_and_loyalty
+from tiermodel.tiers.customer_scores import POTENTIAL, SCORES, SILENCE, WILLINGNESS
+from tiermodel.tiers.fitted_features import headroom
+from tiermodel.tiers.lifecycle import LIFECYCLE, LOST, LOYALTY, lifecycle_and_loyalty, silence_ratio
 from tiermodel.tiers.stability.grading import Grading, grade
 from tiermodel.words import words
 
@@ -41,7 +44,10 @@ def score_schema(bundle: Bundle) -> pa.Schema:
     with probability 0.9. Amounts (`expected_value` with its interval, `clv`, `potential`) are in currency units; they
     and `upgrade_potential` are missing before the first purchase, `conversion_chance` is missing after it. `churn_risk`
     and `risk_band` are missing for customers who are not at risk by the project's definition of churn, `previous_tier`
-    for new customers.
+    for new customers. Customer scores (`score_…`) lie between 0 and 100, 100 for the most; they are missing where no
+    table with a part of them is mapped, and before the first purchase, but for the willingness. `contact_threshold` is
+    the churn risk from which a contact pays, and `churn_warning` whether `churn_risk` reaches it, where
+    `churn.campaign` states the costs. A matrix has a column `grade_…` for each axis.
     """
     text = pa.string()
     return pa.schema([
@@ -56,6 +62,9 @@ def score_schema(bundle: Bundle) -> pa.Schema:
         ("potential", pa.float64()), ("upgrade_potential", pa.float64()), ("conversion_chance", pa.float64()),
         ("reason_1", text), ("reason_2", text), ("reason_3", text),
         ("policy", text), ("scheme_version", text), ("model_version", text),
+        *((score.name, pa.float64()) for score in SCORES),
+        ("contact_threshold", pa.float64()), ("churn_warning", text),
+        *((f"grade_{axis}", text) for axis in bundle.scheme.axes),
     ])  # fmt: skip
 
 
@@ -75,16 +84,20 @@ def predict(
     grading = grading or grade(bundle.scheme, frame, previous)
     probabilities = bundle.tier.predict(x)
     bought = has_bought(frame)
+    risk, values = _risk_columns(bundle, frame, x), _value_columns(bundle, frame, x, bought)
     return pd.DataFrame(
         {
             "customer_id": frame["customer_id"],
             "as_of": frame["as_of"],
             **_tier_columns(bundle, grading, probabilities),
             **_stage_columns(bundle, frame, bought),
-            **_risk_columns(bundle, frame, x),
-            **_value_columns(bundle, frame, x, bought),
+            **risk,
+            **values,
             **_chance_columns(bundle, frame, probabilities, grading.tier, bought),
             **_reason_columns(bundle, frame, grading),
+            **_score_columns(bundle, frame, values["expected_value"], bought),
+            **_warning_columns(bundle, risk["churn_risk"], values["clv"]),
+            **{f"grade_{axis}": _words(*found) for axis, found in bundle.scheme.grades(frame).items()},
         }
     )
 
@@ -133,6 +146,7 @@ def _value_columns(bundle: Bundle, frame: pd.DataFrame, x: Floats, bought: Flags
     value = np.where(bought, bundle.value.predict(x), np.nan)
     low, high = bundle.value.interval(value)
     clv = np.full(len(frame), np.nan)
+    potential = headroom(bundle.peers, silence_ratio(frame, bundle.typical_rhythm), frame)
     if bought.any():
         clv[bought] = bundle.lifetime_value(frame[bought], value[bought])
     amounts = {
@@ -140,7 +154,7 @@ def _value_columns(bundle: Bundle, frame: pd.DataFrame, x: Floats, bought: Flags
         "expected_value_low": low,
         "expected_value_high": high,
         "clv": clv,
-        "potential": np.where(bought, bundle.peers.potential(frame), np.nan),
+        "potential": np.where(bought, potential, np.nan),
     }
     return {name: np.round(amount, 4) for name, amount in amounts.items()}
 
@@ -152,13 +166,37 @@ def _chance_columns(bundle: Bundle, frame: pd.DataFrame, probabilities: Floats, 
     return {"upgrade_potential": np.round(upgrade, _DECIMALS), "conversion_chance": np.round(conversion, _DECIMALS)}
 
 
+def _score_columns(bundle: Bundle, frame: pd.DataFrame, value: Floats, bought: Flags) -> Columns:
+    """Return the customer scores; NaN where none of their parts is known. Lost customers have no potential."""
+    columns: Columns = {score.name: np.full(len(frame), np.nan) for score in SCORES}
+    if bundle.scores is None:
+        return columns
+    known = bundle.scores.added_to(bundle.with_expected_growth(frame, value))
+    for name in bundle.scores.scores:
+        columns[name] = np.round(np.where(bought | (name == WILLINGNESS), known[name], np.nan), 2)
+    columns[POTENTIAL] = np.where(known[SILENCE] > LOST, 0.0, columns[POTENTIAL])
+    return columns
+
+
+def _warning_columns(bundle: Bundle, churn: Floats, clv: Floats) -> Columns:
+    """Return the churn risk from which a contact pays, inf where it never does, and whether the risk reaches it."""
+    threshold, warned = np.full(len(churn), np.nan), np.full(len(churn), -1)
+    if bundle.campaign is not None:
+        known = ~np.isnan(churn)
+        threshold[known] = np.round(contact_threshold(clv[known], bundle.campaign), _DECIMALS)
+        warned = np.where(known, (churn >= threshold).astype(np.int64), -1)
+    wording = words(bundle.language)
+    texts = [wording["churn_warning_no"], wording["churn_warning_yes"]]
+    return {"contact_threshold": threshold, "churn_warning": _words(warned, texts)}
+
+
 def _reason_columns(bundle: Bundle, frame: pd.DataFrame, grading: Grading) -> Columns:
     """Return the reasons for the tier, the policy of the tier, and the versions of scheme and bundle."""
     reasons, texts = grading.reasons(bundle.scheme, frame, bundle.features, bundle.language)
     same = np.zeros(len(frame), dtype=np.int64)
     return {
         **{f"reason_{k + 1}": _words(reasons[:, k], texts) for k in range(reasons.shape[1])},
-        "policy": _words(grading.tier, [level.policy for level in bundle.scheme.scheme.levels]),
+        "policy": _words(grading.tier, bundle.scheme.scheme.policies(bundle.language)),
         "scheme_version": _words(same, [bundle.scheme_version]),
         "model_version": _words(same, [bundle.version]),
     }

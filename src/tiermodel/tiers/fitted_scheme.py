@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,11 @@ from tiermodel.arrays import Flags, Ints
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.condition import Named
 from tiermodel.features.frame import feature_names, has_bought
+from tiermodel.tiers.fitted_features import FITTED, FittedFeatures, fit_features, windows_of
 from tiermodel.tiers.kinds import thresholds
-from tiermodel.tiers.rule_text import reason_table, rule_lines
+from tiermodel.tiers.rule_text import named, reason_table, rule_lines
 from tiermodel.tiers.schemes.load import Scheme, parse_scheme, scheme_data, settle
-from tiermodel.tiers.schemes.protocol import ExplainingKind, FitContext, LearningKind, SchemeKind
+from tiermodel.tiers.schemes.protocol import AxisKind, ExplainingKind, FitContext, LearningKind, SchemeKind
 from tiermodel.tiers.schemes.scheme_kinds import KINDS
 
 __all__ = ["FittedScheme", "fit_scheme"]
@@ -36,6 +37,15 @@ class FittedScheme:
     scheme: Scheme
     state: dict[str, Any]
 
+    @cached_property
+    def fitted_features(self) -> FittedFeatures | None:
+        """The fitted features that the scheme reads; None where it reads none."""
+        return FittedFeatures.from_dict(self.state["fitted"]) if "fitted" in self.state else None
+
+    def with_fitted_features(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return snapshot rows with the fitted features that the scheme reads as further columns."""
+        return frame if self.fitted_features is None else self.fitted_features.added_to(frame)
+
     def assign(self, frame: pd.DataFrame) -> tuple[Ints, Ints]:
         """Return each row's level (0 lowest) and the index of the rule that decided, -1 where nothing was bought yet.
 
@@ -50,6 +60,7 @@ class FittedScheme:
         return np.concatenate(levels), np.concatenate(rules)
 
     def _assign(self, frame: pd.DataFrame) -> tuple[Ints, Ints]:
+        frame = self.with_fitted_features(frame)
         level, rule = self.kind.assign(self.scheme, self.state, frame)
         level = np.array(self.scheme.bought_numbers)[level]
         for n, (applies, highest) in enumerate(self._vetoes(frame)):
@@ -68,7 +79,7 @@ class FittedScheme:
         if self.scheme.stability is None:
             level, _ = self.assign(frame)
             return level, level
-        bought = has_bought(frame)
+        bought, frame = has_bought(frame), self.with_fitted_features(frame)
         ends, numbers = self.kind.sure_levels(self.scheme, self.state, frame), np.array(self.scheme.bought_numbers)
         lowest, highest = (numbers[level] for level in ends)
         silent = np.flatnonzero(frame["days_since_last"].to_numpy() > self.state.get("silent_after_days", np.inf))
@@ -119,6 +130,19 @@ class FittedScheme:
         pairs = zip(self.scheme.veto, self.state.get("veto", []), strict=True)
         return [(thresholds.all_hold(when, frame), self.scheme.codes.index(veto.highest)) for veto, when in pairs]
 
+    def grades(self, frame: pd.DataFrame) -> dict[str, tuple[Ints, list[str]]]:
+        """Return, for each axis of a matrix, every row's score from 0 (-1: no purchase yet) and the scores' names."""
+        if not isinstance(self.kind, AxisKind):
+            return {}
+        found = self.kind.grades(self.scheme, self.state, self.with_fitted_features(frame))
+        bought = has_bought(frame)
+        return {name: (np.where(bought, found[name][0], -1), found[name][1]) for name in self.axes}
+
+    @property
+    def axes(self) -> list[str]:
+        """The names of the axes of a matrix, in order; none for another kind."""
+        return list(self.kind.axes(self.scheme)) if isinstance(self.kind, AxisKind) else []
+
     def explain(
         self, frame: pd.DataFrame, rule: Ints, features: Mapping[str, Named], language: str
     ) -> tuple[Ints, list[str]]:
@@ -131,7 +155,8 @@ class FittedScheme:
         codes, kind = table[rule % len(table)], self.kind
         if not isinstance(kind, ExplainingKind):
             return codes, words
-        reasons = kind.explain(self.scheme, self.state, frame, features, language)
+        frame, names = self.with_fitted_features(frame), named(self, features)
+        reasons = kind.explain(self.scheme, self.state, frame, names, language)
         if reasons is None:
             return codes, words
         by_rule = (rule >= 0) & (rule < self.rule_count)
@@ -183,17 +208,35 @@ def fit_scheme(
             f"scheme {scheme.code}: none of {len(snapshot)} customers has bought; "
             "check that data.transactions.columns.amount is above zero for a purchase"
         )
-    scheme, left = settle(scheme, feature_names(snapshot))
+    fitted = fit_features(_fitted_features_in(scheme), bought, seed)
+    scheme, left = settle(scheme, [*feature_names(snapshot), *(fitted.names if fitted else ())])
+    fitted = fit_features(_fitted_features_in(scheme), bought, seed)
+    if fitted is not None:
+        bought = fitted.added_to(bought)
     _refuse_unknown_features(scheme, bought)
     state = KINDS[scheme.kind].fit(scheme, bought, FitContext(history, seed, label_delay_days))
     if scheme.veto:
         state["veto"] = [[thresholds.fit_condition(scheme, when, bought) for when in v.when] for v in scheme.veto]
     if scheme.stability is not None:
-        windows = [int(found[1]) for name in feature_names(bought) if (found := re.search(r"_(\d+)d$", name))]
-        state["silent_after_days"] = max([_YEAR_DAYS, *windows])  # a year at least, since some buy once a year
+        # a year at least, since some buy once a year
+        state["silent_after_days"] = max([_YEAR_DAYS, *windows_of(feature_names(bought))])
+    if fitted is not None:
+        state["fitted"] = fitted.to_dict()
     if left:
         state["left_out"] = left
     return FittedScheme(scheme, state)
+
+
+def _fitted_features_in(scheme: Scheme) -> set[str]:
+    return _features_in(scheme.model_dump()) & set(FITTED)
+
+
+def _features_in(part: Any) -> set[str]:
+    """Return the features that a scheme names, every alternative included."""
+    if isinstance(part, Mapping):
+        own = {name.strip() for name in str(part.get("feature", "")).split("|")}
+        return own.union(*map(_features_in, part.values()))
+    return set().union(*map(_features_in, part)) if isinstance(part, list | tuple) else set()
 
 
 def _refuse_unknown_features(scheme: Scheme, bought: pd.DataFrame) -> None:

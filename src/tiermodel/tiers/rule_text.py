@@ -9,6 +9,7 @@ import numpy as np
 
 from tiermodel.arrays import Ints
 from tiermodel.features.condition import Condition, Named, number
+from tiermodel.tiers.fitted_features import fitted_names
 from tiermodel.tiers.kinds.thresholds import condition_of
 from tiermodel.tiers.schemes.protocol import REASONS, LearningKind, SchemeKind
 from tiermodel.tiers.schemes.schema import BaseScheme
@@ -34,8 +35,8 @@ class Fitted(Protocol):
 
 
 def named(fitted: Fitted, features: Mapping[str, Named]) -> dict[str, Named]:
-    """Return the names of all features, and of quantities that the scheme makes, such as points."""
-    return {**features, **fitted.scheme.made_names}
+    """Return the names of all features, of fitted ones, and of quantities that the scheme makes, such as points."""
+    return {**features, **fitted_names(), **fitted.scheme.made_names}
 
 
 def reason_table(fitted: Fitted, features: Mapping[str, Named], language: str) -> tuple[Ints, list[str]]:

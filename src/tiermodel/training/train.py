@@ -31,6 +31,8 @@ from tiermodel.segments.fit import align_segments
 from tiermodel.segments.selection import choose_segments
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
+from tiermodel.tiers.customer_scores import SCORES
+from tiermodel.tiers.fitted_features import fit_features
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.lifecycle import typical_rhythm
 from tiermodel.tiers.schemes.load import load_scheme
@@ -168,6 +170,10 @@ def fit_bundle(
             facts=facts,
             **fitted.models._asdict(),
         )
+        everybody = known.snapshot[has_bought(known.snapshot)].reset_index(drop=True)
+        expected = bundle.value.predict(bundle.inputs.matrix(everybody))
+        scores = fit_features((s.name for s in SCORES), bundle.with_expected_growth(everybody, expected), project.seed)
+        bundle = replace(bundle, scores=scores)
     return bundle, fitted.out_of_fold
 
 

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 import pandas as pd
 
-from tiermodel.arrays import Ints
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.errors import DataError
 
 __all__ = ["freeze", "leaf_of", "round_readable", "roundest"]
@@ -42,16 +43,31 @@ def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, 
 
 def leaf_of(tree: dict[str, list[Any]], frame: pd.DataFrame) -> Ints:
     """Return each row's leaf, numbered in the tree's order: left where x <= threshold, or NaN and `missing_left`."""
-    node = np.zeros(len(frame), dtype=np.int64)
-    for n, name in enumerate(tree["feature"]):  # children come after their parent
-        if name is None:
-            continue
-        here = np.flatnonzero(node == n)
-        x = frame[name].to_numpy(dtype=np.float64)[here]
-        left = np.where(np.isnan(x), tree["missing_left"][n], x <= tree["threshold"][n])
-        node[here] = np.where(left, tree["left"][n], tree["right"][n])
-    position = np.cumsum([name is None for name in tree["feature"]]) - 1
-    return position[node]
+    names = list(dict.fromkeys(name for name in tree["feature"] if name is not None))
+    x = np.array([frame[name].to_numpy(dtype=np.float64) for name in names]).reshape(len(names), len(frame))
+    inner = np.array([name is not None for name in tree["feature"]])
+    return _walk(
+        x,
+        np.array([names.index(name) if name is not None else -1 for name in tree["feature"]]),
+        np.array([np.nan if bound is None else bound for bound in tree["threshold"]]),
+        np.column_stack([np.array(tree["left"]), np.array(tree["right"])]),
+        np.array(tree["missing_left"]),
+        np.cumsum(~inner) - 1,
+    )
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _walk(x: Floats, feature: Ints, threshold: Floats, children: Ints, missing_left: Flags, leaf: Ints) -> Ints:
+    """Return the leaf that each column of `x`, shape (features, rows), reaches; `feature` is -1 at a leaf."""
+    reached = np.empty(x.shape[1], dtype=np.int64)
+    for row in range(x.shape[1]):
+        node = 0
+        while feature[node] >= 0:
+            value = x[feature[node], row]
+            left = missing_left[node] if np.isnan(value) else value <= threshold[node]
+            node = children[node, 0] if left else children[node, 1]
+        reached[row] = leaf[node]
+    return reached
 
 
 def round_readable(value: float, digits: int = 3) -> float:

@@ -59,7 +59,8 @@ def tier_thresholds(fitted: FittedScheme) -> dict[str, list[float]]:
     """Return the values of each feature at which a level can change; `ProjectError` where no single feature decides."""
     found: dict[str, set[float]] = {}
     own = fitted.kind.thresholds(fitted.scheme, fitted.state)
-    for feature, cuts in (*own, *bounds_of(c for veto in fitted.state.get("veto", []) for c in veto)):
+    made = fitted.fitted_features.thresholds() if fitted.fitted_features is not None else ()
+    for feature, cuts in (*own, *made, *bounds_of(c for veto in fitted.state.get("veto", []) for c in veto)):
         found.setdefault(feature, set()).update(float(cut) for cut in cuts if np.isfinite(cut))
     return {feature: sorted(cuts) for feature, cuts in found.items()}
 

@@ -39,17 +39,24 @@ def scheme_sql(fitted: FittedScheme, dialect: str = "duckdb", table: str = "feat
         met = " AND ".join(condition_sql(c) for c in conditions)
         highest = fitted.scheme.codes.index(veto.highest)
         level = f"CASE WHEN {met} THEN LEAST({level}, {highest}) ELSE {level} END"
+    steps = list(fitted.fitted_features.sql()) if fitted.fitted_features is not None else []
+    known = known.union(*(reads for _, _, reads in steps)) - {name for name, _, _ in steps}
     columns = ", ".join(
         f"NULLIF(CAST({quoted(n)} AS DOUBLE), CAST('NaN' AS DOUBLE)) AS {quoted(n)}" for n in sorted(known)
     )
     source = ".".join(map(quoted, table.split(".")))
-    scored = f", scored AS (SELECT *, {score} AS {SCORE} FROM known)" if score else ""
+    steps += [(SCORE, score, set())] if score else []
+    tables = ["known", *(f"with_{name}" for name, _, _ in steps)]
+    # PostgreSQL would put a fitted feature's whole term wherever its name is read, a hundred times in a score
+    kept = "MATERIALIZED " if dialect == "postgres" and fitted.fitted_features is not None else ""
+    parts = zip(tables[1:], steps, tables[:-1], strict=True)
+    added = "".join(f", {new} AS {kept}(SELECT *, {term} AS {name} FROM {old})" for new, (name, term, _), old in parts)
     nothing = f"WHEN days_since_last IS NULL THEN {fitted.scheme.no_purchase_level}"
     codes = " ".join(f"WHEN {n} THEN '{code}'" for n, code in enumerate(fitted.scheme.codes))
     statement = (
-        f"WITH known AS (SELECT customer_id, as_of, {columns} FROM {source}){scored}, "
+        f"WITH known AS (SELECT customer_id, as_of, {columns} FROM {source}){added}, "
         f"graded AS (SELECT customer_id, as_of, CASE {nothing} ELSE {level} END AS tier "
-        f"FROM {'scored' if score else 'known'}) "
+        f"FROM {tables[-1]}) "
         f"SELECT customer_id, as_of, tier, CASE tier {codes} END AS tier_code FROM graded"
     )
     return note + str(sqlglot.transpile(statement, read="duckdb", write=dialect, pretty=True, identify=False)[0])

@@ -23,8 +23,10 @@ __all__ = [
     "MatrixScheme",
     "RfmScheme",
     "assign",
+    "axes",
     "conditions",
     "fit",
+    "grades",
     "levels_of_rules",
     "sql",
     "sure_levels",
@@ -164,8 +166,11 @@ class MatrixScheme(GridScheme):
         return self
 
     def _check_combination(self, combine: Combination) -> None:
-        if list(combine.at_least) != self.bought_levels[1:]:
-            raise ValueError(f"combine: give the start of each of {self.bought_levels[1:]}, in this order")
+        if set(combine.at_least) != set(self.bought_levels[1:]):
+            raise ValueError(f"combine: give the start of each of {self.bought_levels[1:]}")
+        starts = [combine.at_least[code] for code in self.bought_levels[1:]]
+        if starts != sorted(starts):
+            raise ValueError(f"combine: the starts {combine.at_least} do not increase with the levels")
         reached = {self.combined(scores) for scores in self.combinations()}
         empty = [c for c in self.bought_levels if c not in reached]
         if empty:
@@ -229,7 +234,7 @@ def fit(scheme: Grid, frame: pd.DataFrame, _context: FitContext) -> dict[str, An
         if np.isnan(values).any():
             state["may_miss"].append(name)
         for side, pairs in band_edges(scheme, state["cuts"][name], values, "right").items():
-            edges[side][name] = pairs
+            edges[side][name] = [[cut, cut] for cut in state["cuts"][name]] if axis.sharp else pairs
     return state if scheme.stability is None else state | edges
 
 
@@ -242,9 +247,29 @@ def _values(axis: Score, name: str, state: dict[str, Any], frame: pd.DataFrame) 
 
 def assign(scheme: Grid, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return every buyer's level among `bought_levels`, and the rule that decided: the combination of scores."""
-    scores = [scores_of(a, state["cuts"][name], _values(a, name, state, frame)) for name, a in scheme.grid.items()]
-    rule = np.ravel_multi_index([s - 1 for s in scores], [a.bins for a in scheme.grid.values()])
+    rule = np.ravel_multi_index(list(_scores(scheme, state, frame).values()), [a.bins for a in scheme.grid.values()])
     return levels_of_rules(scheme, state)[rule], rule
+
+
+def _scores(scheme: Grid, state: dict[str, Any], frame: pd.DataFrame) -> dict[str, Ints]:
+    """Return every row's score on each axis, from 0."""
+    by_axis = scheme.grid.items()
+    return {name: scores_of(a, state["cuts"][name], _values(a, name, state, frame)) - 1 for name, a in by_axis}
+
+
+def axes(scheme: Grid) -> list[str]:
+    """Return the names of the axes, in order."""
+    return list(scheme.grid)
+
+
+def grades(scheme: Grid, state: dict[str, Any], frame: pd.DataFrame) -> dict[str, tuple[Ints, list[str]]]:
+    """Return, for each axis, every row's score from 0, and the names of the scores: labels, or numbers from 1."""
+    scores = _scores(scheme, state, frame)
+    return {name: (scores[name], _labels(axis)) for name, axis in scheme.grid.items()}
+
+
+def _labels(axis: Score) -> list[str]:
+    return list(getattr(axis, "labels", None) or map(str, range(1, axis.bins + 1)))
 
 
 def sure_levels(scheme: Grid, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:

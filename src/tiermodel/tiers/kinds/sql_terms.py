@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-__all__ = ["SCORE", "number", "quoted", "steps"]
+__all__ = ["SCORE", "number", "quoted", "steps", "tree_sql"]
 
 SCORE = "score_of_the_scheme"  # the points of a composite, or the number of a cell
 
@@ -32,3 +34,21 @@ def number(value: float) -> str:
 def quoted(name: str) -> str:
     """Return a name as a quoted identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def tree_sql(tree: Mapping[str, Sequence[Any]], leaves: Sequence[str]) -> str:
+    """Return a tree as nested CASEs: the term of the leaf that a row reaches, in the order of `leaf_of`."""
+    numbers = itertools.count()
+    leaf = {n: next(numbers) for n, name in enumerate(tree["feature"]) if name is None}
+
+    def branch(n: int) -> str:
+        name = tree["feature"][n]
+        if name is None:
+            return leaves[leaf[n]]
+        x = quoted(name)
+        left = f"{x} <= {number(tree['threshold'][n])}"
+        if tree["missing_left"][n]:
+            left = f"({left} OR {x} IS NULL)"
+        return f"CASE WHEN {left} THEN {branch(tree['left'][n])} ELSE {branch(tree['right'][n])} END"
+
+    return branch(0)

@@ -6,8 +6,6 @@ printed rules and the assigned levels agree to the last bit.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ from tiermodel.errors import DataError
 from tiermodel.features.condition import Condition
 from tiermodel.models.learners.readable_tree import freeze, leaf_of, round_readable
 from tiermodel.tiers.kinds.cut_points import band_edges
-from tiermodel.tiers.kinds.sql_terms import number, quoted
+from tiermodel.tiers.kinds.sql_terms import tree_sql
 from tiermodel.tiers.learned.scheme import LearnedScheme
 from tiermodel.tiers.learned.training_set import TrainingSet
 from tiermodel.tiers.schemes.protocol import SqlLevel, Thresholds
@@ -195,22 +193,5 @@ def thresholds(_scheme: LearnedScheme, state: dict[str, Any]) -> Thresholds:
 
 def sql(scheme: LearnedScheme, state: dict[str, Any]) -> SqlLevel:
     """Return the level as SQL."""
-    levels = [scheme.bought_numbers[level] for level in state["level"]]
-    return SqlLevel(_branches(state["tree"], levels), {name for name in state["tree"]["feature"] if name is not None})
-
-
-def _branches(tree: dict[str, list[Any]], levels: Sequence[int]) -> str:
-    leaves = itertools.count()
-    leaf = {n: next(leaves) for n, name in enumerate(tree["feature"]) if name is None}
-
-    def branch(n: int) -> str:
-        name = tree["feature"][n]
-        if name is None:
-            return str(levels[leaf[n]])
-        x = quoted(name)
-        left = f"{x} <= {number(tree['threshold'][n])}"
-        if tree["missing_left"][n]:
-            left = f"({left} OR {x} IS NULL)"
-        return f"CASE WHEN {left} THEN {branch(tree['left'][n])} ELSE {branch(tree['right'][n])} END"
-
-    return branch(0)
+    levels = [str(scheme.bought_numbers[level]) for level in state["level"]]
+    return SqlLevel(tree_sql(state["tree"], levels), {name for name in state["tree"]["feature"] if name is not None})

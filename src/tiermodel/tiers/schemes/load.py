@@ -18,13 +18,22 @@ from tiermodel.errors import ProjectError
 from tiermodel.tiers.schemes.schema import BaseScheme
 from tiermodel.tiers.schemes.scheme_kinds import SCHEMES
 
-__all__ = ["Scheme", "load_preset", "load_scheme", "parse_scheme", "preset_names", "scheme_data", "settle"]
+__all__ = [
+    "Scheme",
+    "load_preset",
+    "load_scheme",
+    "parse_scheme",
+    "preset_names",
+    "scheme_data",
+    "settle",
+    "settle_part",
+]
 
 
 Scheme = BaseScheme
 _LATER: Mapping[str, Any] = {
     "key_share": None, "veto": [], "stability": None, "quantiles": None, "capacity": None, "learner": "tree",
-    "label": None, "sharp": False,
+    "label": None, "sharp": False, "labels": None, "policy_zh": "",
 }  # fmt: skip
 """Defaults of the keys that older schemes do not have."""
 
@@ -103,16 +112,19 @@ def _read_scheme(path: Path, windows_days: Iterable[int]) -> Scheme:
 
 def parse_scheme(data: Any, where: str, windows_days: Iterable[int]) -> Scheme:
     """Return the scheme that plain data describe; `ProjectError`, whose text begins with `where`, if they are wrong."""
-    windows = sorted(windows_days)
-    named = {"longest": windows[-1], "middle": windows[(len(windows) - 1) // 2], "shortest": windows[0]}
     try:
-        return _adapter(tuple(SCHEMES.values())).validate_python(_fill(data, named))
+        return _adapter(tuple(SCHEMES.values())).validate_python(_fill(data, _by_length(windows_days)))
     except ValidationError as error:
         lines = [
             f"{'.'.join(map(str, e['loc'][1:])) or 'scheme'}: {e['msg'].removeprefix('Value error, ')}"
             for e in error.errors()
         ]
         raise ProjectError(f"{where}: " + "; ".join(lines)) from None
+
+
+def _by_length(windows_days: Iterable[int]) -> dict[str, int]:
+    windows = sorted(windows_days)
+    return {"longest": windows[-1], "middle": windows[(len(windows) - 1) // 2], "shortest": windows[0]}
 
 
 def _fill(data: Any, windows: Mapping[str, int]) -> Any:
@@ -152,6 +164,11 @@ def settle(scheme: Scheme, built: Collection[str]) -> tuple[Scheme, list[str]]:
     return parse_scheme(data, f"scheme {scheme.code}", (1,)), left
 
 
+def settle_part(part: Mapping[str, Any], windows_days: Iterable[int], built: Collection[str]) -> dict[str, Any]:
+    """Return a part of a scheme, as plain data, for given window lengths in days and settled as `settle` does."""
+    return _settled_part(_fill(part, _by_length(windows_days)), built, [])
+
+
 def _settled(data: Any, built: Collection[str], left: list[str]) -> Any:
     if isinstance(data, list):
         kept = [_settled(item, built, left) for item in data if not _missing(item, built, left)]
@@ -172,13 +189,13 @@ def _settled_part(part: dict[str, Any], built: Collection[str], left: list[str])
 
 
 def _missing(item: Any, built: Collection[str], left: list[str]) -> bool:
-    if not (isinstance(item, dict) and item.get("optional") and isinstance(item.get("feature"), str)):
+    """Return whether an optional part lacks its feature, or an optional rule that of a condition; add it to `left`."""
+    if not (isinstance(item, dict) and item.get("optional")):
         return False
-    names = _names(item)
-    gone = not any(name in built for name in names)
-    if gone:
-        left.append(names[0])
-    return gone
+    needed = [part for part in item["when"] if not part["optional"]] if "when" in item else [item]
+    lacking = [_names(part)[0] for part in needed if not any(name in built for name in _names(part))]
+    left.extend(lacking)
+    return bool(lacking)
 
 
 def _emptied(item: Any) -> bool:

@@ -15,6 +15,7 @@ from tiermodel.tiers.schemes.schema import BaseScheme
 __all__ = [
     "REASONS",
     "AppliedKind",
+    "AxisKind",
     "ExplainingKind",
     "FitContext",
     "LearningKind",
@@ -102,6 +103,17 @@ class ExplainingKind(Protocol):
         self, scheme: Any, state: State, frame: pd.DataFrame, features: Mapping[str, Named], language: str, /
     ) -> Reasons | None:
         """Return up to three reasons for every row; None where the conditions of the rules are enough."""
+
+
+@runtime_checkable
+class AxisKind(Protocol):
+    """A kind that scores customers on several axes, each of which is a result of its own."""
+
+    def axes(self, scheme: Any, /) -> Iterable[str]:
+        """Return the names of the axes, in order."""
+
+    def grades(self, scheme: Any, state: State, frame: pd.DataFrame, /) -> dict[str, tuple[Ints, list[str]]]:
+        """Return, for each axis, every row's score from 0, and a name for each score, lowest first."""
 
 
 @runtime_checkable

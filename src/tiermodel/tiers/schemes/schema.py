@@ -45,12 +45,16 @@ class Data(BaseModel):
 
 
 class Level(Data):
-    """One level. `key` marks key accounts, `policy` is the service they get, `capacity` the most customers it takes."""
+    """One level. `key` marks key accounts, `policy` and `policy_zh` name the service that its customers get.
+
+    `capacity` is the most customers it takes.
+    """
 
     code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
     name_zh: str
     name_en: str
     policy: str = ""
+    policy_zh: str = ""
     key: bool = False
     capacity: Annotated[int, Field(ge=1)] | None = None
 
@@ -193,6 +197,10 @@ class BaseScheme(Data):
         """The codes of the levels, lowest first."""
         return [level.code for level in self.levels]
 
+    def policies(self, language: str) -> list[str]:
+        """Return the service of each level, lowest first, in the language as far as it is given."""
+        return [in_language(language, level.policy_zh or level.policy, level.policy) for level in self.levels]
+
     def names(self, language: str) -> list[str]:
         """Return the names of the levels, lowest first."""
         return [in_language(language, level.name_zh, level.name_en) for level in self.levels]
@@ -307,7 +315,7 @@ class Score(Data):
     """A feature scored from 1 to `bins`: at given cut points, or fitted as quantiles or Jenks natural breaks.
 
     `quantiles` are cumulated shares for unequal bins, such as [0.5, 0.8] for the lower half, the next 30 % and the
-    rest.
+    rest. A `sharp` score has no band, whatever the stability rule.
     """
 
     feature: str
@@ -315,6 +323,7 @@ class Score(Data):
     bins: Annotated[int, Field(ge=2, le=10)] = 5
     cuts: tuple[Number, ...] | Literal["quantile", "jenks"] = "quantile"
     quantiles: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = None
+    sharp: bool = False
 
     @model_validator(mode="after")
     def _cuts_ascend(self) -> Self:
@@ -331,12 +340,22 @@ class Score(Data):
 
 
 class Axis(Score):
-    """One axis of a matrix: a scored feature, or the points of an index of several dimensions."""
+    """One axis of a matrix: a scored feature, or the points of an index of several dimensions.
+
+    `labels` name the scores, lowest first, in the column `grade_<axis>` of the score table.
+    """
 
     name_zh: str
     name_en: str
     feature: str = ""
     index: Index | None = None
+    labels: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _a_label_for_every_score(self) -> Self:
+        if self.labels is not None and len(set(self.labels)) != self.bins:
+            raise ValueError(f"labels: {list(self.labels)} do not name each of {self.bins} scores differently")
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
