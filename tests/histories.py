@@ -318,7 +318,9 @@ def make_project(**sections: Any) -> Project:
     data: dict[str, Any] = {"transactions": {"path": "unused.parquet", "columns": {name: name for name in MAPPED}}}
     data["customers"] = {"path": "unused.csv", "columns": PROFILE, "attributes": {"size": "size"}}
     features = {"windows_days": WINDOWS, "groups": GROUPS, "attributes": ["size"]}
-    return Project.model_validate({"version": 1, "name": "test", "data": data, "features": features, **sections})
+    tiers = {"scheme": "pyramid"}
+    base = {"version": 1, "name": "test", "data": data, "features": features, "tiers": tiers}
+    return Project.model_validate({**base, **sections})
 
 
 def as_dates(days: Iterable[int]) -> tuple[date, ...]:

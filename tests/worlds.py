@@ -108,6 +108,7 @@ def small_project(transactions: Path, **sections: Any) -> Project:
         "features": {"windows_days": [60, 365]},
         "outcome": {"horizon_days": 60},
         "panel": {"every_days": 60, "snapshots": 3},
+        "tiers": {"scheme": "pyramid"},
     }
     return Project.model_validate({**base, **sections})
 

@@ -32,6 +32,8 @@ COLUMNS = [
     "risk_band", "expected_value", "expected_value_low", "expected_value_high", "clv", "potential", "upgrade_potential",
     "conversion_chance",
     "reason_1", "reason_2", "reason_3", "policy", "scheme_version", "model_version",
+    "score_loyalty", "score_willingness", "score_service_need", "score_credit", "score_importance", "score_potential",
+    "contact_threshold", "churn_warning",
 ]  # fmt: skip
 
 

@@ -40,8 +40,8 @@ class Log(NamedTuple):
             first = earlier[earlier["as_of"] == earlier["as_of"].min()].reset_index(drop=True)
             fitted = fit_scheme(scheme, first, earlier, 7, self.project.outcome.horizon_days)
             now = self.panel[(day == day.max()) & has_bought(self.panel)].reset_index(drop=True)
-            silence = silence_ratio(now, typical_rhythm(now))
-            self.graded[name] = fitted, with_columns(now, {"level": fitted.assign(now)[0].astype(float), "silence": silence})
+            level, silence = fitted.assign(now)[0].astype(float), silence_ratio(now, typical_rhythm(now))
+            self.graded[name] = fitted, with_columns(now, {"level": level, "silence": silence})
         return self.graded[name]
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from schemes_made import FEATURES, LEARNED, LEVELS, RFM, SHARE, SPEND, WINDOWS, fitted, people, scaled
 from tiermodel.config.tiers import Downgrade, Stability, Upgrade
 from tiermodel.errors import ProjectError
+from tiermodel.tiers.fitted_features import fitted_names
 from tiermodel.tiers.fitted_scheme import fit_scheme
 from tiermodel.tiers.kinds.index_points import points_of
 from tiermodel.tiers.schemes.load import load_preset, parse_scheme, preset_names, settle
@@ -368,15 +369,17 @@ def test_reasons_are_conditions_that_the_customer_meets(name: str) -> None:
     scheme = fit_scheme(load_preset(name, WINDOWS), frame, frame, 7)
     _, rule = scheme.assign(frame)
     codes, words = scheme.explain(frame, rule, FEATURES, "en")
-    by_name = sorted(FEATURES.values(), key=lambda f: -len(f.en))
+    frame = scheme.with_fitted_features(frame)
+    named = {**{name: f.en for name, f in FEATURES.items()}, **{name: f.en for name, f in fitted_names().items()}}
+    by_name = sorted(named, key=lambda name: -len(named[name]))
     checked = 0
     for i in range(0, 200, 11):
         for word in (words[c] for c in codes[i] if words[c]):
-            feature = next((f.name for f in by_name if word.startswith(f.en + " ")), None)
+            feature = next((name for name in by_name if word.startswith(named[name] + " ")), None)
             if feature is None or feature not in frame:
                 continue  # the points of a composite axis
             x, checked = frame[feature].iloc[i], checked + 1
-            said = word.removeprefix(FEATURES[feature].en).replace(" or missing", "").replace(",", "").split(" and ")
+            said = word.removeprefix(named[feature]).replace(" or missing", "").replace(",", "").split(" and ")
             if np.isnan(x):
                 assert "missing" in word
                 continue
