@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from tiermodel.cli.options import AS_OF, EMPTY, JSON, LANGUAGE, PATH, PROJECT, load, model_folder
-from tiermodel.cli.printing import accounts_as_data, print_accounts, print_json, print_tiers, progress
+from tiermodel.cli.printing import accounts_as_data, print_accounts, print_capacity, print_json, print_tiers, progress
 
 __all__ = ["check", "features", "score", "upgrades"]
 
@@ -78,10 +78,11 @@ def score(
         scored = run_score(settings, folder, as_of, out, ledger=ledger, allow_empty=allow_empty)
     print_accounts(settings, scored.accounts)
     if as_json:
-        counts = {"customers": scored.customers, "tiers": scored.tiers, "ledger_rows": scored.ledger_rows}
+        counts = {name: getattr(scored, name) for name in ("customers", "tiers", "ledger_rows", "capacity")}
         print_json({"out": str(out), **counts, **accounts_as_data(scored.accounts)})
         return
     print_tiers(scored.tiers)
+    print_capacity(scored.capacity)
     click.echo(f"{scored.customers:,} customers in {out}")
     if ledger is not None:
         click.echo(f"{scored.ledger_rows:,} changes added to {ledger}")

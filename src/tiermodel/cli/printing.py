@@ -14,6 +14,7 @@ import click
 __all__ = [
     "accounts_as_data",
     "print_accounts",
+    "print_capacity",
     "print_chances",
     "print_json",
     "print_table",
@@ -84,6 +85,12 @@ def print_tiers(tiers: Mapping[str, int]) -> None:
     total = max(sum(tiers.values()), 1)
     rows = [{"tier": code, "customers": n, "share": f"{n / total:.1%}"} for code, n in tiers.items()]
     print_table("Tiers", rows[::-1])
+
+
+def print_capacity(levels: Sequence[Mapping[str, Any]]) -> None:
+    """Print how the levels with a capacity filled, and how many customers found no place; nothing without levels."""
+    if levels:
+        print_table("Levels with a capacity", levels)
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -26,7 +26,7 @@ from tiermodel.output import write_table
 from tiermodel.tiers.stability.grading import Grading
 from tiermodel.tiers.stability.rule import NOBODY, Position, StabilityState
 
-__all__ = ["SCHEMA", "Before", "Ledger", "from_batch", "graded_rows", "position_in", "with_ledger_columns"]
+__all__ = ["EVENTS", "SCHEMA", "Before", "Ledger", "from_batch", "graded_rows", "position_in", "with_ledger_columns"]
 
 
 _PREFIX = "ledger_"
@@ -39,12 +39,15 @@ SCHEMA = pa.schema([
     ("reason_1", pa.string()), ("reason_2", pa.string()), ("reason_3", pa.string()),
     ("scheme_version", pa.string()), ("model_version", pa.string()),
     ("operator", pa.string()), ("expires", pa.date32()),
+    ("priority", pa.float64()), ("cut", pa.float64()),
 ])  # fmt: skip
 """The columns of a ledger row. `tier` and `tier_code` are in force from `valid_from` on, `previous_code` was before;
 `stable_code` is the tier of the stability rule, `model_code` the level by the rules of the scheme. `asked` and
 `asked_since` are a pending move: `pending_moves` and `pending_since` of the stability state. `sequence` is 0 for a
-grading and counts the overrides of a day from 1; `operator` and `expires` are those of an override."""
-_EVENTS = ("down", "stay", "up", "enter", "override")
+grading and counts the overrides of a day from 1; `operator` and `expires` are those of an override. For customers
+whose tier before capacity has one, `priority` ranked them that day and `cut` is the priority of the last one in."""
+_LATER = {"priority", "cut"}  # columns that older files do not have
+EVENTS = ("down", "stay", "up", "enter", "override")
 _BEFORE = "valid_from < $day or (valid_from = $day and sequence > 0)"
 _SEEN = ("tier_code", "stable_code", "asked", "operator")
 
@@ -61,7 +64,7 @@ class Ledger:
             raise ProjectError(f"{self.folder} is a file; a ledger is a folder")
         self.files = sorted(self.folder.glob("*.parquet"))
         for file in self.files:
-            if not set(SCHEMA.names) <= set(pq.read_schema(file).names):
+            if not set(SCHEMA.names) - _LATER <= set(pq.read_schema(file).names):
                 raise ProjectError(f"{file} is no part of a tier ledger; give the ledger a folder of its own")
 
     def must_exist(self) -> Ledger:
@@ -189,7 +192,7 @@ class Ledger:
             "valid_from": start, "sequence": 1 + sum(file.stem.startswith(f"{start}.") for file in self.files),
             "event": "override" if code else "withdrawn",
             "previous_code": row["tier_code"], "tier_code": tier, "tier": levels[tier],
-            **(of_override if code else dict.fromkeys(of_override)),
+            **(of_override if code else dict.fromkeys(of_override)), **dict.fromkeys(_LATER),
             "reason_1": reason, "reason_2": None, "reason_3": None,
         }  # fmt: skip
         path = self.folder / f"{start}.{row['sequence']:04d}.parquet"
@@ -218,10 +221,11 @@ class Ledger:
 
     def _arrow(self, sql: str, *, graded: pa.Table | None = None, **values: Any) -> pa.Table:
         with duckdb.connect() as connection:
+            connection.from_arrow(SCHEMA.empty_table()).create_view("no_rows")
             if self.files:
-                connection.read_parquet([str(file) for file in self.files]).create_view("rows")
-            else:
-                connection.from_arrow(SCHEMA.empty_table()).create_view("rows")
+                connection.read_parquet([str(file) for file in self.files], union_by_name=True).create_view("files")
+            files = "union all by name from files" if self.files else ""  # older files lack the later columns
+            connection.execute(f"create view rows as from no_rows {files}")
             if graded is not None:
                 connection.from_arrow(graded).create_view("graded")
             used = {name: value for name, value in values.items() if f"${name}" in sql}
@@ -294,7 +298,7 @@ def graded_rows(table: pd.DataFrame, grading: Grading, codes: list[str], before:
     nothing = pa.scalar(None)
     columns = {
         "customer_id": pa.array(table["customer_id"].astype(str), pa.string()),
-        "event": _chosen(np.where(grading.overridden, 4, moved), _EVENTS),
+        "event": _chosen(np.where(grading.overridden, 4, moved), EVENTS),
         "tier": pa.array(grading.tier),
         "tier_code": _chosen(grading.tier, codes),
         "previous_code": _chosen(earlier, codes),

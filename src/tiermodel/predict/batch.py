@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -20,9 +21,12 @@ from tiermodel.features.export import write_nothing, write_rows
 from tiermodel.features.panel import Snapshots, Tally, build_panel, snapshot_batches
 from tiermodel.ledger.ledger import Before, Ledger, from_batch, graded_rows, position_in, with_ledger_columns
 from tiermodel.output import write_table
+from tiermodel.predict.capacity import has_capacity, keep_capacity, with_claims
 from tiermodel.predict.table import checked, predict, score_schema
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, project_key
+from tiermodel.tables.source import scratch_folder
+from tiermodel.tiers.capacity import LevelPlaces
 from tiermodel.tiers.explain.next_tier import next_tier_actions
 from tiermodel.tiers.stability.grading import grade
 
@@ -34,13 +38,16 @@ class Scored:
     """Result of a scoring run.
 
     `accounts` has the accounts of the tables read, `customers` the number of rows written, `tiers` the customers by
-    tier code, and `ledger_rows` the number of rows added to the ledger (None: no ledger was given).
+    tier code, and `ledger_rows` the number of rows added to the ledger (None: no ledger was given). `capacity` has, for
+    each level with a capacity, the highest first, its `places`, how many `asked` for one, how many of them were set
+    there by hand, how many found `no_place`, and the priority of the last one in (`cut`).
     """
 
     accounts: dict[str, Accounting]
     customers: int
     tiers: dict[str, int]
     ledger_rows: int | None = None
+    capacity: tuple[dict[str, Any], ...] = ()
 
 
 def score(
@@ -57,6 +64,11 @@ def score(
 
     A customer is known from the first row before `as_of` on, whether that row is a purchase or not. The features are
     those that the bundle was trained with, whatever the project file says now.
+
+    Where levels have a capacity, they are filled once all customers of the date are graded, by `tiers.capacity`: those
+    who find no place get the tier below, with the full level as their first reason. This is the one step in which a
+    customer's tier depends on the others. `model_tier`, `upgrades` and the rules as SQL speak of the tier before it;
+    so does the previous tier where no ledger is given, since without one nobody knows who had a place.
 
     Parameters
     ----------
@@ -123,11 +135,16 @@ def score(
     tally, counts = Tally(), dict.fromkeys(bundle.scheme.scheme.codes, 0)
     schema = score_schema(bundle)
     batches = snapshot_batches(history, snapshots, tally, _Scoring(bundle, day, before))
+    filled: list[LevelPlaces] = []
+    if has_capacity(bundle):
+        scratch = scratch_folder(history.connection)
+        batches = keep_capacity(bundle, batches, scratch, filled, ledger=book is not None)
     scored = _scored(batches, schema.names, counts, None if book is None else graded)
     stale = stale_words(history, day, every.days, project.data.max_stale_days)
     write_rows(scored, schema, Path(out), history, tally, stale=stale, before=day)
     added = None if book is None else book.append(day, pa.Table.from_batches(graded))
-    return Scored(tally.accounts, sum(counts.values()), counts, added)
+    places = tuple(level.to_dict(bundle.scheme.scheme.codes) for level in filled)
+    return Scored(tally.accounts, sum(counts.values()), counts, added, places)
 
 
 def _scored(
@@ -157,6 +174,8 @@ def upgrades(
     project: Project, model: Bundle | str | Path, as_of: date | str, out: str | Path, *, language: str | None = None
 ) -> tuple[int, int]:
     """Write, for each customer, the single changes that would lead to a higher tier, and return how many there are.
+
+    The tier is that of the rules: before the stability rule, overrides and capacity.
 
     Parameters
     ----------
@@ -229,9 +248,12 @@ class _Scoring:
         codes, position = self.bundle.scheme.scheme.codes, None
         if self.before is not None:
             position = position_in(self.before, today["customer_id"], codes)
-        grading = grade(self.bundle.scheme, checked(self.bundle, today), past, position)
+        features = checked(self.bundle, today)
+        grading = grade(self.bundle.scheme, features, past, position)
         table = predict(self.bundle, today, grading=grading)
         scored = pa.RecordBatch.from_pandas(table, schema=score_schema(self.bundle), preserve_index=False)
+        if has_capacity(self.bundle):
+            scored = with_claims(scored, self.bundle, features, grading)
         if self.before is None:
             return scored
         return with_ledger_columns(scored, graded_rows(table, grading, codes, self.before))

@@ -24,7 +24,7 @@ __all__ = ["Scheme", "load_preset", "load_scheme", "parse_scheme", "preset_names
 Scheme = BaseScheme
 _LATER: Mapping[str, Any] = {
     "key_share": None, "veto": [], "stability": None, "quantiles": None, "capacity": None, "learner": "tree",
-    "label": None, "sharp": False,
+    "label": None, "sharp": False, "managers": None, "customers_per_manager": None, "priority": None,
 }  # fmt: skip
 """Defaults of the keys that older schemes do not have."""
 

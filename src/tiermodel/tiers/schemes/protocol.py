@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import pandas as pd
 
-from tiermodel.arrays import Ints
+from tiermodel.arrays import Floats, Ints
 from tiermodel.features.condition import Condition, Named
 from tiermodel.tiers.schemes.schema import BaseScheme
 
@@ -18,6 +18,7 @@ __all__ = [
     "ExplainingKind",
     "FitContext",
     "LearningKind",
+    "RankingKind",
     "Reasons",
     "SchemeKind",
     "SqlLevel",
@@ -85,7 +86,7 @@ class AppliedKind(Protocol[S]):
 
 
 class SchemeKind(AppliedKind[S], Protocol[S]):
-    """A kind of scheme; what follows from the scheme alone, such as `ranks_by_shares`, its data class answers."""
+    """A kind of scheme; what follows from the scheme alone, such as `ranks_customers`, its data class answers."""
 
     def fit(self, scheme: S, buyers: pd.DataFrame, context: FitContext, /) -> State:
         """Return the state, fitted on one snapshot of customers who bought, or on past snapshots."""
@@ -102,6 +103,14 @@ class ExplainingKind(Protocol):
         self, scheme: Any, state: State, frame: pd.DataFrame, features: Mapping[str, Named], language: str, /
     ) -> Reasons | None:
         """Return up to three reasons for every row; None where the conditions of the rules are enough."""
+
+
+@runtime_checkable
+class RankingKind(Protocol):
+    """A kind that ranks customers by a number of its own, such as points; its scheme says so in `ranks_customers`."""
+
+    def ranking(self, scheme: Any, state: State, frame: pd.DataFrame, /) -> Floats:
+        """Return the number of each buyer, higher first; NaN where the buyer has none."""
 
 
 @runtime_checkable

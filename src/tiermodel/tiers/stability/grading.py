@@ -1,4 +1,7 @@
-"""Grading at one date: the level by the rules, the tier by the stability rule and overrides, and the reasons."""
+"""Grading at one date: the level by the rules, the tier by the stability rule and overrides, and the reasons.
+
+Each customer is graded alone; `tiers.capacity` fills the levels afterwards, where they have a capacity.
+"""
 
 from __future__ import annotations
 

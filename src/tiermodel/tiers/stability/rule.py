@@ -113,7 +113,7 @@ def _allowed(rule: Upgrade | Downgrade, pending_moves: Ints, stayed: Ints) -> Fl
 
 
 def replay(fitted: FittedScheme, panel: pd.DataFrame) -> tuple[Ints, Ints]:
-    """Return each row's tier, graded date by date, and its level before the stability rule.
+    """Return each row's tier before capacity, graded date by date, and its level before the stability rule.
 
     The panel has one row for each customer and date, in any order. A customer who enters later is graded from then on;
     a customer who is missing at a date keeps the state.
