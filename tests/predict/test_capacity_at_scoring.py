@@ -28,8 +28,7 @@ from tiermodel.predict import predict, score
 from tiermodel.predict.batch import Scored
 from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.tiers.kinds.cut_points import band_edges
-from tiermodel.tiers.schemes.load import parse_scheme, scheme_data
-from worlds import TrainedWorld
+from worlds import TrainedWorld, with_capacity
 
 DAYS = tuple(date(2023, 6, 1) + timedelta(60 * k) for k in range(3))
 PLACES = {"secondary": 30, "major": 8}
@@ -37,18 +36,10 @@ STABLE = Stability(down=Downgrade(band=0.05, confirmations=2))
 Gradings = dict[date, tuple[pd.DataFrame, Scored]]
 
 
-def with_scheme(bundle: Bundle, places: dict[str, int], **changes: Any) -> Bundle:
-    """Give a trained pyramid other capacities, without a new fit."""
-    data = scheme_data(bundle.scheme.scheme)
-    levels = [{**level, "capacity": places.get(level["code"])} for level in data["levels"]]
-    scheme = parse_scheme({**data, "levels": levels}, "test", (60, 365)).model_copy(update=changes)
-    return replace(bundle, scheme=FittedScheme(scheme, bundle.scheme.state))
-
-
 @pytest.fixture(scope="module")
 def plain(trained: TrainedWorld) -> Bundle:
     """Give the pyramid a stability rule and no capacity."""
-    bundle = with_scheme(trained.trained.bundle, {}, stability=STABLE)
+    bundle = with_capacity(trained.trained.bundle, {}, stability=STABLE)
     values = build_panel(trained.project, DAYS[:1])[bundle.scheme.scheme.feature].to_numpy()  # type: ignore[attr-defined]
     bands = band_edges(bundle.scheme.scheme, bundle.scheme.state["cuts"], values)
     return replace(bundle, scheme=FittedScheme(bundle.scheme.scheme, bundle.scheme.state | bands))
@@ -56,7 +47,7 @@ def plain(trained: TrainedWorld) -> Bundle:
 
 @pytest.fixture(scope="module")
 def capped(plain: Bundle) -> Bundle:
-    return with_scheme(plain, PLACES, stability=STABLE)
+    return with_capacity(plain, PLACES, stability=STABLE)
 
 
 def graded(trained: TrainedWorld, bundle: Bundle, folder: Path, days: tuple[date, ...] = DAYS) -> Gradings:
