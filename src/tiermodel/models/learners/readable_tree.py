@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ import pandas as pd
 
 from tiermodel.arrays import Ints
 from tiermodel.errors import DataError
+from tiermodel.features.condition import Condition
 
-__all__ = ["freeze", "leaf_of", "round_readable", "roundest"]
+__all__ = ["freeze", "leaf_of", "node_conditions", "round_readable", "roundest"]
 
 
 def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, list[Any]], Ints]:
@@ -52,6 +53,24 @@ def leaf_of(tree: dict[str, list[Any]], frame: pd.DataFrame) -> Ints:
         node[here] = np.where(left, tree["left"][n], tree["right"][n])
     position = np.cumsum([name is None for name in tree["feature"]]) - 1
     return position[node]
+
+
+def node_conditions(tree: dict[str, list[Any]], may_miss: Collection[str]) -> list[list[Condition]]:
+    """Return the path to each node of a tree, in the tree's order; bounds on the same feature are joined.
+
+    `may_miss` are the features whose missing values a condition names.
+    """
+    found: list[dict[str, Condition]] = [{} for _ in tree["feature"]]
+    for n, name in enumerate(tree["feature"]):  # children come after their parent
+        if name is None:
+            continue
+        threshold, missing_left = tree["threshold"][n], tree["missing_left"][n]
+        before = found[n].get(name, Condition(name, missing=name in may_miss))
+        left = Condition(name, before.low, min(before.high, threshold), before.missing and missing_left)
+        right = Condition(name, max(before.low, threshold), before.high, before.missing and not missing_left)
+        others = {key: condition for key, condition in found[n].items() if key != name}  # the last split comes last
+        found[tree["left"][n]], found[tree["right"][n]] = {**others, name: left}, {**others, name: right}
+    return [list(path.values()) for path in found]
 
 
 def round_readable(value: float, digits: int = 3) -> float:
