@@ -30,17 +30,29 @@ def ledger() -> None:
 @ledger.command("show")
 @click.argument("folder", type=PATH)
 @click.option("--as-of", type=_DAY, help="The tiers in force on a day.  [default: every assignment, with its span]")
+@click.option("--known-on", type=_DAY, help="What was believed on a day, before later corrections.")
+@click.option("--superseded", is_flag=True, help="Every row written, with the correction that took its place.")
 @click.option("--customer", help="One customer only.")
 @click.option("--out", type=PATH, help="A .parquet or .csv file.")
-def ledger_show(folder: Path, as_of: datetime | None, customer: str | None, out: Path | None) -> None:
+def ledger_show(
+    folder: Path,
+    as_of: datetime | None,
+    known_on: datetime | None,
+    superseded: bool,
+    customer: str | None,
+    out: Path | None,
+) -> None:
     """Print who was in which tier from when to when, and why."""
     import pyarrow as pa
 
     from tiermodel.ledger.ledger import Ledger
     from tiermodel.output import write_table
 
-    book = Ledger(folder).must_exist()
-    rows = book.history(customer) if as_of is None else book.as_of(as_of.date())
+    if superseded and as_of is not None:
+        raise click.UsageError("--superseded lists rows of every day: leave --as-of out")
+    book = Ledger(folder, None if known_on is None else known_on.date()).must_exist()
+    spans = book.written if superseded else lambda: book.history(customer)
+    rows = spans() if as_of is None else book.as_of(as_of.date())
     if customer is not None:
         rows = rows[rows["customer_id"] == customer]
     if out is not None:
