@@ -105,7 +105,7 @@ def score(
     print_tiers(scored.tiers)
     click.echo(f"{scored.customers:,} customers in {out}")
     if added is not None:
-        print_added(added, ledger, settings.language)
+        print_added(added, scored.day, ledger, settings.language)
 
 
 @click.command()

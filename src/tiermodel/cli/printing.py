@@ -26,6 +26,7 @@ __all__ = [
 
 
 if TYPE_CHECKING:
+    from datetime import date
     from pathlib import Path
 
     from tiermodel.config.project import Project
@@ -71,11 +72,14 @@ def accounts_as_data(accounts: Mapping[str, Accounting]) -> dict[str, Any]:
     return {"account": vars(accounts["transactions"]), "accounts": {name: vars(a) for name, a in accounts.items()}}
 
 
-def print_added(added: Added, ledger: Path | None, language: str) -> None:
+def print_added(added: Added, day: date | None, ledger: Path | None, language: str) -> None:
     """Print what a grading added to a ledger: changes of tier, further rows, and the gradings that it superseded."""
     from tiermodel.words import words
 
     wording, moves = words(language), sum(added.moves.values())
+    if added.next_grading is not None:
+        click.echo(wording["ledger_not_graded"].format(day=day, ledger=ledger, next=added.next_grading))
+        return
     lines = [wording["ledger_added"].format(moves=moves, ledger=ledger, **added.moves)]
     if added.rows > moves:
         lines.append(wording["ledger_pending"].format(n=added.rows - moves))
@@ -90,7 +94,8 @@ def added_as_data(added: Added | None) -> dict[str, Any]:
     if added is None:
         return {"ledger_rows": None}
     days = {"superseded": list(map(str, added.superseded)), "grade_again": list(map(str, added.again))}
-    return {"ledger_rows": added.rows, "ledger_moves": added.moves, **days}
+    after = None if added.next_grading is None else str(added.next_grading)
+    return {"ledger_rows": added.rows, "ledger_moves": added.moves, **days, "next_grading": after}
 
 
 def print_chances(title: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -19,12 +19,14 @@ from tiermodel.errors import LedgerError, OutputBusyError, OutputError, ProjectE
 from tiermodel.ledger.rows import SCHEMA
 from tiermodel.locks import disk_faults, first_line, folder_lock
 from tiermodel.output import settle, unsettled
+from tiermodel.words import in_language
 
 __all__ = ["LedgerFile", "Levels", "in_force", "journal_of", "ledger_lock", "list_files", "noted", "read_rows"]
 
 _KEY = b"tiermodel"
 _NAME = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.(r?)(\d+))?")
 _FIRST = 19  # columns that every file has; those added later are missing in older files
+_RESTORE = "put back a copy of the file from a backup: no other file has its rows"
 _WAIT_SECONDS = 5.0  # for a run that puts its files in place, which takes less
 
 
@@ -33,6 +35,10 @@ class Levels(NamedTuple):
 
     language: str
     names: tuple[tuple[str, str, str], ...]
+
+    def in_language(self, language: str) -> dict[str, str]:
+        """Return the name of every code in a language."""
+        return {code: in_language(language, zh, en) for code, zh, en in self.names}
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,11 @@ class LedgerFile:
     def supersedes(self) -> tuple[str, ...]:
         """The names of the gradings that it takes the place of."""
         return tuple(self.notes.get("supersedes", ()))
+
+    @property
+    def follows(self) -> tuple[str, ...]:
+        """The name of the grading before it, which it goes on from; none in a file of version 0.1.0."""
+        return tuple(self.notes.get("follows", ()))
 
     @property
     def levels(self) -> Levels | None:
@@ -107,6 +118,10 @@ def _described(final: Path, path: Path) -> LedgerFile:
     name = _NAME.fullmatch(final.stem)
     if not set(SCHEMA.names[:_FIRST]) <= set(schema.names) or name is None:
         raise ProjectError(f"{final} is no part of a tier ledger; give the ledger a folder of its own")
+    for item in SCHEMA:
+        if item.name in schema.names and schema.field(item.name).type != item.type:
+            words = f"{path} is damaged: column {item.name} is {schema.field(item.name).type}, not {item.type}"
+            raise LedgerError(f"{words}; {_RESTORE}")
     day, again, number = name.groups()
     notes = json.loads((schema.metadata or {}).get(_KEY, b"{}"))
     return LedgerFile(final.stem, path, date.fromisoformat(day), 0 if again or not number else int(number), notes)
@@ -143,8 +158,7 @@ def _faults(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        words = f"{path} is damaged: {first_line(error)}"
-        raise LedgerError(f"{words}; put back a copy of the file from a backup: no other file has its rows") from None
+        raise LedgerError(f"{path} is damaged: {first_line(error)}; {_RESTORE}") from None
 
 
 def in_force(files: Sequence[LedgerFile]) -> list[LedgerFile]:

@@ -38,13 +38,14 @@ class Added(NamedTuple):
     """What a grading added to a ledger: its rows, and those of them that change a tier, by event.
 
     `superseded` has the days whose gradings it took the place of; `again` those that are now to be graded again, in
-    order.
+    order. `next_grading` is the day from which on a scoring grades again, where this one was no grading (else None).
     """
 
     rows: int
     moves: dict[str, int]
     superseded: tuple[date, ...] = ()
     again: tuple[date, ...] = ()
+    next_grading: date | None = None
 
 
 class Ledger:
@@ -76,7 +77,7 @@ class Ledger:
 
     @property
     def last_graded(self) -> date | None:
-        """The last day graded; None where there is none."""
+        """The last day graded; None in an empty ledger."""
         return max(self.graded, default=None)
 
     @property
@@ -93,11 +94,17 @@ class Ledger:
     @cached_property
     def levels(self) -> dict[str, int]:
         """The level of every tier code as last graded, lowest first."""
-        seen = self._query(
+        seen = self.query(
             "select tier_code, max_by(tier, valid_from)::integer as tier from rows "
             "where event not in ('override', 'exit') group by tier_code order by tier, tier_code"
         )
         return dict(zip(seen["tier_code"], seen["tier"], strict=True))
+
+    @property
+    def known_levels(self) -> dict[str, int]:
+        """The level of every tier code, those in which nobody was yet included where the ledger names its levels."""
+        names = self.level_names
+        return self.levels | ({} if names is None else {code: n for n, (code, *_) in enumerate(names.names)})
 
     @property
     def codes(self) -> list[str]:
@@ -109,7 +116,7 @@ class Ledger:
 
         An expired override gives way to the tier of the stability rule, from its end on, as event `expired`.
         """
-        rows = self._query(last_rows("valid_from <= $day"), day=day)
+        rows = self.query(last_rows("valid_from <= $day"), day=day)
         expired = rows["expires"].notna() & (pd.to_datetime(rows["expires"]) <= pd.Timestamp(day))
         rows.loc[expired, "valid_from"] = rows.loc[expired, "expires"]
         rows.loc[expired, "tier_code"] = rows.loc[expired, "stable_code"]
@@ -126,17 +133,19 @@ class Ledger:
 
         The tier that takes over when an override expires is an assignment too, of the event `expired`.
         """
-        rows = self._query(
+        rows = self.query(
             f"with mine as (select * from rows where $customer is null or customer_id = $customer), {EXPIRED} "
             "select * from mine union all by name select * from expired order by customer_id, valid_from, sequence",
             customer=customer,
         )
         back = rows["event"].isin(["expired", "withdrawn"]) & rows["tier_code"].notna()
         rows.loc[back, "tier"] = rows.loc[back, "tier_code"].map(self.levels).astype(rows["tier"].dtype)
+        expires = pd.to_datetime(rows["expires"])
         changed = (
             (rows["customer_id"] != rows["customer_id"].shift())
             | (rows["tier_code"].fillna("") != rows["tier_code"].shift().fillna(""))
             | (rows["operator"].fillna("") != rows["operator"].shift().fillna(""))
+            | ((expires != expires.shift()) & (expires.notna() | expires.shift().notna()))
         )
         rows = rows[changed]
         after = rows["valid_from"].shift(-1).where(rows["customer_id"] == rows["customer_id"].shift(-1))
@@ -156,11 +165,11 @@ class Ledger:
         ]
         return pd.concat(tables).sort_values(["customer_id", "valid_from", "sequence", "file"], ignore_index=True)
 
-    def before(self, day: date, *, regrade: bool = False) -> Before:
+    def before(self, day: date, *, regrade: bool = False, grades: bool = True) -> Before:
         """Return what a grading on a day starts from: rows of earlier days, and overrides that begin on that day.
 
         Raises `ProjectError` for a day before the last grading, or after one that is to be graded again: a ledger goes
-        forward only, unless a day is graded again on purpose.
+        forward only, unless a day is graded again on purpose. `grades` tells a scoring that is no grading.
         """
         last, again = self.last_graded, self.again
         if last is not None and day < last and not regrade:
@@ -169,7 +178,7 @@ class Ledger:
         if again and day > again[0] and not regrade:
             words = f"{self.folder}: {_listed(again)} must be graded again first, in order, after the correction of "
             raise ProjectError(f"{words}{last}: give --as-of {again[0]}; or leave them out: {self._remedy(day)}")
-        return Before(self._arrow(last_rows(_BEFORE), day=day).combine_chunks(), day)
+        return Before(self._arrow(last_rows(_BEFORE), day=day).combine_chunks(), day, grades=grades)
 
     def append(
         self,
@@ -202,11 +211,13 @@ class Ledger:
             words = f"{old.path} holds another grading of {day}; a ledger is never rewritten"
             raise ProjectError(f"{words}: grade a later day, or give another folder, or {self._remedy(day)}")
         gone = [file for file in self.files if not file.sequence and file.day >= day and regrade_reason is not None]
+        earlier = [file for file in self.files if not file.sequence and file.day < day]
         known = max([day, *(file.day for file in self.all_files if not file.sequence)])
         table_noted = noted(
             table,
             levels or self.level_names,
             reason=regrade_reason,
+            follows=[file.name for file in earlier[-1:]],
             supersedes=[file.name for file in gone],
             known_on=str(known) if known > day or gone else None,
         )
@@ -251,7 +262,7 @@ class Ledger:
             self._refuse_dates(start, until)
             if not operator.strip() or not reason.strip():
                 raise ProjectError("an override needs an operator and a reason")
-            levels = self.levels
+            levels = self.known_levels
             if code is not None and code not in levels:
                 raise ProjectError(f"no customer was ever in tier {code!r}; there are {', '.join(sorted(levels))}")
             row = self._row_on(customer, start)
@@ -277,7 +288,7 @@ class Ledger:
 
     def _row_on(self, customer: str, day: date) -> dict[str, Any]:
         """Return the customer's row in force on a day; `DataError` for a customer whom the ledger does not know."""
-        rows = self._query(last_rows("valid_from <= $day"), day=day)
+        rows = self.query(last_rows("valid_from <= $day"), day=day)
         rows = rows[rows["customer_id"] == customer]
         if rows.empty or pd.isna(rows["stable_code"].iloc[0]):
             raise DataError(f"customer {customer!r} is not in {self.folder} on {day}")
@@ -296,7 +307,13 @@ class Ledger:
     def _rows(self) -> pa.Table:
         return read_rows(self.files)
 
-    def _query(self, sql: str, **values: Any) -> pd.DataFrame:
+    @property
+    def rows(self) -> int:
+        """The number of rows, without those that a correction took the place of."""
+        return len(self._rows)
+
+    def query(self, sql: str, **values: Any) -> pd.DataFrame:
+        """Return the answer to a query of `rows`, those in force of all files, with values for its `$names`."""
         return self._arrow(sql, **values).to_pandas()
 
     def _arrow(self, sql: str, *, graded: pa.Table | None = None, **values: Any) -> pa.Table:

@@ -38,21 +38,21 @@ _EVENTS = ("down", "stay", "up", "enter", "override")
 
 
 class Before:
-    """The latest ledger row of every customer before a grading on `day`.
+    """The latest ledger row of every customer before a scoring on `day`, and whether that scoring `grades`.
 
     The index is built once, so that the look-up of a batch takes time in proportion to the batch alone.
     """
 
-    def __init__(self, rows: pa.Table, day: date) -> None:
-        self.rows, self.day = rows, day
+    def __init__(self, rows: pa.Table, day: date, *, grades: bool = True) -> None:
+        self.rows, self.day, self.grades = rows, day, grades
 
-    def __getstate__(self) -> tuple[pa.Table, date]:
-        """Return the rows and the day for another process, which builds its own index."""
-        return self.rows, self.day
+    def __getstate__(self) -> tuple[pa.Table, date, bool]:
+        """Return what another process needs, which builds its own index."""
+        return self.rows, self.day, self.grades
 
-    def __setstate__(self, state: tuple[pa.Table, date]) -> None:
-        """Restore the rows and the day."""
-        self.rows, self.day = state
+    def __setstate__(self, state: tuple[pa.Table, date, bool]) -> None:
+        """Restore what another process had."""
+        self.rows, self.day, self.grades = state
 
     @cached_property
     def _place(self) -> pd.Index[Any]:
@@ -80,9 +80,8 @@ def position_in(before: Before, customers: pd.Series, codes: list[str]) -> Posit
         pc.fill_null(rows[name].cast(kind), 0).to_numpy().astype(np.int64)
         for name, kind in (("stable_since", pa.int32()), ("asked", pa.int16()), ("asked_since", pa.int32()))
     )
-    return Position(
-        StabilityState(stable, since, pending_moves, pending_since), tier, np.where(before.held(rows), tier, NOBODY)
-    )
+    state = StabilityState(stable, since, pending_moves, pending_since)
+    return Position(state, tier, np.where(before.held(rows), tier, NOBODY), grades=before.grades)
 
 
 def graded_rows(table: pd.DataFrame, grading: Grading, codes: list[str], before: Before) -> pa.RecordBatch:

@@ -19,8 +19,9 @@ from tiermodel.errors import EmptyInputError, ModelError, ProjectError
 from tiermodel.features.dates import one_date, stale_words
 from tiermodel.features.export import write_nothing, write_rows
 from tiermodel.features.panel import Snapshots, Tally, build_panel, snapshot_batches
+from tiermodel.ledger.calendar import before_scoring, next_grading
 from tiermodel.ledger.files import Levels, journal_of
-from tiermodel.ledger.ledger import Added, writing
+from tiermodel.ledger.ledger import MOVES, Added, writing
 from tiermodel.ledger.rows import Before, from_batch, graded_rows, position_in, with_ledger_columns
 from tiermodel.output import staged, write_table
 from tiermodel.predict.table import checked, predict, score_schema
@@ -37,13 +38,14 @@ class Scored:
     """Result of a scoring run.
 
     `accounts` has the accounts of the tables read, `customers` the number of rows written, `tiers` the customers by
-    tier code, and `added` what the ledger got (None: no ledger was given).
+    tier code, `added` what the ledger got (None: no ledger was given), and `day` the date scored (None: no row).
     """
 
     accounts: dict[str, Accounting]
     customers: int
     tiers: dict[str, int]
     added: Added | None = None
+    day: date | None = None
 
 
 def score(  # noqa: PLR0913  the options of the verb
@@ -79,6 +81,8 @@ def score(  # noqa: PLR0913  the options of the verb
         Whether transactions without a row give a table without a row instead of an `EmptyInputError`.
     ledger
         The folder of a tier ledger. A stability rule starts from the tiers in it, and the grading is added to it
+        (on the project's grading dates, `tiers.grade`; on other days customers keep the tier of the ledger, and those
+        whom it does not know get that of a grading on this day, and enter it at the next one)
         together with the scores: both are new, or both as they were. Without a ledger the rule is replayed on the
         snapshots before `as_of`.
     regrade_reason
@@ -134,18 +138,21 @@ def score(  # noqa: PLR0913  the options of the verb
     stale = stale_words(history, day, every.days, project.data.max_stale_days)
     tally, counts = Tally(), dict.fromkeys(bundle.scheme.scheme.codes, 0)
     with nullcontext() if ledger is None else writing(ledger) as book:
-        before = None if book is None else book.before(day, regrade=regrade_reason is not None)
+        dates, asked = project.tiers.grade, regrade_reason is not None
+        before = None if book is None else before_scoring(book, day, dates, regrade=asked)
         graded: list[pa.RecordBatch] = []
         batches = snapshot_batches(history, snapshots, tally, _Scoring(bundle, day, before))
         schema, added = score_schema(bundle), None
         scored = _scored(batches, schema.names, counts, None if book is None else graded)
         with staged(None if book is None else journal_of(book.folder)) as files:
             write_rows(scored, schema, Path(out), history, tally, before=day, into=files)
-            if book is not None:
+            if book is not None and before is not None and before.grades:
                 rows, levels = pa.Table.from_batches(graded), _level_names(project, bundle)
                 added = book.append(day, rows, regrade_reason=regrade_reason, levels=levels, into=files)
+            elif book is not None and book.last_graded is not None:
+                added = Added(0, dict.fromkeys(MOVES, 0), next_grading=next_grading(dates, book.last_graded))
     tally.warn(stale)
-    return Scored(tally.accounts, sum(counts.values()), counts, added)
+    return Scored(tally.accounts, sum(counts.values()), counts, added, day)
 
 
 def _refuse_reason(ledger: str | Path | None, reason: str | None) -> None:
