@@ -8,7 +8,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 ROOMS = (
-    {"errors", "arrays", "words"},
+    {"errors", "arrays", "words", "disk"},
     {"datasets", "locks", "config"},
     {"output"},
     {"tables"},

@@ -95,7 +95,7 @@ def test_no_level_exceeds_its_places_at_any_date_and_the_right_ones_are_in(
             line = in_line(waiting, {who for who, tier in held.items() if tier in above}, known)
             expected.update(dict.fromkeys(line[PLACES[code] :], below))
             level = next(one for one in done.capacity if one["tier"] == code)
-            counts = {"places": PLACES[code], "asked": len(line), "by_hand": 0, "no_place": len(line) - PLACES[code]}
+            counts = {"places": PLACES[code], "asked": len(line), "fixed": 0, "no_place": len(line) - PLACES[code]}
             assert level == {"tier": code, **counts, "cut": waiting[line[PLACES[code] - 1]]}
         assert table["tier_code"].astype(str).to_dict() == expected
         held = expected
@@ -169,8 +169,8 @@ def test_who_is_set_by_hand_has_a_place_and_more_than_places_are_told(
     assert sorted(table.index[table["tier_code"] == "major"]) == sorted(chosen)
     assert (table.loc[chosen, "reason_1"] == "set by hand").all()
     major = done.capacity[0]
-    assert {name: major[name] for name in ("tier", "places", "by_hand", "cut")} == {
-        "tier": "major", "places": 8, "by_hand": 9, "cut": None,
+    assert {name: major[name] for name in ("tier", "places", "fixed", "cut")} == {
+        "tier": "major", "places": 8, "fixed": 9, "cut": None,
     }  # fmt: skip
     assert major["no_place"] == major["asked"] - 9
 
@@ -191,6 +191,19 @@ def test_the_batches_of_the_engine_change_no_tier(
     whole, parts = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "parts"))
     assert whole["tier_code"].value_counts()["major"] == 8
     pd.testing.assert_frame_equal(parts, whole, check_exact=True)
+
+
+def test_between_two_gradings_nobody_loses_a_place(trained: TrainedWorld, capped: Bundle, tmp_path: Path) -> None:
+    monthly = trained.project.tiers.model_copy(update={"grade": "monthly"})
+    nightly = trained._replace(project=trained.project.model_copy(update={"tiers": monthly}))
+    first = graded(nightly, capped, tmp_path, DAYS[:1])[DAYS[0]][0]
+    files = sorted((tmp_path / "book").glob("*.parquet"))
+    table, done = graded(nightly, capped, tmp_path, (DAYS[0] + timedelta(25),))[DAYS[0] + timedelta(25)]
+    assert sorted((tmp_path / "book").glob("*.parquet")) == files
+    assert table["tier_code"].astype(str)[first.index].to_dict() == first["tier_code"].astype(str).to_dict()
+    assert set(table["movement"][first.index]) == {"same"}
+    assert not table["reason_1"][first.index].str.startswith("capacity").any()
+    assert [level["fixed"] for level in done.capacity] == [8, 30]
 
 
 def test_a_frame_alone_is_graded_before_capacity(trained: TrainedWorld, plain: Bundle, capped: Bundle) -> None:

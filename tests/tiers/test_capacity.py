@@ -57,14 +57,14 @@ def in_plain_python(claims: Claims, levels: list[int], places: dict[int, int], b
     for level, below in zip(reversed(levels[1:]), reversed(levels[:-1]), strict=True):
         if level not in places:
             continue
-        by_hand = [i for i in people if tier[i] == level and claims.overridden[i]]
-        waiting = [i for i in people if tier[i] == level and not claims.overridden[i]]
+        fixed = [i for i in people if tier[i] == level and claims.fixed[i]]
+        waiting = [i for i in people if tier[i] == level and not claims.fixed[i]]
 
         def turn(i: int, level: int = level) -> tuple[int, bool, int, int]:
             old = there(i, level)
             return ahead(i) - steps * old, not old, -int(claims.tier[i]), int(claims.lot[i])
 
-        free = max(0, places[level] - len(by_hand))
+        free = max(0, places[level] - len(fixed))
         for i in sorted(waiting, key=turn)[free:]:
             tier[i] = below
     return tier
@@ -84,12 +84,12 @@ def test_no_level_has_more_customers_than_places_except_by_hand(
     tier, found = fill_levels(*line)
     for level, most in places.items():
         here = tier == level
-        assert here.sum() <= max(most, np.count_nonzero(here & claims.overridden))
+        assert here.sum() <= max(most, np.count_nonzero(here & claims.fixed))
     assert [level.tier for level in found] == sorted(places, reverse=True)
     for filled in found:
         assert filled.asked - filled.no_place == np.count_nonzero(tier == filled.tier)
-        assert filled.no_place == max(0, filled.asked - max(filled.places, filled.by_hand))
-    np.testing.assert_array_equal(tier[claims.overridden], claims.tier[claims.overridden])
+        assert filled.no_place == max(0, filled.asked - max(filled.places, filled.fixed))
+    np.testing.assert_array_equal(tier[claims.fixed], claims.tier[claims.fixed])
     outside = ~np.isin(claims.tier, levels)
     np.testing.assert_array_equal(tier[outside], claims.tier[outside])
 
@@ -124,7 +124,7 @@ def test_of_equals_the_one_with_the_higher_priority_is_never_below(
 ) -> None:
     claims, *_ = line
     tier, _ = fill_levels(*line)
-    free = np.flatnonzero(~claims.overridden)
+    free = np.flatnonzero(~claims.fixed)
     for i in free:
         alike = free[(claims.tier[free] == claims.tier[i]) & (claims.held[free] == claims.held[i])]
         assert (tier[alike[claims.priority[alike] < claims.priority[i]]] <= tier[i]).all()
@@ -228,7 +228,7 @@ def test_the_fit_counts_who_would_find_no_place() -> None:
     (row,) = capacity_at_fit(cells, frame)
     top = frame[cells.assign(frame)[0] == 2]
     assert row == {
-        "tier": "top", "places": 12, "asked": len(top), "by_hand": 0, "no_place": len(top) - 12,
+        "tier": "top", "places": 12, "asked": len(top), "fixed": 0, "no_place": len(top) - 12,
         "cut": top[SPEND].sort_values(ascending=False).iloc[11],
     }  # fmt: skip
     said = f"{len(top)} customers for them, of whom {len(top) - 12} find none and go to the next lower level"

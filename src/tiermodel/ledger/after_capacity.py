@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tiermodel.arrays import Flags
-from tiermodel.ledger.ledger import EVENTS, SCHEMA
+from tiermodel.ledger.rows import EVENTS, SCHEMA
 
 __all__ = ["after_capacity"]
 

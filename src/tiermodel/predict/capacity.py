@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from tiermodel.arrays import Flags, Ints
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.ledger.after_capacity import after_capacity
-from tiermodel.ledger.ledger import from_batch, with_ledger_columns
+from tiermodel.ledger.rows import from_batch, with_ledger_columns
 from tiermodel.predict.table import columns_of_tier, score_schema, upgrade_column
 from tiermodel.tiers.capacity import Claims, LevelPlaces, fill_scheme, lots_of
 from tiermodel.tiers.schemes.protocol import REASONS
@@ -23,7 +23,7 @@ from tiermodel.words import words
 __all__ = ["has_capacity", "keep_capacity", "with_claims"]
 
 
-_CLAIMS = ("capacity_priority", "capacity_overridden")
+_CLAIMS = ("capacity_priority", "capacity_fixed")
 _REASONS = tuple(f"reason_{k + 1}" for k in range(REASONS))
 
 
@@ -33,9 +33,12 @@ def has_capacity(bundle: Bundle) -> bool:
 
 
 def with_claims(scored: pa.RecordBatch, bundle: Bundle, frame: pd.DataFrame, grading: Grading) -> pa.RecordBatch:
-    """Return scores with what `keep_capacity` needs beside them: the priority, and whether an override holds."""
+    """Return scores with what `keep_capacity` needs beside them: the priority, and who is not to be moved.
+
+    These are the customers with an override, and between two gradings those who keep their tier.
+    """
     priority = pa.array(bundle.scheme.priority(frame), from_pandas=True)
-    for name, column in zip(_CLAIMS, (priority, pa.array(grading.overridden)), strict=True):
+    for name, column in zip(_CLAIMS, (priority, pa.array(grading.overridden | grading.kept)), strict=True):
         scored = scored.append_column(name, column)
     return scored
 

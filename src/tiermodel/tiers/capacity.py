@@ -34,28 +34,29 @@ class Claims:
     """What customers come with, arrays of shape (customers,), in any order.
 
     `tier` is what the stability rule or an override gives, `held` the tier in force before (-1: none). Higher
-    `priority` comes first, NaN last. `lot` decides between equals: the lower comes first.
+    `priority` comes first, NaN last. `lot` decides between equals: the lower comes first. `fixed` customers are not to
+    be moved: those set by hand and, between two gradings, those who keep their tier.
     """
 
     tier: NDArray[np.integer[Any]]
     held: NDArray[np.integer[Any]]
     priority: Floats
     lot: NDArray[np.uint64]
-    overridden: Flags
+    fixed: Flags
 
 
 @dataclass(frozen=True)
 class LevelPlaces:
     """How a level filled: its `places`, who asked for one, and how many of them found none.
 
-    `asked` counts the customers whom the rules put there, those who found no place above, and those set there by hand
-    (`by_hand`). `cut` is the priority of the last one in; None where nobody came in by priority.
+    `asked` counts the customers whom the rules put there, those who found no place above, and the `fixed`
+    ones. `cut` is the priority of the last one in; None where nobody came in by priority.
     """
 
     tier: int
     places: int
     asked: int
-    by_hand: int
+    fixed: int
     no_place: int
     cut: float | None
 
@@ -90,14 +91,14 @@ def fill_levels(
         if level not in places:
             continue
         here = tier == level
-        asking = np.flatnonzero(here & ~claims.overridden)
-        by_hand = int(here.sum()) - len(asking)
+        asking = np.flatnonzero(here & ~claims.fixed)
+        fixed = int(here.sum()) - len(asking)
         new = place[claims.held[asking]] < place[level]
         turn = 2 * (_ahead(known, claims.priority[asking]) - steps * ~new) + new
-        inside, last = _first(turn, claims, asking, max(0, places[level] - by_hand))
+        inside, last = _first(turn, claims, asking, max(0, places[level] - fixed))
         tier[asking[~inside]] = below
         cut = np.nan if last is None else float(claims.priority[last])
-        counts = (places[level], by_hand + len(asking), by_hand, int(np.count_nonzero(~inside)))
+        counts = (places[level], fixed + len(asking), fixed, int(np.count_nonzero(~inside)))
         found.append(LevelPlaces(level, *counts, None if np.isnan(cut) else cut))
     return tier, found
 

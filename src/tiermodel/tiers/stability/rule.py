@@ -70,12 +70,14 @@ class Position:
     """Where customers stand in a ledger before a grading, arrays of shape (customers,).
 
     `state` is the state of the stability rule and `in_force` the tier in force (-1: none); `override` is the tier
-    that an operator set and that has not expired (-1: none).
+    that an operator set and that has not expired (-1: none). Without `grades` it is the position between two gradings,
+    where nobody moves.
     """
 
     state: StabilityState
     in_force: Ints
     override: Ints
+    grades: bool = True
 
 
 def regrade(
