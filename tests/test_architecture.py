@@ -8,17 +8,17 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 ROOMS = (
-    {"errors", "arrays", "words"},
+    {"errors", "arrays", "words", "disk"},
     {"datasets", "locks", "config"},
     {"output"},
     {"tables"},
     {"engines"},
-    {"features", "quality"},
+    {"features"},
     {"models"},
     {"segments"},
     {"evaluation"},
     {"tiers"},
-    {"bundle", "ledger"},
+    {"bundle", "ledger", "quality"},
     {"training", "predict", "reporting"},
     {"backtesting", "mlflow_flavor"},
     {"tracking"},

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from failpoints import failing
+from tiermodel import disk
 from tiermodel.errors import OutputBusyError, OutputError, ProjectError
-from tiermodel.output import atomic_file, atomic_folder, write_json, write_table
+from tiermodel.output import atomic_file, atomic_folder, settle, staged, unsettled, write_json, write_table
 
 TABLE = pa.table({"customer_id": ["=1+1", "B", None], "value": [1.5, None, 3.0]})
 
@@ -194,3 +200,73 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
         (temporary / "x").write_text("x")
     assert names(tmp_path / "kept") == []
     assert names(tmp_path / "link") == ["x"]
+
+
+def test_whatever_step_fails_is_told_and_the_file_is_old_or_new(tmp_path: Path) -> None:
+    path, told = tmp_path / "x.json", []
+    for step in range(1, 20):
+        path.write_text("old")
+        with failing(step, errno.EIO) as taken:
+            try:
+                write_json(1, path)
+            except OutputError as error:
+                assert "x.json cannot be written: Input/output error" in str(error)  # noqa: PT017
+                told.append(taken[step - 1])
+            else:
+                break
+        assert path.read_text() in {"old", "1\n"}
+        assert names(tmp_path) == ["x.json"]
+    assert {"write", "fsync", "rename"} <= set(told)
+    assert (path.read_text(), len(told)) == ("1\n", len(taken))
+
+
+def test_a_file_system_that_cannot_sync_folders_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = os.fsync
+
+    def cannot(handle: int, *, files_too: bool = False) -> None:
+        if files_too or stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "no")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", cannot)
+    write_json(1, tmp_path / "x.json")
+    monkeypatch.setattr(os, "fsync", partial(cannot, files_too=True))
+    with pytest.raises(OSError, match="no"):
+        write_json(2, tmp_path / "x.json")
+    assert (tmp_path / "x.json").read_text() == "1\n"
+    assert names(tmp_path) == ["x.json"]
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_files_that_belong_together_are_all_old_or_all_new(tmp_path: Path, lasting: bool) -> None:
+    folder, journal = tmp_path / "book", tmp_path / "book" / ".journal.json"
+    first, second, third = tmp_path / "first", folder / "second", tmp_path / "third"
+    seen = []
+    for step in range(1, 40):
+        folder.mkdir(exist_ok=True)
+        for path in (first, second, third):
+            path.write_text("old")
+        with failing(step, errno.EROFS, lasting=lasting) as taken:
+            try:
+                with staged(journal) as files:
+                    for path in (first, second):
+                        disk.write_bytes(files.add(path), b"new")
+                    files.remove(third)
+            except OSError as error:
+                assert error.errno == errno.EROFS  # noqa: PT017
+            except OutputError:
+                pass
+            now = {path: path for path in (first, second)} | unsettled(journal)
+            assert len({now[path].read_text() for path in (first, second)}) == 1
+        settle(journal)
+        assert first.read_text() == second.read_text()
+        assert third.exists() == (first.read_text() == "old")
+        assert not journal.exists()
+        if len(taken) < step:
+            break
+        seen.append(first.read_text())
+        assert lasting or names(tmp_path) == ["book", "first", *(["third"] if seen[-1] == "old" else [])]
+        for left in (*tmp_path.glob(".*"), *folder.glob(".*")):
+            left.unlink()
+    assert seen == sorted(seen, reverse=True)
+    assert set(seen) == {"old", "new"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from importlib import import_module
@@ -15,8 +16,11 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.evaluation.bootstrap import paired_bootstrap
+from tiermodel.tiers.fitted_scheme import FittedScheme
+from tiermodel.tiers.schemes.load import parse_scheme, scheme_data
 from tiermodel.training.train import Trained
 
 __all__ = [
@@ -30,6 +34,7 @@ __all__ = [
     "small_project",
     "small_world",
     "spoiled",
+    "with_capacity",
 ]
 
 
@@ -170,3 +175,11 @@ def spoiled(later: dict[str, pd.DataFrame], target: str, noise: float = 1.5) -> 
         odds = np.log(predicted / (1 - predicted)) + draw.normal(0, noise, len(frame))
         return {**later, target: frame.assign(predicted=1 / (1 + np.exp(-odds)))}
     return {**later, target: frame.assign(predicted=predicted * draw.lognormal(0, 3 * noise, len(frame)))}
+
+
+def with_capacity(bundle: Bundle, places: dict[str, int], **changes: Any) -> Bundle:
+    """Give a trained pyramid other capacities, without a new fit."""
+    data = scheme_data(bundle.scheme.scheme)
+    levels = [{**level, "capacity": places.get(level["code"])} for level in data["levels"]]
+    scheme = parse_scheme({**data, "levels": levels}, "test", (60, 365)).model_copy(update=changes)
+    return replace(bundle, scheme=FittedScheme(scheme, bundle.scheme.state))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
-    "DataError", "EmptyInputError", "GateError", "ModelError", "OutputBusyError", "OutputError", "ProjectError",
-    "TierModelError", "TooManyBadRowsError", "TrackingError",
+    "DataError", "EmptyInputError", "GateError", "LedgerError", "ModelError", "OutputBusyError", "OutputError",
+    "ProjectError", "TierModelError", "TooManyBadRowsError", "TrackingError",
 ]  # fmt: skip
 
 
@@ -56,6 +56,12 @@ class TooManyBadRowsError(DataError):
 
 class ModelError(TierModelError):
     """A bundle, or a registered model, that is missing or whose hashes, format or columns do not fit."""
+
+    exit_code = 5
+
+
+class LedgerError(TierModelError):
+    """A tier ledger with a file that is damaged, or with gradings that do not follow from each other."""
 
     exit_code = 5
 

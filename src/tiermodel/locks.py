@@ -5,16 +5,16 @@ from __future__ import annotations
 import errno
 import glob
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from tiermodel import disk
 from tiermodel.errors import OutputBusyError, OutputError
 
-__all__ = ["SQLITE", "database_lock", "database_of", "disk_faults", "first_line", "output_lock", "remove"]
+__all__ = ["SQLITE", "database_lock", "database_of", "disk_faults", "first_line", "folder_lock", "output_lock"]
 
 SQLITE = "sqlite:///"
 """How the address of a SQLite store begins."""
@@ -32,12 +32,35 @@ def output_lock(path: Path) -> Iterator[None]:
 
     Raises OutputBusyError while another run holds the lock, OutputError where it cannot be made.
     """
-    with disk_faults(path):
-        lock = _acquire(path, 0, f"{path} is being written by another run: wait, or give another name")
-    try:
+    with _held(path, 0, f"{path} is being written by another run: wait, or give another name"):
         with disk_faults(path):
             for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-                remove(stale)
+                disk.unlink(stale)
+        yield
+
+
+@contextmanager
+def folder_lock(folder: Path, seconds: float = 0) -> Iterator[None]:
+    """Lock what is in a folder while the block runs; the folder is made, and removed if it is empty in the end.
+
+    Raises what `output_lock` raises, after so many seconds of waiting.
+    """
+    busy = f"{folder} is being written by another run: wait until it has ended, then run again"
+    new = not folder.exists()
+    try:
+        with _held(folder / "folder", seconds, busy):
+            yield
+    finally:
+        if new and folder.exists():
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+
+
+@contextmanager
+def _held(path: Path, seconds: float, busy: str) -> Iterator[None]:
+    with disk_faults(path):
+        lock = _acquire(path, seconds, busy)
+    try:
         yield
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)  # before the release: the next run makes its own
@@ -57,7 +80,7 @@ def database_lock(database: Path) -> Iterator[None]:
 
 def _acquire(path: Path, seconds: float, busy: str) -> FileLock:
     """Return the acquired lock `.NAME.lock` beside a path; every call makes a lock of its own, in one process too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(path.parent)
     # A soft lock, the fallback of file systems without locks, would outlive a killed run.
     lock = FileLock(path.with_name(f".{path.name}.lock"), seconds, thread_local=False, fallback_to_soft=False)
     try:
@@ -87,11 +110,3 @@ def disk_faults(path: Path) -> Iterator[None]:
         if error.errno not in _FAULTS:
             raise
         raise OutputError(f"{path} cannot be written: {os.strerror(error.errno or 0)}") from error
-
-
-def remove(path: Path) -> None:
-    """Remove a file, a link or a whole folder, whether it is there or not."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

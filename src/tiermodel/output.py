@@ -1,17 +1,18 @@
-"""Write results beside their final name and rename them over it: whole or not at all."""
+"""Write results beside their final names and rename them over these: whole or not at all, several together."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -19,12 +20,175 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from tiermodel import disk
 from tiermodel.errors import OutputError, ProjectError
-from tiermodel.locks import disk_faults, output_lock, remove
+from tiermodel.locks import disk_faults, output_lock
 
-__all__ = ["atomic_file", "atomic_folder", "escape_formulas", "to_jsonable", "write_json", "write_table"]
+__all__ = [
+    "Staged",
+    "atomic_file",
+    "atomic_folder",
+    "escape_formulas",
+    "settle",
+    "staged",
+    "to_jsonable",
+    "unsettled",
+    "write_json",
+    "write_table",
+]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+class Staged:
+    """Output files that are put in place together: until then, each is written beside its final name.
+
+    `staged` makes one and puts its files in place.
+    """
+
+    def __init__(self, locks: ExitStack, journal: Path | None) -> None:
+        self._locks, self._journal = locks, journal
+        self._moves: dict[Path, Path | None] = {}
+
+    def add(self, path: Path) -> Path:
+        """Return the temporary file to write in the place of `path`, which is locked until all is done.
+
+        Raises OutputBusyError while another run writes the same path.
+        """
+        path = _absolute(path)
+        self._locks.enter_context(output_lock(path))
+        temporary = _temporary(path)
+        self._moves[path] = temporary
+        return temporary
+
+    def remove(self, path: Path) -> None:
+        """Let `path` be removed, where it is there, together with what is put in place."""
+        path = _absolute(path)
+        if path.exists():
+            self._moves[path] = None
+
+    def commit(self) -> None:
+        """Put all files in place: the first of them decides, what fails before it is there leaves everything as it was.
+
+        With a journal, what fails after it is made up for by `settle`.
+        """
+        moves = sorted(self._moves.items(), key=lambda move: move[1] is None)  # what is removed comes last
+        for path, temporary in moves:
+            if temporary is not None:
+                with disk_faults(path):
+                    disk.fsync(temporary)
+        journal = self._journal if len(moves) > 1 else None
+        if journal is not None:
+            with disk_faults(journal):
+                _write_journal(journal, moves)
+        try:
+            for path, temporary in moves:
+                with disk_faults(path):
+                    _put(path, temporary)
+                    disk.fsync(path.parent)  # the first is on the disk before the second
+            if journal is not None:
+                with disk_faults(journal):
+                    _forget(journal)
+        except BaseException:
+            if journal is not None:
+                with suppress(OSError):
+                    settle(journal)
+            raise
+
+    def clean_up(self) -> None:
+        """Remove temporary files, but those that a journal still names."""
+        for temporary in self._moves.values():
+            if temporary is not None and temporary.exists() and not (self._journal and self._journal.exists()):
+                with suppress(OSError):  # what stopped the run is what it should tell; the next run removes the file
+                    disk.unlink(temporary)
+
+
+@contextmanager
+def staged(journal: Path | None = None) -> Iterator[Staged]:
+    """Yield `Staged` files, all put in place when the block ends well, none otherwise.
+
+    `journal` is a file that notes what a killed run has to finish: `settle` reads it. Without it, a run that is killed
+    between two renames leaves the first file new and the others old. Raises OutputError for a full disk or missing
+    permission.
+    """
+    with ExitStack() as locks:
+        files = Staged(locks, journal)
+        try:
+            yield files
+            files.commit()
+        finally:
+            files.clean_up()
+
+
+def settle(journal: Path) -> None:
+    """Finish or undo what a run left that stopped between two renames; nothing where there is no journal.
+
+    The first file decides: where it is there, by its digest, the others are put in place, else all are dropped.
+    """
+    for final, temporary, done in _noted(journal):
+        if not done and temporary is not None:
+            disk.unlink(temporary)
+        elif done and (temporary is None or temporary.exists()):
+            _put(final, temporary)
+            disk.fsync(final.parent)
+    _forget(journal)
+
+
+def unsettled(journal: Path) -> dict[Path, Path]:
+    """Return, for each file that a stopped run has still to put in place, where it is until then."""
+    moves = _noted(journal)
+    return {final: temporary for final, temporary, done in moves if done and temporary and temporary.exists()}
+
+
+def _write_journal(journal: Path, moves: list[tuple[Path, Path | None]]) -> None:
+    """Note the files, and the digest of the first, which decides."""
+    here, digest = journal.parent, _digest(next(temporary for _, temporary in moves if temporary is not None))
+    noted = [[_from(here, path), None if temporary is None else _from(here, temporary)] for path, temporary in moves]
+    temporary = _temporary(journal)
+    try:
+        disk.write_bytes(temporary, json.dumps({"sha256": digest, "moves": noted}, ensure_ascii=False).encode())
+        disk.fsync(temporary)
+        disk.rename(temporary, journal)
+        disk.fsync(here)
+    except BaseException:
+        for path in (journal, temporary):
+            with suppress(OSError):
+                disk.unlink(path)
+        raise
+
+
+def _noted(journal: Path) -> list[tuple[Path, Path | None, bool]]:
+    """Return the moves of a journal: the final path, the temporary (None: to remove), and whether it is to be done."""
+    try:
+        found = json.loads(journal.read_bytes())
+    except FileNotFoundError:
+        return []
+    moves = [(journal.parent / final, journal.parent / old if old else None) for final, old in found["moves"]]
+    done = moves[0][0].exists() and _digest(moves[0][0]) == found["sha256"]
+    return [(final, temporary, done) for final, temporary in moves]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _from(folder: Path, path: Path) -> str:
+    """Return a path as seen from a folder, if it is in there: the folder may be moved."""
+    return path.name if path.parent == folder.absolute() else str(path)
+
+
+def _put(path: Path, temporary: Path | None) -> None:
+    if temporary is None:
+        disk.unlink(path)
+    else:
+        disk.rename(temporary, path)
+
+
+def _forget(journal: Path) -> None:
+    if journal.exists():
+        disk.unlink(journal)
+        disk.fsync(journal.parent)
 
 
 @contextmanager
@@ -33,16 +197,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     Raises OutputBusyError while another run writes the same path, OutputError for a full disk or missing permission.
     """
-    path = _absolute(path)
-    with output_lock(path), disk_faults(path):
-        temporary = _temporary(path)
-        try:
+    with staged() as files:
+        temporary = files.add(path)
+        with disk_faults(path):
             yield temporary
-            _sync(temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync(path.parent)
 
 
 @contextmanager
@@ -57,28 +215,35 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     with output_lock(path), disk_faults(path):
         temporary, old = _temporary(path), path.with_name(f".{path.name}.old")
         if old.exists() and not path.exists():  # a run was killed between the two renames below
-            old.replace(path)
-        remove(old)
-        temporary.mkdir()
+            disk.rename(old, path)
+        disk.unlink(old)
+        disk.make_folder(temporary)
         try:
             yield temporary
             for file in sorted(temporary.rglob("*")):
-                _sync(file)
+                disk.fsync(file)
             if path.exists():
-                path.replace(old)
-            temporary.replace(path)
+                disk.rename(path, old)
+            disk.rename(temporary, path)
         finally:
             if old.exists() and not path.exists():
-                old.replace(path)
-            remove(temporary)
-            remove(old)
-        _sync(path.parent)
+                disk.rename(old, path)
+            disk.unlink(temporary)
+            disk.unlink(old)
+        disk.fsync(path.parent)
 
 
-def write_table(table: pa.Table | Iterable[pa.RecordBatch], path: Path, schema: pa.Schema | None = None) -> None:
+def write_table(
+    table: pa.Table | Iterable[pa.RecordBatch],
+    path: Path,
+    schema: pa.Schema | None = None,
+    *,
+    into: Staged | None = None,
+) -> None:
     """Write rows as Parquet (page checksums) or CSV (formula-like text made harmless), by the ending of `path`.
 
-    Batches need `schema`. Raises ProjectError for any other ending.
+    Batches need `schema`. The file is put in place with the others of `into`, at once without it. Raises ProjectError
+    for any other ending.
     """
     ending = path.suffix.lower()
     if ending not in {".parquet", ".csv"}:
@@ -87,23 +252,23 @@ def write_table(table: pa.Table | Iterable[pa.RecordBatch], path: Path, schema: 
     schema = table.schema if isinstance(table, pa.Table) else schema
     if schema is None:
         raise TypeError("batches need a schema")
-    with atomic_file(path) as temporary:
-        if ending == ".parquet":
-            _write_parquet(batches, temporary, schema)
-        else:
-            _write_csv(batches, temporary, schema)
+    write = _write_parquet if ending == ".parquet" else _write_csv
+    with nullcontext(into) if into is not None else staged() as files:
+        temporary = files.add(path)
+        with disk_faults(path), disk.create(temporary) as file:
+            write(batches, file, schema)
 
 
-def _write_parquet(batches: Iterable[pa.RecordBatch], path: Path, schema: pa.Schema) -> None:
+def _write_parquet(batches: Iterable[pa.RecordBatch], file: BinaryIO, schema: pa.Schema) -> None:
     # On float64 features snappy writes a third faster than zstd at level 1, for a fifth more bytes.
     texts = [item.name for item in schema if _is_text(item.type)]
-    with pq.ParquetWriter(path, schema, compression="snappy", use_dictionary=texts, write_page_checksum=True) as writer:
+    with pq.ParquetWriter(file, schema, compression="snappy", use_dictionary=texts, write_page_checksum=True) as writer:
         for batch in batches:
             writer.write_batch(batch)
 
 
-def _write_csv(batches: Iterable[pa.RecordBatch], path: Path, schema: pa.Schema) -> None:
-    with pa.csv.CSVWriter(path, schema) as writer:
+def _write_csv(batches: Iterable[pa.RecordBatch], file: BinaryIO, schema: pa.Schema) -> None:
+    with pa.csv.CSVWriter(file, schema) as writer:
         for batch in batches:
             columns = [_escaped_column(column) if _is_text(column.type) else column for column in batch.columns]
             writer.write_batch(pa.record_batch(columns, schema=schema))
@@ -132,7 +297,7 @@ def write_json(value: Any, path: Path) -> None:
     """Write a value as indented UTF-8 JSON with keys in their order; NaN and infinity are refused."""
     text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
     with atomic_file(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        disk.write_bytes(temporary, f"{text}\n".encode())
 
 
 def to_jsonable(value: Any) -> Any:
@@ -160,12 +325,3 @@ def _absolute(path: Path) -> Path:
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -21,7 +21,8 @@ import pyarrow as pa
 from bench_scoring import BATCH, rows_like
 
 from tiermodel.bundle.bundle import Bundle, load_bundle
-from tiermodel.ledger.ledger import Before, Ledger, from_batch
+from tiermodel.ledger.ledger import Ledger
+from tiermodel.ledger.rows import Before, from_batch
 from tiermodel.predict.batch import _Scoring
 
 FIRST, MOVED = date(2025, 1, 1), 0.2
@@ -54,7 +55,10 @@ def main() -> None:
             rows = book.append(day, pa.Table.from_batches(graded))
             written = time.perf_counter() - started
             alone_all, with_all = alone_all + alone, with_all + looked + taken + written
-            print(f"| month {month + 1} | {alone:.1f} | {looked + taken:.1f} | {written:.1f} | {rows:,} |", flush=True)
+            print(
+                f"| month {month + 1} | {alone:.1f} | {looked + taken:.1f} | {written:.1f} | {rows.rows:,} |",
+                flush=True,
+            )
     print(f"| with a ledger over scores alone | | {with_all / alone_all:.2f} | | |")
 
 

@@ -43,6 +43,15 @@ def written(bundle: Bundle, **other: Any) -> str:
     return model_card(*(other.get(name, getattr(bundle, name)) for name in parts))
 
 
+def test_the_card_says_how_levels_with_a_capacity_fill(card: str, trained: TrainedWorld) -> None:
+    bundle = trained.trained.bundle
+    level = {"tier": "major", "places": 8, "asked": 20, "fixed": 0, "no_place": 12, "cut": 900.0}
+    told = written(bundle, facts={**bundle.facts, "capacity": [level]})
+    assert "- major: 8 places, 20 customers for them, of whom 12 find none and go to the next lower level\n" in told
+    assert "- 重要客户：8 个名额，20 位客户应在此级，其中 12 位没有名额，按优先次序进入下一级\n" in told
+    assert "places" not in card
+
+
 def leaves(data: Any) -> Iterator[Any]:
     if isinstance(data, dict):
         for value in data.values():

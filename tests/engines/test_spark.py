@@ -28,7 +28,7 @@ from tiermodel.features.export import write_features
 from tiermodel.features.panel import Tally, build_panel
 from tiermodel.predict import score
 from tiermodel.tables.history import History
-from worlds import TrainedWorld
+from worlds import TrainedWorld, with_capacity
 
 # a session of seconds: no page about it, no time spent on compiling well
 QUICK_TO_START = (
@@ -250,11 +250,12 @@ def test_a_ledger_on_spark_is_that_on_duckdb(
     trained: TrainedWorld, parts: Callable[[int], None], tmp_path: Path
 ) -> None:
     parts(3)
-    days = (date(2023, 9, 1), date(2023, 11, 1))
+    days, capped = (date(2023, 9, 1), date(2023, 11, 1)), with_capacity(trained.trained.bundle, {"major": 7})
     for name, project in (("here", trained.project), ("there", on_spark(trained.project))):
         history = open_history(project)
         for day in days:
-            score(project, trained.bundle, day, tmp_path / "s.parquet", ledger=tmp_path / name, history=history)
+            done = score(project, capped, day, tmp_path / "s.parquet", ledger=tmp_path / name, history=history)
+            assert done.tiers["major"] == 7
     for day in days:
         one, other = (pq.read_table(tmp_path / name / f"{day}.parquet") for name in ("here", "there"))
         assert one.num_rows > 0

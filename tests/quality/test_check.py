@@ -85,6 +85,29 @@ def test_each_fault_is_named(tmp_path: Path, extra: list[Row], code: str) -> Non
     assert levels(check(project(tmp_path, shop() + extra)))[code] == "warn"
 
 
+@pytest.mark.parametrize(("managers", "level", "words"), [
+    (3, "ok", "3 managers look after 90 customers at most; of 120 buying customers, grading decides which"),
+    (4, "warn", "4 managers can look after 120 customers, and only 120 buy: all can be looked after without grading"),
+])  # fmt: skip
+def test_customers_are_compared_with_the_span_of_control(tmp_path: Path, managers: int, level: str, words: str) -> None:
+    plain = project(tmp_path, shop())
+    assert not {"span", "span_wide"} & set(levels(check(plain)))
+    scheme = {
+        "code": "s", "name_zh": "s", "name_en": "s", "kind": "share", "feature": "net_amount_365d",
+        "levels": [
+            {"code": "low", "name_zh": "低", "name_en": "low"},
+            {"code": "top", "name_zh": "高", "name_en": "top", "managers": managers, "customers_per_manager": 30},
+        ],
+        "shares": {"low": 0.8, "top": 0.2},
+    }  # fmt: skip
+    team = Project.model_validate({**plain.model_dump(exclude_none=True), "tiers": {"scheme": scheme}})
+    report = check(team)
+    found = levels(report)
+    assert found.get("span", found.get("span_wide")) == level
+    assert words in report.to_text()
+    assert f"{managers} 位客户经理" in report.to_text("zh")
+
+
 def test_default_dates_constant_amounts_and_leading_zeros_are_named(tmp_path: Path) -> None:
     since_1970 = (date(1970, 1, 1) - START).days
     rows = [(f"{customer:05d}", day, 10.0) for customer, day, _ in shop()]

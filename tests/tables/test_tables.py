@@ -20,6 +20,7 @@ from tiermodel.config.project import Project
 from tiermodel.engines.duckdb import query_faults, rows_from, sorted_rows
 from tiermodel.errors import DataError, OutputError, ProjectError, TierModelError, TooManyBadRowsError
 from tiermodel.features.export import write_quarantine
+from tiermodel.output import staged
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, read_history
 from tiermodel.tables.rules import RULES
@@ -197,7 +198,8 @@ def test_csv_changes_nothing_and_names_line_and_rule_of_every_bad_record(tmp_pat
     found.account.with_stream(deduplicated=0, out_of_window=0, used=3).check()
     assert any("TM1011" in warning for warning in found.account.warnings)
 
-    write_quarantine(found, tmp_path / "rows.parquet")
+    with staged() as files:
+        write_quarantine(found, tmp_path / "rows.parquet", files)
     with (tmp_path / "rows.quarantine.csv").open(newline="", encoding="utf-8") as stream:
         written = list(csv.DictReader(stream))
     assert len(written) == 21

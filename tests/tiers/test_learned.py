@@ -98,12 +98,16 @@ def test_levels_are_as_large_as_declared_and_equal_customers_share_one(learner: 
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("learner", STRONG)
-def test_a_capacity_is_kept_and_a_tree_cannot_keep_one(learner: str) -> None:
+def test_a_capacity_is_kept_and_a_tree_needs_a_priority(learner: str) -> None:
     capped = [LEVELS[0], LEVELS[1], {**LEVELS[2], "capacity": 30}]
-    level, _ = learned(learner, levels=capped).assign(dated()[0])
+    frame, fitted = dated()[0], learned(learner, levels=capped)
+    level, _ = fitted.assign(frame)
     assert 20 <= np.count_nonzero(level == 2) <= 30
-    with pytest.raises(ProjectError, match="'top' has a capacity, which only a scheme that ranks"):
+    score = fitted.priority(frame)
+    assert score[level == 2].min() > score[level < 2].max()
+    with pytest.raises(ProjectError, match="'top' has a capacity, and nothing says who comes first"):
         learned("tree", levels=capped)
+    np.testing.assert_array_equal(learned("tree", levels=capped, priority=SPEND).priority(frame), frame[SPEND])
 
 
 @pytest.mark.usefixtures("quick")

@@ -198,10 +198,11 @@ def test_what_would_move_a_customer_up_is_the_rest_to_the_next_start() -> None:
     assert found.loc["c00001", "words"] == f"{FEATURES[SPEND].en}: 300.5 more (100 → 400.5)"
 
 
-def test_it_keeps_no_capacity_unless_it_says_that_it_ranks_by_shares() -> None:
+def test_it_keeps_no_capacity_unless_something_says_who_comes_first() -> None:
     capped = [*LEVELS[:2], {**LEVELS[2], "capacity": 9}]
-    with pytest.raises(ProjectError, match="only a scheme that ranks customers by shares can keep"):
+    with pytest.raises(ProjectError, match="nothing says who comes first"):
         fitted(people(20), levels=capped)
+    fitted(people(20), levels=capped, priority=SPEND)
 
 
 def test_a_kind_that_is_not_registered_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -341,7 +341,10 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
         "hold 0.2 of the customers, not 0.3",
     ),
     (replaced(SHARE, levels=[{**LEVELS[0], "capacity": 9}, *LEVELS[1:]]), "'low' cannot have a capacity"),
-    (replaced(MATRIX, levels=[*LEVELS[:2], {**LEVELS[2], "capacity": 9}]), "only a scheme that ranks customers"),
+    (
+        replaced(MATRIX, levels=[*LEVELS[:2], {**LEVELS[2], "capacity": 9}]),
+        "capacity, and nothing says who comes first",
+    ),
     (replaced(SHARE, stability={"moved_share": 0.1, "up": {"band": 0.1}}), "moved_share picks the rules"),
 ]
 

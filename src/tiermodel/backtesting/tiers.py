@@ -1,6 +1,7 @@
 """Backtest of schemes: the value that key levels capture, the order of levels by value, and the movement.
 
-All schemes and baselines grade the same customers; differences have paired bootstrap intervals over customers.
+All schemes and baselines grade the same customers; differences have paired bootstrap intervals over customers. Tiers
+are those before capacity.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tiermodel import disk
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.bundle.model_card import model_card
 from tiermodel.config.project import Features
@@ -235,7 +236,7 @@ def save_bundle(bundle: Bundle, folder: str | Path) -> Path:
         raise ProjectError(f"{target} holds something that is no bundle, and it would be replaced: give another folder")
     with atomic_folder(target) as temporary:
         for name, content in bundle._files().items():  # noqa: SLF001
-            (temporary / name).write_bytes(content)
+            disk.write_bytes(temporary / name, content)
     return target
 
 

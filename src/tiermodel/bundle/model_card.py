@@ -17,6 +17,7 @@ from tiermodel.features.formula import Feature
 from tiermodel.features.outcome import churn_question
 from tiermodel.output import to_jsonable
 from tiermodel.segments.profiles import segment_lines
+from tiermodel.tiers.capacity import capacity_lines
 from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.words import in_language, words
 
@@ -68,6 +69,7 @@ def model_card(
         templates.get_template(f"card.{language}.md.j2").render(
             levels=scheme.scheme.names(language),
             rules=scheme.rules(features, language),
+            places=capacity_lines(told.get("capacity", []), scheme.scheme, language),
             segments=segment_lines(segments, features, language),
             importance=_importance(told, features, language),
             slices=[

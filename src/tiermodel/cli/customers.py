@@ -8,7 +8,16 @@ from pathlib import Path
 import click
 
 from tiermodel.cli.options import AS_OF, EMPTY, JSON, LANGUAGE, PATH, PROJECT, load, model_folder
-from tiermodel.cli.printing import accounts_as_data, print_accounts, print_json, print_tiers, progress
+from tiermodel.cli.printing import (
+    accounts_as_data,
+    added_as_data,
+    print_accounts,
+    print_added,
+    print_capacity,
+    print_json,
+    print_tiers,
+    progress,
+)
 
 __all__ = ["check", "features", "score", "upgrades"]
 
@@ -63,28 +72,42 @@ def features(project: Path, as_of: str, out: Path, allow_empty: bool, as_json: b
 @_AS_OF
 @_OUT
 @click.option("--ledger", type=PATH, help="A folder: start from the tiers in it, add the new ones.")
+@click.option("--regrade", is_flag=True, help="Correct the ledger: grade a day again, and put off all later gradings.")
+@click.option("--reason", help="Why; the ledger keeps it.  [with --regrade]")
 @EMPTY
 @JSON
 def score(
-    project: Path, model: str, as_of: str, out: Path, ledger: Path | None, allow_empty: bool, as_json: bool
+    project: Path,
+    model: str,
+    as_of: str,
+    out: Path,
+    ledger: Path | None,
+    regrade: bool,
+    reason: str | None,
+    allow_empty: bool,
+    as_json: bool,
 ) -> None:
     """Score every customer, old and new, as of a date."""
+    if regrade != (reason is not None):
+        raise click.UsageError("--regrade and --reason TEXT go together")
     settings = load(project)
     from tiermodel.predict import score as run_score
 
     with progress() as step:
         folder = model_folder(model, settings.tracking.uri)
         step(f"scoring as of {as_of}")
-        scored = run_score(settings, folder, as_of, out, ledger=ledger, allow_empty=allow_empty)
+        scored = run_score(settings, folder, as_of, out, ledger=ledger, regrade_reason=reason, allow_empty=allow_empty)
     print_accounts(settings, scored.accounts)
+    added = scored.added
     if as_json:
-        counts = {"customers": scored.customers, "tiers": scored.tiers, "ledger_rows": scored.ledger_rows}
-        print_json({"out": str(out), **counts, **accounts_as_data(scored.accounts)})
+        counts = {name: getattr(scored, name) for name in ("customers", "tiers", "capacity")}
+        print_json({"out": str(out), **counts, **added_as_data(added), **accounts_as_data(scored.accounts)})
         return
     print_tiers(scored.tiers)
+    print_capacity(scored.capacity)
     click.echo(f"{scored.customers:,} customers in {out}")
-    if ledger is not None:
-        click.echo(f"{scored.ledger_rows:,} changes added to {ledger}")
+    if added is not None:
+        print_added(added, scored.day, ledger, settings.language)
 
 
 @click.command()

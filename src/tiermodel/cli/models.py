@@ -48,6 +48,7 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: 
     """Fit the scheme and the models, write the bundle, and track the run in MLflow."""
     settings = load(project)
     from tiermodel.segments.profiles import segment_lines
+    from tiermodel.tiers.capacity import capacity_lines
     from tiermodel.training.train import train as run_train
 
     folder = out or Path("models") / settings.name
@@ -63,9 +64,11 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: 
         step("tracking the run")
         tracked = log_training(settings, trained, folder, register=register)
     print_accounts(settings, trained.accounts)
-    later = trained.bundle.facts["later"]
+    later, places = trained.bundle.facts["later"], trained.bundle.facts.get("capacity", [])
     if as_json:
-        print_json({"bundle": str(folder), "model_version": trained.bundle.version, "run": tracked, "later": later})
+        of_capacity = {"capacity": places} if places else {}
+        version = trained.bundle.version
+        print_json({"bundle": str(folder), "model_version": version, "run": tracked, "later": later, **of_capacity})
         return
     print_table("Out of time, on snapshots later than those trained on", [{"target": k, **v} for k, v in later.items()])
     bundle = trained.bundle
@@ -73,7 +76,8 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: 
         print_table("Learners of the tiers, tried on later snapshots", tried)
     if rules := bundle.facts.get("agreement"):
         print_table("Learned tiers beside tiers by rules", [{"scheme": k, **v["figures"]} for k, v in rules.items()])
-    click.echo("\n".join(segment_lines(bundle.segments, bundle.features, bundle.language)))
+    lines = capacity_lines(places, bundle.scheme.scheme, bundle.language)
+    click.echo("\n".join([*lines, *segment_lines(bundle.segments, bundle.features, bundle.language)]))
     click.echo(f"bundle {bundle.version} in {folder}")
 
 

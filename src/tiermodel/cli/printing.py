@@ -13,7 +13,10 @@ import click
 
 __all__ = [
     "accounts_as_data",
+    "added_as_data",
     "print_accounts",
+    "print_added",
+    "print_capacity",
     "print_chances",
     "print_json",
     "print_table",
@@ -24,7 +27,11 @@ __all__ = [
 
 
 if TYPE_CHECKING:
+    from datetime import date
+    from pathlib import Path
+
     from tiermodel.config.project import Project
+    from tiermodel.ledger.ledger import Added
     from tiermodel.tables.contract import Accounting
 
 
@@ -66,6 +73,32 @@ def accounts_as_data(accounts: Mapping[str, Accounting]) -> dict[str, Any]:
     return {"account": vars(accounts["transactions"]), "accounts": {name: vars(a) for name, a in accounts.items()}}
 
 
+def print_added(added: Added, day: date | None, ledger: Path | None, language: str) -> None:
+    """Print what a grading added to a ledger: changes of tier, further rows, and the gradings that it superseded."""
+    from tiermodel.words import words
+
+    wording, moves = words(language), sum(added.moves.values())
+    if added.next_grading is not None:
+        click.echo(wording["ledger_not_graded"].format(day=day, ledger=ledger, next=added.next_grading))
+        return
+    lines = [wording["ledger_added"].format(moves=moves, ledger=ledger, **added.moves)]
+    if added.rows > moves:
+        lines.append(wording["ledger_pending"].format(n=added.rows - moves))
+    for key, days in (("ledger_superseded", added.superseded), ("ledger_again", added.again)):
+        if days:
+            lines.append(wording[key].format(days=wording["comma"].join(map(str, days))))
+    click.echo("\n".join(lines))
+
+
+def added_as_data(added: Added | None) -> dict[str, Any]:
+    """Return, for JSON, what a grading added to a ledger; `ledger_rows` is null without a ledger."""
+    if added is None:
+        return {"ledger_rows": None}
+    days = {"superseded": list(map(str, added.superseded)), "grade_again": list(map(str, added.again))}
+    after = None if added.next_grading is None else str(added.next_grading)
+    return {"ledger_rows": added.rows, "ledger_moves": added.moves, **days, "next_grading": after}
+
+
 def print_chances(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the metrics of predicted probabilities, one line for each model and date; nothing without rows."""
     keys = ("model", "as_of", "n", "rate", "auc", "average_precision", "log_loss", "brier", "ece", "ece_by_chance")
@@ -84,6 +117,12 @@ def print_tiers(tiers: Mapping[str, int]) -> None:
     total = max(sum(tiers.values()), 1)
     rows = [{"tier": code, "customers": n, "share": f"{n / total:.1%}"} for code, n in tiers.items()]
     print_table("Tiers", rows[::-1])
+
+
+def print_capacity(levels: Sequence[Mapping[str, Any]]) -> None:
+    """Print how the levels with a capacity filled, and how many customers found no place; nothing without levels."""
+    if levels:
+        print_table("Levels with a capacity", levels)
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:

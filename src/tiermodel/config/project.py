@@ -304,8 +304,8 @@ def load_project(path: str | Path) -> Project:
 
 
 def project_digest(project: Project) -> str:
-    """Return the SHA-256, in hex, of all that can change a result: the project without `folder` and `tracking`."""
-    content = project.model_dump(mode="json", exclude={"folder", "tracking"})
+    """Return the SHA-256, in hex, of all that can change a model: without `folder`, `tracking` and grading dates."""
+    content = project.model_dump(mode="json", exclude={"folder": True, "tracking": True, "tiers": {"grade"}})
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

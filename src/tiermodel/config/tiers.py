@@ -9,7 +9,8 @@ from pydantic import Field, field_validator, model_validator
 from tiermodel.config.data import Section
 from tiermodel.config.yaml_reader import shown
 
-__all__ = ["Downgrade", "Segments", "Stability", "Tiers", "Upgrade"]
+__all__ = ["Downgrade", "EveryDays", "GradingDates", "Segments", "Stability", "Tiers", "Upgrade"]
+
 
 _Days = Annotated[int, Field(strict=True, ge=0, le=3660)]
 
@@ -53,11 +54,38 @@ class Stability(Section):
         return self
 
 
+class EveryDays(Section):
+    """Grading dates so many days apart, counted from the last grading."""
+
+    every_days: Annotated[int, Field(strict=True, ge=1, le=366)]
+
+
+GradingDates = Literal["weekly", "monthly", "quarterly"] | EveryDays | None
+"""When a scoring with a ledger grades: the first one of a week (Monday), month or quarter, or after so many days."""
+
+
 class Tiers(Section):
-    """The scheme: a preset's name, a path to a scheme file, or a mapping; `stability` replaces the scheme's own."""
+    """The scheme: a preset's name, a path to a scheme file, or a mapping; `stability` replaces the scheme's own.
+
+    `grade` says which scorings with a ledger are gradings: `weekly`, `monthly`, `quarterly` or `{every_days: N}`;
+    without it all are. Between gradings risk and value are new, and tiers are those of the ledger. Models do not
+    depend on it.
+    """
 
     scheme: str | dict[str, Any] = "five_levels"
     stability: Stability | None = None
+    grade: GradingDates = None
+
+    @field_validator("grade", mode="before")
+    @classmethod
+    def _known_dates(cls, value: object) -> object:
+        named = isinstance(value, str) and value in {"weekly", "monthly", "quarterly"}
+        days = value.get("every_days") if isinstance(value, dict) and set(value) == {"every_days"} else None
+        counted = type(days) is int and 1 <= days <= 366
+        if not (value is None or named or counted or isinstance(value, EveryDays)):
+            told = "expected weekly, monthly, quarterly or {every_days: N} with N from 1 to 366"
+            raise ValueError(f"{told}, got {shown(value)}")
+        return value
 
     @field_validator("scheme", mode="before")
     @classmethod

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
 
+from tiermodel import disk
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError, EmptyInputError
 from tiermodel.features.catalogue import left_out
 from tiermodel.features.dates import parse_dates, stale_words
 from tiermodel.features.panel import Snapshots, Tally, snapshot_batches
-from tiermodel.output import atomic_file, escape_formulas, write_table
+from tiermodel.output import Staged, escape_formulas, staged, write_table
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, history_columns, project_key
 
@@ -56,7 +58,9 @@ def write_features(
     snapshots, tally = Snapshots(project, history.columns, dates), Tally()
     stale = stale_words(history, max(dates), project.panel.every_days, project.data.max_stale_days)
     batches = snapshot_batches(history, snapshots, tally)
-    write_rows(batches, snapshots.schema, Path(out), history, tally, stale=stale, before=max(dates))
+    with staged() as files:
+        write_rows(batches, snapshots.schema, Path(out), history, tally, before=max(dates), into=files)
+    tally.warn(stale)
     return tally
 
 
@@ -67,12 +71,13 @@ def write_rows(
     history: History,
     tally: Tally,
     *,
-    stale: str,
     before: date,
+    into: Staged,
 ) -> None:
-    """Write batches of snapshots, streamed, and the bad rows beside them; count them and add `stale` to the warnings.
+    """Write batches of snapshots, streamed, and the bad rows beside them, and count them.
 
-    Raises `DataError` where there is no row, so no customer known `before` the date.
+    The files are put in place with the others of `into`. Raises `DataError` where there is no row, so no customer known
+    `before` the date.
     """
 
     def counted() -> Iterator[pa.RecordBatch]:
@@ -85,30 +90,35 @@ def write_rows(
                 "choose a later date"
             )
 
-    write_table(counted(), out, schema)
-    write_quarantine(history, out)
-    tally.warn(stale)
+    write_table(counted(), out, schema, into=into)
+    write_quarantine(history, out, into)
 
 
 def write_nothing(schema: pa.Schema, out: Path) -> Tally:
     """Write a table without rows, and return the account of no row read."""
-    write_table([], out, schema)
-    out.with_name(f"{out.stem}.quarantine.csv").unlink(missing_ok=True)
+    with staged() as files:
+        write_table([], out, schema, into=files)
+        files.remove(_quarantine(out))
     warnings = ("TM1002 there are 0 rows, as was allowed",)
     return Tally(accounts={"transactions": Accounting(0, 0, 0, warnings=warnings)})
 
 
-def write_quarantine(history: History, beside: Path) -> None:
+def write_quarantine(history: History, beside: Path, into: Staged) -> None:
     """Write bad rows to `NAME.quarantine.csv` beside an output; where there are none, remove an old such file.
 
-    A spreadsheet opens the file without running formulas.
+    A spreadsheet opens the file without running formulas. It is put in place with the others of `into`.
     """
-    quarantine = beside.with_name(f"{beside.stem}.quarantine.csv")
+    quarantine = _quarantine(beside)
     if not history.account.quarantined:
-        quarantine.unlink(missing_ok=True)
+        into.remove(quarantine)
         return
-    with atomic_file(quarantine) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+    temporary = into.add(quarantine)
+    with disk.create(temporary) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("file", "row", "rule", "code", "column", "value", "remedy"))
         for row in history.bad_rows():
             writer.writerow(escape_formulas(cell) if isinstance(cell, str) else cell for cell in row)
+
+
+def _quarantine(beside: Path) -> Path:
+    return beside.with_name(f"{beside.stem}.quarantine.csv")

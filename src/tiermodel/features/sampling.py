@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tiermodel.arrays import Flags
 from tiermodel.features.frame import has_bought
 
-__all__ = ["sample_batches", "sample_rows"]
+__all__ = ["id_hashes", "sample_batches", "sample_rows"]
 
 Hashes = NDArray[np.uint64]
 _ALL = np.uint64(np.iinfo(np.uint64).max)
@@ -33,7 +33,7 @@ def sample_rows(panel: pd.DataFrame, now: pd.Timestamp, most: int, seed: int) ->
     at most.
     """
     there = panel[panel["as_of"] == now]
-    hashes = _id_hashes(there["customer_id"].to_numpy(dtype=object), seed)
+    hashes = id_hashes(there["customer_id"].to_numpy(dtype=object), seed)
     limit = _limit(hashes, has_bought(there), most)
     if limit == _ALL:
         return panel
@@ -63,7 +63,7 @@ def sample_batches(batches: Iterable[pa.RecordBatch], now: date, most: int, seed
 def _below(batch: pa.RecordBatch, now: date, limit: np.uint64, seed: int) -> tuple[pa.RecordBatch, Hashes]:
     """Return the rows from a day on, the earlier ones of hashes up to a limit, and the hash of each row returned."""
     ids = batch["customer_id"].dictionary_encode()
-    hashes = _id_hashes(ids.dictionary.to_numpy(zero_copy_only=False), seed)[ids.indices.to_numpy()]
+    hashes = id_hashes(ids.dictionary.to_numpy(zero_copy_only=False), seed)[ids.indices.to_numpy()]
     stays = _is(pc.greater_equal(batch["as_of"], now)) | (hashes <= limit)
     return batch.filter(pa.array(stays)), hashes[stays]
 
@@ -72,7 +72,7 @@ def _is(flags: pa.Array) -> Flags:
     return flags.to_numpy(zero_copy_only=False)
 
 
-def _id_hashes(customers: NDArray[np.object_], seed: int) -> Hashes:
+def id_hashes(customers: NDArray[np.object_], seed: int) -> Hashes:
     """Return the SipHash of every customer's id under the seed."""
     return pd.util.hash_array(customers, hash_key=f"{seed:016d}", categorize=False)
 

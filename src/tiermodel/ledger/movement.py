@@ -8,7 +8,7 @@ past grading.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -89,11 +89,15 @@ class Movement:
             })  # fmt: skip
         return found
 
-    def table(self, language: str) -> list[dict[str, str]]:
-        """Return the matrix as rows of words, the highest tier first; a known value follows the count."""
+    def table(self, language: str, names: Mapping[str, str] | None = None) -> list[dict[str, str]]:
+        """Return the matrix as rows of words, the highest tier first; a known value follows the count.
+
+        `names` has the names of tiers by code; a code without one stands for itself.
+        """
         wording, hidden = words(language), self.hidden
+        tiers = [(names or {}).get(code, code) for code in self.codes]
         order = [*reversed(range(len(self.codes))), len(self.codes)]
-        froms, tos = [*self.codes, wording["moved_new"]], [*self.codes, wording["moved_gone"]]
+        froms, tos = [*tiers, wording["moved_new"]], [*tiers, wording["moved_gone"]]
         found = []
         for i in order:
             texts = {tos[j]: self._text(i, j, shown=not hidden[i, j]) for j in order}
@@ -249,9 +253,15 @@ def ledger_forecast(folder: str | Path) -> Forecast:
     return forecast_sizes(days, steps)
 
 
-def by_tier(forecast: Forecast) -> list[dict[str, Any]]:
-    """Return a row for each tier, highest first: its code, its size now and its forecast size."""
+def by_tier(forecast: Forecast, language: str = "en", names: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """Return a row of words for each tier, highest first: its name, its size now and its forecast size."""
+    wording = words(language)
     sizes: list[dict[str, Any]] = [
-        {"tier": c, "now": int(now), "forecast": forecast.forecast[c]} for c, now in forecast.now.items()
+        {
+            wording["ledger_tier"]: (names or {}).get(code, code),
+            wording["ledger_size_now"]: int(now),
+            wording["ledger_size_forecast"]: round(forecast.forecast[code]),
+        }
+        for code, now in forecast.now.items()
     ]
     return sizes[::-1]

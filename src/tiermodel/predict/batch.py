@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -14,15 +16,21 @@ import pyarrow.compute as pc
 from tiermodel.bundle.bundle import Bundle, load_bundle
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
-from tiermodel.errors import EmptyInputError, ModelError
+from tiermodel.errors import EmptyInputError, ModelError, ProjectError
 from tiermodel.features.dates import one_date, stale_words
 from tiermodel.features.export import write_nothing, write_rows
 from tiermodel.features.panel import Snapshots, Tally, build_panel, snapshot_batches
-from tiermodel.ledger.ledger import Before, Ledger, from_batch, graded_rows, position_in, with_ledger_columns
-from tiermodel.output import write_table
+from tiermodel.ledger.calendar import before_scoring, next_grading
+from tiermodel.ledger.files import Levels, journal_of
+from tiermodel.ledger.ledger import MOVES, Added, writing
+from tiermodel.ledger.rows import Before, from_batch, graded_rows, position_in, with_ledger_columns
+from tiermodel.output import staged, write_table
+from tiermodel.predict.capacity import has_capacity, keep_capacity, with_claims
 from tiermodel.predict.table import checked, predict, score_schema
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, project_key
+from tiermodel.tables.source import scratch_folder
+from tiermodel.tiers.capacity import LevelPlaces
 from tiermodel.tiers.explain.next_tier import next_tier_actions
 from tiermodel.tiers.stability.grading import grade
 
@@ -34,16 +42,21 @@ class Scored:
     """Result of a scoring run.
 
     `accounts` has the accounts of the tables read, `customers` the number of rows written, `tiers` the customers by
-    tier code, and `ledger_rows` the number of rows added to the ledger (None: no ledger was given).
+    tier code, `added` what the ledger got (None: no ledger was given), and `day` the date scored (None: no row).
+    `capacity` has, for each level with a capacity, the highest first, its `places`, how many `asked` for one, how many
+    of them were `fixed` (set there by hand, or kept between two gradings), how many found `no_place`, and the priority
+    of the last one in (`cut`).
     """
 
     accounts: dict[str, Accounting]
     customers: int
     tiers: dict[str, int]
-    ledger_rows: int | None = None
+    added: Added | None = None
+    day: date | None = None
+    capacity: tuple[dict[str, Any], ...] = ()
 
 
-def score(
+def score(  # noqa: PLR0913  the options of the verb
     project: Project,
     model: Bundle | str | Path,
     as_of: date | str,
@@ -52,11 +65,18 @@ def score(
     history: History | None = None,
     allow_empty: bool = False,
     ledger: str | Path | None = None,
+    regrade_reason: str | None = None,
 ) -> Scored:
     """Write the score table of a date, one row for every customer known then, and return the accounts of the run.
 
     A customer is known from the first row before `as_of` on, whether that row is a purchase or not. The features are
     those that the bundle was trained with, whatever the project file says now.
+
+    Where levels have a capacity, they are filled once all customers of the date are graded, by `tiers.capacity`: those
+    who find no place get the tier below, with the full level as their first reason. This is the one step in which a
+    customer's tier depends on the others. `model_tier`, `upgrades` and the rules as SQL speak of the tier before it;
+    so does the previous tier where no ledger is given, since without one nobody knows who had a place. Between two
+    gradings those who have a tier keep it, and only those who are new stand in line.
 
     Parameters
     ----------
@@ -74,8 +94,14 @@ def score(
     allow_empty
         Whether transactions without a row give a table without a row instead of an `EmptyInputError`.
     ledger
-        The folder of a tier ledger. A stability rule starts from the tiers in it, and the grading is added to it once
-        the scores are written. Without a ledger the rule is replayed on the snapshots before `as_of`.
+        The folder of a tier ledger. A stability rule starts from the tiers in it, and the grading is added to it
+        (on the project's grading dates, `tiers.grade`; on other days customers keep the tier of the ledger, and those
+        whom it does not know get that of a grading on this day, and enter it at the next one)
+        together with the scores: both are new, or both as they were. Without a ledger the rule is replayed on the
+        snapshots before `as_of`.
+    regrade_reason
+        Why a date is graded that the ledger has graded already, or that is before its last grading: the new grading
+        takes the place of that of the date and of all later ones, which are then to be graded again, in order.
 
     Returns
     -------
@@ -90,7 +116,12 @@ def score(
     DataError
         If no customer is known at `as_of`, or the rows end more than `data.max_stale_days` before it.
     ProjectError
-        If `as_of` is not one date, lies before the last grading of the ledger, or was graded with another result.
+        If `as_of` is not one date; lies before the last grading of the ledger, or was graded with another result, and
+        there is no `regrade_reason`; if a reason is given without a ledger, or is empty.
+    OutputBusyError
+        If another run writes to the same file or ledger at the moment.
+    LedgerError
+        If a file of the ledger is damaged.
 
     Examples
     --------
@@ -104,6 +135,7 @@ def score(
     tiermodel.errors.ModelError: no-bundle: there is no manifest.json, so this is no bundle; ...
 
     """
+    _refuse_reason(ledger, regrade_reason)
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     try:
         history = open_history(project) if history is None else history
@@ -117,17 +149,42 @@ def score(
     every = timedelta(bundle.settings["panel"]["every_days"])
     earlier = tuple(day - every * k for k in reversed(range(1, bundle.scheme.memory(every.days) + 1)))
     snapshots = Snapshots(scored_project, frozenset(bundle.columns), (*earlier, day))
-    book = None if ledger is None else Ledger(ledger)
-    before = None if book is None else book.before(day)
-    graded: list[pa.RecordBatch] = []
-    tally, counts = Tally(), dict.fromkeys(bundle.scheme.scheme.codes, 0)
-    schema = score_schema(bundle)
-    batches = snapshot_batches(history, snapshots, tally, _Scoring(bundle, day, before))
-    scored = _scored(batches, schema.names, counts, None if book is None else graded)
     stale = stale_words(history, day, every.days, project.data.max_stale_days)
-    write_rows(scored, schema, Path(out), history, tally, stale=stale, before=day)
-    added = None if book is None else book.append(day, pa.Table.from_batches(graded))
-    return Scored(tally.accounts, sum(counts.values()), counts, added)
+    tally, counts, filled = Tally(), dict.fromkeys(bundle.scheme.scheme.codes, 0), list[LevelPlaces]()
+    with nullcontext() if ledger is None else writing(ledger) as book:
+        dates, asked = project.tiers.grade, regrade_reason is not None
+        before = None if book is None else before_scoring(book, day, dates, regrade=asked)
+        graded: list[pa.RecordBatch] = []
+        batches = snapshot_batches(history, snapshots, tally, _Scoring(bundle, day, before))
+        if has_capacity(bundle):
+            scratch = scratch_folder(history.connection)
+            batches = keep_capacity(bundle, batches, scratch, filled, ledger=book is not None)
+        schema, added = score_schema(bundle), None
+        scored = _scored(batches, schema.names, counts, None if book is None else graded)
+        with staged(None if book is None else journal_of(book.folder)) as files:
+            write_rows(scored, schema, Path(out), history, tally, before=day, into=files)
+            if book is not None and before is not None and before.grades:
+                rows, levels = pa.Table.from_batches(graded), _level_names(project, bundle)
+                added = book.append(day, rows, regrade_reason=regrade_reason, levels=levels, into=files)
+            elif book is not None and book.last_graded is not None:
+                added = Added(0, dict.fromkeys(MOVES, 0), next_grading=next_grading(dates, book.last_graded))
+    tally.warn(stale)
+    places = tuple(level.to_dict(bundle.scheme.scheme.codes) for level in filled)
+    return Scored(tally.accounts, sum(counts.values()), counts, added, day, places)
+
+
+def _refuse_reason(ledger: str | Path | None, reason: str | None) -> None:
+    """Raise `ProjectError` for a reason without words, or without a ledger that could keep it."""
+    if reason is not None and not reason.strip():
+        raise ProjectError("a grading that corrects the ledger needs a reason; give one: --regrade --reason TEXT")
+    if reason is not None and ledger is None:
+        raise ProjectError("only a ledger can be graded again; name its folder: --ledger DIR --regrade --reason TEXT")
+
+
+def _level_names(project: Project, bundle: Bundle) -> Levels:
+    """Return the project's language and the names of the bundle's levels, for the ledger."""
+    levels = bundle.scheme.scheme.levels
+    return Levels(project.language, tuple((level.code, level.name_zh, level.name_en) for level in levels))
 
 
 def _scored(
@@ -157,6 +214,8 @@ def upgrades(
     project: Project, model: Bundle | str | Path, as_of: date | str, out: str | Path, *, language: str | None = None
 ) -> tuple[int, int]:
     """Write, for each customer, the single changes that would lead to a higher tier, and return how many there are.
+
+    The tier is that of the rules: before the stability rule, overrides and capacity.
 
     Parameters
     ----------
@@ -229,9 +288,12 @@ class _Scoring:
         codes, position = self.bundle.scheme.scheme.codes, None
         if self.before is not None:
             position = position_in(self.before, today["customer_id"], codes)
-        grading = grade(self.bundle.scheme, checked(self.bundle, today), past, position)
+        features = checked(self.bundle, today)
+        grading = grade(self.bundle.scheme, features, past, position)
         table = predict(self.bundle, today, grading=grading)
         scored = pa.RecordBatch.from_pandas(table, schema=score_schema(self.bundle), preserve_index=False)
+        if has_capacity(self.bundle):
+            scored = with_claims(scored, self.bundle, features, grading)
         if self.before is None:
             return scored
         return with_ledger_columns(scored, graded_rows(table, grading, codes, self.before))

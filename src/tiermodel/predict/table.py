@@ -21,7 +21,7 @@ from tiermodel.tiers.lifecycle import LIFECYCLE, LOST, LOYALTY, lifecycle_and_lo
 from tiermodel.tiers.stability.grading import Grading, grade
 from tiermodel.words import words
 
-__all__ = ["predict", "score_schema"]
+__all__ = ["columns_of_tier", "predict", "score_schema", "upgrade_column"]
 
 
 Columns = dict[str, Any]
@@ -76,8 +76,9 @@ def predict(
     `frame` has the bundle's features by name, in any order; other columns are ignored. Without `customer_id` the index
     names the customer, without `as_of` the date is missing. `previous` has earlier snapshots of the same customers:
     they give the previous tier, and the stability rule is replayed on them. `grading`, where given, replaces that
-    replay. Raises `ModelError` where a feature is missing or a column is there twice, `DataError` where a value is
-    infinite or not a number.
+    replay. Capacities are not applied, since they depend on who else is graded on the day: `score` applies them. Raises
+    `ModelError` where a feature is missing or a column is there twice, `DataError` where a value is infinite or not a
+    number.
     """
     frame = checked(bundle, frame)
     x = bundle.inputs.matrix(frame)
@@ -104,20 +105,31 @@ def predict(
 
 def _tier_columns(bundle: Bundle, grading: Grading, probabilities: Floats) -> Columns:
     """Return the tier, the probability of each level after the horizon, the previous tier and the movement."""
-    levels, tier, before = bundle.scheme.scheme, grading.tier, grading.before
-    codes, width = levels.codes, len(levels.codes)
+    codes = bundle.scheme.scheme.codes
+    width = len(codes)
     low, high = bundle.tier.sets(probabilities)
     sets = [codes[i] if i == j else f"{codes[i]}..{codes[j]}" for i in range(width) for j in range(width)]
-    moved = np.where(np.isnan(before), 3, np.sign(tier - np.nan_to_num(before)) + 1).astype(np.int64)
+    of_tier = columns_of_tier(bundle, grading.tier, grading.before)
     return {
-        "tier": tier,
-        "tier_code": _words(tier, codes),
-        "tier_name": _words(tier, levels.names(bundle.language)),
+        **{name: of_tier[name] for name in ("tier", "tier_code", "tier_name")},
         **{f"p_{code}": np.round(probabilities[:, k], _DECIMALS) for k, code in enumerate(codes)},
         "tier_set": _words(low * width + high, sets),
         "model_tier": grading.level,
-        "previous_tier": before,
-        "movement": _words(moved, [words(bundle.language)[f"movement_{code}"] for code in _MOVEMENTS]),
+        "previous_tier": grading.before,
+        "movement": of_tier["movement"],
+    }
+
+
+def columns_of_tier(bundle: Bundle, tier: Ints, before: Floats) -> Columns:
+    """Return the columns that follow from the tier in force and the one before (NaN: none)."""
+    levels, wording = bundle.scheme.scheme, words(bundle.language)
+    moved = np.where(np.isnan(before), 3, np.sign(tier - np.nan_to_num(before)) + 1).astype(np.int64)
+    return {
+        "tier": tier,
+        "tier_code": _words(tier, levels.codes),
+        "tier_name": _words(tier, levels.names(bundle.language)),
+        "movement": _words(moved, [wording[f"movement_{code}"] for code in _MOVEMENTS]),
+        "policy": _words(tier, levels.policies(bundle.language)),
     }
 
 
@@ -161,9 +173,15 @@ def _value_columns(bundle: Bundle, frame: pd.DataFrame, x: Floats, bought: Flags
 
 def _chance_columns(bundle: Bundle, frame: pd.DataFrame, probabilities: Floats, tier: Ints, bought: Flags) -> Columns:
     """Return P(upgrade that stays) of buyers and P(first purchase) of the other customers; NaN elsewhere."""
-    upgrade = np.where(bought, bundle.p_upgrade(probabilities, tier), np.nan)
     conversion = np.where(bought, np.nan, bundle.p_conversion(frame))
-    return {"upgrade_potential": np.round(upgrade, _DECIMALS), "conversion_chance": np.round(conversion, _DECIMALS)}
+    upgrade = upgrade_column(bundle, probabilities, tier, bought)
+    return {"upgrade_potential": upgrade, "conversion_chance": np.round(conversion, _DECIMALS)}
+
+
+def upgrade_column(bundle: Bundle, probabilities: Floats, tier: Ints, bought: Flags) -> Floats:
+    """Return P(rises above `tier` and stays) of buyers, NaN elsewhere; `probabilities` has shape (rows, levels)."""
+    chance: Floats = np.where(bought, bundle.p_upgrade(probabilities, tier), np.nan)
+    return chance.round(_DECIMALS)
 
 
 def _score_columns(bundle: Bundle, frame: pd.DataFrame, value: Floats, bought: Flags) -> Columns:
@@ -196,7 +214,7 @@ def _reason_columns(bundle: Bundle, frame: pd.DataFrame, grading: Grading) -> Co
     same = np.zeros(len(frame), dtype=np.int64)
     return {
         **{f"reason_{k + 1}": _words(reasons[:, k], texts) for k in range(reasons.shape[1])},
-        "policy": _words(grading.tier, bundle.scheme.scheme.policies(bundle.language)),
+        "policy": columns_of_tier(bundle, grading.tier, grading.before)["policy"],
         "scheme_version": _words(same, [bundle.scheme_version]),
         "model_version": _words(same, [bundle.version]),
     }

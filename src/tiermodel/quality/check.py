@@ -14,6 +14,7 @@ from tiermodel.quality.pii import find_personal
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, read_history
 from tiermodel.tables.rules import RULES
+from tiermodel.tiers.schemes.load import load_scheme
 from tiermodel.words import words
 
 __all__ = ["FLOOR", "CheckReport", "Finding", "HorizonAdvice", "check", "suggest_horizon"]
@@ -126,7 +127,7 @@ def check(project: Project, *, history: History | None = None) -> CheckReport:
     DataError
         If the data cannot be read, has no good row, or has more bad rows than `data.max_bad_share`.
     ProjectError
-        If a mapping does not fit the columns.
+        If a mapping does not fit the columns, or the scheme is wrong.
     OutputError
         If memory or disk do not suffice.
 
@@ -154,6 +155,7 @@ def check(project: Project, *, history: History | None = None) -> CheckReport:
     accounts = [table.account for table in history.tables.values()]
     findings = (
         *_suitability(project, facts),
+        *_span(project, facts),
         *_quality(facts),
         *(Finding("warn", "rule", _rule(rule, n)) for a in accounts for rule, n in a.rules.items()),
         *(Finding("warn", "note", {"note": note}) for a in accounts for note in a.warnings),
@@ -277,6 +279,17 @@ def _suitability(project: Project, facts: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("warn" if bad else "ok", name, {name: facts[name], "limit": _LIMITS[name]})
     values = {"top_share": facts["top_share"], "gini": facts["gini"]}
     yield Finding("ok" if facts["gini"] > _LIMITS["gini"] else "warn", "value_differs", values)
+
+
+def _span(project: Project, facts: dict[str, Any]) -> Iterator[Finding]:
+    """Yield the finding on the customers against managers times customers each, where the scheme states them."""
+    teams = [level for level in load_scheme(project).levels if level.managers is not None]
+    if not teams:
+        return
+    places = sum(level.places or 0 for level in teams)
+    values = {"managers": sum(level.managers or 0 for level in teams), "places": places, "buyers": facts["buyers"]}
+    wide = facts["buyers"] <= places
+    yield Finding("warn" if wide else "ok", "span_wide" if wide else "span", values)
 
 
 def _quality(facts: dict[str, Any]) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.ticker import PercentFormatter
 
+from tiermodel import disk
 from tiermodel.arrays import Floats, Ints
 from tiermodel.evaluation.metrics import pareto_share, whale_curve
 from tiermodel.output import atomic_file
@@ -152,8 +153,8 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
 
 def save_png(figure: Figure, path: str | Path) -> Path:
     """Write a figure as PNG, whole or not at all; equal figures give equal bytes."""
-    with atomic_file(Path(path)) as temporary, mpl.rc_context(_style()):
-        figure.savefig(temporary, format="png", facecolor="white", metadata={"Software": None})
+    with atomic_file(Path(path)) as temporary, disk.create(temporary) as file, mpl.rc_context(_style()):
+        figure.savefig(file, format="png", facecolor="white", metadata={"Software": None})
     return Path(path)
 
 

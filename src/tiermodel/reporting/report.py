@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from tiermodel import disk
 from tiermodel.errors import ProjectError
 from tiermodel.output import atomic_file
 from tiermodel.reporting.customers import customer_sections
@@ -65,7 +66,7 @@ def report(sources: Sequence[str | Path], out: str | Path, language: str | None 
     style = FigureStyle(language or (inputs.bundle.language if inputs.bundle else "en"), browser=True)
     page = _page(inputs, style)
     with atomic_file(target) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        disk.write_bytes(temporary, page.encode())
     return target
 
 

@@ -22,6 +22,7 @@ from sklearn.mixture import GaussianMixture
 
 from tiermodel.arrays import Floats, Ints
 from tiermodel.models.learners.preprocessing import bounds, medians, signed_log
+from tiermodel.segments.naming import name_segments
 
 __all__ = [
     "FITS",
@@ -208,9 +209,9 @@ def align_segments(state: dict[str, Any], champion: Mapping[str, Any], frame: pd
 
     Segments are paired so that the Jaccard indices (shared customers over the union) have the largest sum, by the
     Hungarian method (Kuhn 1955). A pair with an index below a quarter is not the same segment, and ours gets a number
-    that no champion has used. `champion` in the state has the adjusted Rand index between both, and the names that were
-    kept, are new and are gone; it is left out where a refit finds the champion's very segments, so that the same data
-    still give the same bundle.
+    that no champion has used. Names in words follow the numbers; a new segment gets one that no other has. `champion`
+    in the state has the adjusted Rand index between both, and the numbers that were kept, are new and are gone; it is
+    left out where a refit finds the champion's very segments, so that the same data still give the same bundle.
     """
     ours, theirs, before = assign_segments(state, frame), assign_segments(champion, frame), _codes(champion)
     counts = np.zeros((segment_count(state) + 1, len(before) + 1))
@@ -223,6 +224,8 @@ def align_segments(state: dict[str, Any], champion: Mapping[str, Any], frame: pd
     for n in range(segment_count(state)):
         last += n not in kept
         codes.append(kept.get(n, last))
+    if "names" in state:
+        state = state | {"names": name_segments(state["profiles"][: segment_count(state)], _names_of(champion, kept))}
     changes: dict[str, Any] = {
         "agreement": float(adjusted_rand_score(theirs, ours)),
         "kept": sorted(kept.values()),
@@ -232,3 +235,9 @@ def align_segments(state: dict[str, Any], champion: Mapping[str, Any], frame: pd
     numbered = {} if codes == _codes(state) and last == len(codes) else {"codes": codes, "last_code": last}
     changed = changes["agreement"] < 1 or changes["new"] or changes["gone"]
     return state | numbered | ({"champion": changes} if changed else {})
+
+
+def _names_of(champion: Mapping[str, Any], kept: Mapping[int, int]) -> dict[int, Mapping[str, str]]:
+    """Return the champion's names in words, by the position of our segment; nothing where it has none."""
+    by_code = dict(zip(_codes(champion), champion.get("names", []), strict=False))
+    return {position: name for position, code in kept.items() if (name := by_code.get(code)) is not None}

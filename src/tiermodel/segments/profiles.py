@@ -13,15 +13,31 @@ from tiermodel.features.condition import Named, feature_name
 from tiermodel.features.frame import feature_names
 from tiermodel.models.learners.preprocessing import signed_log
 from tiermodel.segments.fit import segment_count, segment_names
+from tiermodel.segments.naming import name_segments
+from tiermodel.segments.rules import rule_text, segment_rule
 from tiermodel.words import words
 
-__all__ = ["SMALLEST", "profiles_of", "segment_lines", "sorted_profiles"]
+__all__ = ["SMALLEST", "described", "profiles_of", "segment_lines", "sorted_profiles"]
 
 
 SMALLEST = 5
 """Segments of fewer customers are not described: a median of a few would reveal what one of them did."""
 _MARKS, _LEAST, _ALIKE = 3, 0.3, 0.8
 _CORRELATED = 20_000
+
+
+def described(state: Mapping[str, Any], frame: pd.DataFrame, labels: Ints) -> dict[str, Any]:
+    """Return the profiles of segments of buyers, their names in both languages, and a short rule for each.
+
+    Rules are on the features that the segments were made from.
+    """
+    profiles = profiles_of(state, frame, labels)
+    of_segments = profiles[: segment_count(state)]
+    rules = [
+        segment_rule(frame, state["features"], labels == n, SMALLEST) if profile["customers"] else None
+        for n, profile in enumerate(of_segments)
+    ]
+    return {"profiles": profiles, "names": name_segments(of_segments, {}), "rules": rules}
 
 
 def profiles_of(state: Mapping[str, Any], frame: pd.DataFrame, labels: Ints) -> list[dict[str, Any]]:
@@ -81,8 +97,15 @@ def _mark(frame: pd.DataFrame, name: str, inside: Flags, difference: float) -> d
 
 
 def sorted_profiles(state: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Return each segment's name and profile, by number; nothing where segments were not described."""
-    pairs = zip(segment_names(state), state.get("profiles", []), strict=False)
+    """Return each segment's code and profile, by number; nothing where segments were not described.
+
+    A profile has the `name` in both languages and the `rule`; None where the bundle has none.
+    """
+    profiles = state.get("profiles", [])
+    beside = (state.get(key, []) for key in ("names", "rules"))  # neither for segment_0, nor in older bundles
+    names, rules = ([*found, *[None] * (len(profiles) - len(found))] for found in beside)
+    told = [{**p, "name": name, "rule": rule} for p, name, rule in zip(profiles, names, rules, strict=True)]
+    pairs = zip(segment_names(state), told, strict=False)
     return sorted(pairs, key=lambda pair: int(pair[0].rpartition("_")[2]))
 
 
@@ -98,7 +121,15 @@ def segment_lines(state: Mapping[str, Any], features: Mapping[str, Named], langu
     )
     if "champion" in state:
         head += wording["segments_champion"].format(agreement=state["champion"]["agreement"])
-    return [head, *(f"{name}: {_words(profile, features, language)}" for name, profile in sorted_profiles(state))]
+    lines = [f"{_called(code, p, language)}: {_words(p, features, language)}" for code, p in sorted_profiles(state)]
+    return [head, *lines]
+
+
+def _called(code: str, profile: Mapping[str, Any], language: str) -> str:
+    wording, name = words(language), profile["name"]
+    if name is None and code != "segment_0":
+        return code
+    return wording["segment_named"].format(code=code, name=wording["segment_none"] if name is None else name[language])
 
 
 def _words(profile: Mapping[str, Any], features: Mapping[str, Named], language: str) -> str:
@@ -114,7 +145,8 @@ def _words(profile: Mapping[str, Any], features: Mapping[str, Named], language: 
         )
         for mark in profile["marks"]
     ]
-    return size + wording["semicolon"] + (wording["clause"].join(marks) or wording["segment_average"])
+    rule = "" if profile["rule"] is None else rule_text(profile["rule"], features, language)
+    return size + wording["semicolon"] + (wording["clause"].join(marks) or wording["segment_average"]) + rule
 
 
 def _number(value: float | None) -> str:

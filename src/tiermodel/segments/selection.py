@@ -19,7 +19,7 @@ from tiermodel.segments.fit import (
     segment_count,
     standardised,
 )
-from tiermodel.segments.profiles import profiles_of
+from tiermodel.segments.profiles import described
 
 __all__ = ["FLOOR", "choose_segments"]
 
@@ -32,7 +32,7 @@ DRAWS, STARTS, _RESTARTS = 10, 10, 3
 
 
 def choose_segments(rule: Segments, frame: pd.DataFrame, seed: int) -> dict[str, Any]:
-    """Return segments of buyers with profiles, their number chosen by stability and silhouette or BIC.
+    """Return segments of buyers with profiles, names and rules, their number chosen by stability and silhouette or BIC.
 
     Candidates are 3 to 8 segments (HDBSCAN: segments of 1, 2 or 5 % of the customers at least), or the number in
     `rule`. Each is evaluated on at most 5,000 customers. Its stability is the mean adjusted Rand index (Hubert and
@@ -51,7 +51,7 @@ def choose_segments(rule: Segments, frame: pd.DataFrame, seed: int) -> dict[str,
     z = compared if rule.method == "hdbscan" else standardised(scale, _spread(frame, _FITTED))
     state = in_order_of_spend(scale | fit(z, best["candidate"], seed, STARTS), frame)
     state |= {"criteria": found, "stability": best["stability"]}
-    return state | {"profiles": profiles_of(state, frame, assign_segments(state, frame))}
+    return state | described(state, frame, assign_segments(state, frame))
 
 
 def _spread(frame: pd.DataFrame, most: int) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiermodel.arrays import Flags, Ints
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.condition import Named
 from tiermodel.features.frame import feature_names, has_bought
@@ -19,7 +19,7 @@ from tiermodel.tiers.fitted_features import FITTED, FittedFeatures, fit_features
 from tiermodel.tiers.kinds import thresholds
 from tiermodel.tiers.rule_text import named, reason_table, rule_lines
 from tiermodel.tiers.schemes.load import Scheme, parse_scheme, scheme_data, settle
-from tiermodel.tiers.schemes.protocol import AxisKind, ExplainingKind, FitContext, LearningKind, SchemeKind
+from tiermodel.tiers.schemes.protocol import AxisKind, ExplainingKind, FitContext, LearningKind, RankingKind, SchemeKind
 from tiermodel.tiers.schemes.scheme_kinds import KINDS
 
 __all__ = ["FittedScheme", "fit_scheme"]
@@ -90,6 +90,21 @@ class FittedScheme:
             lowest, highest = (np.where(applies, np.minimum(end, cap), end) for end in (lowest, highest))
         nothing = self.scheme.no_purchase_level
         return np.where(bought, lowest, nothing), np.where(bought, highest, nothing)
+
+    def priority(self, frame: pd.DataFrame) -> Floats:
+        """Return who comes first where a level has fewer places than customers, higher first.
+
+        That is the feature `priority` of the scheme, or what its kind ranks customers by. NaN for customers without a
+        purchase or without a value: they come last.
+        """
+        named, kind = self.scheme.priority, self.kind
+        if named is not None:
+            values = frame[named].to_numpy(dtype=np.float64)
+        elif isinstance(kind, RankingKind):
+            values = kind.ranking(self.scheme, self.state, frame)
+        else:
+            values = np.full(len(frame), np.nan)
+        return np.where(has_bought(frame), values, np.nan)
 
     def memory(self, every_days: int) -> int:
         """Return how many earlier snapshots, `every_days` apart, a grading without a ledger starts from."""
@@ -242,7 +257,8 @@ def _features_in(part: Any) -> set[str]:
 def _refuse_unknown_features(scheme: Scheme, bought: pd.DataFrame) -> None:
     """Raise `ProjectError` for a needed feature that is not built, `DataError` for one that no customer has."""
     built = feature_names(bought)
-    for name in (*scheme.ranked(), *(when.feature for veto in scheme.veto for when in veto.when)):
+    priority = [] if scheme.priority is None else [scheme.priority]
+    for name in (*scheme.ranked(), *priority, *(when.feature for veto in scheme.veto for when in veto.when)):
         if name not in built:
             raise ProjectError(f"scheme {scheme.code}: feature {name!r} is not built; there are {', '.join(built)}")
         if bought[name].isna().all():

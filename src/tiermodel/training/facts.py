@@ -29,6 +29,7 @@ from tiermodel.models.churn import ChurnModel
 from tiermodel.models.future_tier import TierModel
 from tiermodel.models.upgrade import TierLabels
 from tiermodel.models.value import ValueModel
+from tiermodel.tiers.capacity import capacity_at_fit
 from tiermodel.tiers.explain.rule_comparison import compare_with_rules
 from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.training.censoring import CensoredPanel, CurrentBuyers
@@ -72,6 +73,7 @@ def collect_facts(
         **_origin(project, labels, known),
         **_out_of_fold_metrics(project.seed, out_of_fold),
         **compare_with_rules(scheme, known.snapshot, project.features.windows_days, project.seed),
+        **_capacity(scheme, known.snapshot),
         "slices": _slices(known.training_rows, tiers.now, scheme, out_of_fold),
         "importance": importance(models.churn, models.value, present.x_exposed, present.x_buyers),
         "upgrades_not_yet_known": int(np.isnan(tiers.rose).sum()),
@@ -150,6 +152,12 @@ def _slices(
     predicted = rows[["risk", "expected"]].notna().any(axis=1).to_numpy()
     by = groups(training_rows[predicted], level[predicted], scheme.scheme.codes)
     return list(slice_figures(by, rows[predicted].astype(dict.fromkeys(rows.columns[2:], np.float64))))
+
+
+def _capacity(scheme: FittedScheme, snapshot: pd.DataFrame) -> dict[str, Any]:
+    """Return how the levels with a capacity fill on the latest snapshot; {} where no level has one."""
+    filled = capacity_at_fit(scheme, snapshot)
+    return {"capacity": filled} if filled else {}
 
 
 def _audit(project: Project, present: CurrentBuyers) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any, get_args
 import yaml
 from threadpoolctl import threadpool_limits
 
+from tiermodel import disk
 from tiermodel.config.learners import Models
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
@@ -73,7 +74,7 @@ class Tuned:
     def save(self, path: str | Path) -> None:
         """Write the section `models` to a file, whole or not at all."""
         with atomic_file(Path(path)) as temporary:
-            temporary.write_text(self.to_yaml(), encoding="utf-8")
+            disk.write_bytes(temporary, self.to_yaml().encode())
 
 
 def tune(

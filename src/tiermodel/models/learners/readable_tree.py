@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numba
@@ -12,8 +12,9 @@ import pandas as pd
 
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.errors import DataError
+from tiermodel.features.condition import Condition
 
-__all__ = ["freeze", "leaf_of", "round_readable", "roundest"]
+__all__ = ["freeze", "leaf_of", "node_conditions", "round_readable", "roundest"]
 
 
 def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, list[Any]], Ints]:
@@ -68,6 +69,24 @@ def _walk(x: Floats, feature: Ints, threshold: Floats, children: Ints, missing_l
             node = children[node, 0] if left else children[node, 1]
         reached[row] = leaf[node]
     return reached
+
+
+def node_conditions(tree: dict[str, list[Any]], may_miss: Collection[str]) -> list[list[Condition]]:
+    """Return the path to each node of a tree, in the tree's order; bounds on the same feature are joined.
+
+    `may_miss` are the features whose missing values a condition names.
+    """
+    found: list[dict[str, Condition]] = [{} for _ in tree["feature"]]
+    for n, name in enumerate(tree["feature"]):  # children come after their parent
+        if name is None:
+            continue
+        threshold, missing_left = tree["threshold"][n], tree["missing_left"][n]
+        before = found[n].get(name, Condition(name, missing=name in may_miss))
+        left = Condition(name, before.low, min(before.high, threshold), before.missing and missing_left)
+        right = Condition(name, max(before.low, threshold), before.high, before.missing and not missing_left)
+        others = {key: condition for key, condition in found[n].items() if key != name}  # the last split comes last
+        found[tree["left"][n]], found[tree["right"][n]] = {**others, name: left}, {**others, name: right}
+    return [list(path.values()) for path in found]
 
 
 def round_readable(value: float, digits: int = 3) -> float:

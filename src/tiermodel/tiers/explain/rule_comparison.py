@@ -18,6 +18,7 @@ from tiermodel.tiers.schemes.protocol import LearningKind
 __all__ = ["agreement", "compare_with_rules", "matching_composite"]
 
 
+_PLACES = {"capacity", "managers", "customers_per_manager"}
 _COMPOSITE, _OTHERS = "rfm_score", ("rfm", "pyramid")
 
 
@@ -56,7 +57,7 @@ def matching_composite(
         return None
     preset, own = scheme_data(load_preset(_COMPOSITE, windows)), scheme_data(fitted.scheme)
     kept = {"levels": own["levels"], "no_purchase": own["no_purchase"], "shares": sizes}
-    levels = [{k: v for k, v in level_.items() if k != "capacity"} for level_ in kept["levels"]]
+    levels = [{k: v for k, v in level_.items() if k not in _PLACES} for level_ in kept["levels"]]
     return CompositeScheme.model_validate({**preset, **kept, "levels": levels, "stability": None})
 
 

@@ -15,6 +15,7 @@ from tiermodel.tiers.kinds.thresholds import condition_sql
 
 __all__ = ["DIALECTS", "Dialect", "scheme_sql"]
 
+
 Dialect = Literal["duckdb", "postgres", "spark"]
 DIALECTS: tuple[str, ...] = get_args(Dialect)
 
@@ -22,9 +23,9 @@ DIALECTS: tuple[str, ...] = get_args(Dialect)
 def scheme_sql(fitted: FittedScheme, dialect: str = "duckdb", table: str = "features") -> str:
     """Return a SELECT with `customer_id`, `as_of`, `tier` (0 lowest) and `tier_code` for every row of a feature table.
 
-    The tier is the level before stability and overrides, which need the ledger. Where no rules can state the model, the
-    statement is that of the tree that imitates it, and its first line says so. Raises `ProjectError` for an unknown
-    dialect.
+    The tier is the level before stability, overrides and capacity, which need the ledger. Where no rules can state the
+    model, the statement is that of the tree that imitates it, and its first line says so. Raises `ProjectError` for an
+    unknown dialect.
     """
     import sqlglot  # noqa: PLC0415  # needed here alone
 

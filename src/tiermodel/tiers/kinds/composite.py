@@ -28,6 +28,7 @@ __all__ = [
     "explain",
     "fit",
     "levels_of_rules",
+    "ranking",
     "sensitivity",
     "sensitivity_lines",
     "sql",
@@ -66,9 +67,9 @@ class CompositeScheme(BaseScheme, Index):
         return self
 
     @property
-    def ranks_by_shares(self) -> bool:
-        """Whether customers are ranked, and levels filled by shares."""
-        return self.shares is not None
+    def ranks_customers(self) -> bool:
+        """Whether the kind ranks customers by a number of its own: by the points."""
+        return True
 
     @property
     def made_names(self) -> dict[str, Named]:
@@ -132,6 +133,11 @@ def assign(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) 
 def sure_levels(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
     return cut_points.sure_levels_of(state, points_of(scheme, state, frame))
+
+
+def ranking(scheme: CompositeScheme, state: dict[str, Any], frame: pd.DataFrame) -> Floats:
+    """Return the points."""
+    return points_of(scheme, state, frame)
 
 
 def levels_of_rules(scheme: CompositeScheme, _state: dict[str, Any]) -> Ints:

@@ -15,8 +15,9 @@ from tiermodel.features.condition import Condition, Named, Words
 from tiermodel.tiers.kinds.cut_points import band_edges, score_cuts, scores_of
 from tiermodel.tiers.kinds.index_points import fit_points, points_of, points_sql, thresholds_of
 from tiermodel.tiers.kinds.sql_terms import SCORE, quoted, steps
+from tiermodel.tiers.schemes.level import Data
 from tiermodel.tiers.schemes.protocol import FitContext, SqlLevel, Thresholds
-from tiermodel.tiers.schemes.schema import Axis, BaseScheme, Data, Index, Number, Score
+from tiermodel.tiers.schemes.schema import Axis, BaseScheme, Index, Number, Score
 from tiermodel.words import in_language, words
 
 __all__ = [

@@ -9,14 +9,24 @@ import numpy as np
 import pandas as pd
 from pydantic import model_validator
 
-from tiermodel.arrays import Ints
+from tiermodel.arrays import Floats, Ints
 from tiermodel.features.condition import Condition
 from tiermodel.tiers.kinds.cut_points import band_edges, level_conditions, level_of, share_cuts, sure_levels_of
 from tiermodel.tiers.kinds.sql_terms import quoted, steps
 from tiermodel.tiers.schemes.protocol import FitContext, SqlLevel, Thresholds
 from tiermodel.tiers.schemes.schema import BaseScheme, Share, check_shares
 
-__all__ = ["ShareScheme", "assign", "conditions", "fit", "levels_of_rules", "sql", "sure_levels", "thresholds"]
+__all__ = [
+    "ShareScheme",
+    "assign",
+    "conditions",
+    "fit",
+    "levels_of_rules",
+    "ranking",
+    "sql",
+    "sure_levels",
+    "thresholds",
+]
 
 
 class ShareScheme(BaseScheme):
@@ -34,8 +44,8 @@ class ShareScheme(BaseScheme):
         return self
 
     @property
-    def ranks_by_shares(self) -> bool:
-        """Whether customers are ranked, and levels filled by shares."""
+    def ranks_customers(self) -> bool:
+        """Whether the kind ranks customers by a number of its own: by the feature."""
         return True
 
     def ranked(self) -> Iterable[str]:
@@ -59,6 +69,11 @@ def assign(scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame) -> t
 def sure_levels(scheme: ShareScheme, state: dict[str, Any], frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
     return sure_levels_of(state, frame[scheme.feature].to_numpy(dtype=np.float64))
+
+
+def ranking(scheme: ShareScheme, _state: dict[str, Any], frame: pd.DataFrame) -> Floats:
+    """Return the feature."""
+    return frame[scheme.feature].to_numpy(dtype=np.float64)
 
 
 def levels_of_rules(scheme: ShareScheme, _state: dict[str, Any]) -> Ints:

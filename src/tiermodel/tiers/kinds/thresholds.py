@@ -14,8 +14,9 @@ from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.features.condition import Condition
 from tiermodel.tiers.kinds.cut_points import band_edges, share_cuts
 from tiermodel.tiers.kinds.sql_terms import number, quoted
+from tiermodel.tiers.schemes.level import Data
 from tiermodel.tiers.schemes.protocol import FitContext, SqlLevel, Thresholds
-from tiermodel.tiers.schemes.schema import BaseScheme, Data, When
+from tiermodel.tiers.schemes.schema import BaseScheme, When
 
 __all__ = [
     "Rule",

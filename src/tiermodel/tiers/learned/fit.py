@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiermodel.arrays import Ints
+from tiermodel.arrays import Floats, Ints
 from tiermodel.evaluation.metrics import quadratic_weighted_kappa
 from tiermodel.features.condition import Condition, Named
 from tiermodel.models.learners.time_split import split_by_date
@@ -24,6 +24,7 @@ __all__ = [
     "fit",
     "key_levels",
     "levels_of_rules",
+    "ranking",
     "rule_facts",
     "sql",
     "sure_levels",
@@ -151,6 +152,11 @@ def assign(scheme: LearnedScheme, state: State, frame: pd.DataFrame) -> tuple[In
 def sure_levels(scheme: LearnedScheme, state: State, frame: pd.DataFrame) -> tuple[Ints, Ints]:
     """Return the lowest level within the band for moving up, and the highest within the band for moving down."""
     return _applied(state).sure_levels(scheme, state, frame)
+
+
+def ranking(scheme: LearnedScheme, state: State, frame: pd.DataFrame) -> Floats:
+    """Return every buyer's score by a strong learner; NaN for a tree, whose scheme names a `priority` instead."""
+    return score.ranking(scheme, state, frame) if "surrogate" in state else np.full(len(frame), np.nan)
 
 
 def levels_of_rules(scheme: LearnedScheme, state: State) -> Ints:

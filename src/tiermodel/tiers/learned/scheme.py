@@ -38,9 +38,9 @@ class LearnedScheme(BaseScheme):
         return None if self.label is None else f"attribute_{self.label}"
 
     @property
-    def ranks_by_shares(self) -> bool:
-        """Whether customers are ranked by a score, and levels filled by shares."""
-        return self.learner in {"ordinal_boosting", "neural_network"} and self.shares is not None
+    def ranks_customers(self) -> bool:
+        """Whether the kind ranks customers by a number of its own: by the score of a strong learner."""
+        return self.learner in {"ordinal_boosting", "neural_network"}
 
     @property
     def made_names(self) -> dict[str, Named]:

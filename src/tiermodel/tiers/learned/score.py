@@ -28,6 +28,7 @@ __all__ = [
     "explain",
     "fit",
     "levels_of_rules",
+    "ranking",
     "sure_levels",
     "surrogate_line",
     "thresholds",
@@ -61,6 +62,11 @@ def _splits(name: str, frame: pd.DataFrame) -> list[float]:
     if np.isnan(values).all():
         return [0.0] * len(_SPLITS)
     return cut_points.score_cuts(Score(feature=name, bins=len(_SPLITS) + 1, quantiles=_SPLITS), values)
+
+
+def ranking(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> Floats:
+    """Return every buyer's score."""
+    return _score(state, frame)
 
 
 def _score(state: dict[str, Any], frame: pd.DataFrame) -> Floats:

@@ -15,7 +15,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from tiermodel.arrays import Floats, Ints
 from tiermodel.errors import DataError
 from tiermodel.features.condition import Condition
-from tiermodel.models.learners.readable_tree import freeze, leaf_of, round_readable
+from tiermodel.models.learners.readable_tree import freeze, leaf_of, node_conditions, round_readable
 from tiermodel.tiers.kinds.cut_points import band_edges
 from tiermodel.tiers.kinds.sql_terms import tree_sql
 from tiermodel.tiers.learned.scheme import LearnedScheme
@@ -155,24 +155,8 @@ def levels_of_rules(_scheme: LearnedScheme, state: dict[str, Any]) -> Ints:
 
 def conditions(_scheme: LearnedScheme, state: dict[str, Any]) -> list[list[Condition]]:
     """Return each leaf's path, in the order of the leaves; bounds on the same feature are joined."""
-    tree = state["tree"]
-    found: dict[int, list[Condition]] = {}
-
-    def descend(n: int, path: dict[str, Condition]) -> None:
-        name = tree["feature"][n]
-        if name is None:
-            found[n] = list(path.values())
-            return
-        threshold, missing_left = tree["threshold"][n], tree["missing_left"][n]
-        before = path.get(name, Condition(name, missing=name in state["may_miss"]))
-        left = Condition(name, before.low, min(before.high, threshold), before.missing and missing_left)
-        right = Condition(name, max(before.low, threshold), before.high, before.missing and not missing_left)
-        others = {key: condition for key, condition in path.items() if key != name}  # the last split comes last
-        descend(tree["left"][n], {**others, name: left})
-        descend(tree["right"][n], {**others, name: right})
-
-    descend(0, {})
-    return [found[n] for n in sorted(found)]
+    paths = node_conditions(state["tree"], state["may_miss"])
+    return [path for path, name in zip(paths, state["tree"]["feature"], strict=True) if name is None]
 
 
 def rule_facts(state: dict[str, Any], language: str) -> list[str]:

@@ -34,6 +34,7 @@ Scheme = BaseScheme
 _LATER: Mapping[str, Any] = {
     "key_share": None, "veto": [], "stability": None, "quantiles": None, "capacity": None, "learner": "tree",
     "label": None, "sharp": False, "labels": None, "policy_zh": "",
+    "managers": None, "customers_per_manager": None, "priority": None,
 }  # fmt: skip
 """Defaults of the keys that older schemes do not have."""
 

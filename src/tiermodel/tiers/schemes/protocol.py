@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import pandas as pd
 
-from tiermodel.arrays import Ints
+from tiermodel.arrays import Floats, Ints
 from tiermodel.features.condition import Condition, Named
 from tiermodel.tiers.schemes.schema import BaseScheme
 
@@ -19,6 +19,7 @@ __all__ = [
     "ExplainingKind",
     "FitContext",
     "LearningKind",
+    "RankingKind",
     "Reasons",
     "SchemeKind",
     "SqlLevel",
@@ -86,7 +87,7 @@ class AppliedKind(Protocol[S]):
 
 
 class SchemeKind(AppliedKind[S], Protocol[S]):
-    """A kind of scheme; what follows from the scheme alone, such as `ranks_by_shares`, its data class answers."""
+    """A kind of scheme; what follows from the scheme alone, such as `ranks_customers`, its data class answers."""
 
     def fit(self, scheme: S, buyers: pd.DataFrame, context: FitContext, /) -> State:
         """Return the state, fitted on one snapshot of customers who bought, or on past snapshots."""
@@ -114,6 +115,14 @@ class AxisKind(Protocol):
 
     def grades(self, scheme: Any, state: State, frame: pd.DataFrame, /) -> dict[str, tuple[Ints, list[str]]]:
         """Return, for each axis, every row's score from 0, and a name for each score, lowest first."""
+
+
+@runtime_checkable
+class RankingKind(Protocol):
+    """A kind that ranks customers by a number of its own, such as points; its scheme says so in `ranks_customers`."""
+
+    def ranking(self, scheme: Any, state: State, frame: pd.DataFrame, /) -> Floats:
+        """Return the number of each buyer, higher first; NaN where the buyer has none."""
 
 
 @runtime_checkable

@@ -7,21 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from tiermodel.config.tiers import Stability
 from tiermodel.features.condition import Named
 from tiermodel.features.frame import feature_names
+from tiermodel.tiers.schemes.level import Data, Level
 from tiermodel.tiers.schemes.weights import consistency_ratio
 from tiermodel.words import in_language
 
 __all__ = [
     "Axis",
     "BaseScheme",
-    "Data",
     "Dimension",
     "Index",
-    "Level",
     "Number",
     "Score",
     "Share",
@@ -36,27 +35,6 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 _BOUNDS = ("at_least", "above", "at_most", "below", "top", "bottom")
 _MOST_INCONSISTENT = 0.10  # the limit of Saaty (1980)
-
-
-class Data(BaseModel):
-    """An immutable part of a scheme that refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Level(Data):
-    """One level. `key` marks key accounts, `policy` and `policy_zh` name the service that its customers get.
-
-    `capacity` is the most customers it takes.
-    """
-
-    code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
-    name_zh: str
-    name_en: str
-    policy: str = ""
-    policy_zh: str = ""
-    key: bool = False
-    capacity: Annotated[int, Field(ge=1)] | None = None
 
 
 class When(Data):
@@ -127,6 +105,8 @@ class BaseScheme(Data):
     """The share of customers that the key levels should hold; checked against `shares`."""
     veto: tuple[Veto, ...] = ()
     stability: Stability | None = None
+    priority: str | None = None
+    """The feature that says who comes first, higher first, where a level has fewer places than customers."""
     kind: str
 
     @property
@@ -135,8 +115,8 @@ class BaseScheme(Data):
         return None
 
     @property
-    def ranks_by_shares(self) -> bool:
-        """Whether customers are ranked and levels filled by shares, so that a level can have a capacity."""
+    def ranks_customers(self) -> bool:
+        """Whether the kind ranks customers by a number of its own, so that a capacity needs no `priority`."""
         return False
 
     @property
@@ -180,16 +160,19 @@ class BaseScheme(Data):
                 )
 
     def _capacities_are_feasible(self) -> None:
-        capped = [level.code for level in self.levels if level.capacity is not None]
+        if self.priority is not None and self.priority == self.label_feature:
+            raise ValueError(f"priority: {self.priority!r} is the label to learn, which scores cannot know")
+        capped = [code for code, places in self.capacities.items() if places is not None]
         if not capped:
             return
         lowest = self.bought_levels[0]
         if lowest in capped or self.no_purchase in capped:
             at = lowest if lowest in capped else self.no_purchase
             raise ValueError(f"levels: {at!r} cannot have a capacity: who finds no place above has to go there")
-        if not self.ranks_by_shares:
+        if self.priority is None and not self.ranks_customers:
             raise ValueError(
-                f"levels: {capped[0]!r} has a capacity, which only a scheme that ranks customers by shares can keep"
+                f"levels: {capped[0]!r} has a capacity, and nothing says who comes first; add a feature to rank by, "
+                "higher first, such as `priority: net_amount_{longest}d`"
             )
 
     @property
@@ -222,8 +205,8 @@ class BaseScheme(Data):
 
     @property
     def capacities(self) -> dict[str, int | None]:
-        """The capacity of every level, by code; None: unlimited."""
-        return {level.code: level.capacity for level in self.levels}
+        """The most customers that every level takes, by code; None: any number."""
+        return {level.code: level.places for level in self.levels}
 
     def ordered(self, shares: Mapping[str, float]) -> dict[str, float]:
         """Return shares in the order of the levels, lowest first."""

@@ -1,4 +1,4 @@
-"""Choice of a stability rule for a movement budget, by replay of candidate rules on past dates."""
+"""Choice of a stability rule for a movement budget, by replay of candidate rules on past dates, before capacity."""
 
 from __future__ import annotations
 

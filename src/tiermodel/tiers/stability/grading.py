@@ -1,4 +1,7 @@
-"""Grading at one date: the level by the rules, the tier by the stability rule and overrides, and the reasons."""
+"""Grading at one date: the level by the rules, the tier by the stability rule and overrides, and the reasons.
+
+Each customer is graded alone; `tiers.capacity` fills the levels afterwards, where they have a capacity.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ class Grading:
 
     `level` is the level by the rules and `rule` the index of the rule that decided (-1: no purchase yet). `tier` is in
     force, `before` was at the previous grading (NaN: none). `state` is the state of the stability rule, whose tier
-    an override (`overridden`) leaves as it is.
+    an override (`overridden`) leaves as it is. `kept` are the customers who have the tier of the last grading, since
+    this scoring is none.
     """
 
     level: Ints
@@ -33,6 +37,7 @@ class Grading:
     before: Floats
     state: StabilityState
     overridden: Flags
+    kept: Flags
 
     def reasons(
         self, fitted: FittedScheme, frame: pd.DataFrame, features: Mapping[str, Named], language: str
@@ -43,8 +48,10 @@ class Grading:
         """
         codes, texts = fitted.explain(frame, self.rule, features, language)
         wording = words(language)
-        held = [wording["tier_kept"].format(name=name) for name in fitted.scheme.names(language)]
-        first = np.where(self.overridden, len(texts) + len(held), len(texts) + self.level)
+        names = fitted.scheme.names(language)
+        held = [wording[key].format(name=name) for key in ("tier_kept", "tier_graded_before") for name in names]
+        place = len(texts) + self.level + np.where(self.kept, len(names), 0)
+        first = np.where(self.overridden, len(texts) + len(held), place)
         shifted = np.column_stack([first, codes[:, : REASONS - 1]])
         differs = (self.tier != self.level) | self.overridden
         return np.where(differs[:, None], shifted, codes), [*texts, *held, wording["tier_by_hand"]]
@@ -56,11 +63,12 @@ def grade(
     """Return the grading of snapshot rows of one date.
 
     Customers start from `position`, where a ledger has them. Without it, and for customers whom the ledger does not
-    know, the stability rule starts from a replay of `previous`, their earlier snapshots.
+    know, the stability rule starts from a replay of `previous`, their earlier snapshots. At a position between two
+    gradings customers keep their tier, and those whom the ledger does not know get that of a grading on this day.
     """
     level, rule = fitted.assign(frame)
     state, in_force = _replayed(fitted, frame, previous)
-    overridden = np.zeros(len(frame), dtype=np.bool_)
+    overridden = kept = np.zeros(len(frame), dtype=np.bool_)
     override = np.full(len(frame), NOBODY)
     if position is not None:
         known = position.state.tier != NOBODY
@@ -69,9 +77,13 @@ def grade(
         override, overridden = position.override, position.override != NOBODY
     day = _day(frame)
     after = regrade(fitted.scheme.stability, state, level, fitted.sure_levels(frame), day)
-    tier = np.where(overridden, override, after.tier)
+    if position is not None and not position.grades:
+        kept = position.state.tier != NOBODY
+        after = state.where(kept, after)
+        in_force = np.where(kept, in_force, NOBODY)
+    tier = np.where(overridden, override, np.where(kept & (in_force != NOBODY), in_force, after.tier))
     before = np.where(in_force == NOBODY, np.nan, in_force.astype(np.float64))
-    return Grading(level, rule, tier, before, after, overridden)
+    return Grading(level, rule, tier, before, after, overridden, kept)
 
 
 def _day(frame: pd.DataFrame) -> int:

@@ -70,12 +70,14 @@ class Position:
     """Where customers stand in a ledger before a grading, arrays of shape (customers,).
 
     `state` is the state of the stability rule and `in_force` the tier in force (-1: none); `override` is the tier
-    that an operator set and that has not expired (-1: none).
+    that an operator set and that has not expired (-1: none). Without `grades` it is the position between two gradings,
+    where nobody moves.
     """
 
     state: StabilityState
     in_force: Ints
     override: Ints
+    grades: bool = True
 
 
 def regrade(
@@ -113,7 +115,7 @@ def _allowed(rule: Upgrade | Downgrade, pending_moves: Ints, stayed: Ints) -> Fl
 
 
 def replay(fitted: FittedScheme, panel: pd.DataFrame) -> tuple[Ints, Ints]:
-    """Return each row's tier, graded date by date, and its level before the stability rule.
+    """Return each row's tier before capacity, graded date by date, and its level before the stability rule.
 
     The panel has one row for each customer and date, in any order. A customer who enters later is graded from then on;
     a customer who is missing at a date keeps the state.

@@ -1,0 +1,79 @@
+"""The steps on the disk that write our outputs: each passes through here, so that a test can let any of them fail.
+
+Callers name the module (`disk.rename(…)`): whoever replaces a function of `STEPS` sees every step of a run.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+__all__ = ["STEPS", "create", "fsync", "make_folder", "rename", "unlink", "write", "write_bytes"]
+
+STEPS = ("write", "fsync", "rename", "unlink", "make_folder")
+"""The names of the steps."""
+
+_BUFFER = 1 << 20
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP}  # of file systems that cannot do so
+
+
+class _NewFile(io.FileIO):
+    """A file that passes each write to the step of that name."""
+
+    def write(self, content: Any) -> int:
+        """Write some bytes, and return how many were written."""
+        return write(super().write, content)
+
+
+def create(path: Path) -> BinaryIO:
+    """Return a new file, open for writing, buffered; one that is there is overwritten."""
+    return io.BufferedWriter(_NewFile(path, "w"), _BUFFER)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a new file."""
+    with create(path) as file:
+        file.write(content)
+
+
+def write(to: Callable[[Any], int], content: Any) -> int:
+    """Write bytes by a file's own `write`, and return how many were written."""
+    return to(content)
+
+
+def fsync(path: Path) -> None:
+    """Make what a file or the names in a folder are now outlast a loss of power.
+
+    A file system that cannot do so for folders is no error.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(handle)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Put a file or folder in the place of another."""
+    source.replace(target)
+
+
+def unlink(path: Path) -> None:
+    """Remove a file, a link or a whole folder, whether it is there or not."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, whether they are there or not."""
+    path.mkdir(parents=True, exist_ok=True)
