@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tiermodel.config.project import Project
-    from tiermodel.ledger.ledger import Added
+    from tiermodel.ledger.rows import Added
     from tiermodel.tables.contract import Accounting
 
 

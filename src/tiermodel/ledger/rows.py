@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,10 @@ from tiermodel.arrays import Flags, Ints
 from tiermodel.tiers.stability.grading import Grading
 from tiermodel.tiers.stability.rule import NOBODY, Position, StabilityState
 
-__all__ = ["SCHEMA", "Before", "from_batch", "graded_rows", "position_in", "table_of", "with_ledger_columns"]
+__all__ = [
+    "MOVES", "SCHEMA", "Added", "Before", "from_batch", "graded_rows", "moves_of", "position_in", "table_of",
+    "with_ledger_columns",
+]  # fmt: skip
 
 
 _PREFIX = "ledger_"
@@ -148,3 +151,26 @@ def table_of(rows: pd.DataFrame) -> pa.Table:
         pa.array(rows[f.name].astype(object).where(rows[f.name].notna(), None).tolist(), type=f.type) for f in SCHEMA
     ]
     return pa.table(columns, schema=SCHEMA)
+
+
+MOVES = ("enter", "up", "down", "exit")
+"""The events of a grading that change a customer's tier."""
+
+
+class Added(NamedTuple):
+    """What a grading added to a ledger: its rows, and those of them that change a tier, by event.
+
+    `superseded` has the days whose gradings it took the place of; `again` those that are now to be graded again, in
+    order. `next_grading` is the day from which on a scoring grades again, where this one was no grading (else None).
+    """
+
+    rows: int
+    moves: dict[str, int]
+    superseded: tuple[date, ...] = ()
+    again: tuple[date, ...] = ()
+    next_grading: date | None = None
+
+
+def moves_of(rows: pa.Table) -> dict[str, int]:
+    """Return how many rows of a grading change a tier, by event."""
+    return {name: int(pc.sum(pc.equal(rows["event"], name)).as_py() or 0) for name in MOVES}

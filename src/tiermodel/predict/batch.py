@@ -21,8 +21,8 @@ from tiermodel.features.export import write_nothing, write_rows
 from tiermodel.features.panel import Snapshots, Tally, build_panel, snapshot_batches
 from tiermodel.ledger.calendar import before_scoring, next_grading
 from tiermodel.ledger.files import Levels, journal_of
-from tiermodel.ledger.ledger import MOVES, Added, writing
-from tiermodel.ledger.rows import Before, from_batch, graded_rows, position_in, with_ledger_columns
+from tiermodel.ledger.ledger import writing
+from tiermodel.ledger.rows import MOVES, Added, Before, from_batch, graded_rows, position_in, with_ledger_columns
 from tiermodel.output import staged, write_table
 from tiermodel.predict.table import checked, predict, score_schema
 from tiermodel.tables.contract import Accounting
