@@ -192,7 +192,9 @@ class Ledger:
             return Added(len(table), moves_of(table))
         if old is not None and regrade_reason is None:
             words = f"{old.path} holds another grading of {day}; a ledger is never rewritten"
-            raise ProjectError(f"{words}: grade a later day, or give another folder, or {self._remedy(day)}")
+            raise ProjectError(
+                f"{words}: grade a later day, or give another folder, or correct it with {self._remedy(day)}"
+            )
         gone = [file for file in self.files if not file.sequence and file.day >= day and regrade_reason is not None]
         earlier = [file for file in self.files if not file.sequence and file.day < day]
         known = max([day, *(file.day for file in self.all_files if not file.sequence)])
@@ -229,7 +231,7 @@ class Ledger:
         return f"{day}.r{taken}" if taken else str(day)
 
     def _remedy(self, day: date) -> str:
-        return f"correct it with `tiermodel score … --as-of {day} --ledger {self.folder} --regrade --reason TEXT`"
+        return f"`tiermodel score … --as-of {day} --ledger {self.folder} --regrade --reason TEXT`"
 
     def override(
         self, customer: str, code: str | None, start: date, *, until: date | None, operator: str, reason: str
@@ -282,10 +284,12 @@ class Ledger:
         last, again = self.last_graded, self.again
         if last is not None and day < last:
             words = f"{self.folder} is graded up to {last}"
-            raise ProjectError(f"{words}: a ledger goes forward only, so {day} is too early; {self._remedy(day)}")
+            raise ProjectError(
+                f"{words}: a ledger goes forward only, so {day} is too early; correct it with {self._remedy(day)}"
+            )
         if again and day > again[0]:
             words = f"{self.folder}: {', '.join(map(str, again))} must be graded again first, in order, after the "
-            raise ProjectError(f"{words}correction of {last}; or leave them out: {self._remedy(day)}")
+            raise ProjectError(f"{words}correction of {last}; or leave them out with {self._remedy(day)}")
 
     def _refuse_dates(self, start: date, until: date | None) -> None:
         """Raise `ProjectError` for an override of days that are graded already, or of no day at all."""
