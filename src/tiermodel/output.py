@@ -163,6 +163,8 @@ def _noted(journal: Path) -> list[tuple[Path, Path | None, bool]]:
         found = json.loads(journal.read_bytes())
     except FileNotFoundError:
         return []
+    except ValueError as error:
+        raise OutputError(f"{journal} is damaged: {error}; remove it once no run is at work there") from None
     moves = [(journal.parent / final, journal.parent / old if old else None) for final, old in found["moves"]]
     done = moves[0][0].exists() and _digest(moves[0][0]) == found["sha256"]
     return [(final, temporary, done) for final, temporary in moves]

@@ -108,6 +108,8 @@ def test_what_was_believed_on_a_day_can_be_read(late: Late, tmp_path: Path, cli:
     rows = pd.read_csv("rows.csv")
     assert rows.loc[rows["tier_code"] == "small", "superseded_by"].unique().tolist() == [f"{DAYS[0]}.r1"]
     assert rows.loc[rows["tier_code"] == "major", "superseded_by"].isna().all()
+    ran = cli("ledger", "show", book, "--known-on", DAYS[0] - timedelta(1))
+    assert (ran.code, f"before {DAYS[0]}; give a later --known-on" in ran.err) == (2, True)
     # a correction of the correction keeps both
     score(late.early.project, late.early.bundle, DAYS[0], out, ledger=book, regrade_reason="no, it was not")
     assert held(book, who, DAYS[0]) == "small"

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import Any
+from typing import TYPE_CHECKING
+import click
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
-import click
+__all__ = ["accounts_as_data", "added_as_data", "print_accounts", "print_added", "print_capacity", "print_chances", "print_json", "print_table", "print_tiers", "print_values", "progress"]
 
-__all__ = [
-    "accounts_as_data",
-    "added_as_data",
-    "print_accounts",
-    "print_added",
-    "print_capacity",
-    "print_chances",
-    "print_json",
-    "print_table",
-    "print_tiers",
-    "print_values",
-    "progress",
-]
 
 
 if TYPE_CHECKING:
@@ -31,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tiermodel.config.project import Project
-    from tiermodel.ledger.ledger import Added
+    from tiermodel.ledger.rows import Added
     from tiermodel.tables.contract import Accounting
 
 

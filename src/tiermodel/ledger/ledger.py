@@ -13,39 +13,36 @@ from contextlib import contextmanager
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
-
+from typing import Any
 import duckdb
 import pandas as pd
 import pyarrow as pa
+from tiermodel.errors import DataError
+from tiermodel.errors import ProjectError
+from tiermodel.ledger.files import Levels
+from tiermodel.ledger.files import in_force
+from tiermodel.ledger.files import ledger_lock
+from tiermodel.ledger.files import list_files
+from tiermodel.ledger.files import noted
+from tiermodel.ledger.files import read_rows
+from tiermodel.ledger.rows import Added
+from tiermodel.ledger.rows import Before
+from tiermodel.ledger.rows import SCHEMA
+from tiermodel.ledger.rows import moves_of
+from tiermodel.ledger.rows import table_of
+from tiermodel.ledger.views import EXPIRED
+from tiermodel.ledger.views import STATE_BENEATH
+from tiermodel.ledger.views import last_rows
+from tiermodel.output import Staged
+from tiermodel.output import staged
+from tiermodel.output import write_table
 
-from tiermodel.errors import DataError, ProjectError
-from tiermodel.ledger.files import Levels, in_force, ledger_lock, list_files, noted, read_rows
-from tiermodel.ledger.rows import SCHEMA, Before, table_of
-from tiermodel.ledger.views import EXPIRED, STATE_BENEATH, last_rows
-from tiermodel.output import Staged, staged, write_table
+__all__ = ["Ledger", "writing"]
 
-__all__ = ["Added", "Ledger", "writing"]
 
 
 _BEFORE = "valid_from < $day or (valid_from = $day and sequence > 0)"
 _SEEN = ("tier_code", "stable_code", "asked", "operator")
-MOVES = ("enter", "up", "down", "exit")
-"""The events of a grading that change a customer's tier."""
-
-
-class Added(NamedTuple):
-    """What a grading added to a ledger: its rows, and those of them that change a tier, by event.
-
-    `superseded` has the days whose gradings it took the place of; `again` those that are now to be graded again, in
-    order. `next_grading` is the day from which on a scoring grades again, where this one was no grading (else None).
-    """
-
-    rows: int
-    moves: dict[str, int]
-    superseded: tuple[date, ...] = ()
-    again: tuple[date, ...] = ()
-    next_grading: date | None = None
 
 
 class Ledger:
@@ -66,6 +63,9 @@ class Ledger:
 
     def must_exist(self) -> Ledger:
         """Return the ledger itself; `ProjectError` where it has no grading yet."""
+        if not self.files and self.all_files:
+            first = min(file.day for file in self.all_files)
+            raise ProjectError(f"nothing was known in {self.folder} before {first}; give a later --known-on")
         if not self.files:
             raise ProjectError(f"{self.folder} is no ledger yet; `tiermodel score … --ledger {self.folder}` begins one")
         return self
@@ -171,13 +171,8 @@ class Ledger:
         Raises `ProjectError` for a day before the last grading, or after one that is to be graded again: a ledger goes
         forward only, unless a day is graded again on purpose. `grades` tells a scoring that is no grading.
         """
-        last, again = self.last_graded, self.again
-        if last is not None and day < last and not regrade:
-            words = f"{self.folder} is graded up to {last}"
-            raise ProjectError(f"{words}: a ledger goes forward only, so {day} is too early; {self._remedy(day)}")
-        if again and day > again[0] and not regrade:
-            words = f"{self.folder}: {_listed(again)} must be graded again first, in order, after the correction of "
-            raise ProjectError(f"{words}{last}: give --as-of {again[0]}; or leave them out: {self._remedy(day)}")
+        if not regrade:
+            self._refuse_day(day)
         return Before(self._arrow(last_rows(_BEFORE), day=day).combine_chunks(), day, grades=grades)
 
     def append(
@@ -201,15 +196,18 @@ class Ledger:
                 added = book.append(day, rows, regrade_reason=regrade_reason, levels=levels, into=files)
             self._read_again()
             return added
-        self.before(day, regrade=regrade_reason is not None)
+        if regrade_reason is None:
+            self._refuse_day(day)
         table = self._changes(day, rows)
         old = next((file for file in self.files if file.day == day and not file.sequence), None)
         same = old is not None and regrade_reason in {None, old.notes.get("reason")}
         if old is not None and same and read_rows([old]).cast(SCHEMA).equals(table):
-            return Added(len(table), _moves(table))
+            return Added(len(table), moves_of(table))
         if old is not None and regrade_reason is None:
             words = f"{old.path} holds another grading of {day}; a ledger is never rewritten"
-            raise ProjectError(f"{words}: grade a later day, or give another folder, or {self._remedy(day)}")
+            raise ProjectError(
+                f"{words}: grade a later day, or give another folder, or correct it with {self._remedy(day)}"
+            )
         gone = [file for file in self.files if not file.sequence and file.day >= day and regrade_reason is not None]
         earlier = [file for file in self.files if not file.sequence and file.day < day]
         known = max([day, *(file.day for file in self.all_files if not file.sequence)])
@@ -224,7 +222,7 @@ class Ledger:
         write_table(table_noted, self.folder / f"{self._name_of(day)}.parquet", into=into)
         again = {file.day for file in gone} | set(self.again)
         return Added(
-            len(table), _moves(table), tuple(file.day for file in gone), tuple(sorted(d for d in again if d > day))
+            len(table), moves_of(table), tuple(file.day for file in gone), tuple(sorted(d for d in again if d > day))
         )
 
     def _changes(self, day: date, rows: pa.Table) -> pa.Table:
@@ -246,7 +244,7 @@ class Ledger:
         return f"{day}.r{taken}" if taken else str(day)
 
     def _remedy(self, day: date) -> str:
-        return f"correct it with `tiermodel score … --as-of {day} --ledger {self.folder} --regrade --reason TEXT`"
+        return f"`tiermodel score … --as-of {day} --ledger {self.folder} --regrade --reason TEXT`"
 
     def override(
         self, customer: str, code: str | None, start: date, *, until: date | None, operator: str, reason: str
@@ -294,6 +292,18 @@ class Ledger:
             raise DataError(f"customer {customer!r} is not in {self.folder} on {day}")
         return dict(rows.iloc[0])
 
+    def _refuse_day(self, day: date) -> None:
+        """Raise `ProjectError` for a day that is no next grading."""
+        last, again = self.last_graded, self.again
+        if last is not None and day < last:
+            words = f"{self.folder} is graded up to {last}"
+            raise ProjectError(
+                f"{words}: a ledger goes forward only, so {day} is too early; correct it with {self._remedy(day)}"
+            )
+        if again and day > again[0]:
+            words = f"{self.folder}: {', '.join(map(str, again))} must be graded again first, in order, after the "
+            raise ProjectError(f"{words}correction of {last}; or leave them out with {self._remedy(day)}")
+
     def _refuse_dates(self, start: date, until: date | None) -> None:
         """Raise `ProjectError` for an override of days that are graded already, or of no day at all."""
         last = self.last_graded
@@ -338,12 +348,3 @@ def writing(folder: str | Path) -> Iterator[Ledger]:
         Ledger(folder)  # says so
     with ledger_lock(Path(folder)):
         yield Ledger(folder)
-
-
-def _moves(table: pa.Table) -> dict[str, int]:
-    events = table["event"].to_pylist()
-    return {name: events.count(name) for name in MOVES}
-
-
-def _listed(days: list[date]) -> str:
-    return ", ".join(map(str, days))

@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from datetime import date
 from functools import cached_property
 from typing import Any
-
+from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-
-from tiermodel.arrays import Flags, Ints
+from tiermodel.arrays import Flags
+from tiermodel.arrays import Ints
 from tiermodel.tiers.stability.grading import Grading
-from tiermodel.tiers.stability.rule import NOBODY, Position, StabilityState
+from tiermodel.tiers.stability.rule import NOBODY
+from tiermodel.tiers.stability.rule import Position
+from tiermodel.tiers.stability.rule import StabilityState
 
-__all__ = ["EVENTS", "SCHEMA", "Before", "from_batch", "graded_rows", "position_in", "table_of", "with_ledger_columns"]
+__all__ = ["Added", "Before", "EVENTS", "MOVES", "SCHEMA", "from_batch", "graded_rows", "moves_of", "position_in", "table_of", "with_ledger_columns"]
+
 
 
 _PREFIX = "ledger_"
@@ -153,3 +156,26 @@ def table_of(rows: pd.DataFrame) -> pa.Table:
         pa.array(rows[f.name].astype(object).where(rows[f.name].notna(), None).tolist(), type=f.type) for f in SCHEMA
     ]
     return pa.table(columns, schema=SCHEMA)
+
+
+MOVES = ("enter", "up", "down", "exit")
+"""The events of a grading that change a customer's tier."""
+
+
+class Added(NamedTuple):
+    """What a grading added to a ledger: its rows, and those of them that change a tier, by event.
+
+    `superseded` has the days whose gradings it took the place of; `again` those that are now to be graded again, in
+    order. `next_grading` is the day from which on a scoring grades again, where this one was no grading (else None).
+    """
+
+    rows: int
+    moves: dict[str, int]
+    superseded: tuple[date, ...] = ()
+    again: tuple[date, ...] = ()
+    next_grading: date | None = None
+
+
+def moves_of(rows: pa.Table) -> dict[str, int]:
+    """Return how many rows of a grading change a tier, by event."""
+    return {name: int(pc.sum(pc.equal(rows["event"], name)).as_py() or 0) for name in MOVES}
