@@ -31,6 +31,7 @@ from tiermodel.segments.fit import align_segments
 from tiermodel.segments.selection import choose_segments
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
+from tiermodel.tiers.categories import unseen_lines
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.lifecycle import typical_rhythm
 from tiermodel.tiers.schemes.load import load_scheme
@@ -123,6 +124,8 @@ def train(
         project, dates, with_outcome=True, known_until=now, drawn_before=now, history=history, tally=tally
     )
     bundle, out_of_fold = fit_bundle(project, panel, now, trained_on, history.columns, progress)
+    for line in unseen_lines(bundle.scheme.state):
+        tally.warn(line)
     if champion is not None:  # the same customers keep the champion's names of segments
         buyers = panel[(panel["as_of"] == pd.Timestamp(now)) & has_bought(panel)]
         bundle = replace(bundle, segments=align_segments(bundle.segments, champion.segments, buyers))
@@ -159,7 +162,7 @@ def fit_bundle(
         bundle = Bundle(
             name=project.name,
             settings=recorded_settings(project, label),
-            columns=tuple(name for name in needed_columns(project, columns) if name != label),
+            columns=tuple(n for n in needed_columns(project, columns, scheme.scheme.text_features) if n != label),
             inputs=present.design,
             scheme=scheme,
             segments=choose_segments(project.segments, buyers, project.seed),

@@ -1,4 +1,4 @@
-"""The schema of schemes: levels, conditions and scored dimensions, each of which validates itself."""
+"""The schema of schemes: levels and scored dimensions, each of which validates itself."""
 
 from __future__ import annotations
 
@@ -7,41 +7,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from tiermodel.config.tiers import Stability
 from tiermodel.features.condition import Named
 from tiermodel.features.frame import feature_names
+from tiermodel.tiers.schemes.conditions import Data, Number, Share, Strata, Veto, When
 from tiermodel.tiers.schemes.weights import consistency_ratio
 from tiermodel.words import in_language
 
 __all__ = [
     "Axis",
     "BaseScheme",
-    "Data",
     "Dimension",
     "Index",
     "Level",
-    "Number",
     "Score",
-    "Share",
-    "Veto",
-    "When",
     "check_shares",
     "input_names",
 ]
 
 
-Share = Annotated[float, Field(gt=0, le=1)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-_BOUNDS = ("at_least", "above", "at_most", "below", "top", "bottom")
 _MOST_INCONSISTENT = 0.10  # the limit of Saaty (1980)
-
-
-class Data(BaseModel):
-    """An immutable part of a scheme that refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Level(Data):
@@ -53,58 +40,6 @@ class Level(Data):
     policy: str = ""
     key: bool = False
     capacity: Annotated[int, Field(ge=1)] | None = None
-
-
-class When(Data):
-    """A condition: a bound on one feature, as a number or as a share of customers at its top or bottom, frozen at fit.
-
-    `feature` may name alternatives, `a | b`; the first that is built is used. An `optional` condition is left out where
-    its feature is not built. A missing value does not meet the condition, unless `missing` is set. A `sharp`
-    condition has no band, whatever the stability rule; a yes/no one has none by itself.
-    """
-
-    feature: str
-    at_least: Number | None = None
-    above: Number | None = None
-    at_most: Number | None = None
-    below: Number | None = None
-    top: Share | None = None
-    bottom: Share | None = None
-    missing: bool = False
-    optional: bool = False
-    sharp: bool = False
-
-    @model_validator(mode="after")
-    def _one_bound(self) -> Self:
-        given = [kind for kind in _BOUNDS if getattr(self, kind) is not None]
-        if len(given) != 1:
-            raise ValueError(f"{self.feature}: needs one of {', '.join(_BOUNDS)}, not {given or 'none'}")
-        return self
-
-    @property
-    def bound(self) -> tuple[str, float]:
-        """The kind of the bound and its number."""
-        return next((kind, float(v)) for kind in _BOUNDS if (v := getattr(self, kind)) is not None)
-
-    def implies(self, other: When) -> bool:
-        """Return whether every customer who meets this condition meets the other one too."""
-        if self.feature != other.feature or (self.missing and not other.missing):
-            return False
-        (kind, mine), (theirs, bound) = self.bound, other.bound
-        if kind == theirs:
-            return mine >= bound if kind in {"at_least", "above"} else mine <= bound
-        return (kind, theirs) in {("above", "at_least"), ("below", "at_most")} and (
-            mine >= bound if kind == "above" else mine <= bound
-        )
-
-
-class Veto(Data):
-    """A cap: customers who meet every condition, such as bad payers, get the level `highest` at most."""
-
-    name_zh: str
-    name_en: str
-    highest: str
-    when: Annotated[tuple[When, ...], Field(min_length=1)]
 
 
 class BaseScheme(Data):
@@ -123,6 +58,8 @@ class BaseScheme(Data):
     """The share of customers that the key levels should hold; checked against `shares`."""
     veto: tuple[Veto, ...] = ()
     stability: Stability | None = None
+    strata: Strata | None = None
+    """The text attribute by whose values cut points are found apart."""
     kind: str
 
     @property
@@ -139,6 +76,16 @@ class BaseScheme(Data):
     def made_names(self) -> Mapping[str, Named]:
         """The names of quantities in conditions that are not features, such as points."""
         return {}
+
+    def given_conditions(self) -> Iterable[When]:
+        """Return every condition of the scheme."""
+        return (when for veto in self.veto for when in veto.when)
+
+    @property
+    def text_features(self) -> list[str]:
+        """The text attributes that the scheme reads, sorted."""
+        texts = {when.feature for when in self.given_conditions() if when.text is not None}
+        return sorted(texts | ({self.strata.feature} if self.strata is not None else set()))
 
     def rule_names(self, _language: str) -> list[str]:
         """Return a name for every rule, empty for a rule without one; an empty list for most schemes."""
@@ -186,6 +133,11 @@ class BaseScheme(Data):
         if not self.ranks_by_shares:
             raise ValueError(
                 f"levels: {capped[0]!r} has a capacity, which only a scheme that ranks customers by shares can keep"
+            )
+        if self.strata is not None:
+            raise ValueError(
+                f"levels: {capped[0]!r} has a capacity, which cut points by {self.strata.by} cannot keep: each stratum "
+                "has cut points of its own; remove capacity or strata"
             )
 
     @property
