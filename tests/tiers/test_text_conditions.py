@@ -257,17 +257,27 @@ def test_a_scheme_without_text_is_written_as_before() -> None:
 def test_a_project_is_told_which_attribute_its_scheme_needs() -> None:
     columns = {"customer_id": "id", "time": "day", "amount": "amount"}
 
-    def project(scheme: dict[str, Any], **customers: Any) -> Project:
+    def project(scheme: dict[str, Any] | str, more: dict[str, Any], **customers: Any) -> Project:
         data = {"transactions": {"path": "a.csv", "columns": columns}}
         data |= {"customers": {"path": "b.csv", "columns": {"customer_id": "id"}, **customers}}
-        return Project.model_validate({"version": 1, "name": "shop", "data": data, "tiers": {"scheme": scheme}})
+        return Project.model_validate(
+            {"version": 1, "name": "shop", "data": data, "tiers": {"scheme": scheme, **(tiers or {})}}
+        )
 
     with pytest.raises(
         ProjectError, match=r"'industry' is read as text, but it is not one of data.customers.categories \[\]"
     ):
-        load_scheme(project(CASCADE))
+        load_scheme(project(CASCADE, {}))
     strata = {**SHARE, "strata": {"by": "sector"}}
     with pytest.raises(ProjectError, match=r"'sector' is read as text, .* \['industry'\]; map its column there"):
-        load_scheme(project(strata, categories={"industry": "industry"}))
-    assert load_scheme(project(CASCADE, categories={"industry": "industry"})).text_features == [INDUSTRY]
-    assert load_scheme(project(changed(optional=True))).text_features == [INDUSTRY]
+        load_scheme(project(strata, {}, categories={"industry": "industry"}))
+    assert load_scheme(project(CASCADE, {}, categories={"industry": "industry"})).text_features == [INDUSTRY]
+    assert load_scheme(project(changed(optional=True), {})).text_features == [INDUSTRY]
+    by = {"strata": {"by": "industry", "at_least": 80}}
+    preset = load_scheme(project("pyramid", by, categories={"industry": "industry"}))
+    assert (preset.code, preset.text_features) == ("pyramid", [INDUSTRY])
+    own = load_scheme(project({**SHARE, "strata": {"by": "industry"}}, by, categories={"industry": "industry"}))
+    assert own.strata is not None
+    assert own.strata.at_least == 80  # that of the project replaces the scheme's own
+    with pytest.raises(ProjectError, match=r"tiers: .*a learned scheme has no cut points to find by stratum"):
+        load_scheme(project("learned", by, categories={"industry": "industry"}))

@@ -238,14 +238,13 @@ class Project(Section):
         data = info.data.get("data")
         if data is None:
             return value
-        numbers = set(data.customers.attributes if data.customers is not None else ())
-        texts = set(data.customers.categories if data.customers is not None else ())
+        numbers, texts = (data.customers.attributes, data.customers.categories) if data.customers else ({}, {})
         if text := [name for name in value.attributes if name in texts]:
             raise ValueError(
                 f"attributes: {text[0]!r} is text (data.customers.categories), and models take numbers: remove it "
                 "here; features.audited, conditions and strata may name it"
             )
-        for key, known in (("attributes", numbers), ("audited", numbers | texts)):
+        for key, known in (("attributes", numbers), ("audited", {**numbers, **texts})):
             if unknown := [name for name in getattr(value, key) if name not in known]:
                 raise ValueError(f"{key}: {unknown[0]!r} is not one of data.customers.attributes {sorted(known)}")
         return value
@@ -314,8 +313,10 @@ def load_project(path: str | Path) -> Project:
 def project_digest(project: Project) -> str:
     """Return the SHA-256, in hex, of all that can change a result: the project without `folder` and `tracking`."""
     content = project.model_dump(mode="json", exclude={"folder", "tracking"})
-    if (customers := content["data"]["customers"]) and not customers["categories"]:
-        del customers["categories"]  # a later key, so that the digest of a project without it stays the same
+    # later keys are left out where they are not set, so that the digest of a project without them stays the same
+    for section, key in ((content["data"]["customers"], "categories"), (content["tiers"], "strata")):
+        if section and not section[key]:
+            del section[key]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from tiermodel.config.data import Section
 from tiermodel.config.yaml_reader import shown
 
-__all__ = ["Downgrade", "Segments", "Stability", "Tiers", "Upgrade"]
+__all__ = ["Downgrade", "Segments", "Stability", "Strata", "Tiers", "Upgrade"]
 
 _Days = Annotated[int, Field(strict=True, ge=0, le=3660)]
 
@@ -53,11 +53,31 @@ class Stability(Section):
         return self
 
 
+class Strata(Section):
+    """Cut points found apart for the customers of each value of a text attribute, such as an industry.
+
+    `by` names one of `data.customers.categories`. A value that fewer than `at_least` buyers have at fit, a value that
+    is new later, and a missing value get the cut points of all customers.
+    """
+
+    by: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+    at_least: Annotated[int, Field(strict=True, ge=10)] = 50
+
+    @property
+    def feature(self) -> str:
+        """The name of the text attribute among the features."""
+        return f"attribute_{self.by}"
+
+
 class Tiers(Section):
-    """The scheme: a preset's name, a path to a scheme file, or a mapping; `stability` replaces the scheme's own."""
+    """The scheme: a preset's name, a path to a scheme file, or a mapping.
+
+    `stability` and `strata` replace the scheme's own.
+    """
 
     scheme: str | dict[str, Any] = "pyramid"
     stability: Stability | None = None
+    strata: Strata | None = None
 
     @field_validator("scheme", mode="before")
     @classmethod

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from tiermodel.arrays import Flags, Ints
+from tiermodel.config.tiers import Strata
 from tiermodel.features.condition import Condition, Named, feature_name, number
 from tiermodel.tiers.kinds.thresholds import condition_of
-from tiermodel.tiers.schemes.conditions import Strata
 from tiermodel.tiers.schemes.protocol import REASONS, LearningKind, SchemeKind
 from tiermodel.tiers.schemes.schema import BaseScheme
 from tiermodel.words import in_language, words

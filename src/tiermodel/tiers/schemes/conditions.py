@@ -1,4 +1,4 @@
-"""The schema of the parts of a scheme that customers meet or belong to: conditions, vetoes and strata."""
+"""The schema of the parts of a scheme that customers meet: conditions and vetoes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from tiermodel.features.catalogue import ATTRIBUTE
-
-__all__ = ["Data", "Number", "Share", "Strata", "TextBound", "Veto", "When"]
+__all__ = ["Data", "Number", "Share", "TextBound", "Veto", "When"]
 
 
 def _listed(given: Any) -> Any:
@@ -118,19 +116,3 @@ class Veto(Data):
     name_en: str
     highest: str
     when: Annotated[tuple[When, ...], Field(min_length=1)]
-
-
-class Strata(Data):
-    """Cut points found apart for the customers of each value of a text attribute, such as an industry.
-
-    `by` names one of `data.customers.categories`. A value that fewer than `at_least` buyers have at fit, a value that
-    is new later, and a missing value get the cut points of all customers.
-    """
-
-    by: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-    at_least: Annotated[int, Field(strict=True, ge=10)] = 50
-
-    @property
-    def feature(self) -> str:
-        """The name of the text attribute among the features."""
-        return f"{ATTRIBUTE}_{self.by}"

@@ -48,6 +48,9 @@ def load_scheme(project: Project) -> Scheme:
     `ProjectError` that names the file and the wrong key, cell or level.
     """
     scheme = _given(project)
+    if project.tiers.strata is not None:
+        strata = project.tiers.strata.model_dump()
+        scheme = parse_scheme({**scheme_data(scheme), "strata": strata}, "tiers", project.features.windows_days)
     _label_is_dated(scheme, project)
     _categories_are_mapped(scheme, project)
     stability = project.tiers.stability

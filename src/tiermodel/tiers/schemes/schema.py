@@ -9,10 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import pandas as pd
 from pydantic import Field, model_validator
 
-from tiermodel.config.tiers import Stability
+from tiermodel.config.tiers import Stability, Strata
 from tiermodel.features.condition import Named
 from tiermodel.features.frame import feature_names
-from tiermodel.tiers.schemes.conditions import Data, Number, Share, Strata, Veto, When
+from tiermodel.tiers.schemes.conditions import Data, Number, Share, Veto, When
 from tiermodel.tiers.schemes.weights import consistency_ratio
 from tiermodel.words import in_language
 
