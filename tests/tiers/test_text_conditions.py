@@ -260,9 +260,7 @@ def test_a_project_is_told_which_attribute_its_scheme_needs() -> None:
     def project(scheme: dict[str, Any] | str, more: dict[str, Any], **customers: Any) -> Project:
         data = {"transactions": {"path": "a.csv", "columns": columns}}
         data |= {"customers": {"path": "b.csv", "columns": {"customer_id": "id"}, **customers}}
-        return Project.model_validate(
-            {"version": 1, "name": "shop", "data": data, "tiers": {"scheme": scheme, **(tiers or {})}}
-        )
+        return Project.model_validate({"version": 1, "name": "shop", "data": data, "tiers": {"scheme": scheme, **more}})
 
     with pytest.raises(
         ProjectError, match=r"'industry' is read as text, but it is not one of data.customers.categories \[\]"
