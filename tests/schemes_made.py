@@ -152,7 +152,10 @@ def tiers_in_duckdb(fitted: FittedScheme, frame: pd.DataFrame) -> pd.DataFrame:
     """Run the rules in DuckDB; half of the missing values are NaN there, half NULL."""
     with duckdb.connect() as connection:
         nulls = pa.Table.from_pandas(frame.iloc[::2], preserve_index=False)
-        nans = {name: pa.array(frame[name].iloc[1::2].to_numpy(), from_pandas=False) for name in frame}
+        odd = frame.iloc[1::2]
+        nans = {
+            n: pa.array(odd[n].to_numpy(), from_pandas=odd[n].dtype != np.float64) for n in frame
+        }  # text has no NaN
         both = pa.concat_tables([nulls, pa.table(nans).cast(nulls.schema)])
         connection.from_arrow(both).create_view("features")
         return connection.sql(scheme_sql(fitted)).df()

@@ -94,6 +94,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     write_other_tables(folder)
     customers = pd.read_csv(folder / "customers.csv", dtype=str)
     customers["no_contact"] = ["yes" if n % 9 == 0 else "no" for n in range(len(customers))]
+    customers["industry"] = [("制造", " 金融 ", "", "café")[n % 4] for n in range(len(customers))]
     customers.to_csv(folder / "customers.csv", index=False)
     events = pd.read_csv(folder / "events.csv", dtype=str)
     events.loc[:3, "time"] = "soon"
@@ -101,7 +102,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = file_project(folder / "rows.parquet")
     assert project.data.customers is not None
     columns = project.data.customers.columns.model_copy(update={"opt_out": "no_contact"})
-    table = project.data.customers.model_copy(update={"columns": columns})
+    table = project.data.customers.model_copy(update={"columns": columns, "categories": {"industry": "industry"}})
     return project.model_copy(update={"data": project.data.model_copy(update={"customers": table})})
 
 
@@ -131,6 +132,7 @@ def test_features_of_every_table_are_the_same_bits(
     assert (sales.quarantined, accounts["events"].quarantined) == (5, 4)
     assert "opted out" in sales.warnings[-1]
     assert set(accounts) == {"transactions", *OTHERS}
+    assert set(found[0]["attribute_industry"].to_pylist()) == {"制造", "金融", None, "café"}
 
 
 @pytest.mark.parametrize(("seed", "hashed"), [(1, None), (2, "TIERMODEL_TEST_KEY")])

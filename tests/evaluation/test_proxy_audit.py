@@ -106,6 +106,17 @@ def test_small_groups_and_attributes_known_of_few_are_hidden() -> None:
     assert [row["customers"] for row in proxy_scan(audited(few=enough), x, NAMES, seed=7)] == [FEWEST]
 
 
+def test_a_text_attribute_is_told_as_its_values_numbered_would_be() -> None:
+    x = inputs(600)
+    kind = np.digitize(np.nan_to_num(x[:, 4]), [0.6, 1.4])
+    texts = pd.DataFrame({"audited_kind": pd.Series(np.array(["a", "b", "c"])[kind]).mask(x[:, 1] > 5)})
+    numbers = audited(kind=np.where(x[:, 1] > 5, np.nan, kind.astype(float)))
+    assert list(proxy_scan(texts, x, NAMES, seed=7)) == list(proxy_scan(numbers, x, NAMES, seed=7))
+    many = pd.DataFrame({"audited_kind": [f"v{n % 12}" if n < 480 else f"w{n}" for n in range(600)]})
+    (row,) = proxy_scan(many, x, NAMES, seed=7)  # the most frequent values only, never their order
+    assert (row["metric"], row["groups"]) == ("auc", 8)
+
+
 def test_the_attribute_itself_is_no_proxy_and_the_same_data_give_the_same_figures() -> None:
     x = inputs(300)
     kind = (np.nan_to_num(x[:, 0]) > 1).astype(float)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tiermodel.bundle.bundle import load_bundle
 from tiermodel.evaluation.bootstrap import cluster_draws, cluster_interval
-from tiermodel.evaluation.slices import FEWEST, groups, slice_figures
+from tiermodel.evaluation.slices import FEWEST, MOST_TEXTS, groups, slice_figures
 from tiermodel.training.train import train
 from worlds import audited_project, small_world
 
@@ -51,6 +51,21 @@ def test_every_customer_is_in_one_group_of_an_attribute(values: list[float]) -> 
     known = pd.Series(values).groupby(group.astype(str).to_numpy()).agg(["min", "max"]).drop(index="?", errors="ignore")
     spans = known.sort_values("min").to_numpy()
     assert (spans[:-1, 1] < spans[1:, 0]).all()  # groups of values do not overlap
+
+
+@given(st.lists(st.sampled_from(["north", "south", "", "?", "…", None]), min_size=1, max_size=60))
+def test_a_text_attribute_gives_a_group_of_each_value(values: list[str | None]) -> None:
+    column = pd.Series(values, dtype="str")
+    frame = pd.DataFrame({"purchase_days_total": 1.0, "days_since_first": 5.0, "audited_x": column})
+    group = groups(frame, np.zeros(len(values), dtype=np.int64), ["only"])["audited_x"]
+    assert group.tolist() == [value or "?" for value in values]
+
+
+def test_the_rarest_values_of_a_text_attribute_are_one_group() -> None:
+    values = [f"v{n:03d}" for n in range(2 * MOST_TEXTS) for _ in range(1 + (n < MOST_TEXTS))]
+    frame = pd.DataFrame({"purchase_days_total": 1.0, "days_since_first": 5.0, "audited_x": values})
+    group = groups(frame, np.zeros(len(values), dtype=np.int64), ["only"])["audited_x"]
+    assert group.tolist() == [value if value < f"v{MOST_TEXTS:03d}" else "…" for value in values]
 
 
 def test_intervals_draw_customers_with_all_their_rows() -> None:

@@ -52,7 +52,7 @@ def model_card(
 ) -> str:
     """Return the card of a bundle with these parts as Markdown, in both languages, the project's language first."""
     by_group: dict[str, list[str]] = {}
-    for feature in features.values():
+    for feature in (feature for feature in features.values() if feature.unit != "text"):  # models read numbers only
         by_group.setdefault(feature.group, []).append(feature.name)
     told = to_jsonable(facts)
     churn_zh = churn_question(Churn(**settings["churn"]), Outcome(**settings["outcome"]), "zh")

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
-from contextlib import contextmanager
-from typing import Any
-from typing import TYPE_CHECKING
-import click
 import json
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["accounts_as_data", "added_as_data", "print_accounts", "print_added", "print_capacity", "print_chances", "print_json", "print_table", "print_tiers", "print_values", "progress"]
+import click
 
+__all__ = [
+    "accounts_as_data",
+    "added_as_data",
+    "print_accounts",
+    "print_added",
+    "print_capacity",
+    "print_chances",
+    "print_json",
+    "print_table",
+    "print_tiers",
+    "print_values",
+    "progress",
+]
 
 
 if TYPE_CHECKING:

@@ -149,16 +149,23 @@ class CustomerColumns(Section):
 
 
 class Customers(Rows):
-    """The customers; `attributes` (name: column or SQL) are model inputs only if `features.attributes` names them."""
+    """The customers; `attributes` (name: column or SQL) are model inputs only if `features.attributes` names them.
+
+    `attributes` are numbers. `categories` are attributes of text, such as industry or region, for conditions (`is`) and
+    `strata` of a scheme and, named in `features.audited`, for slices; no model ever reads them.
+    """
 
     columns: CustomerColumns
     attributes: dict[str, Text] = {}
+    categories: dict[str, Text] = {}
 
-    @field_validator("attributes")
+    @field_validator("attributes", "categories")
     @classmethod
-    def _plain_names(cls, value: dict[str, str]) -> dict[str, str]:
+    def _plain_names(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
         if odd := [name for name in value if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name)]:
-            raise ValueError(f"name attributes in lower case, digits and _, 40 at most, got {shown(odd[0])}")
+            raise ValueError(f"name {info.field_name} in lower case, digits and _, 40 at most, got {shown(odd[0])}")
+        if twice := sorted(set(value) & set(info.data.get("attributes", {}))):
+            raise ValueError(f"{twice[0]!r} is one of attributes too: a number or text, not both; rename one of them")
         return value
 
 

@@ -26,6 +26,7 @@ from tiermodel.errors import ProjectError
 
 __all__ = ["FeatureGroup", "Project", "load_project", "project_digest"]
 
+
 FeatureGroup = Literal[
     "rfm", "loyalty", "potential", "value", "behaviour", "season", "lifecycle", "btyd", "engagement", "service",
     "credit",
@@ -80,8 +81,8 @@ class Features(Section):
     A group is left out where its table is missing. `lifecycle` and `btyd` are not chosen by default: they improved no
     model on the data tried. `attributes` names the `data.customers.attributes` that are inputs of models: numbers only,
     by default none, since age, sex or region may stand for characteristics that must not decide. `audited` names
-    attributes, numbers too, for audits: metrics are sliced by their values, and the proxy audit predicts them from the
-    inputs. Being audited makes an attribute no input.
+    attributes or `data.customers.categories` for audits: metrics are sliced by their values, and the proxy audit
+    predicts them from the inputs. Being audited makes an attribute no input.
     """
 
     groups: tuple[FeatureGroup, ...] = (
@@ -236,9 +237,16 @@ class Project(Section):
     @classmethod
     def _attributes_are_mapped(cls, value: Features, info: ValidationInfo) -> Features:
         data = info.data.get("data")
-        known = data.customers.attributes if data is not None and data.customers is not None else {}
-        for key in ("attributes", "audited"):
-            if data is not None and (unknown := [name for name in getattr(value, key) if name not in known]):
+        if data is None:
+            return value
+        numbers, texts = (data.customers.attributes, data.customers.categories) if data.customers else ({}, {})
+        if text := [name for name in value.attributes if name in texts]:
+            raise ValueError(
+                f"attributes: {text[0]!r} is text (data.customers.categories), and models take numbers: remove it "
+                "here; features.audited, conditions and strata may name it"
+            )
+        for key, known in (("attributes", numbers), ("audited", {**numbers, **texts})):
+            if unknown := [name for name in getattr(value, key) if name not in known]:
                 raise ValueError(f"{key}: {unknown[0]!r} is not one of data.customers.attributes {sorted(known)}")
         return value
 
@@ -306,6 +314,10 @@ def load_project(path: str | Path) -> Project:
 def project_digest(project: Project) -> str:
     """Return the SHA-256, in hex, of all that can change a model: without `folder`, `tracking` and grading dates."""
     content = project.model_dump(mode="json", exclude={"folder": True, "tracking": True, "tiers": {"grade"}})
+    # later keys are left out where they are not set, so that the digest of a project without them stays the same
+    for section, key in ((content["data"]["customers"], "categories"), (content["tiers"], "strata")):
+        if section and not section[key]:
+            del section[key]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

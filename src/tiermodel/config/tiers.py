@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from tiermodel.config.data import Section
 from tiermodel.config.yaml_reader import shown
 
-__all__ = ["Downgrade", "EveryDays", "GradingDates", "Segments", "Stability", "Tiers", "Upgrade"]
+__all__ = ["Downgrade", "EveryDays", "GradingDates", "Segments", "Stability", "Strata", "Tiers", "Upgrade"]
 
 
 _Days = Annotated[int, Field(strict=True, ge=0, le=3660)]
@@ -64,16 +64,33 @@ GradingDates = Literal["weekly", "monthly", "quarterly"] | EveryDays | None
 """When a scoring with a ledger grades: the first one of a week (Monday), month or quarter, or after so many days."""
 
 
-class Tiers(Section):
-    """The scheme: a preset's name, a path to a scheme file, or a mapping; `stability` replaces the scheme's own.
+class Strata(Section):
+    """Cut points found apart for the customers of each value of a text attribute, such as an industry.
 
-    `grade` says which scorings with a ledger are gradings: `weekly`, `monthly`, `quarterly` or `{every_days: N}`;
-    without it all are. Between gradings risk and value are new, and tiers are those of the ledger. Models do not
-    depend on it.
+    `by` names one of `data.customers.categories`. A value that fewer than `at_least` buyers have at fit, a value that
+    is new later, and a missing value get the cut points of all customers.
+    """
+
+    by: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+    at_least: Annotated[int, Field(strict=True, ge=10)] = 50
+
+    @property
+    def feature(self) -> str:
+        """The name of the text attribute among the features."""
+        return f"attribute_{self.by}"
+
+
+class Tiers(Section):
+    """The scheme: a preset's name, a path to a scheme file, or a mapping.
+
+    `stability` and `strata` replace the scheme's own. `grade` says which scorings with a ledger are gradings: `weekly`,
+    `monthly`, `quarterly` or `{every_days: N}`; without it all are. Between gradings risk and value are new, and tiers
+    are those of the ledger. Models do not depend on it.
     """
 
     scheme: str | dict[str, Any] = "five_levels"
     stability: Stability | None = None
+    strata: Strata | None = None
     grade: GradingDates = None
 
     @field_validator("grade", mode="before")

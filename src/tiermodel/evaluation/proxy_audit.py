@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from scipy.stats import rankdata
 
 from tiermodel.arrays import Flags, Floats, Ints
@@ -19,6 +20,7 @@ from tiermodel.evaluation.bootstrap import cluster_interval
 from tiermodel.evaluation.metrics import auc, spearman
 from tiermodel.evaluation.slices import FEWEST, MOST_VALUES
 from tiermodel.features.catalogue import AUDITED
+from tiermodel.features.frame import texts_of
 from tiermodel.models.calibrated_ensemble import group_rates
 from tiermodel.models.learners.boosting import fit_boosted, map_threads
 
@@ -43,7 +45,7 @@ def proxy_scan(buyers: pd.DataFrame, x: Floats, names: list[str], seed: int) -> 
     are sampled.
     """
     for column in (name for name in buyers.columns if name.startswith(f"{AUDITED}_")):
-        attribute, values = column.removeprefix(f"{AUDITED}_"), buyers[column].to_numpy(dtype=np.float64)
+        attribute, values = column.removeprefix(f"{AUDITED}_"), _values_of(buyers, column)
         rows, groups = _rows_and_groups(values, np.random.default_rng(seed))
         if len(rows):
             others = np.flatnonzero([name != f"attribute_{attribute}" for name in names])
@@ -52,6 +54,20 @@ def proxy_scan(buyers: pd.DataFrame, x: Floats, names: list[str], seed: int) -> 
                 "attribute": attribute,
                 **_audit_of(values[rows], groups, x[np.ix_(rows, others)], other_names, seed),
             }
+
+
+def _values_of(buyers: pd.DataFrame, column: str) -> Floats:
+    """Return an attribute as numbers, NaN where missing; text by its place in the alphabet of its most frequent values.
+
+    Other texts are missing too: more values than `MOST_VALUES` would be taken for quantities.
+    """
+    if is_numeric_dtype(buyers[column]):
+        return buyers[column].to_numpy(dtype=np.float64)
+    texts = texts_of(buyers, column)
+    counts = texts.value_counts()
+    frequent = sorted(sorted(counts.index, key=lambda text: (-counts[text], text))[:MOST_VALUES])
+    place = pd.Index(frequent, dtype=object).get_indexer(pd.Index(texts, dtype=object))
+    return np.where(place < 0, np.nan, place.astype(np.float64))
 
 
 def _audit_of(values: Floats, groups: Floats, x: Floats, names: list[str], seed: int) -> dict[str, Any]:

@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from tiermodel.arrays import Ints
 from tiermodel.evaluation.bootstrap import draw_count
 from tiermodel.evaluation.metrics import auc, ece, ece_null_band, log_loss
 from tiermodel.features.catalogue import AUDITED
+from tiermodel.features.frame import texts_of
 
-__all__ = ["FEWEST", "MOST_VALUES", "groups", "slice_figures"]
+__all__ = ["FEWEST", "MOST_TEXTS", "MOST_VALUES", "groups", "slice_figures"]
 
 
 FEWEST = 30
@@ -30,6 +32,10 @@ _EDGES: Mapping[str, tuple[str, tuple[float, ...], tuple[str, ...]]] = {
 }
 MOST_VALUES = 8
 """The most values of an attribute that is shown by value, not by quarters."""
+
+MOST_TEXTS = 20
+"""The most values of a text attribute that are shown, the most frequent ones; the others are one group."""
+_OTHER, _MISSING = "…", "?"
 
 _BAND_ROWS, _FEWEST_DRAWS, MOST_DRAWS = 2_000_000, 50, 300
 
@@ -45,7 +51,10 @@ def groups(frame: pd.DataFrame, tier: Ints, codes: Sequence[str]) -> dict[str, p
         by: _named(np.searchsorted(edges, frame[column].to_numpy(dtype=np.float64), side="right"), names)
         for by, (column, edges, names) in _EDGES.items()
     }
-    audited = {name: _by_value(frame[name]) for name in frame.columns if name.startswith(f"{AUDITED}_")}
+    names = [name for name in frame.columns if name.startswith(f"{AUDITED}_")]
+    audited = {
+        name: _by_value(frame[name]) if is_numeric_dtype(frame[name]) else _by_text(frame, name) for name in names
+    }
     return found | {"tier": _named(tier, codes)} | audited
 
 
@@ -59,7 +68,17 @@ def _by_value(column: pd.Series) -> pd.Series[str]:
         position = np.searchsorted(edges, values, side="right")
     else:
         names, position = [f"{x:g}" for x in known], np.searchsorted(known, values)
-    return _named(np.where(np.isnan(values), len(names), position), [*names, "?"])
+    return _named(np.where(np.isnan(values), len(names), position), [*names, _MISSING])
+
+
+def _by_text(frame: pd.DataFrame, name: str) -> pd.Series[str]:
+    """Return groups by text, `…` for values beyond the most frequent; missing values are the group `?`."""
+    values = texts_of(frame, name)
+    counts = values.value_counts()
+    frequent = sorted(counts.index, key=lambda value: (-counts[value], value))[:MOST_TEXTS]
+    names = [*sorted(set(frequent) - {_OTHER, _MISSING}), _OTHER, _MISSING]
+    groups = values.where(values.isin(frequent), _OTHER).mask(values.isna(), _MISSING)
+    return _named(pd.Index(names).get_indexer(pd.Index(groups)), names)
 
 
 def _named(position: Ints, names: Sequence[str]) -> pd.Series[str]:

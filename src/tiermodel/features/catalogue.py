@@ -10,16 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
+from typing import Any
 
 from tiermodel.arrays import Floats
 from tiermodel.config.project import Features
 from tiermodel.features.contacts import CONTACTS
 from tiermodel.features.formula import Feature, FeatureContext, columns_of
 from tiermodel.features.purchases import PURCHASES
+from tiermodel.tables.categories import is_text, text_column
 
-__all__ = ["AUDITED", "CATALOGUE", "CORE", "expand", "left_out"]
+__all__ = ["ATTRIBUTE", "AUDITED", "CATALOGUE", "CORE", "expand", "left_out"]
 
+
+ATTRIBUTE = "attribute"
+"""The prefix of attributes; those of text are never inputs of a model."""
 
 AUDITED = "audited"
 """The prefix of attributes that serve audits only and are never inputs of a model."""
@@ -39,7 +43,7 @@ def expand(features: Features, columns: Iterable[str]) -> tuple[Feature, ...]:
     """Return the features of the chosen groups and `CORE` for every window, as far as the mapped columns allow.
 
     After them come the customer attributes of the project, each as known at the date; attributes for audits are named
-    `audited_…`.
+    `audited_…`. Text attributes come last: all that `columns` has.
 
     >>> found = expand(Features(groups=("potential",), windows_days=(30,)), [])
     >>> [f.name for f in found if "amount" in f.name and "30d" in f.name]
@@ -53,9 +57,20 @@ def expand(features: Features, columns: Iterable[str]) -> tuple[Feature, ...]:
         for w in (features.windows_days if "{w}" in f.name else (0,))
         if w <= f.longest
     )
-    attributes = map(partial(_attribute, "attribute"), features.attributes)
-    audited = map(partial(_attribute, AUDITED), features.audited)
-    return tuple(f for f in (*made, *attributes, *audited) if columns_of(f) <= present)
+    texts = [name.removeprefix(text_column("")) for name in sorted(filter(is_text, present))]
+    attributes = (_attribute(ATTRIBUTE, name) for name in features.attributes)
+    audited = (_attribute(AUDITED, name) for name in features.audited if name not in texts)
+    categories = (_category(ATTRIBUTE, name) for name in texts)
+    audited_texts = (_category(AUDITED, name) for name in features.audited if name in texts)
+    every = (*made, *attributes, *audited, *categories, *audited_texts)
+    return tuple(f for f in every if columns_of(f) <= present)
+
+
+def _category(prefix: str, name: str) -> Feature:
+    def latest(known: FeatureContext, _: int) -> Any:
+        return known.text(name)
+
+    return Feature(f"{prefix}_{name}", "attribute", "text", f"客户属性 {name}", f"attribute {name}", latest)
 
 
 def _attribute(prefix: str, name: str) -> Feature:

@@ -33,27 +33,39 @@ class Words(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Bounds of a feature: `low` < x <= `high` (`closed_low`: `low` <= x < `high`); `missing` lets NaN pass too."""
+    """Bounds of a feature: `low` < x <= `high` (`closed_low`: `low` <= x < `high`); `missing` lets NaN pass too.
+
+    A text attribute has one of `values`, or none of them if `excluded`.
+    """
 
     feature: str
     low: float = -math.inf
     high: float = math.inf
     missing: bool = False
     closed_low: bool = False
+    values: tuple[str, ...] = ()
+    excluded: bool = False
 
     @property
     def impossible(self) -> bool:
         """Whether no number lies within the bounds, as between two equal cut points."""
         return self.low >= self.high
 
+    def _within(self, language: str) -> str:
+        """Return the values or bounds as a text; empty where every value is within, or none is."""
+        wording = words(language)
+        if self.values:
+            joined = wording["comma" if self.excluded else "value_or"].join(self.values)
+            return wording["value_is_not" if self.excluded else "value_is"].format(values=joined)
+        above, below = ("≥", "<") if self.closed_low else (">", "≤")
+        bounds = [f"{above} {number(self.low)}"] * (self.low > -math.inf)
+        bounds += [f"{below} {number(self.high)}"] * (self.high < math.inf)
+        return "" if self.impossible else wording["and"].join(bounds)
+
     def text(self, features: Mapping[str, Named], language: str) -> str:
         """Return the condition as a text."""
         wording = words(language)
-        above, below = ("≥", "<") if self.closed_low else (">", "≤")
-        bounds = [f"{above} {number(self.low)}"] * (self.low > -math.inf) + [f"{below} {number(self.high)}"] * (
-            self.high < math.inf
-        )
-        within = "" if self.impossible else wording["and"].join(bounds)
+        within = self._within(language)
         if not within:
             within = wording["value_missing" if self.missing else "value_any"]
         elif self.missing:

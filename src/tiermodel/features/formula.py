@@ -13,6 +13,7 @@ from tiermodel.arrays import Floats
 from tiermodel.config.project import FeatureGroup
 from tiermodel.features.measures import MEASURES
 from tiermodel.features.stream import RHYTHM, Chunk, Latest, Plan, Request
+from tiermodel.tables.categories import text_column
 
 __all__ = ["Feature", "FeatureContext", "change", "columns_of", "context_from", "needs_of", "ratio"]
 
@@ -24,7 +25,7 @@ class FeatureContext:
     """
 
     def __init__(
-        self, as_of: NDArray[np.int32], rhythm: Floats, sums: Mapping[Request, Floats], latest: Mapping[Latest, Floats]
+        self, as_of: NDArray[np.int32], rhythm: Floats, sums: Mapping[Request, Floats], latest: Mapping[Latest, Any]
     ) -> None:
         self.as_of = as_of
         self._rhythm: dict[str, Floats] = dict(zip(RHYTHM, rhythm, strict=True))
@@ -48,6 +49,10 @@ class FeatureContext:
     def latest(self, kind: str, column: str = "value") -> Floats:
         """Return a column of the latest row of a kind; NaN where there is none."""
         return self._latest[Latest(kind, column)]
+
+    def text(self, name: str) -> Any:
+        """Return a text attribute of the latest profile as an Arrow array; null where there is none."""
+        return self._latest[Latest("profile", text_column(name))]
 
     def since(self, kind: str) -> Floats:
         """Return the days since the latest row of a kind; NaN where there is none."""
@@ -101,7 +106,7 @@ class Feature:
 
     name: str
     group: FeatureGroup | Literal["attribute"]
-    unit: Literal["days", "count", "amount", "share", "ratio", "number"]
+    unit: Literal["days", "count", "amount", "share", "ratio", "number", "text"]
     zh: str
     en: str
     formula: Callable[[FeatureContext, int], Floats]
@@ -109,7 +114,7 @@ class Feature:
     longest: int = 3660
 
     def compute(self, known: FeatureContext) -> Floats:
-        """Return the feature of every customer and date."""
+        """Return the feature of every customer and date; one of unit `text` as an Arrow array."""
         return self.formula(known, self.window)
 
 

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from tiermodel.arrays import Flags, Floats
-from tiermodel.features.catalogue import AUDITED
+from tiermodel.features.catalogue import ATTRIBUTE, AUDITED
 from tiermodel.features.outcome import OUTCOME_COLUMNS
 
-__all__ = ["KEYS", "feature_names", "has_bought", "rows_at", "with_columns"]
+__all__ = ["KEYS", "category_names", "feature_names", "has_bought", "rows_at", "texts_of", "with_columns"]
+
 
 KEYS = ("customer_id", "as_of")
 
@@ -40,6 +42,30 @@ def with_columns(frame: pd.DataFrame, columns: Mapping[str, Floats]) -> pd.DataF
 
 
 def feature_names(frame: pd.DataFrame) -> list[str]:
-    """Return the names of the features of a panel, in its order; attributes to audit by are none."""
+    """Return the names of the features of a panel, in its order: numbers only; attributes to audit by are none.
+
+    >>> feature_names(pd.DataFrame({"days_since_last": [3.0], "attribute_region": ["south"], "audited_age": [30.0]}))
+    ['days_since_last']
+    """
     names = (name for name in frame.columns if name not in {*KEYS, *OUTCOME_COLUMNS})
-    return [name for name in names if not name.startswith(f"{AUDITED}_")]
+    return [name for name in names if not name.startswith(f"{AUDITED}_") and is_numeric_dtype(frame[name])]
+
+
+def texts_of(frame: pd.DataFrame, name: str) -> pd.Series:
+    """Return a text attribute of a panel; an empty text is missing.
+
+    >>> texts_of(pd.DataFrame({"attribute_region": ["south", ""]}), "attribute_region").isna().tolist()
+    [False, True]
+    """
+    column: pd.Series = frame[name]
+    return column.mask(column == "")
+
+
+def category_names(frame: pd.DataFrame) -> list[str]:
+    """Return the names of the text attributes of a panel, in its order; those to audit by are left out.
+
+    >>> category_names(pd.DataFrame({"customer_id": ["a"], "attribute_size": [2.0], "attribute_region": ["south"]}))
+    ['attribute_region']
+    """
+    names = (name for name in frame.columns if name.startswith(f"{ATTRIBUTE}_"))
+    return [name for name in names if not is_numeric_dtype(frame[name])]

@@ -35,7 +35,8 @@ class Rows:
     `day` counts local calendar days since 1970-01-01. `amount` is that of a transaction, zero for other rows; a
     transaction with a negative amount is a return, any other a purchase. `value` is the amount of a row of any kind.
     The `nth_*` columns count, from 0, the customer's earlier purchase lines of the same order, day, product, category
-    or channel; -1 for other rows. `columns` has the columns that only some tables have.
+    or channel; -1 for other rows. `columns` has the columns that only some tables have, `texts` (Arrow arrays) those of
+    text, null where it is not known.
     """
 
     day: NDArray[np.int32]
@@ -50,6 +51,7 @@ class Rows:
     nth_of_channel: Counts
     kind: NDArray[np.int8]
     columns: Mapping[str, NDArray[Any]]
+    texts: Mapping[str, Any]
 
     @property
     def first_order(self) -> Flags:

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -114,9 +114,10 @@ class Snapshots:
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns: the keys, every feature, and the outcome where asked for, all float64 but the keys."""
-        numbers = [*(f.name for f in self.features), *(OUTCOME_COLUMNS if self.with_outcome else ())]
-        return pa.schema([("customer_id", pa.string()), ("as_of", pa.date32()), *((n, pa.float64()) for n in numbers)])
+        """The columns: the keys, every feature, and the outcome where asked for; float64 but for keys and text."""
+        features = ((f.name, pa.string() if f.unit == "text" else pa.float64()) for f in self.features)
+        outcome = ((name, pa.float64()) for name in (OUTCOME_COLUMNS if self.with_outcome else ()))
+        return pa.schema([("customer_id", pa.string()), ("as_of", pa.date32()), *features, *outcome])
 
     def __call__(self, batches: Iterable[pa.RecordBatch], counts: RowCounts | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the snapshot batches of a stream, in order; tables of whole customers are walked on two threads.
@@ -131,15 +132,15 @@ class Snapshots:
         def one(table: pa.Table) -> tuple[Chunk, pa.RecordBatch]:
             chunk = walk(table, plan, named)
             known = context_from(chunk, plan)
-            numbers = [f.compute(known) for f in features]
+            columns = [f.compute(known) for f in features]
             if self.with_outcome:
                 sums = dict(zip(plan.requests, chunk.sums, strict=True))
                 ends = known.latest("profile", "contract_end") if contracts else None
                 observed = chunk.as_of + self.labels.delay_days <= data_end
                 followed = outcome_columns(self.labels, chunk, sums, table, ends)
-                numbers += [np.where(observed, column, np.nan) for column in followed]
+                columns += [np.where(observed, column, np.nan) for column in followed]
             ids = named(chunk.customers).take(pa.array(chunk.customer))
-            arrays = [ids, pa.array(chunk.as_of).cast(pa.date32()), *(pa.array(n) for n in numbers)]
+            arrays = [ids, pa.array(chunk.as_of).cast(pa.date32()), *map(_arrow, columns)]
             return chunk, pa.RecordBatch.from_arrays(arrays, schema=schema)
 
         last = None
@@ -152,6 +153,10 @@ class Snapshots:
                 counts.used += chunk.rows_used
                 counts.duplicates += chunk.rows_duplicate
             yield batch
+
+
+def _arrow(column: Any) -> pa.Array:
+    return column if isinstance(column, pa.Array) else pa.array(column)
 
 
 def _in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
@@ -234,6 +239,7 @@ def build_panel(
     -------
     pandas.DataFrame
         `customer_id` (text), `as_of` (datetime), then features and outcomes, all float64; amounts in currency units.
+        Text attributes are text.
 
     Raises
     ------

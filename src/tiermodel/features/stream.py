@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.errors import DataError
 from tiermodel.features.measures import MEASURES, MONEY, UNKNOWN, Rows
+from tiermodel.tables.categories import is_text
 from tiermodel.tables.row_kinds import KINDS
 
 __all__ = ["RHYTHM", "UNSORTED", "Chunk", "Latest", "Plan", "Request", "walk", "whole_customers"]
@@ -96,16 +97,16 @@ class Plan:
 class Chunk:
     """Results of a walk over whole customers: one row for each customer and date at which the customer was known.
 
-    `sums` (requests, rows), `latest` (columns asked for, rows; NaN: none) and `rhythm` (`RHYTHM`, rows) are float64,
-    amounts in currency units. `customer` holds positions in `customers`, `as_of` days since 1970-01-01. The rows used
-    and the duplicates are counted by kind.
+    `sums` (requests, rows) and `rhythm` (`RHYTHM`, rows) are float64, amounts in currency units. `latest` has an array
+    for each column asked for: float64 (NaN: none), or text as an Arrow array (null: none). `customer` holds positions
+    in `customers`, `as_of` days since 1970-01-01. The rows used and the duplicates are counted by kind.
     """
 
     customers: pa.Array
     customer: Ints
     as_of: NDArray[np.int32]
     sums: Floats
-    latest: Floats
+    latest: list[Any]
     rhythm: Floats
     rows_used: Ints
     rows_duplicate: Ints
@@ -178,7 +179,9 @@ def _by_kind(kinds: NDArray[np.int8]) -> Ints:
 
 
 def _measured(table: pa.Table, starts: Ints) -> Rows:
-    columns = {name: _ints(table, name) for name in table.column_names if name not in {"customer_id", "row_key"}}
+    texts = {name: table.column(name).chunk(0) for name in filter(is_text, table.column_names)}
+    others = {"customer_id", "row_key", *texts}
+    columns = {name: _ints(table, name) for name in table.column_names if name not in others}
     day, value, kind = columns["day"], columns["amount"], _kinds(table)
     sale = kind == 0
     amount = np.where(sale, value, 0) if "kind" in columns else value
@@ -202,6 +205,7 @@ def _measured(table: pa.Table, starts: Ints) -> Rows:
         nth_of_channel=nth("channel_key"),
         kind=kind,
         columns=columns,
+        texts=texts,
     )
 
 
@@ -269,15 +273,18 @@ def walk(table: pa.Table, plan: Plan, named: Callable[[pa.Array], pa.Array] = la
     _walk(history, (days, at, opened, closed, which, scale, slot), offsets, (sums, rhythm, row))
     customer = np.repeat(np.arange(len(customers)), known)
     dates = as_of[np.arange(offsets[-1]) - np.repeat(offsets[1:], known) + len(as_of)]
-    latest = np.empty((len(plan.latest), offsets[-1]))
-    for place, asked in enumerate(plan.latest):
-        latest[place] = _found(rows, asked.column, row[kinds.index(asked.kind)])
+    latest = [_found(rows, asked.column, row[kinds.index(asked.kind)]) for asked in plan.latest]
     used = _by_kind(rows.kind[rows.day < plan.end])
     return Chunk(customers, customer, dates, sums, latest, rhythm, used, duplicates)
 
 
-def _found(rows: Rows, column: str, row: Ints) -> Floats:
-    """Return a column at some rows (-1: none), NaN where unknown; days as they are, all else in currency units."""
+def _found(rows: Rows, column: str, row: Ints) -> Any:
+    """Return a column at some rows (-1: none), NaN where unknown; days as they are, all else in currency units.
+
+    A column of text is returned as an Arrow array, null where unknown.
+    """
+    if is_text(column):
+        return rows.texts[column].take(pa.array(row, mask=row < 0)).cast(pa.string())
     values = rows.value if column == "value" else rows.columns[column]
     is_day = values.dtype == np.int32
     unknown = (row < 0) | (values[row] == (NEVER if is_day else UNKNOWN))

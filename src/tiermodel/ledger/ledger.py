@@ -14,31 +14,18 @@ from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
 import duckdb
 import pandas as pd
 import pyarrow as pa
-from tiermodel.errors import DataError
-from tiermodel.errors import ProjectError
-from tiermodel.ledger.files import Levels
-from tiermodel.ledger.files import in_force
-from tiermodel.ledger.files import ledger_lock
-from tiermodel.ledger.files import list_files
-from tiermodel.ledger.files import noted
-from tiermodel.ledger.files import read_rows
-from tiermodel.ledger.rows import Added
-from tiermodel.ledger.rows import Before
-from tiermodel.ledger.rows import SCHEMA
-from tiermodel.ledger.rows import moves_of
-from tiermodel.ledger.rows import table_of
-from tiermodel.ledger.views import EXPIRED
-from tiermodel.ledger.views import STATE_BENEATH
-from tiermodel.ledger.views import last_rows
-from tiermodel.output import Staged
-from tiermodel.output import staged
-from tiermodel.output import write_table
+
+from tiermodel.errors import DataError, ProjectError
+from tiermodel.ledger.files import Levels, in_force, ledger_lock, list_files, noted, read_rows
+from tiermodel.ledger.rows import SCHEMA, Added, Before, moves_of, table_of
+from tiermodel.ledger.views import EXPIRED, STATE_BENEATH, last_rows
+from tiermodel.output import Staged, staged, write_table
 
 __all__ = ["Ledger", "writing"]
-
 
 
 _BEFORE = "valid_from < $day or (valid_from = $day and sequence > 0)"

@@ -5,21 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 from functools import cached_property
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from tiermodel.arrays import Flags
-from tiermodel.arrays import Ints
+
+from tiermodel.arrays import Flags, Ints
 from tiermodel.tiers.stability.grading import Grading
-from tiermodel.tiers.stability.rule import NOBODY
-from tiermodel.tiers.stability.rule import Position
-from tiermodel.tiers.stability.rule import StabilityState
+from tiermodel.tiers.stability.rule import NOBODY, Position, StabilityState
 
-__all__ = ["Added", "Before", "EVENTS", "MOVES", "SCHEMA", "from_batch", "graded_rows", "moves_of", "position_in", "table_of", "with_ledger_columns"]
-
+__all__ = [
+    "EVENTS",
+    "MOVES",
+    "SCHEMA",
+    "Added",
+    "Before",
+    "from_batch",
+    "graded_rows",
+    "moves_of",
+    "position_in",
+    "table_of",
+    "with_ledger_columns",
+]
 
 
 _PREFIX = "ledger_"

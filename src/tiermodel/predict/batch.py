@@ -2,62 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import date
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from tiermodel.bundle.bundle import Bundle
-from tiermodel.bundle.bundle import load_bundle
+
+from tiermodel.bundle.bundle import Bundle, load_bundle
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
-from tiermodel.errors import EmptyInputError
-from tiermodel.errors import ModelError
-from tiermodel.errors import ProjectError
-from tiermodel.features.dates import one_date
-from tiermodel.features.dates import stale_words
-from tiermodel.features.export import write_nothing
-from tiermodel.features.export import write_rows
-from tiermodel.features.panel import Snapshots
-from tiermodel.features.panel import Tally
-from tiermodel.features.panel import build_panel
-from tiermodel.features.panel import snapshot_batches
-from tiermodel.ledger.calendar import before_scoring
-from tiermodel.ledger.calendar import next_grading
-from tiermodel.ledger.files import Levels
-from tiermodel.ledger.files import journal_of
+from tiermodel.errors import EmptyInputError, ModelError, ProjectError
+from tiermodel.features.dates import one_date, stale_words
+from tiermodel.features.export import write_nothing, write_rows
+from tiermodel.features.panel import Snapshots, Tally, build_panel, snapshot_batches
+from tiermodel.ledger.calendar import before_scoring, next_grading
+from tiermodel.ledger.files import Levels, journal_of
 from tiermodel.ledger.ledger import writing
-from tiermodel.ledger.rows import Added
-from tiermodel.ledger.rows import Before
-from tiermodel.ledger.rows import MOVES
-from tiermodel.ledger.rows import from_batch
-from tiermodel.ledger.rows import graded_rows
-from tiermodel.ledger.rows import position_in
-from tiermodel.ledger.rows import with_ledger_columns
-from tiermodel.output import staged
-from tiermodel.output import write_table
-from tiermodel.predict.capacity import has_capacity
-from tiermodel.predict.capacity import keep_capacity
-from tiermodel.predict.capacity import with_claims
-from tiermodel.predict.table import checked
-from tiermodel.predict.table import predict
-from tiermodel.predict.table import score_schema
+from tiermodel.ledger.rows import MOVES, Added, Before, from_batch, graded_rows, position_in, with_ledger_columns
+from tiermodel.output import staged, write_table
+from tiermodel.predict.capacity import has_capacity, keep_capacity, with_claims
+from tiermodel.predict.table import checked, predict, score_schema
 from tiermodel.tables.contract import Accounting
-from tiermodel.tables.history import History
-from tiermodel.tables.history import project_key
+from tiermodel.tables.history import History, project_key
 from tiermodel.tables.source import scratch_folder
 from tiermodel.tiers.capacity import LevelPlaces
 from tiermodel.tiers.explain.next_tier import next_tier_actions
 from tiermodel.tiers.stability.grading import grade
 
 __all__ = ["Scored", "score", "upgrades"]
-
 
 
 @dataclass(frozen=True)

@@ -221,24 +221,40 @@ def _reason_columns(bundle: Bundle, frame: pd.DataFrame, grading: Grading) -> Co
 
 
 def checked(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the keys and the bundle's features of snapshot rows, all features float64; raises as `predict` does."""
-    names = bundle.inputs.names
-    missing = [name for name in names if name not in frame.columns]
+    """Return the keys and the bundle's features of snapshot rows, float64, and the text attributes of its scheme.
+
+    Raises as `predict` does.
+    """
+    names, texts = bundle.inputs.names, bundle.scheme.scheme.text_features
+    missing = [name for name in (*names, *texts) if name not in frame.columns]
     if missing:
         raise ModelError(
-            f"{len(missing)} of {len(names)} features of {bundle.version} are missing: {missing[:5]}; "
+            f"{len(missing)} of {len(names) + len(texts)} features of {bundle.version} are missing: {missing[:5]}; "
             "build them with `tiermodel features`, in a project with the same windows and columns"
         )
-    twice = sorted(set(frame.columns[frame.columns.duplicated()]) & {*KEYS, *names})
+    twice = sorted(set(frame.columns[frame.columns.duplicated()]) & {*KEYS, *names, *texts})
     if twice:
         raise ModelError(f"columns {twice[:5]} are there more than once; keep one of each")
     if "customer_id" not in frame.columns:
         frame = frame.assign(customer_id=frame.index.map(str))
     if "as_of" not in frame.columns:
         frame = frame.assign(as_of=np.datetime64("NaT", "s"))
-    frame = frame[[*KEYS, *names]].reset_index(drop=True)
+    frame = frame[[*KEYS, *names, *texts]].reset_index(drop=True)
     numbers = {name: _as_numbers(name, frame[name]) for name in names}
-    return pd.DataFrame({**{key: frame[key] for key in KEYS}, **numbers})
+    return pd.DataFrame({
+        **{key: frame[key] for key in KEYS}, **numbers, **{name: _as_texts(name, frame[name]) for name in texts},
+    })  # fmt: skip
+
+
+def _as_texts(name: str, column: pd.Series) -> pd.Series:
+    """Return a column of text as tables have it: trimmed, in one Unicode form; `DataError` where a value is no text."""
+    if pd.api.types.infer_dtype(column, skipna=True) not in {"string", "empty", "categorical"}:
+        # the message has the type, not the value: a server would pass on a text that may name a customer
+        is_text = [isinstance(value, str) or pd.isna(value) for value in column]
+        place = is_text.index(False) if False in is_text else 0
+        kind = type(column.iloc[place]).__name__
+        raise DataError(f"feature {name!r} is not text in every row: at position {place} it is {kind}")
+    return column.astype("str").str.strip().str.normalize("NFC")
 
 
 def _as_numbers(name: str, column: pd.Series) -> Floats:

@@ -13,6 +13,7 @@ from tiermodel.config.data import Customers, Events, Rows
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, EmptyInputError, TierModelError, TooManyBadRowsError
 from tiermodel.tables import rules
+from tiermodel.tables.categories import is_text, text_column
 from tiermodel.tables.expressions import Expression, bind
 from tiermodel.tables.privacy import masked
 from tiermodel.tables.rules import RULES, Parsed
@@ -157,10 +158,13 @@ def _bound(
     """Return the mapped expressions by canonical column; attributes that no feature carries are checked only."""
     columns: dict[str, str] = rows.columns.model_dump(exclude_none=True)  # type: ignore[attr-defined]
     mapped = {name: bind(connection, source, f"{key}.columns.{name}", text) for name, text in columns.items()}
-    for name, text in rows.attributes.items() if isinstance(rows, Customers) else ():
-        expression = bind(connection, source, f"{key}.attributes.{name}", text)
-        if name in project.features.carried:
-            mapped[f"attribute_{name}"] = expression
+    if isinstance(rows, Customers):
+        for name, text in rows.attributes.items():
+            expression = bind(connection, source, f"{key}.attributes.{name}", text)
+            if name in project.features.carried:
+                mapped[f"attribute_{name}"] = expression
+        for name, text in rows.categories.items():
+            mapped[text_column(name)] = bind(connection, source, f"{key}.categories.{name}", text)
     return mapped
 
 
@@ -182,6 +186,8 @@ def _parse(
             parsed[name] = rules.kind(getattr(rows, "kinds", None))
         elif name.startswith("attribute_"):
             parsed[name] = rules.attribute(name, expression)
+        elif is_text(name):
+            parsed[name] = rules.category(name, expression)
     return parsed
 
 

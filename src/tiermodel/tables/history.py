@@ -13,6 +13,7 @@ import duckdb
 from tiermodel.config.data import CustomerColumns
 from tiermodel.config.project import Project
 from tiermodel.errors import ProjectError
+from tiermodel.tables.categories import is_text, refuse_many_values, text_column
 from tiermodel.tables.consent import without_refusals
 from tiermodel.tables.contract import GOOD, Accounting, Bad, Contract, account_of, check_rows
 from tiermodel.tables.privacy import hash_key
@@ -26,7 +27,7 @@ __all__ = ["History", "connect", "history_columns", "project_key", "read_history
 
 # Far from any order number in use, and different for every day.
 _ORDER_OF_DAY = "(-9000000000000000000 - _tm_time_value)"
-_NO_DAY, _NO_KEY, _NO_AMOUNT = f"{NEVER}::INTEGER", f"{UNKNOWN}::BIGINT", "0::BIGINT"
+_NO_DAY, _NO_KEY, _NO_AMOUNT, _NO_TEXT = f"{NEVER}::INTEGER", f"{UNKNOWN}::BIGINT", "0::BIGINT", "NULL::VARCHAR"
 _COLUMNS = {
     "product_id": ("product_key", _NO_KEY),
     "category": ("category_key", _NO_KEY),
@@ -45,8 +46,9 @@ class History:
     `selects` has its parts by table, over the view of each table's source, which `run` reads.
 
     The columns of `rows_sql` are customer_id (BIGINT or VARCHAR), day (INTEGER, days since 1970-01-01, local), amount
-    (BIGINT, 1/10,000 currency units), order_key (BIGINT) and, where mapped, those of `stream_layout`. `columns` has the
-    names that features may need: mapped columns of the transactions, kinds of events, other tables and their columns.
+    (BIGINT, 1/10,000 currency units), order_key (BIGINT) and, where mapped, those of `stream_layout`; text attributes
+    are VARCHAR, NULL where they are not known. `columns` has the names that features may need: mapped columns of the
+    transactions, kinds of events, other tables and their columns.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -136,6 +138,8 @@ def _read_table(
     account = account_of(run, project, contract, source, groups)
     kind = connection.execute(f"DESCRIBE SELECT _tm_customer_id_value FROM ({contract.checked})").fetchall()[0][1]
     good = groups[GOOD]
+    good_rows = f"SELECT * FROM ({contract.checked}) WHERE _tm_rule = {GOOD}"
+    refuse_many_values(run, source, good_rows, contract.mapped, hide=contract.hide_values)
     return Table(contract, source, account, kind, whole_ids=good.get("ids_not_float") == 0), good
 
 
@@ -145,7 +149,8 @@ def history_columns(project: Project) -> frozenset[str]:
     names = set(data.transactions.columns.model_dump(exclude_none=True)) - {"customer_id", "time", "amount", "currency"}
     if data.customers:
         names |= set(data.customers.columns.model_dump(exclude_none=True)) - {"customer_id"}
-        names |= {f"attribute_{name}" for name in project.features.carried}
+        names |= {f"attribute_{name}" for name in project.features.carried if name in data.customers.attributes}
+        names |= set(map(text_column, data.customers.categories))
     if data.events:
         names |= set(EVENTS if data.events.kinds is None else data.events.kinds)
         names |= {"value"} if data.events.columns.value else set()
@@ -157,13 +162,16 @@ def history_columns(project: Project) -> frozenset[str]:
 def project_key(column: str) -> str:
     """Return the key of the project file that maps a name of `history_columns`.
 
-    >>> project_key("visit"), project_key("cost"), project_key("signup")
-    ('data.events (visit)', 'data.transactions.columns.cost', 'data.customers.columns.signup')
+    >>> project_key("visit"), project_key("cost"), project_key("text_industry")
+    ('data.events (visit)', 'data.transactions.columns.cost', 'data.customers.categories.industry')
     """
     if column in EVENTS:
         return f"data.events ({column})"
     if column in {"invoices", "costs"}:
         return f"data.{column}"
+    for key, prefix in (("categories", text_column("")), ("attributes", "attribute_")):
+        if column.startswith(prefix):
+            return f"data.customers.{key}.{column.removeprefix(prefix)}"
     homes = {"value": "events", "issued": "invoices", "disputed": "invoices"}
     homes |= dict.fromkeys(CustomerColumns.model_fields, "customers")
     return f"data.{homes.get(column, 'transactions')}.columns.{column}"
@@ -179,14 +187,15 @@ def stream_layout(tables: dict[str, Table]) -> dict[str, str]:
     if "invoices" in tables:
         layout |= {"due_day": _NO_DAY, "issued_day": _NO_DAY}
     if "customers" in tables:
-        layout |= {name: _PROFILE.get(name, _NO_KEY) for name in _profile_columns(tables["customers"].contract)}
+        profile = _profile_columns(tables["customers"].contract)
+        layout |= {name: _NO_TEXT if is_text(name) else _PROFILE.get(name, _NO_KEY) for name in profile}
     if len(tables) > 1 or not tables["transactions"].contract.keep_duplicates:
         layout["row_key"] = _NO_KEY
     return layout
 
 
 def _profile_columns(contract: Contract) -> list[str]:
-    return [name for name in contract.mapped if name in _PROFILE or name.startswith("attribute_")]
+    return [name for name in contract.mapped if name in _PROFILE or name.startswith("attribute_") or is_text(name)]
 
 
 class _Emitted(NamedTuple):

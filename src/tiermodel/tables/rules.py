@@ -13,8 +13,8 @@ from tiermodel.tables.row_kinds import EVENTS, KINDS
 from tiermodel.tables.source import literal
 
 __all__ = [
-    "NEVER", "RULES", "UNKNOWN", "Parsed", "Rule", "attribute", "currency", "customer", "day", "flag", "key", "kind",
-    "money",
+    "NEVER", "RULES", "UNKNOWN", "Parsed", "Rule", "attribute", "category", "currency", "customer", "day", "flag",
+    "key", "kind", "money",
 ]  # fmt: skip
 
 _UNIT = 10_000
@@ -51,6 +51,10 @@ _YEARS = (
 )
 _FUTURE = "nearly all rows are dated years earlier: correct the date, or leave the row out by `where`"
 _CURRENCY = "amounts in one currency only have a sum: convert, or leave the row out by `where`"
+_NUMBERS = (
+    "attributes are numbers: declare text under data.customers.categories (for slices, conditions `is` and strata), or "
+    "map a CASE that gives numbers"
+)
 _NULL_WORDS = "('na', 'n/a', 'nan', 'null', 'none', 'nil', 'true')"
 _YES, _NO = "('true', 't', 'yes', 'y', '1', '是')", "('false', 'f', 'no', 'n', '0', '否')"
 
@@ -119,7 +123,7 @@ RULES = {
         Rule("currency_other", "TM2052", "currency", _CURRENCY),
         *(Rule(f"{column}_unparsable", "TM2050", column, "write true or false, yes or no, 1 or 0") for column in FLAGS),
         Rule("kind_unknown", "TM2054", "kind", f"say by data.events.kinds which words mean one of {', '.join(EVENTS)}"),
-        Rule("attribute_not_a_number", "TM2055", "attribute", "models take numbers: map a CASE that gives numbers"),
+        Rule("attribute_not_a_number", "TM2055", "attribute", _NUMBERS),
     )
 }
 
@@ -266,6 +270,19 @@ def attribute(column: str, expression: Expression) -> Parsed:
     """Return the SQL of a number that models may use, in 1/10,000, unknown where it is missing."""
     parsed = money(column, expression, "data.customers.attributes")
     return replace(parsed, rules=tuple(("attribute_not_a_number", test) for _, test in parsed.rules), counters=())
+
+
+def category(column: str, expression: Expression) -> Parsed:
+    """Return the SQL of a text attribute, trimmed and in one Unicode form (NFC); NULL where it is missing or empty."""
+    kind, place = expression.type, f"data.customers.categories.{column.removeprefix('text_')}"
+    if _family(kind) not in {"integer", "text"} and kind != "BOOLEAN" and not kind.startswith("ENUM"):
+        raise ProjectError(
+            f"TM2055 {place}: {expression.text!r} is {kind}, not text: map an expression that gives text, such as a "
+            "CASE or column::BIGINT::VARCHAR; numbers go under data.customers.attributes"
+        )
+    return Parsed(
+        f"_tm_{column}::VARCHAR", f"nfc_normalize({_trimmed(f'_tm_{column}_text')})", f"_tm_{column}_clean", ()
+    )
 
 
 def flag(column: str) -> Parsed:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,14 +12,24 @@ import numpy as np
 import pandas as pd
 
 from tiermodel.arrays import Flags, Floats, Ints
-from tiermodel.errors import DataError, ProjectError
+from tiermodel.errors import DataError
 from tiermodel.features.condition import Named
-from tiermodel.features.frame import feature_names, has_bought
+from tiermodel.features.frame import category_names, feature_names, has_bought, texts_of
+from tiermodel.tiers.categories import refuse_unknown_features, states_by_stratum, unseen_values
 from tiermodel.tiers.fitted_features import FITTED, FittedFeatures, fit_features, windows_of
 from tiermodel.tiers.kinds import thresholds
-from tiermodel.tiers.rule_text import named, reason_table, rule_lines
+from tiermodel.tiers.rule_text import named, reason_table, rule_lines, stratified_lines, stratified_reasons
 from tiermodel.tiers.schemes.load import Scheme, parse_scheme, scheme_data, settle
-from tiermodel.tiers.schemes.protocol import AxisKind, ExplainingKind, FitContext, LearningKind, RankingKind, SchemeKind
+from tiermodel.tiers.schemes.protocol import (
+    REASONS,
+    AxisKind,
+    ExplainingKind,
+    FitContext,
+    LearningKind,
+    RankingKind,
+    SchemeKind,
+    State,
+)
 from tiermodel.tiers.schemes.scheme_kinds import KINDS
 
 __all__ = ["FittedScheme", "fit_scheme"]
@@ -32,7 +42,11 @@ _REPLAYED = 6  # half a year of monthly snapshots
 
 @dataclass(frozen=True)
 class FittedScheme:
-    """A scheme with frozen cut points or rules; `state` is plain lists and numbers, as in JSON."""
+    """A scheme with frozen cut points or rules; `state` is plain lists and numbers, as in JSON.
+
+    A scheme with `strata` is a set of schemes without: one for each value with cut points of its own, and one, fitted
+    on all customers, for the others. Each customer is graded, explained and written in SQL by exactly one of them.
+    """
 
     scheme: Scheme
     state: dict[str, Any]
@@ -46,11 +60,47 @@ class FittedScheme:
         """Return snapshot rows with the fitted features that the scheme reads as further columns."""
         return frame if self.fitted_features is None else self.fitted_features.added_to(frame)
 
+    @cached_property
+    def strata(self) -> dict[str, FittedScheme]:
+        """The scheme of every stratum with cut points of its own, by value; empty without strata."""
+        common = self.common.state
+        return {
+            value: FittedScheme(self.common.scheme, {**common, **part["state"]})
+            for value, part in self.state.get("strata", {}).items()
+        }
+
+    @cached_property
+    def common(self) -> FittedScheme:
+        """The scheme of the customers outside of all strata, fitted on all customers; itself without strata."""
+        if self.scheme.strata is None:
+            return self
+        state = {key: part for key, part in self.state.items() if key != "strata"}
+        return FittedScheme(self.scheme.model_copy(update={"strata": None}), state)
+
+    def parts(self, frame: pd.DataFrame) -> list[tuple[str | None, FittedScheme, Ints]]:
+        """Return the schemes that grade the rows of a frame: value of the stratum (None: others), scheme, positions."""
+        if self.scheme.strata is None:
+            return [(None, self, np.arange(len(frame)))]
+        values = list(self.strata)
+        place = pd.Index(values, dtype=object).get_indexer(
+            pd.Index(texts_of(frame, self.scheme.strata.feature), dtype=object)
+        )
+        found = [(value, self.strata[value], np.flatnonzero(place == n)) for n, value in enumerate(values)]
+        return [(value, part, rows) for value, part, rows in (*found, (None, self.common, np.flatnonzero(place < 0)))]
+
+    def _by_part(self, frame: pd.DataFrame, of_part: Callable[[FittedScheme, pd.DataFrame], tuple[Ints, Ints]]) -> Any:
+        """Return two arrays of shape (rows,), found part by part."""
+        found = np.empty((2, len(frame)), dtype=np.int64)
+        for _, part, rows in self.parts(frame):
+            if rows.size:
+                found[:, rows] = of_part(part, frame.iloc[rows])
+        return found[0], found[1]
+
     def assign(self, frame: pd.DataFrame) -> tuple[Ints, Ints]:
         """Return each row's level (0 lowest) and the index of the rule that decided, -1 where nothing was bought yet.
 
-        The indexes of vetoes follow those of the rules. Rows are graded in blocks, which fit into the processor's
-        cache, on two threads.
+        The indexes of vetoes follow those of the rules; with strata they count the rules of the customer's own. Rows
+        are graded in blocks, which fit into the processor's cache, on two threads.
         """
         if len(frame) <= _BLOCK:
             return self._assign(frame)
@@ -60,6 +110,8 @@ class FittedScheme:
         return np.concatenate(levels), np.concatenate(rules)
 
     def _assign(self, frame: pd.DataFrame) -> tuple[Ints, Ints]:
+        if self.scheme.strata is not None:
+            return self._by_part(frame, FittedScheme._assign)
         frame = self.with_fitted_features(frame)
         level, rule = self.kind.assign(self.scheme, self.state, frame)
         level = np.array(self.scheme.bought_numbers)[level]
@@ -79,6 +131,8 @@ class FittedScheme:
         if self.scheme.stability is None:
             level, _ = self.assign(frame)
             return level, level
+        if self.scheme.strata is not None:
+            return self._by_part(frame, FittedScheme.sure_levels)
         bought, frame = has_bought(frame), self.with_fitted_features(frame)
         ends, numbers = self.kind.sure_levels(self.scheme, self.state, frame), np.array(self.scheme.bought_numbers)
         lowest, highest = (numbers[level] for level in ends)
@@ -97,7 +151,7 @@ class FittedScheme:
         That is the feature `priority` of the scheme, or what its kind ranks customers by. NaN for customers without a
         purchase or without a value: they come last.
         """
-        named, kind = self.scheme.priority, self.kind
+        named, kind, frame = self.scheme.priority, self.kind, self.with_fitted_features(frame)
         if named is not None:
             values = frame[named].to_numpy(dtype=np.float64)
         elif isinstance(kind, RankingKind):
@@ -137,8 +191,8 @@ class FittedScheme:
 
     @property
     def rule_count(self) -> int:
-        """The number of rules, without vetoes."""
-        return len(self.kind.levels_of_rules(self.scheme, self.state))
+        """The number of rules, of all strata together, without vetoes."""
+        return (1 + len(self.strata)) * len(self.kind.levels_of_rules(self.scheme, self.state))
 
     def _vetoes(self, frame: pd.DataFrame) -> list[tuple[Flags, int]]:
         """Return, for each veto, the rows that it applies to, and the highest level that it leaves them."""
@@ -149,9 +203,13 @@ class FittedScheme:
         """Return, for each axis of a matrix, every row's score from 0 (-1: no purchase yet) and the scores' names."""
         if not isinstance(self.kind, AxisKind):
             return {}
-        found = self.kind.grades(self.scheme, self.state, self.with_fitted_features(frame))
-        bought = has_bought(frame)
-        return {name: (np.where(bought, found[name][0], -1), found[name][1]) for name in self.axes}
+        scores, labels = {name: np.full(len(frame), -1) for name in self.axes}, dict[str, list[str]]()
+        for _, part, rows in self.parts(frame):
+            own = frame.iloc[rows]
+            found = self.kind.grades(part.scheme, part.state, part.with_fitted_features(own))
+            for name, (score, words) in found.items():
+                scores[name][rows], labels[name] = np.where(has_bought(own), score, -1), words
+        return {name: (scores[name], labels[name]) for name in self.axes}
 
     @property
     def axes(self) -> list[str]:
@@ -166,6 +224,8 @@ class FittedScheme:
         `rule` is the second result of `assign`. Every word that is not empty is a condition that the customer meets and
         the scheme applied.
         """
+        if self.scheme.strata is not None:
+            return self._stratified_reasons(frame, rule, features, language)
         table, words = reason_table(self, features, language)
         codes, kind = table[rule % len(table)], self.kind
         if not isinstance(kind, ExplainingKind):
@@ -177,11 +237,30 @@ class FittedScheme:
         by_rule = (rule >= 0) & (rule < self.rule_count)
         return np.where(by_rule[:, None], reasons[0] + len(words), codes), [*words, *reasons[1]]
 
+    def _stratified_reasons(
+        self, frame: pd.DataFrame, rule: Ints, features: Mapping[str, Named], language: str
+    ) -> tuple[Ints, list[str]]:
+        """Return reasons as `explain` does; the first names the stratum whose cut point decided."""
+        codes, words = np.zeros((len(frame), REASONS), dtype=np.int64), list[str]()
+        for value, part, rows in self.parts(frame):
+            own, texts = part.explain(frame.iloc[rows], rule[rows], features, language)
+            if value is not None:
+                by_rule = (rule[rows] >= 0) & (rule[rows] < part.rule_count)
+                own, texts = stratified_reasons(own, texts, by_rule, value, language)
+            codes[rows] = own + len(words)
+            words += texts
+        return codes, words
+
     def rules(self, features: Mapping[str, Named], language: str) -> list[str]:
         """Return every rule that a customer can meet as a line; learned rules with support, purity and value.
 
         Where the rules are those of a tree that imitates the scheme, the first line says so, and how closely.
         """
+        if self.scheme.strata is not None:
+            lines = {value: part.rules(features, language) for value, part in self.strata.items()}
+            return stratified_lines(
+                lines, self.common.rules(features, language), self.scheme.strata, features, language
+            )
         note = self.surrogate_line(language)
         return [*([note] if note else []), *rule_lines(self.readable, features, language)]
 
@@ -214,8 +293,9 @@ def fit_scheme(
     """Return a scheme fitted on the latest snapshot; a learned one on past snapshots with observed outcomes too.
 
     Both frames are panels sorted by customer and date. Optional parts of the scheme whose feature is not built are left
-    out; `left_out` in the state lists these features. `label_delay_days` is as in `FitContext`. Raises `ProjectError`
-    where the scheme needs a feature that is not built, `DataError` where nobody in the snapshot bought.
+    out; `left_out` in the state lists these features, `unseen_values` the values of text attributes that conditions
+    name and no customer has. `label_delay_days` is as in `FitContext`. Raises `ProjectError` where the scheme needs a
+    feature that is not built, `DataError` where nobody in the snapshot bought.
     """
     bought = snapshot[has_bought(snapshot)]
     if bought.empty:
@@ -224,21 +304,25 @@ def fit_scheme(
             "check that data.transactions.columns.amount is above zero for a purchase"
         )
     fitted = fit_features(_fitted_features_in(scheme), bought, seed)
-    scheme, left = settle(scheme, [*feature_names(snapshot), *(fitted.names if fitted else ())])
+    built = [*feature_names(snapshot), *category_names(snapshot)]
+    scheme, left = settle(scheme, built if fitted is None else [*built, *fitted.names])
     fitted = fit_features(_fitted_features_in(scheme), bought, seed)
     if fitted is not None:
         bought = fitted.added_to(bought)
-    _refuse_unknown_features(scheme, bought)
-    state = KINDS[scheme.kind].fit(scheme, bought, FitContext(history, seed, label_delay_days))
-    if scheme.veto:
-        state["veto"] = [[thresholds.fit_condition(scheme, when, bought) for when in v.when] for v in scheme.veto]
-    if scheme.stability is not None:
-        # a year at least, since some buy once a year
-        state["silent_after_days"] = max([_YEAR_DAYS, *windows_of(feature_names(bought))])
+    refuse_unknown_features(scheme, bought)
+    unseen = unseen_values(scheme, snapshot)
+    context = FitContext(history, seed, label_delay_days)
+    state = _fit_state(scheme, bought, context)
     if fitted is not None:
         state["fitted"] = fitted.to_dict()
+    if scheme.strata is not None:
+        within = replace(context, common=state)
+        strata = states_by_stratum(scheme, bought, state, lambda rows: _fit_state(scheme, rows, within))
+        state = {**state, "strata": strata}
     if left:
         state["left_out"] = left
+    if unseen:
+        state["unseen_values"] = unseen
     return FittedScheme(scheme, state)
 
 
@@ -254,12 +338,12 @@ def _features_in(part: Any) -> set[str]:
     return set().union(*map(_features_in, part)) if isinstance(part, list | tuple) else set()
 
 
-def _refuse_unknown_features(scheme: Scheme, bought: pd.DataFrame) -> None:
-    """Raise `ProjectError` for a needed feature that is not built, `DataError` for one that no customer has."""
-    built = feature_names(bought)
-    priority = [] if scheme.priority is None else [scheme.priority]
-    for name in (*scheme.ranked(), *priority, *(when.feature for veto in scheme.veto for when in veto.when)):
-        if name not in built:
-            raise ProjectError(f"scheme {scheme.code}: feature {name!r} is not built; there are {', '.join(built)}")
-        if bought[name].isna().all():
-            raise DataError(f"scheme {scheme.code}: no customer has a {name!r}; rank by another feature")
+def _fit_state(scheme: Scheme, buyers: pd.DataFrame, context: FitContext) -> State:
+    """Return the state of a scheme, without its strata, fitted on some buyers."""
+    state = KINDS[scheme.kind].fit(scheme, buyers, context)
+    if scheme.veto:
+        state["veto"] = [[thresholds.fit_condition(scheme, when, buyers) for when in v.when] for v in scheme.veto]
+    if scheme.stability is not None:
+        # a year at least, since some buy once a year
+        state["silent_after_days"] = max([_YEAR_DAYS, *windows_of(feature_names(buyers))])
+    return state

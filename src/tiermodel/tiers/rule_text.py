@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from tiermodel.arrays import Ints
-from tiermodel.features.condition import Condition, Named, number
+from tiermodel.arrays import Flags, Ints
+from tiermodel.config.tiers import Strata
+from tiermodel.features.condition import Condition, Named, feature_name, number
 from tiermodel.tiers.fitted_features import fitted_names
 from tiermodel.tiers.kinds.thresholds import condition_of
 from tiermodel.tiers.schemes.protocol import REASONS, LearningKind, SchemeKind
 from tiermodel.tiers.schemes.schema import BaseScheme
 from tiermodel.words import in_language, words
 
-__all__ = ["Fitted", "named", "reason_table", "rule_lines"]
+__all__ = ["Fitted", "named", "reason_table", "rule_lines", "stratified_lines", "stratified_reasons"]
 
 
 class Fitted(Protocol):
@@ -76,6 +77,43 @@ def rule_lines(fitted: Fitted, features: Mapping[str, Named], language: str) -> 
         found.append((level, f"{names[level]} ({codes[level]}){name}: {text}{f'  [{facts[i]}]' if facts else ''}"))
     lines = [line for _, line in sorted(found, key=lambda pair: -pair[0])]
     return [*lines, *_veto_lines(fitted, known, language), *_index_lines(fitted, known, language)]
+
+
+def stratified_lines(
+    by_value: Mapping[str, list[str]],
+    rest: list[str],
+    strata: Strata,
+    features: Mapping[str, Named],
+    language: str,
+) -> list[str]:
+    """Return the lines of every stratum, then those of all others, each with its customers; equal last lines once."""
+    wording, name = words(language), feature_name(strata.feature, features, language)
+    shared = _shared_end([*by_value.values(), rest])
+    lines = []
+    for value, own in by_value.items():
+        lines += [wording["stratum"].format(name=name, value=value, rule=line) for line in own[: len(own) - shared]]
+    lines += [wording["stratum_rest"].format(name=name, rule=line) for line in rest[: len(rest) - shared]]
+    return [*lines, *rest[len(rest) - shared :]]
+
+
+def _shared_end(lists: Sequence[list[str]]) -> int:
+    """Return how many last lines are the same in all lists.
+
+    >>> _shared_end([["a", "c", "d"], ["b", "c", "d"]]), _shared_end([["a"], ["b"]])
+    (2, 0)
+    """
+    alike = (len(set(lines)) == 1 for lines in zip(*(reversed(own) for own in lists), strict=False))
+    return next((n for n, same in enumerate(alike) if not same), min(map(len, lists)))
+
+
+def stratified_reasons(
+    codes: Ints, texts: list[str], by_rule: Flags, value: str, language: str
+) -> tuple[Ints, list[str]]:
+    """Return reasons of a stratum; the first says so where a rule decided, so not a veto."""
+    wording = words(language)["stratum_reason"]
+    named_texts = [wording.format(reason=text, value=value) if text else text for text in texts]
+    first = np.where(by_rule, codes[:, 0] + len(texts), codes[:, 0])
+    return np.column_stack([first, codes[:, 1:]]), [*texts, *named_texts]
 
 
 def _joined(rule: list[Condition], features: Mapping[str, Named], language: str) -> str:

@@ -164,16 +164,16 @@ def _log_learners(
 
 def _log_model(bundle: Bundle, folder: Path) -> Any:
     """Log the folder as a model without code and return it; the input example is a row of ones, never a customer."""
-    names = bundle.inputs.names
+    names, texts = bundle.inputs.names, bundle.scheme.scheme.text_features
     keys = [ColSpec("string", "customer_id", required=False), ColSpec("datetime", "as_of", required=False)]
-    inputs = Schema([*(ColSpec("double", name) for name in names), *keys])
+    inputs = Schema([*(ColSpec("double", name) for name in names), *(ColSpec("string", name) for name in texts), *keys])
     outputs = Schema([ColSpec(_TYPES[column.type], column.name) for column in score_schema(bundle)])
     return mlflow.pyfunc.log_model(
         name="model",
         loader_module=FLAVOR,
         data_path=str(folder),
         signature=ModelSignature(inputs, outputs),
-        input_example=pd.DataFrame(1.0, index=[0], columns=list(names)),
+        input_example=pd.DataFrame(1.0, index=[0], columns=list(names)).assign(**dict.fromkeys(texts, "text")),
         pip_requirements=[f"{name}=={installed(name)}" for name in MODEL_REQUIREMENTS],
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.training.censoring import CensoredPanel, CurrentBuyers
 
 __all__ = ["Fitted", "Models", "collect_facts", "metrics_for", "needed_columns", "recorded_settings", "with_baselines"]
+
 
 RECORDED_PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
 DRAWN_ROWS = 3_000_000
@@ -191,10 +192,14 @@ def with_baselines(
     return predictions.assign(**{name: pd.concat(p) if p else pd.Series(dtype=float) for name, p in columns.items()})
 
 
-def needed_columns(project: Project, columns: Iterable[str]) -> tuple[str, ...]:
-    """Return the optional columns, of those mapped, that a feature of the project reads."""
-    inputs = project.features.model_copy(update={"audited": ()})
-    return tuple(sorted(set().union(*map(columns_of, expand(inputs, columns)))))
+def needed_columns(project: Project, columns: Iterable[str], texts: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the optional columns, of those mapped, that a feature of the project reads.
+
+    Of text attributes only those are needed whose features are in `texts`: models read none of them.
+    """
+    features = expand(project.features.model_copy(update={"audited": ()}), columns)
+    needed = (f for f in features if f.unit != "text" or f.name in texts)
+    return tuple(sorted(set().union(*map(columns_of, needed))))
 
 
 def recorded_settings(project: Project, label: str | None) -> dict[str, Any]:

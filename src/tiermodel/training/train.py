@@ -31,6 +31,7 @@ from tiermodel.segments.fit import align_segments
 from tiermodel.segments.selection import choose_segments
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
+from tiermodel.tiers.categories import unseen_lines
 from tiermodel.tiers.customer_scores import SCORES
 from tiermodel.tiers.fitted_features import fit_features
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
@@ -42,6 +43,7 @@ from tiermodel.training.dates import panel_dates, training_dates
 from tiermodel.training.facts import Fitted, Models, collect_facts, needed_columns, recorded_settings, with_baselines
 
 __all__ = ["Progress", "Trained", "fit_bundle", "train"]
+
 
 Progress = Callable[[str], None]
 
@@ -125,6 +127,8 @@ def train(
         project, dates, with_outcome=True, known_until=now, drawn_before=now, history=history, tally=tally
     )
     bundle, out_of_fold = fit_bundle(project, panel, now, trained_on, history.columns, progress)
+    for line in unseen_lines(bundle.scheme.state):
+        tally.warn(line)
     if champion is not None:  # the same customers keep the champion's names of segments
         buyers = panel[(panel["as_of"] == pd.Timestamp(now)) & has_bought(panel)]
         bundle = replace(bundle, segments=align_segments(bundle.segments, champion.segments, buyers))
@@ -161,7 +165,7 @@ def fit_bundle(
         bundle = Bundle(
             name=project.name,
             settings=recorded_settings(project, label),
-            columns=tuple(name for name in needed_columns(project, columns) if name != label),
+            columns=tuple(n for n in needed_columns(project, columns, scheme.scheme.text_features) if n != label),
             inputs=present.design,
             scheme=scheme,
             segments=choose_segments(project.segments, buyers, project.seed),

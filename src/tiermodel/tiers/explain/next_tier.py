@@ -58,10 +58,11 @@ ACTIONS = (
 def tier_thresholds(fitted: FittedScheme) -> dict[str, list[float]]:
     """Return the values of each feature at which a level can change; `ProjectError` where no single feature decides."""
     found: dict[str, set[float]] = {}
-    own = fitted.kind.thresholds(fitted.scheme, fitted.state)
-    made = fitted.fitted_features.thresholds() if fitted.fitted_features is not None else ()
-    for feature, cuts in (*own, *made, *bounds_of(c for veto in fitted.state.get("veto", []) for c in veto)):
-        found.setdefault(feature, set()).update(float(cut) for cut in cuts if np.isfinite(cut))
+    for part in (fitted.common, *fitted.strata.values()):
+        own = part.kind.thresholds(part.scheme, part.state)
+        made = part.fitted_features.thresholds() if part.fitted_features is not None else ()
+        for feature, cuts in (*own, *made, *bounds_of(c for veto in part.state.get("veto", []) for c in veto)):
+            found.setdefault(feature, set()).update(float(cut) for cut in cuts if np.isfinite(cut))
     return {feature: sorted(cuts) for feature, cuts in found.items()}
 
 
@@ -88,10 +89,14 @@ def next_tier_actions(
     bought = has_bought(frame)
     rows = np.flatnonzero(bought & (level < len(fitted.scheme.codes) - 1))
     below, level_below, buyers = frame.iloc[rows].reset_index(drop=True), level[rows], frame[bought]
+    own_cuts = [(part, tier_thresholds(part), mine) for _, part, mine in fitted.parts(below)]
     parts = []
     for action in ACTIONS:
-        linked = {name: cuts[name] for name in _linked(frame.columns, action) if name in cuts}
-        steps = _smallest_all(fitted, below, level_below, action, linked)
+        linked = [name for name in _linked(frame.columns, action) if name in cuts]
+        steps = np.full(len(below), _NEVER)
+        for part, of_part, mine in own_cuts:
+            tried = {name: of_part[name] for name in linked if name in of_part}
+            steps[mine] = _smallest_all(part, below.iloc[mine], level_below[mine], action, tried)
         if (steps < _NEVER).any():
             parts.append(_action_rows(fitted, below, level_below, action, steps, _shown(linked), buyers))
     if not parts:

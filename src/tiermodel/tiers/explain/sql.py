@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from tiermodel.errors import ProjectError
+from tiermodel.tables.source import literal
 from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.tiers.kinds.sql_terms import SCORE, quoted
 from tiermodel.tiers.kinds.thresholds import condition_sql
+from tiermodel.tiers.schemes.protocol import SqlLevel
 
 __all__ = ["DIALECTS", "Dialect", "scheme_sql"]
 
@@ -33,18 +35,11 @@ def scheme_sql(fitted: FittedScheme, dialect: str = "duckdb", table: str = "feat
         raise ProjectError(f"dialect {dialect!r}: rules are written for {', '.join(DIALECTS)}")
     note = f"-- {line}\n" if (line := fitted.surrogate_line("en")) else ""
     fitted = fitted.readable
-    level, features, score = fitted.kind.sql(fitted.scheme, fitted.state)
-    known = {"days_since_last", *features}
-    for veto, conditions in zip(fitted.scheme.veto, fitted.state.get("veto", []), strict=True):
-        known |= {c["feature"] for c in conditions}
-        met = " AND ".join(condition_sql(c) for c in conditions)
-        highest = fitted.scheme.codes.index(veto.highest)
-        level = f"CASE WHEN {met} THEN LEAST({level}, {highest}) ELSE {level} END"
+    level, features, score = _level_by_stratum(fitted)
+    texts = set(fitted.scheme.text_features)
     steps = list(fitted.fitted_features.sql()) if fitted.fitted_features is not None else []
-    known = known.union(*(reads for _, _, reads in steps)) - {name for name, _, _ in steps}
-    columns = ", ".join(
-        f"NULLIF(CAST({quoted(n)} AS DOUBLE), CAST('NaN' AS DOUBLE)) AS {quoted(n)}" for n in sorted(known)
-    )
+    known = {"days_since_last", *features}.union(*(reads for _, _, reads in steps)) - {name for name, _, _ in steps}
+    columns = ", ".join(_column(name, name in texts) for name in sorted(known))
     source = ".".join(map(quoted, table.split(".")))
     steps += [(SCORE, score, set())] if score else []
     tables = ["known", *(f"with_{name}" for name, _, _ in steps)]
@@ -61,3 +56,40 @@ def scheme_sql(fitted: FittedScheme, dialect: str = "duckdb", table: str = "feat
         f"SELECT customer_id, as_of, tier, CASE tier {codes} END AS tier_code FROM graded"
     )
     return note + str(sqlglot.transpile(statement, read="duckdb", write=dialect, pretty=True, identify=False)[0])
+
+
+def _column(name: str, is_text: bool) -> str:
+    """Return a column of the feature table as SQL, NULL where a number is NaN or a text is empty."""
+    if is_text:
+        return f"NULLIF(CAST({quoted(name)} AS VARCHAR), '') AS {quoted(name)}"
+    return f"NULLIF(CAST({quoted(name)} AS DOUBLE), CAST('NaN' AS DOUBLE)) AS {quoted(name)}"
+
+
+def _level_by_stratum(fitted: FittedScheme) -> SqlLevel:
+    """Return the level by the cut points of the customer's stratum, vetoes included."""
+    common = _level(fitted.common)
+    if fitted.scheme.strata is None:
+        return common
+    stratum, own = quoted(fitted.scheme.strata.feature), {v: _level(part) for v, part in fitted.strata.items()}
+
+    def chosen(others: str, by_value: dict[str, str]) -> str:
+        cases = [f"WHEN {stratum} = {literal(v)} THEN {term}" for v, term in by_value.items() if term != others]
+        return f"CASE {' '.join(cases)} ELSE {others} END" if cases else others
+
+    return SqlLevel(
+        level=chosen(common.level, {value: part.level for value, part in own.items()}),
+        features={*common.features, fitted.scheme.strata.feature},
+        score=chosen(common.score, {value: part.score for value, part in own.items()}),
+    )
+
+
+def _level(fitted: FittedScheme) -> SqlLevel:
+    """Return the level of a scheme without strata, vetoes included."""
+    level, features, score = fitted.kind.sql(fitted.scheme, fitted.state)
+    known = set(features)
+    for veto, conditions in zip(fitted.scheme.veto, fitted.state.get("veto", []), strict=True):
+        known |= {c["feature"] for c in conditions}
+        met = " AND ".join(condition_sql(c) for c in conditions)
+        highest = fitted.scheme.codes.index(veto.highest)
+        level = f"CASE WHEN {met} THEN LEAST({level}, {highest}) ELSE {level} END"
+    return SqlLevel(level, known, score)

@@ -15,8 +15,9 @@ from tiermodel.features.condition import Condition, Named, Words, feature_name
 from tiermodel.tiers.kinds import cut_points
 from tiermodel.tiers.kinds.index_points import STEPS, dimension_points, fit_points, points_of, points_sql, thresholds_of
 from tiermodel.tiers.kinds.sql_terms import SCORE, steps
+from tiermodel.tiers.schemes.conditions import Share
 from tiermodel.tiers.schemes.protocol import REASONS, FitContext, SqlLevel, Thresholds
-from tiermodel.tiers.schemes.schema import BaseScheme, Index, Share, check_shares
+from tiermodel.tiers.schemes.schema import BaseScheme, Index, check_shares
 from tiermodel.tiers.schemes.weights import thousandths
 from tiermodel.words import words
 
@@ -85,9 +86,9 @@ class CompositeScheme(BaseScheme, Index):
         return [d.feature for d in self.dimensions]
 
 
-def fit(scheme: CompositeScheme, frame: pd.DataFrame, _context: FitContext) -> dict[str, Any]:
+def fit(scheme: CompositeScheme, frame: pd.DataFrame, context: FitContext) -> dict[str, Any]:
     """Return dimensions, weights and the points at which each level starts, fitted on one snapshot of buyers."""
-    state = fit_points(scheme, frame)
+    state = fit_points(scheme, frame, context.common)
     values = points_of(scheme, state, frame)
     state["level_cuts"] = _level_cuts(scheme, values)
     state["may_miss"] = bool(np.isnan(values).any())

@@ -26,8 +26,13 @@ _PADDED = 127  # cut points that a binary search of seven steps covers
 _TAIL = 0.005
 
 
-def fit_points(index: Index, frame: pd.DataFrame) -> dict[str, Any]:
-    """Return the cut points of every dimension on one snapshot of buyers, and the weights in thousandths."""
+def fit_points(index: Index, frame: pd.DataFrame, common: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the cut points of every dimension on one snapshot of buyers, and the weights in thousandths.
+
+    Where `common` is given, they are those of that state.
+    """
+    if common is not None:
+        return {name: common[name] for name in ("cuts", "weights")}
     columns = [frame[d.feature].to_numpy(dtype=np.float64) for d in index.dimensions]
     at = (np.arange(1, STEPS + 1) - 0.5) / STEPS
     cuts = [np.quantile(x[~np.isnan(x)], at, method="inverted_cdf").tolist() for x in columns]

@@ -15,9 +15,9 @@ from tiermodel.features.condition import Condition, Named, Words
 from tiermodel.tiers.kinds.cut_points import band_edges, score_cuts, scores_of
 from tiermodel.tiers.kinds.index_points import fit_points, points_of, points_sql, thresholds_of
 from tiermodel.tiers.kinds.sql_terms import SCORE, quoted, steps
-from tiermodel.tiers.schemes.level import Data
+from tiermodel.tiers.schemes.conditions import Data, Number
 from tiermodel.tiers.schemes.protocol import FitContext, SqlLevel, Thresholds
-from tiermodel.tiers.schemes.schema import Axis, BaseScheme, Index, Number, Score
+from tiermodel.tiers.schemes.schema import Axis, BaseScheme, Index, Score
 from tiermodel.words import in_language, words
 
 __all__ = [
@@ -222,10 +222,15 @@ def index_of(axis: Score) -> Index | None:
     return getattr(axis, "index", None)
 
 
-def fit(scheme: Grid, frame: pd.DataFrame, _context: FitContext) -> dict[str, Any]:
+def fit(scheme: Grid, frame: pd.DataFrame, context: FitContext) -> dict[str, Any]:
     """Return the cut points of every axis, fitted on one snapshot of buyers."""
     state: dict[str, Any] = {"cuts": {}, "may_miss": []}
-    points = {name: fit_points(i, frame) for name, a in scheme.grid.items() if (i := index_of(a)) is not None}
+    common = (context.common or {}).get("points", {})
+    points = {
+        name: fit_points(index, frame, common.get(name))
+        for name, axis in scheme.grid.items()
+        if (index := index_of(axis)) is not None
+    }
     if points:
         state["points"] = points
     edges: dict[str, Any] = {"up": {}, "down": {}}

@@ -13,8 +13,9 @@ from tiermodel.arrays import Floats, Ints
 from tiermodel.features.condition import Condition
 from tiermodel.tiers.kinds.cut_points import band_edges, level_conditions, level_of, share_cuts, sure_levels_of
 from tiermodel.tiers.kinds.sql_terms import quoted, steps
+from tiermodel.tiers.schemes.conditions import Share
 from tiermodel.tiers.schemes.protocol import FitContext, SqlLevel, Thresholds
-from tiermodel.tiers.schemes.schema import BaseScheme, Share, check_shares
+from tiermodel.tiers.schemes.schema import BaseScheme, check_shares
 
 __all__ = [
     "ShareScheme",

@@ -12,11 +12,13 @@ from pydantic import Field, model_validator
 
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.features.condition import Condition
+from tiermodel.features.frame import texts_of
+from tiermodel.tables.source import literal
 from tiermodel.tiers.kinds.cut_points import band_edges, share_cuts
 from tiermodel.tiers.kinds.sql_terms import number, quoted
-from tiermodel.tiers.schemes.level import Data
+from tiermodel.tiers.schemes.conditions import Data, When
 from tiermodel.tiers.schemes.protocol import FitContext, SqlLevel, Thresholds
-from tiermodel.tiers.schemes.schema import BaseScheme, When
+from tiermodel.tiers.schemes.schema import BaseScheme
 
 __all__ = [
     "Rule",
@@ -35,6 +37,7 @@ __all__ = [
     "sure_levels",
     "thresholds",
 ]
+
 
 _SIGNS = {"at_least": ">=", "above": ">", "below": "<", "at_most": "<="}
 
@@ -89,6 +92,11 @@ class ThresholdScheme(BaseScheme):
         """List the features that the scheme cannot do without."""
         return dict.fromkeys(w.feature for rule in self.rules for w in rule.when)
 
+    def given_conditions(self) -> Iterable[When]:
+        """Return every condition of the scheme."""
+        yield from (when for rule in self.rules for when in rule.when)
+        yield from super().given_conditions()
+
 
 def fit(scheme: ThresholdScheme, frame: pd.DataFrame, _context: FitContext) -> dict[str, Any]:
     """Return every rule's conditions with bounds fitted on one snapshot of buyers."""
@@ -96,7 +104,13 @@ def fit(scheme: ThresholdScheme, frame: pd.DataFrame, _context: FitContext) -> d
 
 
 def fit_condition(scheme: BaseScheme, when: When, frame: pd.DataFrame) -> dict[str, Any]:
-    """Return a condition as plain data: the bound, its side, and the band around it under a stability rule."""
+    """Return a condition as plain data: the bound, its side, and the band around it under a stability rule.
+
+    Values of a text attribute have no band.
+    """
+    if when.text is not None:
+        texts = {"side": when.text.side, "values": list(when.text.listed)}
+        return {"feature": when.feature, "missing": when.missing, **texts}
     kind, number = when.bound
     values = frame[when.feature].to_numpy(dtype=np.float64)
     if kind in {"top", "bottom"}:
@@ -115,18 +129,28 @@ def fit_condition(scheme: BaseScheme, when: When, frame: pd.DataFrame) -> dict[s
     }
 
 
-def holds(condition: dict[str, Any], x: Floats, bound: float | None = None) -> Flags:
+def holds(condition: Mapping[str, Any], x: Floats, bound: float | None = None) -> Flags:
     """Return where a condition holds, at its own bound or at another."""
     bound = condition["bound"] if bound is None else bound
     compare = {"at_least": np.greater_equal, "above": np.greater, "below": np.less, "at_most": np.less_equal}
     return np.where(np.isnan(x), condition["missing"], compare[condition["side"]](x, bound))
 
 
+def _met(condition: Mapping[str, Any], frame: pd.DataFrame, bound: float | None = None) -> Flags:
+    """Return the rows that meet a condition, at its own bound or at another; values of text have no bound."""
+    name = condition["feature"]
+    if "values" not in condition:
+        return holds(condition, frame[name].to_numpy(dtype=np.float64), bound)
+    texts = texts_of(frame, name)
+    within = texts.isin(condition["values"]).to_numpy() == (condition["side"] == "is")
+    return np.where(texts.isna().to_numpy(), condition["missing"], within)
+
+
 def all_hold(conditions: Iterable[dict[str, Any]], frame: pd.DataFrame) -> Flags:
     """Return the rows that meet every condition; all rows without conditions."""
     met = np.ones(len(frame), dtype=np.bool_)
     for c in conditions:
-        met &= holds(c, frame[c["feature"]].to_numpy(dtype=np.float64))
+        met &= _met(c, frame)
     return met
 
 
@@ -151,8 +175,7 @@ def _reach(scheme: ThresholdScheme, state: dict[str, Any], frame: pd.DataFrame, 
     for n, rule in enumerate(state["rules"]):
         surely, maybe = open_still.copy(), open_still.copy()
         for c in rule:
-            x = frame[c["feature"]].to_numpy(dtype=np.float64)
-            either = [holds(c, x, bound) for bound in c[side]]
+            either = [_met(c, frame, bound) for bound in c.get(side, (None, None))]
             surely &= either[0] & either[1]
             maybe &= either[0] | either[1]
         lowest = np.where(maybe, np.minimum(lowest, levels[n]), lowest)
@@ -172,15 +195,17 @@ def conditions(_scheme: ThresholdScheme, state: dict[str, Any]) -> list[list[Con
 
 
 def condition_of(c: dict[str, Any]) -> Condition:
-    """Return a fitted condition as two bounds."""
+    """Return a fitted condition as two bounds, or as values of text."""
+    if "values" in c:
+        return Condition(c["feature"], missing=c["missing"], values=tuple(c["values"]), excluded=c["side"] == "is_not")
     low = c["bound"] if c["side"] in {"at_least", "above"} else -math.inf
     high = c["bound"] if c["side"] in {"at_most", "below"} else math.inf
     return Condition(c["feature"], low, high, c["missing"], closed_low=c["side"] in {"at_least", "below"})
 
 
 def bounds_of(conditions: Iterable[Mapping[str, Any]]) -> Thresholds:
-    """Return the features of fitted conditions with their bounds."""
-    return [(c["feature"], [c["bound"]]) for c in conditions]
+    """Return the features of fitted conditions with their bounds; text attributes have none."""
+    return [(c["feature"], [c["bound"]]) for c in conditions if "values" not in c]
 
 
 def thresholds(_scheme: ThresholdScheme, state: dict[str, Any]) -> Thresholds:
@@ -202,5 +227,9 @@ def sql(scheme: ThresholdScheme, state: dict[str, Any]) -> SqlLevel:
 def condition_sql(c: Mapping[str, Any]) -> str:
     """Return a fitted condition as SQL."""
     x = quoted(c["feature"])
+    if "values" in c:
+        listed = ", ".join(map(literal, c["values"]))
+        met = f"{x} {'IN' if c['side'] == 'is' else 'NOT IN'} ({listed})"
+        return f"({met} OR {x} IS NULL)" if c["missing"] else f"({x} IS NOT NULL AND {met})"
     met = f"{x} {_SIGNS[c['side']]} {number(c['bound'])}"
     return f"({met} OR {x} IS NULL)" if c["missing"] else f"({x} IS NOT NULL AND {met})"

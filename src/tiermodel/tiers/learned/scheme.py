@@ -8,10 +8,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tiermodel.features.condition import Named, Words
-from tiermodel.tiers.schemes.schema import BaseScheme, Share, check_shares
+from tiermodel.tiers.schemes.conditions import Share
+from tiermodel.tiers.schemes.schema import BaseScheme, check_shares
 from tiermodel.words import words
 
 __all__ = ["SCORE", "LearnedScheme"]
+
 
 SCORE = "learned_score"
 
@@ -61,6 +63,11 @@ class LearnedScheme(BaseScheme):
             raise ValueError("shares: clusters find their own sizes; leave shares out")
         if self.shares is not None:
             check_shares(self.shares, self)
+        if self.strata is not None:
+            raise ValueError(
+                "strata: a learned scheme has no cut points to find by stratum; remove strata, or take a scheme of "
+                "kind share, rfm, matrix, composite or thresholds"
+            )
         if self.max_leaves < len(self.bought_levels):
             raise ValueError(f"max_leaves: {self.max_leaves} leaves cannot make {len(self.bought_levels)} levels")
         return self

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-__all__ = ["Data", "Level"]
+from tiermodel.tiers.schemes.conditions import Data
+
+__all__ = ["Level"]
 
 _Count = Annotated[int, Field(ge=1)]
-
-
-class Data(BaseModel):
-    """An immutable part of a scheme that refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Level(Data):

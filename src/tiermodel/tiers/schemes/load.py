@@ -15,6 +15,7 @@ from tiermodel.config.packaged import packaged
 from tiermodel.config.project import Project
 from tiermodel.config.yaml_reader import YamlSource
 from tiermodel.errors import ProjectError
+from tiermodel.features.catalogue import ATTRIBUTE
 from tiermodel.tiers.schemes.schema import BaseScheme
 from tiermodel.tiers.schemes.scheme_kinds import SCHEMES
 
@@ -34,7 +35,7 @@ Scheme = BaseScheme
 _LATER: Mapping[str, Any] = {
     "key_share": None, "veto": [], "stability": None, "quantiles": None, "capacity": None, "learner": "tree",
     "label": None, "sharp": False, "labels": None, "policy_zh": "",
-    "managers": None, "customers_per_manager": None, "priority": None,
+    "managers": None, "customers_per_manager": None, "priority": None, "is": None, "is_not": None, "strata": None,
 }  # fmt: skip
 """Defaults of the keys that older schemes do not have."""
 
@@ -57,7 +58,11 @@ def load_scheme(project: Project) -> Scheme:
     `ProjectError` that names the file and the wrong key, cell or level.
     """
     scheme = _given(project)
+    if project.tiers.strata is not None:
+        strata = project.tiers.strata.model_dump()
+        scheme = parse_scheme({**scheme_data(scheme), "strata": strata}, "tiers", project.features.windows_days)
     _label_is_dated(scheme, project)
+    _categories_are_mapped(scheme, project)
     stability = project.tiers.stability
     return scheme if stability is None else scheme.model_copy(update={"stability": stability})
 
@@ -78,6 +83,22 @@ def _label_is_dated(scheme: Scheme, project: Project) -> None:
             f"tiers.scheme: label {label!r} needs data.customers.columns.valid_from, the day from which on a customer "
             "had it: without it, past customers would be told by what was decided later"
         )
+
+
+def _categories_are_mapped(scheme: Scheme, project: Project) -> None:
+    """Raise `ProjectError` for strata, or values in a condition, of an attribute that is not declared as text."""
+    customers = project.data.customers
+    known = {} if customers is None else customers.categories
+    built = {f"{ATTRIBUTE}_{name}" for name in known}
+    needed = [name for when in scheme.given_conditions() if when.text and not when.optional for name in [when.feature]]
+    needed += [] if scheme.strata is None else [scheme.strata.feature]
+    for feature in needed:
+        if not built & set(_names({"feature": feature})):
+            name = feature.removeprefix(f"{ATTRIBUTE}_")
+            raise ProjectError(
+                f"tiers.scheme: {name!r} is read as text, but it is not one of data.customers.categories "
+                f"{sorted(known)}; map its column there"
+            )
 
 
 def _given(project: Project) -> Scheme:

@@ -44,12 +44,14 @@ class FitContext:
     """What a kind that learns reads beside the snapshot: past snapshots with their outcomes, and the seed.
 
     `label_delay_days` is gap plus horizon of the outcome, in days; None stands for the days from the last past date to
-    the snapshot.
+    the snapshot. For a stratum, `common` is the state fitted on all buyers: points of an index are counted as there, so
+    that they can be compared between strata.
     """
 
     history: pd.DataFrame
     seed: int
     label_delay_days: int | None = None
+    common: State | None = None
 
 
 class SqlLevel(NamedTuple):

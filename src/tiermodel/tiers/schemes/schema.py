@@ -1,4 +1,4 @@
-"""The schema of schemes: levels, conditions and scored dimensions, each of which validates itself."""
+"""The schema of schemes: levels and scored dimensions, each of which validates itself."""
 
 from __future__ import annotations
 
@@ -9,84 +9,18 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import pandas as pd
 from pydantic import Field, model_validator
 
-from tiermodel.config.tiers import Stability
+from tiermodel.config.tiers import Stability, Strata
 from tiermodel.features.condition import Named
 from tiermodel.features.frame import feature_names
-from tiermodel.tiers.schemes.level import Data, Level
+from tiermodel.tiers.schemes.conditions import Data, Number, Share, Veto, When
+from tiermodel.tiers.schemes.level import Level
 from tiermodel.tiers.schemes.weights import consistency_ratio
 from tiermodel.words import in_language
 
-__all__ = [
-    "Axis",
-    "BaseScheme",
-    "Dimension",
-    "Index",
-    "Number",
-    "Score",
-    "Share",
-    "Veto",
-    "When",
-    "check_shares",
-    "input_names",
-]
+__all__ = ["Axis", "BaseScheme", "Dimension", "Index", "Score", "check_shares", "input_names"]
 
 
-Share = Annotated[float, Field(gt=0, le=1)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-_BOUNDS = ("at_least", "above", "at_most", "below", "top", "bottom")
 _MOST_INCONSISTENT = 0.10  # the limit of Saaty (1980)
-
-
-class When(Data):
-    """A condition: a bound on one feature, as a number or as a share of customers at its top or bottom, frozen at fit.
-
-    `feature` may name alternatives, `a | b`; the first that is built is used. An `optional` condition is left out where
-    its feature is not built. A missing value does not meet the condition, unless `missing` is set. A `sharp`
-    condition has no band, whatever the stability rule; a yes/no one has none by itself.
-    """
-
-    feature: str
-    at_least: Number | None = None
-    above: Number | None = None
-    at_most: Number | None = None
-    below: Number | None = None
-    top: Share | None = None
-    bottom: Share | None = None
-    missing: bool = False
-    optional: bool = False
-    sharp: bool = False
-
-    @model_validator(mode="after")
-    def _one_bound(self) -> Self:
-        given = [kind for kind in _BOUNDS if getattr(self, kind) is not None]
-        if len(given) != 1:
-            raise ValueError(f"{self.feature}: needs one of {', '.join(_BOUNDS)}, not {given or 'none'}")
-        return self
-
-    @property
-    def bound(self) -> tuple[str, float]:
-        """The kind of the bound and its number."""
-        return next((kind, float(v)) for kind in _BOUNDS if (v := getattr(self, kind)) is not None)
-
-    def implies(self, other: When) -> bool:
-        """Return whether every customer who meets this condition meets the other one too."""
-        if self.feature != other.feature or (self.missing and not other.missing):
-            return False
-        (kind, mine), (theirs, bound) = self.bound, other.bound
-        if kind == theirs:
-            return mine >= bound if kind in {"at_least", "above"} else mine <= bound
-        return (kind, theirs) in {("above", "at_least"), ("below", "at_most")} and (
-            mine >= bound if kind == "above" else mine <= bound
-        )
-
-
-class Veto(Data):
-    """A cap: customers who meet every condition, such as bad payers, get the level `highest` at most."""
-
-    name_zh: str
-    name_en: str
-    highest: str
-    when: Annotated[tuple[When, ...], Field(min_length=1)]
 
 
 class BaseScheme(Data):
@@ -107,6 +41,8 @@ class BaseScheme(Data):
     stability: Stability | None = None
     priority: str | None = None
     """The feature that says who comes first, higher first, where a level has fewer places than customers."""
+    strata: Strata | None = None
+    """The text attribute by whose values cut points are found apart."""
     kind: str
 
     @property
@@ -123,6 +59,16 @@ class BaseScheme(Data):
     def made_names(self) -> Mapping[str, Named]:
         """The names of quantities in conditions that are not features, such as points."""
         return {}
+
+    def given_conditions(self) -> Iterable[When]:
+        """Return every condition of the scheme."""
+        return (when for veto in self.veto for when in veto.when)
+
+    @property
+    def text_features(self) -> list[str]:
+        """The text attributes that the scheme reads, sorted."""
+        texts = {when.feature for when in self.given_conditions() if when.text is not None}
+        return sorted(texts | ({self.strata.feature} if self.strata is not None else set()))
 
     def rule_names(self, _language: str) -> list[str]:
         """Return a name for every rule, empty for a rule without one; an empty list for most schemes."""
@@ -173,6 +119,11 @@ class BaseScheme(Data):
             raise ValueError(
                 f"levels: {capped[0]!r} has a capacity, and nothing says who comes first; add a feature to rank by, "
                 "higher first, such as `priority: net_amount_{longest}d`"
+            )
+        if self.strata is not None:
+            raise ValueError(
+                f"levels: {capped[0]!r} has a capacity, which cut points by {self.strata.by} cannot keep: each stratum "
+                "has cut points of its own; remove capacity or strata"
             )
 
     @property
