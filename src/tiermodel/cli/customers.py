@@ -96,10 +96,13 @@ def score(
 def upgrades(project: Path, model: str, as_of: str, out: Path, language: str | None) -> None:
     """Write what would move each customer up: the smallest change of one thing that the customer can change."""
     settings = load(project)
+    from tiermodel.features.panel import Tally
     from tiermodel.predict import upgrades as run_upgrades
 
+    tally = Tally()
     with progress() as step:
         folder = model_folder(model, settings.tracking.uri)
         step(f"grading as of {as_of}")
-        rows, customers = run_upgrades(settings, folder, as_of, out, language=language)
+        rows, customers = run_upgrades(settings, folder, as_of, out, language=language, tally=tally)
+    print_accounts(settings, tally.accounts)
     click.echo(f"{rows:,} ways up for {customers:,} customers in {out}")

@@ -303,9 +303,19 @@ def load_project(path: str | Path) -> Project:
     return project
 
 
+_LATER = (("data", "ids"),)
+"""Keys that came later: a project that does not set them keeps its digest."""
+
+
 def project_digest(project: Project) -> str:
     """Return the SHA-256, in hex, of all that can change a result: the project without `folder` and `tracking`."""
     content = project.model_dump(mode="json", exclude={"folder", "tracking"})
+    for *above, key in _LATER:
+        section = content
+        for name in above:
+            section = section.get(name) or {}
+        if section.get(key) is None:
+            section.pop(key, None)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -104,7 +104,7 @@ def write_quarantine(history: History, beside: Path) -> None:
     A spreadsheet opens the file without running formulas.
     """
     quarantine = beside.with_name(f"{beside.stem}.quarantine.csv")
-    if not history.account.quarantined:
+    if not any(table.account.quarantined for table in history.tables.values()):
         quarantine.unlink(missing_ok=True)
         return
     with atomic_file(quarantine) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:

@@ -154,7 +154,13 @@ def _with_bundle_features(project: Project, bundle: Bundle, history: History) ->
 
 
 def upgrades(
-    project: Project, model: Bundle | str | Path, as_of: date | str, out: str | Path, *, language: str | None = None
+    project: Project,
+    model: Bundle | str | Path,
+    as_of: date | str,
+    out: str | Path,
+    *,
+    language: str | None = None,
+    tally: Tally | None = None,
 ) -> tuple[int, int]:
     """Write, for each customer, the single changes that would lead to a higher tier, and return how many there are.
 
@@ -170,6 +176,8 @@ def upgrades(
         The file to write, .parquet or .csv: a row has the customer, the tier now and then, the feature and its change.
     language
         `zh` or `en`, for the words of a change; by default the bundle's language.
+    tally
+        The counts to add to; at the end it has the account of every table.
 
     Returns
     -------
@@ -198,7 +206,7 @@ def upgrades(
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     history = open_history(project)
     scored_project = _with_bundle_features(project, bundle, history)
-    snapshot = build_panel(scored_project, [one_date(as_of, history)], history=history)
+    snapshot = build_panel(scored_project, [one_date(as_of, history)], history=history, tally=tally)
     found = next_tier_actions(bundle.scheme, checked(bundle, snapshot), bundle.features, language or bundle.language)
     dates = pa.field("as_of", pa.date32())
     texts = {"customer_id", "tier_code", "reached_code", "feature", "words"}
