@@ -25,6 +25,7 @@ NOT_WORDS = {
     "features/purchases.py": "the same",
     "quality/pii.py": "what columns with personal data are called",
     "tables/ids.py": "what totals are called in tables",
+    "tables/remedies.py": "signs of currencies, digits and dates of full width",
     "tables/rules.py": "what yes and no are called in tables",
     "datasets/synthetic.py": "made-up ids and categories",
     "datasets/_draws.py": "made-up names of people",

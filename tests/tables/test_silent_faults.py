@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tiermodel.config.project import Project
-from tiermodel.errors import DataError, TooManyBadRowsError
+from tiermodel.errors import DataError, ProjectError, TooManyBadRowsError
 from tiermodel.features.export import write_features
+from tiermodel.quality.check import check
 from tiermodel.tables.history import History, read_history
 from tiermodel.tables.plausible import isolated_after
 
@@ -216,3 +220,155 @@ def test_bad_rows_of_another_table_are_written_too(tmp_path: Path) -> None:
     known = customers_table(tmp_path, "id,born\nC1,2020-01-01\nC2,yesterday\n", {"signup": "born"})
     write_features(project(tmp_path, daily(30), customers=known, max_bad_share=0.5), "latest", tmp_path / "o.csv")
     assert "signup_unparsable" in (tmp_path / "o.quarantine.csv").read_text(encoding="utf-8")
+
+
+# folders and files
+
+
+def partitioned(folder: Path, name: str) -> Path:
+    """Write a folder of two files, each in a folder `NAME=…`, whose rows have a column `date` of their own."""
+    for number, day in enumerate(("2024-06-29", "2024-06-30")):
+        place = folder / f"{name}={day}"
+        place.mkdir(parents=True)
+        rows = {"id": ["a", "b"], "date": [date(2024, 1, 5 + number), date(2024, 2, 5)], "amount": [3.0, 4.0 + number]}
+        pq.write_table(pa.table(rows), place / "part.parquet")
+    return folder
+
+
+def test_a_folder_never_takes_the_place_of_a_column(tmp_path: Path) -> None:
+    path = str(partitioned(tmp_path / "h", "date"))
+    found = read_history(project(tmp_path, "", table={"path": path, "columns": {**COLUMNS, "time": "date"}}))
+    assert found.last_day == date(2024, 2, 5)
+    assert "TM1104 column 'date' is that of the files" in told(found)
+    path = str(partitioned(tmp_path / "g", "DATE"))
+    found = read_history(project(tmp_path, "", table={"path": path, "columns": {**COLUMNS, "time": "date"}}))
+    assert found.last_day == date(2024, 2, 5)
+
+
+@pytest.mark.parametrize(
+    "given", ["day=2020-01-01", "day=2020-01-01/*/*.parquet", "day=2020-01-01/month=2024-06-29/part.parquet"]
+)
+def test_folders_above_the_path_are_no_columns(tmp_path: Path, given: str) -> None:
+    partitioned(tmp_path / "day=2020-01-01", "month")
+    columns = {"customer_id": "id", "time": "day", "amount": "amount"}
+    with pytest.raises(ProjectError, match=r"TM1307 .*no column 'day'"):
+        read_history(project(tmp_path, "", table={"path": str(tmp_path / given), "columns": columns}))
+    partitioned(tmp_path / "day=2020-01-01" / "x", "day")
+    below = str(tmp_path / "day=2020-01-01" / "x")
+    found = read_history(project(tmp_path, "", table={"path": below, "columns": columns}))
+    assert (found.first_day, found.last_day) == (date(2024, 6, 29), date(2024, 6, 30))
+
+
+def columns_of(content: str) -> dict[str, str]:
+    return {**COLUMNS, "amount": "amount, net"} if "net" in content else COLUMNS
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'id;t;amount;"Note, free, of any kind, at all"\nA;2024-01-05;53.91;x\nB;2024-01-06;5;y\n',
+        "sep=;\nid;t;amount\nA;2024-01-05;53.91\nB;2024-01-06;5\n",
+        "\ufeffSEP=|\r\nid|t|amount\r\nA|2024-01-05|53.91\r\nB|2024-01-06|5\r\n",
+        "sep=,\nid,t,amount\nA,2024-01-05,53.91\nB,2024-01-06,5\n",
+        "id\tt\tamount\nA\t2024-01-05\t53.91\nB\t2024-01-06\t5\n",
+        "id;amount, net;t\nA;53.91;2024-01-05\nB;5;2024-01-06\n",
+    ],
+)
+@pytest.mark.parametrize("name", ["s.csv", "s.txt", "s.txt.gz"])
+def test_text_files_of_every_dialect_are_read(tmp_path: Path, content: str, name: str) -> None:
+    raw = content.encode()
+    made = project(tmp_path, "", table={"path": str(tmp_path / name), "columns": columns_of(content)})
+    (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+    found = read_history(made)
+    rows = found.connection.execute(f"SELECT customer_id, amount FROM ({found.rows_sql}) ORDER BY 1").fetchall()
+    assert rows == [("A", 539_100), ("B", 50_000)]
+    assert found.account.read == 2
+
+
+def test_lines_after_a_sep_line_are_numbered_as_in_the_file(tmp_path: Path) -> None:
+    found = read_history(
+        project(tmp_path, "sep=;\nid;t;amount\nA;2024-01-05;1\n\nB;x;5\nC;2024-01-06\n", max_bad_share=0.9)
+    )
+    assert {row: rule for _, row, rule, *_ in found.bad_rows()} == {5: "time_unparsable", 6: "field_missing"}
+
+
+# numbers in text
+
+TEXTS = "id,t,amount,q,paid\nA,2024-01-05,0.40,1,900\nB,2024-01-05,1000,1,900\n"
+TEXTS += "C,2024-01-05,20,3,20\nD,2024-01-05,9.5,10,9\n"
+
+
+@pytest.mark.parametrize(
+    ("where", "kept"),
+    [
+        ("amount NOT IN (0)", "ABCD"),
+        ("amount IN (20.0, 9.50)", "CD"),
+        ("nullif(amount, 0) > 9", "BCD"),
+        ("amount IS DISTINCT FROM 1e3", "ACD"),
+        ("amount > '9'", "BCD"),
+        ("amount BETWEEN '9' AND '100'", "CD"),
+        ("greatest(amount, 9.7) > 9.7", "BC"),
+        ("least(amount, 9.7) < 9.7", "AD"),
+        ("CASE amount WHEN 20 THEN true ELSE false END", "C"),
+        ("trim(amount) > 9", "BCD"),
+        ("coalesce(nullif(amount, ''), '0') * 2 > 20", "BC"),
+        ("q > 2 OR amount + paid < 901", "ACD"),
+        ("amount <> ''", "ABCD"),
+        ("t >= '2024-01-05'", "ABCD"),
+        ("paid::VARCHAR >= amount", "ABC"),
+    ],
+)
+def test_numbers_compare_as_numbers(tmp_path: Path, where: str, kept: str) -> None:
+    assert "".join(ids_of(read_history(project(tmp_path, TEXTS, table={"where": where})))) == kept
+
+
+@pytest.mark.parametrize(
+    "where", ["paid >= amount", "amount = paid", "amount IN (paid, q)", "least(paid, amount) > ''"]
+)
+def test_numbers_are_not_compared_as_text(tmp_path: Path, where: str) -> None:
+    with pytest.raises(ProjectError, match="as text, in which 900 is more than 1000"):
+        read_history(project(tmp_path, TEXTS, table={"where": where}))
+
+
+def test_text_that_is_no_number_never_becomes_one(tmp_path: Path) -> None:
+    rows = "id,t,amount\nA,2024-01-05,abc\nB,2024-01-05,5\n"
+    for expression in ("greatest(amount, 3)", "nullif(amount, 0)"):
+        found = read_history(project(tmp_path, rows, columns={**COLUMNS, "amount": expression}, max_bad_share=0.5))
+        assert (ids_of(found), found.account.rules) == (["B"], {"amount_missing": 1})
+
+
+# dates that mean never
+
+
+@pytest.mark.parametrize("never", ["9999-12-31", "9999-12-31 23:59:59", "2999-12-31", "2099-12-31", "0001-01-01",
+                                   "1900-01-01", "1753-01-01", "0000-00-00", "\\N", "NULL", "infinity"])  # fmt: skip
+def test_days_that_mean_never_are_none_where_a_column_allows_it(tmp_path: Path, never: str) -> None:
+    known = customers_table(tmp_path, f"id,until\nC0,{never}\nC1,2023-06-30\n", {"contract_end": "until"})
+    found = read_history(project(tmp_path, daily(5), customers=known))
+    ends = found.connection.execute(f"SELECT contract_end FROM ({found.rows_sql}) WHERE kind > 0 ORDER BY 1").fetchall()
+    assert ends == [(-(2**31),), ((date(2023, 6, 30) - date(1970, 1, 1)).days,)]
+    counted = never[0] in "12" or never.startswith(("0001", "9"))
+    assert ("1 values of contract_end (until), such as 9999-12-31, mean none" in told(found)) == counted
+
+
+def test_a_row_is_valid_since_ever_but_not_from_the_end_of_time_on(tmp_path: Path) -> None:
+    rows = "id,since\nC0,0001-01-01\nC1,9999-12-31\n"
+    known = customers_table(tmp_path, rows, {"valid_from": "since"})
+    found = read_history(project(tmp_path, daily(5), customers=known, max_bad_share=0.5))
+    assert found.tables["customers"].account.rules == {"valid_from_implausible": 1}
+    profiles = found.connection.execute(f"SELECT day FROM ({found.rows_sql}) WHERE kind > 0").fetchall()
+    assert profiles == [(-(2**31),)]
+
+
+# rows that repeat another
+
+
+def test_the_money_of_equal_rows_is_told_with_what_keeps_them(tmp_path: Path) -> None:
+    made = project(tmp_path, "id,t,amount\n" + "A,2024-01-05,3.00\n" * 3 + "B,2024-01-05,1.00\n")
+    (found,) = (finding for finding in check(made).findings if finding.code == "duplicates")
+    assert "amounts of 6.00 in all, 60.0% of the total; where they are meant, set" in found.text()
+    assert "金额合计 6.00，占全部金额的 60.0%" in found.text("zh")
+    tally = write_features(made, "latest", tmp_path / "o.csv")
+    assert any(
+        "2 rows that repeat another" in words and "duplicates: keep" in words for words in tally.account.warnings
+    )

@@ -77,8 +77,11 @@ def score(
         step(f"scoring as of {as_of}")
         scored = run_score(settings, folder, as_of, out, ledger=ledger, allow_empty=allow_empty)
     print_accounts(settings, scored.accounts)
+    if scored.trained_later:
+        click.echo(f"WARNING: the model was trained on what followed {as_of}", err=True)
     if as_json:
         counts = {"customers": scored.customers, "tiers": scored.tiers, "ledger_rows": scored.ledger_rows}
+        counts["trained_later"] = scored.trained_later
         print_json({"out": str(out), **counts, **accounts_as_data(scored.accounts)})
         return
     print_tiers(scored.tiers)

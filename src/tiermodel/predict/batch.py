@@ -42,6 +42,11 @@ class Scored:
     tiers: dict[str, int]
     ledger_rows: int | None = None
 
+    @property
+    def trained_later(self) -> bool:
+        """Whether the model was trained on what followed the date of the scores."""
+        return any(words.startswith("TM4001") for words in self.accounts["transactions"].warnings)
+
 
 def score(
     project: Project,
@@ -125,9 +130,22 @@ def score(
     batches = snapshot_batches(history, snapshots, tally, _Scoring(bundle, day, before))
     scored = _scored(batches, schema.names, counts, None if book is None else graded)
     stale = stale_words(history, day, every.days, project.data.max_stale_days)
+    past = _past_words(bundle, day)
     write_rows(scored, schema, Path(out), history, tally, stale=stale, before=day)
+    tally.warn(past)
     added = None if book is None else book.append(day, pa.Table.from_batches(graded))
     return Scored(tally.accounts, sum(counts.values()), counts, added)
+
+
+def _past_words(bundle: Bundle, day: date) -> str:
+    """Return a warning where the bundle learned from days on or after the date that it scores, else nothing."""
+    learned = date.fromisoformat(str(bundle.facts["as_of"]))
+    if day >= learned:
+        return ""
+    return (
+        f"TM4001 the model {bundle.version} was trained as of {learned} and so knows what followed {day}: its scores "
+        "of that date look better than they are; to judge a model on the past, use `tiermodel backtest`"
+    )
 
 
 def _scored(

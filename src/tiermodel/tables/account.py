@@ -39,6 +39,11 @@ def account_of(run: Run, project: Project, contract: Contract, source: Source, g
         "orders_missing": f"rows without order_id ({contract.mapped.get('order_id')}): one order per customer and day",
     }
     warnings = tuple(f"{good[name]} {text}" for name, text in notes.items() if good.get(name))
+    warnings += tuple(
+        f"{good[f'{name}_open']} values of {name} ({contract.mapped[name]}), such as 9999-12-31, mean none"
+        for name in rules.DATES
+        if good.get(f"{name}_open")
+    )
     warnings += tuple(_future_words(run, contract, source, good, counts))
     account = Accounting(
         read=sum(group["rows"] for group in groups.values()) + len(source.rejected),
@@ -105,7 +110,8 @@ def _refuse_bad(run: Run, project: Project, contract: Contract, source: Source, 
 def _broken_rules(run: Run, contract: Contract, source: Source, account: Accounting) -> Iterator[str]:
     """Yield a line for each rule that rows break, and one for each of a few such rows."""
     for name, count in account.rules.items():
-        yield f"  {count:,} × {name} ({RULES[name].code}): {RULES[name].remedy}"
+        example = next(contract.bad_rows(run, source, account.rules, 1, name))
+        yield f"  {count:,} × {name} ({RULES[name].code}): {example[-1]}"
     for file, row, _, _, column, value, _ in contract.bad_rows(run, source, account.rules, _EXAMPLES):
         yield f"  {file}, row {row}: {column or 'record'} = {value!r}"
 

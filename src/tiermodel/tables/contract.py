@@ -13,10 +13,11 @@ import duckdb
 from tiermodel.config.data import Customers, Events, Ids, Rows
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, TierModelError
-from tiermodel.tables import ids, rules
+from tiermodel.tables import dates, ids, rules
 from tiermodel.tables.expressions import Expression, bind
 from tiermodel.tables.plausible import LAST_ROWS, isolated_after, may_be_isolated
 from tiermodel.tables.privacy import masked
+from tiermodel.tables.remedies import remedy_for
 from tiermodel.tables.rules import RULES, Parsed
 from tiermodel.tables.source import FILE, ROW, Run, Source, quoted
 
@@ -67,7 +68,8 @@ class Contract:
     `checked` selects every source row with its parsed values (`_tm_<column>_value`) and the number of the first rule it
     breaks (`_tm_rule`); `counts` groups these rows by rule, `ids` selects the ids of all rows that are not filtered.
     `mapped` has the column or expression that the project maps
-    to each canonical column, `types` its DuckDB type. `row_key` is the SQL of a hash of the whole row. Equal rows are
+    to each canonical column, `columns` these as
+    SQL, `types` the DuckDB type. `row_key` is the SQL of a hash of the whole row. Equal rows are
     kept if `keep_duplicates`; bad values are shown only as shapes if `hide_values`.
     """
 
@@ -79,6 +81,7 @@ class Contract:
     counts: str
     ids: str
     keys: dict[str, str]
+    columns: dict[str, str]
     row_key: str
     keep_duplicates: bool
     hide_values: bool = False
@@ -108,7 +111,9 @@ class Contract:
     def _bad(self, name: str, file: str, place: int, value: str) -> Bad:
         rule = RULES[name]
         shown = masked(value) if self.hide_values else value
-        return file, place, name, rule.code, self.mapped.get(rule.column, rule.column), shown, rule.remedy
+        column = self.mapped.get(rule.column, rule.column)
+        remedy = remedy_for(name, value, self.columns.get(rule.column, column)) or rule.remedy
+        return file, place, name, rule.code, column, shown, remedy
 
     @property
     def bad_sql(self) -> str:
@@ -155,6 +160,7 @@ def _compile_contract(
         counts=_counts(checked, parsed, keys),
         ids=f"SELECT _tm_customer_id_value AS id FROM ({ids_only}) WHERE _tm_rule <> {FILTERED}",
         keys=keys,
+        columns={name: expression.inside for name, expression in mapped.items()},
         row_key=f"hash({', '.join(map(quoted, source.columns))})",
         keep_duplicates=rows.duplicates == "keep",
         hide_values=project.data.hash_ids is not None,
@@ -183,7 +189,7 @@ def _parse(project: Project, rows: Rows, key: str, mapped: dict[str, Expression]
     parsed = {"customer_id": customer}
     for name, expression in mapped.items():
         if name in rules.DATES:
-            parsed[name] = rules.day(name, expression, project.timezone, key, doubts.last_day)
+            parsed[name] = dates.day(name, expression, project.timezone, key, doubts.last_day)
         elif name in rules.MONEY:
             parsed[name] = rules.money(name, expression, key)
         elif name in rules.FLAGS:

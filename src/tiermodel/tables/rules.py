@@ -13,7 +13,7 @@ from tiermodel.tables.row_kinds import EVENTS, KINDS
 from tiermodel.tables.source import literal
 
 __all__ = [
-    "NEVER", "NOTHING", "RULES", "UNKNOWN", "Parsed", "Rule", "attribute", "currency", "day", "digits", "family",
+    "NEVER", "NOTHING", "RULES", "UNKNOWN", "Parsed", "Rule", "attribute", "currency", "digits", "family",
     "flag", "key", "kind", "known", "money", "trimmed",
 ]  # fmt: skip
 
@@ -36,15 +36,17 @@ _FAMILIES = {
 }
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 _NOT_FINITE = r"(?i)[+-]?(nan|inf|infinity)"
-_MOMENT = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}(:?\d{2})?)?)?"
-_OFFSET = r".{10}[T ].*(Z|[+-]\d{2}(:?\d{2})?)"
 _NOT_INTEGRAL = "a numeric id must be whole and exact: export ids as text"
 _DAMAGED = "a spreadsheet or a program wrote the id as a rounded number (1.23E+11): export ids as text"
 _PLAIN = (
     "write it with digits and a decimal point only "
     "(no currency sign or unit, thousands separator, brackets, full-width digits or minus)"
 )
-_ISO = "write 2024-01-31 or 2024-01-31 17:30:00, or map an expression such as try_strptime(column, '%d.%m.%Y')"
+_SERIAL = (
+    "an epoch or serial number: map to_timestamp(column::BIGINT) for seconds, epoch_ms(column::BIGINT) for "
+    "milliseconds, DATE '1899-12-30' + floor(column::DOUBLE)::INTEGER for days of a spreadsheet"
+)
+_ISO = "write 2024-01-31 or 2024-01-31 17:30:00"
 _YEARS = (
     "years before 1900 or after 2199 are taken for errors; of a Buddhist year take 543 off, of a Minguo year add 1911"
 )
@@ -72,10 +74,9 @@ def _missing_rule(column: str, code: str, what: str) -> tuple[Rule, ...]:
 
 
 def _date_rules(column: str) -> tuple[Rule, ...]:
-    serial = f"a serial or epoch number: map {column} to e.g. epoch_ms(column::BIGINT)"
     return (
         *_missing_rule(column, "TM2060", "date"),
-        Rule(f"{column}_numeric", "TM2063", column, serial),
+        Rule(f"{column}_numeric", "TM2063", column, _SERIAL),
         Rule(f"{column}_unparsable", "TM2062", column, _ISO),
         Rule(f"{column}_implausible", "TM2064", column, _YEARS),
     )
@@ -139,48 +140,6 @@ class Parsed:
     counters: tuple[tuple[str, str], ...] = ()
 
 
-def day(column: str, expression: Expression, timezone: str, key: str, last: int | None = None) -> Parsed:
-    """Return the SQL of the local calendar day since 1970-01-01, `NEVER` where there is none.
-
-    Naive times are in `timezone`. Days after `last` are taken for errors.
-    """
-    kind, raw, clean = expression.type, f"_tm_{column}", f"_tm_{column}_clean"
-    text, zone = f"_tm_{column}_text", literal(timezone)
-    bounds = "DATE '1900-01-01' AND DATE '2199-12-31'"
-    missing = ((f"{column}_missing", f"{text} IS NULL"),) if column in REQUIRED else ()
-    implausible = [(f"{column}_implausible", f"{clean} NOT BETWEEN {bounds}")]
-    implausible += [(f"{column}_future", f"{clean} > DATE '1970-01-01' + {last}")] if last is not None else []
-    value = f"CASE WHEN {clean} BETWEEN {bounds} THEN ({clean} - DATE '1970-01-01')::INTEGER END"
-    value = value if column in REQUIRED else f"coalesce({value}, {NEVER})"
-    if kind == "DATE":
-        return Parsed(raw, raw, value, (*missing, *implausible))
-    if kind in {"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}:
-        return Parsed(raw, f"CAST({raw} AS DATE)", value, (*missing, *implausible))
-    if kind in {"TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS"}:
-        return Parsed(raw, f"CAST({raw}::TIMESTAMPTZ AT TIME ZONE {zone} AS DATE)", value, (*missing, *implausible))
-    if kind != "VARCHAR":
-        raise ProjectError(
-            f"TM2063 {key}.{column}: {expression.text!r} is {kind}, not a date, a timestamp or text. "
-            "Map an expression: epoch_ms(column) for milliseconds, make_timestamp(column * 1000000) for seconds, "
-            "DATE '1899-12-30' + column::INTEGER for spreadsheet serials."
-        )
-    aware = f"length({text}) > 16 AND regexp_full_match({text}, {literal(_OFFSET)})"
-    local = f"TRY_CAST({text} AS TIMESTAMPTZ) AT TIME ZONE {zone}"
-    parsed = (
-        f"CASE WHEN NOT regexp_full_match({text}, {literal(_MOMENT)}) THEN NULL "
-        f"WHEN {aware} THEN CAST({local} AS DATE) ELSE CAST(TRY_CAST({text} AS TIMESTAMP) AS DATE) END"
-    )
-    unread = f"{clean} IS NULL AND {text} IS NOT NULL"
-    rules = (
-        *missing,
-        (f"{column}_numeric", f"{unread} AND regexp_full_match({text}, '\\d+(\\.\\d+)?')"),
-        (f"{column}_unparsable", unread),
-        *implausible,
-    )
-    counters = (f"{column}_aware", f"coalesce({aware}, false)"), (f"{column}_absent", f"{text} IS NULL")
-    return Parsed(trimmed(raw), parsed, value, rules, counters)
-
-
 def money(column: str, expression: Expression, key: str) -> Parsed:
     """Return the SQL of a decimal number in 1/10,000 as BIGINT, rounded half away from zero; beyond 1e12 it is refused.
 
@@ -234,7 +193,7 @@ def flag(column: str) -> Parsed:
     raw, text, clean = f"_tm_{column}", f"_tm_{column}_text", f"_tm_{column}_clean"
     read = f"CASE WHEN lower({text}) IN {_YES} THEN true WHEN lower({text}) IN {_NO} THEN false END"
     unparsable = (f"{column}_unparsable", f"{clean} IS NULL AND {text} IS NOT NULL")
-    return Parsed(trimmed(f"{raw}::VARCHAR"), read, clean, (unparsable,))
+    return Parsed(known(trimmed(f"{raw}::VARCHAR")), read, clean, (unparsable,))
 
 
 def currency(own: str | None) -> Parsed:

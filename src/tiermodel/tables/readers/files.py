@@ -23,7 +23,7 @@ from tiermodel.tables.source import FILE, ROW, Part, Source, exactly, literal, q
 __all__ = ["open_files"]
 
 _PARQUET = (".parquet", ".pq")
-_CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 _EXCEL = (".xlsx",)
 _MAGIC = {
     b"PK\x03\x04": "an Excel workbook or a zip archive",
@@ -45,11 +45,12 @@ def open_files(
     if paths == "-":
         given = _standard_input(connection, key)
         return _named(connection, view, open_files(connection, project, f"{view}_given", key, given, encoding))
-    files, warnings = _find_files(project, key, [paths] if isinstance(paths, str) else paths)
+    roots, warnings = _find_files(project, key, [paths] if isinstance(paths, str) else paths)
+    files = tuple(roots)
     for file in files:
         _refuse_magic(file, alone=len(files) == 1 and key == "data.transactions.path")
     if files[0].lower().endswith(_PARQUET):
-        return _open_parquet(connection, view, files, warnings)
+        return _open_parquet(connection, view, roots, warnings)
     if files[0].lower().endswith(_EXCEL):
         if len(files) > 1:
             raise ProjectError(f"{key}: {len(files)} workbooks; one at a time can be read: export them as CSV")
@@ -81,19 +82,31 @@ def _named(connection: duckdb.DuckDBPyConnection, view: str, source: Source, nam
     return Source(view, source.columns, (name,), rejected, warnings, layouts)
 
 
-def _find_files(project: Project, key: str, paths: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    found: list[str] = []
+def _find_files(project: Project, key: str, paths: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the data files of paths, each with the folder that was given, and warnings of files left out."""
+    found: dict[str, str] = {}
     warnings: list[str] = []
     for path in paths:
         for match in _matches(project, path, key):
             files, ignored = _expand(match, key)
-            found += files
+            root = match if Path(match).is_dir() else str(Path(match).parent)
+            found |= dict.fromkeys(files, _root(project.resolve(path)) if match != project.resolve(path) else root)
             if ignored:
                 warnings.append(f"{match}: ignored {', '.join(ignored[:5])}{' …' if len(ignored) > 5 else ''}")
     kinds = {ending for file in found for ending in (_PARQUET, _CSV, _EXCEL) if file.lower().endswith(ending)}
     if len(kinds) > 1:
-        raise ProjectError(f"{key} mixes formats: {', '.join(found[:5])}. Give one format.")
-    return tuple(found), tuple(warnings)
+        raise ProjectError(f"{key} mixes formats: {', '.join(list(found)[:5])}. Give one format.")
+    return found, tuple(warnings)
+
+
+def _root(pattern: str) -> str:
+    """Return the folder above the first wildcard of a glob.
+
+    >>> _root("/data/day=1/month=*/x.parquet")
+    '/data/day=1'
+    """
+    parts = Path(pattern).parts
+    return str(Path(*parts[: next(place for place, part in enumerate(parts) if glob.has_magic(part))]))
 
 
 def _matches(project: Project, path: str, key: str) -> list[str]:
@@ -133,7 +146,7 @@ def _of_one_format(path: str) -> tuple[list[str], list[str]]:
         if files:
             chosen = set(files)
             return list(map(_readable, files)), [Path(file).name for file in every if file not in chosen]
-    raise DataError(f"TM1004 {path} holds no .parquet, .csv, .csv.gz, .tsv or .xlsx file")
+    raise DataError(f"TM1004 {path} holds no .parquet, .csv, .csv.gz, .tsv, .txt or .xlsx file")
 
 
 def _is_hidden(file: str, folder: str) -> bool:
@@ -154,7 +167,9 @@ def _refuse_magic(file: str, *, alone: bool) -> None:
     if name.endswith((".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")):
         raise DataError(f"TM1010 {file} is an archive, which is never opened: unpack it and give the file in it")
     if not name.endswith(_PARQUET + _CSV + _EXCEL):
-        raise DataError(f"TM1006 {file}: give .parquet, .csv, .csv.gz, .tsv or .xlsx (save an old workbook as .xlsx)")
+        raise DataError(
+            f"TM1006 {file}: give .parquet, .csv, .csv.gz, .tsv, .txt or .xlsx (save an old workbook as .xlsx)"
+        )
     if name.endswith(_EXCEL):
         if not head.startswith(b"PK"):
             raise DataError(f"TM1006 {file} is not an Excel workbook, whatever its name says")
@@ -186,30 +201,43 @@ def _head(file: str) -> bytes:
 
 
 def _open_parquet(
-    connection: duckdb.DuckDBPyConnection, view: str, files: tuple[str, ...], warnings: tuple[str, ...]
+    connection: duckdb.DuckDBPyConnection, view: str, roots: dict[str, str], warnings: tuple[str, ...]
 ) -> Source:
-    _refuse_drift(connection, files)
+    files = tuple(roots)
+    own = _refuse_drift(connection, files)
     names = "[" + ", ".join(exactly(file) for file in files) + "]"
-    hive = str(_is_partitioned(files)).lower()
-    options = f", filename = '{FILE}', hive_partitioning = {hive}, hive_types_autocast = false"
+    options = f", filename = '{FILE}', hive_partitioning = false"
+    keys = _partition_keys(roots)
+    shadowed = [name for name in keys if name.casefold() in own]
+    folders = {name: _from_folder(name) for name in keys if name.casefold() not in own}
+    beside = "".join(f", {sql} AS {quoted(name)}" for name, sql in folders.items())
     scan = f"read_parquet({names}, file_row_number = true{options})"
     index = [name for name, _ in _described(connection, scan) if _PANDAS_INDEX.fullmatch(name)]
     left_out = ", ".join(quoted(name) for name in ["file_row_number", FILE, *index])
     connection.execute(
         f"CREATE OR REPLACE VIEW {view} AS "
-        f"SELECT * EXCLUDE ({left_out}), {FILE}, file_row_number + 1 AS {ROW} FROM {scan}"
+        f"SELECT * EXCLUDE ({left_out}){beside}, {FILE}, file_row_number + 1 AS {ROW} FROM {scan}"
     )
     columns = {name: kind for name, kind in _described(connection, view) if name not in {FILE, ROW}}
-    notes = (f"ignored the pandas index {', '.join(index)}",) if index else ()
-    selected = ", ".join([*map(quoted, columns), FILE, f"file_row_number + 1 AS {ROW}"])
+    notes = [f"ignored the pandas index {', '.join(index)}"] if index else []
+    notes += [f"TM1104 column {name!r} is that of the files: the folders {name}=… are not read" for name in shadowed]
+    named = (f"{folders[name]} AS {quoted(name)}" if name in folders else quoted(name) for name in columns)
+    selected = ", ".join([*named, FILE, f"file_row_number + 1 AS {ROW}"])
     parts = tuple(Part(file, selected, options) for file in sorted(files))
-    return Source(view, columns, files, warnings=warnings + notes, parts=parts)
+    return Source(view, columns, files, warnings=(*warnings, *notes), parts=parts)
 
 
-def _is_partitioned(files: tuple[str, ...]) -> bool:
-    """Return whether all paths have the same keys of folders `key=value`; DuckDB would judge a file alone by itself."""
-    keys = {tuple(part.split("=")[0] for part in Path(file).parts[:-1] if "=" in part) for file in files}
-    return len(keys) == 1 and keys != {()}
+def _partition_keys(roots: dict[str, str]) -> tuple[str, ...]:
+    """Return the keys of folders `key=value` below the given paths, where they are the same for all files."""
+    below = (Path(file).relative_to(root).parts[:-1] for file, root in roots.items())
+    keys = {tuple(part.split("=")[0] for part in parts if "=" in part) for parts in below}
+    return keys.pop() if len(keys) == 1 else ()
+
+
+def _from_folder(key: str) -> str:
+    """Return the SQL of the value in the last folder `key=value` of a file's path, as text."""
+    value = f"regexp_extract({FILE}, {literal(f'.*/{re.escape(key)}=([^/]*)/')}, 1)"
+    return f"nullif(url_decode({value}), '__HIVE_DEFAULT_PARTITION__')"
 
 
 def _described(connection: duckdb.DuckDBPyConnection, relation: str) -> list[tuple[str, str]]:
@@ -219,8 +247,11 @@ def _described(connection: duckdb.DuckDBPyConnection, relation: str) -> list[tup
         raise DataError(f"TM1101 the rows cannot be read: {_first_line(error)}") from error
 
 
-def _refuse_drift(connection: duckdb.DuckDBPyConnection, files: tuple[str, ...]) -> None:
-    """Raise DataError for damaged Parquet files, and for files with other column names or types than the first."""
+def _refuse_drift(connection: duckdb.DuckDBPyConnection, files: tuple[str, ...]) -> set[str]:
+    """Return the names of the columns, in lower case; the same in all files.
+
+    Raises DataError for damaged Parquet files, and for files with other column names or types than the first.
+    """
     first: dict[str, str] = {}
     for file in files:
         columns = _footer(connection, file)
@@ -232,6 +263,7 @@ def _refuse_drift(connection: duckdb.DuckDBPyConnection, files: tuple[str, ...])
                     f"TM1103 {file}: column {name!r} is {columns.get(name, 'missing')}, "
                     f"but {first.get(name, 'missing')} in {files[0]}. Rewrite one of them so that all files agree."
                 )
+    return {name.casefold() for name in first}
 
 
 def _footer(connection: duckdb.DuckDBPyConnection, file: str) -> dict[str, str]:
