@@ -18,6 +18,7 @@ from tiermodel.features.panel import Snapshots, Tally, snapshot_batches
 from tiermodel.output import atomic_file, escape_formulas, write_table
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, history_columns, project_key
+from tiermodel.tables.source import refuse_outputs
 
 __all__ = ["left_out_words", "write_features", "write_nothing", "write_quarantine", "write_rows"]
 
@@ -74,6 +75,7 @@ def write_rows(
 
     Raises `DataError` where there is no row, so no customer known `before` the date.
     """
+    refuse_outputs((table.source for table in history.tables.values()), out, _quarantine(out))
 
     def counted() -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -93,9 +95,13 @@ def write_rows(
 def write_nothing(schema: pa.Schema, out: Path) -> Tally:
     """Write a table without rows, and return the account of no row read."""
     write_table([], out, schema)
-    out.with_name(f"{out.stem}.quarantine.csv").unlink(missing_ok=True)
+    _quarantine(out).unlink(missing_ok=True)
     warnings = ("TM1002 there are 0 rows, as was allowed",)
     return Tally(accounts={"transactions": Accounting(0, 0, 0, warnings=warnings)})
+
+
+def _quarantine(beside: Path) -> Path:
+    return beside.with_name(f"{beside.stem}.quarantine.csv")
 
 
 def write_quarantine(history: History, beside: Path) -> None:
@@ -103,7 +109,7 @@ def write_quarantine(history: History, beside: Path) -> None:
 
     A spreadsheet opens the file without running formulas.
     """
-    quarantine = beside.with_name(f"{beside.stem}.quarantine.csv")
+    quarantine = _quarantine(beside)
     if not any(table.account.quarantined for table in history.tables.values()):
         quarantine.unlink(missing_ok=True)
         return

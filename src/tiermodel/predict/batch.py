@@ -23,6 +23,7 @@ from tiermodel.output import write_table
 from tiermodel.predict.table import checked, predict, score_schema
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, project_key
+from tiermodel.tables.source import refuse_outputs
 from tiermodel.tiers.explain.next_tier import next_tier_actions
 from tiermodel.tiers.stability.grading import grade
 
@@ -223,6 +224,7 @@ def upgrades(
     """
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     history = open_history(project)
+    refuse_outputs((table.source for table in history.tables.values()), Path(out))
     scored_project = _with_bundle_features(project, bundle, history)
     snapshot = build_panel(scored_project, [one_date(as_of, history)], history=history, tally=tally)
     found = next_tier_actions(bundle.scheme, checked(bundle, snapshot), bundle.features, language or bundle.language)

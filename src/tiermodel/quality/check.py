@@ -17,6 +17,7 @@ from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, read_history
 from tiermodel.tables.privacy import hash_key, public_ids
 from tiermodel.tables.rules import RULES
+from tiermodel.tables.source import refuse_changed
 from tiermodel.words import words
 
 __all__ = ["FLOOR", "CheckReport", "Finding", "HorizonAdvice", "check", "suggest_horizon"]
@@ -153,6 +154,8 @@ def check(project: Project, *, history: History | None = None) -> CheckReport:
         if (customer := facts["largest_value_customer"]) is not None:
             facts["largest_value_customer"] = public_ids(pa.array([customer]), hash_key(project))[0].as_py()
         advice = suggest_horizon(history, project.outcome.horizon_days)
+    for table in history.tables.values():
+        refuse_changed(table.source.seen)
     account = history.account.with_stream(
         deduplicated=facts["duplicates"], out_of_window=0, used=facts["rows"] - facts["duplicates"]
     )
@@ -218,7 +221,9 @@ def _facts(history: History) -> dict[str, Any]:
     good = history.account.read - history.account.quarantined - history.account.filtered
     facts |= {"rows": good, "duplicates": good - facts.pop("used")}
     facts |= _concentration(history) | _calendar(history) | _zeros(history)
-    money, net = (float(facts.pop(name) or 0) for name in ("money", "net"))
+    net = money = float(facts.pop("net") or 0)
+    if facts["duplicates"]:  # only then, as it reads all rows again
+        money = float(_record(history, f"SELECT sum(amount) / 10000.0 AS money FROM ({rows})")["money"] or 0)
     facts |= {"duplicate_amount": round(money - net, 4), "duplicate_share": (money - net) / money if money else 0.0}
     connection.execute(f"DROP TABLE {_ORDERS}")
     return facts
@@ -253,12 +258,11 @@ def _calendar(history: History) -> dict[str, Any]:
     """Return the span, the longest silence, and the last days with under a tenth of the median day's rows, in days."""
     found = _record(
         history,
-        "WITH days AS (SELECT day, count(*) AS n, sum(amount) AS money FROM "
+        "WITH days AS (SELECT day, count(*) AS n FROM "
         f"({history.transactions_sql}) GROUP BY day), "
         "gaps AS (SELECT day - lag(day) OVER (ORDER BY day) - 1 AS gap FROM days) "
         "SELECT coalesce((SELECT max(gap) FROM gaps), 0) AS silent_days, "
-        "max(day) - max(day) FILTER (WHERE n >= 0.1 * (SELECT median(n) FROM days)) AS thin_end_days, "
-        "sum(money) / 10000.0 AS money FROM days",
+        "max(day) - max(day) FILTER (WHERE n >= 0.1 * (SELECT median(n) FROM days)) AS thin_end_days FROM days",
     )
     span = (history.last_day - history.first_day).days + 1
     edges = {"first_day": history.first_day.isoformat(), "last_day": history.last_day.isoformat()}

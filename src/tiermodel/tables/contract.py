@@ -146,8 +146,7 @@ def _compile_contract(
     mapped = _bound(connection, project, rows, source, key)
     parsed = _parse(project, rows, f"{key}.columns", mapped, doubts)
     left_out = [f"({bind(connection, source, f'{key}.where', rows.where).sql}) IS NOT TRUE"] if rows.where else []
-    customer = replace(parsed["customer_id"], rules=())
-    ids_only = _checked(source, {"customer_id": mapped["customer_id"]}, {"customer_id": customer}, left_out)
+    ids_only = _distinct_ids(source, mapped["customer_id"], parsed["customer_id"], left_out)
     left_out += ["_tm_kind_clean IS NULL"] if isinstance(rows, Events) and rows.kinds is not None else []
     checked = _checked(source, mapped, parsed, left_out)
     keys = {name: rules.key(name, mapped[name]) for name in _KEYS if name in mapped}
@@ -158,7 +157,7 @@ def _compile_contract(
         types={name: expression.type for name, expression in mapped.items()},
         checked=checked,
         counts=_counts(checked, parsed, keys),
-        ids=f"SELECT _tm_customer_id_value AS id FROM ({ids_only}) WHERE _tm_rule <> {FILTERED}",
+        ids=ids_only,
         keys=keys,
         columns={name: expression.inside for name, expression in mapped.items()},
         row_key=f"hash({', '.join(map(quoted, source.columns))})",
@@ -218,6 +217,14 @@ def _checked(source: Source, mapped: dict[str, Expression], parsed: dict[str, Pa
         f"SELECT *, {values}, {case} AS _tm_rule "
         f"FROM (SELECT *, {clean} FROM (SELECT *, {text} FROM (SELECT *, {raw} FROM {source.view})))"
     )
+
+
+def _distinct_ids(source: Source, mapped: Expression, parsed: Parsed, left_out: list[str]) -> str:
+    """Return the SQL of the ids of all rows that are not left out; they are cleaned once each, not row by row."""
+    kept = f" WHERE NOT ({' OR '.join(left_out)})" if left_out else ""
+    name, raw = "_tm_customer_id", f"SELECT DISTINCT {mapped.sql} AS _tm_customer_id FROM {source.view}{kept}"
+    text = f"SELECT *, {parsed.text} AS {name}_text FROM ({raw})"
+    return f"SELECT {parsed.value} AS id FROM (SELECT *, {parsed.clean} AS {name}_clean FROM ({text}))"
 
 
 def _counts(checked: str, parsed: dict[str, Parsed], keys: dict[str, str]) -> str:

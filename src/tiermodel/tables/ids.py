@@ -12,7 +12,7 @@ from tiermodel.config.data import Ids
 from tiermodel.errors import DataError
 from tiermodel.tables.expressions import Expression
 from tiermodel.tables.privacy import masked
-from tiermodel.tables.rules import NOTHING, Parsed, digits, family, trimmed
+from tiermodel.tables.rules import NOTHING, Parsed, digits, family, known, trimmed
 from tiermodel.tables.source import literal
 
 __all__ = ["customer", "look_alikes"]
@@ -60,25 +60,26 @@ def _text(
     says_nothing = f"length({clean}) < 5 AND lower({clean}) IN {_NULL_WORDS}"
     if not words:
         missing = (missing[0], f"{missing[1]} OR ({says_nothing})")
+    suspect = " OR ".join(f"contains({clean}, '{mark}')" for mark in "+.,#")
     rules = (
         *(_no_rows(text, clean, expression, *beside) if beside else ()),
         missing,
         ("customer_id_too_long", f"length({clean}) > {_LONGEST}"),
-        ("customer_id_damaged", f"regexp_matches({clean}, '^[+-]?\\d[.,eE]|#') AND {_fully(clean, _DAMAGED)}"),
+        ("customer_id_damaged", f"({suspect}) AND {_fully(clean, _DAMAGED)}"),
     )
     counters = (
-        ("ids_cleaned", f"{clean} <> {text} AND NOT contains({text}, '.0')"),
-        ("ids_whole", f"contains({text}, '.0') AND {clean} <> {text}"),
+        ("ids_cleaned", f"{text} <> _tm_customer_id::VARCHAR OR ({clean} <> {text} AND NOT contains({text}, '.0'))"),
+        ("ids_whole", f"{clean} <> {text} AND contains({text}, '.0')"),
         ("ids_null_words", says_nothing),
         ("null_words", f"CASE WHEN {says_nothing} THEN lower({clean}) END"),
     )
-    one = f"nfc_normalize({trimmed(text)})"
-    one = f"CASE WHEN {one} IN ({NOTHING}) THEN NULL WHEN contains({text}, '.0') THEN {_as_whole(one)} ELSE {one} END"
+    read = known("_tm_customer_id::VARCHAR", NOTHING)
+    one = f"CASE WHEN contains({text}, '.0') THEN {_as_whole(f'nfc_normalize({text})')} ELSE nfc_normalize({text}) END"
     if ids.invisible == "strip":
         one = f"nullif({trimmed(_visible(one))}, '')"
     if ids.case == "fold":
         one = f"lower({one})"
-    return Parsed("_tm_customer_id::VARCHAR", one, clean, rules, counters)
+    return Parsed(read, one, clean, rules, counters)
 
 
 def _fully(text: str, pattern: str) -> str:
@@ -112,13 +113,12 @@ class _Likeness:
     look: str
 
 
+_SEEN = f"CASE WHEN regexp_matches(id, {literal(_INVISIBLE)}) THEN {_visible('id')} ELSE id END"
+_SINGLE_WORDS = "bool_and(id = upper(id) OR NOT regexp_matches(id, '\\p{Ll}\\p{Lu}'))"
 _LIKENESSES = (
-    _Likeness(
-        "TM2004", "upper and lower case", "case", "fold", "lower(id)",
-        "bool_and(id = upper(id) OR NOT regexp_matches(id, '\\p{Ll}\\p{Lu}'))",
-    ),
-    _Likeness("TM2005", "characters that nobody sees", "invisible", "strip", f"nullif({_visible('id')}, '')", "true"),
-)  # fmt: skip
+    _Likeness("TM2004", "upper and lower case", "case", "fold", "lower(id)", _SINGLE_WORDS),
+    _Likeness("TM2005", "characters that nobody sees", "invisible", "strip", _SEEN, "true"),
+)
 
 
 def look_alikes(
@@ -138,27 +138,28 @@ def look_alikes(
     if not selects:
         return ()
     every = f"SELECT DISTINCT id FROM ({' UNION ALL '.join(selects)}) WHERE id IS NOT NULL"
-    levels = ", ".join(f"{one.level} AS by_{one.key}" for one in _LIKENESSES if getattr(ids, one.key) is None)
-    if not levels:
-        return ()
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE _tm_ids AS SELECT id, {levels} FROM ({every})")
     asked = [one for one in _LIKENESSES if getattr(ids, one.key) is None]
+    if not asked:
+        return ()
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE _tm_ids AS {every}")
     warnings = tuple(filter(None, (_told(connection, one, hide_values=hide_values) for one in asked)))
     connection.execute("DROP TABLE _tm_ids")
     return warnings
 
 
 def _told(connection: duckdb.DuckDBPyConnection, one: _Likeness, *, hide_values: bool) -> str:
+    several = f"SELECT level FROM (SELECT {one.level} AS level FROM _tm_ids) GROUP BY level HAVING count(*) > 1"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE _tm_levels AS {several}")  # the rest is done for these few only
+    if not connection.execute("SELECT count(*) FROM _tm_levels").fetchall()[0][0]:
+        return ""
     groups = (
-        f"SELECT {one.look} AS alike, count(*) AS n, min(id) AS a, max(id) AS b FROM _tm_ids "
-        f"WHERE by_{one.key} IS NOT NULL GROUP BY by_{one.key} HAVING count(*) > 1"
+        f"SELECT {one.look} AS alike, count(*) AS n, min(id) AS a, max(id) AS b FROM "
+        f"(SELECT id, {one.level} AS level FROM _tm_ids) SEMI JOIN _tm_levels USING (level) GROUP BY level"
     )
     n, alike, first, last = connection.execute(
-        f"SELECT coalesce(sum(n), 0)::BIGINT, coalesce(bool_or(alike), false), "
-        f"first(a ORDER BY NOT alike, a), first(b ORDER BY NOT alike, a) FROM ({groups})"
+        f"SELECT sum(n)::BIGINT, bool_or(alike), first(a ORDER BY NOT alike, a), first(b ORDER BY NOT alike, a) "
+        f"FROM ({groups})"
     ).fetchall()[0]
-    if not n:
-        return ""
     shown = [masked(text) if hide_values else text for text in (first, last)]
     words = f"{one.code} {n:,} customer ids differ in {one.what} only, such as {shown[0]!a} and {shown[1]!a}"
     if alike:

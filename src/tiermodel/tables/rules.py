@@ -22,12 +22,13 @@ REQUIRED = {"amount", "cost", "time", "due"}
 NEVER = "(-2147483648)"
 _ZERO = {"quantity", "discount"}
 _LARGEST = 1_000_000_000_000
+_VAST = 1_000_000
 UNKNOWN = "(-9223372036854775807 - 1)"
 _SPACE = literal(
     " \t\r\n\v\f\x85\u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200B)))
 )
 _BLANK = r"[\s\x0b\x{85}\p{Z}\x{feff}]"
-_PADDED = literal(f"^{_BLANK}|{_BLANK}$")
+_PADDED = f"^{_BLANK}|{_BLANK}$"
 _FAMILIES = {
     **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"), "integer"),
     **dict.fromkeys(("UBIGINT", "HUGEINT", "UHUGEINT"), "big"),
@@ -53,8 +54,8 @@ _YEARS = (
 _FUTURE = "all but a few rows are dated long before it: correct the date, or leave the row out by `where`"
 _CURRENCY = "amounts in one currency only have a sum: convert, or leave the row out by `where`"
 # What programs write for nothing. The first are nobody's id; of the others an id, a name perhaps, is a doubtful case.
-NOTHING = r"'\N', '(null)', '(NULL)', '<null>', '<NULL>', '[NULL]', '<NA>', '#N/A', '#NULL!'"
-_NOTHING = f"({NOTHING}, 'NULL', 'null', 'None', 'NaN', 'nan', 'NaT')"
+NOTHING = r"\\N|\(null\)|\(NULL\)|<null>|<NULL>|\[NULL\]|<NA>|#N/A|#NULL!"
+_NOTHING = f"{NOTHING}|NULL|null|None|NaN|nan|NaT"
 _YES, _NO = "('true', 't', 'yes', 'y', '1', '是')", "('false', 'f', 'no', 'n', '0', '否')"
 
 
@@ -173,7 +174,8 @@ def money(column: str, expression: Expression, key: str) -> Parsed:
     if column in REQUIRED:
         return Parsed(*steps, value, (missing, *rules))
     otherwise = "0" if column in _ZERO else UNKNOWN
-    return Parsed(*steps, f"coalesce({value}, {otherwise})", rules, (missing,))
+    vast = (("quantity_vast", f"abs({clean}) >= {_VAST}"),) if column == "quantity" else ()
+    return Parsed(*steps, f"coalesce({value}, {otherwise})", rules, (missing, *vast))
 
 
 def _in_units(exact: str, size: str) -> str:
@@ -193,7 +195,7 @@ def flag(column: str) -> Parsed:
     raw, text, clean = f"_tm_{column}", f"_tm_{column}_text", f"_tm_{column}_clean"
     read = f"CASE WHEN lower({text}) IN {_YES} THEN true WHEN lower({text}) IN {_NO} THEN false END"
     unparsable = (f"{column}_unparsable", f"{clean} IS NULL AND {text} IS NOT NULL")
-    return Parsed(known(trimmed(f"{raw}::VARCHAR")), read, clean, (unparsable,))
+    return Parsed(known(f"{raw}::VARCHAR"), read, clean, (unparsable,))
 
 
 def currency(own: str | None) -> Parsed:
@@ -219,12 +221,15 @@ def kind(words: Mapping[EventKind, str | list[str]] | None) -> Parsed:
 def trimmed(raw: str) -> str:
     """Return the SQL of a text without white space around it, NULL where nothing else is there."""
     # DuckDB's trim with a set of characters is four times slower than the test that avoids it.
-    return f"nullif(CASE WHEN regexp_matches({raw}, {_PADDED}) THEN trim({raw}, {_SPACE}) ELSE {raw} END, '')"
+    return f"nullif(CASE WHEN regexp_matches({raw}, {literal(_PADDED)}) THEN trim({raw}, {_SPACE}) ELSE {raw} END, '')"
 
 
-def known(text: str) -> str:
-    r"""Return the SQL of a text that is NULL where it is what programs write for nothing, such as `\N` or (null)."""
-    return f"CASE WHEN {text} IN {_NOTHING} THEN NULL ELSE {text} END"
+def known(raw: str, words: str = _NOTHING) -> str:
+    r"""Return the SQL of `trimmed`, NULL too where the text is what programs write for nothing, as `\N` or (null)."""
+    suspect = f"regexp_matches({raw}, {literal(f'{_PADDED}|^({words})$')})"  # one test for both, as it costs the most
+    bare = f"trim({raw}, {_SPACE})"
+    found = f"CASE WHEN regexp_full_match({bare}, {literal(words)}) THEN NULL ELSE {bare} END"
+    return f"nullif(CASE WHEN {suspect} THEN {found} ELSE {raw} END, '')"
 
 
 def key(column: str, expression: Expression) -> str:
@@ -233,7 +238,7 @@ def key(column: str, expression: Expression) -> str:
     if family(expression.type) == "integer":
         return f"coalesce({raw}::BIGINT, {UNKNOWN})"
     if expression.type == "VARCHAR":
-        raw = known(trimmed(raw))
+        raw = known(raw)
     return f"CASE WHEN {raw} IS NULL THEN {UNKNOWN} ELSE (hash({raw}) >> 1)::BIGINT END"
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import re
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,6 +32,7 @@ from tiermodel.locks import SQLITE, database_lock, database_of, first_line
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.output import write_table
 from tiermodel.predict import score_schema
+from tiermodel.tables.scratch import new_folder, remove_folder
 from tiermodel.tracking import runs
 from tiermodel.tracking.artifacts import EVALUATION, LearnerMetrics, draw_evaluation, evaluation_table, learner_metrics
 from tiermodel.tracking.gate import PREVIOUS, Promotion, findings, judge, judge_segments
@@ -333,10 +333,10 @@ def _where_it_is(client: mlflow.MlflowClient, uri: str) -> str:
 
 def _fetch(client: mlflow.MlflowClient, uri: str) -> Path:
     """Return a local copy of an artifact, in a temporary folder that is removed when the process ends."""
-    folder = tempfile.mkdtemp(prefix="tiermodel-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = new_folder()
+    atexit.register(remove_folder, folder)
     uri = _where_it_is(client, uri)
-    return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=client.tracking_uri, dst_path=folder))
+    return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=client.tracking_uri, dst_path=str(folder)))
 
 
 def _experiment(client: mlflow.MlflowClient, project: Project) -> str:

@@ -18,7 +18,18 @@ import pyarrow.parquet as pq
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, EmptyInputError, OutputError, ProjectError
 from tiermodel.tables.readers import csv_file, excel
-from tiermodel.tables.source import FILE, ROW, Part, Source, exactly, literal, quoted, scratch_folder
+from tiermodel.tables.source import (
+    FILE,
+    ROW,
+    Part,
+    Source,
+    exactly,
+    literal,
+    quoted,
+    refuse_changed,
+    scratch_folder,
+    stamp,
+)
 
 __all__ = ["open_files"]
 
@@ -31,6 +42,7 @@ _MAGIC = {
     b"%PDF": "a PDF",
     b"PARE": "an encrypted Parquet file",
 }
+_SPARKS = re.compile(r"part-\d{5}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 
@@ -47,15 +59,19 @@ def open_files(
         return _named(connection, view, open_files(connection, project, f"{view}_given", key, given, encoding))
     roots, warnings = _find_files(project, key, [paths] if isinstance(paths, str) else paths)
     files = tuple(roots)
+    seen = {file: stamp(file) for file in files}
     for file in files:
         _refuse_magic(file, alone=len(files) == 1 and key == "data.transactions.path")
     if files[0].lower().endswith(_PARQUET):
-        return _open_parquet(connection, view, roots, warnings)
+        return replace(_open_parquet(connection, view, roots, warnings), origins=files, seen=seen)
     if files[0].lower().endswith(_EXCEL):
         if len(files) > 1:
             raise ProjectError(f"{key}: {len(files)} workbooks; one at a time can be read: export them as CSV")
-        return excel.load(connection, view, files[0], warnings)
-    return _open_csv(connection, view, (encoding, f"{'.'.join(key.split('.')[:2])}.encoding"), files, warnings)
+        source = excel.load(connection, view, files[0], warnings)
+    else:
+        source = _open_csv(connection, view, (encoding, f"{'.'.join(key.split('.')[:2])}.encoding"), files, warnings)
+    refuse_changed(seen)  # these are read from a copy from here on
+    return replace(source, origins=files)
 
 
 def _standard_input(connection: duckdb.DuckDBPyConnection, key: str) -> str:
@@ -140,13 +156,34 @@ def _expand(path: str, key: str) -> tuple[list[str], list[str]]:
 
 def _of_one_format(path: str) -> tuple[list[str], list[str]]:
     """Return the data files below a folder, Parquet before CSV before workbooks, and the names of files left out."""
+    _refuse_unfinished(path)
     every = sorted(str(file) for file in Path(path).rglob("*") if file.is_file())
     for endings in (_PARQUET, _CSV, _EXCEL):
         files = [file for file in every if file.lower().endswith(endings) and not _is_hidden(file, path)]
         if files:
             chosen = set(files)
+            _refuse_uncommitted(path, files)
             return list(map(_readable, files)), [Path(file).name for file in every if file not in chosen]
     raise DataError(f"TM1004 {path} holds no .parquet, .csv, .csv.gz, .tsv, .txt or .xlsx file")
+
+
+def _refuse_unfinished(path: str) -> None:
+    if Path(path, "_temporary").is_dir():
+        raise DataError(
+            f"TM1012 {path} is being written, or a job failed: _temporary is there; wait, or run the job again"
+        )
+
+
+def _refuse_uncommitted(path: str, files: list[str]) -> None:
+    """Raise DataError for files that Spark wrote, all of them, without its mark, there or above, that it ended."""
+    if not all(_SPARKS.match(Path(file).name) for file in files):
+        return
+    folders = (Path(path), *Path(path).absolute().parents[:3])
+    if not any((folder / "_SUCCESS").exists() or any(folder.glob("_committed_*")) for folder in folders):
+        raise DataError(
+            f"TM1012 {path} has no _SUCCESS, so the job that wrote it did not end: run it again, or, where it writes "
+            f"no such file, give the files: {path}/**/*{Path(files[0]).suffix}"
+        )
 
 
 def _is_hidden(file: str, folder: str) -> bool:
