@@ -151,7 +151,8 @@ def check(project: Project, *, history: History | None = None) -> CheckReport:
     history = read_history(project) if history is None else history
     with query_faults():
         facts = _facts(history)
-        if (customer := facts["largest_value_customer"]) is not None:
+        customer = facts.pop("largest_value_customer")
+        if facts["largest_value_share"] > _LIMITS["largest_value_share"]:  # else nobody is named
             facts["largest_value_customer"] = public_ids(pa.array([customer]), hash_key(project))[0].as_py()
         advice = suggest_horizon(history, project.outcome.horizon_days)
     for table in history.tables.values():
