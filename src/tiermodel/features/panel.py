@@ -70,7 +70,7 @@ class Tally(RowCounts):
             if account.deduplicated:
                 words = f"{account.deduplicated:,} rows that repeat another in every column are dropped"
                 words += f"; where they are meant, set data.{name}.duplicates: keep"
-                account = replace(account, warnings=(*account.warnings, words))
+                account = replace(account, warnings=(words, *account.warnings))
             self.accounts[name] = account
 
 
