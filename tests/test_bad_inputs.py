@@ -310,12 +310,12 @@ AMOUNTS = [
 
 DATES = [
     *(one(f"date {value!r}", f"Z,{value},1,x", f"time_{rule}") for value, rule in (
-        ("31.01.2024", "unparsable"), ("01/31/2024", "unparsable"), ("2024/01/31", "unparsable"),
+        ("31.01.2024", "unparsable"), ("01/31/2024", "unparsable"),
         ("2024年1月31日", "unparsable"), ("2024-02-30", "unparsable"), ("2100-02-29", "unparsable"),
         ("2024-13-01", "unparsable"), ("24-01-31", "unparsable"), ("Jan 31 2024", "unparsable"),
         ("2024-01-31 25:00", "unparsable"), ("2024-01", "unparsable"), ("tomorrow", "unparsable"),
         ("now", "unparsable"), ("infinity", "unparsable"), ("0000-00-00", "unparsable"), ("", "missing"),
-        ("45322", "numeric"), ("20240131", "numeric"), ("1706659200", "numeric"), ("1706659200000", "numeric"),
+        ("45322", "numeric"), ("1706659200", "numeric"), ("1706659200000", "numeric"),
         ("2567-01-01", "implausible"), ("0113-01-01", "implausible"), ("9999-12-31", "implausible"))),
     refused("B133 epochs", HEADER + b"A,1706659200,1,x\nB,1706659200000,1,x\n", "No row is good(.|\n)*TM2063"),
     refused("B134 spreadsheet serials", HEADER + b"A,45322,1,x\nB,45323,1,x\n", "TM2063.*epoch"),

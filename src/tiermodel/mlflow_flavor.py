@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -31,8 +32,18 @@ class BundleModel:
         self.bundle = bundle
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002  # MLflow passes it
-        """Return one score row for each snapshot row; columns are found by name, as in `tiermodel.predict.predict`."""
-        return predict(self.bundle, model_input)
+        """Return one score row for each snapshot row; columns are found by name, as in `tiermodel.predict.predict`.
+
+        Inputs may be of any numeric type. Raises `ModelError` for one that holds anything but numbers.
+        """
+        numbers = {}
+        for name in self.bundle.inputs.names:
+            if name in model_input:
+                try:
+                    numbers[name] = model_input[name].to_numpy(dtype=np.float64, na_value=np.nan)
+                except (TypeError, ValueError) as error:
+                    raise ModelError(f"input {name!r} holds other values than numbers: {error}") from None
+        return predict(self.bundle, model_input.assign(**numbers))
 
 
 def _load_pyfunc(data_path: str) -> BundleModel:

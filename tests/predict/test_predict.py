@@ -373,3 +373,12 @@ def test_the_bundle_decides_the_features_whatever_the_project_says_now(
         panel={"every_days": 7}, tiers={"scheme": "rfm"},
     )  # fmt: skip
     assert score_bytes(trained, other, tmp_path / "out.parquet") == scored.read_bytes()
+
+
+def test_scores_of_a_date_before_the_training_are_told(trained: TrainedWorld, tmp_path: Path) -> None:
+    learned = date.fromisoformat(str(trained.trained.bundle.facts["as_of"]))
+    now, before = (score(trained.project, trained.bundle, day, tmp_path / "s.parquet")
+                   for day in (learned, learned - timedelta(30)))  # fmt: skip
+    assert (now.trained_later, before.trained_later) == (False, True)
+    assert any("TM4001" in words and f"knows what followed {learned - timedelta(30)}" in words
+               for words in before.accounts["transactions"].warnings)  # fmt: skip

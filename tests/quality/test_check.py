@@ -75,7 +75,7 @@ def test_below_the_floor_is_refused_with_the_floor_in_words(tmp_path: Path) -> N
     [
         ([(500 + one, 20, 1.0) for one in range(600)], "one_order_share"),
         ([(7, day, 1.0 + part) for day in range(365) for part in range(4)], "largest_customer_share"),
-        ([*((customer + 200, *rest) for customer, *rest in shop()), (7, 400, 1.0)], "thin_end"),
+        ([*((customer + 200, *rest) for customer, *rest in shop()), (7, 390, 1.0)], "thin_end"),
         ([(7, 364, 1.0), (7, 364, 1.0)], "duplicates"),
     ],
 )

@@ -89,14 +89,14 @@ def test_text_that_is_no_group_is_refused_with_examples() -> None:
         {"id": [f"x{n}" for n in range(MOST_VALUES + 1)], "street": [f"road {n:04d}" for n in range(1001)]}
     )
     with pytest.raises(
-        DataError, match=r"TM2056 data\.customers\.categories\.street \(street\) .* 1,000 .*'road 0000'"
+        DataError, match=r"TM2057 data\.customers\.categories\.street \(street\) .* 1,000 .*'road 0000'"
     ):
         opened(project({"street": "street"}, columns=()), many)
     assert opened(project({"street": "street"}, columns=()), many.head(MOST_VALUES)).columns >= {"text_street"}
     masking = project({"street": "street"}, columns=(), data={"hash_ids": "TIERMODEL_TEST_KEY"})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TIERMODEL_TEST_KEY", "k" * 32)
-        with pytest.raises(DataError, match="TM2056") as error:
+        with pytest.raises(DataError, match="TM2057") as error:
             opened(masking, many)
     assert "road" not in str(error.value)
 

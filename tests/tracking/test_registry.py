@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import socket
+import sqlite3
 import time
 from contextlib import nullcontext
 from importlib.metadata import version
@@ -318,6 +319,53 @@ def test_mlflow_loads_the_champion_and_scores_as_predict_does(
     pd.testing.assert_series_equal(model.predict(features)["churn_risk"], wanted["churn_risk"])
     with pytest.raises(Exception, match="net_amount_total"):
         model.predict(snapshot.drop(columns="net_amount_total"))
+
+
+def test_the_model_in_mlflow_takes_numbers_of_any_type(store: Store, snapshot: pd.DataFrame) -> None:
+    mlflow.set_tracking_uri(store.uri)
+    try:
+        model = mlflow.pyfunc.load_model(f"models:/{store.first}")
+    finally:
+        mlflow.set_tracking_uri(None)
+    wanted = model.predict(snapshot)
+    whole = snapshot.assign(order_count_total=snapshot["order_count_total"].astype("int64"))
+    for frame in (whole, snapshot.convert_dtypes(dtype_backend="pyarrow"), snapshot.convert_dtypes()):
+        pd.testing.assert_frame_equal(model.predict(frame), wanted, check_dtype=False)
+    with pytest.raises(ModelError, match="'order_count_total' holds other values than numbers"):
+        model.predict(snapshot.assign(order_count_total="many"))
+
+
+def test_a_store_that_moved_with_its_files_is_read_where_it_is_now(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    folder.mkdir()
+    for name in ("mlflow.db", "mlartifacts"):
+        copy = shutil.copytree if name == "mlartifacts" else shutil.copy
+        copy(store.folder / name, folder / name)
+    with sqlite3.connect(folder / "mlflow.db") as database:  # as if it had been made there
+        places = (
+            ("logged_models", "artifact_location"),
+            ("model_versions", "storage_location"),
+            ("runs", "artifact_uri"),
+        )
+        for table, column in places:
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", [str(store.folder), str(folder)])
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)",
+                             [store.folder.as_uri(), folder.as_uri()])  # fmt: skip
+    folder.rename(tmp_path / "new")
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    assert (resolve_model(store.first, uri) / "bundle.json").is_file()
+    shutil.rmtree(tmp_path / "new" / "mlartifacts")
+    with pytest.raises(TrackingError, match=r"the store moved: .*Copy the folder mlartifacts beside the database too"):
+        resolve_model(store.first, uri)
+
+
+def test_an_experiment_deleted_in_mlflow_is_restored(store: Store) -> None:
+    project = store.project("restored")
+    with registry._store(store.uri) as client:
+        found = registry._experiment(client, project)
+        client.delete_experiment(found)
+        assert registry._experiment(client, project) == found
+        assert client.get_experiment(found).lifecycle_stage == "active"
 
 
 def test_a_model_is_resolved_by_alias_by_version_and_by_folder(store: Store, trained: TrainedWorld) -> None:

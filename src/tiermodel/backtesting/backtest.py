@@ -38,6 +38,7 @@ from tiermodel.features.sampling import sample_rows
 from tiermodel.output import to_jsonable, write_json, write_table
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
+from tiermodel.tables.source import refuse_outputs
 from tiermodel.training.dates import backtest_dates, panel_dates, training_dates
 from tiermodel.training.train import Progress, fit_bundle
 
@@ -119,6 +120,8 @@ def backtest(
     """
     progress("reading transactions")
     history = open_history(project) if history is None else history
+    outputs = (None if path is None else Path(path) for path in (out, predictions))
+    refuse_outputs((table.source for table in history.tables.values()), *outputs)
     dates = backtest_dates(project, history)
     trained_on = {day: training_dates(project, day, history.first_day) for day in dates}
     needed = _needed(project, history, trained_on)

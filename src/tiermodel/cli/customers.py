@@ -99,8 +99,10 @@ def score(
         scored = run_score(settings, folder, as_of, out, ledger=ledger, regrade_reason=reason, allow_empty=allow_empty)
     print_accounts(settings, scored.accounts)
     added = scored.added
+    if scored.trained_later:
+        click.echo(f"WARNING: the model was trained on what followed {as_of}", err=True)
     if as_json:
-        counts = {name: getattr(scored, name) for name in ("customers", "tiers", "capacity")}
+        counts = {name: getattr(scored, name) for name in ("customers", "tiers", "capacity", "trained_later")}
         print_json({"out": str(out), **counts, **added_as_data(added), **accounts_as_data(scored.accounts)})
         return
     print_tiers(scored.tiers)
@@ -119,10 +121,13 @@ def score(
 def upgrades(project: Path, model: str, as_of: str, out: Path, language: str | None) -> None:
     """Write what would move each customer up: the smallest change of one thing that the customer can change."""
     settings = load(project)
+    from tiermodel.features.panel import Tally
     from tiermodel.predict import upgrades as run_upgrades
 
+    tally = Tally()
     with progress() as step:
         folder = model_folder(model, settings.tracking.uri)
         step(f"grading as of {as_of}")
-        rows, customers = run_upgrades(settings, folder, as_of, out, language=language)
+        rows, customers = run_upgrades(settings, folder, as_of, out, language=language, tally=tally)
+    print_accounts(settings, tally.accounts)
     click.echo(f"{rows:,} ways up for {customers:,} customers in {out}")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -17,7 +21,43 @@ __all__ = ["main", "run"]
 
 
 def main() -> None:
-    """Run the command line; an error of the user ends in one message and an exit code, never in a traceback."""
+    """Run the command line; an error of the user ends in one message and an exit code, never in a traceback.
+
+    SIGTERM and SIGHUP end a run as Ctrl-C does: nothing half-written, no scratch folder, and 128 more as exit code.
+    """
+    stopped: list[int] = []
+    with _signals(stopped):
+        try:
+            _run()
+        except (KeyboardInterrupt, SystemExit):
+            if not stopped:
+                raise
+    if stopped:
+        sys.exit(128 + stopped[0])
+
+
+@contextmanager
+def _signals(stopped: list[int]) -> Iterator[None]:
+    """Raise KeyboardInterrupt at a signal that would kill the process, and note its number; not where it is ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: object) -> None:
+        stopped.append(number)
+        raise KeyboardInterrupt
+
+    wanted = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_DFL]
+    for one in wanted:
+        signal.signal(one, stop)
+    try:
+        yield
+    finally:
+        for one in wanted:
+            signal.signal(one, signal.SIG_DFL)
+
+
+def _run() -> None:
     try:
         run(standalone_mode=False)
     except click.ClickException as error:

@@ -21,7 +21,9 @@ EMPTY = click.option(
     "--allow-empty", is_flag=True, help="Of transactions without a row make a table without a row, not an error."
 )
 LANGUAGE = click.option("--language", type=click.Choice(["zh", "en"]), help="[default: the model's]")
-AS_OF = "The first instant we pretend not to know, such as 2017-11-30; `latest` is the day after the last row."
+AS_OF = (
+    "The first instant we pretend not to know, such as 2017-11-30; `latest` is the day after the last plausible one."
+)
 
 
 def load(path: Path) -> Project:

@@ -18,7 +18,8 @@ from pydantic import (
 
 from tiermodel.config.yaml_reader import shown
 
-__all__ = ["DATABASES", "Data", "EventKind", "Rows", "Section", "Text"]
+__all__ = ["DATABASES", "Data", "EventKind", "Ids", "Rows", "Section", "Text"]
+
 
 EventKind = Literal["visit", "click", "campaign", "response", "meeting", "complaint", "ticket", "referral", "survey"]
 DATABASES = ("postgresql://", "sqlite://")
@@ -219,13 +220,24 @@ class Costs(Rows):
     columns: CostColumns
 
 
+class Ids(Section):
+    """How customer ids of text are read, in all tables: their case, and characters that nobody sees, may go.
+
+    Not set, ids that differ by one of them only, and look like one customer, are refused.
+    """
+
+    case: Literal["keep", "fold"] | None = None
+    invisible: Literal["keep", "strip"] | None = None
+
+
 class Data(Section):
     """The tables, the engine that sorts them, and how strict to be.
 
     Only the transactions are required; `{}` is no table. `max_bad_share` (0–1) is the share of a table's rows that may
     break the contract before the input is refused. `max_stale_days` is the number of days before a date at which the
     transactions may end (no limit where not set). `memory` is DuckDB's limit, beyond which it spills to disk.
-    `hash_ids` names the environment variable with the key under which customer ids are hashed in all that is written.
+    `hash_ids` names the environment variable with the key under which customer ids are hashed in all that is written;
+    `ids` decides which spellings of an id are one customer.
     """
 
     engine: Literal["duckdb", "spark"] = "duckdb"
@@ -238,6 +250,7 @@ class Data(Section):
     max_stale_days: Annotated[int, Field(strict=True, ge=0)] | None = None
     memory: str = "1500MB"
     hash_ids: str | None = None
+    ids: Ids | None = None
 
     @field_validator("memory")
     @classmethod

@@ -311,13 +311,19 @@ def load_project(path: str | Path) -> Project:
     return project
 
 
+_LATER = (("data", "ids"), ("data", "customers", "categories"), ("tiers", "strata"), ("churn", "campaign"))
+"""Keys that came later: a project that does not set them keeps its digest."""
+
+
 def project_digest(project: Project) -> str:
     """Return the SHA-256, in hex, of all that can change a model: without `folder`, `tracking` and grading dates."""
     content = project.model_dump(mode="json", exclude={"folder": True, "tracking": True, "tiers": {"grade"}})
-    # later keys are left out where they are not set, so that the digest of a project without them stays the same
-    for section, key in ((content["data"]["customers"], "categories"), (content["tiers"], "strata")):
-        if section and not section[key]:
-            del section[key]
+    for *above, key in _LATER:
+        section = content
+        for name in above:
+            section = section.get(name) or {}
+        if not section.get(key):
+            section.pop(key, None)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

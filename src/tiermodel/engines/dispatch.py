@@ -11,6 +11,7 @@ from tiermodel.config.project import Project
 from tiermodel.engines.duckdb import sorted_rows
 from tiermodel.tables.history import History, read_history
 from tiermodel.tables.row_kinds import RowCounts
+from tiermodel.tables.source import refuse_changed
 
 __all__ = ["Work", "open_history", "stream"]
 
@@ -67,9 +68,15 @@ def open_history(project: Project, **frames: Any) -> History:
 def stream(
     project: Project, history: History, before_day: int, work: Work, counts: RowCounts
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the results of `work` on the good rows before a day, sorted by customer and day, in that order."""
+    """Yield the results of `work` on the good rows before a day, sorted by customer and day, in that order.
+
+    Raises DataError where a file changed since it was first read.
+    """
     if project.data.engine == "spark":
         from tiermodel.engines import spark  # noqa: PLC0415
 
-        return spark.stream(project, history, before_day, work, counts)
-    return work(sorted_rows(history, before_day), counts)
+        yield from spark.stream(project, history, before_day, work, counts)
+    else:
+        yield from work(sorted_rows(history, before_day), counts)
+    for table in history.tables.values():
+        refuse_changed(table.source.seen)

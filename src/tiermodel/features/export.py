@@ -20,6 +20,7 @@ from tiermodel.features.panel import Snapshots, Tally, snapshot_batches
 from tiermodel.output import Staged, escape_formulas, staged, write_table
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, history_columns, project_key
+from tiermodel.tables.source import refuse_outputs
 
 __all__ = ["left_out_words", "write_features", "write_nothing", "write_quarantine", "write_rows"]
 
@@ -79,6 +80,7 @@ def write_rows(
     The files are put in place with the others of `into`. Raises `DataError` where there is no row, so no customer known
     `before` the date.
     """
+    refuse_outputs((table.source for table in history.tables.values()), out, _quarantine(out))
 
     def counted() -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -109,7 +111,7 @@ def write_quarantine(history: History, beside: Path, into: Staged) -> None:
     A spreadsheet opens the file without running formulas. It is put in place with the others of `into`.
     """
     quarantine = _quarantine(beside)
-    if not history.account.quarantined:
+    if not any(table.account.quarantined for table in history.tables.values()):
         into.remove(quarantine)
         return
     temporary = into.add(quarantine)

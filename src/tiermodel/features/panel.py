@@ -67,6 +67,10 @@ class Tally(RowCounts):
                 used=int(self.used[codes].sum()),
             )
             account.check()
+            if account.deduplicated:
+                words = f"{account.deduplicated:,} rows that repeat another in every column are dropped"
+                words += f"; where they are meant, set data.{name}.duplicates: keep"
+                account = replace(account, warnings=(words, *account.warnings))
             self.accounts[name] = account
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tiermodel.arrays import Floats
+from tiermodel.arrays import Flags, Floats
 from tiermodel.config.learners import ValueLearners
 from tiermodel.errors import DataError
 from tiermodel.features.frame import has_bought
@@ -24,6 +24,7 @@ from tiermodel.features.outcome import LabelWindow, ValueLabel
 from tiermodel.models.btyd.forecast import BTYD_INPUTS
 from tiermodel.models.calibration.level import ObservedWindow, forecast_residual, log_ratio_for_total, residuals_by_date
 from tiermodel.models.calibration.recent import ForecastContext, TrainingRows
+from tiermodel.models.concentration import outweighing
 from tiermodel.models.design_matrix import COMPACT
 from tiermodel.models.learners.boosting import ROUNDS, Boosted, fit_boosted, map_threads
 from tiermodel.models.learners.linear import Linear, averaged, fit_ridge
@@ -118,9 +119,11 @@ def fit_value(
     target |= monotone_constraints(learners.trees, names, "value")
     few = [j for j, name in enumerate(names) if name in {*COMPACT, *_SPENT} or _SPENT_LATELY.fullmatch(name)]
 
+    usual = _usual(rows, _structural(x, columns), actual)
+
     def members(split: Split) -> ValueModel:
-        partial = context.partial_windows(split.day)
-        x_seen, y, weights = TrainingRows.with_partial(x[split.train], positive[split.train], partial)
+        partial, seen = context.partial_windows(split.day), split.train[usual[split.train]]
+        x_seen, y, weights = TrainingRows.with_partial(x[seen], positive[seen], partial)
         grown = fit_boosted(x_seen, y, names, ROUNDS[-1], seed, learners.trees, weights, **target)
         no_offset = weights._replace(offset=np.zeros(len(y)))
         roots = np.sqrt(y * np.exp(-weights.offset))
@@ -131,19 +134,22 @@ def fit_value(
         rows["as_of"], label.window.known_after, enough=lambda train: bool(np.count_nonzero(positive[train]) >= FEWEST)
     )
     *earlier, last = map_threads(members, [*splits, Split.of_all(context.day, len(rows))])
-    level = _WindowLevel.of(label, rows, _structural(x, columns), actual, context.residuals)
+    of_usual = rows[usual].reset_index(drop=True), _structural(x, columns)[usual], actual[usual]
+    level = _WindowLevel.of(label, *of_usual, context.residuals)
 
     def blends(fold: _Fold, others: Sequence[_Fold]) -> dict[str, Floats]:
         """Return the predictions of a fold by the blend fitted on the others, and by every member alone."""
-        at, weights = _fit_blend(others)
+        at, weights = _fit_blend(others, usual)
         expected = fold.prediction[at]
-        total, kinds = level.total(expected, fold.day), zip(("predicted", *MEMBERS), (weights, *_ALONE), strict=True)
-        return {name: _mix(_factors(blend, expected, total), expected) for name, blend in kinds}
+        few = expected[:, usual[fold.rows]]
+        total, kinds = level.total(few, fold.day), zip(("predicted", *MEMBERS), (weights, *_ALONE), strict=True)
+        return {name: _mix(_factors(blend, few, total), expected) for name, blend in kinds}
 
     folds = list(out_of_fold(splits, earlier, actual, lambda model, at: [model.members(x[at], r) for r in ROUNDS]))
-    at, weights = _fit_blend(folds)
+    at, weights = _fit_blend(folds, usual)
     coming = context.x if len(context.x) else x[rows["as_of"].to_numpy() == rows["as_of"].max()]
     expected = last.members(coming, ROUNDS[at])
+    expected = expected[:, ~outweighing(expected[-1])]
     factors = _factors(weights, expected, level.total(expected, context.day))
     predictions = stack_folds(rows, folds, blends, MEMBERS)
     if folds:
@@ -193,16 +199,29 @@ class _WindowLevel:
         return float(members[-1].sum() * np.exp(self.usual + residual))
 
 
-def _fit_blend(folds: Sequence[_Fold]) -> tuple[int, Weights]:
-    """Return the number of trees, an index of `ROUNDS`, and weights, chosen on folds at their observed level."""
+def _usual(rows: pd.DataFrame, structural: Floats, actual: Floats) -> Flags:
+    """Return the rows of customers who outweigh the others of their date neither before it, nor after, nor by forecast.
+
+    The models and their level are those of these rows, so that one customer does not move what all others are worth.
+    """
+    found = np.ones(len(rows), dtype=np.bool_)
+    spent = rows["net_amount_total"].to_numpy(dtype=np.float64)
+    for at in rows.groupby("as_of").indices.values():
+        found[at] = ~(outweighing(spent[at]) | outweighing(structural[at]) | outweighing(actual[at]))
+    return found
+
+
+def _fit_blend(folds: Sequence[_Fold], usual: Flags) -> tuple[int, Weights]:
+    """Return the number of trees, an index of `ROUNDS`, and weights, chosen on folds' usual rows at their level."""
     if not folds:
         return _PRIOR_ROUNDS, _PRIOR
+    observed = [fold.observed[usual[fold.rows]] for fold in folds]
+    totals = [float(known.sum()) for known in observed]
 
     def errors(at: int, weights: Weights) -> Floats:
-        members = [fold.prediction[at] for fold in folds]
-        totals = [float(fold.observed.sum()) for fold in folds]
+        members = [fold.prediction[at][:, usual[fold.rows]] for fold in folds]
         exact = [_mix(_factors(weights, m, total), m) for m, total in zip(members, totals, strict=True)]
-        return squared_errors(np.concatenate(exact), np.concatenate([fold.observed for fold in folds]))
+        return squared_errors(np.concatenate(exact), np.concatenate(observed))
 
     at = int(np.argmin([errors(k, (0.0, 1.0, 0.0)).mean() for k in range(len(ROUNDS))]))
     best = _weight({w: errors(at, w) for w in _WEIGHTS})

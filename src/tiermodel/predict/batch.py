@@ -29,7 +29,7 @@ from tiermodel.predict.capacity import has_capacity, keep_capacity, with_claims
 from tiermodel.predict.table import checked, predict, score_schema
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, project_key
-from tiermodel.tables.source import scratch_folder
+from tiermodel.tables.source import refuse_outputs, scratch_folder
 from tiermodel.tiers.capacity import LevelPlaces
 from tiermodel.tiers.explain.next_tier import next_tier_actions
 from tiermodel.tiers.stability.grading import grade
@@ -54,6 +54,11 @@ class Scored:
     added: Added | None = None
     day: date | None = None
     capacity: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def trained_later(self) -> bool:
+        """Whether the model was trained on what followed the date of the scores."""
+        return any(words.startswith("TM4001") for words in self.accounts["transactions"].warnings)
 
 
 def score(  # noqa: PLR0913  the options of the verb
@@ -169,6 +174,7 @@ def score(  # noqa: PLR0913  the options of the verb
             elif book is not None and book.last_graded is not None:
                 added = Added(0, dict.fromkeys(MOVES, 0), next_grading=next_grading(dates, book.last_graded))
     tally.warn(stale)
+    tally.warn(_past_words(bundle, day))
     places = tuple(level.to_dict(bundle.scheme.scheme.codes) for level in filled)
     return Scored(tally.accounts, sum(counts.values()), counts, added, day, places)
 
@@ -185,6 +191,17 @@ def _level_names(project: Project, bundle: Bundle) -> Levels:
     """Return the project's language and the names of the bundle's levels, for the ledger."""
     levels = bundle.scheme.scheme.levels
     return Levels(project.language, tuple((level.code, level.name_zh, level.name_en) for level in levels))
+
+
+def _past_words(bundle: Bundle, day: date) -> str:
+    """Return a warning where the bundle learned from days on or after the date that it scores, else nothing."""
+    learned = date.fromisoformat(str(bundle.facts["as_of"]))
+    if day >= learned:
+        return ""
+    return (
+        f"TM4001 the model {bundle.version} was trained as of {learned} and so knows what followed {day}: its scores "
+        "of that date look better than they are; to judge a model on the past, use `tiermodel backtest`"
+    )
 
 
 def _scored(
@@ -211,7 +228,13 @@ def _with_bundle_features(project: Project, bundle: Bundle, history: History) ->
 
 
 def upgrades(
-    project: Project, model: Bundle | str | Path, as_of: date | str, out: str | Path, *, language: str | None = None
+    project: Project,
+    model: Bundle | str | Path,
+    as_of: date | str,
+    out: str | Path,
+    *,
+    language: str | None = None,
+    tally: Tally | None = None,
 ) -> tuple[int, int]:
     """Write, for each customer, the single changes that would lead to a higher tier, and return how many there are.
 
@@ -229,6 +252,8 @@ def upgrades(
         The file to write, .parquet or .csv: a row has the customer, the tier now and then, the feature and its change.
     language
         `zh` or `en`, for the words of a change; by default the bundle's language.
+    tally
+        The counts to add to; at the end it has the account of every table.
 
     Returns
     -------
@@ -256,8 +281,9 @@ def upgrades(
     """
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     history = open_history(project)
+    refuse_outputs((table.source for table in history.tables.values()), Path(out))
     scored_project = _with_bundle_features(project, bundle, history)
-    snapshot = build_panel(scored_project, [one_date(as_of, history)], history=history)
+    snapshot = build_panel(scored_project, [one_date(as_of, history)], history=history, tally=tally)
     found = next_tier_actions(bundle.scheme, checked(bundle, snapshot), bundle.features, language or bundle.language)
     dates = pa.field("as_of", pa.date32())
     texts = {"customer_id", "tier_code", "reached_code", "feature", "words"}

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from tiermodel.config.project import Project
 from tiermodel.engines.duckdb import query_faults
 from tiermodel.quality.pii import find_personal
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, read_history
+from tiermodel.tables.privacy import hash_key, public_ids
 from tiermodel.tables.rules import RULES
+from tiermodel.tables.source import refuse_changed
 from tiermodel.tiers.schemes.load import load_scheme
 from tiermodel.words import words
 
@@ -29,6 +33,7 @@ _LIMITS = {
     "order_counts": 3,
     "gini": 0.05,
     "largest_customer_share": 0.2,
+    "largest_value_share": 0.2,
     "default_date_share": 0.01,
     "thin_end_days": 3,
     "silent_days": 31,
@@ -147,7 +152,12 @@ def check(project: Project, *, history: History | None = None) -> CheckReport:
     history = read_history(project) if history is None else history
     with query_faults():
         facts = _facts(history)
+        customer = facts.pop("largest_value_customer")
+        if facts["largest_value_share"] > _LIMITS["largest_value_share"]:  # else nobody is named
+            facts["largest_value_customer"] = public_ids(pa.array([customer]), hash_key(project))[0].as_py()
         advice = suggest_horizon(history, project.outcome.horizon_days)
+    for table in history.tables.values():
+        refuse_changed(table.source.seen)
     account = history.account.with_stream(
         deduplicated=facts["duplicates"], out_of_window=0, used=facts["rows"] - facts["duplicates"]
     )
@@ -157,7 +167,7 @@ def check(project: Project, *, history: History | None = None) -> CheckReport:
         *_suitability(project, facts),
         *_span(project, facts),
         *_quality(facts),
-        *(Finding("warn", "rule", _rule(rule, n)) for a in accounts for rule, n in a.rules.items()),
+        *_broken_rules(history),
         *(Finding("warn", "note", {"note": note}) for a in accounts for note in a.warnings),
         *_personal(project, history),
         *([_horizon_finding(advice)] if advice else []),
@@ -192,6 +202,7 @@ def _facts(history: History) -> dict[str, Any]:
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {_ORDERS} AS SELECT customer_id, order_key, min(day) AS day, count(*) AS lines, "
         "sum(amount) FILTER (WHERE amount >= 0) AS bought, count(*) FILTER (amount < 0) AS returned, "
+        "sum(amount) AS net, "
         f"min(amount) AS least, max(amount) AS most, count(*) FILTER (day = 0) AS undated "
         f"FROM ({distinct}) GROUP BY ALL"
     )
@@ -199,6 +210,7 @@ def _facts(history: History) -> dict[str, Any]:
         history,
         "SELECT sum(lines)::BIGINT AS used, count(DISTINCT customer_id) AS customers, "
         "count(*) FILTER (bought >= 0) AS orders, sum(returned) / sum(lines) AS return_share, "
+        "sum(net) / 10000.0 AS net, "
         f"min(least) = max(most) AS amounts_constant, sum(undated) / sum(lines) AS default_date_share FROM {_ORDERS}",
     )
     facts |= _record(
@@ -212,6 +224,10 @@ def _facts(history: History) -> dict[str, Any]:
     good = history.account.read - history.account.quarantined - history.account.filtered
     facts |= {"rows": good, "duplicates": good - facts.pop("used")}
     facts |= _concentration(history) | _calendar(history) | _zeros(history)
+    net = money = float(facts.pop("net") or 0)
+    if facts["duplicates"]:  # only then, as it reads all rows again
+        money = float(_record(history, f"SELECT sum(amount) / 10000.0 AS money FROM ({rows})")["money"] or 0)
+    facts |= {"duplicate_amount": round(money - net, 4), "duplicate_share": (money - net) / money if money else 0.0}
     connection.execute(f"DROP TABLE {_ORDERS}")
     return facts
 
@@ -223,15 +239,22 @@ def _record(history: History, sql: str) -> dict[str, Any]:
 
 
 def _concentration(history: History) -> dict[str, Any]:
-    """Return the share of purchases (before returns) of the top fifth of the buyers, and the Gini coefficient."""
+    """Return the shares of purchases (before returns) of the top fifth and of the largest buyer, and who that is.
+
+    Beside them the Gini coefficient.
+    """
     found = _record(
         history,
         "SELECT coalesce(sum(bought) FILTER (WHERE place > n - ceil(n / 5)) / sum(bought), 0) AS top_share, "
-        "coalesce(2 * sum(place::HUGEINT * bought) / (max(n) * sum(bought)) - (max(n) + 1) / max(n), 0) AS gini "
-        "FROM (SELECT sum(bought) AS bought, row_number() OVER (ORDER BY sum(bought), customer_id) AS place, "
+        "coalesce(2 * sum(place::HUGEINT * bought) / (max(n) * sum(bought)) - (max(n) + 1) / max(n), 0) AS gini, "
+        "coalesce(max(bought) / sum(bought), 0) AS largest_value_share, "
+        "arg_max(customer_id, place) AS largest_value_customer "
+        "FROM (SELECT customer_id, sum(bought) AS bought, "
+        "row_number() OVER (ORDER BY sum(bought), customer_id) AS place, "
         f"count(*) OVER () AS n FROM {_ORDERS} WHERE bought > 0 GROUP BY customer_id)",
     )
-    return {name: round(float(value), 6) for name, value in found.items()}
+    largest = found.pop("largest_value_customer")
+    return {name: round(float(value), 6) for name, value in found.items()} | {"largest_value_customer": largest}
 
 
 def _calendar(history: History) -> dict[str, Any]:
@@ -298,6 +321,7 @@ def _quality(facts: dict[str, Any]) -> Iterator[Finding]:
     for code, bad in (
         ("amounts_constant", facts["amounts_constant"]),
         ("largest_customer_share", facts["largest_customer_share"] > _LIMITS["largest_customer_share"]),
+        ("largest_value", facts["largest_value_share"] > _LIMITS["largest_value_share"]),
         ("default_date", facts["default_date_share"] > _LIMITS["default_date_share"]),
         ("thin_end", facts["thin_end_days"] >= _LIMITS["thin_end_days"]),
         ("silent_days", facts["silent_days"] > _LIMITS["silent_days"]),
@@ -320,8 +344,13 @@ def _personal(project: Project, history: History) -> Iterator[Finding]:
             yield Finding("ok" if hashed else "warn", code, values)
 
 
-def _rule(name: str, count: int) -> dict[str, Any]:
-    return {"count": count, "rule": name, "code": RULES[name].code, "remedy": RULES[name].remedy}
+def _broken_rules(history: History) -> Iterator[Finding]:
+    """Yield the rules that rows break, each with the remedy for the first such row."""
+    for table in history.tables.values():
+        for name, count in table.account.rules.items():
+            first = next(table.contract.bad_rows(history.run, table.source, table.account.rules, 1, name))
+            values = {"count": count, "rule": name, "code": RULES[name].code, "remedy": first[-1]}
+            yield Finding("warn", "rule", values)
 
 
 def _horizon_finding(advice: HorizonAdvice) -> Finding:

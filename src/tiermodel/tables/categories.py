@@ -44,7 +44,7 @@ def refuse_many_values(run: Run, source: Source, good_rows: str, mapped: Mapping
         if len(found) > MOST_VALUES:
             examples = ", ".join(repr(masked(text) if hide else text) for text in sorted(found)[:_SHOWN])
             raise DataError(
-                f"TM2056 data.customers.categories.{column.removeprefix(_PREFIX)} ({mapped[column]}) has more than "
+                f"TM2057 data.customers.categories.{column.removeprefix(_PREFIX)} ({mapped[column]}) has more than "
                 f"{MOST_VALUES:,} distinct values, such as {examples}: map a coarser expression, such as a CASE, or "
                 "remove it"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -13,7 +14,7 @@ from tiermodel.tables.contract import FILTERED
 from tiermodel.tables.row_kinds import KINDS, MAIN_KINDS
 from tiermodel.tables.rules import NEVER
 from tiermodel.tables.source import Part, Run, literal, scratch_folder
-from tiermodel.tables.table import Table, common_id_type, customer_sql
+from tiermodel.tables.table import Table, common_id_type
 
 __all__ = ["without_refusals"]
 
@@ -55,7 +56,7 @@ def _consent_joins(
     if "valid_from" in mapped:
         unread = "_tm_valid_from_clean IS NULL AND _tm_valid_from_text IS NOT NULL"
         since = f"CASE WHEN {unread} THEN CASE WHEN {refused} THEN 2147483647 ELSE {NEVER} END ELSE {since} END"
-    customer = f"{customer_sql(tables['customers'])}::{common_id_type(tables)}"
+    customer = f"_tm_customer_id_value::{common_id_type(tables)}"
     latest = "arg_max(refused, since * 2 + refused::INTEGER)"
     listed = scratch_folder(connection) / "consent.parquet"
     connection.execute(
@@ -73,34 +74,38 @@ def _consent_joins(
 def _with_filtered(run: Run, tables: dict[str, Table], left_out: dict[str, str]) -> dict[str, Table]:
     """Return the tables with the rows of left-out customers, which `left_out` selects, counted as filtered."""
     lost = {name: _left_out(run, table, left_out[name]) for name, table in tables.items()}
+    elsewhere = set().union(*(customers for name, (_, customers) in lost.items() if name != "customers"))
+    refused = lost["customers"][1]
     result = {}
     for name, table in tables.items():
         rows, customers = lost[name]
         notes = []
         if rows:
-            notes.append(f"{rows:,} rows of {name}, of {customers:,} customers, are left out: opted out, or no consent")
-        if name == "customers" and rows == sum(each for each, _ in lost.values()):
-            notes.append(
-                "no customer who is left out has a row in another table: are ids written alike, not as 00123 and 123?"
-            )
+            left = f"{rows:,} rows of {name}, of {len(customers):,} customers, are left out"
+            notes.append(f"{left}: opted out, or no consent")
+        if name == "customers":
+            nobody = len(refused - elsewhere)
+            words = f"{nobody:,} of {len(refused):,} customers who opted out or did not consent"
+            words += " match nobody in another table"
+            notes.append(words + (": are ids written alike, not as 00123 and 123?" if nobody else ""))
         account = replace(table.account, filtered=table.account.filtered + rows)
         result[name] = replace(table, account=replace(account, warnings=(*account.warnings, *notes)))
     account = result["transactions"].account
     if account.read == account.filtered + account.quarantined:
         raise DataError(
-            f"TM2080 none of {lost['transactions'][1]:,} customers with transactions may be used: all opted out, or "
-            "none consented (no row is no consent); check data.customers.columns, and that ids are written alike in "
+            f"TM2080 none of {len(lost['transactions'][1]):,} customers with transactions may be used: all opted out, "
+            "or none consented (no row is no consent); check data.customers.columns, and that ids are written alike in "
             "both tables"
         )
     return result
 
 
-def _left_out(run: Run, table: Table, rows: str) -> tuple[int, int]:
-    """Return the numbers of source rows and of customers among rows of the stream."""
-    batches = list(run(table.source, f"SELECT kind, customer_id, count(*) AS rows FROM ({rows}) GROUP BY ALL"))
-    if not sum(batch.num_rows for batch in batches):
-        return 0, 0
-    codes = pa.array([KINDS[kind] for kind in MAIN_KINDS[table.contract.table]], pa.int8())
-    found = pa.Table.from_batches(batches)
-    found = found.filter(pc.is_in(found["kind"], codes))
-    return pc.sum(found["rows"]).as_py() or 0, pc.count_distinct(found["customer_id"]).as_py()
+def _left_out(run: Run, table: Table, rows: str) -> tuple[int, set[Any]]:
+    """Return the number of source rows, and the ids, among rows of the stream."""
+    codes = [KINDS[kind] for kind in MAIN_KINDS[table.contract.table]]
+    count, customers = 0, set[Any]()
+    for batch in run(table.source, f"SELECT kind, customer_id, count(*) AS rows FROM ({rows}) GROUP BY ALL"):
+        found = batch.filter(pc.is_in(batch["kind"], pa.array(codes, pa.int8())))
+        count += pc.sum(found["rows"]).as_py() or 0
+        customers.update(found["customer_id"].to_pylist())
+    return count, customers

@@ -1,34 +1,37 @@
-"""The contract of a table: SQL that checks every row and turns it into integers, the account, the quarantine."""
+"""The contract of a table: SQL that checks every row and turns it into integers, and the quarantine."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice, pairwise
+from itertools import chain, islice
 from typing import Any
 
 import duckdb
 
-from tiermodel.config.data import Customers, Events, Rows
+from tiermodel.config.data import Customers, Events, Ids, Rows
 from tiermodel.config.project import Project
-from tiermodel.errors import DataError, EmptyInputError, TierModelError, TooManyBadRowsError
-from tiermodel.tables import rules
+from tiermodel.errors import DataError, TierModelError
+from tiermodel.tables import dates, ids, rules
 from tiermodel.tables.categories import is_text, text_column
 from tiermodel.tables.expressions import Expression, bind
+from tiermodel.tables.plausible import LAST_ROWS, isolated_after, may_be_isolated
 from tiermodel.tables.privacy import masked
+from tiermodel.tables.remedies import remedy_for
 from tiermodel.tables.rules import RULES, Parsed
 from tiermodel.tables.source import FILE, ROW, Run, Source, quoted
 
-__all__ = ["FILTERED", "GOOD", "Accounting", "Bad", "Contract", "Groups", "account_of", "check_rows", "scan"]
+__all__ = ["FILTERED", "GOOD", "Accounting", "Bad", "Contract", "Groups", "check_rows", "scan"]
+
 
 GOOD, FILTERED = 0, 255
 Groups = dict[int, dict[str, Any]]
 """The results of `Contract.counts` by the number of the rule that rows break, or GOOD or FILTERED."""
 Bad = tuple[str, int, str, str, str, str, str]
 """A quarantined row: file, line or row number, rule, code, column, value, remedy."""
-_EXAMPLES = 5
-# At most this many rows, and 1 in 100, that follow more than two years without a row have wrong dates.
-_LAST_ROWS, _SILENCE = 100, 731
+# Words such as null are ids of nobody where one of them has more rows than this, and all of them 1 row in 100.
+_ROWS_OF_A_NAME = 3
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,10 @@ class Contract:
     """The rules of a table as SQL over the view of its source rows; fit to be sent to another process.
 
     `checked` selects every source row with its parsed values (`_tm_<column>_value`) and the number of the first rule it
-    breaks (`_tm_rule`); `counts` groups these rows by rule. `mapped` has the column or expression that the project maps
-    to each canonical column, `types` its DuckDB type. `row_key` is the SQL of a hash of the whole row. Equal rows are
+    breaks (`_tm_rule`); `counts` groups these rows by rule, `ids` selects the ids of all rows that are not filtered.
+    `mapped` has the column or expression that the project maps
+    to each canonical column, `columns` these as
+    SQL, `types` the DuckDB type. `row_key` is the SQL of a hash of the whole row. Equal rows are
     kept if `keep_duplicates`; bad values are shown only as shapes if `hide_values`.
     """
 
@@ -76,7 +81,9 @@ class Contract:
     types: dict[str, str]
     checked: str
     counts: str
+    ids: str
     keys: dict[str, str]
+    columns: dict[str, str]
     row_key: str
     keep_duplicates: bool
     hide_values: bool = False
@@ -87,15 +94,18 @@ class Contract:
             return otherwise
         return self.keys.get(column, f"_tm_{column}_value")
 
-    def bad_rows(self, run: Run, source: Source, counts: dict[str, int], limit: int | None = None) -> Iterator[Bad]:
-        """Yield the quarantined rows, ordered by file; at most `limit`."""
-        rejected, names = source.rejected[:limit], list(RULES)
+    def bad_rows(
+        self, run: Run, source: Source, counts: dict[str, int], limit: int | None = None, rule: str | None = None
+    ) -> Iterator[Bad]:
+        """Yield the quarantined rows, ordered by file; at most `limit`, and those of one `rule`."""
+        rejected, names = [each for each in source.rejected if rule in {None, each.rule}][:limit], list(RULES)
         for record in rejected:
             yield self._bad(record.rule, record.file, record.line, record.text)
         left = None if limit is None else limit - len(rejected)
         if left == 0 or sum(counts.values()) == len(source.rejected):
             return
-        batches = run(source, f"{self.bad_sql} ORDER BY 1, 2 LIMIT {'ALL' if left is None else left}")
+        only = f" AND _tm_rule = {names.index(rule) + 1}" if rule else ""
+        batches = run(source, f"{self.bad_sql}{only} ORDER BY 1, 2 LIMIT {'ALL' if left is None else left}")
         rows = chain.from_iterable(zip(*batch.to_pydict().values(), strict=True) for batch in batches)
         for file, row, number, value in islice(rows, left):
             yield self._bad(names[number - 1], file, source.line(file, row), value or "")
@@ -103,7 +113,9 @@ class Contract:
     def _bad(self, name: str, file: str, place: int, value: str) -> Bad:
         rule = RULES[name]
         shown = masked(value) if self.hide_values else value
-        return file, place, name, rule.code, self.mapped.get(rule.column, rule.column), shown, rule.remedy
+        column = self.mapped.get(rule.column, rule.column)
+        remedy = remedy_for(name, value, self.columns.get(rule.column, column)) or rule.remedy
+        return file, place, name, rule.code, column, shown, remedy
 
     @property
     def bad_sql(self) -> str:
@@ -120,18 +132,23 @@ class Contract:
 
 
 def _compile_contract(
-    connection: duckdb.DuckDBPyConnection, project: Project, table: str, source: Source, last_day: int | None = None
+    connection: duckdb.DuckDBPyConnection,
+    project: Project,
+    table: str,
+    source: Source,
+    doubts: _Doubts | None = None,
 ) -> Contract:
     """Return the contract of one of the project's tables over the view of its source rows, which may be empty.
 
-    Transactions after `last_day` (counted from 1970-01-01) break it. Raises ProjectError for a mapping that does not
-    fit the columns.
+    Raises ProjectError for a mapping that does not fit the columns.
     """
+    doubts = _Doubts() if doubts is None else doubts
     rows: Rows = getattr(project.data, table)
     key = f"data.{table}"
     mapped = _bound(connection, project, rows, source, key)
-    parsed = _parse(project, rows, f"{key}.columns", mapped, last_day)
+    parsed = _parse(project, rows, f"{key}.columns", mapped, doubts)
     left_out = [f"({bind(connection, source, f'{key}.where', rows.where).sql}) IS NOT TRUE"] if rows.where else []
+    ids_only = _distinct_ids(source, mapped["customer_id"], parsed["customer_id"], left_out)
     left_out += ["_tm_kind_clean IS NULL"] if isinstance(rows, Events) and rows.kinds is not None else []
     checked = _checked(source, mapped, parsed, left_out)
     keys = {name: rules.key(name, mapped[name]) for name in _KEYS if name in mapped}
@@ -142,7 +159,9 @@ def _compile_contract(
         types={name: expression.type for name, expression in mapped.items()},
         checked=checked,
         counts=_counts(checked, parsed, keys),
+        ids=ids_only,
         keys=keys,
+        columns={name: expression.inside for name, expression in mapped.items()},
         row_key=f"hash({', '.join(map(quoted, source.columns))})",
         keep_duplicates=rows.duplicates == "keep",
         hide_values=project.data.hash_ids is not None,
@@ -168,14 +187,13 @@ def _bound(
     return mapped
 
 
-def _parse(
-    project: Project, rows: Rows, key: str, mapped: dict[str, Expression], last_day: int | None
-) -> dict[str, Parsed]:
+def _parse(project: Project, rows: Rows, key: str, mapped: dict[str, Expression], doubts: _Doubts) -> dict[str, Parsed]:
     date = next(((name, mapped[name]) for name in rules.DATES if name in mapped), None)
-    parsed = {"customer_id": rules.customer(mapped["customer_id"], date)}
+    customer = ids.customer(mapped["customer_id"], date, project.data.ids or Ids(), words=doubts.words_are_ids)
+    parsed = {"customer_id": customer}
     for name, expression in mapped.items():
         if name in rules.DATES:
-            parsed[name] = rules.day(name, expression, project.timezone, key, last_day)
+            parsed[name] = dates.day(name, expression, project.timezone, key, doubts.last_day)
         elif name in rules.MONEY:
             parsed[name] = rules.money(name, expression, key)
         elif name in rules.FLAGS:
@@ -199,7 +217,7 @@ def _checked(source: Source, mapped: dict[str, Expression], parsed: dict[str, Pa
         for step in ("text", "clean", "value")
     )
     numbers = {name: number for number, name in enumerate(RULES, 1)}
-    checks = [f"WHEN {test} THEN {FILTERED}" for test in left_out]
+    checks = ["WHEN false THEN 0", *(f"WHEN {test} THEN {FILTERED}" for test in left_out)]
     checks += [f"WHEN {test} THEN {numbers[name]}" for column in parsed.values() for name, test in column.rules]
     case = f"(CASE {' '.join(checks)} ELSE {GOOD} END)::UTINYINT"
     return (
@@ -208,15 +226,26 @@ def _checked(source: Source, mapped: dict[str, Expression], parsed: dict[str, Pa
     )
 
 
+def _distinct_ids(source: Source, mapped: Expression, parsed: Parsed, left_out: list[str]) -> str:
+    """Return the SQL of the ids of all rows that are not left out; they are cleaned once each, not row by row."""
+    kept = f" WHERE NOT ({' OR '.join(left_out)})" if left_out else ""
+    name, raw = "_tm_customer_id", f"SELECT DISTINCT {mapped.sql} AS _tm_customer_id FROM {source.view}{kept}"
+    text = f"SELECT *, {parsed.text} AS {name}_text FROM ({raw})"
+    return f"SELECT {parsed.value} AS id FROM (SELECT *, {parsed.clean} AS {name}_clean FROM ({text}))"
+
+
 def _counts(checked: str, parsed: dict[str, Parsed], keys: dict[str, str]) -> str:
     """Return the SQL of the number of rows of every rule, their first and last days, and their counters."""
     date = next((name for name in ("time", "due") if name in parsed), None)
     wanted = {"rows": "count(*)"}
-    wanted |= {"first": f"min(_tm_{date}_value)", "last": f"max(_tm_{date}_value, {_LAST_ROWS})"} if date else {}
+    wanted |= (
+        {"first": f"min(_tm_{date}_value, {LAST_ROWS})", "last": f"max(_tm_{date}_value, {LAST_ROWS})"} if date else {}
+    )
     if "currency" in parsed:
         wanted["currencies"] = "list(DISTINCT _tm_currency_value ORDER BY _tm_currency_value)"
     counters = [counter for column in parsed.values() for counter in column.counters]
-    wanted |= {name: f"count(*) FILTER ({test})" for name, test in counters}
+    wanted |= {name: f"count(*) FILTER ({test})" for name, test in counters if name != "null_words"}
+    wanted |= {name: f"list(DISTINCT {word})" for name, word in counters if name == "null_words"}
     if "order_id" in keys:
         wanted["orders_missing"] = f"count(*) FILTER ({keys['order_id']} = {rules.UNKNOWN})"
     select = ", ".join(f"{sql} AS {name}" for name, sql in wanted.items())
@@ -241,117 +270,49 @@ def scan(run: Run, contract: Contract, source: Source) -> Groups:
 def _merged(name: str, one: Any, other: Any) -> Any:
     if one is None or other is None:
         return other if one is None else one
-    if name == "last":
-        return sorted([*one, *other], reverse=True)[:_LAST_ROWS]
-    return {"_tm_rule": max, "first": min}.get(name, int.__add__)(one, other)
+    if name in {"first", "last"}:
+        return sorted([*one, *other], reverse=name == "last")[:LAST_ROWS]
+    if name in {"currencies", "null_words"}:
+        return sorted({*one, *other})
+    return one if name == "_tm_rule" else one + other
+
+
+@dataclass(frozen=True)
+class _Doubts:
+    """What the rows themselves show of their faults: transactions after `last_day` are wrong, and words no ids."""
+
+    last_day: int | None = None
+    words_are_ids: bool = True
 
 
 def check_rows(
     connection: duckdb.DuckDBPyConnection, run: Run, project: Project, table: str, source: Source
 ) -> tuple[Contract, Groups]:
-    """Return a table's contract and its counts by rule: one pass, two where transactions are dated in a far future."""
+    """Return a table's contract and its counts by rule: one pass, two where the rows show faults of their own."""
     contract = _compile_contract(connection, project, table, source)
     groups = scan(run, contract, source)
-    if table == "transactions" and (day := _last_plausible_day(groups)) is not None:
-        contract = _compile_contract(connection, project, table, source, day)
+    good = groups.get(GOOD, {})
+    doubts = _Doubts(_last_plausible_day(run, contract, source, good), words_are_ids=not _nobodys_words(good))
+    if doubts != _Doubts():
+        contract = _compile_contract(connection, project, table, source, doubts)
         groups = scan(run, contract, source)
     return contract, groups
 
 
-def _last_plausible_day(groups: Groups) -> int | None:
-    """Return the day after which a few rows lie in a far future, None where there are no such rows.
-
-    Such rows would make every customer look silent for years. The clock is never read, so that only the other rows can
-    show what the future is.
-    """
-    good = groups.get(GOOD, {})
-    last = good.get("last") or []
-    for later, (day, after) in enumerate(pairwise(last), 1):
-        if day - after > _SILENCE and later * 100 <= good["rows"]:
-            return int(after)
-    return None
+def _nobodys_words(good: dict[str, Any]) -> bool:
+    """Return whether ids such as null or NA have so many rows that they are nobody's."""
+    rows, words = good.get("ids_null_words", 0), len(good.get("null_words") or ())
+    return rows * 100 > good.get("rows", 0) and rows > _ROWS_OF_A_NAME * words
 
 
-def account_of(run: Run, project: Project, contract: Contract, source: Source, groups: Groups) -> Accounting:
-    """Return the account of a table's rows; refuse one without good rows, with too many bad ones, or with mixed zones.
-
-    Raises DataError, or TooManyBadRowsError above `data.max_bad_share`.
-    """
-    names = dict(enumerate(RULES, 1))
-    counts = {names[rule]: group["rows"] for rule, group in sorted(groups.items()) if rule in names}
-    for record in source.rejected:
-        counts[record.rule] = counts.get(record.rule, 0) + 1
-    good = groups.get(GOOD, {})
-    notes = {
-        "ids_cleaned": "customer ids were trimmed or brought to one Unicode form (NFC)",
-        "ids_null_words": "customer ids read NA, null, None or the like; they are kept as text",
-        "quantity_missing": "rows without quantity count as 0",
-        "discount_missing": "rows without discount count as 0",
-        "orders_missing": f"rows without order_id ({contract.mapped.get('order_id')}): one order per customer and day",
-    }
-    warnings = tuple(f"{good[name]} {text}" for name, text in notes.items() if good.get(name))
-    account = Accounting(
-        read=sum(group["rows"] for group in groups.values()) + len(source.rejected),
-        filtered=groups.get(FILTERED, {}).get("rows", 0),
-        quarantined=sum(counts.values()),
-        rules=counts,
-        warnings=source.warnings + warnings,
-    )
-    _refuse_empty(contract, source, account)
-    _refuse_bad(run, project, contract, source, account)
-    _refuse_mixed_zones(contract, good)
-    _refuse_mixed_currencies(contract, good)
-    return account
-
-
-def _refuse_empty(contract: Contract, source: Source, account: Accounting) -> None:
-    where = ", ".join(source.files[:3])
-    if account.read == 0:
-        kind = EmptyInputError if contract.table == "transactions" else DataError
-        raise kind(f"TM1002 {where}: there are 0 rows of {contract.table}")
-    if account.read == account.filtered:
-        why = "data.events.kinds" if contract.table == "events" else f"data.{contract.table}.where"
-        raise DataError(f"TM1002 {where}: {why} leaves none of {account.read} rows")
-
-
-def _refuse_bad(run: Run, project: Project, contract: Contract, source: Source, account: Accounting) -> None:
-    left = account.read - account.filtered
-    share = account.quarantined / left
-    damaged = account.rules.get("customer_id_damaged", 0)
-    if share <= project.data.max_bad_share and account.quarantined < left and not damaged:
-        return
-    lines = [f"{account.quarantined:,} of {left:,} rows break the contract ({share:.1%})"]
-    lines += _broken_rules(run, contract, source, account)
-    if account.quarantined == left or damaged:
-        why = "No row is good" if not damaged else "Damaged customer ids cannot be told apart"
-        raise DataError("\n".join([f"{why}: {lines[0]}", *lines[1:]]))
-    lines.append(f"  data.max_bad_share allows {project.data.max_bad_share:.1%}: correct the data, or allow more.")
-    raise TooManyBadRowsError("\n".join(lines))
-
-
-def _broken_rules(run: Run, contract: Contract, source: Source, account: Accounting) -> Iterator[str]:
-    """Yield a line for each rule that rows break, and one for each of a few such rows."""
-    for name, count in account.rules.items():
-        yield f"  {count:,} × {name} ({RULES[name].code}): {RULES[name].remedy}"
-    for file, row, _, _, column, value, _ in contract.bad_rows(run, source, account.rules, _EXAMPLES):
-        yield f"  {file}, row {row}: {column or 'record'} = {value!r}"
-
-
-def _refuse_mixed_zones(contract: Contract, good: dict[str, Any]) -> None:
-    for name in rules.DATES:
-        aware = good.get(f"{name}_aware", 0)
-        dated = good.get("rows", 0) - good.get(f"{name}_absent", 0)
-        if 0 < aware < dated:
-            raise DataError(
-                f"TM2066 {contract.mapped[name]!r} mixes times with an offset ({aware} rows) and without "
-                f"({dated - aware} rows): write all of them one way"
-            )
-
-
-def _refuse_mixed_currencies(contract: Contract, good: dict[str, Any]) -> None:
-    currencies = good.get("currencies") or []
-    if len(currencies) > 1:
-        raise DataError(
-            f"TM2052 {contract.mapped['currency']!r} holds {', '.join(currencies)}: amounts in them have no sum. "
-            "Set the project's `currency` (rows in others are quarantined), or convert amounts to one."
-        )
+def _last_plausible_day(run: Run, contract: Contract, source: Source, good: dict[str, Any]) -> int | None:
+    """Return the day after which a few isolated transactions lie, None where there are no such rows."""
+    if contract.table != "transactions" or not may_be_isolated(good.get("last") or [], good.get("rows", 0)):
+        return None
+    days: Counter[int] = Counter()
+    sql = f"SELECT _tm_time_value AS day, count(*) AS n FROM ({contract.checked}) WHERE _tm_rule = {GOOD} GROUP BY 1"
+    for batch in run(source, sql):
+        for found in batch.to_pylist():
+            days[found["day"]] += found["n"]
+    ordered = sorted(days)
+    return isolated_after(ordered, [days[day] for day in ordered])

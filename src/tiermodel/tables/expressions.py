@@ -12,12 +12,15 @@ from typing import Any
 import duckdb
 
 from tiermodel.errors import ProjectError
+from tiermodel.tables.comparisons import Comparisons
 from tiermodel.tables.source import Source, quoted
 
 __all__ = ["Expression", "bind", "nodes", "refuse_unrepeatable"]
 
+_RESERVED = {"asc", "desc", "end", "from", "group", "order", "select", "table", "to", "user", "when", "where"}
 _BEFORE = "SELECT ("
-_ARITHMETIC = {"+", "-", "*", "/", "//", "%"}
+# Functions whose result is an instant: their numbers count from 1970-01-01 in UTC, whatever the project's zone.
+_INSTANTS = {"epoch_ms", "make_timestamp", "make_timestamp_ms", "make_timestamp_ns"}
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,20 @@ class Expression:
     type: str
     text: str
 
+    @property
+    def inside(self) -> str:
+        """The text as it can stand inside other SQL of the project file: a name as it is where it needs no quotes."""
+        if self.sql != quoted(self.text):
+            return f"({self.text})"
+        plain = re.fullmatch(r"[A-Za-z_]\w*", self.text) and self.text.lower() not in _RESERVED
+        return self.text if plain else self.sql
+
 
 def bind(connection: duckdb.DuckDBPyConnection, source: Source, key: str, text: str) -> Expression:
     """Return a mapping as SQL; raise ProjectError where it is not one scalar over the source's columns.
 
-    A column of text (in a CSV all are) in arithmetic, or compared with a number, is read as a number.
-    A row on which an expression fails yields NULL.
+    Text (in a CSV all columns are) in arithmetic, or compared with a number, is read as a number. A row on which an
+    expression fails yields NULL. The time of an epoch number, as by `epoch_ms`, is an instant, not a local time.
     """
     if text in source.columns:
         return Expression(quoted(text), source.columns[text], text)
@@ -41,13 +52,16 @@ def bind(connection: duckdb.DuckDBPyConnection, source: Source, key: str, text: 
     found = list(nodes(tree))
     _refuse_unknown(source, key, text, found)
     refuse_unrepeatable(connection, key, text, found)
-    sql = _with_numbers(found, text, {name.casefold() for name, kind in source.columns.items() if kind == "VARCHAR"})
+    sql = Comparisons(connection, source, key, text).with_numbers(tree)
     # Aggregates, windows and unnest do not bind inside WHERE, so only a scalar passes.
     try:
         connection.execute(f"EXPLAIN SELECT 1 FROM {source.view} WHERE (TRY({sql}\n)) IS NULL")
         rows = connection.execute(f"DESCRIBE SELECT TRY({sql}\n) FROM {source.view}").fetchall()
     except duckdb.Error as error:
         raise _problem(key, text, str(error).split("\n", 1)[0]) from error
+    root = tree["statements"][0]["node"]["select_list"][0]
+    if root.get("function_name") in _INSTANTS and len(root["arguments"]) == 1 and rows[0][1].startswith("TIMESTAMP"):
+        return Expression(f"(TRY({sql}\n)::TIMESTAMP AT TIME ZONE 'UTC')", "TIMESTAMP WITH TIME ZONE", text)
     return Expression(f"TRY({sql}\n)", rows[0][1], text)
 
 
@@ -130,47 +144,3 @@ def refuse_unrepeatable(
     }
     if unstable:
         raise _problem(key, text, f"{min(unstable)} does not give the same value on every run")
-
-
-def _with_numbers(nodes: list[dict[str, Any]], text: str, of_text: set[str]) -> str:
-    """Return the expression with a cast to DOUBLE around every text column that it uses as a number."""
-    raw = text.encode()
-    places = {place for node in nodes for place in _number_columns(node, of_text)}
-    for start, length in sorted(places, reverse=True):
-        at = start - len(_BEFORE)
-        raw = raw[:at] + b"TRY_CAST(" + raw[at : at + length] + b" AS DOUBLE)" + raw[at + length :]
-    return raw.decode()
-
-
-def _operands(node: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the operands of an arithmetic operator, a comparison or BETWEEN; none for other nodes."""
-    if _is_arithmetic(node):
-        return [argument["expression"] for argument in node["arguments"]]
-    named = {"COMPARISON": ("left", "right"), "BETWEEN": ("input", "lower", "upper")}
-    return [node[name] for name in named.get(node.get("class", ""), ())]
-
-
-def _number_columns(node: dict[str, Any], of_text: set[str]) -> list[tuple[int, int]]:
-    """Return start and length, in the text, of the node's operands that are text columns and must be numbers."""
-    operands = _operands(node)
-    columns = [operand for operand in operands if operand["class"] == "COLUMN_REF"]
-    others = [operand for operand in operands if operand["class"] != "COLUMN_REF"]
-    if not all(map(_is_number, others)) or not (others or _is_arithmetic(node)):
-        return []
-    return [
-        (column["query_location"], column["query_location_length"])
-        for column in columns
-        if column["column_names"][-1].casefold() in of_text
-    ]
-
-
-def _is_arithmetic(node: dict[str, Any]) -> bool:
-    return node.get("class") == "FUNCTION" and node["function_name"] in _ARITHMETIC
-
-
-def _is_number(node: dict[str, Any]) -> bool:
-    if node["class"] == "CONSTANT":
-        return node.get("literal", {}).get("kind") in {"INTEGER", "NUMERIC"}
-    if node["class"] == "CAST":
-        return str(node["type_expr"].get("type_name", "")).casefold() in {"double", "decimal", "bigint", "integer"}
-    return _is_arithmetic(node)

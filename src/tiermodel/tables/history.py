@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any, NamedTuple
 
 import duckdb
+import pyarrow as pa
 
-from tiermodel.config.data import CustomerColumns
+from tiermodel.config.data import CustomerColumns, Ids
 from tiermodel.config.project import Project
 from tiermodel.errors import ProjectError
+from tiermodel.tables.account import account_of
 from tiermodel.tables.categories import is_text, refuse_many_values, text_column
 from tiermodel.tables.consent import without_refusals
-from tiermodel.tables.contract import GOOD, Accounting, Bad, Contract, account_of, check_rows
+from tiermodel.tables.contract import GOOD, Accounting, Bad, Contract, check_rows
+from tiermodel.tables.ids import look_alikes
 from tiermodel.tables.privacy import hash_key
 from tiermodel.tables.readers.open import Frame, open_source
 from tiermodel.tables.row_kinds import EVENTS, KINDS
 from tiermodel.tables.rules import NEVER, UNKNOWN
 from tiermodel.tables.source import Run, literal, run_here, scratch_folder
-from tiermodel.tables.table import EPOCH, TABLES, Table, common_id_type, customer_sql
+from tiermodel.tables.table import EPOCH, TABLES, Table, common_id_type
 
 __all__ = ["History", "connect", "history_columns", "project_key", "read_history", "stream_layout", "stream_rows"]
+
 
 # Far from any order number in use, and different for every day.
 _ORDER_OF_DAY = "(-9000000000000000000 - _tm_time_value)"
@@ -115,6 +119,7 @@ def read_history(
         raise ProjectError(f"{min(unknown)!r} is no table that the project maps under data; map its columns there")
     read = {name: _read_table(connection, run, project, name, frames.get(name)) for name in names}
     tables, days = {name: table for name, (table, _) in read.items()}, read["transactions"][1]
+    tables["transactions"] = _with_look_alikes(connection, run, project, tables)
     layout = stream_layout(tables)
     selects = {name: " UNION ALL ".join(stream_rows(table, layout, tables)) for name, table in tables.items()}
     tables, selects = without_refusals(connection, run, tables, selects, ", ".join(layout))
@@ -123,7 +128,7 @@ def read_history(
         run=run,
         tables=tables,
         columns=history_columns(project),
-        first_day=EPOCH + timedelta(days=days["first"]),
+        first_day=EPOCH + timedelta(days=days["first"][0]),
         last_day=EPOCH + timedelta(days=days["last"][0]),
         selects=selects,
     )
@@ -137,10 +142,25 @@ def _read_table(
     contract, groups = check_rows(connection, run, project, name, source)
     account = account_of(run, project, contract, source, groups)
     kind = connection.execute(f"DESCRIBE SELECT _tm_customer_id_value FROM ({contract.checked})").fetchall()[0][1]
-    good = groups[GOOD]
     good_rows = f"SELECT * FROM ({contract.checked}) WHERE _tm_rule = {GOOD}"
     refuse_many_values(run, source, good_rows, contract.mapped, hide=contract.hide_values)
-    return Table(contract, source, account, kind, whole_ids=good.get("ids_not_float") == 0), good
+    return Table(contract, source, account, kind), groups[GOOD]
+
+
+def _with_look_alikes(
+    connection: duckdb.DuckDBPyConnection, run: Run, project: Project, tables: dict[str, Table]
+) -> Table:
+    """Return the transactions with warnings of ids, of all tables, that look alike."""
+    found: list[str | pa.Table] = []
+    for table in tables.values():
+        if table.id_type == "VARCHAR":
+            distinct = f"SELECT DISTINCT id FROM ({table.contract.ids})"
+            parallel = project.data.engine == "spark"
+            found.append(pa.Table.from_batches(run(table.source, distinct)) if parallel else distinct)
+    hide = project.data.hash_ids is not None
+    warnings = look_alikes(connection, found, project.data.ids or Ids(), hide_values=hide)
+    table = tables["transactions"]
+    return replace(table, account=replace(table.account, warnings=table.account.warnings + warnings))
 
 
 def history_columns(project: Project) -> frozenset[str]:
@@ -207,11 +227,10 @@ class _Emitted(NamedTuple):
 def stream_rows(table: Table, layout: dict[str, str], tables: dict[str, Table]) -> list[str]:
     """Return the SELECTs, over the view of a table's source rows, that turn its good rows into rows of the stream."""
     contract = table.contract
-    customer = customer_sql(table)
     selects = []
     for row in _emitted(contract):
         kind = str(KINDS.get(row.kind, row.kind))
-        values = {"customer_id": f"{customer}::{layout['customer_id']}", "kind": f"{kind}::TINYINT"}
+        values = {"customer_id": f"_tm_customer_id_value::{layout['customer_id']}", "kind": f"{kind}::TINYINT"}
         values |= {"row_key": f"({_row_key(contract, kind, len(tables) > 1)} >> 1)::BIGINT", **row.values}
         select = ", ".join(f"{values.get(name, default)} AS {name}" for name, default in layout.items())
         selects.append(f"SELECT {select} FROM ({contract.checked}) WHERE _tm_rule = {GOOD} AND {row.condition}")

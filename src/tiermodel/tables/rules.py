@@ -13,21 +13,38 @@ from tiermodel.tables.row_kinds import EVENTS, KINDS
 from tiermodel.tables.source import literal
 
 __all__ = [
-    "NEVER", "RULES", "UNKNOWN", "Parsed", "Rule", "attribute", "category", "currency", "customer", "day", "flag",
-    "key", "kind", "money",
-]  # fmt: skip
+    "NEVER",
+    "NOTHING",
+    "RULES",
+    "UNKNOWN",
+    "Parsed",
+    "Rule",
+    "attribute",
+    "category",
+    "currency",
+    "digits",
+    "family",
+    "flag",
+    "key",
+    "kind",
+    "known",
+    "money",
+    "trimmed",
+]
+
 
 _UNIT = 10_000
 REQUIRED = {"amount", "cost", "time", "due"}
 NEVER = "(-2147483648)"
 _ZERO = {"quantity", "discount"}
-_LONGEST_ID = 128
-_EXACT_DIGITS = 18
 _LARGEST = 1_000_000_000_000
-_EXACT_DOUBLE = 1 << 53
+_VAST = 1_000_000
 UNKNOWN = "(-9223372036854775807 - 1)"
-_SPACE = literal(" \t\r\n\u00a0\u3000\ufeff")
-_PADDED = literal(r"^[\s\x{a0}\x{3000}\x{feff}]|[\s\x{a0}\x{3000}\x{feff}]$")
+_SPACE = literal(
+    " \t\r\n\v\f\x85\u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200B)))
+)
+_BLANK = r"[\s\x0b\x{85}\p{Z}\x{feff}]"
+_PADDED = f"^{_BLANK}|{_BLANK}$"
 _FAMILIES = {
     **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"), "integer"),
     **dict.fromkeys(("UBIGINT", "HUGEINT", "UHUGEINT"), "big"),
@@ -36,26 +53,29 @@ _FAMILIES = {
 }
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 _NOT_FINITE = r"(?i)[+-]?(nan|inf|infinity)"
-_MOMENT = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}(:?\d{2})?)?)?"
-_OFFSET = r".{10}[T ].*(Z|[+-]\d{2}(:?\d{2})?)"
 _NOT_INTEGRAL = "a numeric id must be whole and exact: export ids as text"
-_DAMAGED = "a spreadsheet rounded the id (1.23E+11): export ids as text"
-_EXCEL_ID = r"\d(\.\d+)?E\+\d{2,}"
+_DAMAGED = "a spreadsheet or a program wrote the id as a rounded number (1.23E+11): export ids as text"
 _PLAIN = (
     "write it with digits and a decimal point only "
     "(no currency sign or unit, thousands separator, brackets, full-width digits or minus)"
 )
-_ISO = "write 2024-01-31 or 2024-01-31 17:30:00, or map an expression such as try_strptime(column, '%d.%m.%Y')"
+_SERIAL = (
+    "an epoch or serial number: map to_timestamp(column::BIGINT) for seconds, epoch_ms(column::BIGINT) for "
+    "milliseconds, DATE '1899-12-30' + floor(column::DOUBLE)::INTEGER for days of a spreadsheet"
+)
+_ISO = "write 2024-01-31 or 2024-01-31 17:30:00"
 _YEARS = (
     "years before 1900 or after 2199 are taken for errors; of a Buddhist year take 543 off, of a Minguo year add 1911"
 )
-_FUTURE = "nearly all rows are dated years earlier: correct the date, or leave the row out by `where`"
+_FUTURE = "all but a few rows are dated long before it: correct the date, or leave the row out by `where`"
 _CURRENCY = "amounts in one currency only have a sum: convert, or leave the row out by `where`"
 _NUMBERS = (
     "attributes are numbers: declare text under data.customers.categories (for slices, conditions `is` and strata), or "
     "map a CASE that gives numbers"
 )
-_NULL_WORDS = "('na', 'n/a', 'nan', 'null', 'none', 'nil', 'true')"
+# What programs write for nothing. The first are nobody's id; of the others an id, a name perhaps, is a doubtful case.
+NOTHING = r"\\N|\(null\)|\(NULL\)|<null>|<NULL>|\[NULL\]|<NA>|#N/A|#NULL!"
+_NOTHING = f"{NOTHING}|NULL|null|None|NaN|nan|NaT"
 _YES, _NO = "('true', 't', 'yes', 'y', '1', '是')", "('false', 'f', 'no', 'n', '0', '否')"
 
 
@@ -75,10 +95,9 @@ def _missing_rule(column: str, code: str, what: str) -> tuple[Rule, ...]:
 
 
 def _date_rules(column: str) -> tuple[Rule, ...]:
-    serial = f"a serial or epoch number: map {column} to e.g. epoch_ms(column::BIGINT)"
     return (
         *_missing_rule(column, "TM2060", "date"),
-        Rule(f"{column}_numeric", "TM2063", column, serial),
+        Rule(f"{column}_numeric", "TM2063", column, _SERIAL),
         Rule(f"{column}_unparsable", "TM2062", column, _ISO),
         Rule(f"{column}_implausible", "TM2064", column, _YEARS),
     )
@@ -142,94 +161,12 @@ class Parsed:
     counters: tuple[tuple[str, str], ...] = ()
 
 
-def customer(expression: Expression, beside: tuple[str, Expression] | None) -> Parsed:
-    """Return the SQL of ids: BIGINT where their type is a number, else trimmed NFC text.
-
-    `beside` is a date column of the table, which distinguishes rows from a repeated header or a line of totals.
-    """
-    kind, raw, clean = _family(expression.type), "_tm_customer_id", "_tm_customer_id_clean"
-    missing = ("customer_id_missing", f"{clean} IS NULL")
-    if kind == "integer":
-        return Parsed(raw, raw, f"{clean}::BIGINT", (missing,))
-    if kind == "float":
-        whole = f"isfinite({clean}) AND abs({clean}) < {_EXACT_DOUBLE} AND {clean} = trunc({clean})"
-        value = f"CASE WHEN {whole} THEN TRY_CAST({clean} AS BIGINT) END"
-        return Parsed(raw, raw, value, (missing, ("customer_id_not_integral", f"NOT ({whole})")))
-    if kind == "decimal":
-        small = _digits(expression.type) <= _EXACT_DIGITS
-        value = f"TRY_CAST({clean} AS BIGINT)" if small else f"{clean}::HUGEINT::VARCHAR"
-        return Parsed(raw, raw, value, (missing, ("customer_id_not_integral", f"{clean} <> trunc({clean})")))
-    text = "_tm_customer_id_text"
-    rules = (
-        *(_no_rows(text, clean, expression, *beside) if beside else ()),
-        missing,
-        ("customer_id_too_long", f"length({clean}) > {_LONGEST_ID}"),
-        ("customer_id_damaged", f"contains({clean}, 'E+') AND regexp_full_match({clean}, {literal(_EXCEL_ID)})"),
-    )
-    unlike_float = f"CASE WHEN ends_with({clean}, '.0') THEN NOT regexp_full_match({clean}, '\\d+\\.0') ELSE true END"
-    counters = (
-        ("ids_cleaned", f"{clean} <> {text}"),
-        ("ids_null_words", f"length({clean}) < 5 AND lower({clean}) IN {_NULL_WORDS}"),
-        ("ids_not_float", unlike_float),
-    )
-    return Parsed(f"{raw}::VARCHAR", f"nfc_normalize({_trimmed(text)})", clean, rules, counters)
-
-
-def _no_rows(text: str, clean: str, expression: Expression, name: str, date: Expression) -> tuple[tuple[str, str], ...]:
-    totals = "'total', 'totals', 'sum', '合计', '总计', '小计'"
-    header = f"{text} = {literal(expression.text)} AND _tm_{name}::VARCHAR = {literal(date.text)}"
-    footer = f"_tm_{name}_clean IS NULL AND lower({clean}) IN ({totals}) AND _tm_{name}_text IS NULL"
-    return ("repeated_header", header), ("footer_total", footer)
-
-
-def day(column: str, expression: Expression, timezone: str, key: str, last: int | None = None) -> Parsed:
-    """Return the SQL of the local calendar day since 1970-01-01, `NEVER` where there is none.
-
-    Naive times are in `timezone`. Days after `last` are taken for errors.
-    """
-    kind, raw, clean = expression.type, f"_tm_{column}", f"_tm_{column}_clean"
-    text, zone = f"_tm_{column}_text", literal(timezone)
-    bounds = "DATE '1900-01-01' AND DATE '2199-12-31'"
-    missing = ((f"{column}_missing", f"{text} IS NULL"),) if column in REQUIRED else ()
-    implausible = [(f"{column}_implausible", f"{clean} NOT BETWEEN {bounds}")]
-    implausible += [(f"{column}_future", f"{clean} > DATE '1970-01-01' + {last}")] if last is not None else []
-    value = f"CASE WHEN {clean} BETWEEN {bounds} THEN ({clean} - DATE '1970-01-01')::INTEGER END"
-    value = value if column in REQUIRED else f"coalesce({value}, {NEVER})"
-    if kind == "DATE":
-        return Parsed(raw, raw, value, (*missing, *implausible))
-    if kind in {"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}:
-        return Parsed(raw, f"CAST({raw} AS DATE)", value, (*missing, *implausible))
-    if kind in {"TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS"}:
-        return Parsed(raw, f"CAST({raw}::TIMESTAMPTZ AT TIME ZONE {zone} AS DATE)", value, (*missing, *implausible))
-    if kind != "VARCHAR":
-        raise ProjectError(
-            f"TM2063 {key}.{column}: {expression.text!r} is {kind}, not a date, a timestamp or text. "
-            "Map an expression: epoch_ms(column) for milliseconds, make_timestamp(column * 1000000) for seconds, "
-            "DATE '1899-12-30' + column::INTEGER for spreadsheet serials."
-        )
-    aware = f"length({text}) > 16 AND regexp_full_match({text}, {literal(_OFFSET)})"
-    local = f"TRY_CAST({text} AS TIMESTAMPTZ) AT TIME ZONE {zone}"
-    parsed = (
-        f"CASE WHEN NOT regexp_full_match({text}, {literal(_MOMENT)}) THEN NULL "
-        f"WHEN {aware} THEN CAST({local} AS DATE) ELSE CAST(TRY_CAST({text} AS TIMESTAMP) AS DATE) END"
-    )
-    unread = f"{clean} IS NULL AND {text} IS NOT NULL"
-    rules = (
-        *missing,
-        (f"{column}_numeric", f"{unread} AND regexp_full_match({text}, '\\d+(\\.\\d+)?')"),
-        (f"{column}_unparsable", unread),
-        *implausible,
-    )
-    counters = (f"{column}_aware", f"coalesce({aware}, false)"), (f"{column}_absent", f"{text} IS NULL")
-    return Parsed(_trimmed(raw), parsed, value, rules, counters)
-
-
 def money(column: str, expression: Expression, key: str) -> Parsed:
     """Return the SQL of a decimal number in 1/10,000 as BIGINT, rounded half away from zero; beyond 1e12 it is refused.
 
     Where it is missing, a quantity or discount counts as zero, a value or acquisition cost as unknown.
     """
-    kind, raw, clean = _family(expression.type), f"_tm_{column}", f"_tm_{column}_clean"
+    kind, raw, clean = family(expression.type), f"_tm_{column}", f"_tm_{column}_clean"
     text = f"{raw}_text"
     bounds = f"BETWEEN -{_LARGEST} AND {_LARGEST}"
     missing = (f"{column}_missing", f"{text} IS NULL")
@@ -241,7 +178,7 @@ def money(column: str, expression: Expression, key: str) -> Parsed:
         steps, exact = (raw, text), _in_units(clean, clean)
     elif kind == "text":
         number = f"CASE WHEN regexp_full_match({text}, {literal(_NUMBER)}) THEN TRY_CAST({text} AS DOUBLE) END"
-        steps, exact = (_trimmed(raw), number), _in_units(text, clean)
+        steps, exact = (trimmed(raw), number), _in_units(text, clean)
         not_a_number = f"{clean} IS NULL AND {text} IS NOT NULL"
         rules = (
             (f"{column}_not_finite", f"isinf({clean})"),
@@ -257,7 +194,8 @@ def money(column: str, expression: Expression, key: str) -> Parsed:
     if column in REQUIRED:
         return Parsed(*steps, value, (missing, *rules))
     otherwise = "0" if column in _ZERO else UNKNOWN
-    return Parsed(*steps, f"coalesce({value}, {otherwise})", rules, (missing,))
+    vast = (("quantity_vast", f"abs({clean}) >= {_VAST}"),) if column == "quantity" else ()
+    return Parsed(*steps, f"coalesce({value}, {otherwise})", rules, (missing, *vast))
 
 
 def _in_units(exact: str, size: str) -> str:
@@ -275,13 +213,13 @@ def attribute(column: str, expression: Expression) -> Parsed:
 def category(column: str, expression: Expression) -> Parsed:
     """Return the SQL of a text attribute, trimmed and in one Unicode form (NFC); NULL where it is missing or empty."""
     kind, place = expression.type, f"data.customers.categories.{column.removeprefix('text_')}"
-    if _family(kind) not in {"integer", "text"} and kind != "BOOLEAN" and not kind.startswith("ENUM"):
+    if family(kind) not in {"integer", "text"} and kind != "BOOLEAN" and not kind.startswith("ENUM"):
         raise ProjectError(
             f"TM2055 {place}: {expression.text!r} is {kind}, not text: map an expression that gives text, such as a "
             "CASE or column::BIGINT::VARCHAR; numbers go under data.customers.attributes"
         )
     return Parsed(
-        f"_tm_{column}::VARCHAR", f"nfc_normalize({_trimmed(f'_tm_{column}_text')})", f"_tm_{column}_clean", ()
+        f"_tm_{column}::VARCHAR", f"nfc_normalize({trimmed(f'_tm_{column}_text')})", f"_tm_{column}_clean", ()
     )
 
 
@@ -290,7 +228,7 @@ def flag(column: str) -> Parsed:
     raw, text, clean = f"_tm_{column}", f"_tm_{column}_text", f"_tm_{column}_clean"
     read = f"CASE WHEN lower({text}) IN {_YES} THEN true WHEN lower({text}) IN {_NO} THEN false END"
     unparsable = (f"{column}_unparsable", f"{clean} IS NULL AND {text} IS NOT NULL")
-    return Parsed(_trimmed(f"{raw}::VARCHAR"), read, clean, (unparsable,))
+    return Parsed(known(f"{raw}::VARCHAR"), read, clean, (unparsable,))
 
 
 def currency(own: str | None) -> Parsed:
@@ -300,7 +238,7 @@ def currency(own: str | None) -> Parsed:
     unknown = f"NOT regexp_full_match({clean}, '[A-Z]{{3}}') OR {clean} IN ('XXX', 'XTS')"
     without = (("currency_missing", f"{clean} = ''"), ("currency_unknown", unknown))
     tests = without if own is None else (("currency_other", f"{clean} <> {code}"),)
-    return Parsed(_trimmed("_tm_currency::VARCHAR"), read, clean, tests)
+    return Parsed(trimmed("_tm_currency::VARCHAR"), read, clean, tests)
 
 
 def kind(words: Mapping[EventKind, str | list[str]] | None) -> Parsed:
@@ -310,32 +248,42 @@ def kind(words: Mapping[EventKind, str | list[str]] | None) -> Parsed:
     listed = [(KINDS[name], [value] if isinstance(value, str) else value) for name, value in mapping.items()]
     cases = (f"WHEN {text} IN ({', '.join(map(literal, values))}) THEN {code}" for code, values in listed)
     unknown = () if words else (("kind_unknown", "_tm_kind_clean IS NULL"),)
-    return Parsed(_trimmed("_tm_kind::VARCHAR"), f"(CASE {' '.join(cases)} END)::TINYINT", "_tm_kind_clean", unknown)
+    return Parsed(trimmed("_tm_kind::VARCHAR"), f"(CASE {' '.join(cases)} END)::TINYINT", "_tm_kind_clean", unknown)
 
 
-def _trimmed(raw: str) -> str:
+def trimmed(raw: str) -> str:
+    """Return the SQL of a text without white space around it, NULL where nothing else is there."""
     # DuckDB's trim with a set of characters is four times slower than the test that avoids it.
-    return f"nullif(CASE WHEN regexp_matches({raw}, {_PADDED}) THEN trim({raw}, {_SPACE}) ELSE {raw} END, '')"
+    return f"nullif(CASE WHEN regexp_matches({raw}, {literal(_PADDED)}) THEN trim({raw}, {_SPACE}) ELSE {raw} END, '')"
+
+
+def known(raw: str, words: str = _NOTHING) -> str:
+    r"""Return the SQL of `trimmed`, NULL too where the text is what programs write for nothing, as `\N` or (null)."""
+    suspect = f"regexp_matches({raw}, {literal(f'{_PADDED}|^({words})$')})"  # one test for both, as it costs the most
+    bare = f"trim({raw}, {_SPACE})"
+    found = f"CASE WHEN regexp_full_match({bare}, {literal(words)}) THEN NULL ELSE {bare} END"
+    return f"nullif(CASE WHEN {suspect} THEN {found} ELSE {raw} END, '')"
 
 
 def key(column: str, expression: Expression) -> str:
     """Return the SQL of a BIGINT key: integers as they are, other values hashed, NULL as the least BIGINT."""
     raw = f"_tm_{column}"
-    if _family(expression.type) == "integer":
+    if family(expression.type) == "integer":
         return f"coalesce({raw}::BIGINT, {UNKNOWN})"
     if expression.type == "VARCHAR":
-        raw = _trimmed(raw)
+        raw = known(raw)
     return f"CASE WHEN {raw} IS NULL THEN {UNKNOWN} ELSE (hash({raw}) >> 1)::BIGINT END"
 
 
-def _family(kind: str) -> str:
+def family(kind: str) -> str:
+    """Return the family of a DuckDB type: integer, big, float, decimal, text or other."""
     return "decimal" if kind.startswith("DECIMAL") else _FAMILIES.get(kind, "other")
 
 
-def _digits(decimal: str) -> int:
+def digits(decimal: str) -> int:
     """Return the number of digits that a decimal type has before the point.
 
-    >>> _digits("DECIMAL(38,10)")
+    >>> digits("DECIMAL(38,10)")
     28
     """
     width, scale = decimal.removeprefix("DECIMAL(").rstrip(")").split(",")

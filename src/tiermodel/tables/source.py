@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import glob
-import shutil
-import tempfile
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
@@ -16,11 +14,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tiermodel.errors import DataError
+from tiermodel.errors import DataError, ProjectError
+from tiermodel.tables.scratch import new_folder, remove_folder
 
 __all__ = [
     "FILE", "ROW", "Layout", "Part", "Rejected", "Run", "Source", "check_names", "exactly", "from_batches", "from_copy",
-    "literal", "quoted", "run_here", "scratch_folder",
+    "literal", "quoted", "refuse_changed", "refuse_outputs", "run_here", "scratch_folder", "stamp",
 ]  # fmt: skip
 
 FILE, ROW = "_file", "_row"
@@ -82,6 +81,36 @@ class Layout:
         return row + self.shifts[bisect_right(self.rows, row) - 1]
 
 
+Stamp: TypeAlias = tuple[int, int, int, int]
+"""Number, size and times of a file: other where it was written or replaced, by one of equal length too."""
+
+
+def stamp(file: str) -> Stamp:
+    """Return the stamp of a file; zeros where it is gone."""
+    try:
+        found = Path(file).stat()
+    except OSError:
+        return 0, 0, 0, 0
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def refuse_changed(seen: dict[str, Stamp]) -> None:
+    """Raise DataError for a file that is no longer what it was when it was first read."""
+    for file, before in seen.items():
+        if stamp(file) != before:
+            raise DataError(
+                f"TM1014 {file} changed while it was read: nothing is written; run again when nobody writes it"
+            )
+
+
+def refuse_outputs(sources: Iterable[Source], *outputs: Path | None) -> None:
+    """Raise ProjectError for an output that would replace an input."""
+    for file in (file for source in sources for file in source.origins):
+        for output in outputs:
+            if output is not None and output.exists() and Path(file).exists() and output.samefile(file):
+                raise ProjectError(f"{output} is one of the inputs, which no output replaces: give another name")
+
+
 @dataclass(frozen=True)
 class Source:
     """The view of a table's source rows, its columns with their DuckDB types, and the files behind it.
@@ -89,6 +118,7 @@ class Source:
     The view also has `_file` and `_row` (number of the record in its file, from 1). For CSV, `rejected` has the
     records that are not in the view. `layouts` has the lines of the records by file, where numbers and lines differ.
     `parts` are the files that the view reads, sorted by name; `beside` are other views that SQL over this one may use.
+    `origins` are the user's own files behind it all; `seen` has the stamps of those that are read more than once.
     """
 
     view: str
@@ -99,6 +129,8 @@ class Source:
     layouts: dict[str, Layout] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
     beside: dict[str, Part] = field(default_factory=dict)
+    origins: tuple[str, ...] = ()
+    seen: dict[str, Stamp] = field(default_factory=dict)
 
     def line(self, file: str, row: int) -> int:
         """Return the line of a CSV record, the row of a sheet, or the number of any other row, all from 1."""
@@ -148,9 +180,9 @@ def exactly(file: str) -> str:
 
 def scratch_folder(connection: duckdb.DuckDBPyConnection) -> Path:
     """Return a new private folder, which is removed with the connection."""
-    folder = tempfile.mkdtemp(prefix="tiermodel-")
-    weakref.finalize(connection, shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+    folder = new_folder()
+    weakref.finalize(connection, remove_folder, folder)
+    return folder
 
 
 def check_names(what: str, names: Iterable[object]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import re
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,8 @@ from contextlib import contextmanager, nullcontext
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pandas as pd
 import pyarrow as pa
@@ -31,6 +32,7 @@ from tiermodel.locks import SQLITE, database_lock, database_of, first_line
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.output import write_table
 from tiermodel.predict import score_schema
+from tiermodel.tables.scratch import new_folder, remove_folder
 from tiermodel.tracking import runs
 from tiermodel.tracking.artifacts import EVALUATION, LearnerMetrics, draw_evaluation, evaluation_table, learner_metrics
 from tiermodel.tracking.gate import PREVIOUS, Promotion, findings, judge, judge_segments
@@ -39,6 +41,7 @@ from tiermodel.training.train import Trained
 from tiermodel.training.tune import Tuned
 
 __all__ = ["champion_of", "log_training", "log_tuning", "promote", "resolve_model"]
+
 
 set_environment()
 with warnings.catch_warnings():
@@ -53,8 +56,10 @@ with warnings.catch_warnings():
     from mlflow.exceptions import MlflowException
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import AnyType
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+_ARTIFACTS = "mlartifacts"
 _CHALLENGER, _CHAMPION, _EVALUATION_FILE = "challenger", "champion", "evaluation.parquet"
 MODEL_REQUIREMENTS = ("tiermodel", "lightgbm", "mlflow", "numba", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
@@ -166,7 +171,9 @@ def _log_model(bundle: Bundle, folder: Path) -> Any:
     """Log the folder as a model without code and return it; the input example is a row of ones, never a customer."""
     names, texts = bundle.inputs.names, bundle.scheme.scheme.text_features
     keys = [ColSpec("string", "customer_id", required=False), ColSpec("datetime", "as_of", required=False)]
-    inputs = Schema([*(ColSpec("double", name) for name in names), *(ColSpec("string", name) for name in texts), *keys])
+    # AnyType, since MLflow refuses whole numbers where doubles are asked for; the model checks and converts them itself
+    strings = (ColSpec("string", name) for name in texts)
+    inputs = Schema([*(ColSpec(AnyType(), name) for name in names), *strings, *keys])
     outputs = Schema([ColSpec(_TYPES[column.type], column.name) for column in score_schema(bundle)])
     return mlflow.pyfunc.log_model(
         name="model",
@@ -303,11 +310,35 @@ def _download(client: mlflow.MlflowClient, found: ModelVersion) -> Path:
     return _fetch(client, client.get_model_version_download_uri(found.name, str(found.version)))
 
 
+def _where_it_is(client: mlflow.MlflowClient, uri: str) -> str:
+    """Return where an artifact is now; one of a SQLite store is found beside the database, if it moved with that.
+
+    Raises `TrackingError` where it is in neither place.
+    """
+    database = database_of(client.tracking_uri)
+    if database is None or not uri.startswith("models:/"):
+        local = uri
+    else:
+        local = str(client.get_logged_model(uri.removeprefix("models:/")).artifact_location)
+    path = Path(url2pathname(urlsplit(local).path)) if local.startswith(("file:", "/")) else None
+    if database is None or path is None or path.exists():
+        return uri
+    _, found, below = path.as_posix().rpartition(f"/{_ARTIFACTS}/")
+    here = database.parent / _ARTIFACTS / below
+    if not found or not here.exists():
+        raise TrackingError(
+            f"{SQLITE}{database}: the store moved: it says that a model's files are in {path}, and they are not there. "
+            f"Copy the folder {_ARTIFACTS} beside the database too, or train again with --register"
+        )
+    return here.as_uri()
+
+
 def _fetch(client: mlflow.MlflowClient, uri: str) -> Path:
     """Return a local copy of an artifact, in a temporary folder that is removed when the process ends."""
-    folder = tempfile.mkdtemp(prefix="tiermodel-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=client.tracking_uri, dst_path=folder))
+    folder = new_folder()
+    atexit.register(remove_folder, folder)
+    uri = _where_it_is(client, uri)
+    return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=client.tracking_uri, dst_path=str(folder)))
 
 
 def _experiment(client: mlflow.MlflowClient, project: Project) -> str:
@@ -315,9 +346,11 @@ def _experiment(client: mlflow.MlflowClient, project: Project) -> str:
     name = project.tracking.experiment or project.name
     found = client.get_experiment_by_name(name)
     if found is not None:
+        if found.lifecycle_stage == "deleted":  # in MLflow; its name stays taken
+            client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
     database = database_of(project.tracking.uri)
-    artifacts = None if database is None else (database.parent / "mlartifacts").as_uri()
+    artifacts = None if database is None else (database.parent / _ARTIFACTS).as_uri()
     return str(client.create_experiment(name, artifacts))
 
 

@@ -13,6 +13,7 @@ from tiermodel.errors import DataError
 from tiermodel.features.outcome import Labels
 from tiermodel.models.btyd.bg_nbd import MBGNBD
 from tiermodel.models.btyd.gamma_gamma import GammaGamma
+from tiermodel.models.concentration import outweighing
 
 __all__ = ["BTYD_INPUTS", "BtydForecaster", "Horizons", "frequency_recency_age", "mean_purchase_amount"]
 
@@ -56,8 +57,9 @@ class BtydForecaster:
     def fit(cls, buyers: pd.DataFrame) -> Self:
         """Return both models fitted on the buyers of one snapshot."""
         past = frequency_recency_age(buyers)
+        usual = ~outweighing(buyers["net_amount_total"].to_numpy(dtype=np.float64))
         try:
-            spend = GammaGamma.fit(past[0], mean_purchase_amount(buyers))
+            spend = GammaGamma.fit(past[0][usual], mean_purchase_amount(buyers)[usual])
         except DataError:
             spend = None
         return cls(MBGNBD.fit(*past), spend)

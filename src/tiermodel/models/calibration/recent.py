@@ -21,6 +21,7 @@ from tiermodel.features.outcome import Labels, LabelWindow, at_risk
 from tiermodel.models.btyd.forecast import BtydForecaster, Horizons
 from tiermodel.models.calibration.level import ObservedWindow
 from tiermodel.models.calibration.logit import log_odds
+from tiermodel.models.concentration import outweighing
 from tiermodel.models.design_matrix import fit_design_matrix
 from tiermodel.models.learners.weights import FitWeights
 
@@ -113,7 +114,9 @@ def recent_residuals(
             risk.append(ObservedWindow.of_rate(window, day, since[exposed], log_odds(p_zero[exposed]), silent[exposed]))
         if of_value:
             amount = growth["net_amount_total"].to_numpy(dtype=np.float64)
-            total.append(ObservedWindow.of_total(window, day, since, np.maximum(spend, 0.0), amount))
+            usual = ~outweighing(here["net_amount_total"].to_numpy(dtype=np.float64)) & ~outweighing(amount)
+            spent = np.maximum(spend, 0.0)[usual]
+            total.append(ObservedWindow.of_total(window, day, since[usual], spent, amount[usual]))
     return risk, total
 
 
@@ -141,8 +144,10 @@ def partial_value_windows(
         return []
     windows = []
     horizons = Horizons.of(labels)
-    for share, _, growth, x, part in _partly_over(panel, names, now, horizons, horizons.value):
+    for share, here, growth, matrix, forecast in _partly_over(panel, names, now, horizons, horizons.value):
         spent = np.maximum(growth["net_amount_total"].to_numpy(dtype=np.float64), 0.0)
+        usual = ~outweighing(here["net_amount_total"].to_numpy(dtype=np.float64)) & ~outweighing(spent)
+        x, part, spent = matrix[usual], forecast[usual], spent[usual]
         whole = x[:, len(names) + 1]  # purchase days
         ratio = np.divide(part[:, 1], whole, out=np.full(len(x), share), where=whole > 0)
         windows.append(PartialWindow(x, spent, np.log(np.clip(ratio, share, 1.0)), share))

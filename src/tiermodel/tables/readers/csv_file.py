@@ -27,6 +27,7 @@ _RULES = {
     "LINE SIZE OVER MAXIMUM": "line_too_long",
     "INVALID ENCODING": "invalid_encoding",
 }
+_SAID = re.compile(r"\ufeff?sep=(.)\n", re.IGNORECASE)
 _DATA_LIKE = re.compile(r"[+-]?\d+(\.\d+)?|\d{4}-\d{2}-\d{2}.*")
 
 
@@ -49,9 +50,9 @@ def load(connection: duckdb.DuckDBPyConnection, file: str, scratch: Path, encodi
     without a usable header.
     """
     text = plain_text(file, scratch, encoding, key)
-    header, header_lines, delimiter = _header(file, text.path, key)
+    header, header_lines, delimiter, before = _header(file, text.path, key)
     copy = scratch / "rows.parquet"
-    _copy(connection, file, text.path, (header, delimiter), copy)
+    _copy(connection, file, text.path, (header, delimiter, before), copy)
     rejected, extents = _rejected(connection, file, text.path)
     records = _count(connection, copy)
     _refuse_encoding(file, text.path, rejected, records, key)
@@ -82,8 +83,8 @@ def _notes(file: str, delimiter: str, blank: int, *, complete: bool) -> tuple[st
     return tuple(notes)
 
 
-def _header(file: str, plain: Path, key: str) -> tuple[tuple[str, ...], int, str]:
-    """Return the column names, the number of lines of the header, and the delimiter."""
+def _header(file: str, plain: Path, key: str) -> tuple[tuple[str, ...], int, str, int]:
+    """Return the column names, the lines of the header, the delimiter, and the lines before the names (`sep=;`)."""
     with plain.open("rb") as stream:
         raw = stream.read(_LINE_LIMIT)
     first = raw.split(b"\n", 1)[0]
@@ -95,9 +96,11 @@ def _header(file: str, plain: Path, key: str) -> tuple[tuple[str, ...], int, str
         raise not_utf8(file, 1, error.start, first[error.start : error.end], key) from error
     if not line.strip():
         raise DataError(f"TM1001 {file}: the first line is empty; it must name the columns")
-    delimiter = next((mark for mark in ",\t;|" if mark in line), ",")
-    delimiter = "\t" if file.endswith((".tsv", ".tsv.gz")) else delimiter
-    reader = csv.reader(io.StringIO(raw.decode("utf-8", "replace")), delimiter=delimiter)
+    text, before = raw.decode("utf-8", "replace"), 0
+    if said := _SAID.match(text):  # Excel writes and reads such a line
+        text, before = text[said.end() :], 1
+    delimiter = "\t" if file.endswith((".tsv", ".tsv.gz")) else said[1] if said else _delimiter(text)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
     names = tuple(name.strip() for name in next(reader))
     check_names(f"{file}, in the header", names)
     if sum(bool(_DATA_LIKE.fullmatch(name)) for name in names) * 2 >= len(names):
@@ -105,17 +108,27 @@ def _header(file: str, plain: Path, key: str) -> tuple[tuple[str, ...], int, str
             f"TM1003 {file}: the first line looks like data, not column names: {', '.join(names[:5])}. "
             "Put a line with a name for every column above it."
         )
-    return names, reader.line_num, delimiter
+    return names, before + reader.line_num, delimiter, before
+
+
+def _delimiter(text: str) -> str:
+    """Return the mark that stands most often outside quotes in the first line; a comma where there is none.
+
+    >>> _delimiter('id;t;amount;"Note, free, or none, at all"')
+    ';'
+    """
+    bare = re.sub(r'"[^"]*"', "", text).split("\n", 1)[0]
+    return max(",\t;|", key=bare.count)
 
 
 def _copy(
-    connection: duckdb.DuckDBPyConnection, file: str, plain: Path, shape: tuple[tuple[str, ...], str], copy: Path
+    connection: duckdb.DuckDBPyConnection, file: str, plain: Path, shape: tuple[tuple[str, ...], str, int], copy: Path
 ) -> None:
-    header, delimiter = shape
+    header, delimiter, before = shape
     names = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in header)
     exactly = literal(glob.escape(str(plain)))
     scan = (
-        f"read_csv({exactly}, auto_detect=false, header=true, delim={literal(delimiter)}, quote='\"', "
+        f"read_csv({exactly}, auto_detect=false, header=true, skip={before}, delim={literal(delimiter)}, quote='\"', "
         f"escape='\"', new_line='\\n', columns={{{names}}}, store_rejects=true, rejects_limit=0, strict_mode=true, "
         f"null_padding=false, compression='none', max_line_size={_LINE_LIMIT})"
     )

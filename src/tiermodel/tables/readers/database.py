@@ -6,6 +6,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
@@ -40,6 +41,7 @@ def _sqlite(connection: duckdb.DuckDBPyConnection, path: str, view: str, key: st
         raise DataError(f"TM1004 {key}.path: {path} does not exist")
     try:
         with closing(sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True)) as database:
+            database.execute("BEGIN")  # what types the cells have, and the cells, are of one moment
             schema = _sqlite_schema(database, query)
             columns = ", ".join(_as_is(field) for field in schema)
             cursor = database.execute(f"SELECT {columns} FROM ({query}\n)")
@@ -50,7 +52,8 @@ def _sqlite(connection: duckdb.DuckDBPyConnection, path: str, view: str, key: st
                     arrays = [pa.array(column, field.type) for column, field in zip(values, schema, strict=True)]
                     yield pa.record_batch(arrays, schema=schema)
 
-            return from_batches(connection, view, f"sqlite:{Path(path).name}", schema, batches())
+            source = from_batches(connection, view, f"sqlite:{Path(path).name}", schema, batches())
+            return replace(source, origins=(path,))
     except sqlite3.DatabaseError as error:
         if "not a database" in str(error):
             raise DataError(f"TM1006 {path} is not an SQLite database, or it is encrypted or damaged") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import date, datetime
+from decimal import Decimal
 from itertools import compress, filterfalse
 from typing import Any
 
@@ -16,7 +17,7 @@ from tiermodel.tables.source import Layout, Source, from_batches
 
 __all__ = ["load"]
 
-_EXACT = 1 << 53
+_EXACT, _ROUNDED = 1 << 53, 10**15
 
 
 def load(connection: duckdb.DuckDBPyConnection, view: str, file: str, warnings: tuple[str, ...]) -> Source:
@@ -73,7 +74,7 @@ def _column(cells: Iterable[Any]) -> pa.Array:
 def _conversion(cells: list[Any]) -> tuple[Callable[[Any], Any], pa.DataType]:
     """Return the function that converts cells, and the type of their column; integers only where doubles are exact."""
     kinds = set(map(type, cells)) or {str}
-    if kinds <= {int, float}:
+    if kinds <= {int, float} and not _are_rounded(cells):
         whole = all(float(cell).is_integer() and abs(cell) < _EXACT for cell in cells)
         return (int, pa.int64()) if whole else (float, pa.float64())
     if kinds == {bool}:
@@ -87,5 +88,15 @@ def _moment(value: date) -> datetime:
     return value if isinstance(value, datetime) else datetime(*value.timetuple()[:3])  # noqa: DTZ001 wall time
 
 
+def _are_rounded(cells: list[float]) -> bool:
+    """Return whether all whole numbers of 16 digits end in 0, as Excel, which keeps 15 digits, writes them."""
+    long = [cell for cell in cells if _ROUNDED <= abs(cell) < _EXACT]
+    return bool(long) and all(cell % 10 == 0 for cell in long)
+
+
 def _text(cell: Any) -> str:
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+    """Return a cell as text; a number that a sheet cannot hold exactly is written as such, as 1.23E+18."""
+    if not isinstance(cell, float) or not cell.is_integer():
+        return str(cell)
+    rounded = abs(cell) >= _EXACT or (abs(cell) >= _ROUNDED and cell % 10 == 0)
+    return f"{Decimal(cell):.14E}" if rounded else str(int(cell))

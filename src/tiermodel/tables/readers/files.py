@@ -18,12 +18,23 @@ import pyarrow.parquet as pq
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, EmptyInputError, OutputError, ProjectError
 from tiermodel.tables.readers import csv_file, excel
-from tiermodel.tables.source import FILE, ROW, Part, Source, exactly, literal, quoted, scratch_folder
+from tiermodel.tables.source import (
+    FILE,
+    ROW,
+    Part,
+    Source,
+    exactly,
+    literal,
+    quoted,
+    refuse_changed,
+    scratch_folder,
+    stamp,
+)
 
 __all__ = ["open_files"]
 
 _PARQUET = (".parquet", ".pq")
-_CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 _EXCEL = (".xlsx",)
 _MAGIC = {
     b"PK\x03\x04": "an Excel workbook or a zip archive",
@@ -31,6 +42,7 @@ _MAGIC = {
     b"%PDF": "a PDF",
     b"PARE": "an encrypted Parquet file",
 }
+_SPARKS = re.compile(r"part-\d{5}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 
@@ -45,16 +57,21 @@ def open_files(
     if paths == "-":
         given = _standard_input(connection, key)
         return _named(connection, view, open_files(connection, project, f"{view}_given", key, given, encoding))
-    files, warnings = _find_files(project, key, [paths] if isinstance(paths, str) else paths)
+    roots, warnings = _find_files(project, key, [paths] if isinstance(paths, str) else paths)
+    files = tuple(roots)
+    seen = {file: stamp(file) for file in files}
     for file in files:
         _refuse_magic(file, alone=len(files) == 1 and key == "data.transactions.path")
     if files[0].lower().endswith(_PARQUET):
-        return _open_parquet(connection, view, files, warnings)
+        return replace(_open_parquet(connection, view, roots, warnings), origins=files, seen=seen)
     if files[0].lower().endswith(_EXCEL):
         if len(files) > 1:
             raise ProjectError(f"{key}: {len(files)} workbooks; one at a time can be read: export them as CSV")
-        return excel.load(connection, view, files[0], warnings)
-    return _open_csv(connection, view, (encoding, f"{'.'.join(key.split('.')[:2])}.encoding"), files, warnings)
+        source = excel.load(connection, view, files[0], warnings)
+    else:
+        source = _open_csv(connection, view, (encoding, f"{'.'.join(key.split('.')[:2])}.encoding"), files, warnings)
+    refuse_changed(seen)  # these are read from a copy from here on
+    return replace(source, origins=files)
 
 
 def _standard_input(connection: duckdb.DuckDBPyConnection, key: str) -> str:
@@ -81,19 +98,31 @@ def _named(connection: duckdb.DuckDBPyConnection, view: str, source: Source, nam
     return Source(view, source.columns, (name,), rejected, warnings, layouts)
 
 
-def _find_files(project: Project, key: str, paths: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    found: list[str] = []
+def _find_files(project: Project, key: str, paths: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the data files of paths, each with the folder that was given, and warnings of files left out."""
+    found: dict[str, str] = {}
     warnings: list[str] = []
     for path in paths:
         for match in _matches(project, path, key):
             files, ignored = _expand(match, key)
-            found += files
+            root = match if Path(match).is_dir() else str(Path(match).parent)
+            found |= dict.fromkeys(files, _root(project.resolve(path)) if match != project.resolve(path) else root)
             if ignored:
                 warnings.append(f"{match}: ignored {', '.join(ignored[:5])}{' …' if len(ignored) > 5 else ''}")
     kinds = {ending for file in found for ending in (_PARQUET, _CSV, _EXCEL) if file.lower().endswith(ending)}
     if len(kinds) > 1:
-        raise ProjectError(f"{key} mixes formats: {', '.join(found[:5])}. Give one format.")
-    return tuple(found), tuple(warnings)
+        raise ProjectError(f"{key} mixes formats: {', '.join(list(found)[:5])}. Give one format.")
+    return found, tuple(warnings)
+
+
+def _root(pattern: str) -> str:
+    """Return the folder above the first wildcard of a glob.
+
+    >>> _root("/data/day=1/month=*/x.parquet")
+    '/data/day=1'
+    """
+    parts = Path(pattern).parts
+    return str(Path(*parts[: next(place for place, part in enumerate(parts) if glob.has_magic(part))]))
 
 
 def _matches(project: Project, path: str, key: str) -> list[str]:
@@ -127,13 +156,34 @@ def _expand(path: str, key: str) -> tuple[list[str], list[str]]:
 
 def _of_one_format(path: str) -> tuple[list[str], list[str]]:
     """Return the data files below a folder, Parquet before CSV before workbooks, and the names of files left out."""
+    _refuse_unfinished(path)
     every = sorted(str(file) for file in Path(path).rglob("*") if file.is_file())
     for endings in (_PARQUET, _CSV, _EXCEL):
         files = [file for file in every if file.lower().endswith(endings) and not _is_hidden(file, path)]
         if files:
             chosen = set(files)
+            _refuse_uncommitted(path, files)
             return list(map(_readable, files)), [Path(file).name for file in every if file not in chosen]
-    raise DataError(f"TM1004 {path} holds no .parquet, .csv, .csv.gz, .tsv or .xlsx file")
+    raise DataError(f"TM1004 {path} holds no .parquet, .csv, .csv.gz, .tsv, .txt or .xlsx file")
+
+
+def _refuse_unfinished(path: str) -> None:
+    if Path(path, "_temporary").is_dir():
+        raise DataError(
+            f"TM1012 {path} is being written, or a job failed: _temporary is there; wait, or run the job again"
+        )
+
+
+def _refuse_uncommitted(path: str, files: list[str]) -> None:
+    """Raise DataError for files that Spark wrote, all of them, without its mark, there or above, that it ended."""
+    if not all(_SPARKS.match(Path(file).name) for file in files):
+        return
+    folders = (Path(path), *Path(path).absolute().parents[:3])
+    if not any((folder / "_SUCCESS").exists() or any(folder.glob("_committed_*")) for folder in folders):
+        raise DataError(
+            f"TM1012 {path} has no _SUCCESS, so the job that wrote it did not end: run it again, or, where it writes "
+            f"no such file, give the files: {path}/**/*{Path(files[0]).suffix}"
+        )
 
 
 def _is_hidden(file: str, folder: str) -> bool:
@@ -154,7 +204,9 @@ def _refuse_magic(file: str, *, alone: bool) -> None:
     if name.endswith((".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")):
         raise DataError(f"TM1010 {file} is an archive, which is never opened: unpack it and give the file in it")
     if not name.endswith(_PARQUET + _CSV + _EXCEL):
-        raise DataError(f"TM1006 {file}: give .parquet, .csv, .csv.gz, .tsv or .xlsx (save an old workbook as .xlsx)")
+        raise DataError(
+            f"TM1006 {file}: give .parquet, .csv, .csv.gz, .tsv, .txt or .xlsx (save an old workbook as .xlsx)"
+        )
     if name.endswith(_EXCEL):
         if not head.startswith(b"PK"):
             raise DataError(f"TM1006 {file} is not an Excel workbook, whatever its name says")
@@ -186,30 +238,43 @@ def _head(file: str) -> bytes:
 
 
 def _open_parquet(
-    connection: duckdb.DuckDBPyConnection, view: str, files: tuple[str, ...], warnings: tuple[str, ...]
+    connection: duckdb.DuckDBPyConnection, view: str, roots: dict[str, str], warnings: tuple[str, ...]
 ) -> Source:
-    _refuse_drift(connection, files)
+    files = tuple(roots)
+    own = _refuse_drift(connection, files)
     names = "[" + ", ".join(exactly(file) for file in files) + "]"
-    hive = str(_is_partitioned(files)).lower()
-    options = f", filename = '{FILE}', hive_partitioning = {hive}, hive_types_autocast = false"
+    options = f", filename = '{FILE}', hive_partitioning = false"
+    keys = _partition_keys(roots)
+    shadowed = [name for name in keys if name.casefold() in own]
+    folders = {name: _from_folder(name) for name in keys if name.casefold() not in own}
+    beside = "".join(f", {sql} AS {quoted(name)}" for name, sql in folders.items())
     scan = f"read_parquet({names}, file_row_number = true{options})"
     index = [name for name, _ in _described(connection, scan) if _PANDAS_INDEX.fullmatch(name)]
     left_out = ", ".join(quoted(name) for name in ["file_row_number", FILE, *index])
     connection.execute(
         f"CREATE OR REPLACE VIEW {view} AS "
-        f"SELECT * EXCLUDE ({left_out}), {FILE}, file_row_number + 1 AS {ROW} FROM {scan}"
+        f"SELECT * EXCLUDE ({left_out}){beside}, {FILE}, file_row_number + 1 AS {ROW} FROM {scan}"
     )
     columns = {name: kind for name, kind in _described(connection, view) if name not in {FILE, ROW}}
-    notes = (f"ignored the pandas index {', '.join(index)}",) if index else ()
-    selected = ", ".join([*map(quoted, columns), FILE, f"file_row_number + 1 AS {ROW}"])
+    notes = [f"ignored the pandas index {', '.join(index)}"] if index else []
+    notes += [f"TM1104 column {name!r} is that of the files: the folders {name}=… are not read" for name in shadowed]
+    named = (f"{folders[name]} AS {quoted(name)}" if name in folders else quoted(name) for name in columns)
+    selected = ", ".join([*named, FILE, f"file_row_number + 1 AS {ROW}"])
     parts = tuple(Part(file, selected, options) for file in sorted(files))
-    return Source(view, columns, files, warnings=warnings + notes, parts=parts)
+    return Source(view, columns, files, warnings=(*warnings, *notes), parts=parts)
 
 
-def _is_partitioned(files: tuple[str, ...]) -> bool:
-    """Return whether all paths have the same keys of folders `key=value`; DuckDB would judge a file alone by itself."""
-    keys = {tuple(part.split("=")[0] for part in Path(file).parts[:-1] if "=" in part) for file in files}
-    return len(keys) == 1 and keys != {()}
+def _partition_keys(roots: dict[str, str]) -> tuple[str, ...]:
+    """Return the keys of folders `key=value` below the given paths, where they are the same for all files."""
+    below = (Path(file).relative_to(root).parts[:-1] for file, root in roots.items())
+    keys = {tuple(part.split("=")[0] for part in parts if "=" in part) for parts in below}
+    return keys.pop() if len(keys) == 1 else ()
+
+
+def _from_folder(key: str) -> str:
+    """Return the SQL of the value in the last folder `key=value` of a file's path, as text."""
+    value = f"regexp_extract({FILE}, {literal(f'.*/{re.escape(key)}=([^/]*)/')}, 1)"
+    return f"nullif(url_decode({value}), '__HIVE_DEFAULT_PARTITION__')"
 
 
 def _described(connection: duckdb.DuckDBPyConnection, relation: str) -> list[tuple[str, str]]:
@@ -219,8 +284,11 @@ def _described(connection: duckdb.DuckDBPyConnection, relation: str) -> list[tup
         raise DataError(f"TM1101 the rows cannot be read: {_first_line(error)}") from error
 
 
-def _refuse_drift(connection: duckdb.DuckDBPyConnection, files: tuple[str, ...]) -> None:
-    """Raise DataError for damaged Parquet files, and for files with other column names or types than the first."""
+def _refuse_drift(connection: duckdb.DuckDBPyConnection, files: tuple[str, ...]) -> set[str]:
+    """Return the names of the columns, in lower case; the same in all files.
+
+    Raises DataError for damaged Parquet files, and for files with other column names or types than the first.
+    """
     first: dict[str, str] = {}
     for file in files:
         columns = _footer(connection, file)
@@ -232,6 +300,7 @@ def _refuse_drift(connection: duckdb.DuckDBPyConnection, files: tuple[str, ...])
                     f"TM1103 {file}: column {name!r} is {columns.get(name, 'missing')}, "
                     f"but {first.get(name, 'missing')} in {files[0]}. Rewrite one of them so that all files agree."
                 )
+    return {name.casefold() for name in first}
 
 
 def _footer(connection: duckdb.DuckDBPyConnection, file: str) -> dict[str, str]:

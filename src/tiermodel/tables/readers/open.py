@@ -17,7 +17,17 @@ from tiermodel.errors import DataError, ProjectError
 from tiermodel.tables.expressions import nodes, refuse_unrepeatable
 from tiermodel.tables.readers.database import open_query
 from tiermodel.tables.readers.files import open_files
-from tiermodel.tables.source import FILE, ROW, Source, check_names, from_batches, from_copy, quoted, scratch_folder
+from tiermodel.tables.source import (
+    FILE,
+    ROW,
+    Source,
+    check_names,
+    from_batches,
+    from_copy,
+    quoted,
+    refuse_changed,
+    scratch_folder,
+)
 
 __all__ = ["Frame", "open_source"]
 
@@ -105,7 +115,10 @@ def _joined(
     source = from_copy(connection, f"{name}_source", f"{key}.query", copy)
     rejected = tuple(record for part in parts for record in part.rejected)
     warnings = tuple(warning for part in parts for warning in part.warnings)
-    return replace(source, rejected=rejected, warnings=warnings)
+    origins = tuple(file for part in parts for file in part.origins)
+    for part in parts:
+        refuse_changed(part.seen)
+    return replace(source, rejected=rejected, warnings=warnings, origins=origins)
 
 
 def _refuse_unlike_select(cursor: duckdb.DuckDBPyConnection, key: str, query: str) -> None:

@@ -1,0 +1,137 @@
+"""The account of a table: how many rows are good, filtered or bad, what is odd, and when they are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import Any
+
+from tiermodel.config.project import Project
+from tiermodel.errors import DataError, EmptyInputError, TooManyBadRowsError
+from tiermodel.tables import rules
+from tiermodel.tables.contract import FILTERED, GOOD, Accounting, Contract, Groups
+from tiermodel.tables.plausible import early_rows
+from tiermodel.tables.rules import RULES
+from tiermodel.tables.source import Run, Source
+
+__all__ = ["account_of"]
+
+_EXAMPLES = 5
+_FEW, _MONTH = 100, 31
+
+
+def account_of(run: Run, project: Project, contract: Contract, source: Source, groups: Groups) -> Accounting:
+    """Return the account of a table's rows; refuse one without good rows, with too many bad ones, or with mixed zones.
+
+    Raises DataError, or TooManyBadRowsError above `data.max_bad_share`.
+    """
+    names = dict(enumerate(RULES, 1))
+    counts = {names[rule]: group["rows"] for rule, group in sorted(groups.items()) if rule in names}
+    for record in source.rejected:
+        counts[record.rule] = counts.get(record.rule, 0) + 1
+    good = groups.get(GOOD, {})
+    notes = {
+        "ids_cleaned": "customer ids were trimmed or brought to one Unicode form (NFC)",
+        "ids_whole": "customer ids such as 13085.0 are read as 13085",
+        "ids_null_words": "customer ids read NA, null, None or the like; they are kept as text",
+        "quantity_missing": "rows without quantity count as 0",
+        "quantity_vast": "rows have a quantity of a million or more: another column, or a number gone wrong?",
+        "discount_missing": "rows without discount count as 0",
+        "orders_missing": f"rows without order_id ({contract.mapped.get('order_id')}): one order per customer and day",
+    }
+    warnings = tuple(f"{good[name]} {text}" for name, text in notes.items() if good.get(name))
+    warnings += tuple(
+        f"{good[f'{name}_open']} values of {name} ({contract.mapped[name]}), such as 9999-12-31, mean none"
+        for name in rules.DATES
+        if good.get(f"{name}_open")
+    )
+    warnings += tuple(_future_words(run, contract, source, good, counts))
+    account = Accounting(
+        read=sum(group["rows"] for group in groups.values()) + len(source.rejected),
+        filtered=groups.get(FILTERED, {}).get("rows", 0),
+        quarantined=sum(counts.values()),
+        rules=counts,
+        warnings=source.warnings + warnings,
+    )
+    _refuse_empty(contract, source, account)
+    _refuse_bad(run, project, contract, source, account)
+    _refuse_mixed_zones(contract, good)
+    _refuse_mixed_currencies(contract, good)
+    return account
+
+
+def _future_words(
+    run: Run, contract: Contract, source: Source, good: dict[str, Any], counts: dict[str, int]
+) -> Iterator[str]:
+    """Yield warnings of a few rows far from all others: after the last plausible day, with the first of them."""
+    if contract.table != "transactions" or not good.get("last"):
+        return
+    first, last = good["first"], date(1970, 1, 1) + timedelta(days=good["last"][0])
+    if early := early_rows(first, good["rows"]):
+        day, later = (date(1970, 1, 1) + timedelta(days=first[place]) for place in (0, early))
+        yield f"TM2067 {early:,} rows are dated years before all others, the first {day}, the next {later}: is it true?"
+    if good["rows"] < _FEW and len(good["last"]) > 1 and (days := good["last"][0] - good["last"][1]) > _MONTH:
+        said = f"TM2067 the last row, of {last}, follows {days - 1} days without one"
+        yield f"{said}, and `latest` is the day after it: is it true?"
+    if not counts.get("time_future"):
+        return
+    examples = contract.bad_rows(run, source, counts, _EXAMPLES, "time_future")
+    places = "; ".join(f"{file}, row {row}: {value}" for file, row, _, _, _, value, _ in examples)
+    yield (
+        f"TM2065 {counts['time_future']:,} rows, dated long after all others, are quarantined ({places}): the last "
+        f"plausible day is {last}, and `latest` the day after it"
+    )
+
+
+def _refuse_empty(contract: Contract, source: Source, account: Accounting) -> None:
+    where = ", ".join(source.files[:3])
+    if account.read == 0:
+        kind = EmptyInputError if contract.table == "transactions" else DataError
+        raise kind(f"TM1002 {where}: there are 0 rows of {contract.table}")
+    if account.read == account.filtered:
+        why = "data.events.kinds" if contract.table == "events" else f"data.{contract.table}.where"
+        raise DataError(f"TM1002 {where}: {why} leaves none of {account.read} rows")
+
+
+def _refuse_bad(run: Run, project: Project, contract: Contract, source: Source, account: Accounting) -> None:
+    left = account.read - account.filtered
+    share = account.quarantined / left
+    damaged = account.rules.get("customer_id_damaged", 0)
+    if share <= project.data.max_bad_share and account.quarantined < left and not damaged:
+        return
+    lines = [f"{account.quarantined:,} of {left:,} rows break the contract ({share:.1%})"]
+    lines += _broken_rules(run, contract, source, account)
+    if account.quarantined == left or damaged:
+        why = "No row is good" if not damaged else "Damaged customer ids cannot be told apart"
+        raise DataError("\n".join([f"{why}: {lines[0]}", *lines[1:]]))
+    lines.append(f"  data.max_bad_share allows {project.data.max_bad_share:.1%}: correct the data, or allow more.")
+    raise TooManyBadRowsError("\n".join(lines))
+
+
+def _broken_rules(run: Run, contract: Contract, source: Source, account: Accounting) -> Iterator[str]:
+    """Yield a line for each rule that rows break, and one for each of a few such rows."""
+    for name, count in account.rules.items():
+        example = next(contract.bad_rows(run, source, account.rules, 1, name))
+        yield f"  {count:,} × {name} ({RULES[name].code}): {example[-1]}"
+    for file, row, _, _, column, value, _ in contract.bad_rows(run, source, account.rules, _EXAMPLES):
+        yield f"  {file}, row {row}: {column or 'record'} = {value!r}"
+
+
+def _refuse_mixed_zones(contract: Contract, good: dict[str, Any]) -> None:
+    for name in rules.DATES:
+        aware = good.get(f"{name}_aware", 0)
+        dated = good.get("rows", 0) - good.get(f"{name}_absent", 0)
+        if 0 < aware < dated:
+            raise DataError(
+                f"TM2066 {contract.mapped[name]!r} mixes times with an offset ({aware} rows) and without "
+                f"({dated - aware} rows): write all of them one way"
+            )
+
+
+def _refuse_mixed_currencies(contract: Contract, good: dict[str, Any]) -> None:
+    currencies = good.get("currencies") or []
+    if len(currencies) > 1:
+        raise DataError(
+            f"TM2052 {contract.mapped['currency']!r} holds {', '.join(currencies)}: amounts in them have no sum. "
+            "Set the project's `currency` (rows in others are quarantined), or convert amounts to one."
+        )

@@ -1,0 +1,131 @@
+"""The remedy for one bad value: an expression that reads this value, to paste into the project file."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+__all__ = ["remedy_for"]
+
+# Forms of dates that a reader may not guess, or does not know, each with what strptime needs; the time is added.
+_DATES = (
+    (r"\d{1,2}\.\d{1,2}\.\d{4}", "%d.%m.%Y"),
+    (r"\d{1,2}\.\d{1,2}\.\d{2}", "%d.%m.%y"),
+    (r"\d{4}\.\d{1,2}\.\d{1,2}", "%Y.%m.%d"),
+    (r"\d{4}年\d{1,2}月\d{1,2}日", "%Y年%m月%d日"),
+    (r"[A-Za-z]{3} \d{1,2},? \d{4}", "%b %d %Y"),
+    (r"[A-Za-z]{4,9} \d{1,2},? \d{4}", "%B %d %Y"),
+    (r"\d{1,2}[- ][A-Za-z]{3}[- ]\d{4}", "%d-%b-%Y"),
+    (r"\d{1,2}[- ][A-Za-z]{3}[- ]\d{2}", "%d-%b-%y"),
+    (r"\d{4}[-/]\d{1,2}[-/]\d{1,2}", "%Y-%m-%d"),
+)
+_EITHER = re.compile(r"(\d{1,2})([/-])(\d{1,2})[/-](\d{4}|\d{2})")
+_TIMES = (
+    (r"", ""),
+    (r" \d{1,2}:\d{2}", " %H:%M"),
+    (r" \d{1,2}:\d{2}:\d{2}", " %H:%M:%S"),
+    (r" \d{1,2}:\d{2}:\d{2}\.\d+", " %H:%M:%S.%n"),
+    (r" \d{1,2}:\d{2} ?[AaPp][Mm]", " %I:%M %p"),
+    (r" \d{1,2}:\d{2}:\d{2} ?[AaPp][Mm]", " %I:%M:%S %p"),
+)
+_MILLISECONDS = 13
+_EPOCHS = {10: "", 16: " / 1000000", 19: " / 1000000000"}
+_SIGNS = "¥￥$€£₽₩₹元円"
+
+
+def remedy_for(rule: str, value: str, column: str) -> str:
+    """Return the remedy for a value that breaks a rule, with an expression over the SQL `column`; empty for none.
+
+    >>> remedy_for("time_unparsable", "31.01.2024 17:30", "t")
+    "map time to coalesce(try_strptime(t, '%d.%m.%Y %H:%M'), TRY_CAST(t AS TIMESTAMP))"
+    >>> remedy_for("amount_unparsable", "￥1,234.50", "amount")
+    "map amount to regexp_replace(amount, '[,￥]', '', 'g')"
+    """
+    name, _, fault = rule.rpartition("_")
+    value = value.strip()
+    if fault == "numeric":
+        return _numeric(name, value, column)
+    if rule.startswith(("time", "due", "issued", "paid", "disputed", "valid_from", "signup", "contract_end")):
+        return _date(name, value, column) if fault == "unparsable" else ""
+    return _money(name, value, column) if fault == "unparsable" else ""
+
+
+def _numeric(name: str, value: str, column: str) -> str:
+    whole = value.partition(".")[0]
+    if len(whole) == _MILLISECONDS:
+        return f"map {name} to epoch_ms({column}::BIGINT), an instant since 1970 in UTC"
+    if len(whole) in _EPOCHS:
+        return f"map {name} to to_timestamp({column}::BIGINT{_EPOCHS[len(whole)]}), an instant since 1970 in UTC"
+    if re.fullmatch(r"(19|20)\d{12}", whole):
+        return f"map {name} to try_strptime({column}, '%Y%m%d%H%M%S')"
+    if re.fullmatch(r"(19|20)\d{10}", whole):
+        return f"map {name} to try_strptime({column}, '%Y%m%d%H%M')"
+    if len(whole) == 5:
+        return f"map {name} to DATE '1899-12-30' + floor({column}::DOUBLE)::INTEGER, days of a spreadsheet, no epoch"
+    return ""
+
+
+def _date(name: str, value: str, column: str) -> str:
+    for time, clock in _TIMES:
+        for form, pattern in _DATES:
+            if re.fullmatch(form + time, value):
+                return f"map {name} to {_strptime(column, value, pattern + clock)}"
+        if (found := re.fullmatch(_EITHER.pattern + time, value)) and max(int(found[1]), int(found[3])) <= 31:
+            mark, year = found[2], "%Y" if len(found[4]) == 4 else "%y"
+            orders = [f"%d{mark}%m{mark}{year}{clock}"] * (int(found[3]) <= 12)
+            orders += [f"%m{mark}%d{mark}{year}{clock}"] * (int(found[1]) <= 12)
+            first, *second = [_strptime(column, value, order) for order in orders] or [""]
+            if second:
+                return f"map {name} to {first} if the day comes first, to {second[0]} if the month does"
+            return f"map {name} to {first}" if first else ""
+    return ""
+
+
+def _strptime(column: str, value: str, pattern: str) -> str:
+    """Return the call that reads the value, whose separators may be others than those of the pattern."""
+    given = column
+    if "," in value:
+        given = f"replace({column}, ',', '')"
+    elif "-%b-" in pattern and " " in re.split(r"\d:", value)[0].strip()[:7]:
+        pattern = pattern.replace("-", " ")
+    elif pattern.startswith("%Y-") and "/" in value:
+        pattern = pattern.replace("-", "/")
+    if re.search(r"\d[AaPp][Mm]$", value):
+        pattern = pattern.replace(" %p", "%p")
+    return f"coalesce(try_strptime({given}, '{pattern}'), TRY_CAST({column} AS TIMESTAMP))"
+
+
+def _money(name: str, value: str, column: str) -> str:
+    plain = "".join(
+        unicodedata.normalize("NFKC", mark) if mark.isdigit() or mark in "．，－＋" else mark for mark in value
+    )
+    if plain != value:
+        return f"map {name} to translate({column}, '０１２３４５６７８９．，－＋', '0123456789.,-+')"
+    if "\u2212" in value:
+        return f"map {name} to replace({column}, '\u2212', '-')"
+    if re.fullmatch(r"\([\d.]+\)", value):
+        return f"map {name} to regexp_replace({column}, '^\\((.*)\\)$', '-\\1')"
+    if re.fullmatch(r"[\d.]+-", value):
+        return f"map {name} to regexp_replace({column}, '^(.*)-$', '-\\1')"
+    return _marks(name, value, column)
+
+
+def _marks(name: str, value: str, column: str) -> str:
+    """Return the remedy for signs of a currency, blanks, and commas that part thousands or decimals."""
+    signs = {mark for mark in value if mark in _SIGNS or mark.isspace()}
+    number = "".join(mark for mark in value if mark not in signs)
+    if words := re.fullmatch(r"([A-Z]{3})?(.*?)([A-Z]{3})?", number):
+        number = words[2]
+    letters = "A-Z" if words and (words[1] or words[3]) else ""
+    gone = "".join(sorted(signs)) + letters
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+\.\d+|[+-]?\d{1,3}(,\d{3}){2,}", number):
+        return f"map {name} to regexp_replace({column}, '[,{gone}]', '', 'g')"
+    if re.fullmatch(r"[+-]?\d{1,3}(\.\d{3})+,\d+|[+-]?\d{1,3}(\.\d{3}){2,}", number):
+        return f"map {name} to replace(regexp_replace({column}, '[.{gone}]', '', 'g'), ',', '.')"
+    inner = f"regexp_replace({column}, '[{gone}]', '', 'g')" if gone else column
+    if re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", number):
+        two = f"replace({inner}, ',', '')", f"replace({inner}, ',', '.')"
+        return f"map {name} to {two[0]} if the comma parts thousands, to {two[1]} if it is the decimal mark"
+    if re.fullmatch(r"[+-]?\d+,\d+", number):
+        return f"map {name} to replace({inner}, ',', '.')"
+    return f"map {name} to {inner}" if gone and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", number) else ""

@@ -1,0 +1,61 @@
+"""Scratch folders: private, gone with the process that made them, or with the user's next run if it was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+__all__ = ["new_folder", "remove_folder"]
+
+_NAME, _UNBORN = "tiermodel-", ".tiermodel-new-"
+_LOCKS: dict[Path, int] = {}
+
+
+def new_folder() -> Path:
+    """Return a new private folder, locked as long as this process lives; remove what killed runs of the user left."""
+    root = Path(tempfile.gettempdir())
+    _remove_orphans(root)
+    unborn = Path(tempfile.mkdtemp(prefix=_UNBORN, dir=root))
+    lock = _locked(unborn)
+    folder = unborn.rename(root / unborn.name.replace(_UNBORN, _NAME))  # only now may others look whether it is locked
+    if lock is not None:
+        _LOCKS[folder] = lock
+    return folder
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, and let go of its lock."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if (lock := _LOCKS.pop(folder, None)) is not None:
+        os.close(lock)
+
+
+def _locked(folder: Path) -> int | None:
+    """Return the handle of a folder locked by this process; None where another holds it, or it is gone."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+@cache
+def _remove_orphans(root: Path) -> None:
+    """Remove, once a process, the user's scratch folders that no living process holds; the kernel frees locks."""
+    for folder in root.glob(f"{_NAME}*"):
+        with suppress(OSError):
+            if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.getuid():
+                continue
+            if (lock := _locked(folder)) is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
