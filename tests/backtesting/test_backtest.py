@@ -25,7 +25,7 @@ from sklearn.metrics import (
 import tiermodel.backtesting.backtest as backtest_module
 import tiermodel.backtesting.tiers as backtest_tiers
 from tiermodel.backtesting.backtest import Backtest, backtest
-from tiermodel.backtesting.tiers import TierForecasts, scheme_summary, tier_results, tier_verdict
+from tiermodel.backtesting.tiers import TierForecasts, proposed_scheme, scheme_summary, tier_results, tier_verdict
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError
@@ -389,6 +389,16 @@ def test_differences_of_tiers_are_those_of_their_figures_and_the_verdict_is_what
     summary = scheme_summary(rows)
     assert summary[0]["scheme"] == "pyramid (ours)"
     assert len(summary) == len(preset_names())
+
+
+def test_a_scheme_is_proposed_only_where_it_is_better_at_every_date() -> None:
+    rows = [
+        {"scheme": "pyramid (ours)", "better": 0},
+        {"scheme": "rfm", "better": 1},
+        {"scheme": "learned", "better": 2},
+    ]
+    assert proposed_scheme(rows, 2).endswith("tiers: {scheme: learned}")
+    assert proposed_scheme(rows[:2], 2).endswith("keep it.")
 
 
 def test_a_rival_is_graded_into_levels_as_large_and_by_what_it_says(played: Played, again: Bundle) -> None:

@@ -92,6 +92,15 @@ def known(world: TrainedWorld) -> Iterator[str]:
     yield str(len(bundle.facts["later_dates"]))
 
 
+def test_a_level_that_nobody_reaches_is_named(trained: TrainedWorld) -> None:
+    bundle = trained.trained.bundle
+    facts = {**bundle.facts, "empty_levels": ["major"]}
+    told = model_card(bundle.name, bundle.settings, facts, bundle.features, bundle.scheme, bundle.segments)
+    assert "no customer reaches: major" in told
+    assert "没有客户达到等级：重要客户" in told
+    assert "empty_levels" not in bundle.facts
+
+
 def test_every_number_of_the_card_is_one_of_the_run(card: str, trained: TrainedWorld, audited: TrainedWorld) -> None:
     for world, text in ((trained, card), (audited, (audited.bundle / "card.md").read_text(encoding="utf-8"))):
         shown = NUMBER.findall(text)

@@ -70,6 +70,7 @@ def draw(dates: int = DATES, seed: int = 3) -> Truth:
         "as_of": as_of.astype("datetime64[s]"),
         "days_since_last": x[:, 0],
         "days_since_first": np.tile(100 + 30.0 * np.arange(dates), CUSTOMERS),
+        "net_amount_total": 100.0,
         "outcome_purchase_days": np.where(left, 0.0, 1.0 + rng.poisson(1, n)),
         "outcome_value": np.where(refund, -5.0, spend),
         "outcome_churned": left.astype(float),

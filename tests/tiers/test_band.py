@@ -64,8 +64,11 @@ def test_whoever_stops_buying_reaches_the_tier_that_the_rules_give(name: str, pa
 def test_the_band_holds_the_level_and_few_may_stay_on_top_who_are_not(name: str, panel: pd.DataFrame) -> None:
     fitted, now = fit(load_preset(name, WINDOWS), panel), panel[panel["as_of"] == pd.Timestamp(END)]
     level, _ = fitted.assign(now)
-    lowest, highest = fitted.sure_levels(now)
+    lowest, highest, bought = *fitted.sure_levels(now), has_bought(now)
     assert ((lowest <= level) & (level <= highest)).all()
+    numbers = fitted.scheme.bought_numbers
+    span = np.searchsorted(numbers, highest[bought]) - np.searchsorted(numbers, lowest[bought])
+    assert span.max() <= (2 if len(numbers) > 3 else 1)
     top = fitted.scheme.codes.index(fitted.scheme.bought_levels[-1])
     may_stay = (highest == top)[has_bought(now)]
     assert may_stay.mean() - (level == top)[has_bought(now)].mean() <= 3 * RULE.down.band

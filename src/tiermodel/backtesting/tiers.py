@@ -28,7 +28,15 @@ from tiermodel.tiers.learned.training_set import rank_filled
 from tiermodel.tiers.schemes.load import load_preset, preset_names
 from tiermodel.tiers.stability.rule import replay
 
-__all__ = ["TierForecasts", "draws_for", "scheme_summary", "tier_results", "tier_verdict", "with_all_dates"]
+__all__ = [
+    "TierForecasts",
+    "draws_for",
+    "proposed_scheme",
+    "scheme_summary",
+    "tier_results",
+    "tier_verdict",
+    "with_all_dates",
+]
 
 
 DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 200, 10_000_000
@@ -312,6 +320,19 @@ def scheme_summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     codes = dict.fromkeys(row["scheme"] for row in rows)
     found = [_scheme_means(code, [row for row in rows if row["scheme"] == code]) for code in codes]
     return sorted(found, key=lambda row: (not row["scheme"].endswith(" (ours)"), -(row["gini"] or 0.0)))
+
+
+def proposed_scheme(summary: Sequence[Mapping[str, Any]], dates: int) -> str:
+    """Return a line for the project file with the scheme that is better than the project's own at every date.
+
+    Better means: its key customers capture more of the value than as many of the project's best, beyond chance. Of
+    several the one with the highest Gini is proposed; where there is none, the line says so.
+    """
+    best = next((row for row in summary if row["better"] == dates), None)
+    if best is None:
+        return "No scheme is better than the project's beyond chance at every date: keep it."
+    line = f"tiers: {{scheme: {best['scheme']}}}"
+    return f"A scheme that is better beyond chance at every date, as a line for the project file: {line}"
 
 
 def _scheme_means(code: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

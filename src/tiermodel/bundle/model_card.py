@@ -19,9 +19,10 @@ from tiermodel.output import to_jsonable
 from tiermodel.segments.profiles import segment_lines
 from tiermodel.tiers.capacity import capacity_lines
 from tiermodel.tiers.fitted_scheme import FittedScheme
+from tiermodel.tiers.schemes.schema import BaseScheme
 from tiermodel.words import in_language, words
 
-__all__ = ["model_card", "number"]
+__all__ = ["empty_level_lines", "model_card", "number"]
 
 
 _YEAR_DAYS = 365
@@ -77,7 +78,7 @@ def model_card(
                 for row in told["slices"]
             ],
             proxies=_proxies(told, features, language),
-            limits=list(_limits(told, language)),
+            limits=[*empty_level_lines(told, scheme.scheme, language), *_limits(told, language)],
             **same,
         )
         for language in languages
@@ -138,6 +139,14 @@ def _figures(facts: Mapping[str, Any]) -> dict[str, list[str]]:
             for name, value in sorted(figures.items())
         ]
     return found
+
+
+def empty_level_lines(facts: Mapping[str, Any], scheme: BaseScheme, language: str) -> list[str]:
+    """Return a line that names the levels which no customer reached at fit; no line where each is reached."""
+    names = dict(zip(scheme.codes, scheme.names(language), strict=True))
+    empty = [names[code] for code in facts.get("empty_levels", [])]
+    wording = words(language)
+    return [wording["level_empty"].format(names=wording["comma"].join(empty))] if empty else []
 
 
 def _limits(facts: Mapping[str, Any], language: str) -> Iterator[str]:

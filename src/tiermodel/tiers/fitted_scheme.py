@@ -18,6 +18,7 @@ from tiermodel.features.frame import category_names, feature_names, has_bought, 
 from tiermodel.tiers.categories import refuse_unknown_features, states_by_stratum, unseen_values
 from tiermodel.tiers.fitted_features import FITTED, FittedFeatures, fit_features, windows_of
 from tiermodel.tiers.kinds import thresholds
+from tiermodel.tiers.kinds.cut_points import within_reach
 from tiermodel.tiers.rule_text import named, reason_table, rule_lines, stratified_lines, stratified_reasons
 from tiermodel.tiers.schemes.load import Scheme, parse_scheme, scheme_data, settle
 from tiermodel.tiers.schemes.protocol import (
@@ -125,8 +126,9 @@ class FittedScheme:
         """Return the lowest level within the band for moving up, and the highest within the band for moving down.
 
         A customer has left a level upwards beyond doubt where the lowest is above it, downwards where the highest is
-        below it. Without a stability rule both are the level, as they are for customers without a purchase in a year
-        and in the longest window: a customer within a band could stop buying and keep a tier for good.
+        below it. Both are one level from the customer's own at most, and never span a whole ladder of three levels and
+        more. Without a stability rule both are the level, as they are for customers without a purchase in a year and in
+        the longest window: a customer within a band could stop buying and keep a tier for good.
         """
         if self.scheme.stability is None:
             level, _ = self.assign(frame)
@@ -134,12 +136,13 @@ class FittedScheme:
         if self.scheme.strata is not None:
             return self._by_part(frame, FittedScheme.sure_levels)
         bought, frame = has_bought(frame), self.with_fitted_features(frame)
-        ends, numbers = self.kind.sure_levels(self.scheme, self.state, frame), np.array(self.scheme.bought_numbers)
-        lowest, highest = (numbers[level] for level in ends)
-        silent = np.flatnonzero(frame["days_since_last"].to_numpy() > self.state.get("silent_after_days", np.inf))
-        if silent.size:
-            level, _ = self.kind.assign(self.scheme, self.state, frame.iloc[silent])
-            lowest[silent] = highest[silent] = numbers[level]
+        level, _ = self.kind.assign(self.scheme, self.state, frame)
+        silent = frame["days_since_last"].to_numpy() > self.state.get("silent_after_days", np.inf)
+        ends = within_reach(
+            level, *self.kind.sure_levels(self.scheme, self.state, frame), len(self.scheme.bought_levels)
+        )
+        numbers = np.array(self.scheme.bought_numbers)
+        lowest, highest = (numbers[np.where(silent, level, end)] for end in ends)
         for applies, cap in self._vetoes(frame):
             lowest, highest = (np.where(applies, np.minimum(end, cap), end) for end in (lowest, highest))
         nothing = self.scheme.no_purchase_level

@@ -75,6 +75,7 @@ def collect_facts(
         **_out_of_fold_metrics(project.seed, out_of_fold),
         **compare_with_rules(scheme, known.snapshot, project.features.windows_days, project.seed),
         **_capacity(scheme, known.snapshot),
+        **_empty_levels(scheme, known.snapshot),
         "slices": _slices(known.training_rows, tiers.now, scheme, out_of_fold),
         "importance": importance(models.churn, models.value, present.x_exposed, present.x_buyers),
         "upgrades_not_yet_known": int(np.isnan(tiers.rose).sum()),
@@ -153,6 +154,13 @@ def _slices(
     predicted = rows[["risk", "expected"]].notna().any(axis=1).to_numpy()
     by = groups(training_rows[predicted], level[predicted], scheme.scheme.codes)
     return list(slice_figures(by, rows[predicted].astype(dict.fromkeys(rows.columns[2:], np.float64))))
+
+
+def _empty_levels(scheme: FittedScheme, snapshot: pd.DataFrame) -> dict[str, Any]:
+    """Return the codes of the levels that no customer of the latest snapshot reaches; {} where each is reached."""
+    reached = {scheme.scheme.codes[n] for n in np.unique(scheme.assign(snapshot)[0])}
+    empty = [code for code in scheme.scheme.bought_levels if code not in reached]
+    return {"empty_levels": empty} if empty else {}
 
 
 def _capacity(scheme: FittedScheme, snapshot: pd.DataFrame) -> dict[str, Any]:

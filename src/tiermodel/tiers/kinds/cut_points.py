@@ -24,6 +24,7 @@ __all__ = [
     "scores_of",
     "share_cuts",
     "sure_levels_of",
+    "within_reach",
 ]
 
 
@@ -173,6 +174,16 @@ def range_of(cuts: Sequence[float], values: Floats) -> Ints:
 def sure_levels_of(state: Mapping[str, Any], values: Floats) -> tuple[Ints, Ints]:
     """Return the lowest sure level by the bands of `band_edges` for moving up, and the highest by those for down."""
     return level_of([high for _, high in state["up"]], values), level_of([low for low, _ in state["down"]], values)
+
+
+def within_reach(level: Ints, lowest: Ints, highest: Ints, levels: int) -> tuple[Ints, Ints]:
+    """Return sure levels within one level of the customer's own; the level itself where they span the whole ladder.
+
+    Of several conditions or axes, each with a band, the ends can lie far apart. A ladder of two levels is spanned.
+    """
+    lowest, highest = np.maximum(lowest, level - 1), np.minimum(highest, level + 1)
+    whole = (levels > 2) & (highest - lowest == levels - 1)
+    return np.where(whole, level, lowest), np.where(whole, level, highest)
 
 
 def band_edges(
