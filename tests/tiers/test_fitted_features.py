@@ -60,6 +60,17 @@ def test_a_score_is_the_weighted_mean_of_the_ranks_of_its_parts() -> None:
     np.testing.assert_allclose(found.added_to(frame)["score_importance"], expected, atol=0.1)  # weights in thousandths
 
 
+def test_whoever_has_no_fault_gets_all_points_of_it() -> None:
+    overdue = np.r_[np.zeros(90), np.arange(1.0, 11.0)]
+    frame = people(100).assign(overdue_amount=overdue, late_share_365d=overdue / 20)
+    found = fit_features(["score_credit"], frame, 7)
+    assert found is not None
+    score = found.added_to(frame)["score_credit"]
+    assert (score[:90] == 100).all()
+    assert (score[90:] < 12).all()
+    assert score[90:].is_monotonic_decreasing
+
+
 def test_a_score_without_any_part_is_not_there_and_a_scheme_cannot_read_it() -> None:
     frame = people(100)
     found = fit_features(["score_willingness"], frame, 7)
@@ -73,9 +84,12 @@ def test_a_score_without_any_part_is_not_there_and_a_scheme_cannot_read_it() -> 
         fit_scheme(parse_scheme(data, "test", (60, 365)), frame, frame, 7)
 
 
-@pytest.mark.parametrize("feature", [SILENCE, HEADROOM, "score_loyalty", "score_importance", "score_service_need"])
+@pytest.mark.parametrize(
+    "feature", [SILENCE, HEADROOM, "score_loyalty", "score_importance", "score_service_need", "score_credit"]
+)
 def test_schemes_read_fitted_features_and_sql_computes_them_equally(feature: str) -> None:
     frame = people(500, prospects=20)
+    frame["overdue_amount"] = frame["return_count_total"] * 10.0
     data = {
         "code": "f", "name_zh": "f", "name_en": "f", "kind": "thresholds", "levels": LEVELS,
         "rules": [

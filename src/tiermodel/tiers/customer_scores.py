@@ -113,5 +113,6 @@ def score_rows(windows_days: Collection[int], built: Collection[str]) -> list[di
 def index_of_score(score: CustomerScore, windows_days: Collection[int], built: Collection[str]) -> Index | None:
     """Return the index of a score on the features that are built; None where none of its parts is."""
     parts = [{**part._asdict(), "optional": True} for part in score.parts]
-    settled = settle_part({"weights": "declared", "dimensions": parts}, windows_days, built)
+    index = {"weights": "declared", "dimensions": parts, "best_ties": True}
+    settled = settle_part(index, windows_days, built)
     return Index.model_validate(settled) if settled["dimensions"] else None

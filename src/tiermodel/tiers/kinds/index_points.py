@@ -22,6 +22,7 @@ from tiermodel.tiers.schemes.weights import ahp_weights, critic_weights, entropy
 __all__ = ["STEPS", "dimension_points", "fit_points", "points_of", "points_sql", "thresholds_of"]
 
 STEPS = 100
+_HIGHER, _LOWER, _LOWER_BEST_TIES = 1, -1, 0
 _PADDED = 127  # cut points that a binary search of seven steps covers
 _TAIL = 0.005
 
@@ -80,17 +81,17 @@ def _add_dimension(
     d = index.dimensions[k]
     instead = {"drop": -1, "worst": 0, "middle": STEPS // 2}[index.missing]
     x, cuts = frame[d.feature].to_numpy(dtype=np.float64), np.array(state["cuts"][k], dtype=np.float64)
-    sign = 1.0
-    if d.better == "lower":  # cut points above a value are the negated cut points below the negated value
-        sign, cuts = -1.0, -cuts[::-1]
-    _add_points(x, np.append(cuts, np.full(_PADDED - len(cuts), np.inf)), sign, instead, weight, total, weights)
+    mode = _HIGHER if d.better == "higher" else _LOWER_BEST_TIES if index.best_ties else _LOWER
+    if mode == _LOWER:  # cut points above a value are the negated cut points below the negated value
+        cuts = -cuts[::-1]
+    _add_points(x, np.append(cuts, np.full(_PADDED - len(cuts), np.inf)), mode, instead, weight, total, weights)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _add_points(x: Floats, cuts: Floats, sign: float, instead: int, weight: int, total: Ints, weights: Ints) -> None:
+def _add_points(x: Floats, cuts: Floats, mode: int, instead: int, weight: int, total: Ints, weights: Ints) -> None:
     """Add the cut points below each value, counted by binary search without branches that a processor mispredicts."""
     for i in range(len(x)):
-        value = sign * x[i]
+        value = -x[i] if mode == _LOWER else x[i]
         below = 64 * (cuts[63] < value)
         below += 32 * (cuts[below + 31] < value)
         below += 16 * (cuts[below + 15] < value)
@@ -98,7 +99,8 @@ def _add_points(x: Floats, cuts: Floats, sign: float, instead: int, weight: int,
         below += 4 * (cuts[below + 3] < value)
         below += 2 * (cuts[below + 1] < value)
         below += 1 * (cuts[below] < value)
-        points = instead if np.isnan(value) else below
+        found = STEPS - below if mode == _LOWER_BEST_TIES else below
+        points = instead if np.isnan(value) else found
         known = points >= 0
         total[i] += weight * points * known
         weights[i] += weight * known
@@ -117,7 +119,8 @@ def points_sql(index: Index, state: Mapping[str, Any]) -> str:
         x = quoted(d.feature)
         up = d.better == "higher"
         points = list(range(STEPS + 1)) if up else list(reversed(range(STEPS + 1)))
-        scored = f"CASE WHEN {x} IS NULL THEN {instead} ELSE {steps(x, '>' if up else '>=', cuts, points)} END"
+        passed = ">" if up or index.best_ties else ">="
+        scored = f"CASE WHEN {x} IS NULL THEN {instead} ELSE {steps(x, passed, cuts, points)} END"
         total.append(f"COALESCE({w} * {scored}, 0)")
         weight.append(f"CASE WHEN {x} IS NULL THEN 0 ELSE {w} END" if index.missing == "drop" else str(w))
     return f"(CAST({' + '.join(total)} AS DOUBLE) / NULLIF(CAST({' + '.join(weight)} AS DOUBLE), CAST(0 AS DOUBLE)))"

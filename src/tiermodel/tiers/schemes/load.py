@@ -36,6 +36,7 @@ _LATER: Mapping[str, Any] = {
     "key_share": None, "veto": [], "stability": None, "quantiles": None, "capacity": None, "learner": "tree",
     "label": None, "sharp": False, "labels": None, "policy_zh": "",
     "managers": None, "customers_per_manager": None, "priority": None, "is": None, "is_not": None, "strata": None,
+    "best_ties": False,
 }  # fmt: skip
 """Defaults of the keys that older schemes do not have."""
 

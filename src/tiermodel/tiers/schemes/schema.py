@@ -197,13 +197,15 @@ class Index(Data):
     Entropy (Shannon) and CRITIC (Diakoulaki, Mavrotas and Papayannakis 1995) weight a dimension by how well it
     discriminates between customers; `comparisons` is the matrix of pairwise comparisons of an analytic hierarchy
     process (Saaty 1980), in the order of the dimensions. A missing dimension is left out of a customer's mean (`drop`),
-    or counts as 0 (`worst`) or 50 (`middle`).
+    or counts as 0 (`worst`) or 50 (`middle`). With `best_ties`, customers who tie at the better end of a dimension
+    where lower is better, such as those without any overdue amount, get all its points.
     """
 
     dimensions: Annotated[tuple[Dimension, ...], Field(max_length=12)]
     weights: Literal["declared", "entropy", "critic", "ahp"] = "declared"
     comparisons: tuple[tuple[Annotated[float, Field(gt=0, le=9)], ...], ...] | None = None
     missing: Literal["drop", "worst", "middle"] = "drop"
+    best_ties: bool = False
 
     @model_validator(mode="after")
     def _weights_hold_together(self) -> Self:
