@@ -453,8 +453,8 @@ def test_a_file_that_may_not_be_read_is_a_fault_of_permission(tmp_path: Path) ->
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     scratch.chmod(0o777)
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents[:3]):  # the last may be the folder of everybody's temporary files
+        folder.chmod(folder.stat().st_mode | 0o055)
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-c", AS_NOBODY],
         cwd=tmp_path,
