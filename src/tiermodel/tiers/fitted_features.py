@@ -80,9 +80,7 @@ class FittedFeatures:
         if self.peers is not None:
             reference = tree_sql(self.peers.tree, [number(value) for value in self.peers.reference])
             zero = number(0.0)
-            spend = (
-                f"GREATEST({quoted(self.peers.spend)}, {number(-1e300)})"  # no difference is too large for a database
-            )
+            spend = f"GREATEST({quoted(self.peers.spend)}, {number(-1e300)})"  # no difference beyond a double
             below = f"GREATEST({reference} - {spend}, {zero})"
             lost = f"{SILENCE} > {number(LOST)} OR days_since_last IS NULL"
             read = {name for name in self.peers.tree["feature"] if name is not None}

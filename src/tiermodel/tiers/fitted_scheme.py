@@ -138,10 +138,9 @@ class FittedScheme:
         bought, frame = has_bought(frame), self.with_fitted_features(frame)
         level, _ = self.kind.assign(self.scheme, self.state, frame)
         silent = frame["days_since_last"].to_numpy() > self.state.get("silent_after_days", np.inf)
-        ends = within_reach(
-            level, *self.kind.sure_levels(self.scheme, self.state, frame), len(self.scheme.bought_levels)
-        )
+        lowest, highest = self.kind.sure_levels(self.scheme, self.state, frame)
         numbers = np.array(self.scheme.bought_numbers)
+        ends = within_reach(level, lowest, highest, len(numbers))
         lowest, highest = (numbers[np.where(silent, level, end)] for end in ends)
         for applies, cap in self._vetoes(frame):
             lowest, highest = (np.where(applies, np.minimum(end, cap), end) for end in (lowest, highest))
@@ -154,9 +153,9 @@ class FittedScheme:
         That is the feature `priority` of the scheme, or what its kind ranks customers by. NaN for customers without a
         purchase or without a value: they come last.
         """
-        named, kind, frame = self.scheme.priority, self.kind, self.with_fitted_features(frame)
-        if named is not None:
-            values = frame[named].to_numpy(dtype=np.float64)
+        first, kind, frame = self.scheme.priority, self.kind, self.with_fitted_features(frame)
+        if first is not None:
+            values = frame[first].to_numpy(dtype=np.float64)
         elif isinstance(kind, RankingKind):
             values = kind.ranking(self.scheme, self.state, frame)
         else:
@@ -306,10 +305,12 @@ def fit_scheme(
             f"scheme {scheme.code}: none of {len(snapshot)} customers has bought; "
             "check that data.transactions.columns.amount is above zero for a purchase"
         )
-    fitted = fit_features(_fitted_features_in(scheme), bought, seed)
+    mentioned = _fitted_features_in(scheme)
+    fitted = fit_features(mentioned, bought, seed)
     built = [*feature_names(snapshot), *category_names(snapshot)]
     scheme, left = settle(scheme, built if fitted is None else [*built, *fitted.names])
-    fitted = fit_features(_fitted_features_in(scheme), bought, seed)
+    if (read := _fitted_features_in(scheme)) != mentioned:  # alternatives and optional parts are left out
+        fitted = fit_features(read, bought, seed)
     if fitted is not None:
         bought = fitted.added_to(bought)
     refuse_unknown_features(scheme, bought)
