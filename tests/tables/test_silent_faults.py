@@ -15,6 +15,7 @@ import pytest
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ProjectError, TooManyBadRowsError
 from tiermodel.features.export import write_features
+from tiermodel.features.panel import build_panel
 from tiermodel.quality.check import check
 from tiermodel.tables.history import History, read_history
 from tiermodel.tables.plausible import isolated_after
@@ -64,7 +65,7 @@ def daily(days: int, *extra: str, pause: tuple[int, int] = (0, 0)) -> str:
 def test_isolated_rows_do_not_decide_what_latest_means(tmp_path: Path, ahead: list[str]) -> None:
     found = read_history(project(tmp_path, daily(365, *(f"C1,{day},5" for day in ahead))))
     assert found.last_day == date(2023, 12, 31)
-    assert found.account.rules == {"time_future": len(ahead)}
+    assert (found.later_rows, found.account.quarantined) == (len(ahead), 0)
     assert f"row 1462: {ahead[0]}" in told(found)
     assert "the last plausible day is 2023-12-31" in told(found)
 
@@ -80,14 +81,38 @@ def test_isolated_rows_do_not_decide_what_latest_means(tmp_path: Path, ahead: li
 )
 def test_what_is_no_isolated_row_counts(tmp_path: Path, rows: str, last: date) -> None:
     found = read_history(project(tmp_path, rows, table={"duplicates": "keep"}))
-    assert found.last_day == last
-    assert not found.account.rules
+    assert (found.last_day, found.later_rows) == (last, 0)
 
 
 def test_a_year_ahead_of_a_log_with_a_long_pause_is_isolated(tmp_path: Path) -> None:
     found = read_history(project(tmp_path, daily(500, "C1,2025-05-20,5", pause=(200, 370))))
     assert found.last_day == START + timedelta(499)
     assert isolated_after([0, 1, 171, 172, 600], [200, 200, 200, 200, 1]) == 172
+
+
+@pytest.mark.parametrize(
+    "after", [[], ["2024-08-21"], ["2024-08-28"] * 4, [f"2024-09-{day:02}" for day in range(1, 31)] * 9]
+)
+def test_an_isolated_row_counts_for_dates_after_it_whatever_else_is_appended(tmp_path: Path, after: list[str]) -> None:
+    """Law 1: what `latest` means may change as rows come in, no feature at a given date does."""
+    rows = daily(365, "C1,2024-08-20,5", *(f"C2,{day},7" for day in after))
+    history = read_history(project(tmp_path, rows, table={"duplicates": "keep"}))
+    panel = build_panel(project(tmp_path, rows), [date(2024, 1, 1), date(2024, 8, 25)], history=history)
+    days = panel.pivot(index="customer_id", columns="as_of", values="days_since_last").to_numpy()
+    silent = (date(2024, 8, 25) - date(2023, 12, 31)).days
+    assert days[1].tolist() == [1, 5]  # C1
+    assert days[0].tolist() == days[3].tolist() == [1, silent]
+    assert days[2].tolist() == [1, 4 if "2024-08-21" in after else silent]
+
+
+def test_rows_after_the_last_plausible_day_are_no_part_of_what_check_describes(tmp_path: Path) -> None:
+    refusing = customers_table(tmp_path, "id,out\nC1,true\nC2,false\n", {"opt_out": "out"})
+    late = ("C1,2024-12-01,1e6", "C2,2024-12-31,1e6")
+    for more, rows, later in (({}, 4 * 365, 2), ({"customers": refusing}, 3 * 365, 1)):
+        found = check(project(tmp_path, daily(365, *late), **more))
+        facts, account = found.facts, found.accounting
+        assert (facts["last_day"], facts["rows"], facts["silent_days"]) == ("2023-12-31", rows, 0)
+        assert (account.used, account.out_of_window, account.deduplicated) == (rows, later, 0)
 
 
 def test_the_last_row_of_few_is_told(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def _sql(key: int | str) -> str:
 def rows_from(history: History, day: int) -> Counter[int]:
     """Return the number of good rows on or after a day, by the code of their kind."""
     counts: Counter[int] = Counter()
-    if len(history.tables) == 1 and day > (history.last_day - EPOCH).days:
+    if len(history.tables) == 1 and not history.later_rows and day > (history.last_day - EPOCH).days:
         return counts
     kind = "kind" if len(history.tables) > 1 else "0"
     with query_faults():

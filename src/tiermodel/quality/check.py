@@ -11,13 +11,15 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from tiermodel.config.project import Project
-from tiermodel.engines.duckdb import query_faults
+from tiermodel.engines.duckdb import query_faults, rows_from
 from tiermodel.quality.pii import find_personal
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, read_history
 from tiermodel.tables.privacy import hash_key, public_ids
+from tiermodel.tables.row_kinds import KINDS
 from tiermodel.tables.rules import RULES
 from tiermodel.tables.source import refuse_changed
+from tiermodel.tables.table import EPOCH
 from tiermodel.tiers.schemes.load import load_scheme
 from tiermodel.words import words
 
@@ -159,7 +161,9 @@ def check(project: Project, *, history: History | None = None) -> CheckReport:
     for table in history.tables.values():
         refuse_changed(table.source.seen)
     account = history.account.with_stream(
-        deduplicated=facts["duplicates"], out_of_window=0, used=facts["rows"] - facts["duplicates"]
+        deduplicated=facts["duplicates"],
+        out_of_window=facts.pop("later_rows"),
+        used=facts["rows"] - facts["duplicates"],
     )
     account.check()
     accounts = [table.account for table in history.tables.values()]
@@ -221,8 +225,9 @@ def _facts(history: History) -> dict[str, Any]:
         "max(lines) / sum(lines) AS largest_customer_share FROM (SELECT count(*) FILTER (bought >= 0) AS orders, "
         f"sum(lines) AS lines FROM {_ORDERS} GROUP BY customer_id)",
     )
-    good = history.account.read - history.account.quarantined - history.account.filtered
-    facts |= {"rows": good, "duplicates": good - facts.pop("used")}
+    account, later = history.account, rows_from(history, (history.last_day - EPOCH).days + 1)[KINDS["transaction"]]
+    good = account.read - account.quarantined - account.filtered - later
+    facts |= {"rows": good, "later_rows": later, "duplicates": good - facts.pop("used")}
     facts |= _concentration(history) | _calendar(history) | _zeros(history)
     net = money = float(facts.pop("net") or 0)
     if facts["duplicates"]:  # only then, as it reads all rows again

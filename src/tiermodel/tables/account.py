@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, timedelta
 from typing import Any
 
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, EmptyInputError, TooManyBadRowsError
 from tiermodel.tables import rules
 from tiermodel.tables.contract import FILTERED, GOOD, Accounting, Contract, Groups
-from tiermodel.tables.plausible import early_rows
 from tiermodel.tables.rules import RULES
 from tiermodel.tables.source import Run, Source
 
 __all__ = ["account_of"]
 
 _EXAMPLES = 5
-_FEW, _MONTH = 100, 31
 
 
 def account_of(run: Run, project: Project, contract: Contract, source: Source, groups: Groups) -> Accounting:
@@ -45,7 +42,6 @@ def account_of(run: Run, project: Project, contract: Contract, source: Source, g
         for name in rules.DATES
         if good.get(f"{name}_open")
     )
-    warnings += tuple(_future_words(run, contract, source, good, counts))
     account = Accounting(
         read=sum(group["rows"] for group in groups.values()) + len(source.rejected),
         filtered=groups.get(FILTERED, {}).get("rows", 0),
@@ -58,29 +54,6 @@ def account_of(run: Run, project: Project, contract: Contract, source: Source, g
     _refuse_mixed_zones(contract, good)
     _refuse_mixed_currencies(contract, good)
     return account
-
-
-def _future_words(
-    run: Run, contract: Contract, source: Source, good: dict[str, Any], counts: dict[str, int]
-) -> Iterator[str]:
-    """Yield warnings of a few rows far from all others: after the last plausible day, with the first of them."""
-    if contract.table != "transactions" or not good.get("last"):
-        return
-    first, last = good["first"], date(1970, 1, 1) + timedelta(days=good["last"][0])
-    if early := early_rows(first, good["rows"]):
-        day, later = (date(1970, 1, 1) + timedelta(days=first[place]) for place in (0, early))
-        yield f"TM2067 {early:,} rows are dated years before all others, the first {day}, the next {later}: is it true?"
-    if good["rows"] < _FEW and len(good["last"]) > 1 and (days := good["last"][0] - good["last"][1]) > _MONTH:
-        said = f"TM2067 the last row, of {last}, follows {days - 1} days without one"
-        yield f"{said}, and `latest` is the day after it: is it true?"
-    if not counts.get("time_future"):
-        return
-    examples = contract.bad_rows(run, source, counts, _EXAMPLES, "time_future")
-    places = "; ".join(f"{file}, row {row}: {value}" for file, row, _, _, _, value, _ in examples)
-    yield (
-        f"TM2065 {counts['time_future']:,} rows, dated long after all others, are quarantined ({places}): the last "
-        f"plausible day is {last}, and `latest` the day after it"
-    )
 
 
 def _refuse_empty(contract: Contract, source: Source, account: Accounting) -> None:

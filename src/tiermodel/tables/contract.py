@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
@@ -16,13 +15,12 @@ from tiermodel.errors import DataError, TierModelError
 from tiermodel.tables import dates, ids, rules
 from tiermodel.tables.categories import is_text, text_column
 from tiermodel.tables.expressions import Expression, bind
-from tiermodel.tables.plausible import LAST_ROWS, isolated_after, may_be_isolated
 from tiermodel.tables.privacy import masked
 from tiermodel.tables.remedies import remedy_for
 from tiermodel.tables.rules import RULES, Parsed
 from tiermodel.tables.source import FILE, ROW, Run, Source, quoted
 
-__all__ = ["FILTERED", "GOOD", "Accounting", "Bad", "Contract", "Groups", "check_rows", "scan"]
+__all__ = ["FILTERED", "GOOD", "LAST_ROWS", "Accounting", "Bad", "Contract", "Groups", "check_rows", "scan"]
 
 
 GOOD, FILTERED = 0, 255
@@ -32,6 +30,8 @@ Bad = tuple[str, int, str, str, str, str, str]
 """A quarantined row: file, line or row number, rule, code, column, value, remedy."""
 # Words such as null are ids of nobody where one of them has more rows than this, and all of them 1 row in 100.
 _ROWS_OF_A_NAME = 3
+# How many of the first and last days `Contract.counts` keeps, so that `plausible` can look at them.
+LAST_ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -136,17 +136,16 @@ def _compile_contract(
     project: Project,
     table: str,
     source: Source,
-    doubts: _Doubts | None = None,
+    words_are_ids: bool = True,
 ) -> Contract:
     """Return the contract of one of the project's tables over the view of its source rows, which may be empty.
 
     Raises ProjectError for a mapping that does not fit the columns.
     """
-    doubts = _Doubts() if doubts is None else doubts
     rows: Rows = getattr(project.data, table)
     key = f"data.{table}"
     mapped = _bound(connection, project, rows, source, key)
-    parsed = _parse(project, rows, f"{key}.columns", mapped, doubts)
+    parsed = _parse(project, rows, f"{key}.columns", mapped, words_are_ids)
     left_out = [f"({bind(connection, source, f'{key}.where', rows.where).sql}) IS NOT TRUE"] if rows.where else []
     ids_only = _distinct_ids(source, mapped["customer_id"], parsed["customer_id"], left_out)
     left_out += ["_tm_kind_clean IS NULL"] if isinstance(rows, Events) and rows.kinds is not None else []
@@ -187,13 +186,15 @@ def _bound(
     return mapped
 
 
-def _parse(project: Project, rows: Rows, key: str, mapped: dict[str, Expression], doubts: _Doubts) -> dict[str, Parsed]:
+def _parse(
+    project: Project, rows: Rows, key: str, mapped: dict[str, Expression], words_are_ids: bool
+) -> dict[str, Parsed]:
     date = next(((name, mapped[name]) for name in rules.DATES if name in mapped), None)
-    customer = ids.customer(mapped["customer_id"], date, project.data.ids or Ids(), words=doubts.words_are_ids)
+    customer = ids.customer(mapped["customer_id"], date, project.data.ids or Ids(), words=words_are_ids)
     parsed = {"customer_id": customer}
     for name, expression in mapped.items():
         if name in rules.DATES:
-            parsed[name] = dates.day(name, expression, project.timezone, key, doubts.last_day)
+            parsed[name] = dates.day(name, expression, project.timezone, key)
         elif name in rules.MONEY:
             parsed[name] = rules.money(name, expression, key)
         elif name in rules.FLAGS:
@@ -277,24 +278,14 @@ def _merged(name: str, one: Any, other: Any) -> Any:
     return one if name == "_tm_rule" else one + other
 
 
-@dataclass(frozen=True)
-class _Doubts:
-    """What the rows themselves show of their faults: transactions after `last_day` are wrong, and words no ids."""
-
-    last_day: int | None = None
-    words_are_ids: bool = True
-
-
 def check_rows(
     connection: duckdb.DuckDBPyConnection, run: Run, project: Project, table: str, source: Source
 ) -> tuple[Contract, Groups]:
-    """Return a table's contract and its counts by rule: one pass, two where the rows show faults of their own."""
+    """Return a table's contract and its counts by rule: one pass, two where words such as null are nobody's ids."""
     contract = _compile_contract(connection, project, table, source)
     groups = scan(run, contract, source)
-    good = groups.get(GOOD, {})
-    doubts = _Doubts(_last_plausible_day(run, contract, source, good), words_are_ids=not _nobodys_words(good))
-    if doubts != _Doubts():
-        contract = _compile_contract(connection, project, table, source, doubts)
+    if _nobodys_words(groups.get(GOOD, {})):
+        contract = _compile_contract(connection, project, table, source, words_are_ids=False)
         groups = scan(run, contract, source)
     return contract, groups
 
@@ -303,16 +294,3 @@ def _nobodys_words(good: dict[str, Any]) -> bool:
     """Return whether ids such as null or NA have so many rows that they are nobody's."""
     rows, words = good.get("ids_null_words", 0), len(good.get("null_words") or ())
     return rows * 100 > good.get("rows", 0) and rows > _ROWS_OF_A_NAME * words
-
-
-def _last_plausible_day(run: Run, contract: Contract, source: Source, good: dict[str, Any]) -> int | None:
-    """Return the day after which a few isolated transactions lie, None where there are no such rows."""
-    if contract.table != "transactions" or not may_be_isolated(good.get("last") or [], good.get("rows", 0)):
-        return None
-    days: Counter[int] = Counter()
-    sql = f"SELECT _tm_time_value AS day, count(*) AS n FROM ({contract.checked}) WHERE _tm_rule = {GOOD} GROUP BY 1"
-    for batch in run(source, sql):
-        for found in batch.to_pylist():
-            days[found["day"]] += found["n"]
-    ordered = sorted(days)
-    return isolated_after(ordered, [days[day] for day in ordered])

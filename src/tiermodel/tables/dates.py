@@ -21,11 +21,11 @@ _NOT_SET = NOTHING + "|NULL|null|None|NaN|nan|NaT|0000-00-00( 00:00:00)?|-?infin
 _NAIVE = {"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}
 
 
-def day(column: str, expression: Expression, timezone: str, key: str, last: int | None = None) -> Parsed:
+def day(column: str, expression: Expression, timezone: str, key: str) -> Parsed:
     """Return the SQL of the local calendar day since 1970-01-01, `NEVER` where there is none.
 
-    Naive times are in `timezone`. Days after `last` are taken for errors. In columns that may be empty, days far off
-    mean never or since ever: from 2900 on, 2099-12-31, 1900-01-01 and before; no row is valid from the end of time on.
+    Naive times are in `timezone`. In columns that may be empty, days far off mean never or since ever: from 2900 on,
+    2099-12-31, 1900-01-01 and before; no row is valid from the end of time on.
     """
     kind, raw, clean = expression.type, f"_tm_{column}", f"_tm_{column}_clean"
     zone, is_open = literal(timezone), _open(column, clean)
@@ -36,9 +36,8 @@ def day(column: str, expression: Expression, timezone: str, key: str, last: int 
     else:
         value, missing = f"CASE WHEN {is_open} THEN {NEVER} ELSE coalesce({read}, {NEVER}) END", ()
     outside = f"{clean} NOT BETWEEN {_FIRST} AND {_LAST}"
-    implausible = [(f"{column}_implausible", f"{outside} AND NOT {is_open}" if is_open else outside)]
-    implausible += [(f"{column}_future", f"{clean} > DATE '1970-01-01' + {last}")] if last is not None else []
-    rules = (*missing, *implausible)
+    implausible = (f"{column}_implausible", f"{outside} AND NOT {is_open}" if is_open else outside)
+    rules = (*missing, implausible)
     counters = ((f"{column}_open", f"coalesce({is_open}, false)"),) if is_open else ()
     if kind == "DATE":
         return Parsed(raw, raw, value, rules, counters)
@@ -48,7 +47,7 @@ def day(column: str, expression: Expression, timezone: str, key: str, last: int 
         return Parsed(raw, f"CAST({raw}::TIMESTAMPTZ AT TIME ZONE {zone} AS DATE)", value, rules, counters)
     if kind != "VARCHAR":
         raise ProjectError(_not_a_date(f"{key}.{column}", expression))
-    return _of_text(column, value, zone, (missing, tuple(implausible)), counters)
+    return _of_text(column, value, zone, (missing, (implausible,)), counters)
 
 
 def _open(column: str, clean: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from tiermodel.tables.categories import is_text, refuse_many_values, text_column
 from tiermodel.tables.consent import without_refusals
 from tiermodel.tables.contract import GOOD, Accounting, Bad, Contract, check_rows
 from tiermodel.tables.ids import look_alikes
+from tiermodel.tables.plausible import far_off_words, plausible_span
 from tiermodel.tables.privacy import hash_key
 from tiermodel.tables.readers.open import Frame, open_source
 from tiermodel.tables.row_kinds import EVENTS, KINDS
@@ -52,7 +53,8 @@ class History:
     The columns of `rows_sql` are customer_id (BIGINT or VARCHAR), day (INTEGER, days since 1970-01-01, local), amount
     (BIGINT, 1/10,000 currency units), order_key (BIGINT) and, where mapped, those of `stream_layout`; text attributes
     are VARCHAR, NULL where they are not known. `columns` has the names that features may need: mapped columns of the
-    transactions, kinds of events, other tables and their columns.
+    transactions, kinds of events, other tables and their columns. `last_day` is the last plausible day of the
+    transactions; `later_rows` are dated after it, and count for dates after their own only.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -62,6 +64,7 @@ class History:
     first_day: date
     last_day: date
     selects: dict[str, str]
+    later_rows: int = 0
 
     @property
     def rows_sql(self) -> str:
@@ -75,8 +78,10 @@ class History:
 
     @property
     def transactions_sql(self) -> str:
-        """The SQL of the rows that are transactions."""
-        return f"SELECT * FROM ({self.rows_sql}) WHERE kind = 0" if len(self.tables) > 1 else self.rows_sql
+        """The SQL of the transactions up to the last plausible day."""
+        tests = ["kind = 0"] if len(self.tables) > 1 else []
+        tests += [f"day <= {(self.last_day - EPOCH).days}"] if self.later_rows else []
+        return f"SELECT * FROM ({self.rows_sql}) WHERE {' AND '.join(tests)}" if tests else self.rows_sql
 
     def bad_rows(self) -> Iterator[Bad]:
         """Yield the quarantined rows of every table."""
@@ -118,8 +123,10 @@ def read_history(
     if unknown := set(frames) - set(names):
         raise ProjectError(f"{min(unknown)!r} is no table that the project maps under data; map its columns there")
     read = {name: _read_table(connection, run, project, name, frames.get(name)) for name in names}
-    tables, days = {name: table for name, (table, _) in read.items()}, read["transactions"][1]
-    tables["transactions"] = _with_look_alikes(connection, run, project, tables)
+    tables, good = {name: table for name, (table, _) in read.items()}, read["transactions"][1]
+    span = plausible_span(run, tables["transactions"].contract, tables["transactions"].source, good)
+    warnings = (*far_off_words(good, span), *_look_alikes(connection, run, project, tables))
+    tables["transactions"] = tables["transactions"].with_warnings(warnings)
     layout = stream_layout(tables)
     selects = {name: " UNION ALL ".join(stream_rows(table, layout, tables)) for name, table in tables.items()}
     tables, selects = without_refusals(connection, run, tables, selects, ", ".join(layout))
@@ -128,9 +135,10 @@ def read_history(
         run=run,
         tables=tables,
         columns=history_columns(project),
-        first_day=EPOCH + timedelta(days=days["first"][0]),
-        last_day=EPOCH + timedelta(days=days["last"][0]),
+        first_day=EPOCH + timedelta(span.first),
+        last_day=EPOCH + timedelta(span.last),
         selects=selects,
+        later_rows=span.later,
     )
 
 
@@ -147,10 +155,10 @@ def _read_table(
     return Table(contract, source, account, kind), groups[GOOD]
 
 
-def _with_look_alikes(
+def _look_alikes(
     connection: duckdb.DuckDBPyConnection, run: Run, project: Project, tables: dict[str, Table]
-) -> Table:
-    """Return the transactions with warnings of ids, of all tables, that look alike."""
+) -> tuple[str, ...]:
+    """Return warnings of ids, of all tables, that look alike."""
     found: list[str | pa.Table] = []
     for table in tables.values():
         if table.id_type == "VARCHAR":
@@ -158,9 +166,7 @@ def _with_look_alikes(
             parallel = project.data.engine == "spark"
             found.append(pa.Table.from_batches(run(table.source, distinct)) if parallel else distinct)
     hide = project.data.hash_ids is not None
-    warnings = look_alikes(connection, found, project.data.ids or Ids(), hide_values=hide)
-    table = tables["transactions"]
-    return replace(table, account=replace(table.account, warnings=table.account.warnings + warnings))
+    return look_alikes(connection, found, project.data.ids or Ids(), hide_values=hide)
 
 
 def history_columns(project: Project) -> frozenset[str]:

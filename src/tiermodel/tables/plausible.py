@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
 from itertools import pairwise
+from typing import Any
 
-__all__ = ["LAST_ROWS", "early_rows", "isolated_after", "may_be_isolated"]
+from tiermodel.tables.contract import GOOD, LAST_ROWS, Contract
+from tiermodel.tables.privacy import masked
+from tiermodel.tables.source import FILE, ROW, Run, Source, quoted
 
-# At most this many rows, and 1 in 100, can be called isolated. They follow a silence of more than a month that is more
+__all__ = ["Span", "early_rows", "far_off_words", "isolated_after", "may_be_isolated", "plausible_span"]
+
+# At most LAST_ROWS rows, and 1 in 100, can be called isolated. They follow a silence of more than a month that is more
 # than twice as long as any before it, or of more than two years. The clock is never read, so that only the other rows
 # can show what the future is.
-LAST_ROWS = 100
 _SHARE, _MONTH, _TIMES, _TWO_YEARS = 100, 31, 2, 731
+_FEW, _EXAMPLES = 100, 5
 
 
 def may_be_isolated(last: Sequence[int], rows: int) -> bool:
@@ -53,3 +61,61 @@ def isolated_after(days: Sequence[int], rows: Sequence[int]) -> int | None:
         if gaps[place - 1] > min(max(_MONTH, _TIMES * usual), _TWO_YEARS):
             found = days[place - 1]
     return found
+
+
+@dataclass(frozen=True)
+class Span:
+    """The first and the last plausible day of the transactions (days since 1970-01-01), and the rows dated after it.
+
+    `examples` are some of these `later` rows: the file, the row, and the date as it stands there.
+    """
+
+    first: int
+    last: int
+    later: int = 0
+    examples: tuple[tuple[str, int, str], ...] = ()
+
+
+def plausible_span(run: Run, contract: Contract, source: Source, good: dict[str, Any]) -> Span:
+    """Return the span of the good transactions; they are read once more only where the last ones may be isolated."""
+    first, last = good["first"][0], good["last"]
+    if not may_be_isolated(last, good["rows"]):
+        return Span(first, last[0])
+    counts: Counter[int] = Counter()
+    rows = f"FROM ({contract.checked}) WHERE _tm_rule = {GOOD}"
+    for batch in run(source, f"SELECT _tm_time_value AS day, count(*) AS n {rows} GROUP BY 1"):
+        for found in batch.to_pylist():
+            counts[found["day"]] += found["n"]
+    days = sorted(counts)
+    if (day := isolated_after(days, [counts[each] for each in days])) is None:
+        return Span(first, last[0])
+    what = f"{quoted(FILE)} AS file, {quoted(ROW)} AS row, left(_tm_time::VARCHAR, 200) AS value"
+    query = f"SELECT {what} {rows} AND _tm_time_value > {day} ORDER BY 1, 2 LIMIT {_EXAMPLES}"
+    examples = [
+        (row["file"], source.line(row["file"], row["row"]), _shown(contract, row["value"]))
+        for batch in run(source, query)
+        for row in batch.to_pylist()
+    ]
+    return Span(first, day, sum(counts[each] for each in days if each > day), tuple(examples[:_EXAMPLES]))
+
+
+def _shown(contract: Contract, value: str) -> str:
+    return masked(value) if contract.hide_values else value
+
+
+def far_off_words(good: dict[str, Any], span: Span) -> Iterator[str]:
+    """Yield warnings of a few rows far from all others: before them, and after the last plausible day."""
+    first, last = good["first"], date(1970, 1, 1) + timedelta(days=span.last)
+    if early := early_rows(first, good["rows"]):
+        day, later = (date(1970, 1, 1) + timedelta(days=first[place]) for place in (0, early))
+        yield f"TM2067 {early:,} rows are dated years before all others, the first {day}, the next {later}: is it true?"
+    if good["rows"] < _FEW and len(good["last"]) > 1 and (days := good["last"][0] - good["last"][1]) > _MONTH:
+        said = f"TM2067 the last row, of {last}, follows {days - 1} days without one"
+        yield f"{said}, and `latest` is the day after it: is it true?"
+    if span.later:
+        places = "; ".join(f"{file}, row {row}: {value}" for file, row, value in span.examples)
+        yield (
+            f"TM2065 {span.later:,} rows are dated long after all others ({places}): the last plausible day is "
+            f"{last}, `latest` is the day after it, and these rows count for later dates only; if a date is wrong, "
+            "correct it, or leave the row out by `where`"
+        )

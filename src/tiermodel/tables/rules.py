@@ -67,7 +67,6 @@ _ISO = "write 2024-01-31 or 2024-01-31 17:30:00"
 _YEARS = (
     "years before 1900 or after 2199 are taken for errors; of a Buddhist year take 543 off, of a Minguo year add 1911"
 )
-_FUTURE = "all but a few rows are dated long before it: correct the date, or leave the row out by `where`"
 _CURRENCY = "amounts in one currency only have a sum: convert, or leave the row out by `where`"
 _NUMBERS = (
     "attributes are numbers: declare text under data.customers.categories (for slices, conditions `is` and strata), or "
@@ -135,7 +134,6 @@ RULES = {
         Rule("customer_id_not_integral", "TM2013", "customer_id", _NOT_INTEGRAL),
         Rule("customer_id_damaged", "TM2003", "customer_id", _DAMAGED),
         *(rule for column in DATES for rule in _date_rules(column)),
-        Rule("time_future", "TM2065", "time", _FUTURE),
         *(rule for column in MONEY for rule in _money_rules(column)),
         Rule("currency_missing", "TM2052", "currency", "set `currency` in the project if empty stands for it"),
         Rule("currency_unknown", "TM2052", "currency", "write a code of three letters such as CNY"),

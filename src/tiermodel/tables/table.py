@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from tiermodel.tables.contract import Accounting, Bad, Contract
@@ -23,6 +23,10 @@ class Table:
     source: Source
     account: Accounting
     id_type: str
+
+    def with_warnings(self, warnings: tuple[str, ...]) -> Table:
+        """Return the table with further warnings in its account."""
+        return replace(self, account=replace(self.account, warnings=self.account.warnings + warnings))
 
     def bad_rows(self, run: Run) -> Iterator[Bad]:
         """Yield the quarantined rows, ordered by file."""
