@@ -62,9 +62,10 @@ def make_event(customer: object, kind: str, day: int, value: int | None = None) 
 def make_invoice(
     customer: object, amount: int, issued: int, due: int, paid: int | None, disputed: int | None = None
 ) -> Row:
-    """Make one invoice; days as numbers, None for not yet."""
+    """Make one invoice; days as numbers, None for not yet. Some payments are of a part, none at all, or too much."""
     days = {"issued": issued, "due": due, "paid": paid, "disputed": disputed}
-    return {"table": "invoices", "customer_id": customer, "amount": amount, **days}
+    part = None if paid is None else {0: amount // 3, 1: 0, 2: amount + 1}.get(amount % 7)
+    return {"table": "invoices", "customer_id": customer, "amount": amount, "paid_amount": part, **days}
 
 
 def make_profile(
@@ -257,6 +258,7 @@ def stream_rows(row: Row) -> list[Row]:
     """Lay out one row of a table as the rows of the stream: an invoice is up to four, a profile up to two."""
     days: list[tuple[str, int | None]]
     columns: Row = {}
+    amounts: dict[str, int] = {}
     if row["table"] == "transactions":
         return [{"kind": 0, **row}]
     if row["table"] == "events":
@@ -264,15 +266,18 @@ def stream_rows(row: Row) -> list[Row]:
     elif row["table"] == "costs":
         days, columns = [("service_cost", row["day"])], {"amount": row["amount"]}
     elif row["table"] == "invoices":
-        unpaid = row["paid"] is None or row["paid"] > row["due"]
-        days = [("invoice", row["issued"]), ("paid", row["paid"]), ("dispute", row["disputed"])]
-        days += [("overdue", row["due"])] if unpaid else []
+        part = row["amount"] if row["paid_amount"] is None else min(row["paid_amount"], row["amount"])
+        in_time, rest = row["paid"] is not None and row["paid"] <= row["due"], row["amount"] - part
+        days = [("invoice", row["issued"]), ("part_paid" if rest > 0 else "paid", row["paid"])]
+        days += [("dispute", row["disputed"]), ("overdue", None if in_time and rest <= 0 else row["due"])]
         columns = {"amount": row["amount"], "due_day": row["due"], "issued_day": row["issued"]}
+        amounts = {"paid": part, "part_paid": part, "overdue": rest if in_time else row["amount"]}
     else:
         days = [("profile", UNKNOWN_DAY if row["valid_from"] is None else row["valid_from"]), ("signup", row["signup"])]
         columns = {name: row[name] for name in ("acquisition_cost", "contract_end", "attribute_size")}
     made = [
         {"customer_id": row["customer_id"], "kind": CODES[kind], "day": day, **columns}
+        | ({"amount": amounts[kind]} if kind in amounts else {})
         for kind, day in days
         if day is not None
     ]

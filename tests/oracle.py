@@ -177,7 +177,7 @@ def _days_of(table: str, row: Row) -> list[int]:
     """List the days on which something became known."""
     names = {"invoices": ("issued", "due", "paid", "disputed"), "customers": ("valid_from", "signup")}
     days = {name: row[name] for name in names.get(table, ("day",)) if row[name] is not None}
-    if table == "invoices" and row["paid"] is not None and row["paid"] <= row["due"]:
+    if table == "invoices" and _rest(row, row["due"] + 1) == 0:
         del days["due"]  # nothing happens on the due day of an invoice that is paid
     return list(days.values())
 
@@ -304,21 +304,30 @@ def _window_contacts(events: list[Row], as_of: int, days: int) -> dict[str, Any]
 def _credit(invoices: list[Row], as_of: int) -> dict[str, Any]:
     issued = [row for row in invoices if row["issued"] < as_of]
     paid = [row for row in invoices if row["paid"] is not None and row["paid"] < as_of]
-    overdue = [row for row in invoices if row["due"] < as_of and not (row["paid"] is not None and row["paid"] < as_of)]
+    due = [row for row in invoices if row["due"] < as_of]
+    overdue = [row for row in due if _rest(row, as_of) > 0]
     disputed = [row for row in invoices if row["disputed"] is not None and row["disputed"] < as_of]
-    still_open = _money(issued) - _money(paid)
+    past_due = Fraction(sum(_rest(row, as_of) for row in overdue), 10_000)
+    still_open = sum(Fraction(_rest(row, as_of), 10_000) for row in issued)
     return {
         "open_amount": still_open,
-        "overdue_amount": _money(overdue),
+        "overdue_amount": past_due,
         "overdue_count": len(overdue),
         "overdue_days_mean": Fraction(sum(as_of - row["due"] for row in overdue), len(overdue)) if overdue else NAN,
-        "overdue_amount_ratio": _money(overdue) / still_open if still_open > 0 else NAN,
+        "overdue_amount_ratio": past_due / still_open if still_open > 0 else NAN,
         "late_share_total": Fraction(sum(r["paid"] > r["due"] for r in paid), len(paid)) if paid else NAN,
         "days_late_mean": Fraction(sum(max(r["paid"] - r["due"], 0) for r in paid), len(paid)) if paid else NAN,
         "days_to_pay_mean": Fraction(sum(r["paid"] - r["issued"] for r in paid), len(paid)) if paid else NAN,
         "days_since_payment": as_of - max(r["paid"] for r in paid) if paid else NAN,
         "dispute_ratio": Fraction(len(disputed), len(issued)) if issued else NAN,
     }
+
+
+def _rest(invoice: Row, as_of: int) -> int:
+    """Return what is not paid of an invoice before a date; what was paid too much does not count."""
+    if invoice["paid"] is None or invoice["paid"] >= as_of:
+        return int(invoice["amount"])
+    return 0 if invoice["paid_amount"] is None else max(int(invoice["amount"] - invoice["paid_amount"]), 0)
 
 
 def _window_credit(invoices: list[Row], as_of: int, days: int) -> dict[str, Any]:

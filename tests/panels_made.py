@@ -61,12 +61,13 @@ def check_outcome(histories: dict[str, list[Row]], days: tuple[int, ...], projec
 
 OTHERS = {
     "events": ("customer_id", "time", "kind", "value"),
-    "invoices": ("customer_id", "amount", "issued", "due", "paid", "disputed"),
+    "invoices": ("customer_id", "amount", "issued", "due", "paid", "disputed", "paid_amount"),
     "costs": ("customer_id", "time", "amount"),
     "customers": ("customer_id", "valid_from", "signup", "contract_end", "acquisition_cost"),
 }
 
 DAY_COLUMNS = ("day", "issued", "due", "paid", "disputed", "valid_from", "signup", "contract_end")
+NUMBERS = ("amount", "value", "acquisition_cost", "attribute_size", "paid_amount")
 
 
 def as_file_rows(histories: dict[str, list[Row]]) -> pd.DataFrame:
@@ -88,7 +89,7 @@ def as_other_tables(histories: dict[str, list[Row]]) -> dict[str, pd.DataFrame]:
     tables = {}
     for name in ("events", "invoices", "costs", "customers"):
         rows = pd.DataFrame(of_table(histories, name)).drop(columns="table")
-        for column in set(rows.columns) & {*DAY_COLUMNS, "amount", "value", "acquisition_cost", "attribute_size"}:
+        for column in set(rows.columns) & {*DAY_COLUMNS, *NUMBERS}:
             numbers = rows[column].astype("Float64")
             rows[column] = pd.to_datetime(numbers, unit="D") if column in DAY_COLUMNS else numbers / 10_000
         tables[name] = rows.rename(columns={"day": "time"}).sample(frac=1, random_state=4)

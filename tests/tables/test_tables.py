@@ -424,7 +424,7 @@ def test_too_little_memory_or_disk_is_an_output_error_that_says_what_to_do(tmp_p
     found = many(tmp_path)
     found.connection.execute(f"SET memory_limit = '4MB'; {limit}")
     with pytest.raises(OutputError, match=r"data\.memory.*Out of Memory Error.*Raise data\.memory") as refusal:
-        list(sorted_rows(found, 100_000))
+        list(sorted_rows(found, found.before(100_000)))
     assert len(str(refusal.value).splitlines()) == 1
 
 
@@ -437,9 +437,9 @@ def test_a_file_that_goes_away_or_is_damaged_while_streaming_is_refused(tmp_path
     content[middle : middle + 2_000] = b"\xff" * 2_000
     path.write_bytes(content)
     with pytest.raises(DataError, match="TM1101 the transactions cannot be read to the end"):
-        list(sorted_rows(found, 100_000))
+        list(sorted_rows(found, found.before(100_000)))
     path.unlink()
-    for read in (lambda: list(sorted_rows(found, 100_000)), lambda: rows_from(found, 0)):
+    for read in (lambda: list(sorted_rows(found, found.before(100_000))), lambda: rows_from(found, 0)):
         with pytest.raises(OutputError, match="IO Error"):
             read()
 

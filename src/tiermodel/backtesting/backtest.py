@@ -25,6 +25,7 @@ from tiermodel.backtesting.upgrade_conversion import Compared, judge_prospects, 
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
+from tiermodel.engines.duckdb import complete_until
 from tiermodel.errors import DataError
 from tiermodel.evaluation.baselines import CHURN_BASELINES, OURS, VALUE_BASELINES, BaselineTask
 from tiermodel.evaluation.bootstrap import bootstrap_values, draw_count, paired_interval
@@ -123,7 +124,7 @@ def backtest(
     outputs = (None if path is None else Path(path) for path in (out, predictions))
     refuse_outputs((table.source for table in history.tables.values()), *outputs)
     dates = backtest_dates(project, history)
-    trained_on = {day: training_dates(project, day, history.first_day) for day in dates}
+    trained_on = {day: training_dates(project, complete_until(history, day), history.first_day) for day in dates}
     needed = _needed(project, history, trained_on)
     progress(f"building {len(needed)} snapshots")
     tally = Tally()
@@ -136,6 +137,7 @@ def backtest(
         for day in dates:
             progress(f"{day}: training")
             known = sample_rows(panel, pd.Timestamp(day), project.panel.customers, project.seed)
+            known = _as_known_at(project, history, known, day, trained_on[day], min(dates))
             bundle, frame = _one_date(project, known, day, trained_on[day], history.columns, results, progress)
             frames.append(frame)
         progress(f"{dates[-1]}: learning from less history")
@@ -149,6 +151,21 @@ def backtest(
     if predictions is not None:
         write_table(pa.Table.from_pandas(done.predictions, preserve_index=False), Path(predictions))
     return done
+
+
+def _as_known_at(
+    project: Project, history: History, panel: pd.DataFrame, day: date, trained_on: Sequence[date], drawn_before: date
+) -> pd.DataFrame:
+    """Return a panel with the outcomes of training dates as they were known at a date, where rows arrive late."""
+    if not history.arrivals:
+        return panel
+    outcomes, dates = list(OUTCOME_COLUMNS), {*trained_on, drawn_before}
+    then = build_panel(project, dates, with_outcome=True, known_until=day, drawn_before=drawn_before, history=history)
+    before = panel["as_of"] < pd.Timestamp(day)
+    past = panel.loc[before, list(KEYS)].merge(then[[*KEYS, *outcomes]], on=list(KEYS), how="left")
+    panel = panel.copy()
+    panel.loc[before, outcomes] = past[outcomes].to_numpy()
+    return panel
 
 
 def _needed(project: Project, history: History, trained_on: Mapping[date, Sequence[date]]) -> set[date]:

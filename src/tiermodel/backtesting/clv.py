@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from tiermodel.arrays import Floats
 from tiermodel.config.project import Features, Project
+from tiermodel.engines.duckdb import complete_until
 from tiermodel.errors import DataError
 from tiermodel.evaluation.baselines import CLV_BASELINES, OURS, BaselineTask
 from tiermodel.features.frame import KEYS, has_bought, rows_at
@@ -35,7 +36,7 @@ def clv_predictions(project: Project, history: History, progress: Progress) -> t
     """
     day = history.last_day + timedelta(1 - project.value.clv.horizon_days)
     try:
-        trained_on = training_dates(project, day, history.first_day)
+        trained_on = training_dates(project, complete_until(history, day), history.first_day)
     except DataError:
         raise DataError(
             f"lifetime value over {project.value.clv.horizon_days} days is not compared with what came: that needs a "
@@ -63,7 +64,7 @@ def discounted_outcome(project: Project, history: History, day: date, customers:
     clv = project.value.clv
     steps = [*range(0, clv.horizon_days, _SLICE_DAYS), clv.horizon_days]
     plain = project.model_copy(update={"features": Features(groups=("rfm", "value"), windows_days=(30,))})
-    later = build_panel(plain, [day + timedelta(step) for step in steps], history=history)
+    later = build_panel(plain, [day + timedelta(step) for step in steps], history=history.whenever_arrived)
     name = "margin_total" if project.value.measure == "margin" else "net_amount_total"
     totals = later.pivot_table(name, "customer_id", "as_of").reindex(customers).to_numpy(dtype=np.float64)
     factors = [discount((start + end) / 2, clv.annual_rate) for start, end in pairwise(steps)]

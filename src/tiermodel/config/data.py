@@ -111,6 +111,7 @@ class Columns(Section):
 
     Without `order_id`, a customer's rows of one day are one order. Amounts are in the project's currency; where
     `currency` is mapped, rows in another currency break the contract, and an empty cell means the project's.
+    `ingested_at` is when a row arrived, where that may be after its own day: until then no date knows the row.
     """
 
     customer_id: Text
@@ -124,6 +125,7 @@ class Columns(Section):
     discount: Text | None = None
     channel: Text | None = None
     currency: Text | None = None
+    ingested_at: Text | None = None
 
 
 class Transactions(Rows):
@@ -171,12 +173,13 @@ class Customers(Rows):
 
 
 class EventColumns(Section):
-    """The columns of dated contacts; `value` is a number, such as the score of a survey."""
+    """The columns of dated contacts; `value` is a number, such as the score of a survey, `ingested_at` as in sales."""
 
     customer_id: Text
     time: Text
     kind: Text
     value: Text | None = None
+    ingested_at: Text | None = None
 
 
 class Events(Rows):
@@ -190,7 +193,10 @@ class Events(Rows):
 
 
 class InvoiceColumns(Section):
-    """The columns of invoices: days of issue (by default the due day), payment and dispute (empty: not yet)."""
+    """The columns of invoices: days of issue (by default the due day), payment and dispute (empty: not yet).
+
+    `paid_amount` is what was paid on the day `paid`, all of the amount where it is empty or more; the rest stays open.
+    """
 
     customer_id: Text
     amount: Text
@@ -198,10 +204,21 @@ class InvoiceColumns(Section):
     issued: Text | None = None
     paid: Text | None = None
     disputed: Text | None = None
+    paid_amount: Text | None = None
+
+    @field_validator("paid_amount")
+    @classmethod
+    def _paid_on_a_day(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("paid") is None:
+            raise ValueError("needs `paid` beside it, the day of the payment: map that too")
+        return value
 
 
 class Invoices(Rows):
-    """The invoices: one row for each, paid in full or not at all."""
+    """The invoices: one row for each, with one payment at most.
+
+    Of an invoice paid in instalments each instalment is a row, with its own part of the amount.
+    """
 
     columns: InvoiceColumns
 
@@ -212,6 +229,7 @@ class CostColumns(Section):
     customer_id: Text
     time: Text
     amount: Text
+    ingested_at: Text | None = None
 
 
 class Costs(Rows):

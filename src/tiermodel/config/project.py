@@ -311,7 +311,14 @@ def load_project(path: str | Path) -> Project:
     return project
 
 
-_LATER = (("data", "ids"), ("data", "customers", "categories"), ("tiers", "strata"), ("churn", "campaign"))
+_LATER = (
+    ("data", "ids"),
+    ("data", "customers", "categories"),
+    *(("data", table, "columns", "ingested_at") for table in ("transactions", "events", "costs")),
+    ("data", "invoices", "columns", "paid_amount"),
+    ("tiers", "strata"),
+    ("churn", "campaign"),
+)
 """Keys that came later: a project that does not set them keeps its digest."""
 
 

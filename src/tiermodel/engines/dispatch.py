@@ -65,18 +65,16 @@ def open_history(project: Project, **frames: Any) -> History:
     return read_history(project, **frames)
 
 
-def stream(
-    project: Project, history: History, before_day: int, work: Work, counts: RowCounts
-) -> Iterator[pa.RecordBatch]:
-    """Yield the results of `work` on the good rows before a day, sorted by customer and day, in that order.
+def stream(project: Project, history: History, before: str, work: Work, counts: RowCounts) -> Iterator[pa.RecordBatch]:
+    """Yield the results of `work` on the good rows that fulfil `History.before`, sorted by customer and day.
 
     Raises DataError where a file changed since it was first read.
     """
     if project.data.engine == "spark":
         from tiermodel.engines import spark  # noqa: PLC0415
 
-        yield from spark.stream(project, history, before_day, work, counts)
+        yield from spark.stream(project, history, before, work, counts)
     else:
-        yield from work(sorted_rows(history, before_day), counts)
+        yield from work(sorted_rows(history, before), counts)
     for table in history.tables.values():
         refuse_changed(table.source.seen)

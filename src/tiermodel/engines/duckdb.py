@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from datetime import date, timedelta
 from itertools import chain
 
 import duckdb
@@ -18,7 +19,7 @@ from tiermodel.tables.history import History, connect
 from tiermodel.tables.source import literal, scratch_folder
 from tiermodel.tables.table import EPOCH
 
-__all__ = ["BATCH_ROWS", "query_faults", "rows_from", "sort_keys", "sorted_again", "sorted_rows"]
+__all__ = ["BATCH_ROWS", "complete_until", "query_faults", "rows_from", "sort_keys", "sorted_again", "sorted_rows"]
 
 
 BATCH_ROWS = 122_880
@@ -32,15 +33,15 @@ _FITS, _RANGE = 0.7, 0.25
 _SAMPLE = 20_000
 
 
-def sorted_rows(history: History, before_day: int) -> Iterator[pa.RecordBatch]:
-    """Yield the good rows before a day (counted from 1970-01-01), sorted by customer and day, equal rows together."""
+def sorted_rows(history: History, before: str) -> Iterator[pa.RecordBatch]:
+    """Yield the good rows that fulfil `History.before`, sorted by customer and day, equal rows together."""
     cursor = history.connection.cursor()
     with query_faults():
         # without insertion order DuckDB returns the batches of a sorted result in any order
         cursor.execute("SET preserve_insertion_order = true")
         columns = cursor.sql(history.rows_sql).columns
         keys = ", ".join(sort_keys(columns))
-        wanted = f"SELECT * FROM ({history.rows_sql}) WHERE day < {int(before_day)}"
+        wanted = f"SELECT * FROM ({history.rows_sql}) WHERE {before}"
         for rows in _in_ranges(history, cursor, wanted, 8 * len(columns)):
             yield from cursor.sql(f"{rows} ORDER BY {keys}").to_arrow_reader(BATCH_ROWS)
 
@@ -110,19 +111,34 @@ def _sql(key: int | str) -> str:
     return str(key) if isinstance(key, int) else literal(key)
 
 
-def rows_from(history: History, day: int) -> Counter[int]:
-    """Return the number of good rows on or after a day, by the code of their kind."""
+def rows_from(history: History, day: int, arrived: int | None = None) -> Counter[int]:
+    """Return the number of good rows that `history.before(day, arrived)` leaves out, by the code of their kind."""
     counts: Counter[int] = Counter()
-    if len(history.tables) == 1 and not history.later_rows and day > (history.last_day - EPOCH).days:
+    all_known = not history.later_rows and (arrived is None or not history.arrivals)
+    if len(history.tables) == 1 and all_known and day > (history.last_day - EPOCH).days:
         return counts
-    kind = "kind" if len(history.tables) > 1 else "0"
+    kind, before = "kind" if len(history.tables) > 1 else "0", history.before(day, arrived)
     with query_faults():
         for name, rows in history.selects.items():
-            query = f"SELECT {kind} AS kind, count(*) AS rows FROM ({rows}) WHERE day >= {int(day)} GROUP BY 1"
+            query = f"SELECT {kind} AS kind, count(*) AS rows FROM ({rows}) WHERE NOT {before} GROUP BY 1"
             for batch in history.run(history.tables[name].source, query):
                 for found in batch.to_pylist():
                     counts[found["kind"]] += found["rows"]
     return counts
+
+
+def complete_until(history: History, date_known: date) -> date:
+    """Return the first day that may lack rows at a date: the day after the last of which rows have arrived."""
+    end = min(history.last_day + timedelta(1), date_known)
+    if not history.arrivals:
+        return end
+    known = history.before((end - EPOCH).days, (date_known - EPOCH).days)
+    days = [history.first_day]
+    with query_faults():
+        query = f"SELECT max(day) AS day FROM ({history.selects['transactions']}) WHERE {known}"
+        for batch in history.run(history.tables["transactions"].source, query):
+            days += [EPOCH + timedelta(day + 1) for day in batch.column("day").to_pylist() if day is not None]
+    return max(days)
 
 
 @contextmanager

@@ -215,17 +215,15 @@ def reader(project: Project) -> Run:
     return run
 
 
-def stream(
-    project: Project, history: History, before_day: int, work: Any, counts: RowCounts
-) -> Iterator[pa.RecordBatch]:
-    """Yield the results of `work` on the good rows before a day, in the order of customers, one range per task.
+def stream(project: Project, history: History, before: str, work: Any, counts: RowCounts) -> Iterator[pa.RecordBatch]:
+    """Yield the results of `work` on the good rows that fulfil `History.before`, by customer, one range per task.
 
     The number of ranges is that of `spark.sql.shuffle.partitions`, or lower so that a range has some hundred thousand
     rows; the rows of a customer stay together.
     """
     sources = [history.tables[name].source for name in history.selects]
     selects = {
-        source.view: f"SELECT * FROM ({rows}) WHERE day < {int(before_day)}"
+        source.view: f"SELECT * FROM ({rows}) WHERE {before}"
         for source, rows in zip(sources, history.selects.values(), strict=True)
     }
     splits = tuple(split for source in sources for split in _splits(source))

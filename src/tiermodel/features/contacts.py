@@ -68,7 +68,7 @@ CONTACTS: tuple[Feature, ...] = (
     Feature("days_late_mean", "credit", "days", "平均迟付天数(按期计0)", "mean days late of the payments so far (in time: 0)", lambda k, _: ratio(k.sum("days_late"), k.sum("paid_count"))),
     Feature("days_to_pay_mean_{w}d", "credit", "days", "近{w}天付款的平均账期天数", "mean days from issue to payment of the payments of the last {w} days", lambda k, w: ratio(k.sum("days_to_pay", w), k.sum("paid_count", w))),
     Feature("days_to_pay_mean", "credit", "days", "平均付款天数(DSO)", "mean days from issue to payment so far", lambda k, _: ratio(k.sum("days_to_pay"), k.sum("paid_count"))),
-    Feature("days_since_payment", "credit", "days", "距最近一次付款的天数", "days since the latest payment", lambda k, _: k.since("paid")),
+    Feature("days_since_payment", "credit", "days", "距最近一次付款的天数", "days since the latest payment", lambda k, _: k.since("paid", "part_paid")),
     Feature("dispute_count_{w}d", "credit", "count", "近{w}天争议账单数", "invoices disputed in the last {w} days", lambda k, w: k.sum("dispute_count", w)),
     Feature("dispute_ratio", "credit", "ratio", "争议账单与账单数之比", "invoices disputed over invoices so far", lambda k, _: ratio(k.sum("dispute_count"), k.sum("invoice_count"))),
 )  # fmt: skip

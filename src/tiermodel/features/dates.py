@@ -16,10 +16,10 @@ _SNAPSHOTS, _MOST_SNAPSHOTS, _LATER = 12, 24, 6  # where `panel.snapshots` is no
 
 
 def parse_dates(text: str, history: History) -> tuple[date, ...]:
-    """Return dates from a text that separates them by commas; `latest` is the day after the last row, never today."""
+    """Return dates from a text that separates them by commas; `latest` is `History.latest`, never today."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     try:
-        found = {history.last_day + timedelta(1) if p == "latest" else date.fromisoformat(p) for p in parts}
+        found = {history.latest if p == "latest" else date.fromisoformat(p) for p in parts}
     except ValueError as error:
         raise ProjectError(
             f"--as-of {text!r}: {error}; write dates as 2017-11-30, separated by commas, or `latest`"

@@ -54,9 +54,10 @@ class FeatureContext:
         """Return a text attribute of the latest profile as an Arrow array; null where there is none."""
         return self._latest[Latest("profile", text_column(name))]
 
-    def since(self, kind: str) -> Floats:
-        """Return the days since the latest row of a kind; NaN where there is none."""
-        return self.as_of - self.latest(kind, "day")
+    def since(self, *kinds: str) -> Floats:
+        """Return the days since the latest row of some kinds; NaN where there is none."""
+        latest: Floats = np.fmax.reduce([self.latest(kind, "day") for kind in kinds])
+        return self.as_of - latest
 
     @property
     def since_last(self) -> Floats:
@@ -145,6 +146,6 @@ def columns_of(feature: Feature) -> frozenset[str]:
     sums, latest = needs_of([feature])
     found = {need for request in sums for need in MEASURES[request.measure].needs}
     for asked in latest:
-        of_kind = {"profile": (asked.column,), "signup": ("signup",), "paid": ("invoices",)}
+        of_kind = {"profile": (asked.column,), "signup": ("signup",), "paid": ("invoices",), "part_paid": ("invoices",)}
         found.update(of_kind.get(asked.kind, (asked.kind, "value") if asked.column == "value" else (asked.kind,)))
     return frozenset(found)

@@ -67,9 +67,13 @@ class Rows:
         """Return which rows are of a kind."""
         return self.kind == KINDS[name]
 
+    def payment(self) -> Flags:
+        """Return which rows are payments, of all of an invoice or of a part."""
+        return self.of_kind("paid") | self.of_kind("part_paid")
+
     def late_payment(self) -> Flags:
         """Return which rows are payments after the due day."""
-        return self.of_kind("paid") & (self.day > self.columns["due_day"])
+        return self.payment() & (self.day > self.columns["due_day"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +100,8 @@ def _lines_squared(nth: Callable[[Rows], Counts]) -> Callable[[Rows], Counts]:
 
 
 def _open(r: Rows, each: Ints | NDArray[np.int32] | int) -> Ints:
-    """Return `each` where an unpaid invoice falls due, less `each` at a late payment: the sum is what is overdue."""
-    return np.where(r.of_kind("overdue"), each, 0) - np.where(r.late_payment(), each, 0)
+    """Return `each` where an unpaid invoice falls due, less `each` where it is paid late: summed, what is overdue."""
+    return np.where(r.of_kind("overdue"), each, 0) - np.where(r.late_payment() & r.of_kind("paid"), each, 0)
 
 
 def _events(kind: str) -> Callable[[Rows], Flags]:
@@ -144,16 +148,17 @@ MEASURES: dict[str, Measure] = {
         Measure("survey_score", "amount", lambda r: np.where(_scored(r), r.value, 0), ("survey", "value")),
         Measure("invoice_count", "count", lambda r: r.of_kind("invoice"), ("invoices",)),
         Measure("invoice_amount", "amount", lambda r: _money_of(r, "invoice"), ("invoices",)),
-        Measure("paid_count", "count", lambda r: r.of_kind("paid"), ("invoices",)),
-        Measure("open_amount", "amount", lambda r: _money_of(r, "invoice") - _money_of(r, "paid"),
+        Measure("paid_count", "count", lambda r: r.payment(), ("invoices",)),
+        Measure("open_amount", "amount", lambda r: _money_of(r, "invoice") - np.where(r.payment(), r.value, 0),
                 ("invoices",)),
         Measure("paid_late_count", "count", lambda r: r.late_payment(), ("invoices",)),
         Measure("days_late", "days", lambda r: np.where(r.late_payment(), r.day - r.columns["due_day"], 0),
                 ("invoices",)),
-        Measure("days_to_pay", "days", lambda r: np.where(r.of_kind("paid"), r.day - r.columns["issued_day"], 0),
+        Measure("days_to_pay", "days", lambda r: np.where(r.payment(), r.day - r.columns["issued_day"], 0),
                 ("invoices", "issued")),
         Measure("overdue_count", "count", lambda r: _open(r, 1), ("invoices",)),
-        Measure("overdue_amount", "amount", lambda r: _open(r, r.value), ("invoices",)),
+        Measure("overdue_amount", "amount",
+                lambda r: _money_of(r, "overdue") - np.where(r.late_payment(), r.value, 0), ("invoices",)),
         Measure("overdue_due_days", "days", lambda r: _open(r, r.columns["due_day"]), ("invoices",)),
         Measure("dispute_count", "count", lambda r: r.of_kind("dispute"), ("invoices", "disputed")),
     )

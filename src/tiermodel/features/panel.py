@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -17,14 +17,15 @@ import pyarrow.compute as pc
 
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history, stream
-from tiermodel.engines.duckdb import rows_from, sorted_again
+from tiermodel.engines.duckdb import complete_until, rows_from, sorted_again
 from tiermodel.errors import DataError, ProjectError
+from tiermodel.features.arrivals import walk_as_known
 from tiermodel.features.catalogue import expand
 from tiermodel.features.formula import Feature, context_from, needs_of
 from tiermodel.features.frame import KEYS
 from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels, outcome_columns, outcome_requests
 from tiermodel.features.sampling import sample_batches
-from tiermodel.features.stream import UNSORTED, Chunk, Latest, Plan, walk, whole_customers
+from tiermodel.features.stream import UNSORTED, Chunk, Latest, Plan, whole_customers
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
 from tiermodel.tables.privacy import hash_key, public_ids
@@ -78,8 +79,9 @@ class Tally(RowCounts):
 class Snapshots:
     """The walk from customer-sorted batches to snapshot batches: one row for each customer and date, sorted by both.
 
-    `with_outcome` adds the outcome, NaN unless its window lies fully before `data_end`. An instance is a callable that
-    an engine can send to another process.
+    `with_outcome` adds the outcome, NaN unless its window lies fully before `data_end`; rows that arrived on
+    `known_until` or later are left out (all are known if it is None). An instance is a callable that an engine can send
+    to another process.
     """
 
     project: Project
@@ -87,6 +89,7 @@ class Snapshots:
     dates: tuple[date, ...]
     with_outcome: bool = False
     data_end: date = date.min
+    known_until: date | None = None
     key: bytes | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -117,6 +120,13 @@ class Snapshots:
         return Plan(tuple((d - EPOCH).days for d in sorted(set(self.dates))), asked, latest)
 
     @property
+    def arrived(self) -> int | None:
+        """The first day (counted from 1970-01-01) of which arriving rows are left out; None if no row is."""
+        if self.with_outcome:
+            return None if self.known_until is None else (self.known_until - EPOCH).days
+        return max(self.plan.as_of)
+
+    @property
     def schema(self) -> pa.Schema:
         """The columns: the keys, every feature, and the outcome where asked for; float64 but for keys and text."""
         features = ((f.name, pa.string() if f.unit == "text" else pa.float64()) for f in self.features)
@@ -134,7 +144,7 @@ class Snapshots:
         contracts = Latest("profile", "contract_end") in plan.latest
 
         def one(table: pa.Table) -> tuple[Chunk, pa.RecordBatch]:
-            chunk = walk(table, plan, named)
+            chunk = walk_as_known(table, plan, named)
             known = context_from(chunk, plan)
             columns = [f.compute(known) for f in features]
             if self.with_outcome:
@@ -199,18 +209,18 @@ def snapshot_batches(
     customer list which hash belongs to which customer.
     """
     tally = Tally() if tally is None else tally
-    before = snapshots.plan.end
+    end, arrived = snapshots.plan.end, snapshots.arrived
     work = snapshots if then is None else _Then(snapshots, then)
-    batches = stream(snapshots.project, history, before, work, tally)
+    batches = stream(snapshots.project, history, history.before(end, arrived), work, tally)
     if snapshots.key is not None:
         batches = sorted_again(snapshots.project, batches, ", ".join(KEYS))
     yield from batches
-    tally.close(history, rows_from(history, before))
+    tally.close(history, rows_from(history, end, arrived))
 
 
 def build_panel(
     project: Project,
-    dates: Sequence[date],
+    dates: Collection[date],
     *,
     with_outcome: bool = False,
     known_until: date | None = None,
@@ -231,7 +241,7 @@ def build_panel(
     with_outcome
         Whether `OUTCOME_COLUMNS` are added, NaN where the outcome is not fully observed.
     known_until
-        The first day whose rows do not count as observed for outcomes; by default the day after the last row.
+        The first day whose rows, and rows that arrived then, do not count as observed for outcomes; by default all do.
     drawn_before
         One of the dates: before it, only customers sampled for learning (`panel.customers`) are in the snapshots.
     history
@@ -270,8 +280,8 @@ def build_panel(
 
     """
     rows = open_history(project) if history is None else history
-    data_end = min(rows.last_day + timedelta(1), known_until or date.max)
-    snapshots = Snapshots(project, rows.columns, tuple(dates), with_outcome, data_end)
+    data_end = complete_until(rows, known_until) if known_until else rows.last_day + timedelta(1)
+    snapshots = Snapshots(project, rows.columns, tuple(dates), with_outcome, data_end, known_until)
     batches: Iterable[pa.RecordBatch] = snapshot_batches(rows, snapshots, tally)
     if drawn_before is not None:
         batches = sample_batches(batches, drawn_before, project.panel.customers, project.seed)

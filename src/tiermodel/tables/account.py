@@ -34,9 +34,12 @@ def account_of(run: Run, project: Project, contract: Contract, source: Source, g
         "quantity_missing": "rows without quantity count as 0",
         "quantity_vast": "rows have a quantity of a million or more: another column, or a number gone wrong?",
         "discount_missing": "rows without discount count as 0",
+        "arrival_unknown": "rows do not say when they arrived: they are known from their own day on",
         "orders_missing": f"rows without order_id ({contract.mapped.get('order_id')}): one order per customer and day",
     }
     warnings = tuple(f"{good[name]} {text}" for name, text in notes.items() if good.get(name))
+    if 2 * good.get("arrived_late", 0) > good.get("rows", 0):
+        warnings += (_loaded_words(contract, good),)
     warnings += tuple(
         f"{good[f'{name}_open']} values of {name} ({contract.mapped[name]}), such as 9999-12-31, mean none"
         for name in rules.DATES
@@ -54,6 +57,14 @@ def account_of(run: Run, project: Project, contract: Contract, source: Source, g
     _refuse_mixed_zones(contract, good)
     _refuse_mixed_currencies(contract, good)
     return account
+
+
+def _loaded_words(contract: Contract, good: dict[str, Any]) -> str:
+    return (
+        f"TM2068 {good['arrived_late']:,} of {good['rows']:,} rows arrived a month and more after their own day; no "
+        f"earlier date knows them: map to ingested_at when a row arrived first, not when the table was loaded last "
+        f"({contract.mapped['ingested_at']})"
+    )
 
 
 def _refuse_empty(contract: Contract, source: Source, account: Accounting) -> None:

@@ -32,6 +32,7 @@ Bad = tuple[str, int, str, str, str, str, str]
 _ROWS_OF_A_NAME = 3
 # How many of the first and last days `Contract.counts` keeps, so that `plausible` can look at them.
 LAST_ROWS = 100
+_MONTH = 31
 
 
 @dataclass(frozen=True)
@@ -242,9 +243,15 @@ def _counts(checked: str, parsed: dict[str, Parsed], keys: dict[str, str]) -> st
     wanted |= (
         {"first": f"min(_tm_{date}_value, {LAST_ROWS})", "last": f"max(_tm_{date}_value, {LAST_ROWS})"} if date else {}
     )
+    wanted |= {"arrived": f"max(_tm_ingested_at_value, {LAST_ROWS})"} if "ingested_at" in parsed else {}
     if "currency" in parsed:
         wanted["currencies"] = "list(DISTINCT _tm_currency_value ORDER BY _tm_currency_value)"
     counters = [counter for column in parsed.values() for counter in column.counters]
+    if "ingested_at" in parsed:
+        counters += [
+            ("arrival_unknown", f"_tm_ingested_at_value = {rules.NEVER}"),
+            ("arrived_late", f"_tm_ingested_at_value > _tm_time_value + {_MONTH}"),
+        ]
     wanted |= {name: f"count(*) FILTER ({test})" for name, test in counters if name != "null_words"}
     wanted |= {name: f"list(DISTINCT {word})" for name, word in counters if name == "null_words"}
     if "order_id" in keys:
@@ -271,8 +278,8 @@ def scan(run: Run, contract: Contract, source: Source) -> Groups:
 def _merged(name: str, one: Any, other: Any) -> Any:
     if one is None or other is None:
         return other if one is None else one
-    if name in {"first", "last"}:
-        return sorted([*one, *other], reverse=name == "last")[:LAST_ROWS]
+    if name in {"first", "last", "arrived"}:
+        return sorted([*one, *other], reverse=name != "first")[:LAST_ROWS]
     if name in {"currencies", "null_words"}:
         return sorted({*one, *other})
     return one if name == "_tm_rule" else one + other

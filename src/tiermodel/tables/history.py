@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any, NamedTuple
 
@@ -41,6 +41,7 @@ _COLUMNS = {
     "cost": ("cost", _NO_AMOUNT),
     "discount": ("discount", _NO_AMOUNT),
 }
+_ALWAYS = {"customer_id", "time", "amount", "currency", "ingested_at"}  # no feature needs them by name
 _PROFILE = {"acquisition_cost": _NO_KEY, "contract_end": _NO_DAY}
 
 
@@ -54,7 +55,8 @@ class History:
     (BIGINT, 1/10,000 currency units), order_key (BIGINT) and, where mapped, those of `stream_layout`; text attributes
     are VARCHAR, NULL where they are not known. `columns` has the names that features may need: mapped columns of the
     transactions, kinds of events, other tables and their columns. `last_day` is the last plausible day of the
-    transactions; `later_rows` are dated after it, and count for dates after their own only.
+    transactions; `later_rows` are dated after it, and count for dates after their own only. `last_arrival` is the last
+    plausible day on which a transaction arrived, where a column says when rows arrived (`arrivals`).
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -65,6 +67,8 @@ class History:
     last_day: date
     selects: dict[str, str]
     later_rows: int = 0
+    arrivals: bool = False
+    last_arrival: date | None = None
 
     @property
     def rows_sql(self) -> str:
@@ -75,6 +79,27 @@ class History:
     def account(self) -> Accounting:
         """The account of the transactions."""
         return self.tables["transactions"].account
+
+    @property
+    def latest(self) -> date:
+        """The date that `latest` means: the day after the last plausible day, and after the last row arrived."""
+        return max(self.last_day, self.last_arrival or date.min) + timedelta(1)
+
+    @property
+    def whenever_arrived(self) -> History:
+        """The history with every row known from its own day on, as what followed a date is judged in the end."""
+        if not self.arrivals:
+            return self
+        known = {name: f"SELECT * REPLACE ({_NO_DAY} AS known_day) FROM ({sql})" for name, sql in self.selects.items()}
+        return replace(self, selects=known, arrivals=False, last_arrival=None)
+
+    def before(self, day: int, arrived: int | None = None) -> str:
+        """Return the SQL of whether a row is of a day before `day`, and arrived on a day before `arrived` (if given).
+
+        Days are counted from 1970-01-01.
+        """
+        late = f" AND greatest(day, known_day) < {arrived}" if self.arrivals and arrived is not None else ""
+        return f"(day < {day}{late})"
 
     @property
     def transactions_sql(self) -> str:
@@ -139,6 +164,8 @@ def read_history(
         last_day=EPOCH + timedelta(span.last),
         selects=selects,
         later_rows=span.later,
+        arrivals="known_day" in layout,
+        last_arrival=None if span.arrived is None else EPOCH + timedelta(span.arrived),
     )
 
 
@@ -172,7 +199,7 @@ def _look_alikes(
 def history_columns(project: Project) -> frozenset[str]:
     """Return the names that the project's features may need: mapped columns, kinds of events, tables."""
     data = project.data
-    names = set(data.transactions.columns.model_dump(exclude_none=True)) - {"customer_id", "time", "amount", "currency"}
+    names = set(data.transactions.columns.model_dump(exclude_none=True)) - _ALWAYS
     if data.customers:
         names |= set(data.customers.columns.model_dump(exclude_none=True)) - {"customer_id"}
         names |= {f"attribute_{name}" for name in project.features.carried if name in data.customers.attributes}
@@ -212,6 +239,8 @@ def stream_layout(tables: dict[str, Table]) -> dict[str, str]:
         layout["kind"] = "0::TINYINT"
     if "invoices" in tables:
         layout |= {"due_day": _NO_DAY, "issued_day": _NO_DAY}
+    if any("ingested_at" in table.contract.mapped for table in tables.values()):
+        layout["known_day"] = _NO_DAY
     if "customers" in tables:
         profile = _profile_columns(tables["customers"].contract)
         layout |= {name: _NO_TEXT if is_text(name) else _PROFILE.get(name, _NO_KEY) for name in profile}
@@ -237,6 +266,7 @@ def stream_rows(table: Table, layout: dict[str, str], tables: dict[str, Table]) 
     for row in _emitted(contract):
         kind = str(KINDS.get(row.kind, row.kind))
         values = {"customer_id": f"_tm_customer_id_value::{layout['customer_id']}", "kind": f"{kind}::TINYINT"}
+        values |= {"known_day": contract.value("ingested_at", _NO_DAY)}
         values |= {"row_key": f"({_row_key(contract, kind, len(tables) > 1)} >> 1)::BIGINT", **row.values}
         select = ", ".join(f"{values.get(name, default)} AS {name}" for name, default in layout.items())
         selects.append(f"SELECT {select} FROM ({contract.checked}) WHERE _tm_rule = {GOOD} AND {row.condition}")
@@ -262,12 +292,18 @@ def _emitted(contract: Contract) -> list[_Emitted]:
             return [_Emitted("service_cost", {"day": value("time"), "amount": value("amount")})]
         case "invoices":
             due, paid, disputed = value("due"), value("paid", NEVER), value("disputed", NEVER)
+            amount, part = value("amount"), value("paid_amount", UNKNOWN)
+            in_full = f"coalesce(abs(nullif({part}, {UNKNOWN})) >= abs({amount}), true)"
+            in_time = f"({paid} > {NEVER} AND {paid} <= {due})"
+            paid_amount = f"(CASE WHEN {in_full} THEN {amount} ELSE {part} END)"
+            overdue = f"(CASE WHEN {in_time} THEN {amount} - {paid_amount} ELSE {amount} END)"
+            payment = f"(CASE WHEN {in_full} THEN {KINDS['paid']} ELSE {KINDS['part_paid']} END)"
             issued = f"CASE WHEN {value('issued', NEVER)} > {NEVER} THEN {value('issued', NEVER)} ELSE {due} END"
-            bill = {"amount": value("amount"), "due_day": due, "issued_day": issued}
+            bill = {"amount": amount, "due_day": due, "issued_day": issued}
             return [
                 _Emitted("invoice", {**bill, "day": issued}),
-                _Emitted("overdue", {**bill, "day": due}, f"({paid} = {NEVER} OR {paid} > {due})"),
-                _Emitted("paid", {**bill, "day": paid}, f"{paid} > {NEVER}"),
+                _Emitted("overdue", {**bill, "amount": overdue, "day": due}, f"NOT ({in_time} AND {in_full})"),
+                _Emitted(payment, {**bill, "amount": paid_amount, "day": paid}, f"{paid} > {NEVER}"),
                 _Emitted("dispute", {**bill, "day": disputed}, f"{disputed} > {NEVER}"),
             ]
         case _:

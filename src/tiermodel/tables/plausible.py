@@ -67,36 +67,53 @@ def isolated_after(days: Sequence[int], rows: Sequence[int]) -> int | None:
 class Span:
     """The first and the last plausible day of the transactions (days since 1970-01-01), and the rows dated after it.
 
-    `examples` are some of these `later` rows: the file, the row, and the date as it stands there.
+    `examples` are some of these `later` rows: the file, the row, and the date as it stands there. `arrived` is the last
+    plausible day on which a row arrived, where the transactions say it.
     """
 
     first: int
     last: int
     later: int = 0
     examples: tuple[tuple[str, int, str], ...] = ()
+    arrived: int | None = None
 
 
 def plausible_span(run: Run, contract: Contract, source: Source, good: dict[str, Any]) -> Span:
     """Return the span of the good transactions; they are read once more only where the last ones may be isolated."""
-    first, last = good["first"][0], good["last"]
-    if not may_be_isolated(last, good["rows"]):
-        return Span(first, last[0])
-    counts: Counter[int] = Counter()
-    rows = f"FROM ({contract.checked}) WHERE _tm_rule = {GOOD}"
-    for batch in run(source, f"SELECT _tm_time_value AS day, count(*) AS n {rows} GROUP BY 1"):
-        for found in batch.to_pylist():
-            counts[found["day"]] += found["n"]
-    days = sorted(counts)
-    if (day := isolated_after(days, [counts[each] for each in days])) is None:
-        return Span(first, last[0])
+    first, rows = good["first"][0], f"FROM ({contract.checked}) WHERE _tm_rule = {GOOD}"
+    last, later = _last_plausible(run, source, rows, "_tm_time_value", good["last"], good["rows"])
+    arrived = None
+    if arrivals := good.get("arrived"):
+        arrived = _last_plausible(run, source, rows, "_tm_ingested_at_value", arrivals, good["rows"])[0]
+    if not later:
+        return Span(first, last, arrived=arrived)
     what = f"{quoted(FILE)} AS file, {quoted(ROW)} AS row, left(_tm_time::VARCHAR, 200) AS value"
-    query = f"SELECT {what} {rows} AND _tm_time_value > {day} ORDER BY 1, 2 LIMIT {_EXAMPLES}"
+    query = f"SELECT {what} {rows} AND _tm_time_value > {last} ORDER BY 1, 2 LIMIT {_EXAMPLES}"
     examples = [
         (row["file"], source.line(row["file"], row["row"]), _shown(contract, row["value"]))
         for batch in run(source, query)
         for row in batch.to_pylist()
     ]
-    return Span(first, day, sum(counts[each] for each in days if each > day), tuple(examples[:_EXAMPLES]))
+    return Span(first, last, later, tuple(examples[:_EXAMPLES]), arrived)
+
+
+def _last_plausible(
+    run: Run, source: Source, rows: str, column: str, last: Sequence[int], count: int
+) -> tuple[int, int]:
+    """Return the last plausible day of a column of the good rows, and how many rows have later ones.
+
+    `last` are the days of the last rows, descending.
+    """
+    if not may_be_isolated(last, count):
+        return last[0], 0
+    counts: Counter[int] = Counter()
+    for batch in run(source, f"SELECT {column} AS day, count(*) AS n {rows} GROUP BY 1"):
+        for found in batch.to_pylist():
+            counts[found["day"]] += found["n"]
+    days = sorted(counts)
+    if (day := isolated_after(days, [counts[each] for each in days])) is None:
+        return last[0], 0
+    return day, sum(counts[each] for each in days if each > day)
 
 
 def _shown(contract: Contract, value: str) -> str:

@@ -13,10 +13,12 @@ from tiermodel.config.data import EventKind
 __all__ = ["EVENTS", "KINDS", "MAIN_KINDS", "RowCounts"]
 
 EVENTS: tuple[str, ...] = get_args(EventKind)
-_NAMES = ("transaction", *EVENTS, "invoice", "overdue", "paid", "dispute", "service_cost", "profile", "signup")
+_OF_INVOICES = ("invoice", "overdue", "paid", "part_paid", "dispute")
+_NAMES = ("transaction", *EVENTS, *_OF_INVOICES, "service_cost", "profile", "signup")
 KINDS: dict[str, int] = {name: code for code, name in enumerate(_NAMES)}
-"""The code of each kind. An invoice becomes up to four rows: `invoice` (issued), `overdue` (due, but not paid by then),
-`paid` and `dispute`; a row of the customers' table becomes a `profile` and, where it has the day, a `signup`."""
+"""The code of each kind. An invoice becomes up to four rows: `invoice` (issued), `overdue` (due, but not all of it paid
+by then), `paid` (or `part_paid`: a rest is left) and `dispute`; a row of the customers' table becomes a `profile` and,
+where it has the day, a `signup`."""
 
 MAIN_KINDS: dict[str, tuple[str, ...]] = {
     "transactions": ("transaction",),

@@ -67,6 +67,7 @@ _ISO = "write 2024-01-31 or 2024-01-31 17:30:00"
 _YEARS = (
     "years before 1900 or after 2199 are taken for errors; of a Buddhist year take 543 off, of a Minguo year add 1911"
 )
+_UNDATED = "a payment without its day is known at no date: give `paid` a date, or leave `paid_amount` empty"
 _CURRENCY = "amounts in one currency only have a sum: convert, or leave the row out by `where`"
 _NUMBERS = (
     "attributes are numbers: declare text under data.customers.categories (for slices, conditions `is` and strata), or "
@@ -112,9 +113,9 @@ def _money_rules(column: str) -> tuple[Rule, ...]:
     )
 
 
-DATES = ("time", "due", "issued", "paid", "disputed", "valid_from", "signup", "contract_end")
+DATES = ("time", "due", "issued", "paid", "disputed", "valid_from", "signup", "contract_end", "ingested_at")
 FLAGS = ("consent", "opt_out")
-MONEY = ("amount", "cost", "quantity", "discount", "value", "acquisition_cost")
+MONEY = ("amount", "cost", "quantity", "discount", "value", "acquisition_cost", "paid_amount")
 RULES = {
     rule.name: rule
     for rule in (
@@ -138,6 +139,7 @@ RULES = {
         Rule("currency_missing", "TM2052", "currency", "set `currency` in the project if empty stands for it"),
         Rule("currency_unknown", "TM2052", "currency", "write a code of three letters such as CNY"),
         Rule("currency_other", "TM2052", "currency", _CURRENCY),
+        Rule("paid_amount_undated", "TM2061", "paid_amount", _UNDATED),
         *(Rule(f"{column}_unparsable", "TM2050", column, "write true or false, yes or no, 1 or 0") for column in FLAGS),
         Rule("kind_unknown", "TM2054", "kind", f"say by data.events.kinds which words mean one of {', '.join(EVENTS)}"),
         Rule("attribute_not_a_number", "TM2055", "attribute", _NUMBERS),
@@ -162,7 +164,7 @@ class Parsed:
 def money(column: str, expression: Expression, key: str) -> Parsed:
     """Return the SQL of a decimal number in 1/10,000 as BIGINT, rounded half away from zero; beyond 1e12 it is refused.
 
-    Where it is missing, a quantity or discount counts as zero, a value or acquisition cost as unknown.
+    Where it is missing, a quantity or discount counts as zero, any other as unknown.
     """
     kind, raw, clean = family(expression.type), f"_tm_{column}", f"_tm_{column}_clean"
     text = f"{raw}_text"
@@ -192,6 +194,8 @@ def money(column: str, expression: Expression, key: str) -> Parsed:
     if column in REQUIRED:
         return Parsed(*steps, value, (missing, *rules))
     otherwise = "0" if column in _ZERO else UNKNOWN
+    if column == "paid_amount":
+        rules = (*rules, ("paid_amount_undated", f"{clean} <> 0 AND _tm_paid_text IS NULL"))
     vast = (("quantity_vast", f"abs({clean}) >= {_VAST}"),) if column == "quantity" else ()
     return Parsed(*steps, f"coalesce({value}, {otherwise})", rules, (missing, *vast))
 

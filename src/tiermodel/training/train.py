@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from tiermodel.bundle.bundle import Bundle, save_bundle
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
+from tiermodel.engines.duckdb import complete_until
 from tiermodel.errors import DataError
 from tiermodel.evaluation.leakage import refuse_leaks
 from tiermodel.features.dates import one_date
@@ -121,7 +122,7 @@ def train(
         )
     progress(f"building snapshots up to {now}")
     tally = Tally()
-    trained_on = training_dates(project, now, history.first_day)
+    trained_on = training_dates(project, complete_until(history, now), history.first_day)
     dates = sorted(panel_dates(project, now, trained_on))
     panel = build_panel(
         project, dates, with_outcome=True, known_until=now, drawn_before=now, history=history, tally=tally

@@ -21,6 +21,7 @@ from tiermodel import disk
 from tiermodel.config.learners import Models
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
+from tiermodel.engines.duckdb import complete_until
 from tiermodel.features.dates import one_date
 from tiermodel.features.outcome import Labels
 from tiermodel.features.panel import Tally, build_panel
@@ -149,7 +150,7 @@ def tune(
         progress("reading transactions")
         history = open_history(project) if history is None else history
         now = backtest_dates(project, history)[0] if as_of is None else one_date(as_of, history)
-        dates = training_dates(project, now, history.first_day)
+        dates = training_dates(project, complete_until(history, now), history.first_day)
         progress(f"building {len(dates)} snapshots up to {dates[-1]}")
         tally = Tally()
         panel = build_panel(
