@@ -308,7 +308,7 @@ def _credit(invoices: list[Row], as_of: int) -> dict[str, Any]:
     overdue = [row for row in due if _rest(row, as_of) > 0]
     disputed = [row for row in invoices if row["disputed"] is not None and row["disputed"] < as_of]
     past_due = Fraction(sum(_rest(row, as_of) for row in overdue), 10_000)
-    still_open = sum(Fraction(_rest(row, as_of), 10_000) for row in issued)
+    still_open = _money(issued) - sum(Fraction(row["amount"] - _rest(row, as_of), 10_000) for row in paid)
     return {
         "open_amount": still_open,
         "overdue_amount": past_due,

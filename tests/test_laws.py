@@ -96,7 +96,7 @@ def test_law_2_one_customer_alone_is_the_same(histories: dict[str, list[Row]]) -
 
 
 def scaled(histories: dict[str, list[Row]], factor: int) -> dict[str, list[Row]]:
-    money = ("amount", "cost", "discount", "acquisition_cost")
+    money = ("amount", "cost", "discount", "acquisition_cost", "paid_amount")
 
     def times(row: Row) -> Row:
         return row | {name: row[name] * factor for name in money if row.get(name) is not None}

@@ -86,6 +86,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Make a shop of every table: duplicates, bad rows, refusals, and one customer with half of the transactions."""
     folder = tmp_path_factory.mktemp("shop")
     rows = as_file_rows(HISTORIES)
+    rows["arrived"] = rows["time"] + pd.to_timedelta([7 * (n % 5) for n in range(len(rows))], unit="D")
     heavy = rows[rows["customer_id"] == rows["customer_id"].value_counts().index[0]]
     copies = [heavy.assign(time=heavy["time"] + pd.Timedelta(minutes=n)) for n in range(1, 1 + len(rows) // len(heavy))]
     bad = rows.head(5).assign(amount=float("nan"))
@@ -103,7 +104,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     assert project.data.customers is not None
     columns = project.data.customers.columns.model_copy(update={"opt_out": "no_contact"})
     table = project.data.customers.model_copy(update={"columns": columns, "categories": {"industry": "industry"}})
-    return project.model_copy(update={"data": project.data.model_copy(update={"customers": table})})
+    late = project.data.transactions.columns.model_copy(update={"ingested_at": "arrived"})
+    tables = {"customers": table, "transactions": project.data.transactions.model_copy(update={"columns": late})}
+    return project.model_copy(update={"data": project.data.model_copy(update=tables)})
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tiermodel.config.data import Invoices
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ProjectError, TooManyBadRowsError
 from tiermodel.features.export import write_features
@@ -404,3 +405,48 @@ def test_quantities_beyond_reason_are_told(tmp_path: Path) -> None:
     assert "1 rows have a quantity of a million or more" in told(
         read_history(project(tmp_path, rows, columns={**COLUMNS, "quantity": "n"}))
     )
+
+
+# invoices paid in part
+
+
+def bills(folder: Path, rows: str, **columns: str) -> Project:
+    path = folder / "bills.csv"
+    path.write_text(rows, encoding="utf-8")
+    names = {"customer_id": "id", "amount": "total", "due": "due", "paid": "paid", "paid_amount": "part"} | columns
+    return project(
+        folder, daily(60), invoices={"path": str(path), "columns": names, "duplicates": "keep"}, max_bad_share=1.0
+    )
+
+
+def test_what_is_left_of_an_invoice_stays_open(tmp_path: Path) -> None:
+    rows = (
+        "id,total,due,paid,part\n"
+        "C0,100,2023-01-20,2023-01-10,40\n"  # in time: 60 are overdue from the due day on
+        "C1,100,2023-01-20,2023-02-10,40\n"  # late: 100, then 60
+        "C2,100,2023-01-20,2023-01-10,\nC2,100,2023-01-20,2023-01-10,150\n"  # all of it, and more
+        "C3,100,2023-01-20,,\nC3,100,2023-01-20,,0\n"
+    )
+    shop = bills(tmp_path, rows)
+    shop = shop.model_copy(update={"features": shop.features.model_copy(update={"groups": ("credit",)})})
+    panel = build_panel(shop, [date(2023, 2, 1), date(2023, 2, 20)])
+    then, now = (panel[panel["as_of"] == day] for day in ("2023-02-01", "2023-02-20"))
+    for name, was, comes in (
+        ("open_amount", [60, 100, 0, 200], [60, 60, 0, 200]),
+        ("overdue_amount", [60, 100, 0, 200], [60, 60, 0, 200]),
+        ("overdue_count", [1, 1, 0, 2], [1, 1, 0, 2]),
+    ):
+        assert (then[name].tolist(), now[name].tolist()) == (was, comes)
+    assert now["days_since_payment"].tolist()[:3] == [41, 10, 41]
+    assert now["days_since_payment"].isna().tolist() == [False, False, False, True]
+
+
+def test_a_payment_without_its_day_is_quarantined(tmp_path: Path) -> None:
+    history = read_history(
+        bills(tmp_path, "id,total,due,paid,part\nC0,100,2023-01-20,,40\nC1,100,2023-01-20,2023-01-10,40\n")
+    )
+    assert history.tables["invoices"].account.rules == {"paid_amount_undated": 1}
+    [row] = history.bad_rows()
+    assert row[1:6] == (2, "paid_amount_undated", "TM2061", "part", "40")
+    with pytest.raises(ValueError, match=r"paid_amount\s.*needs `paid` beside it"):
+        Invoices.model_validate({"columns": {"customer_id": "id", "amount": "a", "due": "d", "paid_amount": "p"}})

@@ -346,6 +346,7 @@ def test_a_store_that_moved_with_its_files_is_read_where_it_is_now(store: Store,
             ("logged_models", "artifact_location"),
             ("model_versions", "storage_location"),
             ("runs", "artifact_uri"),
+            ("experiments", "artifact_location"),
         )
         for table, column in places:
             database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", [str(store.folder), str(folder)])
@@ -354,6 +355,13 @@ def test_a_store_that_moved_with_its_files_is_read_where_it_is_now(store: Store,
     folder.rename(tmp_path / "new")
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
     assert (resolve_model(store.first, uri) / "bundle.json").is_file()
+    tracking = store.project("moved").tracking.model_copy(update={"uri": uri})
+    moved = store.project("moved").model_copy(update={"tracking": tracking})
+    with registry._store(uri) as client:
+        run = client.create_run(registry._experiment(client, moved))
+        client.log_text(run.info.run_id, "now", "note.txt")
+    assert (tmp_path / "new" / "mlartifacts" / run.info.run_id / "artifacts" / "note.txt").is_file()
+    assert not folder.exists()
     shutil.rmtree(tmp_path / "new" / "mlartifacts")
     with pytest.raises(TrackingError, match=r"the store moved: .*Copy the folder mlartifacts beside the database too"):
         resolve_model(store.first, uri)

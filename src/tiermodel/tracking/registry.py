@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import atexit
 import re
+import sqlite3
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -345,13 +346,24 @@ def _experiment(client: mlflow.MlflowClient, project: Project) -> str:
     """Return the id of the project's experiment, made if missing; on SQLite its artifacts go beside the database."""
     name = project.tracking.experiment or project.name
     found = client.get_experiment_by_name(name)
-    if found is not None:
-        if found.lifecycle_stage == "deleted":  # in MLflow; its name stays taken
-            client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
     database = database_of(project.tracking.uri)
     artifacts = None if database is None else (database.parent / _ARTIFACTS).as_uri()
-    return str(client.create_experiment(name, artifacts))
+    if found is None:
+        return str(client.create_experiment(name, artifacts))
+    if found.lifecycle_stage == "deleted":  # in MLflow; its name stays taken
+        client.restore_experiment(found.experiment_id)
+    if database is not None and found.artifact_location.endswith(f"/{_ARTIFACTS}"):
+        _keep_beside(database, str(found.experiment_id), str(artifacts))
+    return str(found.experiment_id)
+
+
+def _keep_beside(database: Path, experiment: str, artifacts: str) -> None:
+    """Let artifacts of later runs go beside a database that moved; no interface of MLflow changes the place."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(
+            "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ? AND artifact_location <> ?",
+            (artifacts, int(experiment), artifacts),
+        )
 
 
 @contextmanager
