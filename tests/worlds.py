@@ -44,8 +44,8 @@ _DAYS = (LAST_DAY - FIRST_DAY).days + 1
 
 
 _QUICK: dict[str, dict[str, object]] = {
-    "models.churn": {"ROUNDS": (10, 20, 30)},
-    "models.value": {"ROUNDS": (10, 20, 30)},
+    "models.churn": {"ROUNDS": (5, 10, 15)},
+    "models.value": {"ROUNDS": (5, 10, 15)},
     "models.future_tier": {"ROUNDS": 20},
     "evaluation.slices": {"MOST_DRAWS": 50},
     "models.learners.ordinal": {"ROUNDS": 20},

@@ -25,7 +25,7 @@ from tiermodel.models.calibration.recent import ForecastContext, PartialWindow
 from tiermodel.models.churn import ChurnModel, fit_churn
 from tiermodel.models.design_matrix import design_matrix_of_panel, fit_design_matrix
 from tiermodel.models.future_tier import TierModel, fit_tier, future_levels
-from tiermodel.models.learners.boosting import fit_boosted
+from tiermodel.models.learners.boosting import ROUNDS, fit_boosted
 from tiermodel.models.learners.linear import Linear, averaged, fit_logistic, fit_ridge
 from tiermodel.models.learners.readable_tree import leaf_of
 from tiermodel.models.learners.time_split import rolling_folds
@@ -159,7 +159,10 @@ def test_boosted_refuses_what_lightgbm_would_take_in_silence(truth: Truth) -> No
     model = fit_boosted(truth.x, y, NAMES, 5, 7, objective="regression")
     with pytest.raises(ModelError, match="trained on"):
         _ = type(model)(tuple(reversed(NAMES)), model.text).booster
-    np.testing.assert_array_equal(model.first(3).predict(truth.x), model.predict(truth.x, 3))
+    shorter = fit_boosted(truth.x, y, NAMES, 3, 7, objective="regression")  # trees are grown one after the other
+    three, five = model.scores(truth.x, (3, 5))
+    np.testing.assert_array_equal(three, shorter.predict(truth.x))
+    np.testing.assert_allclose(five, model.predict(truth.x), rtol=1e-12)
 
 
 # folds
@@ -225,7 +228,8 @@ def test_members_learn_from_seasoned_dates_only_where_those_tell_enough(project:
         project.seed,
     )
     assert (model.linear, model.compact) == (without.linear, without.compact)
-    assert model.boosted.first(100).text == without.boosted.first(100).text
+    trees, others = (each.boosted.scores(truth.x, ROUNDS[:1])[0] for each in (model, without))
+    np.testing.assert_array_equal(trees, others)
 
     loyal = young.assign(outcome_churned=young["outcome_churned"].where(first | (young.index % 300 == 0), 0.0))
     few, _ = fit_churn(
@@ -272,7 +276,7 @@ def cut_truth(count: int = 6_000) -> tuple[Floats, Floats, np.ndarray[Any, np.dt
 def test_what_a_cut_window_lacks_is_no_part_of_what_is_learned() -> None:
     x, odds, happened, counted = cut_truth()
     names = ["a", "b"]
-    trees = fit_boosted(x, happened.astype(float), names, 300, 7, weights=counted, objective="binary")
+    trees = fit_boosted(x, happened.astype(float), names, 150, 7, weights=counted, objective="binary")
     line = fit_logistic(x, happened, c=10.0, weights=counted)
     true = 1 / (1 + np.exp(-odds))
     for predicted in (trees.predict(x), 1 / (1 + np.exp(-line.decision(x)))):

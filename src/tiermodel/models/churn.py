@@ -72,11 +72,18 @@ class ChurnModel:
         """Return each row's probability of churning; `x` has the columns `names`, in that order."""
         return _blended(self.member_odds(x), np.array(self.blend[1:]), self.blend[0])
 
-    def member_odds(self, x: Floats, rounds: int | None = None) -> Floats:
-        """Return every member's log-odds, shape (rows, members); only the first `rounds` trees count."""
-        structural = (log_odds(x[:, self.names.index(name)]) for name in P_ZERO_INPUTS)
-        trees = log_odds(self.boosted.predict(x, rounds))
-        return np.column_stack([self.linear.decision(x), self.compact.decision(x), trees, *structural])
+    def member_odds(self, x: Floats) -> Floats:
+        """Return every member's log-odds, shape (rows, members)."""
+        return self._with_trees(x, [self.boosted.predict(x)])[0]
+
+    def member_odds_by_rounds(self, x: Floats) -> list[Floats]:
+        """Return every member's log-odds, shape (rows, members), with each number of trees in `ROUNDS`."""
+        return self._with_trees(x, [expit(score) for score in self.boosted.scores(x, ROUNDS)])
+
+    def _with_trees(self, x: Floats, trees: Sequence[Floats]) -> list[Floats]:
+        linear = self.linear.decision(x), self.compact.decision(x)
+        structural = [log_odds(x[:, self.names.index(name)]) for name in P_ZERO_INPUTS]
+        return [np.column_stack([*linear, log_odds(p), *structural]) for p in trees]
 
 
 def _blended(odds: Floats, weights: Floats, intercept: float) -> Floats:
@@ -103,16 +110,16 @@ def fit_churn(
     target = {"objective": "binary", **monotone_constraints(learners.trees, names, "churn")}
     history_days = rows.groupby("as_of")["days_since_first"].transform("max").to_numpy(dtype=np.float64)
 
-    def members(split: Split) -> ChurnModel:
+    def members(split: Split, rounds: int = ROUNDS[-1]) -> ChurnModel:
         train = _without_young_dates(split.train, history_days, churned, window.known_after)
         partial = context.partial_windows(split.day)
         x_seen, y, weights = TrainingRows.with_partial(x[train], churned[train], partial)
-        grown = fit_boosted(x_seen, y, names, ROUNDS[-1], seed, learners.trees, weights, **target)
+        grown = fit_boosted(x_seen, y, names, rounds, seed, learners.trees, weights, **target)
         whole, compact = (fit_logistic(x_seen, y > 0, columns, learners.logistic_c, weights) for columns in (None, few))
         return ChurnModel(tuple(names), whole, compact, grown, ())
 
     splits = split_by_date(rows["as_of"], window.known_after, enough=lambda train: both_classes(churned[train]))
-    *earlier, last = map_threads(members, [*splits, Split.of_all(context.day, len(rows))])
+    models = map_threads(members, splits)
     structural = log_odds(x[:, names.index(BTYD_INPUTS[0])])
     past = residuals_by_date(ObservedWindow.of_rate, window, rows, structural, churned)
     residuals = [*past, *context.residuals]
@@ -128,14 +135,13 @@ def fit_churn(
         odds, kinds = fold.prediction[at], zip(("predicted", *MEMBERS), (weights, *np.eye(len(MEMBERS))), strict=True)
         return {name: _blended(odds, blend, intercept_at(odds, blend, fold.day)) for name, blend in kinds}
 
-    folds = list(
-        out_of_fold(splits, earlier, churned.astype(float), lambda m, at: [m.member_odds(x[at], r) for r in ROUNDS])
-    )
+    folds = list(out_of_fold(splits, models, churned.astype(float), lambda m, at: m.member_odds_by_rounds(x[at])))
     at, weights = _fit_blend(folds)
+    model = members(Split.of_all(context.day, len(rows)), ROUNDS[at])
     coming = context.x
-    intercept = intercept_at(last.member_odds(coming, ROUNDS[at]), weights, context.day) if len(coming) else 0.0
+    intercept = intercept_at(model.member_odds(coming), weights, context.day) if len(coming) else 0.0
     blend = (intercept, *(float(w) for w in weights))
-    return replace(last, boosted=last.boosted.first(ROUNDS[at]), blend=blend), stack_folds(rows, folds, blends, MEMBERS)
+    return replace(model, blend=blend), stack_folds(rows, folds, blends, MEMBERS)
 
 
 def _labelled(panel: pd.DataFrame, inputs: Floats, label: ChurnLabel) -> tuple[pd.DataFrame, Floats, Flags]:

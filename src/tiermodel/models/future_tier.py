@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tiermodel.arrays import Flags, Floats, Ints
-from tiermodel.models.learners.boosting import Boosted
+from tiermodel.models.learners.boosting import Boosted, map_threads
 from tiermodel.models.learners.ordinal import Ordinal, fit_ordinal, level_probabilities
 from tiermodel.models.learners.time_split import Fold, out_of_fold, split_by_date, stack_folds
 
@@ -102,9 +102,11 @@ def fit_tier(
     rows, x = panel[known].reset_index(drop=True), inputs[known]
     level = future[known].astype(np.int64)
     splits = split_by_date(rows["as_of"], delay_days, _FOLDS)
-    models = (fit_levels(x[split.train], level[split.train], names, levels, seed) for split in splits)
-    folds = list(out_of_fold(splits, models, level.astype(float), lambda model, at: model.predict(x[at])))
-    model = fit_levels(x, level, names, levels, seed)
+    *earlier, model = map_threads(
+        lambda train: fit_levels(x[train], level[train], names, levels, seed),
+        [*(split.train for split in splits), np.arange(len(x))],
+    )
+    folds = list(out_of_fold(splits, earlier, level.astype(float), lambda model, at: model.predict(x[at])))
 
     def expected(fold: Fold[Floats], _: Sequence[Fold[Floats]]) -> dict[str, Floats]:
         return {"predicted": np.rint(fold.prediction @ np.arange(levels))}

@@ -18,6 +18,7 @@ from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import Labels
 from tiermodel.models.calibration.logit import Calibration, calibrate_folds, calibrated, log_odds
 from tiermodel.models.future_tier import fit_levels, future_levels, p_above
+from tiermodel.models.learners.boosting import map_threads
 from tiermodel.models.learners.time_split import out_of_fold, split_by_date
 
 __all__ = ["TierLabels", "can_rise", "fit_upgrade", "p_upgrade", "stayed_above"]
@@ -78,6 +79,6 @@ def fit_upgrade(
     rises = can_rise(rows, now, levels)
     dated = split_by_date(rows["as_of"], delay_days, _FOLDS)
     splits = [split._replace(test=judged) for split in dated if len(judged := split.test[rises[split.test]])]
-    models = (fit_levels(x[split.train], then[split.train], names, levels, seed) for split in splits)
+    models = map_threads(lambda split: fit_levels(x[split.train], then[split.train], names, levels, seed), splits)
     folds = list(out_of_fold(splits, models, rose, lambda model, at: log_odds(p_above(model.predict(x[at]), now[at]))))
     return calibrate_folds(rows, folds)

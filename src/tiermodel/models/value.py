@@ -70,10 +70,17 @@ class ValueModel:
         """Return each row's expected value in currency units; `x` has the columns `names`, in that order."""
         return _mix(self.factors, self.members(x))
 
-    def members(self, x: Floats, rounds: int | None = None) -> Floats:
-        """Return every member's prediction, shape (members, rows); only the first `rounds` trees count."""
-        roots = np.maximum(self.linear.decision(x), 0.0)
-        return np.stack([roots**2, self.boosted.predict(x, rounds), _structural(x, self.names)])
+    def members(self, x: Floats) -> Floats:
+        """Return every member's prediction, shape (members, rows)."""
+        return self._with_trees(x, [self.boosted.predict(x)])[0]
+
+    def members_by_rounds(self, x: Floats) -> list[Floats]:
+        """Return every member's prediction, shape (members, rows), with each number of trees in `ROUNDS`."""
+        return self._with_trees(x, [np.exp(score) for score in self.boosted.scores(x, ROUNDS)])
+
+    def _with_trees(self, x: Floats, trees: Sequence[Floats]) -> list[Floats]:
+        squares, structural = np.maximum(self.linear.decision(x), 0.0) ** 2, _structural(x, self.names)
+        return [np.stack([squares, amount, structural]) for amount in trees]
 
     def interval(self, predicted: Floats) -> tuple[Floats, Floats]:
         """Return the bounds, in currency units, that held 90 % of out-of-fold values with predictions of this size."""
@@ -121,10 +128,10 @@ def fit_value(
 
     usual = _usual(rows, _structural(x, columns), actual)
 
-    def members(split: Split) -> ValueModel:
+    def members(split: Split, rounds: int = ROUNDS[-1]) -> ValueModel:
         partial, seen = context.partial_windows(split.day), split.train[usual[split.train]]
         x_seen, y, weights = TrainingRows.with_partial(x[seen], positive[seen], partial)
-        grown = fit_boosted(x_seen, y, names, ROUNDS[-1], seed, learners.trees, weights, **target)
+        grown = fit_boosted(x_seen, y, names, rounds, seed, learners.trees, weights, **target)
         no_offset = weights._replace(offset=np.zeros(len(y)))
         roots = np.sqrt(y * np.exp(-weights.offset))
         wide, compact = (fit_ridge(x_seen, roots, of, learners.ridge_alpha, no_offset) for of in (None, few))
@@ -133,7 +140,7 @@ def fit_value(
     splits = split_by_date(
         rows["as_of"], label.window.known_after, enough=lambda train: bool(np.count_nonzero(positive[train]) >= FEWEST)
     )
-    *earlier, last = map_threads(members, [*splits, Split.of_all(context.day, len(rows))])
+    models = map_threads(members, splits)
     of_usual = rows[usual].reset_index(drop=True), _structural(x, columns)[usual], actual[usual]
     level = _WindowLevel.of(label, *of_usual, context.residuals)
 
@@ -145,19 +152,20 @@ def fit_value(
         total, kinds = level.total(few, fold.day), zip(("predicted", *MEMBERS), (weights, *_ALONE), strict=True)
         return {name: _mix(_factors(blend, few, total), expected) for name, blend in kinds}
 
-    folds = list(out_of_fold(splits, earlier, actual, lambda model, at: [model.members(x[at], r) for r in ROUNDS]))
+    folds = list(out_of_fold(splits, models, actual, lambda model, at: model.members_by_rounds(x[at])))
     at, weights = _fit_blend(folds, usual)
+    last = members(Split.of_all(context.day, len(rows)), ROUNDS[at])
     coming = context.x if len(context.x) else x[rows["as_of"].to_numpy() == rows["as_of"].max()]
-    expected = last.members(coming, ROUNDS[at])
+    expected = last.members(coming)
     expected = expected[:, ~outweighing(expected[-1])]
     factors = _factors(weights, expected, level.total(expected, context.day))
     predictions = stack_folds(rows, folds, blends, MEMBERS)
     if folds:
         bands = _bands(predictions["predicted"].to_numpy(), predictions["actual"].to_numpy())
     else:  # without folds the interval is that of the training rows
-        own = last.members(x, ROUNDS[at])
+        own = last.members(x)
         bands = _bands(_mix(_factors(weights, own, float(actual.sum())), own), actual)
-    return ValueModel(columns, last.linear, last.boosted.first(ROUNDS[at]), factors, *bands), predictions
+    return ValueModel(columns, last.linear, last.boosted, factors, *bands), predictions
 
 
 def _labelled(panel: pd.DataFrame, inputs: Floats) -> tuple[pd.DataFrame, Floats, Floats]:

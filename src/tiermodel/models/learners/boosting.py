@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import lightgbm as lgb
 import numpy as np
 from scipy.special import logit
 
-from tiermodel.arrays import Floats
+from tiermodel.arrays import Flags, Floats
 from tiermodel.config.learners import Trees
 from tiermodel.errors import ModelError
 from tiermodel.models.learners.weights import FitWeights
 
-__all__ = ["ROUNDS", "Boosted", "fit_boosted", "map_threads", "with_default_sizes"]
+__all__ = ["ROUNDS", "Boosted", "fit_binary", "fit_boosted", "map_threads", "with_default_sizes"]
 
 
-ROUNDS = (100, 200, 300, 400, 600)
+ROUNDS = (50, 100, 150, 200, 300)
 """The numbers of trees from which out-of-fold predictions choose."""
 
 _SMALL = 2_000  # rows below which a second thread costs more than it saves
@@ -54,14 +55,19 @@ class Boosted:
             )
         return booster
 
-    def first(self, rounds: int) -> Boosted:
-        """Return the model of the first trees."""
-        return Boosted(self.names, self.booster.model_to_string(num_iteration=rounds))
-
-    def predict(self, x: Floats, rounds: int | None = None) -> Floats:
+    def predict(self, x: Floats) -> Floats:
         """Return the prediction of each row of a (customers, features) matrix, on the scale of the target."""
-        threads = _THREADS if len(x) > _SMALL else 1
-        return np.asarray(self.booster.predict(x, num_iteration=rounds, num_threads=threads))
+        return np.asarray(self.booster.predict(x, num_threads=_threads(x)))
+
+    def scores(self, x: Floats, rounds: Sequence[int]) -> list[Floats]:
+        """Return the scores of each row, before the link function, by the first trees: one for each number of trees."""
+        found, total = list[Floats](), np.zeros(len(x))
+        for start, stop in pairwise((0, *rounds)):  # each tree is walked once
+            total = total + self.booster.predict(
+                x, start_iteration=start, num_iteration=stop - start, raw_score=True, num_threads=_threads(x)
+            )
+            found.append(total)
+        return found
 
     def contributions(self, x: Floats) -> tuple[float, Floats]:
         """Return the mean score over the training rows, and what each input adds to it, the shape of x.
@@ -76,10 +82,14 @@ class Boosted:
         return {"names": self.names, "text": self.text}
 
 
+def _threads(x: Floats) -> int:
+    return _THREADS if len(x) > _SMALL else 1
+
+
 def with_default_sizes(trees: Trees, rows: int) -> Trees:
     """Return tree settings in which those not set are chosen by the number of training rows."""
     by_size = {
-        "learning_rate": 0.02 if rows < 200_000 else 0.05,
+        "learning_rate": 0.04 if rows < 200_000 else 0.1,
         "num_leaves": 8 if rows < 100_000 else 31,
         "min_data_in_leaf": int(np.clip(rows / 300, 10, 60)) if rows < 200_000 else 200,
     }
@@ -101,12 +111,41 @@ def fit_boosted(
     `target` is LightGBM's objective and its parameters; an offset in `weights` goes with binary and tweedie only.
     Raises `ModelError` where a target or input is infinite, or a target NaN: LightGBM would train without a warning.
     """
+    _refuse_not_finite(x, y)
+    settings = _settings(len(y), seed, trees) | target
+    weight, offset = (None, np.zeros(1)) if weights is None else weights
+    data = lgb.Dataset(x, y, weight=weight, feature_name=list(names), params={"verbosity": -1}, free_raw_data=True)
+    if not offset.any():
+        return Boosted(tuple(names), lgb.train(settings, data, rounds).model_to_string())
+    mean = float(_LINKS[target["objective"]](np.average(y, weights=weight)))
+    grown = lgb.train(settings, data.set_init_score(offset + mean), rounds)
+    _add(grown, mean)  # LightGBM leaves the initial score out of its trees
+    return Boosted(tuple(names), grown.model_to_string())
+
+
+def fit_binary(
+    x: Floats, targets: Iterable[Flags], names: list[str], rounds: int, seed: int, learning_rate: float
+) -> list[Boosted]:
+    """Return a model of the probability of each target, one after the other, of the same rows, which are binned once.
+
+    Rows must come sorted by key. Raises `ModelError` where an input is infinite.
+    """
+    _refuse_not_finite(x, np.zeros(0))
+    settings = _settings(len(x), seed, _BY_SIZE) | {"objective": "binary", "learning_rate": learning_rate}
+    data = lgb.Dataset(x, np.zeros(len(x)), feature_name=list(names), params=settings, free_raw_data=True).construct()
+    grown = (lgb.train(settings, data.set_label(y.astype(np.float64)), rounds) for y in targets)
+    return [Boosted(tuple(names), each.model_to_string()) for each in grown]
+
+
+def _refuse_not_finite(x: Floats, y: Floats) -> None:
     if not np.isfinite(y).all() or np.isinf(x).any():
         raise ModelError(
             f"{np.count_nonzero(~np.isfinite(y))} targets and {np.count_nonzero(np.isinf(x))} inputs are not finite"
         )
-    rows = len(y)
-    settings: Mapping[str, Any] = {
+
+
+def _settings(rows: int, seed: int, trees: Trees) -> dict[str, Any]:
+    return {
         **with_default_sizes(trees, rows).model_dump(exclude={"monotone"}),
         "bagging_fraction": 0.7,
         "bagging_freq": 1,
@@ -116,16 +155,7 @@ def fit_boosted(
         "num_threads": 1,  # fits run side by side; on a busy machine the threads of one fit would wait for each other
         "seed": seed,
         "verbosity": -1,
-        **target,
     }
-    weight, offset = (None, np.zeros(1)) if weights is None else weights
-    data = lgb.Dataset(x, y, weight=weight, feature_name=list(names), params={"verbosity": -1}, free_raw_data=True)
-    if not offset.any():
-        return Boosted(tuple(names), lgb.train(dict(settings), data, rounds).model_to_string())
-    mean = float(_LINKS[target["objective"]](np.average(y, weights=weight)))
-    grown = lgb.train(dict(settings), data.set_init_score(offset + mean), rounds)
-    _add(grown, mean)  # LightGBM leaves the initial score out of its trees
-    return Boosted(tuple(names), grown.model_to_string())
 
 
 def _add(grown: lgb.Booster, score: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tiermodel.arrays import Floats, Ints
-from tiermodel.models.learners.boosting import Boosted, fit_boosted, map_threads
+from tiermodel.models.learners.boosting import Boosted, fit_binary
 
 __all__ = ["Ordinal", "attributions", "fit", "fit_ordinal", "level_probabilities", "score"]
 
@@ -28,15 +28,12 @@ class Ordinal(NamedTuple):
 
 def fit_ordinal(x: Floats, level: Ints, names: list[str], levels: int, rounds: int, seed: int) -> Ordinal:
     """Return a model per threshold, fitted on inputs and levels 0 to `levels` - 1, shape (rows,)."""
-    shares = tuple(float(np.mean(level > k)) for k in range(levels - 1))
-
-    def above(k: int) -> Boosted | None:
-        if not 0 < shares[k] < 1:
-            return None
-        y = (level > k).astype(np.float64)
-        return fit_boosted(x, y, names, rounds, seed, objective="binary", learning_rate=_LEARNING_RATE)
-
-    return Ordinal(tuple(map_threads(above, range(levels - 1))), shares)
+    above = [level > k for k in range(levels - 1)]
+    shares = tuple(float(np.mean(rows)) for rows in above)
+    uncertain = [k for k, share in enumerate(shares) if 0 < share < 1]
+    grown = fit_binary(x, (above[k] for k in uncertain), names, rounds, seed, _LEARNING_RATE)
+    models = dict(zip(uncertain, grown, strict=True))
+    return Ordinal(tuple(models.get(k) for k in range(levels - 1)), shares)
 
 
 def level_probabilities(model: Ordinal, x: Floats) -> Floats:
