@@ -49,7 +49,7 @@ def rules(model: str, form: str, dialect: str, table: str, language: str | None,
 
 @click.group()
 def show() -> None:
-    """Print what there is: a project's settings, the score table, the features, the schemes, a model."""
+    """Print what there is: settings of a project, score table, features, schemes, a model, codes of bad input."""
 
 
 @show.command("config")
@@ -142,3 +142,11 @@ def show_model(model: str, language: str | None, tracking_uri: str) -> None:
             "sensitivity": {"changed": state.get("sensitivity", {}), "words": sensitivity_lines(state, *words)},
         }
     )
+
+
+@show.command("codes")
+def show_codes() -> None:
+    """Print every rule that the input can break: its code, where, what is wrong, what happens, what to do."""
+    from tiermodel.tables.rule_table import to_markdown
+
+    click.echo(to_markdown())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from tiermodel.config.data import EventKind
 from tiermodel.errors import ProjectError
 from tiermodel.tables.expressions import Expression
 from tiermodel.tables.row_kinds import EVENTS, KINDS
+from tiermodel.tables.rule_table import rule_table
 from tiermodel.tables.source import literal
 
 __all__ = [
@@ -53,26 +54,6 @@ _FAMILIES = {
 }
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 _NOT_FINITE = r"(?i)[+-]?(nan|inf|infinity)"
-_NOT_INTEGRAL = "a numeric id must be whole and exact: export ids as text"
-_DAMAGED = "a spreadsheet or a program wrote the id as a rounded number (1.23E+11): export ids as text"
-_PLAIN = (
-    "write it with digits and a decimal point only "
-    "(no currency sign or unit, thousands separator, brackets, full-width digits or minus)"
-)
-_SERIAL = (
-    "an epoch or serial number: map to_timestamp(column::BIGINT) for seconds, epoch_ms(column::BIGINT) for "
-    "milliseconds, DATE '1899-12-30' + floor(column::DOUBLE)::INTEGER for days of a spreadsheet"
-)
-_ISO = "write 2024-01-31 or 2024-01-31 17:30:00"
-_YEARS = (
-    "years before 1900 or after 2199 are taken for errors; of a Buddhist year take 543 off, of a Minguo year add 1911"
-)
-_UNDATED = "a payment without its day is known at no date: give `paid` a date, or leave `paid_amount` empty"
-_CURRENCY = "amounts in one currency only have a sum: convert, or leave the row out by `where`"
-_NUMBERS = (
-    "attributes are numbers: declare text under data.customers.categories (for slices, conditions `is` and strata), or "
-    "map a CASE that gives numbers"
-)
 # What programs write for nothing. The first are nobody's id; of the others an id, a name perhaps, is a doubtful case.
 NOTHING = r"\\N|\(null\)|\(NULL\)|<null>|<NULL>|\[NULL\]|<NA>|#N/A|#NULL!"
 _NOTHING = f"{NOTHING}|NULL|null|None|NaN|nan|NaT"
@@ -89,60 +70,42 @@ class Rule:
     remedy: str
 
 
-def _missing_rule(column: str, code: str, what: str) -> tuple[Rule, ...]:
-    remedy = f"give every row a {what}, or leave such rows out by `where`"
-    return (Rule(f"{column}_missing", code, column, remedy),) if column in REQUIRED else ()
+def _rule(name: str, column: str, like: str | None = None) -> Rule:
+    """Return the rule of a column, with the code and remedy that the table has for its name, or for that of `like`."""
+    row = rule_table()[like or name]
+    return Rule(name, row.code, column, row.remedy[1])
 
 
-def _date_rules(column: str) -> tuple[Rule, ...]:
-    return (
-        *_missing_rule(column, "TM2060", "date"),
-        Rule(f"{column}_numeric", "TM2063", column, _SERIAL),
-        Rule(f"{column}_unparsable", "TM2062", column, _ISO),
-        Rule(f"{column}_implausible", "TM2064", column, _YEARS),
-    )
-
-
-def _money_rules(column: str) -> tuple[Rule, ...]:
-    finite = "NaN and infinity are not amounts: correct the row at its source"
-    return (
-        *_missing_rule(column, "TM2040", "value"),
-        Rule(f"{column}_not_finite", "TM2042", column, finite),
-        Rule(f"{column}_unparsable", "TM2041", column, _PLAIN),
-        Rule(f"{column}_too_large", "TM2044", column, "values beyond 1e12 are taken for errors: correct the row"),
-    )
+def _column_rules(column: str, like: str, *faults: str) -> Iterator[Rule]:
+    """Yield the rules of a date (`like`) or number; only what is required can be missing."""
+    for fault in ("missing", *faults) if column in REQUIRED else faults:
+        yield _rule(f"{column}_{fault}", column, f"{like}_{fault}")
 
 
 DATES = ("time", "due", "issued", "paid", "disputed", "valid_from", "signup", "contract_end", "ingested_at")
 FLAGS = ("consent", "opt_out")
 MONEY = ("amount", "cost", "quantity", "discount", "value", "acquisition_cost", "paid_amount")
+_RECORD = ("field_missing", "field_extra", "stray_quote", "line_too_long", "invalid_encoding", "nul_byte", "malformed")
+_CUSTOMER = (
+    "repeated_header", "footer_total", "customer_id_missing", "customer_id_too_long", "customer_id_not_integral",
+    "customer_id_damaged",
+)  # fmt: skip
 RULES = {
     rule.name: rule
     for rule in (
-        Rule("field_missing", "TM1304", "", "the record has too few fields: quote text that holds a line break"),
-        Rule("field_extra", "TM1304", "", "the record has too many fields: quote text that holds the delimiter"),
-        Rule("stray_quote", "TM1303", "", "put the text in quotes and double every quote in it"),
-        Rule("line_too_long", "TM1205", "", "a record may be 64 KiB long: shorten it"),
-        Rule(
-            "invalid_encoding", "TM1202", "", "the record is not UTF-8: set `encoding` beside the path, or correct it"
+        *(_rule(name, "") for name in _RECORD),
+        *(_rule(name, "customer_id") for name in _CUSTOMER),
+        *(rule for column in DATES for rule in _column_rules(column, "date", "numeric", "unparsable", "implausible")),
+        *(
+            rule
+            for column in MONEY
+            for rule in _column_rules(column, "number", "not_finite", "unparsable", "too_large")
         ),
-        Rule("nul_byte", "TM1203", "", "the record holds a NUL byte: export the file again"),
-        Rule("malformed", "TM1300", "", "the record is not CSV: correct it"),
-        Rule("repeated_header", "TM1309", "customer_id", "the header stands again among the rows: remove it"),
-        Rule("footer_total", "TM1310", "customer_id", "a line of totals is not a transaction: remove it"),
-        Rule("customer_id_missing", "TM2010", "customer_id", "leave rows without a customer out by `where`"),
-        Rule("customer_id_too_long", "TM2011", "customer_id", "an id may be 128 characters long"),
-        Rule("customer_id_not_integral", "TM2013", "customer_id", _NOT_INTEGRAL),
-        Rule("customer_id_damaged", "TM2003", "customer_id", _DAMAGED),
-        *(rule for column in DATES for rule in _date_rules(column)),
-        *(rule for column in MONEY for rule in _money_rules(column)),
-        Rule("currency_missing", "TM2052", "currency", "set `currency` in the project if empty stands for it"),
-        Rule("currency_unknown", "TM2052", "currency", "write a code of three letters such as CNY"),
-        Rule("currency_other", "TM2052", "currency", _CURRENCY),
-        Rule("paid_amount_undated", "TM2061", "paid_amount", _UNDATED),
-        *(Rule(f"{column}_unparsable", "TM2050", column, "write true or false, yes or no, 1 or 0") for column in FLAGS),
-        Rule("kind_unknown", "TM2054", "kind", f"say by data.events.kinds which words mean one of {', '.join(EVENTS)}"),
-        Rule("attribute_not_a_number", "TM2055", "attribute", _NUMBERS),
+        *(_rule(f"currency_{fault}", "currency") for fault in ("missing", "unknown", "other")),
+        _rule("paid_amount_undated", "paid_amount"),
+        *(_rule(f"{column}_unparsable", column, "flag_unparsable") for column in FLAGS),
+        _rule("kind_unknown", "kind"),
+        _rule("attribute_not_a_number", "attribute"),
     )
 }
 
