@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from advice import expressions_by_unit, mapped_as
 from tiermodel.config.project import load_project
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.tables.history import History, read_history
@@ -88,17 +89,6 @@ def amounts(history: History) -> list[float]:
     return [amount / 10_000 for (amount,) in found]
 
 
-def advised(said: str) -> list[str]:
-    """Return the expressions that a remedy tells to map."""
-    told = re.search(r"map \w+ to (.*)", said)
-    assert told, said
-    words = re.sub(r", (an instant since 1970 in UTC|days of a spreadsheet, no epoch)$", "", told[1])
-    one = re.match(
-        r"(.*) if (?:the day comes first|the comma parts thousands), to (.*) if (?:the month does|it is the .*)", words
-    )
-    return [one[1], one[2]] if one else [words]
-
-
 def columns(**given: str) -> dict[str, str]:
     return {"customer_id": "id", "time": "when", "amount": "n", **given}
 
@@ -107,7 +97,7 @@ def columns(**given: str) -> dict[str, str]:
 def test_the_remedy_for_a_date_reads_it(value: str, day: date, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No row is good") as refusal:
         opened(tmp_path, columns(time="v"), value)
-    (expression,) = advised(str(refusal.value))
+    (expression,) = mapped_as(str(refusal.value))
     assert days(opened(tmp_path, columns(time=expression), value)) == [day]
 
 
@@ -115,7 +105,7 @@ def test_the_remedy_for_a_date_reads_it(value: str, day: date, tmp_path: Path) -
 def test_a_date_in_doubt_gets_two_remedies(value: str, first: date, second: date, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No row is good") as refusal:
         opened(tmp_path, columns(time="v"), value)
-    by_day, by_month = advised(str(refusal.value))
+    by_day, by_month = mapped_as(str(refusal.value))
     assert days(opened(tmp_path, columns(time=by_day), value)) == [first]
     assert days(opened(tmp_path, columns(time=by_month), value)) == [second]
 
@@ -123,7 +113,7 @@ def test_a_date_in_doubt_gets_two_remedies(value: str, first: date, second: date
 def test_the_remedy_for_some_dates_keeps_the_others(tmp_path: Path) -> None:
     found = opened(tmp_path, columns(time="v"), "31.01.2024", "2024-02-01")
     (bad,) = found.bad_rows()
-    (expression,) = advised(bad[-1])
+    (expression,) = mapped_as(bad[-1])
     assert days(opened(tmp_path, columns(time=expression), "31.01.2024", "2024-02-01")) == [
         date(2024, 1, 31),
         date(2024, 2, 1),
@@ -134,14 +124,14 @@ def test_the_remedy_for_some_dates_keeps_the_others(tmp_path: Path) -> None:
 def test_the_remedy_for_an_amount_reads_it_and_plain_ones(value: str, amount: float, tmp_path: Path) -> None:
     found = opened(tmp_path, columns(amount="v"), value, "7.25")
     (bad,) = found.bad_rows()
-    (expression,) = advised(bad[-1])
+    (expression,) = mapped_as(bad[-1])
     plain = 725 if "'.'" in expression and "[." in expression else 7.25
     assert amounts(opened(tmp_path, columns(amount=expression), value, "7.25")) == [amount, plain]
 
 
 def test_a_comma_in_doubt_gets_two_remedies(tmp_path: Path) -> None:
     (bad,) = opened(tmp_path, columns(amount="v"), "1,234", "7.25").bad_rows()
-    assert [amounts(opened(tmp_path, columns(amount=one), "1,234")) for one in advised(bad[-1])] == [[1234], [1.234]]
+    assert [amounts(opened(tmp_path, columns(amount=one), "1,234")) for one in mapped_as(bad[-1])] == [[1234], [1.234]]
 
 
 @pytest.mark.parametrize(
@@ -152,13 +142,8 @@ def test_a_comma_in_doubt_gets_two_remedies(tmp_path: Path) -> None:
 def test_the_remedy_for_a_column_of_numbers_reads_it(expression: str, unit: str, day: date, tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match=r"TM2063 data.transactions.columns.time") as refusal:
         opened(tmp_path, columns(time=expression), "1704040200000")
-    told = {unit: wanted for wanted, _, unit in (part.rpartition(" for ") for part in _parts(str(refusal.value)))}
-    assert days(opened(tmp_path, columns(time=told[unit]), "1704040200000")) == [day]
-
-
-def _parts(said: str) -> list[str]:
-    told = said.partition("Map an expression: ")[2].rstrip(".")
-    return re.split(r", (?=to_timestamp|epoch_ms|DATE|strptime)", told)
+    told = expressions_by_unit(str(refusal.value))[unit]
+    assert days(opened(tmp_path, columns(time=told), "1704040200000")) == [day]
 
 
 def test_epoch_numbers_are_instants_however_they_are_read(tmp_path: Path) -> None:

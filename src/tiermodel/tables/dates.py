@@ -64,6 +64,7 @@ def _not_a_date(place: str, expression: Expression) -> str:
         f"to_timestamp({text})": "seconds since 1970",
         f"epoch_ms({text})": "milliseconds",
         f"DATE '1899-12-30' + floor({text})::INTEGER": "days of a spreadsheet",
+        f"to_timestamp(({text} - 2440587.5) * 86400)": "days of julianday()",
         f"strptime({text}::BIGINT::VARCHAR, '%Y%m%d')": "20240131",
     }
     told = ", ".join(f"{form} for {unit}" for form, unit in forms.items())

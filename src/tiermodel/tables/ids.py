@@ -19,7 +19,7 @@ __all__ = ["customer", "look_alikes"]
 
 _LONGEST = 128
 _EXACT_DIGITS = 18
-_EXACT_DOUBLE = 1 << 53
+_EXACT = {"FLOAT": 1 << 24, "DOUBLE": 1 << 53}  # whole numbers from here on share their bits with others
 # 1.23E+11, 1,23E+11 of a German sheet, 1.23e+11 of pandas, 1.2345E11 of Java, and cells whose formula failed
 _DAMAGED = r"(?i)[+-]?\d([.,]\d+)?e\+\d{1,3}|[+-]?\d[.,]\d+e\d{1,3}|#(ref|value|name\?|div/0|num)!?|#{3,}"
 _WHOLE = r"^([+-]?\d+)\.0+$"
@@ -43,7 +43,7 @@ def customer(expression: Expression, beside: tuple[str, Expression] | None, ids:
     if kind == "integer":
         return Parsed(raw, raw, f"{clean}::BIGINT", (missing,))
     if kind == "float":
-        whole = f"isfinite({clean}) AND abs({clean}) < {_EXACT_DOUBLE} AND {clean} = trunc({clean})"
+        whole = f"isfinite({clean}) AND abs({clean}) < {_EXACT[expression.type]} AND {clean} = trunc({clean})"
         value = f"CASE WHEN {whole} THEN TRY_CAST({clean} AS BIGINT) END"
         return Parsed(raw, raw, value, (missing, ("customer_id_not_integral", f"NOT ({whole})")))
     if kind == "decimal":

@@ -28,8 +28,9 @@ _TIMES = (
     (r" \d{1,2}:\d{2} ?[AaPp][Mm]", " %I:%M %p"),
     (r" \d{1,2}:\d{2}:\d{2} ?[AaPp][Mm]", " %I:%M:%S %p"),
 )
-_MILLISECONDS = 13
-_EPOCHS = {10: "", 16: " / 1000000", 19: " / 1000000000"}
+_EPOCHS = {10: "", 13: " / 1000", 16: " / 1000000", 19: " / 1000000000"}
+_COMPACT = {12: "%Y%m%d%H%M%S", 10: "%Y%m%d%H%M"}
+_JULIAN = r"24\d{5}"
 _SIGNS = "¥￥$€£₽₩₹元円"
 
 
@@ -37,7 +38,7 @@ def remedy_for(rule: str, value: str, column: str) -> str:
     """Return the remedy for a value that breaks a rule, with an expression over the SQL `column`; empty for none.
 
     >>> remedy_for("time_unparsable", "31.01.2024 17:30", "t")
-    "map time to coalesce(try_strptime(t, '%d.%m.%Y %H:%M'), TRY_CAST(t AS TIMESTAMP))"
+    "map time to coalesce(try_strptime(t, '%d.%m.%Y %H:%M'), TRY_CAST(t AS TIMESTAMPTZ))"
     >>> remedy_for("amount_unparsable", "￥1,234.50", "amount")
     "map amount to regexp_replace(amount, '[,￥]', '', 'g')"
     """
@@ -52,17 +53,29 @@ def remedy_for(rule: str, value: str, column: str) -> str:
 
 def _numeric(name: str, value: str, column: str) -> str:
     whole = value.partition(".")[0]
-    if len(whole) == _MILLISECONDS:
-        return f"map {name} to epoch_ms({column}::BIGINT), an instant since 1970 in UTC"
-    if len(whole) in _EPOCHS:
-        return f"map {name} to to_timestamp({column}::BIGINT{_EPOCHS[len(whole)]}), an instant since 1970 in UTC"
-    if re.fullmatch(r"(19|20)\d{12}", whole):
-        return f"map {name} to try_strptime({column}, '%Y%m%d%H%M%S')"
-    if re.fullmatch(r"(19|20)\d{10}", whole):
-        return f"map {name} to try_strptime({column}, '%Y%m%d%H%M')"
+    number = f"TRY_CAST({column} AS DOUBLE)"
+    seconds = {length: f"{number}{unit}" for length, unit in _EPOCHS.items()}
+    if re.fullmatch(_JULIAN, whole):
+        seconds[len(whole)] = f"({number} - 2440587.5) * 86400"
+    if len(whole) in seconds:
+        instant = _or_plain(f"to_timestamp({seconds[len(whole)]})", column)
+        since = "days of julianday()" if re.fullmatch(_JULIAN, whole) else "an instant since 1970"
+        return f"map {name} to {instant}, {since} in UTC"
+    for digits, pattern in _COMPACT.items():
+        if re.fullmatch(rf"(19|20)\d{{{digits}}}", whole):
+            return f"map {name} to {_strptime(column, value, pattern)}"
     if len(whole) == 5:
-        return f"map {name} to DATE '1899-12-30' + floor({column}::DOUBLE)::INTEGER, days of a spreadsheet, no epoch"
+        days = _or_plain(f"DATE '1899-12-30' + floor({number})::INTEGER", column)
+        return f"map {name} to {days}, days of a spreadsheet, no epoch"
     return ""
+
+
+def _or_plain(sql: str, column: str) -> str:
+    """Return the SQL of a value, or of one in the usual forms, with an offset or in the project's zone.
+
+    Rows beside the bad one may be good, and must stay so.
+    """
+    return f"coalesce({sql}, TRY_CAST({column} AS TIMESTAMPTZ))"
 
 
 def _date(name: str, value: str, column: str) -> str:
@@ -92,7 +105,7 @@ def _strptime(column: str, value: str, pattern: str) -> str:
         pattern = pattern.replace("-", "/")
     if re.search(r"\d[AaPp][Mm]$", value):
         pattern = pattern.replace(" %p", "%p")
-    return f"coalesce(try_strptime({given}, '{pattern}'), TRY_CAST({column} AS TIMESTAMP))"
+    return _or_plain(f"try_strptime({given}, '{pattern}')", column)
 
 
 def _money(name: str, value: str, column: str) -> str:

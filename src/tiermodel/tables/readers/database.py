@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, OutputError, ProjectError
-from tiermodel.tables.source import Source, from_batches, quoted
+from tiermodel.tables.source import Source, check_names, from_batches, quoted
 
 __all__ = ["open_query"]
 
@@ -65,7 +65,7 @@ def _sqlite_schema(database: sqlite3.Connection, query: str) -> pa.Schema:
     names = [column[0] for column in database.execute(f"SELECT * FROM ({query}\n) LIMIT 0").description]
     checks = ", ".join(
         f"max(typeof({quoted(n)}) IN ('text', 'blob')), max(typeof({quoted(n)}) = 'real'), "
-        f"max(typeof({quoted(n)}) = 'integer'), max(abs({quoted(n)} * 1.0) > 9007199254740992)"
+        f"max(typeof({quoted(n)}) = 'integer'), max(abs({quoted(n)} * 1.0) >= 9007199254740992)"
         for n in names
     )
     found = database.execute(f"SELECT {checks} FROM ({query}\n)").fetchone()
@@ -106,12 +106,38 @@ def _postgresql(connection: duckdb.DuckDBPyConnection, url: str, view: str, key:
     with closing(database), closing(database.cursor()) as cursor:
         try:
             cursor.execute("SET TRANSACTION READ ONLY")
-            cursor.execute(f"{query}\n")  # the driver puts it in brackets, and its last line may be a comment
+            cursor.execute(_with_plain_types(cursor.adbc_execute_schema(f"{query}\n"), query, what))
             reader = cursor.fetch_record_batch()
             return from_batches(connection, view, what, reader.schema, reader)
         except (dbapi.Error, OSError) as error:
             words = _plain(error, *secrets)
             raise ProjectError(f"{key}.query: {what} refuses it: {words}") from error
+
+
+def _with_plain_types(schema: pa.Schema, query: str, what: str) -> str:
+    """Return a query whose columns the driver hands over as they are; the others as numbers, dates or text."""
+    check_names(what, schema.names)
+    columns = [(field.name, _cast(field)) for field in schema]
+    lines = f"{query}\n"  # brackets are put around it, and its last line may be a comment
+    if all(sql == quoted(name) for name, sql in columns):
+        return lines
+    return f"SELECT {', '.join(f'{sql} AS {quoted(name)}' for name, sql in columns)} FROM ({lines}) AS given"
+
+
+def _cast(field: pa.Field) -> str:
+    """Return the SQL of a column of PostgreSQL without what the driver changes or leaves in the server's own bytes.
+
+    It reads money as cents (or the like), days after 9999, of infinity too, as days long past, and large oids as
+    negative; arrays, records, intervals, addresses and the like are text here, as the server writes it.
+    """
+    kind, name = (field.metadata or {}).get(b"POSTGRESQL:type", b"").decode(), quoted(field.name)
+    if kind in {"date", "timestamp", "timestamptz"}:
+        return f"CASE WHEN {name} > '9999-12-31' THEN '9999-12-31' ELSE {name} END"
+    if numeric := {"money": "numeric", "oid": "bigint"}.get(kind):
+        return f"{name}::{numeric}"
+    opaque = isinstance(field.type, pa.OpaqueType) and kind != "numeric"
+    odd = pa.types.is_nested(field.type) or pa.types.is_interval(field.type) or opaque
+    return f"{name}::text" if odd else name
 
 
 def _plain(error: Exception, *secret: str | None) -> str:
