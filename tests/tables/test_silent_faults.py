@@ -402,7 +402,7 @@ def test_the_money_of_equal_rows_is_told_with_what_keeps_them(tmp_path: Path) ->
 
 def test_quantities_beyond_reason_are_told(tmp_path: Path) -> None:
     rows = "id,t,amount,n\nA,2024-01-05,3,4294967295\nB,2024-01-05,3,999999\n"
-    assert "1 rows have a quantity of a million or more" in told(
+    assert "1 rows have a quantity of 1,000,000 or more" in told(
         read_history(project(tmp_path, rows, columns={**COLUMNS, "quantity": "n"}))
     )
 

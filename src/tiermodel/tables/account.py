@@ -32,7 +32,6 @@ def account_of(run: Run, project: Project, contract: Contract, source: Source, g
         "ids_whole": "customer ids such as 13085.0 are read as 13085",
         "ids_null_words": "customer ids read NA, null, None or the like; they are kept as text",
         "quantity_missing": "rows without quantity count as 0",
-        "quantity_vast": "rows have a quantity of a million or more: another column, or a number gone wrong?",
         "discount_missing": "rows without discount count as 0",
         "arrival_unknown": "rows do not say when they arrived: they are known from their own day on",
         "orders_missing": f"rows without order_id ({contract.mapped.get('order_id')}): one order per customer and day",

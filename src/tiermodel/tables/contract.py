@@ -254,6 +254,8 @@ def _counts(checked: str, parsed: dict[str, Parsed], keys: dict[str, str]) -> st
         ]
     wanted |= {name: f"count(*) FILTER ({test})" for name, test in counters if name != "null_words"}
     wanted |= {name: f"list(DISTINCT {word})" for name, word in counters if name == "null_words"}
+    if "quantity" in parsed:
+        wanted["quantity_most"] = "max(abs(_tm_quantity_clean))"
     if "order_id" in keys:
         wanted["orders_missing"] = f"count(*) FILTER ({keys['order_id']} = {rules.UNKNOWN})"
     select = ", ".join(f"{sql} AS {name}" for name, sql in wanted.items())
@@ -282,6 +284,8 @@ def _merged(name: str, one: Any, other: Any) -> Any:
         return sorted([*one, *other], reverse=name != "first")[:LAST_ROWS]
     if name in {"currencies", "null_words"}:
         return sorted({*one, *other})
+    if name == "quantity_most":
+        return max(one, other)
     return one if name == "_tm_rule" else one + other
 
 

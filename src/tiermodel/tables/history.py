@@ -26,6 +26,7 @@ from tiermodel.tables.row_kinds import EVENTS, KINDS
 from tiermodel.tables.rules import NEVER, UNKNOWN
 from tiermodel.tables.source import Run, literal, run_here, scratch_folder
 from tiermodel.tables.table import EPOCH, TABLES, Table, common_id_type
+from tiermodel.tables.units import unit_words
 
 __all__ = ["History", "connect", "history_columns", "project_key", "read_history", "stream_layout", "stream_rows"]
 
@@ -149,8 +150,11 @@ def read_history(
         raise ProjectError(f"{min(unknown)!r} is no table that the project maps under data; map its columns there")
     read = {name: _read_table(connection, run, project, name, frames.get(name)) for name in names}
     tables, good = {name: table for name, (table, _) in read.items()}, read["transactions"][1]
-    span = plausible_span(run, tables["transactions"].contract, tables["transactions"].source, good)
-    warnings = (*far_off_words(good, span), *_look_alikes(connection, run, project, tables))
+    transactions = run, tables["transactions"].contract, tables["transactions"].source, good
+    span = plausible_span(*transactions)
+    warnings = (
+        *far_off_words(good, span), *unit_words(*transactions), *_look_alikes(connection, run, project, tables)
+    )  # fmt: skip
     tables["transactions"] = tables["transactions"].with_warnings(warnings)
     layout = stream_layout(tables)
     selects = {name: " UNION ALL ".join(stream_rows(table, layout, tables)) for name, table in tables.items()}

@@ -39,7 +39,6 @@ REQUIRED = {"amount", "cost", "time", "due"}
 NEVER = "(-2147483648)"
 _ZERO = {"quantity", "discount"}
 _LARGEST = 1_000_000_000_000
-_VAST = 1_000_000
 UNKNOWN = "(-9223372036854775807 - 1)"
 _SPACE = literal(
     " \t\r\n\v\f\x85\u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200B)))
@@ -159,8 +158,7 @@ def money(column: str, expression: Expression, key: str) -> Parsed:
     otherwise = "0" if column in _ZERO else UNKNOWN
     if column == "paid_amount":
         rules = (*rules, ("paid_amount_undated", f"{clean} <> 0 AND _tm_paid_text IS NULL"))
-    vast = (("quantity_vast", f"abs({clean}) >= {_VAST}"),) if column == "quantity" else ()
-    return Parsed(*steps, f"coalesce({value}, {otherwise})", rules, (missing, *vast))
+    return Parsed(*steps, f"coalesce({value}, {otherwise})", rules, (missing,))
 
 
 def _in_units(exact: str, size: str) -> str:
