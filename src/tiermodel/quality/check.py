@@ -15,7 +15,8 @@ from tiermodel.engines.duckdb import query_faults, rows_from
 from tiermodel.quality.pii import find_personal
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, read_history
-from tiermodel.tables.privacy import hash_key, public_ids
+from tiermodel.tables.privacy import hash_key, masked, public_ids
+from tiermodel.tables.readers.parquet_pages import has_checksums, values_outside
 from tiermodel.tables.row_kinds import KINDS
 from tiermodel.tables.rules import RULES
 from tiermodel.tables.source import refuse_changed
@@ -42,6 +43,7 @@ _LIMITS = {
 }
 _QUANTILES = (0.5, 0.75, 0.9, 0.95)
 _ORDERS = "check_orders"
+_PARQUET = (".parquet", ".pq")
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ def check(project: Project, *, history: History | None = None) -> CheckReport:
         *_quality(facts),
         *_broken_rules(history),
         *(Finding("warn", "note", {"note": note}) for a in accounts for note in a.warnings),
+        *_damage(history),
         *_personal(project, history),
         *([_horizon_finding(advice)] if advice else []),
     )
@@ -335,6 +338,23 @@ def _quality(facts: dict[str, Any]) -> Iterator[Finding]:
     ):
         if bad:
             yield Finding("warn", code, facts)
+
+
+def _damage(history: History) -> Iterator[Finding]:
+    """Yield what Parquet files without checksums hold against their own footers, and how many such files there are."""
+    unguarded = set()
+    for table in history.tables.values():
+        mapped = " ".join(table.contract.mapped.values())
+        used = {name for name in table.source.columns if name in mapped}
+        for file in table.source.origins:
+            if not file.lower().endswith(_PARQUET) or has_checksums(file):
+                continue
+            unguarded.add(file)
+            if outside := next(values_outside(file, used), None):
+                shown = {name: masked(outside[name]) for name in ("found", "least", "most")}
+                yield Finding("warn", "values_outside", outside | (shown if table.contract.hide_values else {}))
+    if unguarded:
+        yield Finding("ok", "no_checksums", {"files": len(unguarded)})
 
 
 def _personal(project: Project, history: History) -> Iterator[Finding]:

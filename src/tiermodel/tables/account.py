@@ -15,6 +15,7 @@ from tiermodel.tables.source import Run, Source
 __all__ = ["account_of"]
 
 _EXAMPLES = 5
+_FIRST, _LAST = -25567, 84005  # 1900-01-01 and 2199-12-31, in days since 1970
 
 
 def account_of(run: Run, project: Project, contract: Contract, source: Source, groups: Groups) -> Accounting:
@@ -53,6 +54,7 @@ def account_of(run: Run, project: Project, contract: Contract, source: Source, g
     )
     _refuse_empty(contract, source, account)
     _refuse_bad(run, project, contract, source, account)
+    _refuse_impossible(contract, source, good)
     _refuse_mixed_zones(contract, good)
     _refuse_mixed_currencies(contract, good)
     return account
@@ -98,6 +100,23 @@ def _broken_rules(run: Run, contract: Contract, source: Source, account: Account
         yield f"  {count:,} × {name} ({RULES[name].code}): {example[-1]}"
     for file, row, _, _, column, value, _ in contract.bad_rows(run, source, account.rules, _EXAMPLES):
         yield f"  {file}, row {row}: {column or 'record'} = {value!r}"
+
+
+def _refuse_impossible(contract: Contract, source: Source, good: dict[str, Any]) -> None:
+    """Raise DataError for good rows whose day or amount no good row can have.
+
+    DuckDB drops the test of a bound that holds by the statistics of a Parquet file, which a flipped bit makes untrue.
+    """
+    days = [*(good.get("first") or ()), *(good.get("last") or ())]
+    impossible = {
+        "a day before 1900 or after 2199": any(not _FIRST <= day <= _LAST for day in days),
+        "an amount beyond 1e12": good.get("amount_none", 0) > 0,
+    }
+    for what in (words for words, found in impossible.items() if found):
+        raise DataError(
+            f"TM1105 {', '.join(source.files[:3])}: the {contract.table} hold {what}, but the file itself states that "
+            "it has none: it is damaged, or its writer at fault. Copy or write it again."
+        )
 
 
 def _refuse_mixed_zones(contract: Contract, good: dict[str, Any]) -> None:

@@ -254,6 +254,8 @@ def _counts(checked: str, parsed: dict[str, Parsed], keys: dict[str, str]) -> st
         ]
     wanted |= {name: f"count(*) FILTER ({test})" for name, test in counters if name != "null_words"}
     wanted |= {name: f"list(DISTINCT {word})" for name, word in counters if name == "null_words"}
+    if "amount" in parsed:
+        wanted["amount_none"] = "count(*) FILTER (_tm_amount_value IS NULL)"
     if "quantity" in parsed:
         wanted["quantity_most"] = "max(abs(_tm_quantity_clean))"
     if "order_id" in keys:

@@ -13,11 +13,11 @@ from itertools import chain
 from pathlib import Path
 
 import duckdb
-import pyarrow.parquet as pq
 
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, EmptyInputError, OutputError, ProjectError
 from tiermodel.tables.readers import csv_file, excel
+from tiermodel.tables.readers.parquet_pages import refuse_flipped_bits
 from tiermodel.tables.source import (
     FILE,
     ROW,
@@ -292,7 +292,7 @@ def _refuse_drift(connection: duckdb.DuckDBPyConnection, files: tuple[str, ...])
     first: dict[str, str] = {}
     for file in files:
         columns = _footer(connection, file)
-        _refuse_flipped_bits(file)
+        refuse_flipped_bits(file)
         first = first or columns
         for name in sorted(first.keys() | columns.keys()):
             if first.get(name) != columns.get(name):
@@ -313,40 +313,6 @@ def _footer(connection: duckdb.DuckDBPyConnection, file: str) -> dict[str, str]:
 
 def _first_line(error: Exception) -> str:
     return str(error).split("\n", 1)[0]
-
-
-def _refuse_flipped_bits(file: str) -> None:
-    """Raise DataError for a page that does not fit its checksum, where there is one (Spark's); DuckDB checks none."""
-    parquet = pq.ParquetFile(file, page_checksum_verification=True)
-    if not _has_checksums(file, parquet.metadata):
-        return
-    for group in range(parquet.num_row_groups):
-        for column in range(parquet.metadata.num_columns):
-            name = parquet.metadata.schema.column(column).path
-            try:
-                parquet.read_row_group(group, columns=[name])
-            except OSError as error:
-                raise DataError(
-                    f"TM1102 {file}, row group {group}, column {name!r} is damaged: {_first_line(error)}. "
-                    "Copy it again."
-                ) from error
-
-
-def _has_checksums(file: str, metadata: pq.FileMetaData) -> bool:
-    """Return whether the first page header (Thrift compact: three i32 fields, perhaps a fourth, the CRC) has a CRC."""
-    if metadata.num_row_groups == 0 or metadata.num_columns == 0:
-        return False
-    chunk = metadata.row_group(0).column(0)
-    with Path(file).open("rb") as stream:
-        stream.seek(chunk.dictionary_page_offset or chunk.data_page_offset)
-        head = stream.read(32)
-    place = 0
-    for _ in range(3):
-        place += 1
-        while place < len(head) and head[place] & 0x80:
-            place += 1
-        place += 1
-    return head[place : place + 1] == b"\x15"
 
 
 def _open_csv(
