@@ -55,7 +55,7 @@ def account_of(run: Run, project: Project, contract: Contract, source: Source, g
     _refuse_empty(contract, source, account)
     _refuse_bad(run, project, contract, source, account)
     _refuse_impossible(contract, source, good)
-    _refuse_mixed_zones(contract, good)
+    _refuse_mixed_zones(project, contract, good)
     _refuse_mixed_currencies(contract, good)
     return account
 
@@ -119,14 +119,15 @@ def _refuse_impossible(contract: Contract, source: Source, good: dict[str, Any])
         )
 
 
-def _refuse_mixed_zones(contract: Contract, good: dict[str, Any]) -> None:
+def _refuse_mixed_zones(project: Project, contract: Contract, good: dict[str, Any]) -> None:
     for name in rules.DATES:
         aware = good.get(f"{name}_aware", 0)
         dated = good.get("rows", 0) - good.get(f"{name}_absent", 0)
         if 0 < aware < dated:
             raise DataError(
                 f"TM2066 {contract.mapped[name]!r} mixes times with an offset ({aware} rows) and without "
-                f"({dated - aware} rows): write all of them one way"
+                f"({dated - aware} rows): write all of them one way, or, where those without are of "
+                f"{project.timezone}, map {name} to TRY_CAST({contract.columns[name]} AS TIMESTAMPTZ)"
             )
 
 

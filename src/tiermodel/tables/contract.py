@@ -18,7 +18,7 @@ from tiermodel.tables.expressions import Expression, bind
 from tiermodel.tables.privacy import masked
 from tiermodel.tables.remedies import remedy_for
 from tiermodel.tables.rules import RULES, Parsed
-from tiermodel.tables.source import FILE, ROW, Run, Source, quoted
+from tiermodel.tables.source import FILE, ROW, Run, Source, literal, quoted
 
 __all__ = ["FILTERED", "GOOD", "LAST_ROWS", "Accounting", "Bad", "Contract", "Groups", "check_rows", "scan"]
 
@@ -121,10 +121,17 @@ class Contract:
     @property
     def bad_sql(self) -> str:
         """The SQL of the rows that break a rule: file, row number, rule number, value at fault."""
+        at_fault = {name: f"_tm_{name}::VARCHAR" for name in self.mapped}
+        attributes = (
+            f"CASE WHEN _tm_{name}_value = {rules.UNKNOWN} THEN {literal(name[10:] + ' = ')} || {at_fault[name]} END"
+            for name in self.mapped
+            if name.startswith("attribute_")
+        )
+        at_fault["attribute"] = f"concat_ws(', ', NULL, {', '.join(attributes) or 'NULL'})"
         values = " ".join(
-            f"WHEN {number} THEN _tm_{rule.column}::VARCHAR"
+            f"WHEN {number} THEN {at_fault[rule.column]}"
             for number, rule in enumerate(RULES.values(), 1)
-            if rule.column in self.mapped
+            if rule.column in at_fault
         )
         return (
             f"SELECT {quoted(FILE)}, {quoted(ROW)}, _tm_rule, left(CASE _tm_rule {values} END, 200) "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from tiermodel.tables.source import literal
+
 __all__ = ["remedy_for"]
 
 # Forms of dates that a reader may not guess, or does not know, each with what strptime needs; the time is added.
@@ -31,6 +33,9 @@ _TIMES = (
 _EPOCHS = {10: "", 13: " / 1000", 16: " / 1000000", 19: " / 1000000000"}
 _COMPACT = {12: "%Y%m%d%H%M%S", 10: "%Y%m%d%H%M"}
 _JULIAN = r"24\d{5}"
+_DAYS = ("time", "due", "issued", "paid", "disputed", "valid_from", "signup", "contract_end")
+_REQUIRED = ("customer_id", "time", "due", "amount", "cost")
+_CALENDARS = (("Buddhist", 2443, 2742, "> '2199'", "- 543"), ("Minguo", 1, 288, "< '0289'", "+ 1911"))
 _SIGNS = "¥￥$€£₽₩₹元円"
 
 
@@ -46,9 +51,34 @@ def remedy_for(rule: str, value: str, column: str) -> str:
     value = value.strip()
     if fault == "numeric":
         return _numeric(name, value, column)
-    if rule.startswith(("time", "due", "issued", "paid", "disputed", "valid_from", "signup", "contract_end")):
-        return _date(name, value, column) if fault == "unparsable" else ""
-    return _money(name, value, column) if fault == "unparsable" else ""
+    if fault == "implausible":
+        return _other_years(name, value, column)
+    if fault == "missing" and name in _REQUIRED:
+        return _without(name, value, column)
+    if rule == "currency_other":
+        left = f"where: upper(trim({column})) IS DISTINCT FROM {literal(value.upper())}"
+        return f"convert the amounts, or leave rows in this currency out by {left}"
+    if fault != "unparsable":
+        return ""
+    return _date(name, value, column) if name in _DAYS else _money(name, value, column)
+
+
+def _without(name: str, value: str, column: str) -> str:
+    """Return the remedy for rows without an id, a day or a number: `value` is empty, or a word that means nothing."""
+    empty = f"trim({column}::VARCHAR)"
+    test = f"{empty} NOT IN ('', {literal(value)})" if value else f"{empty} <> ''"
+    return f"give every row a value of {name}, or leave such rows out by where: {test}"
+
+
+def _other_years(name: str, value: str, column: str) -> str:
+    """Return the remedy for a year of another calendar; its 29th of February is a day of ours only, so it is text."""
+    year = int(value[:4]) if re.match(r"\d{4}-", value) else 0
+    written = f"left({column}::VARCHAR, 4)"
+    for what, first, last, test, shift in _CALENDARS:
+        if first <= year <= last:
+            ours = f"({written}::INTEGER {shift})::VARCHAR || substr({column}::VARCHAR, 5)"
+            return f"map {name} to CASE WHEN {written} {test} THEN {ours} ELSE {column}::VARCHAR END, of {what} years"
+    return ""
 
 
 def _numeric(name: str, value: str, column: str) -> str:

@@ -150,7 +150,8 @@ def money(column: str, expression: Expression, key: str) -> Parsed:
         )
     else:
         place = f"{key}.{column.removeprefix('attribute_')}"
-        raise ProjectError(f"TM2045 {place}: {expression.text!r} is {expression.type}, not a number or text")
+        one = f"{expression.inside}::INTEGER" if expression.type == "BOOLEAN" else "an expression that gives a number"
+        raise ProjectError(f"TM2045 {place}: {expression.text!r} is {expression.type}, not a number or text: map {one}")
     # TRY_CAST, because DuckDB drops bounds that hold by a Parquet file's statistics, and those leave NaN out.
     value = f"CASE WHEN {clean} {bounds} THEN {exact} END"
     if column in REQUIRED:
