@@ -6,7 +6,10 @@ import re
 
 __all__ = ["expressions_by_unit", "mapped_as"]
 
-_AFTER = r", (?:an instant since 1970 in UTC|days of julianday\(\) in UTC|days of a spreadsheet, no epoch)$"
+_AFTER = (
+    r", (?:an instant since 1970 in UTC|days of julianday\(\) in UTC|days of a spreadsheet, no epoch"
+    r"|of (?:Buddhist|Minguo) years)$"
+)
 _EITHER = r"(.*) if (?:the day comes first|the comma parts thousands), to (.*) if (?:the month does|it is the .*)"
 
 

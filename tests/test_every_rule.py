@@ -249,7 +249,7 @@ def prepare(folder: Path, row: Row) -> None:
         row.make(folder)
     else:
         (folder / row.file).write_bytes(row.make)
-    of_project = {key: row.data[key] for key in ("currency", "features") if key in row.data}
+    of_project: dict[str, Any] = {key: row.data[key] for key in ("currency", "features") if key in row.data}
     of_data = {key: value for key, value in row.data.items() if key not in of_project}
     table = {"path": row.file, **columns(), **row.table}
     made: dict[str, Any] = {"version": 1, "name": "shop", "timezone": "Asia/Shanghai", **of_project}

@@ -35,7 +35,7 @@ _COMPACT = {12: "%Y%m%d%H%M%S", 10: "%Y%m%d%H%M"}
 _JULIAN = r"24\d{5}"
 _DAYS = ("time", "due", "issued", "paid", "disputed", "valid_from", "signup", "contract_end")
 _REQUIRED = ("customer_id", "time", "due", "amount", "cost")
-_CALENDARS = (("Buddhist", 2443, 2742, "> '2199'", "- 543"), ("Minguo", 1, 288, "< '0289'", "+ 1911"))
+_CALENDARS = (("Buddhist", 2443, 2742, "> '2199'", "- 543"), ("Minguo", 60, 199, "< '0200'", "+ 1911"))
 _SIGNS = "¥￥$€£₽₩₹元円"
 
 
