@@ -139,6 +139,11 @@ AS_TEXT = beside("customers", "id,size\nK01,1\n", {}, categories={"size": "size:
 MANY = beside("customers", "id,city\n" + "".join(f"K{n},c{n}\n" for n in range(1001)), {}, categories={"city": "city"})
 REFUSED = beside("customers", "id,no\n" + "".join(f"K{n:02},1\n" for n in range(60)), {"opt_out": "no"})
 UNSURE = beside("customers", "id,no\nK01,perhaps\nK02,0\n", {"opt_out": "no"})
+UNDATED = beside(
+    "invoices",
+    "id,due,total,part,paid\nK01,2024-01-05,7,2,\nK02,2024-01-05,7,2,2024-01-09\n",
+    {"due": "due", "amount": "total", "paid_amount": "part", "paid": "paid"},
+)
 EVENTS = beside("events", "id,at,what\nK01,2024-01-05,visit\nK02,2024-01-05,dance\n", {"time": "at", "kind": "what"})
 
 ROWS = {
@@ -218,6 +223,9 @@ ROWS = {
     "category_type": Row(AS_TEXT[0], r"data\.customers\.categories\.size", "column::BIGINT::VARCHAR", data=AS_TEXT[1]),
     "category_many": Row(MANY[0], r"data\.customers\.categories\.city", "map a coarser expression", data=MANY[1]),
     "date_missing": bad("Z,,1,x", "when", "where: .*when"),
+    "paid_amount_undated": Row(UNDATED[0], "part", data=UNDATED[1]),
+    "arrived_late": Row(GOOD, "60 of 60 rows arrived a month", "map to ingested_at when a row arrived first",
+                        table=columns(ingested_at="DATE '2024-06-01'")),
     "date_unparsable": bad("Z,tomorrow,1,x", "when"),
     "date_numeric": bad("Z,1704040200,1,x", "when", r"map time to coalesce\(to_timestamp\("),
     "date_type": Row(parquet(when=[19723] * 200), r"data\.transactions\.columns\.time", r"Map an expression: to_times",
