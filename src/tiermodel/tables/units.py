@@ -29,33 +29,52 @@ def unit_words(run: Run, contract: Contract, source: Source, good: dict[str, Any
 
     `good` has the counts of the good rows.
     """
-    every = max(1, good["rows"] // _SAMPLED)
-    yield from _quantity_words(run, contract, source, good, every)
     by_file = 1 < len(source.files) <= _MOST_FILES
-    month = "year(DATE '1970-01-01' + _tm_time_value) * 12 + month(DATE '1970-01-01' + _tm_time_value) - 1"
-    file = quoted(FILE) if by_file else "''"
-    size = f"round(ln(abs(_tm_amount_value)) * {_STEPS})::INTEGER"
-    query = (
-        f"SELECT {month} AS month, {file} AS file, {size} AS size, count(*) AS n "
-        f"FROM {_sample(contract, every)} WHERE _tm_amount_value <> 0 GROUP BY ALL"
-    )
-    found = [row for batch in run(source, query) for row in batch.to_pylist()]
+    found = list(_histograms(run, contract, source, good, by_file=by_file))
+    yield from _quantity_words(run, contract, source, good, found)
     for what in ("month", "file")[: 1 + by_file]:
         if jump := _jump(_by(what, found)):
             yield _told(what, jump, contract)
             return
 
 
-def _sample(contract: Contract, every: int) -> str:
-    """Return the SQL of the good rows, or of those of every so many-th row of each file, as a relation."""
-    return f"(FROM ({contract.checked}) WHERE {quoted(ROW)} % {every} = {1 % every} AND _tm_rule = {GOOD})"
+def _histograms(
+    run: Run, contract: Contract, source: Source, good: dict[str, Any], *, by_file: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield the numbers of good rows by the logarithm of amount or quantity; of a long table, of every so many-th row.
+
+    Those of amounts (`size`) are by month and file, those of quantities (`quantity`) of all rows.
+    """
+    every = max(1, good["rows"] // _SAMPLED)
+    large = float(good.get("quantity_most") or 0) >= _LARGE
+    day = "DATE '1970-01-01' + _tm_time_value"
+    values = {
+        "month": f"year({day}) * 12 + month({day}) - 1",
+        "file": quoted(FILE) if by_file else "''",
+        "size": _logarithm("_tm_amount_value"),
+        "quantity": _logarithm("_tm_quantity_clean") if large else "NULL::INTEGER",
+    }
+    columns = ", ".join(f"{sql} AS {name}" for name, sql in values.items())
+    rows = f"FROM ({contract.checked}) WHERE {quoted(ROW)} % {every} = {1 % every} AND _tm_rule = {GOOD}"
+    query = (
+        f"SELECT {', '.join(values)}, count(*) AS n FROM (SELECT {columns} {rows}) "
+        f"GROUP BY GROUPING SETS ((month, file, size), (quantity))"
+    )
+    for batch in run(source, query):
+        yield from batch.to_pylist()
+
+
+def _logarithm(value: str) -> str:
+    """Return the SQL of a number's logarithm in steps, NULL for zero."""
+    return f"round(ln(nullif(abs({value}), 0)) * {_STEPS})::INTEGER"
 
 
 def _by(what: str, found: Iterable[dict[str, Any]]) -> dict[Any, Counter[int]]:
     """Return the histogram of the logarithms of the amounts of each month or file with enough rows."""
     groups: dict[Any, Counter[int]] = {}
     for row in found:
-        groups.setdefault(row[what], Counter())[row["size"]] += row["n"]
+        if row["size"] is not None:
+            groups.setdefault(row[what], Counter())[row["size"]] += row["n"]
     return {key: sizes for key, sizes in groups.items() if sizes.total() >= _FEWEST}
 
 
@@ -131,17 +150,20 @@ def _month(number: int) -> str:
     return f"{number // 12:04}-{number % 12 + 1:02}"
 
 
-def _quantity_words(run: Run, contract: Contract, source: Source, good: dict[str, Any], every: int) -> Iterator[str]:
+def _quantity_words(
+    run: Run, contract: Contract, source: Source, good: dict[str, Any], found: list[dict[str, Any]]
+) -> Iterator[str]:
     """Yield a warning of quantities of a million or more, or a thousand times what all but 1 in 1,000 rows have."""
     most = float(good.get("quantity_most") or 0)
     if most < _LARGE:
         return
-    size = "abs(_tm_quantity_clean)"
-    usual = 0.0
+    size, usual = "abs(_tm_quantity_clean)", 0.0
     if most < _VAST:
-        query = f"SELECT quantile_disc({size}, {_RARE}) AS q FROM {_sample(contract, every)} WHERE {size} > 0"
-        usual = max((float(row["q"] or 0) for batch in run(source, query) for row in batch.to_pylist()), default=0.0)
-        if most < _TIMES * usual or good["rows"] < 1 / (1 - _RARE):
+        sizes: Counter[int] = Counter()
+        for row in found:
+            if row["quantity"] is not None:
+                sizes[row["quantity"]] += row["n"]
+        if sizes.total() < 1 / (1 - _RARE) or most < _TIMES * (usual := math.exp(_quantile(sizes, _RARE))):
             return
     limit = _TIMES * usual or _VAST
     rows = f"FROM ({contract.checked}) WHERE _tm_rule = {GOOD} AND {size} >= {limit}"
@@ -149,11 +171,11 @@ def _quantity_words(run: Run, contract: Contract, source: Source, good: dict[str
         f"SELECT {quoted(FILE)} AS file, {quoted(ROW)} AS row, {size}::DOUBLE AS size, count(*) OVER () AS n "
         f"{rows} ORDER BY size DESC, file, row LIMIT 1"
     )
-    found = [row for batch in run(source, query) for row in batch.to_pylist()]
-    first = max(found, key=lambda row: row["size"])
-    beside = f", where 999 in 1,000 rows have {usual:,.6g} at most" if usual else ""
+    vast = [row for batch in run(source, query) for row in batch.to_pylist()]
+    first = max(vast, key=lambda row: row["size"])
+    beside = f", where 999 in 1,000 rows have about {usual:,.2g} at most" if usual else ""
     yield (
-        f"TM2046 {sum(row['n'] for row in found):,} rows have a quantity of {limit:,.0f} or more{beside}, such as "
+        f"TM2046 {sum(row['n'] for row in vast):,} rows have a quantity of {limit:,.0f} or more{beside}, such as "
         f"{first['size']:,.15g} ({first['file']}, row {source.line(first['file'], first['row'])}): is another column "
         "mapped, such as a bar code or a date, or did a number go wrong?"
     )
