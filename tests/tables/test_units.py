@@ -105,6 +105,15 @@ def test_amounts_of_one_unit_are_not_told(amounts: Any, tmp_path: Path) -> None:
     assert not told(read(tmp_path, sales(a=amounts)), "TM2047")
 
 
+def test_rows_that_are_left_out_say_nothing(tmp_path: Path) -> None:
+    sales(a=np.where([day.month >= 10 for day in DAYS], 3000, 30)).to_csv(tmp_path / "s.csv", index=False)
+    made = project(str(tmp_path / "s.csv"))
+    assert told(read_history(made), "TM2047")
+    table = made.data.transactions.model_copy(update={"where": "t < '2024-10-01'"})
+    data = made.data.model_copy(update={"transactions": table})
+    assert not told(read_history(made.model_copy(update={"data": data})), "TM2047")
+
+
 def test_few_rows_of_a_month_say_nothing(tmp_path: Path) -> None:
     frame = sales(a=np.where([day >= date(2024, 12, 23) for day in DAYS], 30_000, 300))[:250]
     assert not told(read(tmp_path, frame), "TM2047")
@@ -115,7 +124,7 @@ def test_few_rows_of_a_month_say_nothing(tmp_path: Path) -> None:
     [
         ({7: 690_123_456_789}, "1 rows have a quantity of 1,000,000 or more, such as 690,123,456,789 "),
         ({7: 1_000_000, 9: -2_000_000}, "2 rows have a quantity of 1,000,000 or more, such as 2,000,000 "),
-        ({7: 80_000}, r"1 rows have a quantity of [67],\d+ or more, where 999 in 1,000 rows have about [67]\.?\d? at most, "),
+        ({7: 80_000}, r"1 rows have a quantity of [67],\d+ or more, where 999 in 1,000 rows have about [67]"),
         ({7: 5_999}, ""), (dict.fromkeys(range(0, ROWS, 100), 80_000), ""), ({}, ""),
     ],
 )  # fmt: skip

@@ -150,12 +150,10 @@ def read_history(
         raise ProjectError(f"{min(unknown)!r} is no table that the project maps under data; map its columns there")
     read = {name: _read_table(connection, run, project, name, frames.get(name)) for name in names}
     tables, good = {name: table for name, (table, _) in read.items()}, read["transactions"][1]
-    transactions = run, tables["transactions"].contract, tables["transactions"].source, good
-    span = plausible_span(*transactions)
-    warnings = (
-        *far_off_words(good, span), *unit_words(*transactions), *_look_alikes(connection, run, project, tables)
-    )  # fmt: skip
-    tables["transactions"] = tables["transactions"].with_warnings(warnings)
+    sold = tables["transactions"]
+    span = plausible_span(run, sold.contract, sold.source, good)
+    alike = _look_alikes(connection, run, project, tables)
+    tables["transactions"] = sold.with_warnings((*far_off_words(good, span), *unit_words(run, sold, good), *alike))
     layout = stream_layout(tables)
     selects = {name: " UNION ALL ".join(stream_rows(table, layout, tables)) for name, table in tables.items()}
     tables, selects = without_refusals(connection, run, tables, selects, ", ".join(layout))

@@ -11,6 +11,7 @@ from typing import Any
 
 from tiermodel.tables.contract import GOOD, Contract
 from tiermodel.tables.source import FILE, ROW, Run, Source, quoted
+from tiermodel.tables.table import Table
 
 __all__ = ["unit_words"]
 
@@ -24,13 +25,14 @@ _VAST, _LARGE, _TIMES, _RARE = 1_000_000, 10_000, 1_000, 0.999
 _MOST_FILES, _SHOWN = 1_000, 6
 
 
-def unit_words(run: Run, contract: Contract, source: Source, good: dict[str, Any]) -> Iterator[str]:
+def unit_words(run: Run, table: Table, good: dict[str, Any]) -> Iterator[str]:
     """Yield warnings of the transactions' numbers that seem to be in another unit than the others, with figures.
 
     `good` has the counts of the good rows.
     """
+    contract, source = table.contract, table.source
     by_file = 1 < len(source.files) <= _MOST_FILES
-    found = list(_histograms(run, contract, source, good, by_file=by_file))
+    found = list(_histograms(run, table, good, by_file=by_file))
     yield from _quantity_words(run, contract, source, good, found)
     for what in ("month", "file")[: 1 + by_file]:
         if jump := _jump(_by(what, found)):
@@ -38,9 +40,7 @@ def unit_words(run: Run, contract: Contract, source: Source, good: dict[str, Any
             return
 
 
-def _histograms(
-    run: Run, contract: Contract, source: Source, good: dict[str, Any], *, by_file: bool
-) -> Iterator[dict[str, Any]]:
+def _histograms(run: Run, table: Table, good: dict[str, Any], *, by_file: bool) -> Iterator[dict[str, Any]]:
     """Yield the numbers of good rows by the logarithm of amount or quantity; of a long table, of every so many-th row.
 
     Those of amounts (`size`) are by month and file, those of quantities (`quantity`) of all rows.
@@ -55,12 +55,14 @@ def _histograms(
         "quantity": _logarithm("_tm_quantity_clean") if large else "NULL::INTEGER",
     }
     columns = ", ".join(f"{sql} AS {name}" for name, sql in values.items())
-    rows = f"FROM ({contract.checked}) WHERE {quoted(ROW)} % {every} = {1 % every} AND _tm_rule = {GOOD}"
+    rows = f"FROM ({table.contract.checked}) WHERE {quoted(ROW)} % {every} = {1 % every}"
+    if table.account.read > good["rows"]:  # else no row needs to be tried by all rules, for which all columns are read
+        rows += f" AND _tm_rule = {GOOD}"
     query = (
         f"SELECT {', '.join(values)}, count(*) AS n FROM (SELECT {columns} {rows}) "
         f"GROUP BY GROUPING SETS ((month, file, size), (quantity))"
     )
-    for batch in run(source, query):
+    for batch in run(table.source, query):
         yield from batch.to_pylist()
 
 
