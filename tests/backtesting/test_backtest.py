@@ -250,7 +250,7 @@ def test_a_date_whose_outcome_is_not_observed_is_refused(trained: TrainedWorld, 
     with pytest.raises(DataError, match="training as of 2022-02-01 needs a snapshot at least 60 days earlier"):
         backtest(early)
     long = project.model_copy(update={"outcome": project.outcome.model_copy(update={"horizon_days": 700})})
-    with pytest.raises(DataError, match="a backtest needs 1400 days and more of history"):
+    with pytest.raises(DataError, match="a backtest needs 1460 days and more of history"):
         backtest(with_backtest(long, dates=None))
 
 

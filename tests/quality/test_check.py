@@ -34,11 +34,14 @@ def project(folder: Path, rows: list[Row], **options: Any) -> Project:
 
 
 def shop() -> list[Row]:
-    """Give 120 customers who buy every (10 + id % 5) days for a year, the first 24 of them nine times as much."""
+    """Give 120 customers who buy every (10 + id % 5) days for a year, the first 24 of them nine times as much.
+
+    Every fourth leaves halfway.
+    """
     return [
         (customer, day, 90.0 if customer < 24 else 10.0 + day % 7)
         for customer in range(120)
-        for day in range(customer % 7, 365, 10 + customer % 5)
+        for day in range(customer % 7, 365 if customer % 4 else 182, 10 + customer % 5)
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def backtest(
     >>> with TemporaryDirectory() as folder:
     ...     backtest(load_project(make_world(customers=20, days=90).write(folder)))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    tiermodel.errors.DataError: a backtest needs 120 days and more of history; the data runs from 2022-01-...
+    tiermodel.errors.DataError: a backtest needs 150 days and more of history; the data runs from 2022-01-...
 
     """
     progress("reading transactions")
@@ -131,18 +132,14 @@ def backtest(
     panel = build_panel(
         project, sorted(needed), with_outcome=True, drawn_before=min(dates), history=history, tally=tally
     )
-    results = _no_results(project, dates)
-    frames = []
+
+    def known_at(day: date) -> pd.DataFrame:
+        known = sample_rows(panel, pd.Timestamp(day), project.panel.customers, project.seed)
+        return _as_known_at(project, history, known, day, trained_on[day], min(dates))
+
+    results = _no_results(project)
     with threadpool_limits(limits=1):  # as in training: sums split over threads differ in their last bits
-        for day in dates:
-            progress(f"{day}: training")
-            known = sample_rows(panel, pd.Timestamp(day), project.panel.customers, project.seed)
-            known = _as_known_at(project, history, known, day, trained_on[day], min(dates))
-            bundle, frame = _one_date(project, known, day, trained_on[day], history.columns, results, progress)
-            frames.append(frame)
-        progress(f"{dates[-1]}: learning from less history")
-        curve = learning_curve(project, known, dates[-1], trained_on[dates[-1]], bundle, results["notes"])
-        results["learning_curve"] += curve
+        frames = _every_date(project, known_at, trained_on, history.columns, results, progress)
     frames.append(_lifetime(project, history, results, progress))
     results["comparisons"] = with_all_dates(results["comparisons"])
     done = Backtest(to_jsonable(results), pd.concat(frames, ignore_index=True), tally.accounts)
@@ -180,10 +177,10 @@ def _needed(project: Project, history: History, trained_on: Mapping[date, Sequen
     return needed
 
 
-def _no_results(project: Project, dates: Sequence[date]) -> dict[str, Any]:
-    """Return results without figures: the settings, and an empty list for every kind of figure."""
+def _no_results(project: Project) -> dict[str, Any]:
+    """Return results without figures: the settings, and an empty list of dates and for every kind of figure."""
     kinds = (
-        "churn", "value", "clv", "concentration", "slices", "learning_curve", "tiers", "upgrade", "prospects",
+        "dates", "churn", "value", "clv", "concentration", "slices", "learning_curve", "tiers", "upgrade", "prospects",
         "comparisons", "notes",
     )  # fmt: skip
     return {
@@ -191,19 +188,45 @@ def _no_results(project: Project, dates: Sequence[date]) -> dict[str, Any]:
         "horizon_days": project.outcome.horizon_days,
         "gap_days": project.outcome.gap_days,
         "value_measure": project.value.measure,
-        "dates": [str(day) for day in dates],
         **{kind: [] for kind in kinds},
     }
 
 
+def _every_date(
+    project: Project, known_at: Callable[[date], pd.DataFrame], trained_on: Mapping[date, Sequence[date]],
+    columns: Iterable[str], results: dict[str, Any], progress: Progress,
+) -> list[pd.DataFrame]:  # fmt: skip
+    """Train as of every test date and add the metrics to `results`; return the predictions.
+
+    `known_at` returns the panel of a test date. A date before which too little is known to train is left out with a note. Raises the `DataError` of the last date
+    where all are.
+    """
+    frames, refused = list[pd.DataFrame](), list[DataError]()
+    for day, learned in trained_on.items():
+        progress(f"{day}: training")
+        known = known_at(day)
+        try:
+            bundle, _ = fit_bundle(project, rows_at(known, panel_dates(project, day, learned)), day, learned, columns)
+        except DataError as error:
+            refused.append(error)
+            results["notes"].append(f"{day}: left out, since nothing could be trained before it: {error}")
+            continue
+        results["dates"].append(str(day))
+        progress(f"{day}: baselines and intervals")
+        frames.append(_one_date(project, known, day, learned, bundle, results))
+        curve = partial(learning_curve, project, known, day, learned, bundle, results["notes"])
+    if not frames:
+        raise refused[-1]
+    progress(f"{results['dates'][-1]}: learning from less history")
+    results["learning_curve"] += curve()
+    return frames
+
+
 def _one_date(
-    project: Project, panel: pd.DataFrame, day: date, trained_on: Sequence[date], columns: Iterable[str],
-    results: dict[str, Any], progress: Progress,
-) -> tuple[Bundle, pd.DataFrame]:  # fmt: skip
-    """Train as of a date, predict its customers, add the metrics to `results`; return model and predictions."""
-    known = rows_at(panel, panel_dates(project, day, trained_on))
-    bundle, _ = fit_bundle(project, known, day, trained_on, columns)
-    progress(f"{day}: baselines and intervals")
+    project: Project, panel: pd.DataFrame, day: date, trained_on: Sequence[date], bundle: Bundle,
+    results: dict[str, Any],
+) -> pd.DataFrame:  # fmt: skip
+    """Predict the customers of a date, add the metrics to `results`; return the predictions."""
     snapshot, past = rows_at(panel, [day]).reset_index(drop=True), rows_at(panel, trained_on)
     bought = has_bought(snapshot)
     customers, x = snapshot[bought].reset_index(drop=True), bundle.inputs.matrix(snapshot)
@@ -225,7 +248,7 @@ def _one_date(
     upgrade = judge_upgrade(project, panel, day, bundle, forecasts.p)
     frame = _add_chances(project, "upgrade", day, upgrade, results, frame)
     prospects = judge_prospects(panel, past, day, bundle)
-    return bundle, _add_chances(project, "prospects", day, prospects, results, frame)
+    return _add_chances(project, "prospects", day, prospects, results, frame)
 
 
 def _predictions(

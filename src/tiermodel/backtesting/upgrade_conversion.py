@@ -36,7 +36,7 @@ def judge_upgrade(project: Project, panel: pd.DataFrame, day: date, bundle: Bund
     """Return labels and predictions of upgrade: the model, the rate of each tier, the uncalibrated tier forecast.
 
     `p` is the tier forecast of all customers at the date, shape (customers, levels), in the order of the panel. Where
-    the label is not observed yet, the result is a note that says so.
+    the label is not observed yet, or was not by the date for anybody, the result is a note that says so.
     """
     now, levels = pd.Timestamp(day), len(bundle.scheme.scheme.levels)
     level = bundle.scheme.assign(panel)[0]
@@ -48,6 +48,8 @@ def judge_upgrade(project: Project, panel: pd.DataFrame, day: date, bundle: Bund
     if not here.any():
         return f"{day}: who stays in a higher tier is known {labels.upgrade_delay_days} days later only: not judged"
     known = rising & (panel["as_of"] + timedelta(labels.upgrade_delay_days) <= now).to_numpy()
+    if not known.any():
+        return f"{day}: nobody's rise and stay in a higher tier was known by then: upgrades are not judged"
     frame, tier = panel[here].reset_index(drop=True), level[here]
     forecast = p[rising[today]]
     predicted = {

@@ -116,7 +116,7 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
     click.echo("\n".join(tier_verdict(done.results["comparisons"])))
     losses = done.losses()
     verdict = "A baseline is better beyond chance:" if losses else "No baseline is better beyond chance."
-    click.echo("\n".join([verdict, *losses]))
+    click.echo("\n".join([verdict, *losses, *done.results["notes"]]))
 
 
 @click.command()

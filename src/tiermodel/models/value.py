@@ -29,6 +29,7 @@ from tiermodel.models.design_matrix import COMPACT
 from tiermodel.models.learners.boosting import ROUNDS, Boosted, fit_boosted, map_threads
 from tiermodel.models.learners.linear import Linear, averaged, fit_ridge
 from tiermodel.models.learners.monotone import monotone_constraints
+from tiermodel.models.learners.time_split import FEWEST_POSITIVE as FEWEST
 from tiermodel.models.learners.time_split import Fold, Split, out_of_fold, split_by_date, stack_folds
 
 __all__ = ["MEMBERS", "ValueModel", "fit_value", "squared_errors"]
@@ -37,7 +38,6 @@ __all__ = ["MEMBERS", "ValueModel", "fit_value", "squared_errors"]
 Weights = tuple[float, float, float]
 _Fold = Fold[list[Floats]]  # the members' predictions, shape (members, rows), per `ROUNDS`
 COVERAGE = 0.90
-FEWEST = 50
 MEMBERS = ("member_ridge", "member_trees", "member_btyd")
 """The columns beside `predicted`: the prediction of each member alone at the blend's level, in the blend's order."""
 

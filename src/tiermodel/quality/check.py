@@ -6,13 +6,14 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
 from tiermodel.config.project import Project
 from tiermodel.engines.duckdb import query_faults, rows_from
 from tiermodel.quality.pii import find_personal
+from tiermodel.quality.suitability import FLOOR, Finding, Level, suitability_of
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, read_history
 from tiermodel.tables.privacy import hash_key, masked, public_ids
@@ -27,10 +28,6 @@ from tiermodel.words import words
 __all__ = ["FLOOR", "CheckReport", "Finding", "HorizonAdvice", "check", "suggest_horizon"]
 
 
-Level = Literal["ok", "warn", "refuse"]
-
-# Below these, grading is refused. Vendors publish 100 to 1,000 customers and twice the outcome window or 180 days.
-FLOOR = {"buyers": 100, "repeat_buyers": 50, "horizons_of_history": 2}
 _LIMITS = {
     "one_order_share": 0.8,
     "order_counts": 3,
@@ -44,26 +41,6 @@ _LIMITS = {
 _QUANTILES = (0.5, 0.75, 0.9, 0.95)
 _ORDERS = "check_orders"
 _PARQUET = (".parquet", ".pq")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A finding of the data check: its level, its code, and the figures behind it."""
-
-    level: Level
-    code: str
-    values: dict[str, Any]
-
-    def text(self, language: str = "en") -> str:
-        """Return the finding as a text.
-
-        >>> Finding("warn", "returns", {"return_share": 0.25}).text("zh")
-        '退货占 25.0% 的行'
-        """
-        wording, values = words(language), self.values
-        if "kind" in values:
-            values = {**values, "kind": wording[f"personal_{values['kind']}"]}
-        return wording[f"check_{self.code}"].format(**values)
 
 
 @dataclass(frozen=True)
@@ -170,7 +147,7 @@ def check(project: Project, *, history: History | None = None) -> CheckReport:
     account.check()
     accounts = [table.account for table in history.tables.values()]
     findings = (
-        *_suitability(project, facts),
+        *_suitability(project, history, facts),
         *_span(project, facts),
         *_quality(facts),
         *_broken_rules(history),
@@ -291,15 +268,9 @@ def _zeros(history: History) -> dict[str, Any]:
     )
 
 
-def _suitability(project: Project, facts: dict[str, Any]) -> Iterator[Finding]:
-    """Yield findings on preconditions: enough customers, repeat purchases, values that differ, enough history."""
-    horizon = project.outcome.horizon_days
-    needed = FLOOR["horizons_of_history"] * horizon + project.outcome.gap_days
-    for name in ("buyers", "repeat_buyers"):
-        enough = facts[name] >= FLOOR[name]
-        yield Finding("ok" if enough else "refuse", name, {name: facts[name], "floor": FLOOR[name]})
-    history = {"span_days": facts["span_days"], "needed": needed, "horizon": horizon}
-    yield Finding("ok" if facts["span_days"] >= needed else "refuse", "history", history)
+def _suitability(project: Project, history: History, facts: dict[str, Any]) -> Iterator[Finding]:
+    """Yield findings on preconditions: what training needs, windows within the history, and values that differ."""
+    yield from suitability_of(project, history)
     long = [str(days) for days in project.features.windows_days if days > facts["span_days"]]
     if long:
         yield Finding("warn", "windows", {"span_days": facts["span_days"], "windows": ", ".join(long)})

@@ -42,12 +42,12 @@ def backtest_dates(project: Project, history: History) -> tuple[date, ...]:
     delay = Labels.of(project).delay_days
     last = history.last_day + timedelta(1 - delay)
     if project.backtest.dates is None:
-        every = timedelta(project.panel.every_days)
-        earliest = history.first_day + timedelta(delay + min(project.panel.every_days, project.outcome.horizon_days))
+        every, seen = timedelta(project.panel.every_days), min(project.panel.every_days, project.outcome.horizon_days)
+        earliest = history.first_day + timedelta(delay + seen)
         dates = tuple(d for k in reversed(range(project.backtest.folds)) if (d := last - every * k) >= earliest)
         if not dates:
             raise DataError(
-                f"a backtest needs {2 * delay} days and more of history; the data runs from "
+                f"a backtest needs {2 * delay + seen} days and more of history; the data runs from "
                 f"{history.first_day} to {history.last_day}: shorten outcome.horizon_days"
             )
         return dates

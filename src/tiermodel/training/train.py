@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +16,7 @@ from tiermodel.engines.dispatch import open_history
 from tiermodel.engines.duckdb import complete_until
 from tiermodel.errors import DataError
 from tiermodel.evaluation.leakage import refuse_leaks
-from tiermodel.features.dates import one_date
+from tiermodel.features.dates import one_date, snapshot_dates
 from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import Labels
 from tiermodel.features.panel import Tally, build_panel
@@ -28,6 +28,7 @@ from tiermodel.models.future_tier import fit_tier
 from tiermodel.models.potential import fit_peer_groups
 from tiermodel.models.upgrade import TierLabels, fit_upgrade
 from tiermodel.models.value import fit_value
+from tiermodel.quality.suitability import refuse_unsuitable, suitability
 from tiermodel.segments.fit import align_segments
 from tiermodel.segments.selection import choose_segments
 from tiermodel.tables.contract import Accounting
@@ -40,7 +41,7 @@ from tiermodel.tiers.lifecycle import typical_rhythm
 from tiermodel.tiers.schemes.load import load_scheme
 from tiermodel.tiers.stability.budget import keep_budget
 from tiermodel.training.censoring import CensoredPanel, CurrentBuyers, censor
-from tiermodel.training.dates import panel_dates, training_dates
+from tiermodel.training.dates import panel_dates
 from tiermodel.training.facts import Fitted, Models, collect_facts, needed_columns, recorded_settings, with_baselines
 
 __all__ = ["Progress", "Trained", "fit_bundle", "train"]
@@ -109,7 +110,8 @@ def train(
     >>> train(project, history=history)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    tiermodel.errors.DataError: training as of 2024-03-02 needs a snapshot at least 90 days earlier with some ...
+    tiermodel.errors.DataError: 1 buying customers; at least 100 are needed
+    ...
 
     """
     progress("reading transactions")
@@ -122,11 +124,13 @@ def train(
         )
     progress(f"building snapshots up to {now}")
     tally = Tally()
-    trained_on = training_dates(project, complete_until(history, now), history.first_day)
+    labels, complete = Labels.of(project), complete_until(history, now)
+    trained_on = snapshot_dates(project.panel, labels, complete - timedelta(labels.delay_days), history.first_day)
     dates = sorted(panel_dates(project, now, trained_on))
     panel = build_panel(
         project, dates, with_outcome=True, known_until=now, drawn_before=now, history=history, tally=tally
     )
+    refuse_unsuitable(project, suitability(project, panel, now, history.first_day, complete))
     bundle, out_of_fold = fit_bundle(project, panel, now, trained_on, history.columns, progress)
     for line in unseen_lines(bundle.scheme.state):
         tally.warn(line)

@@ -13,14 +13,15 @@ from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.features.frame import KEYS
 
 __all__ = [
-    "FEWEST_PER_CLASS", "Fold", "Split", "both_classes", "no_predictions", "out_of_fold", "rolling_folds",
-    "split_by_date", "stack_folds",
+    "FEWEST_PER_CLASS", "FEWEST_POSITIVE", "Fold", "Split", "both_classes", "no_predictions", "out_of_fold",
+    "rolling_folds", "split_by_date", "stack_folds",
 ]  # fmt: skip
 
 Model = TypeVar("Model")
 Prediction = TypeVar("Prediction")
 MOST_FOLDS = 3
 FEWEST_PER_CLASS = 20
+FEWEST_POSITIVE = 50
 
 
 class Split(NamedTuple):
