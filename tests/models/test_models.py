@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ModelError
-from tiermodel.evaluation.leakage import refuse_leaks
+from tiermodel.evaluation.leakage import OF_PURCHASES, refuse_leaks
 from tiermodel.evaluation.metrics import churn_metrics, ece_null_band
 from tiermodel.features.frame import feature_names
 from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels, at_risk
 from tiermodel.features.panel import build_panel
+from tiermodel.features.purchases import PURCHASES
 from tiermodel.models.btyd.forecast import BTYD_INPUTS, Horizons
 from tiermodel.models.calibration.recent import ForecastContext, PartialWindow
 from tiermodel.models.churn import ChurnModel, fit_churn
@@ -189,6 +190,16 @@ def test_a_column_that_knows_the_outcome_fails_the_run(truth: Truth) -> None:
     for planted in (left.astype(float), np.where(left, np.nan, 1.0), -spent, np.round(spent, 1)):
         with pytest.raises(DataError, match=r"planted \(.*knows the outcome"):
             refuse_leaks(truth.rows, np.column_stack([truth.x, planted]), [*NAMES, "planted"])
+
+
+def test_clockwork_in_the_days_of_purchases_is_no_leak(truth: Truth) -> None:
+    """Where customers pay every four weeks, the days since the last payment tell the next two weeks without error."""
+    clockwork = (truth.rows["outcome_churned"] == 1).to_numpy().astype(float)
+    refuse_leaks(truth.rows, np.column_stack([truth.x, clockwork]), [*NAMES, "days_since_last"])
+    with pytest.raises(DataError, match=r"attribute_size \(values tell churn with an AUC of 1.000"):
+        refuse_leaks(truth.rows, np.column_stack([truth.x, clockwork]), [*NAMES, "attribute_size"])
+    known = {feature.name for feature in PURCHASES} | set(BTYD_INPUTS)
+    assert all(any(name.startswith(start) for name in known) for start in OF_PURCHASES)
 
 
 def test_churn_recovers_known_probabilities(churn: tuple[ChurnModel, pd.DataFrame]) -> None:
