@@ -152,7 +152,11 @@ class Bundle:
 
     @cached_property
     def version(self) -> str:
-        """The name and a short hash of the whole bundle, equal for the same data, project and seed."""
+        """The name and a short hash of the whole bundle.
+
+        It is equal for the same data, project and seed on one kind of processor; on another one, fits differ in their
+        last digits.
+        """
         return f"{self.name}-{_digest(self._files()[_MANIFEST])[:12]}"
 
     def _files(self) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ numbers and lists, and one customer alone gets the same segment as in a batch.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -174,7 +175,7 @@ def _distance(z: Floats, centre: list[float]) -> Floats:
 def _unlikeliness(state: Mapping[str, Any], n: int, z: Floats) -> Floats:
     """Return minus twice the logarithm of weight times density of Gaussian `n`, constants left out."""
     centre, factor = state["centres"][n], state["precision"][n]
-    total = np.full(z.shape[1], -2 * (state["log_weight"][n] + sum(np.log(factor[j][j]) for j in range(len(centre)))))
+    total = np.full(z.shape[1], -2 * (state["log_weight"][n] + sum(math.log(factor[j][j]) for j in range(len(centre)))))
     for i in range(len(centre)):
         turned = np.zeros(z.shape[1])
         for j in range(i + 1):  # the Cholesky factor is upper triangular
@@ -211,7 +212,7 @@ def align_segments(state: dict[str, Any], champion: Mapping[str, Any], frame: pd
     Hungarian method (Kuhn 1955). A pair with an index below a quarter is not the same segment, and ours gets a number
     that no champion has used. Names in words follow the numbers; a new segment gets one that no other has. `champion`
     in the state has the adjusted Rand index between both, and the numbers that were kept, are new and are gone; it is
-    left out where a refit finds the champion's very segments, so that the same data still give the same bundle.
+    left out where a refit finds the champion's very segments, so that data that have not changed do not change it.
     """
     ours, theirs, before = assign_segments(state, frame), assign_segments(champion, frame), _codes(champion)
     counts = np.zeros((segment_count(state) + 1, len(before) + 1))

@@ -68,7 +68,7 @@ class Fitted(NamedTuple):
 def collect_facts(
     project: Project, labels: Labels, known: CensoredPanel, present: CurrentBuyers, fitted: Fitted
 ) -> dict[str, Any]:
-    """Return the facts of a bundle, the same for the same data: no time of day, no path, no customer."""
+    """Return the facts of a bundle, which depend on the data alone: no time of day, no path, no customer."""
     scheme, tiers, models, out_of_fold = fitted
     return {
         **_origin(project, labels, known),

@@ -21,6 +21,7 @@ from scipy.special import digamma, expit, gammaln
 
 from tiermodel.arrays import Floats
 from tiermodel.models.btyd.likelihood import LOG_BOUNDS, Cells, cells_of, check_horizon, checked_history, fit_parameters
+from tiermodel.models.elementary import expm1, log, log1p
 
 __all__ = ["BGNBD", "MBGNBD"]
 
@@ -54,7 +55,7 @@ class BGNBD:
     def p_alive(self, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
         """Return each customer's probability of being alive at the end of `age`."""
         x, recent, old = checked_history(frequency, recency, age)
-        elapsed = np.log(self.alpha + old) - np.log(self.alpha + recent)
+        elapsed = log(self.alpha + old) - log(self.alpha + recent)
         hazard = _log_hazard(self.a, self.b, x + self.dropout_after_first)
         return np.asarray(expit(-hazard - (self.r + x) * elapsed))
 
@@ -67,7 +68,7 @@ class BGNBD:
         """
         x, recent, old = checked_history(frequency, recency, age)
         check_horizon(horizon)
-        buys = -np.expm1(-(self.r + x) * np.log1p(horizon / (self.alpha + old)))
+        buys = -expm1(-(self.r + x) * log1p(horizon / (self.alpha + old)))
         return 1 - self.p_alive(x, recent, old) * buys
 
     def expected_purchases(self, horizon: float, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Floats:
@@ -84,7 +85,7 @@ class BGNBD:
         if_alive = np.zeros(len(x))
         for nodes, weights in zip(*_beta_quadrature(self.a, self.b + chances), strict=True):
             p = nodes[level]
-            if_alive += weights[level] * -np.expm1(-rate * np.log1p(p * ahead)) / p
+            if_alive += weights[level] * -expm1(-rate * log1p(p * ahead)) / p
         return self.p_alive(x, recent, old) * if_alive
 
 
@@ -134,7 +135,7 @@ def _purchase_loss(theta: Floats, cells: Cells, chances: Floats) -> tuple[float,
 
 def _log_hazard(a: float, b: float, chances: Floats) -> Floats:
     """Return log(a / (b + n - 1)), and -inf where there was no chance to drop out."""
-    return np.where(chances > 0, np.log(a) - np.log(np.where(chances > 0, b + chances - 1, 1.0)), -np.inf)
+    return np.where(chances > 0, log(a) - log(np.where(chances > 0, b + chances - 1, 1.0)), -np.inf)
 
 
 def _beta_quadrature(a: float, b: Floats) -> tuple[Floats, Floats]:

@@ -7,6 +7,7 @@ purchases and deducts returns, or cost.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from tiermodel.arrays import Floats
 from tiermodel.features.outcome import LabelWindow
 from tiermodel.models.btyd.forecast import frequency_recency_age
 from tiermodel.models.btyd.likelihood import check_horizon
+from tiermodel.models.elementary import log1p
 
 __all__ = ["DAYS_PER_YEAR", "PurchaseModel", "convert_rate", "discount", "discounted_purchases", "lifetime_value"]
 
@@ -39,7 +41,7 @@ def convert_rate(rate: float, days: float, to_days: float) -> float:
     >>> round(convert_rate(0.10, DAYS_PER_YEAR, 7), 6), round(convert_rate(0.01, 30, DAYS_PER_YEAR), 6)
     (0.00183, 0.128695)
     """
-    return float(np.expm1(np.log1p(rate) * to_days / days))
+    return math.expm1(math.log1p(rate) * to_days / days)
 
 
 def discount(days: float, annual_rate: float) -> float:
@@ -64,8 +66,8 @@ def discounted_purchases(
     total = (1 - lost) * model.expected_purchases(horizon, frequency, recency, age)
     if lost == 0:
         return total
-    daily = np.log1p(convert_rate(annual_rate, DAYS_PER_YEAR, 1))
-    for at, weight in zip(-np.log1p(-lost * _NODES) / daily, _WEIGHTS, strict=True):
+    daily = math.log1p(convert_rate(annual_rate, DAYS_PER_YEAR, 1))
+    for at, weight in zip(-log1p(-lost * _NODES) / daily, _WEIGHTS, strict=True):
         total = total + lost * weight * model.expected_purchases(float(at), frequency, recency, age)
     return total
 

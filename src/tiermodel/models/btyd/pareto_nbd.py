@@ -7,6 +7,7 @@ the forecasts are those of Fader and Hardie's "A Note on Deriving the Pareto/NBD
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import NamedTuple, Self
@@ -17,6 +18,7 @@ from scipy.special import digamma, gammaln
 
 from tiermodel.arrays import Floats
 from tiermodel.models.btyd.likelihood import LOG_BOUNDS, Cells, cells_of, check_horizon, checked_history, fit_parameters
+from tiermodel.models.elementary import exp, expm1, log, log1p
 
 __all__ = ["ParetoNBD"]
 
@@ -73,10 +75,21 @@ class ParetoNBD:
         """
         check_horizon(horizon)
         x, _, old = checked_history(frequency, recency, age)
-        log_growth = np.log1p(horizon / (self.beta + old))
+        log_growth = log1p(horizon / (self.beta + old))
         less = self.s - 1
-        time_alive = (self.beta + old) * (log_growth if less == 0 else -np.expm1(-less * log_growth) / less)
+        time_alive = (self.beta + old) * (log_growth if less == 0 else -expm1(-less * log_growth) / less)
         return self.p_alive(frequency, recency, age) * (self.r + x) / (self.alpha + old) * time_alive
+
+
+class _Elementary(NamedTuple):
+    exp: Callable[[Floats], Floats]
+    expm1: Callable[[Floats], Floats]
+    log: Callable[[Floats], Floats]
+    log1p: Callable[[Floats], Floats]
+
+
+_FAST = _Elementary(np.exp, np.expm1, np.log, np.log1p)  # for the hundreds of evaluations of a fit
+_SAME_EVERYWHERE = _Elementary(exp, expm1, log, log1p)
 
 
 class _Silence(NamedTuple):
@@ -109,21 +122,22 @@ def _silence_block(model: ParetoNBD, x: Floats, start: Floats, end: Floats, with
     κ is a sixth of the integrand's first rate of decay in log(m + y), so that in q the integrand is nearly a power: 20
     nodes reach 12 digits for usual parameters, 7 at their bounds. Derivatives are integrals on the same nodes.
     """
+    f = _FAST if with_gradient else _SAME_EVERYWHERE
     r, alpha, s, beta = model.r, model.alpha, model.s, model.beta
     least = min(alpha, beta)
     buys, from_alpha, from_beta = r + x, alpha + start, beta + start
     decay = (least + start) * (buys / from_alpha + (s + 1) / from_beta) - 1
     kappa = np.maximum(decay, _MIN_DECAY) / _DECAY_DIVISOR
-    width = -np.expm1(-kappa * np.log1p((end - start) / (least + start)))
+    width = -f.expm1(-kappa * f.log1p((end - start) / (least + start)))
     q = 1 - _NODES[:, None] * width  # shape (nodes, customers), as all that follows
-    waited = (least + start) * np.expm1(-np.log(q) / kappa)
-    log_alpha, log_beta = np.log1p(waited / from_alpha), np.log1p(waited / from_beta)
+    waited = (least + start) * f.expm1(-f.log(q) / kappa)
+    log_alpha, log_beta = f.log1p(waited / from_alpha), f.log1p(waited / from_beta)
     to_beta = 1 / (from_beta + waited)
-    leaves = np.exp(-buys * log_alpha - s * log_beta) * to_beta * (least + start + waited) / q
+    leaves = f.exp(-buys * log_alpha - s * log_beta) * to_beta * (least + start + waited) / q
     leaves *= _WEIGHTS[:, None] * (s * width / kappa)
 
     whole = end - start
-    alive = np.exp(-buys * np.log1p(whole / from_alpha) - s * np.log1p(whole / from_beta))
+    alive = f.exp(-buys * f.log1p(whole / from_alpha) - s * f.log1p(whole / from_beta))
     left = reduce(np.add, leaves)  # node by node, so that no batch size changes a bit
     if not with_gradient:
         return _Silence(alive, alive + left, np.empty((0, len(x))))

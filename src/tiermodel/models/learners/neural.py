@@ -14,6 +14,7 @@ from sklearn.neural_network import MLPRegressor
 from threadpoolctl import threadpool_limits
 
 from tiermodel.arrays import Floats, Ints
+from tiermodel.models.elementary import expm1
 from tiermodel.models.learners.preprocessing import bounds, mean_and_scale, medians, signed_log
 
 __all__ = ["attributions", "fit", "score"]
@@ -84,7 +85,7 @@ def attributions(model: dict[str, Any], _names: list[str], x: Floats) -> Floats:
     unit's pre-activation is linear, so its mean slope is the gain of its output over the gain of its input.
     """
     middle = np.array([model["middle"]])
-    middle = np.sign(middle) * np.expm1(np.abs(middle))
+    middle = np.sign(middle) * expm1(np.abs(middle))
     before, after = _units(model, middle), _units(model, x)
     gained = after - before
     slope = np.divide(

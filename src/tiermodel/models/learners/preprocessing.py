@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from tiermodel.arrays import Floats
+from tiermodel.models.elementary import log1p
 
 __all__ = ["bounds", "mean_and_scale", "medians", "signed_log", "signed_root"]
 
@@ -15,7 +16,7 @@ _BOUNDS: Final = (0.005, 0.995)
 
 def signed_log(x: Floats) -> Floats:
     """Return sign(x) log(1 + |x|), which keeps zero and the sign; NaN stays NaN."""
-    return np.sign(x) * np.log1p(np.abs(x))
+    return np.sign(x) * log1p(np.abs(x))
 
 
 def signed_root(x: Floats) -> Floats:
