@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from tiermodel.config.project import Project
 from tiermodel.errors import OutputError
-from tiermodel.quality.check import FLOOR, CheckReport, check, suggest_horizon
+from tiermodel.quality.check import CheckReport, check, suggest_horizon
+from tiermodel.quality.suitability import FLOOR
 from tiermodel.tables.history import History, read_history
 
 START = date(2023, 1, 1)

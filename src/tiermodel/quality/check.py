@@ -13,7 +13,7 @@ import pyarrow as pa
 from tiermodel.config.project import Project
 from tiermodel.engines.duckdb import query_faults, rows_from
 from tiermodel.quality.pii import find_personal
-from tiermodel.quality.suitability import FLOOR, Finding, Level, suitability_of
+from tiermodel.quality.suitability import Finding, Level, suitability_of
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, read_history
 from tiermodel.tables.privacy import hash_key, masked, public_ids
@@ -25,7 +25,7 @@ from tiermodel.tables.table import EPOCH
 from tiermodel.tiers.schemes.load import load_scheme
 from tiermodel.words import words
 
-__all__ = ["FLOOR", "CheckReport", "Finding", "HorizonAdvice", "check", "suggest_horizon"]
+__all__ = ["CheckReport", "HorizonAdvice", "check", "suggest_horizon"]
 
 
 _LIMITS = {

@@ -106,9 +106,9 @@ def fit_boosted(
     weights: FitWeights | None = None,
     **target: Any,
 ) -> Boosted:
-    """Return a model of `rounds` trees; rows must come sorted by key, so that on one kind of processor the same
-    data give the same model.
+    """Return a model of `rounds` trees.
 
+    Rows must come sorted by key, so that the same data give the same model (on one kind of processor).
     `target` is LightGBM's objective and its parameters; an offset in `weights` goes with binary and tweedie only.
     Raises `ModelError` where a target or input is infinite, or a target NaN: LightGBM would train without a warning.
     """
