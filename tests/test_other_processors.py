@@ -42,7 +42,10 @@ def work(project: Project, bundle: Path, out: Path, *, fit: bool) -> None:
 
 def disabled(*wanted: str) -> str:
     """Name the instructions to do without, as far as this processor and this NumPy have them."""
-    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__  # noqa: PLC0415
+    from numpy._core._multiarray_umath import (  # type: ignore[import-not-found]  # noqa: PLC0415
+        __cpu_dispatch__,
+        __cpu_features__,
+    )
 
     return " ".join(name for name in __cpu_dispatch__ if __cpu_features__.get(name) and name.startswith(wanted))
 
@@ -72,7 +75,7 @@ def test_bits_of_a_bundle_and_risks_of_a_fit(
         pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / name), pd.read_parquet(here / name), check_exact=True)
     fitted, given = pd.read_parquet(tmp_path / "new.parquet"), pd.read_parquet(here / "scores.parquet")
     assert fitted["tier_code"].equals(given["tier_code"])
-    risks = ["churn_risk", "upgrade_potential", *(name for name in given if name.startswith("p_"))]
+    risks = ["churn_risk", "upgrade_potential", *(name for name in given.columns if name.startswith("p_"))]
     assert (fitted[risks] - given[risks]).abs().max().max() <= NEAR
     assert np.allclose(fitted["expected_value"], given["expected_value"], rtol=NEAR, atol=0.01, equal_nan=True)
 

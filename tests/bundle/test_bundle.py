@@ -1,4 +1,4 @@
-"""The bundle: the same bytes for the same data (on one kind of processor), refused before any parser sees a byte if one of them changed."""
+"""The bundle: the same bytes for the same data and processor, refused before a parser sees a byte if one changed."""
 
 from __future__ import annotations
 
