@@ -46,8 +46,8 @@ from tiermodel.training.train import train
 from worlds import LAST_DAY, TrainedWorld, bare_backtests, quick_fits
 
 RIVALS = ("same_tier_as_now", "composite", "composite_365d")
-CHURN = ["tiermodel", *CHURN_BASELINES]
-VALUE = ["tiermodel", *VALUE_BASELINES]
+CHURN = ["tiermodel", *CHURN_BASELINES, "same_season"]  # the log has a year before each date
+VALUE = ["tiermodel", *VALUE_BASELINES, "same_season"]
 
 
 class Played(NamedTuple):

@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from tiermodel.arrays import Flags, Floats
 from tiermodel.backtesting.clv import clv_predictions
 from tiermodel.backtesting.learning_curve import learning_curve
+from tiermodel.backtesting.season import same_season, with_season
 from tiermodel.backtesting.tiers import TierForecasts, draws_for, tier_results, with_all_dates
 from tiermodel.backtesting.upgrade_conversion import Compared, judge_prospects, judge_upgrade
 from tiermodel.bundle.bundle import Bundle
@@ -28,7 +29,14 @@ from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
 from tiermodel.engines.duckdb import complete_until
 from tiermodel.errors import DataError
-from tiermodel.evaluation.baselines import CHURN_BASELINES, OURS, VALUE_BASELINES, BaselineTask
+from tiermodel.evaluation.baselines import (
+    CHURN_BASELINES,
+    OURS,
+    VALUE_BASELINES,
+    BaselineTask,
+    seasonal_churn,
+    seasonal_value,
+)  # fmt: skip
 from tiermodel.evaluation.bootstrap import bootstrap_values, draw_count, paired_interval
 from tiermodel.evaluation.metrics import auc, churn_metrics, ece_null_band, gini, log_loss, mae, value_metrics
 from tiermodel.evaluation.profit import Campaign, concentration, expected_maximum_profit
@@ -132,6 +140,8 @@ def backtest(
     panel = build_panel(
         project, sorted(needed), with_outcome=True, drawn_before=min(dates), history=history, tally=tally
     )
+    asked = {*dates, *(day for learned in trained_on.values() for day in learned)}
+    season = same_season(project, asked, history, min(dates))
 
     def known_at(day: date) -> pd.DataFrame:
         known = sample_rows(panel, pd.Timestamp(day), project.panel.customers, project.seed)
@@ -139,7 +149,7 @@ def backtest(
 
     results = _no_results(project)
     with threadpool_limits(limits=1):  # as in training: sums split over threads differ in their last bits
-        frames = _every_date(project, known_at, trained_on, history.columns, results, progress)
+        frames = _every_date(project, known_at, season, trained_on, history.columns, results, progress)
     frames.append(_lifetime(project, history, results, progress))
     results["comparisons"] = with_all_dates(results["comparisons"])
     done = Backtest(to_jsonable(results), pd.concat(frames, ignore_index=True), tally.accounts)
@@ -193,8 +203,8 @@ def _no_results(project: Project) -> dict[str, Any]:
 
 
 def _every_date(
-    project: Project, known_at: Callable[[date], pd.DataFrame], trained_on: Mapping[date, Sequence[date]],
-    columns: Iterable[str], results: dict[str, Any], progress: Progress,
+    project: Project, known_at: Callable[[date], pd.DataFrame], season: pd.DataFrame,
+    trained_on: Mapping[date, Sequence[date]], columns: Iterable[str], results: dict[str, Any], progress: Progress,
 ) -> list[pd.DataFrame]:  # fmt: skip
     """Train as of every test date and add the metrics to `results`; return the predictions.
 
@@ -213,7 +223,7 @@ def _every_date(
             continue
         results["dates"].append(str(day))
         progress(f"{day}: baselines and intervals")
-        frames.append(_one_date(project, known, day, learned, bundle, results))
+        frames.append(_one_date(project, known, season, day, learned, bundle, results))
         curve = partial(learning_curve, project, known, day, learned, bundle, results["notes"])
     if not frames:
         raise refused[-1]
@@ -223,14 +233,17 @@ def _every_date(
 
 
 def _one_date(
-    project: Project, panel: pd.DataFrame, day: date, trained_on: Sequence[date], bundle: Bundle,
-    results: dict[str, Any],
+    project: Project, panel: pd.DataFrame, season: pd.DataFrame, day: date, trained_on: Sequence[date],
+    bundle: Bundle, results: dict[str, Any],
 ) -> pd.DataFrame:  # fmt: skip
     """Predict the customers of a date, add the metrics to `results`; return the predictions."""
     snapshot, past = rows_at(panel, [day]).reset_index(drop=True), rows_at(panel, trained_on)
     bought = has_bought(snapshot)
     customers, x = snapshot[bought].reset_index(drop=True), bundle.inputs.matrix(snapshot)
-    exposed, churn, value = _predictions(project, bundle, past, customers, x[bought])
+    seasonal = with_season(past, season), with_season(customers, season)
+    exposed, churn, value = _predictions(project, bundle, *seasonal, x[bought])
+    if missing := [name for name, by in (("churn", churn), ("value", value)) if "same_season" not in by]:
+        results["notes"].append(f"{day}: no year of data before, so no same_season baseline of {', '.join(missing)}")
     frame = _prediction_table(customers, exposed, churn, value, bundle)
     churned, worth = frame["churned"].to_numpy()[exposed], frame["value"].to_numpy()
     results["churn"] += _churn_figures(day, churned, churn, float(value[OURS].mean()))
@@ -263,9 +276,9 @@ def _predictions(
     everyone = BaselineTask(labels, past, hidden, lambda frame: bundle.scheme.assign(frame)[0], names, windows, clv)
     risky = replace(everyone, train=past[then], now=hidden[exposed])
     churn = {OURS: bundle.churn.predict(x[exposed])}
-    churn |= {name: baseline(risky) for name, baseline in CHURN_BASELINES.items()}
+    churn |= {name: baseline(risky) for name, baseline in CHURN_BASELINES.items()} | seasonal_churn(risky)
     value = {OURS: bundle.value.predict(x)}
-    value |= {name: baseline(everyone) for name, baseline in VALUE_BASELINES.items()}
+    value |= {name: baseline(everyone) for name, baseline in VALUE_BASELINES.items()} | seasonal_value(everyone)
     return exposed, churn, value
 
 

@@ -14,19 +14,27 @@ from scipy.special import expit
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.config.targets import LifetimeValue
 from tiermodel.errors import DataError
-from tiermodel.features.outcome import Labels
+from tiermodel.features.outcome import Labels, LabelWindow
 from tiermodel.models.btyd.bg_nbd import BGNBD, MBGNBD
 from tiermodel.models.btyd.clv import DAYS_PER_YEAR, convert_rate, discount, discounted_purchases
 from tiermodel.models.btyd.forecast import frequency_recency_age, mean_purchase_amount
 from tiermodel.models.btyd.gamma_gamma import GammaGamma
 from tiermodel.models.btyd.pareto_nbd import ParetoNBD
+from tiermodel.models.calibrated_ensemble import group_rates
 from tiermodel.models.learners.linear import fit_logistic
 
-__all__ = ["BASELINES", "CHURN_BASELINES", "CLV_BASELINES", "OURS", "VALUE_BASELINES", "BaselineTask"]
+__all__ = [
+    "BASELINES", "CHURN_BASELINES", "CLV_BASELINES", "OURS", "SEASON_AMOUNT", "SEASON_ORDERS", "VALUE_BASELINES",
+    "BaselineTask", "seasonal_churn", "seasonal_value",
+]  # fmt: skip
 
 
 OURS = "tiermodel"
 """The name of the served model beside the baselines and the members of its blend."""
+
+SEASON_ORDERS, SEASON_AMOUNT = "orders_same_season", "amount_same_season"
+"""Columns of a baseline's snapshots: orders in the churn window's days of the year before, net amount in those of the
+value window; NaN where the data does not go back so far."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +161,42 @@ def _margin_rate(task: BaselineTask) -> float:
         return 1.0
     longest = max(task.windows_days)
     return float(task.now[f"margin_{longest}d"].sum() / max(task.now[f"net_amount_{longest}d"].sum(), 1e-9))
+
+
+def seasonal_churn(task: BaselineTask) -> dict[str, Floats]:
+    """Return the past churn rate of customers who did as much in the same season a year before, by baseline name.
+
+    They bought in the same days of the year before, or did not, or were no customers yet. Rates are those of training
+    snapshots with a year of data before them; without any, or without a year before the date, there is no prediction.
+    """
+    known = task.train[SEASON_ORDERS].notna().to_numpy()
+    if not known.any() or task.now[SEASON_ORDERS].isna().any():
+        return {}
+    window = task.labels.churn.window
+    then, now = _in_season(task.train[known], window), _in_season(task.now, window)
+    return {"same_season": group_rates(then, task.churned[known], now)}
+
+
+def seasonal_value(task: BaselineTask) -> dict[str, Floats]:
+    """Return what each customer spent in the same season a year before, by baseline name; none without a year before.
+
+    Customers who were none yet have the naive rate.
+    """
+    spent = task.now[SEASON_AMOUNT].to_numpy(dtype=np.float64)
+    if np.isnan(spent).any():
+        return {}
+    window = task.labels.value.window
+    return {"same_season": np.where(_is_newer(task.now, window), _naive_rate(task), spent * _margin_rate(task))}
+
+
+def _in_season(frame: pd.DataFrame, window: LabelWindow) -> Ints:
+    """Return 2 for customers who bought in the same season a year before, 1 for those who did not, 0 for newer ones."""
+    return np.where(_is_newer(frame, window), 0, 1 + (frame[SEASON_ORDERS] > 0).to_numpy())
+
+
+def _is_newer(frame: pd.DataFrame, window: LabelWindow) -> Flags:
+    """Return whether each customer's first purchase came after the same season of the year before."""
+    return (frame["days_since_first"] <= DAYS_PER_YEAR - window.last).to_numpy()
 
 
 Baselines = Mapping[str, Callable[[BaselineTask], Floats]]
