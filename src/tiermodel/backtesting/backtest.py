@@ -208,8 +208,8 @@ def _every_date(
 ) -> list[pd.DataFrame]:  # fmt: skip
     """Train as of every test date and add the metrics to `results`; return the predictions.
 
-    `known_at` returns the panel of a test date. A date before which too little is known to train is left out with a note. Raises the `DataError` of the last date
-    where all are.
+    `known_at` returns the panel of a test date. A date before which too little is known to train is left out with a
+    note. Raises the `DataError` of the last date where all are.
     """
     frames, refused = list[pd.DataFrame](), list[DataError]()
     for day, learned in trained_on.items():

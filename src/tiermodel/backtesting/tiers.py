@@ -181,7 +181,7 @@ def _others(
         try:
             yield fit_scheme(scheme, snapshot, history, project.seed, delay)
         except TierModelError as error:  # a preset that cannot be fitted must not stop the backtest
-            notes.append(f"{day}: {error}")
+            notes.append(f"{day}: {str(error).partition(';')[0]}")  # without the remedy: nobody asked for it
 
 
 def _rivals(

@@ -22,6 +22,7 @@ from tiermodel.features.panel import build_panel
 from tiermodel.features.sampling import sample_rows
 from tiermodel.models.learners.time_split import FEWEST_PER_CLASS, FEWEST_POSITIVE
 from tiermodel.tables.history import History
+from tiermodel.tiers.schemes.load import load_scheme
 from tiermodel.words import words
 
 __all__ = ["FLOOR", "Finding", "refuse_unsuitable", "suitability", "suitability_of"]
@@ -30,7 +31,7 @@ __all__ = ["FLOOR", "Finding", "refuse_unsuitable", "suitability", "suitability_
 Level = Literal["ok", "warn", "refuse"]
 
 # Below these, grading is refused. Vendors publish 100 to 1,000 customers and twice the outcome window or 180 days.
-FLOOR = {"buyers": 100, "repeat_buyers": 50, "horizons_of_history": 2}
+FLOOR = {"buyers": 100, "repeat_buyers": 50, "horizons_of_history": 2, "budget_dates": 3}
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,10 @@ class Finding:
         return wording[f"check_{self.code}"].format(**values)
 
 
-def suitability(project: Project, panel: pd.DataFrame, as_of: date, first_day: date, complete: date) -> Iterator[Finding]:
-    """Yield what is needed to train as of a date: buyers, history, and outcomes of either kind.
+def suitability(
+    project: Project, panel: pd.DataFrame, as_of: date, first_day: date, complete: date
+) -> Iterator[Finding]:
+    """Yield what is needed to train as of a date: buyers, history, outcomes of either kind, dates to judge a rule on.
 
     `panel` has the snapshot of the date, and those to learn from with their outcomes (NaN: not known at the date);
     `first_day` is the first day of the data, `complete` the first day that may lack rows at the date.
@@ -79,6 +82,10 @@ def suitability(project: Project, panel: pd.DataFrame, as_of: date, first_day: d
     yield _enough("churned", fewer >= FEWEST_PER_CLASS, values)
     brought = int((has_bought(rows) & (rows["outcome_value"] > 0).to_numpy()).sum())
     yield _enough("brought", brought >= FEWEST_POSITIVE, {"brought": brought, "floor": FEWEST_POSITIVE})
+    rule = load_scheme(project).stability
+    if rule is not None and rule.moved_share is not None:
+        seen, floor = rows.loc[has_bought(rows), "as_of"].nunique(), FLOOR["budget_dates"]
+        yield _enough("budget_dates", seen >= floor, {"dates": seen, "floor": floor})
 
 
 def _enough(code: str, enough: bool, values: dict[str, Any]) -> Finding:
