@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from tiermodel.arrays import Flags, Floats
 from tiermodel.backtesting.clv import clv_predictions
 from tiermodel.backtesting.learning_curve import learning_curve
+from tiermodel.backtesting.panels import as_known_at, needed_dates
 from tiermodel.backtesting.season import same_season, with_season
 from tiermodel.backtesting.tiers import TierForecasts, draws_for, tier_results, with_all_dates
 from tiermodel.backtesting.upgrade_conversion import Compared, judge_prospects, judge_upgrade
@@ -134,7 +135,7 @@ def backtest(
     refuse_outputs((table.source for table in history.tables.values()), *outputs)
     dates = backtest_dates(project, history)
     trained_on = {day: training_dates(project, complete_until(history, day), history.first_day) for day in dates}
-    needed = _needed(project, history, trained_on)
+    needed = needed_dates(project, history, trained_on)
     progress(f"building {len(needed)} snapshots")
     tally = Tally()
     panel = build_panel(
@@ -145,7 +146,7 @@ def backtest(
 
     def known_at(day: date) -> pd.DataFrame:
         known = sample_rows(panel, pd.Timestamp(day), project.panel.customers, project.seed)
-        return _as_known_at(project, history, known, day, trained_on[day], min(dates))
+        return as_known_at(project, history, known, day, trained_on[day], min(dates))
 
     results = _no_results(project)
     with threadpool_limits(limits=1):  # as in training: sums split over threads differ in their last bits
@@ -158,33 +159,6 @@ def backtest(
     if predictions is not None:
         write_table(pa.Table.from_pandas(done.predictions, preserve_index=False), Path(predictions))
     return done
-
-
-def _as_known_at(
-    project: Project, history: History, panel: pd.DataFrame, day: date, trained_on: Sequence[date], drawn_before: date
-) -> pd.DataFrame:
-    """Return a panel with the outcomes of training dates as they were known at a date, where rows arrive late."""
-    if not history.arrivals:
-        return panel
-    outcomes, dates = list(OUTCOME_COLUMNS), {*trained_on, drawn_before}
-    then = build_panel(project, dates, with_outcome=True, known_until=day, drawn_before=drawn_before, history=history)
-    before = panel["as_of"] < pd.Timestamp(day)
-    past = panel.loc[before, list(KEYS)].merge(then[[*KEYS, *outcomes]], on=list(KEYS), how="left")
-    panel = panel.copy()
-    panel.loc[before, outcomes] = past[outcomes].to_numpy()
-    return panel
-
-
-def _needed(project: Project, history: History, trained_on: Mapping[date, Sequence[date]]) -> set[date]:
-    """Return the dates of the panel: training dates, ends of outcome windows, two dates before for the movement."""
-    end, every = history.last_day + timedelta(1), timedelta(project.panel.every_days)
-    labels = Labels.of(project)
-    delay, stayed = timedelta(labels.delay_days), timedelta(labels.upgrade_delay_days)
-    needed = set[date]()
-    for day, learned in trained_on.items():
-        needed |= panel_dates(project, day, learned) | {day + delay, day - every, day - 2 * every}
-        needed |= {day + stayed} if day + stayed <= end else set()
-    return needed
 
 
 def _no_results(project: Project) -> dict[str, Any]:
