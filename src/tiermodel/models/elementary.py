@@ -1,7 +1,8 @@
 """Exponential and logarithm as the C library computes them: the same bits whatever instructions the processor has.
 
 NumPy's own are vectorised in a way for each kind of processor, which differ in the last bit. What scores of a given
-bundle are computed from uses these instead; sums, products and square roots are exact to the bit everywhere.
+bundle are computed from uses these instead; sums, products and square roots are exact to the bit everywhere. Another C
+library may round the last bit in another way.
 """
 
 from __future__ import annotations
