@@ -81,3 +81,19 @@ def test_a_date_before_which_nothing_can_be_trained_is_noted(rows: pd.DataFrame,
     early = open_history(project(folds=1), transactions=first_days(kept[opened | few], 85))
     with pytest.raises(DataError, match="at least 20 that did and 20 that did not are needed"):
         backtest(project(folds=1), history=early)  # its only date
+
+
+@pytest.mark.usefixtures("compiled")
+def test_a_date_at_which_nobody_is_at_risk_of_churn_is_noted(rows: pd.DataFrame) -> None:
+    """The company was closed for twelve days before the test date, and at risk is who bought in the last ten."""
+    kept, day = first_days(rows, 180), rows["time"].min() + pd.Timedelta(days=152)
+    kept = kept[(kept["time"] < day - pd.Timedelta(days=12)) | (kept["time"] >= day)]
+    settings = project().model_dump(mode="json", exclude_none=True, exclude={"folder"})
+    settings |= {"churn": {"active_days": 10}, "backtest": {"dates": [str(day.date())]}}
+    quiet = Project.model_validate(settings)
+    with quick_fits():
+        done = backtest(quiet, history=open_history(quiet, transactions=kept)).results
+    assert f"{day.date()}: nobody is at risk of churn: churn is not judged" in done["notes"]
+    assert done["churn"] == []
+    assert {row["model"] for row in done["value"]} >= {"tiermodel", "naive_rate"}
+    assert done["learning_curve"][-1]["auc"] is None

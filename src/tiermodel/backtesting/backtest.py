@@ -216,7 +216,9 @@ def _one_date(
     customers, x = snapshot[bought].reset_index(drop=True), bundle.inputs.matrix(snapshot)
     seasonal = with_season(past, season), with_season(customers, season)
     exposed, churn, value = _predictions(project, bundle, *seasonal, x[bought])
-    if missing := [name for name, by in (("churn", churn), ("value", value)) if "same_season" not in by]:
+    if not churn:
+        results["notes"].append(f"{day}: nobody is at risk of churn: churn is not judged")
+    if missing := [name for name, by in (("churn", churn), ("value", value)) if by and "same_season" not in by]:
         results["notes"].append(f"{day}: no year of data before, so no same_season baseline of {', '.join(missing)}")
     frame = _prediction_table(customers, exposed, churn, value, bundle)
     churned, worth = frame["churned"].to_numpy()[exposed], frame["value"].to_numpy()
@@ -249,8 +251,10 @@ def _predictions(
     windows, clv, names = project.features.windows_days, project.value.clv, bundle.inputs.names
     everyone = BaselineTask(labels, past, hidden, lambda frame: bundle.scheme.assign(frame)[0], names, windows, clv)
     risky = replace(everyone, train=past[then], now=hidden[exposed])
-    churn = {OURS: bundle.churn.predict(x[exposed])}
-    churn |= {name: baseline(risky) for name, baseline in CHURN_BASELINES.items()} | seasonal_churn(risky)
+    churn = dict[str, Floats]()
+    if exposed.any():
+        churn[OURS] = bundle.churn.predict(x[exposed])
+        churn |= {name: baseline(risky) for name, baseline in CHURN_BASELINES.items()} | seasonal_churn(risky)
     value = {OURS: bundle.value.predict(x)}
     value |= {name: baseline(everyone) for name, baseline in VALUE_BASELINES.items()} | seasonal_value(everyone)
     return exposed, churn, value
@@ -261,6 +265,7 @@ def _prediction_table(
 ) -> pd.DataFrame:
     """Return one row for each buyer: labels, every model's predictions, and the interval of the model's value."""
     frame = customers[list(KEYS)].assign(churned=customers["outcome_churned"], value=customers["outcome_value"])
+    frame[f"churn_{OURS}"] = np.nan  # where nobody is at risk
     for name, p in churn.items():
         frame.loc[exposed, f"churn_{name}"] = p
     for name, p in value.items():

@@ -59,8 +59,11 @@ def learning_curve(
 
 def _figures(
     customers: pd.DataFrame, exposed: Flags, x: Floats, churn: ChurnModel, value: ValueModel
-) -> dict[str, float]:
+) -> dict[str, float | None]:
+    """Return the metrics of both models; those of churn are None where nobody is at risk."""
     churned = customers["outcome_churned"].to_numpy(dtype=np.float64)[exposed]
-    risk = churn_metrics(churned, churn.predict(x[exposed]))
+    risk: dict[str, float] = churn_metrics(churned, churn.predict(x[exposed])) if exposed.any() else {}
     worth = value_metrics(customers["outcome_value"].to_numpy(), value.predict(x))
-    return {name: risk[name] for name in ("log_loss", "auc", "ece")} | {name: worth[name] for name in ("gini", "mae")}
+    return {name: risk.get(name) for name in ("log_loss", "auc", "ece")} | {
+        name: worth[name] for name in ("gini", "mae")
+    }
