@@ -383,3 +383,18 @@ def test_the_digest_sees_what_changes_a_result_and_nothing_else(file: Path, tmp_
     assert project_digest(load_project(moved)) == digest
     moved.write_text(SMALL + "seed: 8\n", encoding="utf-8")
     assert project_digest(load_project(moved)) != digest
+
+
+def test_keys_that_came_later_leave_the_digest_of_a_project_without_them_as_it_was() -> None:
+    two = {"customer_id": "id", "time": "day"}
+    bills = {"customer_id": "id", "amount": "total", "due": "due", "paid": "paid"}
+    data = {
+        "transactions": {"path": "sales.csv", "columns": {**two, "amount": "amount"}},
+        "customers": {"path": "customers.csv", "columns": {"customer_id": "id", "opt_out": "out"}},
+        "events": {"path": "events.csv", "columns": {**two, "kind": "kind", "value": "score"}},
+        "invoices": {"path": "bills.csv", "columns": bills},
+        "costs": {"path": "costs.csv", "columns": {**two, "amount": "amount"}},
+    }
+    project = Project.model_validate({"version": 1, "name": "shop", "data": data})
+    # as of 2026-11-29, before `ingested_at`; a new digest would call every model on record one of another project
+    assert project_digest(project) == "17e00931b89e145a58bc81cb352f3433c18fabd04fd2a30685c20440a218013b"

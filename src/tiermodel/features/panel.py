@@ -215,7 +215,8 @@ def snapshot_batches(
     if snapshots.key is not None:
         batches = sorted_again(snapshots.project, batches, ", ".join(KEYS))
     yield from batches
-    tally.close(history, rows_from(history, end, arrived))
+    if not history.is_sample:
+        tally.close(history, rows_from(history, end, arrived))
 
 
 def build_panel(

@@ -270,7 +270,7 @@ def _zeros(history: History) -> dict[str, Any]:
 
 def _suitability(project: Project, history: History, facts: dict[str, Any]) -> Iterator[Finding]:
     """Yield findings on preconditions: what training needs, windows within the history, and values that differ."""
-    yield from suitability_of(project, history)
+    yield from suitability_of(project, history, facts["customers"])
     long = [str(days) for days in project.features.windows_days if days > facts["span_days"]]
     if long:
         yield Finding("warn", "windows", {"span_days": facts["span_days"], "windows": ", ".join(long)})

@@ -6,7 +6,7 @@ Both read the same snapshots, so that they refuse the same data in the same word
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ Level = Literal["ok", "warn", "refuse"]
 
 # Below these, grading is refused. Vendors publish 100 to 1,000 customers and twice the outcome window or 180 days.
 FLOOR = {"buyers": 100, "repeat_buyers": 50, "horizons_of_history": 2, "budget_dates": 3}
+_SAMPLED = 250  # customers, where there are many more: twice what the floors ask for, and more
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class Finding:
     code: str
     values: dict[str, Any]
 
+    def of_sample(self, number: int) -> Finding:
+        """Return the finding as one on one customer in so many."""
+        return replace(self, values=self.values | {"one_in": number})
+
     def text(self, language: str = "en") -> str:
         """Return the finding as a text.
 
@@ -51,7 +56,8 @@ class Finding:
         wording, values = words(language), self.values
         if "kind" in values:
             values = {**values, "kind": wording[f"personal_{values['kind']}"]}
-        return wording[f"check_{self.code}"].format(**values)
+        text = wording[f"check_{self.code}"].format(**values)
+        return text + wording["check_one_in"].format(**values) if "one_in" in values else text
 
 
 def suitability(
@@ -100,8 +106,20 @@ def _enough_history(project: Project, labels: Labels, span_days: int) -> Finding
     return _enough("history", span_days >= needed, {"span_days": span_days, "needed": needed, "horizon": horizon})
 
 
-def suitability_of(project: Project, history: History) -> list[Finding]:
-    """Return the findings of `suitability` as of `latest`, from snapshots of few features."""
+def suitability_of(project: Project, history: History, customers: int) -> list[Finding]:
+    """Return the findings of `suitability` as of `latest`, from snapshots of few features.
+
+    Of many `customers` some are enough to see that all suffice; else all are looked at.
+    """
+    number = customers // _SAMPLED
+    if number > 1:
+        found = [finding.of_sample(number) for finding in _findings(project, history.one_in(number))]
+        if all(finding.level == "ok" for finding in found):
+            return found
+    return _findings(project, history)
+
+
+def _findings(project: Project, history: History) -> list[Finding]:
     now, labels = history.latest, Labels.of(project)
     complete = complete_until(history, now)
     learned = snapshot_dates(project.panel, labels, complete - timedelta(labels.delay_days), history.first_day)

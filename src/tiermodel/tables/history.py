@@ -57,7 +57,8 @@ class History:
     are VARCHAR, NULL where they are not known. `columns` has the names that features may need: mapped columns of the
     transactions, kinds of events, other tables and their columns. `last_day` is the last plausible day of the
     transactions; `later_rows` are dated after it, and count for dates after their own only. `last_arrival` is the last
-    plausible day on which a transaction arrived, where a column says when rows arrived (`arrivals`).
+    plausible day on which a transaction arrived, where a column says when rows arrived (`arrivals`). `is_sample` says
+    that it has some customers only.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -70,6 +71,7 @@ class History:
     later_rows: int = 0
     arrivals: bool = False
     last_arrival: date | None = None
+    is_sample: bool = False
 
     @property
     def rows_sql(self) -> str:
@@ -93,6 +95,12 @@ class History:
             return self
         known = {name: f"SELECT * REPLACE ({_NO_DAY} AS known_day) FROM ({sql})" for name, sql in self.selects.items()}
         return replace(self, selects=known, arrivals=False, last_arrival=None)
+
+    def one_in(self, number: int) -> History:
+        """Return the history of one customer in so many, drawn by a hash of the id; it has no account of its rows."""
+        drawn = f"hash(customer_id) % {number} = 0"
+        selects = {name: f"SELECT * FROM ({sql}) WHERE {drawn}" for name, sql in self.selects.items()}
+        return replace(self, selects=selects, is_sample=True)
 
     def before(self, day: int, arrived: int | None = None) -> str:
         """Return the SQL of whether a row is of a day before `day`, and arrived on a day before `arrived` (if given).
