@@ -52,19 +52,26 @@ class Scores:
             raise ProjectError(f"{key}: {text!r} is {bound.type}, not a condition; compare it, as in {text} > 0")
         return f"coalesce({bound.sql}, false)"
 
+    def flag(self, name: str) -> str:
+        """Return a column of yes and no as SQL that is true, false, or NULL where it is empty or cannot be read."""
+        return self._flag(name)[0]
+
     def refused(self) -> str:
         """Return SQL that is true for who opted out or did not consent; in doubt, as where a flag cannot be read."""
         parts = []
-        for name in ("opt_out", "consent"):
-            if name in self.columns:
-                parsed, column = flag(name), quoted(name)
-                whole = f"CASE WHEN {column} IN (0, 1) THEN {column}::BIGINT::VARCHAR ELSE {column}::VARCHAR END"
-                raw = whole if family(self.columns[name]) == "float" else f"({column}::VARCHAR)"
-                text = f"({parsed.text.replace(f'_tm_{name}', f'({raw})')})"
-                read = parsed.clean.replace(f"_tm_{name}_text", text)
-                unread = f"{text} IS NOT NULL"
-                parts.append(f"coalesce({read}, {unread})" if name == "opt_out" else f"NOT coalesce({read}, false)")
+        if "opt_out" in self.columns:
+            parts.append("coalesce({}, {} IS NOT NULL)".format(*self._flag("opt_out")))
+        if "consent" in self.columns:
+            parts.append(f"NOT coalesce({self.flag('consent')}, false)")
         return " OR ".join(parts) or "false"
+
+    def _flag(self, name: str) -> tuple[str, str]:
+        """Return the SQL of a flag and of its text, as the project's tables read them; 1.0 and 0.0 are whole here."""
+        parsed, column = flag(name), quoted(name)
+        whole = f"CASE WHEN {column} IN (0, 1) THEN {column}::BIGINT::VARCHAR ELSE {column}::VARCHAR END"
+        raw = whole if family(self.columns[name]) == "float" else f"{column}::VARCHAR"
+        text = f"({parsed.text.replace(f'_tm_{name}', f'({raw})')})"
+        return f"({parsed.clean.replace(f'_tm_{name}_text', text)})", text
 
     def select(self, columns: Sequence[str]) -> pa.Table:
         """Return SQL columns of every row, ordered by customer, so that the order of the file does not matter."""
@@ -75,10 +82,15 @@ class Scores:
 
 @contextmanager
 def open_scores(
-    path: Path, named: Iterable[str] = (), outputs: Iterable[Path] = (), keys: Sequence[str] = _KEYS
+    path: Path,
+    named: Iterable[str] = (),
+    outputs: Iterable[Path] = (),
+    keys: Sequence[str] = _KEYS,
+    numbers: re.Pattern[str] | None = None,
 ) -> Iterator[Scores]:
-    """Open a table with one row a customer; columns of CSV that `named` (texts of SQL) name are numbers where they can.
+    """Open a table with one row a customer (and action, where that is a key).
 
+    Columns of CSV that `named` (texts of SQL) name, or `numbers` matches, are numbers where all their values are.
     Raises `DataError` where a key is missing or empty, or a customer is there twice, and `ProjectError` for an output
     that would replace the table.
     """
@@ -96,7 +108,9 @@ def open_scores(
                 f"{path}: there is no column {', '.join(missing)}; give the file that `tiermodel score` wrote, or any "
                 f"table with {', '.join(keys)}. Columns: {', '.join(source.columns)}"
             )
-        scores = Scores(connection, _typed(connection, source, set(re.findall(r"\w+", " ".join(named)))), str(path))
+        texts = set(re.findall(r"\w+", " ".join(named)))
+        texts |= {name for name in source.columns if numbers is not None and numbers.fullmatch(name)}
+        scores = Scores(connection, _typed(connection, source, texts), str(path))
         _check_keys(scores, keys)
         yield scores
 
@@ -135,9 +149,11 @@ def _check_keys(scores: Scores, keys: Sequence[str]) -> None:
     for name, missing in zip(keys, counts[1:], strict=True):
         if missing:
             raise DataError(f"{scores.file}: {name} is empty in {missing:,} rows; fill it, or leave these rows out")
+    once = [name for name in ("customer_id", "action") if name in keys]
     twice = scores.connection.execute(
-        f"SELECT customer_id, count(*) FROM {_VIEW} GROUP BY ALL HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
+        f"SELECT customer_id, count(*) FROM {_VIEW} GROUP BY {', '.join(once)} HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
     ).fetchall()
     if twice:
         name, rows = twice[0]
-        raise DataError(f"{scores.file}: customer {name!r} has {rows} rows; the table holds one row a customer")
+        every = " and ".join(once)
+        raise DataError(f"{scores.file}: customer {name!r} has {rows} rows; the table holds one for each {every}")

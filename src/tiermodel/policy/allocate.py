@@ -1,0 +1,363 @@
+"""Allocation: which customer gets which action, within a budget, capacities and teams, the minimum service first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tiermodel.arrays import Flags, Floats, Ints
+from tiermodel.config.project import Project
+from tiermodel.config.targets import Outcome
+from tiermodel.errors import ProjectError
+from tiermodel.output import staged, write_table
+from tiermodel.policy.advisory import advisory_path, unprofitable, write_advisory
+from tiermodel.policy.candidates import VALUE, Candidates, candidates_of, expressions_of, floor_of
+from tiermodel.policy.curve import gain_curve
+from tiermodel.policy.exact import best_allocation
+from tiermodel.policy.lagrangian import Prices, allocated, find_prices
+from tiermodel.policy.measured import Effect, read_effects, with_effects
+from tiermodel.policy.problem import Limit, Problem
+from tiermodel.policy.scores import open_scores
+from tiermodel.policy.service_policy import Policy, load_policy
+from tiermodel.words import words
+
+__all__ = ["Allocation", "allocate"]
+
+_EXACT_CUSTOMERS, _EXACT_SECONDS = 1_000, 30.0
+_SCHEMA = pa.schema([
+    ("customer_id", pa.string()), ("tier_code", pa.string()), ("action", pa.string()), ("cost", pa.float64()),
+    ("gain", pa.float64()), ("why", pa.string()),
+])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What an allocation came to; amounts are in currency units and per period.
+
+    `objective` is the sum of gain less cost, `bound` what no allocation can exceed, `exact` whether they were shown to
+    be equal by trying all. `customers` get an action, of `customers_read`; `refused` opted out or did not consent.
+    `by_action`, `by_tier` and `by_tier_action` have customers, cost, gain, net and return (gain per unit of cost).
+    `shadow_prices` tell what one more unit would bring at the margin: of `budget`, of each action's `capacity`, of a
+    place in a `team`, and, at most, of a `manager` with all the places that one has. `curve` has what budgets between
+    nothing and all that pays would bring. `advisory` counts customers whose service costs more than they bring.
+    `effects` says where gains come from: `assumed` by the policy, or `measured`, with intervals.
+    """
+
+    objective: float
+    bound: float
+    exact: bool
+    budget: float
+    cost: float
+    gain: float
+    customers: int
+    customers_read: int
+    refused: int
+    period_days: int
+    by_action: tuple[dict[str, Any], ...]
+    by_tier: tuple[dict[str, Any], ...]
+    by_tier_action: tuple[dict[str, Any], ...]
+    shadow_prices: dict[str, Any]
+    curve: tuple[dict[str, Any], ...]
+    advisory: dict[str, Any] | None
+    effects: dict[str, Any]
+
+    @property
+    def gap(self) -> float:
+        """How far the objective may be below the best one, as a share of the bound."""
+        return max(self.bound - self.objective, 0.0) / abs(self.bound) if self.bound else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain data, for JSON."""
+        return {**vars(self), "gap": self.gap}
+
+
+def allocate(
+    scores: str | Path,
+    policy: Policy | str | Path,
+    budget: float | str,
+    out: str | Path,
+    *,
+    project: Project | None = None,
+    measured: str | Path | None = None,
+    language: str | None = None,
+) -> Allocation:
+    """Choose actions for customers so that the sum of gain less cost is largest, and write one row for each choice.
+
+    The minimum service (`floor`) comes before anything else. Beyond it nobody gets an action that does not bring more
+    than it costs. Who opted out or did not consent, by the columns `opt_out` and `consent` of the scores, gets nothing.
+
+    Parameters
+    ----------
+    scores
+        A table, .parquet or .csv, with `customer_id`, `tier_code` and the columns that the policy's expressions name.
+    policy
+        A policy, its file, or the name of one that ships.
+    budget
+        The most that all actions may cost together in one period, in currency units.
+    out
+        The file to write, .parquet or .csv: `customer_id, tier_code, action, cost, gain, why`. Beside it,
+        `NAME.advisory.csv` lists customers whose service costs more than they bring, each to be approved by a person.
+    project
+        The project whose horizon is the period where the policy has none, and whose language texts are in.
+    measured
+        A table of a randomised trial, whose effects take the place of assumed gains: `read_effects` has its columns.
+    language
+        `zh` or `en`; by default that of the policy, else of the project, else English.
+
+    Returns
+    -------
+    Allocation
+        The sums, bounds, prices and tables of the allocation.
+
+    Raises
+    ------
+    ProjectError
+        If the policy or the budget is wrong, or the minimum service does not fit into budget, capacity and team.
+    DataError
+        If the scores lack a column, a tier or a gain, or the groups of a trial cannot be compared.
+
+    Examples
+    --------
+    >>> allocate("scores.parquet", "retail", -1, "actions.parquet")
+    Traceback (most recent call last):
+        ...
+    tiermodel.errors.ProjectError: --budget: expected an amount from 0 on, got -1; give one such as --budget 10000
+
+    """
+    amount = _amount(budget)
+    policy = policy if isinstance(policy, Policy) else load_policy(policy)
+    if not policy.actions:
+        raise ProjectError(f"policy {policy.name}: there are no actions to choose from; add some below actions")
+    language = language or policy.language or (project.language if project else "en")
+    path, out = Path(scores), Path(out)
+    named = [*expressions_of(policy), VALUE]
+    with open_scores(path, named, (out, advisory_path(out))) as table:
+        found = candidates_of(table, policy)
+    effects = None if measured is None else read_effects(Path(measured), policy)
+    found = found if effects is None else with_effects(found, policy, effects)
+    solved = _solve(policy, found, amount)
+    period = policy.period_days or (project.outcome if project else Outcome()).horizon_days
+    listed = unprofitable(policy, found, period)
+    with staged() as files:
+        write_table(_rows(policy, found, solved, language), out, into=files)
+        write_advisory(listed, policy, found, out, files)
+    sums = None if listed is None else listed.sums(out)
+    return _told(policy, found, solved, amount, effects, {"period_days": period, "advisory": sums})
+
+
+def _amount(budget: float | str) -> Decimal:
+    try:
+        amount = Decimal(str(budget))
+    except InvalidOperation:
+        amount = Decimal(-1)
+    if not amount.is_finite() or amount < 0:
+        raise ProjectError(f"--budget: expected an amount from 0 on, got {budget}; give one such as --budget 10000")
+    return amount
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """An allocation: `chosen` and `fixed` (by the minimum service) are of shape (customers, actions)."""
+
+    chosen: Flags
+    fixed: Flags
+    exact: bool
+    prices: Prices
+    problem: Problem
+    unit: int
+
+    @property
+    def counts(self) -> Ints:
+        """The customers of each action."""
+        return self.chosen.sum(axis=0)
+
+
+def _solve(policy: Policy, found: Candidates, amount: Decimal) -> _Solved:
+    """Return the best allocation that is found: exact for few customers, by prices for many."""
+    problem, unit = _problem(policy, found, amount)
+    column, wanted = floor_of(policy, found)
+    fixed = np.zeros_like(found.allowed)
+    if column is not None:
+        fixed[wanted, column] = True
+        _refuse_clashes(policy, problem, fixed.sum(axis=0), amount, unit)
+        group = int(np.searchsorted(found.starts, column, side="right")) - 1
+        problem.net[wanted, found.starts[group] : found.starts[group + 1]] = -np.inf
+    rest = problem.without_room(fixed.sum(axis=0)).reachable()
+    prices = find_prices(rest)
+    best = None
+    if len(found.tier) <= _EXACT_CUSTOMERS:
+        best = best_allocation(rest, _EXACT_SECONDS)
+    chosen = allocated(rest, prices)
+    if best is not None and rest.value(best[0]) >= rest.value(chosen):
+        chosen, prices = best[0], replace(prices, bound=min(prices.bound, best[1]))
+    value = rest.value(chosen)
+    closed = best is not None and prices.bound <= value + 1e-9 * max(abs(value), 1.0)
+    prices = replace(prices, bound=max(prices.bound, value))
+    return _Solved(chosen | fixed, fixed, closed, prices, rest, unit)
+
+
+def _problem(policy: Policy, found: Candidates, amount: Decimal) -> tuple[Problem, int]:
+    """Return the problem before the minimum service, and how many units of cost make one unit of the currency."""
+    costs = [Decimal(repr(policy.actions[code].cost)) for code in found.codes]
+    unit = 10 ** max(0, *(-int(cost.normalize().as_tuple().exponent) for cost in costs))
+    whole = [int(cost * unit) for cost in costs]
+    most = len(found.tier) * sum(whole)
+    if most > 1 << 62:
+        raise ProjectError(f"policy {policy.name}: costs of {max(costs)} with so many decimals cannot be added exactly")
+    cost = np.array([float(c) for c in costs])
+    net = np.where(found.allowed & (found.gain > cost), found.gain - cost, -np.inf)
+    limits = [
+        Limit("capacity", code, action.capacity, (found.codes.index(code),))
+        for code, action in policy.actions.items()
+        if action.capacity is not None
+    ]
+    for name, team in policy.teams.items():
+        members = tuple(n for n, code in enumerate(found.codes) if policy.actions[code].team == name)
+        if members:
+            limits.append(Limit("team", name, team.places, members))
+    budget = min(int(amount * unit), most)
+    return Problem(net, np.array(whole, dtype=np.int64), budget, found.starts, tuple(limits)), unit
+
+
+def _refuse_clashes(policy: Policy, problem: Problem, given: Ints, amount: Decimal, unit: int) -> None:
+    """Raise `ProjectError` that names each constraint with which the minimum service clashes."""
+    assert policy.floor is not None  # noqa: S101  the caller has one
+    action, customers = policy.floor.action, int(given.sum())
+    clashes = []
+    if (total := int(problem.cost @ given)) > problem.budget:
+        needed = Decimal(total) / unit
+        clashes.append(f"it costs {needed:f}, above --budget {amount:f}: raise the budget to {needed:f}")
+    for limit, left in zip(problem.limits, problem.left(given)[1:], strict=True):
+        if left < 0 and limit.kind == "capacity":
+            words = f"actions.{action}.capacity is {limit.places:,}: raise it to {customers:,}"
+            clashes.append(words)
+        elif left < 0:
+            words = f"teams.{limit.name} has {limit.places:,} places: give it more managers, or another team"
+            clashes.append(words)
+    if clashes:
+        raise ProjectError(
+            f"policy {policy.name}: floor asks for {action} for {customers:,} customers of "
+            f"{', '.join(policy.floor.tiers)}, but {'; '.join(clashes)}; or take tiers out of floor.tiers"
+        )
+
+
+def _rows(policy: Policy, found: Candidates, solved: _Solved, language: str) -> pa.Table:
+    """Return one row for each choice, by customer."""
+    rows, actions = np.nonzero(solved.chosen)
+    costs = np.array([policy.actions[code].cost for code in found.codes])
+    columns = [
+        found.ids.take(pa.array(rows)),
+        pa.array(list(policy.levels), pa.string()).take(pa.array(found.tier[rows])),
+        pa.array(found.codes, pa.string()).take(pa.array(actions)),
+        pa.array(costs[actions]),
+        pa.array(found.gain[rows, actions]),
+        _reasons(policy, found, solved, (rows, actions), language),
+    ]
+    return pa.table([column.cast(field.type) for column, field in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA)
+
+
+def _reasons(policy: Policy, found: Candidates, solved: _Solved, at: tuple[Ints, Ints], language: str) -> pa.Array:
+    """Return why each choice was made: the minimum service, the best for the customer, or the best with the room."""
+    rows, actions = at
+    say, width = words(language), len(found.codes)
+    names = [policy.actions[code].name(language, code) for code in found.codes]
+    best = np.empty(len(rows), dtype=np.int64)
+    groups = np.searchsorted(found.starts, actions, side="right") - 1
+    for group in range(len(found.starts) - 1):
+        here, first = groups == group, found.starts[group]
+        best[here] = first + np.argmax(solved.problem.net[rows[here], first : found.starts[group + 1]], axis=1)
+    fixed = solved.fixed[rows, actions]
+    kind = np.where(fixed, width, np.where(best == actions, width + 1, best))
+    texts = [say["allocate_why_instead"].format(action=name) for name in names]
+    texts += [say["allocate_why_floor"], say["allocate_why_best"]]
+    return pa.array(texts, pa.string()).take(pa.array(kind))
+
+
+def _told(
+    policy: Policy,
+    found: Candidates,
+    solved: _Solved,
+    amount: Decimal,
+    effects: Mapping[tuple[str, str], Effect] | None,
+    more: dict[str, Any],
+) -> Allocation:
+    counts = solved.counts
+    cost = float(Decimal(int(solved.problem.cost @ counts)) / solved.unit)
+    gains = np.where(solved.chosen, found.gain, 0.0)
+    tiers = _sums(policy, found, solved, gains)
+    fixed = float(found.gain[solved.fixed].sum()) - float(
+        Decimal(int(solved.problem.cost @ solved.fixed.sum(axis=0))) / solved.unit
+    )
+    rest = solved.problem
+    value = rest.value(solved.chosen & ~solved.fixed)
+    levels = list(policy.levels)
+    return Allocation(
+        objective=fixed + value,
+        bound=fixed + solved.prices.bound,
+        exact=solved.exact,
+        budget=float(amount),
+        cost=cost,
+        gain=float(gains.sum()),
+        customers=int(solved.chosen.any(axis=1).sum()),
+        customers_read=len(found.tier),
+        refused=int(found.refused.sum()),
+        by_action=tuple(_by_action(policy, found, tiers)),
+        by_tier=tuple({"tier_code": code, **_total(tiers, tier=level)} for level, code in enumerate(levels)),
+        by_tier_action=tuple(
+            {"tier_code": levels[tier], "action": found.codes[action], **_total(tiers, tier=tier, action=action)}
+            for tier, action in np.argwhere(tiers[0] > 0)
+        ),
+        shadow_prices=_shadow_prices(policy, rest, solved),
+        curve=tuple(gain_curve(rest, solved.prices, fixed, solved.unit, int(rest.cost @ solved.fixed.sum(axis=0)))),
+        effects=_effects(effects),
+        **more,
+    )
+
+
+def _sums(policy: Policy, found: Candidates, solved: _Solved, gains: Floats) -> Floats:
+    """Return customers, cost and gain, of shape (3, levels, actions)."""
+    levels = len(policy.levels)
+    shape = (levels, len(found.codes))
+    customers, gain = np.zeros(shape), np.zeros(shape)
+    for level in range(levels):
+        here = found.tier == level
+        customers[level], gain[level] = solved.chosen[here].sum(axis=0), gains[here].sum(axis=0)
+    cost = np.array([policy.actions[code].cost for code in found.codes])
+    return np.stack([customers, customers * cost, gain])
+
+
+def _total(sums: Floats, tier: int | slice = slice(None), action: int | slice = slice(None)) -> dict[str, Any]:
+    customers, cost, gain = (float(np.sum(part[tier, action])) for part in sums)
+    ratio = gain / cost if cost > 0 else None
+    return {"actions": int(customers), "cost": cost, "gain": gain, "net": gain - cost, "return": ratio}
+
+
+def _by_action(policy: Policy, found: Candidates, sums: Floats) -> list[dict[str, Any]]:
+    rows = []
+    for code, action in policy.actions.items():
+        total = _total(sums, action=found.codes.index(code))
+        rows.append({"action": code, "customers": total.pop("actions"), **total, "capacity": action.capacity})
+    return rows
+
+
+def _shadow_prices(policy: Policy, rest: Problem, solved: _Solved) -> dict[str, Any]:
+    prices = solved.prices.resources
+    found: dict[str, Any] = {"budget": float(prices[0]) * solved.unit, "capacity": {}, "team": {}, "manager": {}}
+    for limit, price in zip(rest.limits, prices[1:], strict=True):
+        found[limit.kind][limit.name] = float(price)
+        if limit.kind == "team":
+            found["manager"][limit.name] = float(price) * policy.teams[limit.name].customers_per_manager
+    return found
+
+
+def _effects(effects: Mapping[tuple[str, str], Effect] | None) -> dict[str, Any]:
+    if effects is None:
+        return {"kind": "assumed"}
+    rows = [{"action": action, "tier_code": tier, **vars(effect)} for (action, tier), effect in effects.items()]
+    return {"kind": "measured", "measured": rows}

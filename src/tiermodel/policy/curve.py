@@ -1,0 +1,52 @@
+"""The curve of gain against budget: what less and more money would bring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tiermodel.policy.lagrangian import Prices, allocated, find_prices
+from tiermodel.policy.problem import Problem
+
+__all__ = ["gain_curve"]
+
+_POINTS = 10
+_CUSTOMERS = 100_000  # a curve needs no more: the rest is in proportion
+_CLOSE, _STEPS = 1e-5, 60
+
+
+def gain_curve(rest: Problem, prices: Prices, fixed: float, unit: int, spent: int) -> Iterator[dict[str, Any]]:
+    """Yield, for budgets from that of the minimum service to that of all that pays, what they would bring.
+
+    `fixed` is what the minimum service brings less its cost, `spent` its cost in units, of which `unit` make one of the
+    currency. Each allocation is one by prices, with its bound; of more customers than 100,000 a sample is allocated,
+    with its share of every room, and `sampled` is then its size.
+    """
+    rows, problem = len(rest.net), rest
+    share = 1.0
+    if rows > _CUSTOMERS:
+        drawn = np.sort(np.random.default_rng(0).choice(rows, _CUSTOMERS, replace=False))
+        share = _CUSTOMERS / rows
+        limits = tuple(replace(limit, places=round(limit.places * share)) for limit in rest.limits)
+        problem = replace(rest, net=rest.net[drawn], limits=limits)
+    enough = replace(problem, budget=int(problem.cost.sum()) * len(problem.net))
+    free = find_prices(enough, close=_CLOSE, steps=_STEPS)
+    most = int(problem.cost @ allocated(enough, free).sum(axis=0))
+    start, best = prices.resources, 0.0
+    for budget in sorted({most * point // _POINTS for point in range(_POINTS + 1)}):
+        point = replace(problem, budget=budget)
+        found = find_prices(point, start, _CLOSE, _STEPS)
+        chosen = allocated(point, found)
+        value, start = point.value(chosen), found.resources
+        best = max(best, value)  # what a smaller budget brings, a larger one brings too
+        cost = int(problem.cost @ chosen.sum(axis=0))
+        yield {
+            "budget": (spent + budget / share) / unit,
+            "cost": (spent + cost / share) / unit,
+            "objective": fixed + best / share,
+            "bound": fixed + max(found.bound, best) / share,
+            "sampled": len(problem.net) if share < 1 else None,
+        }
