@@ -29,6 +29,7 @@ class Case:
     gains: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     def gain(self, action: str, row: Row) -> float:
+        """Tell what the action would bring the customer."""
         factor, column = self.gains[action]
         return float(factor if not column else factor * row[column])
 
@@ -43,7 +44,7 @@ class Case:
 
 def draw_case(seed: int) -> Case:
     """Draw a problem with groups, capacities, teams, a floor and a budget, each in most cases; some are infeasible."""
-    draw = random.Random(seed)
+    draw = random.Random(seed)  # noqa: S311
     names = [f"a{n}" for n in range(draw.randint(1, 4))]
     teams = {"own": {"managers": draw.randint(0, 2), "customers_per_manager": draw.randint(1, 3)}}
     actions, gains = {}, {}
@@ -56,7 +57,11 @@ def draw_case(seed: int) -> Case:
         chosen += [("exclude", "worth < 3", 0.2)]
         spec |= {key: value for key, value, chance in chosen if draw.random() < chance}
         actions[name] = spec
-    policy: Row = {"version": 1, "name": "drawn", "levels": {tier: {"name_zh": tier, "name_en": tier} for tier in TIERS}}
+    policy: Row = {
+        "version": 1,
+        "name": "drawn",
+        "levels": {tier: {"name_zh": tier, "name_en": tier} for tier in TIERS},
+    }
     policy |= {"teams": teams, "actions": actions}
     if draw.random() < 0.4:
         action = draw.choice(names)
@@ -139,6 +144,7 @@ def recomputed(case: Case, written: pd.DataFrame) -> float:
     assert not written.duplicated(["customer_id", "action"]).any()
     spent, used = Fraction(0), dict.fromkeys([*actions, "own"], 0)
     groups = set()
+    row: Any
     for row in written.itertuples():
         person, spec = people[row.customer_id], actions[row.action]
         assert case.may(row.action, person)
