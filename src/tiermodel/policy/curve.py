@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
+from tiermodel.policy.exact import best_allocation
 from tiermodel.policy.lagrangian import Prices, allocated, find_prices
 from tiermodel.policy.problem import Problem
 
@@ -15,6 +14,7 @@ __all__ = ["gain_curve"]
 
 _POINTS = 10
 _CUSTOMERS = 100_000  # a curve needs no more: the rest is in proportion
+_EXACT, _SECONDS = 1_000, 2.0
 _CLOSE, _STEPS = 1e-5, 60
 
 
@@ -22,16 +22,11 @@ def gain_curve(rest: Problem, prices: Prices, fixed: float, unit: int, spent: in
     """Yield, for budgets from that of the minimum service to that of all that pays, what they would bring.
 
     `fixed` is what the minimum service brings less its cost, `spent` its cost in units, of which `unit` make one of the
-    currency. Each allocation is one by prices, with its bound; of more customers than 100,000 a sample is allocated,
+    currency. Each allocation has its bound; of more customers than 100,000 a sample is allocated,
     with its share of every room, and `sampled` is then its size.
     """
-    rows, problem = len(rest.net), rest
-    share = 1.0
-    if rows > _CUSTOMERS:
-        drawn = np.sort(np.random.default_rng(0).choice(rows, _CUSTOMERS, replace=False))
-        share = _CUSTOMERS / rows
-        limits = tuple(replace(limit, places=round(limit.places * share)) for limit in rest.limits)
-        problem = replace(rest, net=rest.net[drawn], limits=limits)
+    problem = rest.sample(_CUSTOMERS) if len(rest.net) > _CUSTOMERS else rest
+    share = len(problem.net) / max(len(rest.net), 1)
     enough = replace(problem, budget=int(problem.cost.sum()) * len(problem.net))
     free = find_prices(enough, close=_CLOSE, steps=_STEPS)
     most = int(problem.cost @ allocated(enough, free).sum(axis=0))
@@ -39,7 +34,8 @@ def gain_curve(rest: Problem, prices: Prices, fixed: float, unit: int, spent: in
     for budget in sorted({most * point // _POINTS for point in range(_POINTS + 1)}):
         point = replace(problem, budget=budget)
         found = find_prices(point, start, _CLOSE, _STEPS)
-        chosen = allocated(point, found)
+        exact = best_allocation(point, _SECONDS) if len(problem.net) <= _EXACT else None
+        chosen = allocated(point, found) if exact is None else exact[0]
         value, start = point.value(chosen), found.resources
         best = max(best, value)  # what a smaller budget brings, a larger one brings too
         cost = int(problem.cost @ chosen.sum(axis=0))

@@ -18,7 +18,9 @@ __all__ = ["Prices", "allocated", "find_prices"]
 _STEPS = 200
 _ALIKE = 1e-6  # of the largest gain: surpluses that differ by less are as good as each other
 _SECONDS = 10.0
-_CLOSE = 1e-9  # the share of the bound by which it may still be above its least
+_CLOSE = 1e-8  # the share of the bound by which it may still be above its least
+_SAMPLED, _SAMPLE = 200_000, 50_000  # customers from which on a sample comes first, and its size
+_NEAR = 0.1
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
@@ -132,31 +134,40 @@ def find_prices(problem: Problem, start: Floats | None = None, close: float = _C
     """Return the prices of the least bound: by cutting planes, each tried half-way from the best point so far.
 
     For any prices, the best for everyone at these prices, plus the room at these prices, bounds what any allocation
-    brings; it is convex in the prices, and where customers take most actions lies on a plane below it.
+    brings; it is convex in the prices, and where customers take most actions lies on a plane below it. Near `start`
+    few steps are needed; without it, prices are first sought for a sample where there are many customers.
     """
-    use, room, counts = (
-        problem.use.astype(np.float64),
-        problem.room.astype(np.float64),
-        np.zeros(len(problem.cost), np.int64),
-    )
+    use, room = problem.use.astype(np.float64), problem.room.astype(np.float64)
+    counts = np.zeros(len(problem.cost), np.int64)
 
     def bound_at(prices: Floats) -> tuple[float, Floats]:
         found = _demand(problem.net, prices @ use, problem.starts, counts)
         return found + float(prices @ room), room - use @ counts
 
-    highest = _highest(problem)
+    least, slope = bound_at(np.zeros(len(room)))
+    if (slope >= 0).all():  # all that everyone wants fits
+        return Prices(np.zeros(len(room)), least)
+    highest, size = _highest(problem), max(abs(least), 1e-300)
+    if start is None and len(problem.net) > _SAMPLED:
+        start = find_prices(problem.sample(_SAMPLE), None, close, steps).resources
     best = np.zeros(len(room)) if start is None else np.minimum(start, highest)
-    least, slope = bound_at(best)
-    if start is None and (slope >= 0).all():  # all that everyone wants fits
-        return Prices(best, least)
-    size = max(abs(least), 1e-300)
-    planes, heights = [slope * highest / size], [(least - float(slope @ best)) / size]
+    planes, heights = [slope * highest / size], [least / size]
+    width = np.full(len(room), 1.0) if start is None else _around(best, highest)
+    centre = best / np.where(highest > 0, highest, 1.0)
+    if start is not None:
+        least, slope = bound_at(best)
+        planes.append(slope * highest / size)
+        heights.append((least - float(slope @ best)) / size)
     for _ in range(steps):
-        lowest, at = _lowest(np.array(planes), np.array(heights))
+        sides = np.maximum(centre - width, 0.0), np.minimum(centre + width, 1.0)
+        lowest, at = _lowest(np.array(planes), np.array(heights), *sides)
         if least / size - lowest <= close * max(abs(lowest), 1e-12):
-            break
-        tried = (best + at * highest) / 2
-        for point in (tried, at * highest):
+            stuck = ((at <= sides[0]) & (sides[0] > 0)) | ((at >= sides[1]) & (sides[1] < 1))
+            if not stuck.any():
+                break
+            width = np.where(stuck, 4 * width, width)  # the least bound may lie farther from the start
+            continue
+        for point in ((best + at * highest) / 2, at * highest):
             bound, slope = bound_at(point)
             planes.append(slope * highest / size)
             heights.append((bound - float(slope @ point)) / size)
@@ -164,6 +175,12 @@ def find_prices(problem: Problem, start: Floats | None = None, close: float = _C
                 best, least = point, bound
                 break
     return Prices(best, least)
+
+
+def _around(start: Floats, highest: Floats) -> Floats:
+    """Return how far from the start prices are sought at first, as shares of the highest prices."""
+    share = start / np.where(highest > 0, highest, 1.0)
+    return _NEAR * (share + share.max(initial=0.0) / 10) + 1e-9
 
 
 def _highest(problem: Problem) -> Floats:
@@ -174,14 +191,14 @@ def _highest(problem: Problem) -> Floats:
     return rates.max(axis=1)
 
 
-def _lowest(planes: Floats, heights: Floats) -> tuple[float, Floats]:
-    """Return the lowest point above all planes, over prices from 0 to 1, and the prices there."""
+def _lowest(planes: Floats, heights: Floats, low: Floats, high: Floats) -> tuple[float, Floats]:
+    """Return the lowest point above all planes, over prices from `low` to `high`, and the prices there."""
     width = planes.shape[1]
     aim = np.r_[np.zeros(width), 1.0]
     sides = np.c_[planes, -np.ones(len(planes))]
-    bounds = [(0.0, 1.0)] * width + [(None, None)]
+    bounds = [*zip(low, high, strict=True), (None, None)]
     found = linprog(aim, A_ub=sides, b_ub=-heights, bounds=bounds, method="highs")
-    return float(found.fun), np.clip(found.x[:width], 0.0, 1.0)
+    return float(found.fun), np.clip(found.x[:width], low, high)
 
 
 def allocated(problem: Problem, prices: Prices) -> Flags:

@@ -70,3 +70,10 @@ class Problem:
         """Return the problem without actions for which there is not room for one customer: bounds are tighter."""
         beyond = (self.use > self.room[:, None]).any(axis=0)
         return replace(self, net=np.where(beyond, -np.inf, self.net)) if beyond.any() else self
+
+    def sample(self, customers: int) -> Problem:
+        """Return the problem of a seeded sample of the customers, with its share of the room."""
+        rows = np.sort(np.random.default_rng(0).choice(len(self.net), customers, replace=False))
+        share = customers / len(self.net)
+        limits = tuple(replace(limit, places=round(limit.places * share)) for limit in self.limits)
+        return replace(self, net=self.net[rows], budget=round(self.budget * share), limits=limits)
