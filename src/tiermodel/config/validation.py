@@ -21,6 +21,7 @@ _PLAIN = {
     "bool_type": "expected true or false, got {value}",
     "dict_type": _MAPPING,
     "extra_forbidden": "unknown key; {hint}",
+    "finite_number": "expected a finite number, got {value}",
     "float_parsing": "expected a number, got {value}",
     "float_type": "expected a number, got {value}",
     "greater_than": "must be above {gt}, got {value}",

@@ -20,8 +20,11 @@ _LARGEST = 1e4  # gains are scaled to it: HiGHS stops within 1e-6 of the best
 _CLOSE = 1e-7  # how close counts of kinds come to the best: they are a part of an allocation whose gap is measured
 
 
-def best_allocation(problem: Problem, seconds: float) -> tuple[Flags, float] | None:
-    """Return the best allocation and a bound on every one; None where HiGHS found none within the time."""
+def best_allocation(problem: Problem, seconds: float, close: float = 0.0) -> tuple[Flags, float] | None:
+    """Return the best allocation and a bound on every one; None where HiGHS found none within the time.
+
+    Within `close` of the best, as a share of it, is near enough.
+    """
     rows, actions = np.nonzero(np.isfinite(problem.net))
     chosen = np.zeros(problem.net.shape, dtype=np.bool_)
     if not len(rows):
@@ -29,7 +32,7 @@ def best_allocation(problem: Problem, seconds: float) -> tuple[Flags, float] | N
     groups = np.searchsorted(problem.starts, actions, side="right") - 1
     place = np.unique(rows * len(problem.starts) + groups, return_inverse=True)[1]
     net, once = problem.net[rows, actions], np.ones(place.max() + 1)
-    found, scale = _solved(net, problem.use[:, actions], problem.room, (place, once), (0.0, seconds))
+    found, scale = _solved(net, problem.use[:, actions], problem.room, (place, once), (close, seconds))
     if found.x is None:
         return None
     taken = found.x > 0.5
