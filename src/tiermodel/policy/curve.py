@@ -32,7 +32,7 @@ def gain_curve(rest: Problem, prices: Prices, fixed: float, unit: int, spent: in
     most = int(problem.cost @ allocated(enough, free).sum(axis=0))
     start, best = prices.resources, 0.0
     for budget in sorted({most * point // _POINTS for point in range(_POINTS + 1)}):
-        point = replace(problem, budget=budget)
+        point = replace(problem, budget=budget).reachable()
         found = find_prices(point, start, _CLOSE, _STEPS)
         exact = best_allocation(point, _SECONDS, _NEAR) if len(problem.net) <= _EXACT else None
         chosen = max([allocated(point, found), *(exact or ())[:1]], key=point.value)
