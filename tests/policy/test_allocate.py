@@ -90,7 +90,7 @@ def test_prices_bound_every_allocation_and_lead_near_the_best(seed: int, custome
     problem = random_problem(np.random.default_rng(seed), customers, tied=tied)
     prices = find_prices(problem)
     chosen = allocated(problem, prices)
-    exact = best_allocation(problem, 10)
+    exact = best_allocation(problem, 10_000)
     assert exact is not None
     best, bound = problem.value(exact[0]), exact[1]
     for found in (chosen, exact[0]):

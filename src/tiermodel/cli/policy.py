@@ -171,7 +171,8 @@ def _as_data(
     teams = [
         {**vars(load), "fits": load.fits, "move": None if load.move is None else vars(load.move)} for load in loads
     ]
-    return {"name": policy.name, "levels": levels, "load": teams}
+    rest = policy.model_dump(mode="json", include={"teams", "actions", "floor"})
+    return {"name": policy.name, "levels": levels, "load": teams, **rest}
 
 
 def _level_rows(

@@ -20,7 +20,7 @@ from tiermodel.policy.advisory import advisory_path, unprofitable, write_advisor
 from tiermodel.policy.candidates import VALUE, Candidates, candidates_of, expressions_of, floor_of
 from tiermodel.policy.curve import gain_curve
 from tiermodel.policy.exact import best_allocation
-from tiermodel.policy.lagrangian import Prices, allocated, find_prices
+from tiermodel.policy.lagrangian import Prices, allocated, find_prices, polished
 from tiermodel.policy.measured import Effect, read_effects, with_effects
 from tiermodel.policy.problem import Limit, Problem
 from tiermodel.policy.scores import open_scores
@@ -29,7 +29,7 @@ from tiermodel.words import words
 
 __all__ = ["Allocation", "allocate"]
 
-_EXACT_CUSTOMERS, _EXACT_SECONDS = 1_000, 30.0
+_EXACT_CUSTOMERS, _EXACT_NODES, _CORE_NODES = 1_000, 2_000, 200
 _SCHEMA = pa.schema([
     ("customer_id", pa.string()), ("tier_code", pa.string()), ("action", pa.string()), ("cost", pa.float64()),
     ("gain", pa.float64()), ("why", pa.string()),
@@ -190,10 +190,11 @@ def _solve(policy: Policy, found: Candidates, amount: Decimal) -> _Solved:
         problem.net[wanted, found.starts[group] : found.starts[group + 1]] = -np.inf
     rest = problem.without_room(fixed.sum(axis=0)).reachable()
     prices = find_prices(rest)
-    best = None
+    best, chosen = None, allocated(rest, prices)
     if len(found.tier) <= _EXACT_CUSTOMERS:
-        best = best_allocation(rest, _EXACT_SECONDS)
-    chosen = allocated(rest, prices)
+        best = best_allocation(rest, _EXACT_NODES)
+    else:
+        chosen = polished(rest, prices, chosen, _CORE_NODES)
     if best is not None and rest.value(best[0]) >= rest.value(chosen):
         chosen, prices = best[0], replace(prices, bound=min(prices.bound, best[1]))
     value = rest.value(chosen)

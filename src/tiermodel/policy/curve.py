@@ -14,7 +14,7 @@ __all__ = ["gain_curve"]
 
 _POINTS = 10
 _CUSTOMERS = 100_000  # a curve needs no more: the rest is in proportion
-_EXACT, _SECONDS, _NEAR = 1_000, 2.0, 1e-4
+_EXACT, _NODES, _NEAR = 1_000, 50, 1e-4
 _CLOSE, _STEPS = 1e-5, 60
 
 
@@ -34,7 +34,7 @@ def gain_curve(rest: Problem, prices: Prices, fixed: float, unit: int, spent: in
     for budget in sorted({most * point // _POINTS for point in range(_POINTS + 1)}):
         point = replace(problem, budget=budget).reachable()
         found = find_prices(point, start, _CLOSE, _STEPS)
-        exact = best_allocation(point, _SECONDS, _NEAR) if len(problem.net) <= _EXACT else None
+        exact = best_allocation(point, _NODES, _NEAR) if len(problem.net) <= _EXACT else None
         chosen = max([allocated(point, found), *(exact or ())[:1]], key=point.value)
         value, start = point.value(chosen), found.resources
         best = max(best, value)  # what a smaller budget brings, a larger one brings too

@@ -20,10 +20,10 @@ _LARGEST = 1e4  # gains are scaled to it: HiGHS stops within 1e-6 of the best
 _CLOSE = 1e-7  # how close counts of kinds come to the best: they are a part of an allocation whose gap is measured
 
 
-def best_allocation(problem: Problem, seconds: float, close: float = 0.0) -> tuple[Flags, float] | None:
-    """Return the best allocation and a bound on every one; None where HiGHS found none within the time.
+def best_allocation(problem: Problem, nodes: int, close: float = 0.0) -> tuple[Flags, float] | None:
+    """Return the best allocation and a bound on every one; None where HiGHS found none in so many nodes of its search.
 
-    Within `close` of the best, as a share of it, is near enough.
+    Within `close` of the best, as a share of it, is near enough. Time is no limit, as results would depend on it.
     """
     rows, actions = np.nonzero(np.isfinite(problem.net))
     chosen = np.zeros(problem.net.shape, dtype=np.bool_)
@@ -32,7 +32,7 @@ def best_allocation(problem: Problem, seconds: float, close: float = 0.0) -> tup
     groups = np.searchsorted(problem.starts, actions, side="right") - 1
     place = np.unique(rows * len(problem.starts) + groups, return_inverse=True)[1]
     net, once = problem.net[rows, actions], np.ones(place.max() + 1)
-    found, scale = _solved(net, problem.use[:, actions], problem.room, (place, once), (close, seconds))
+    found, scale = _solved(net, problem.use[:, actions], problem.room, (place, once), (close, nodes))
     if found.x is None:
         return None
     taken = found.x > 0.5
@@ -42,21 +42,21 @@ def best_allocation(problem: Problem, seconds: float, close: float = 0.0) -> tup
     return chosen, -float(found.mip_dual_bound) / scale
 
 
-def best_counts(value: Floats, use: Ints, room: Ints, kind: Ints, customers: Ints, seconds: float) -> Ints:
+def best_counts(value: Floats, use: Ints, room: Ints, kind: Ints, customers: Ints, nodes: int) -> Ints:
     """Return how many customers of a kind get an action; an option is an action for a kind of customers.
 
     `value` and `use` (resources, options) are of one customer with the option, `kind` is that of the option,
-    `customers` how many there are of each kind. Zeros where HiGHS finds nothing that fits within the time.
+    `customers` how many there are of each kind. Zeros where HiGHS finds nothing that fits in so many nodes.
     """
-    found, _ = _solved(value, use, room, (kind, customers.astype(np.float64)), (_CLOSE, seconds))
+    found, _ = _solved(value, use, room, (kind, customers.astype(np.float64)), (_CLOSE, nodes))
     counts = np.zeros(len(value), dtype=np.int64) if found.x is None else np.rint(found.x).astype(np.int64)
     return counts if (use @ counts <= room).all() else np.zeros_like(counts)
 
 
 def _solved(
-    value: Floats, use: Ints, room: Ints, kinds: tuple[Ints, Floats], stop: tuple[float, float]
+    value: Floats, use: Ints, room: Ints, kinds: tuple[Ints, Floats], stop: tuple[float, int]
 ) -> tuple[OptimizeResult, float]:
-    """Return what HiGHS found, and by what the values were multiplied; `stop` is the gap and the seconds."""
+    """Return what HiGHS found, and by what the values were multiplied; `stop` is the gap and the nodes."""
     (kind, customers), scale = kinds, _LARGEST / value.max()
     # a resource of which there is enough for all is no constraint, and one row less to round
     tight = np.flatnonzero(use @ customers[kind] > room)
@@ -70,7 +70,7 @@ def _solved(
             integrality=np.ones(len(value)),
             bounds=Bounds(0, customers[kind]),
             constraints=LinearConstraint(sides.tocsr(), -np.inf, upper),
-            options={"mip_rel_gap": stop[0], "time_limit": stop[1]},
+            options={"mip_rel_gap": stop[0], "node_limit": stop[1]},
         )
     return found, scale
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numba
@@ -10,17 +10,18 @@ import numpy as np
 from scipy.optimize import linprog
 
 from tiermodel.arrays import Flags, Floats, Ints
-from tiermodel.policy.exact import best_counts
+from tiermodel.policy.exact import best_allocation, best_counts
 from tiermodel.policy.problem import Problem
 
-__all__ = ["Prices", "allocated", "find_prices"]
+__all__ = ["Prices", "allocated", "find_prices", "polished"]
 
 _STEPS = 200
 _ALIKE = 1e-6  # of the largest gain: surpluses that differ by less are as good as each other
-_SECONDS = 10.0
+_NODES = 1_000
 _CLOSE = 1e-8  # the share of the bound by which it may still be above its least
 _SAMPLED, _SAMPLE = 200_000, 50_000  # customers from which on a sample comes first, and its size
 _NEAR = 0.1
+_CORE = 500  # customers whose choices are tried exactly, of those with the least difference between two
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
@@ -250,10 +251,27 @@ def _share_out(problem: Problem, price: Floats, ties: Ints, best: Floats, taken:
     kind, action = np.array(options, dtype=np.int64).T
     left = problem.left(np.bincount(taken[taken >= 0], minlength=len(price)))
     value = np.maximum(price[action] + surplus[kind], 0.0)
-    counts = best_counts(value, problem.use[:, action], left, kind, customers, _SECONDS)
+    counts = best_counts(value, problem.use[:, action], left, kind, customers, _NODES)
     order = np.argsort(of_place, kind="stable")
     ends = np.cumsum(customers)
     for number in range(len(kinds)):
         mine = places[order[ends[number] - customers[number] : ends[number]]]
         given = np.repeat(action[kind == number], counts[kind == number])
         taken.ravel()[mine[: len(given)]] = given
+
+
+def polished(problem: Problem, prices: Prices, chosen: Flags, nodes: int) -> Flags:
+    """Return an allocation at least as good: the choices of those who are the least sure are tried anew, exactly."""
+    if prices.bound - problem.value(chosen) <= _CLOSE * abs(prices.bound):
+        return chosen
+    ahead = _regrets(problem.net, prices.of_actions(problem), problem.starts, 0.0)[1]
+    doubt = np.where(np.isfinite(ahead), np.abs(ahead), np.inf).min(axis=1, initial=np.inf)
+    rows = np.sort(np.argsort(doubt, kind="stable")[:_CORE])
+    others = chosen.copy()
+    others[rows] = False
+    core = replace(problem, net=problem.net[rows]).without_room(others.sum(axis=0))
+    found = best_allocation(core, nodes, _CLOSE)
+    if found is not None and core.value(found[0]) > core.value(chosen[rows]):
+        others[rows] = found[0]
+        return others
+    return chosen

@@ -108,8 +108,8 @@ def open_scores(
                 f"{path}: there is no column {', '.join(missing)}; give the file that `tiermodel score` wrote, or any "
                 f"table with {', '.join(keys)}. Columns: {', '.join(source.columns)}"
             )
-        texts = set(re.findall(r"\w+", " ".join(named)))
-        texts |= {name for name in source.columns if numbers is not None and numbers.fullmatch(name)}
+        told = " ".join(named).casefold()
+        texts = {name for name in source.columns if name.casefold() in told or (numbers and numbers.fullmatch(name))}
         scores = Scores(connection, _typed(connection, source, texts), str(path))
         _check_keys(scores, keys)
         yield scores
@@ -117,8 +117,7 @@ def open_scores(
 
 def _typed(connection: duckdb.DuckDBPyConnection, source: Source, named: set[str]) -> Source:
     """Return a view in which NaN is NULL, keys are text, and text columns that hold numbers only are numbers."""
-    folded = {name.casefold() for name in named}
-    texts = [n for n, kind in source.columns.items() if kind == "VARCHAR" and n not in _KEYS and n.casefold() in folded]
+    texts = [n for n, kind in source.columns.items() if kind == "VARCHAR" and n not in _KEYS and n in named]
     numeric = dict.fromkeys(texts, False)
     if texts:
         tests = [
