@@ -20,14 +20,15 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 import yaml
 
 from tiermodel import TierModelError, allocate
-from tiermodel.policy import allocate as steps
+from tiermodel.policy.solve import Solved, solve
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from allocations_made import brute_force, draw_case, recomputed, write_case
@@ -121,17 +122,13 @@ def _policy(customers: int, gain: str) -> dict[str, object]:
 def _noted() -> Iterator[list[float]]:
     """Yield a list that gets the time and the processor time at which the table has been read."""
     clock: list[float] = []
-    solve = steps._solve
 
-    def noted(*inputs: object) -> object:
+    def noted(*inputs: Any) -> Solved:
         clock.extend([time.perf_counter(), time.process_time()])
-        return solve(*inputs)  # type: ignore[arg-type]
+        return solve(*inputs)
 
-    steps._solve = noted  # type: ignore[assignment]
-    try:
+    with patch("tiermodel.policy.allocate.solve", noted):
         yield clock
-    finally:
-        steps._solve = solve
 
 
 if __name__ == "__main__":

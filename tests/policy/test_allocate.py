@@ -18,10 +18,10 @@ from scipy.optimize import linprog
 from allocations_made import brute_force, draw_case, recomputed, write_case
 from commands import Run
 from tiermodel.errors import ProjectError, TierModelError
-from tiermodel.policy import allocate as steps
-from tiermodel.policy.allocate import allocate
+from tiermodel.policy import solve
+from tiermodel.policy.allocate import Allocation, allocate
 from tiermodel.policy.exact import best_allocation
-from tiermodel.policy.lagrangian import allocated, find_prices
+from tiermodel.policy.lagrangian import allocated, find_prices, polished
 from tiermodel.policy.problem import Limit, Problem
 
 LEVELS = {tier: {"name_zh": f"{tier}级", "name_en": tier, "cost_per_year": 365} for tier in ("small", "major")}
@@ -93,7 +93,9 @@ def test_prices_bound_every_allocation_and_lead_near_the_best(seed: int, custome
     exact = best_allocation(problem, 10_000)
     assert exact is not None
     best, bound = problem.value(exact[0]), exact[1]
-    for found in (chosen, exact[0]):
+    again = polished(problem, prices, chosen, 100)
+    assert problem.value(again) >= problem.value(chosen)
+    for found in (chosen, again, exact[0]):
         assert (problem.left(found.sum(axis=0)) >= 0).all()
         assert np.isfinite(problem.net[found]).all()
         assert all(
@@ -133,13 +135,13 @@ def test_prices_alone_come_within_a_thousandth_and_say_what_one_more_would_bring
     }
     actions["a2"]["team"] = "own"
 
-    def run(managers: int, budget: float) -> steps.Allocation:
+    def run(managers: int, budget: float) -> Allocation:
         teams = {"own": {"managers": managers, "customers_per_manager": 10}}
         return allocate(scores, write_policy(tmp_path, actions=actions, teams=teams), budget, tmp_path / "out.csv")
 
     exact = run(4, 700)
     assert exact.exact
-    monkeypatch.setattr(steps, "_EXACT_CUSTOMERS", 0)
+    monkeypatch.setattr(solve, "_EXACT_CUSTOMERS", 0)
     found = run(4, 700)
     written = read(tmp_path / "out.csv")
     assert not found.exact

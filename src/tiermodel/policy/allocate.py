@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -11,25 +11,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tiermodel.arrays import Flags, Floats, Ints
+from tiermodel.arrays import Floats, Ints
 from tiermodel.config.project import Project
 from tiermodel.config.targets import Outcome
 from tiermodel.errors import ProjectError
 from tiermodel.output import staged, write_table
 from tiermodel.policy.advisory import advisory_path, unprofitable, write_advisory
-from tiermodel.policy.candidates import VALUE, Candidates, candidates_of, expressions_of, floor_of
+from tiermodel.policy.candidates import VALUE, Candidates, candidates_of, expressions_of
 from tiermodel.policy.curve import gain_curve
-from tiermodel.policy.exact import best_allocation
-from tiermodel.policy.lagrangian import Prices, allocated, find_prices, polished
 from tiermodel.policy.measured import Effect, read_effects, with_effects
-from tiermodel.policy.problem import Limit, Problem
+from tiermodel.policy.problem import Problem
 from tiermodel.policy.scores import open_scores
 from tiermodel.policy.service_policy import Policy, load_policy
+from tiermodel.policy.solve import Solved, solve
 from tiermodel.words import words
 
 __all__ = ["Allocation", "allocate"]
 
-_EXACT_CUSTOMERS, _EXACT_NODES, _CORE_NODES = 1_000, 2_000, 200
 _SCHEMA = pa.schema([
     ("customer_id", pa.string()), ("tier_code", pa.string()), ("action", pa.string()), ("cost", pa.float64()),
     ("gain", pa.float64()), ("why", pa.string()),
@@ -141,7 +139,7 @@ def allocate(
         found = candidates_of(table, policy)
     effects = None if measured is None else read_effects(Path(measured), policy)
     found = found if effects is None else with_effects(found, policy, effects)
-    solved = _solve(policy, found, amount)
+    solved = solve(policy, found, amount)
     period = policy.period_days or (project.outcome if project else Outcome()).horizon_days
     listed = unprofitable(policy, found, period)
     with staged() as files:
@@ -161,94 +159,7 @@ def _amount(budget: float | str) -> Decimal:
     return amount
 
 
-@dataclass(frozen=True)
-class _Solved:
-    """An allocation: `chosen` and `fixed` (by the minimum service) are of shape (customers, actions)."""
-
-    chosen: Flags
-    fixed: Flags
-    exact: bool
-    prices: Prices
-    problem: Problem
-    unit: int
-
-    @property
-    def counts(self) -> Ints:
-        """The customers of each action."""
-        return self.chosen.sum(axis=0)
-
-
-def _solve(policy: Policy, found: Candidates, amount: Decimal) -> _Solved:
-    """Return the best allocation that is found: exact for few customers, by prices for many."""
-    problem, unit = _problem(policy, found, amount)
-    column, wanted = floor_of(policy, found)
-    fixed = np.zeros_like(found.allowed)
-    if column is not None:
-        fixed[wanted, column] = True
-        _refuse_clashes(policy, problem, fixed.sum(axis=0), amount, unit)
-        group = int(np.searchsorted(found.starts, column, side="right")) - 1
-        problem.net[wanted, found.starts[group] : found.starts[group + 1]] = -np.inf
-    rest = problem.without_room(fixed.sum(axis=0)).reachable()
-    prices = find_prices(rest)
-    best, chosen = None, allocated(rest, prices)
-    if len(found.tier) <= _EXACT_CUSTOMERS:
-        best = best_allocation(rest, _EXACT_NODES)
-    else:
-        chosen = polished(rest, prices, chosen, _CORE_NODES)
-    if best is not None and rest.value(best[0]) >= rest.value(chosen):
-        chosen, prices = best[0], replace(prices, bound=min(prices.bound, best[1]))
-    value = rest.value(chosen)
-    closed = best is not None and prices.bound <= value + 1e-9 * max(abs(value), 1.0)
-    prices = replace(prices, bound=max(prices.bound, value))
-    return _Solved(chosen | fixed, fixed, closed, prices, rest, unit)
-
-
-def _problem(policy: Policy, found: Candidates, amount: Decimal) -> tuple[Problem, int]:
-    """Return the problem before the minimum service, and how many units of cost make one unit of the currency."""
-    costs = [Decimal(repr(policy.actions[code].cost)) for code in found.codes]
-    unit = 10 ** max(0, *(-int(cost.normalize().as_tuple().exponent) for cost in costs))
-    whole = [int(cost * unit) for cost in costs]
-    most = len(found.tier) * sum(whole)
-    if most > 1 << 62:
-        raise ProjectError(f"policy {policy.name}: costs of {max(costs)} with so many decimals cannot be added exactly")
-    cost = np.array([float(c) for c in costs])
-    net = np.where(found.allowed & (found.gain > cost), found.gain - cost, -np.inf)
-    limits = [
-        Limit("capacity", code, action.capacity, (found.codes.index(code),))
-        for code, action in policy.actions.items()
-        if action.capacity is not None
-    ]
-    for name, team in policy.teams.items():
-        members = tuple(n for n, code in enumerate(found.codes) if policy.actions[code].team == name)
-        if members:
-            limits.append(Limit("team", name, team.places, members))
-    budget = min(int(amount * unit), most)
-    return Problem(net, np.array(whole, dtype=np.int64), budget, found.starts, tuple(limits)), unit
-
-
-def _refuse_clashes(policy: Policy, problem: Problem, given: Ints, amount: Decimal, unit: int) -> None:
-    """Raise `ProjectError` that names each constraint with which the minimum service clashes."""
-    assert policy.floor is not None  # noqa: S101  the caller has one
-    action, customers = policy.floor.action, int(given.sum())
-    clashes = []
-    if (total := int(problem.cost @ given)) > problem.budget:
-        needed = Decimal(total) / unit
-        clashes.append(f"it costs {needed:f}, above --budget {amount:f}: raise the budget to {needed:f}")
-    for limit, left in zip(problem.limits, problem.left(given)[1:], strict=True):
-        if left < 0 and limit.kind == "capacity":
-            words = f"actions.{action}.capacity is {limit.places:,}: raise it to {customers:,}"
-            clashes.append(words)
-        elif left < 0:
-            words = f"teams.{limit.name} has {limit.places:,} places: give it more managers, or another team"
-            clashes.append(words)
-    if clashes:
-        raise ProjectError(
-            f"policy {policy.name}: floor asks for {action} for {customers:,} customers of "
-            f"{', '.join(policy.floor.tiers)}, but {'; '.join(clashes)}; or take tiers out of floor.tiers"
-        )
-
-
-def _rows(policy: Policy, found: Candidates, solved: _Solved, language: str) -> pa.Table:
+def _rows(policy: Policy, found: Candidates, solved: Solved, language: str) -> pa.Table:
     """Return one row for each choice, by customer."""
     rows, actions = np.nonzero(solved.chosen)
     costs = np.array([policy.actions[code].cost for code in found.codes])
@@ -263,7 +174,7 @@ def _rows(policy: Policy, found: Candidates, solved: _Solved, language: str) -> 
     return pa.table([column.cast(field.type) for column, field in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA)
 
 
-def _reasons(policy: Policy, found: Candidates, solved: _Solved, at: tuple[Ints, Ints], language: str) -> pa.Array:
+def _reasons(policy: Policy, found: Candidates, solved: Solved, at: tuple[Ints, Ints], language: str) -> pa.Array:
     """Return why each choice was made: the minimum service, the best for the customer, or the best with the room."""
     rows, actions = at
     say, width = words(language), len(found.codes)
@@ -283,7 +194,7 @@ def _reasons(policy: Policy, found: Candidates, solved: _Solved, at: tuple[Ints,
 def _told(
     policy: Policy,
     found: Candidates,
-    solved: _Solved,
+    solved: Solved,
     amount: Decimal,
     effects: Mapping[tuple[str, str], Effect] | None,
     more: dict[str, Any],
@@ -321,7 +232,7 @@ def _told(
     )
 
 
-def _sums(policy: Policy, found: Candidates, solved: _Solved, gains: Floats) -> Floats:
+def _sums(policy: Policy, found: Candidates, solved: Solved, gains: Floats) -> Floats:
     """Return customers, cost and gain, of shape (3, levels, actions)."""
     levels = len(policy.levels)
     shape = (levels, len(found.codes))
@@ -347,7 +258,7 @@ def _by_action(policy: Policy, found: Candidates, sums: Floats) -> list[dict[str
     return rows
 
 
-def _shadow_prices(policy: Policy, rest: Problem, solved: _Solved) -> dict[str, Any]:
+def _shadow_prices(policy: Policy, rest: Problem, solved: Solved) -> dict[str, Any]:
     prices = solved.prices.resources
     found: dict[str, Any] = {"budget": float(prices[0]) * solved.unit, "capacity": {}, "team": {}, "manager": {}}
     for limit, price in zip(rest.limits, prices[1:], strict=True):
