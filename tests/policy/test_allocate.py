@@ -197,6 +197,14 @@ def test_nothing_is_done_that_does_not_pay_but_for_the_floor_which_comes_first(t
     found = allocate(scores, policy, 11, tmp_path / "o.csv")
     written = read(tmp_path / "o.csv")
     assert written["action"].tolist() == ["letter", "letter"]  # a call of 10 for 10 brings nothing
+    small = {"customers": 2, "actions": 2, "cost": 2, "gain": 0, "net": -2, "return": 0}
+    nothing = {**dict.fromkeys(small, 0), "return": None}
+    assert {row["tier_code"]: row for row in found.by_tier} == {
+        "small": {"tier_code": "small", **small},
+        "major": {"tier_code": "major", **nothing},
+    }
+    by_action = {row["action"]: (row["customers"], row["net"]) for row in found.by_action}
+    assert by_action == {"letter": (2, -2), "call": (0, 0)}
     assert found.objective == -2
     assert written["why"].unique().tolist() == ["the minimum service: every customer of the tier gets it"]
 

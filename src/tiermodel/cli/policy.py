@@ -78,7 +78,7 @@ def _draw(done: Allocation, path: Path, language: str, currency: str | None) -> 
 def _print(done: Allocation, policy: Policy, out: Path, language: str) -> None:
     say = words(language)
     title = say["allocate_title"].format(customers=done.customers, read=done.customers_read, days=done.period_days)
-    heads = {"tier_code": "allocate_tier", "action": "allocate_action", "actions": "allocate_customers"}
+    heads = {"tier_code": "allocate_tier", "action": "allocate_action", "customers": "allocate_customers"}
     heads |= {name: f"allocate_{name}" for name in ("cost", "gain", "net", "return")}
     names = {code: action.name(language, code) for code, action in policy.actions.items()}
     rows = [

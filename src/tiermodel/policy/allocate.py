@@ -40,7 +40,8 @@ class Allocation:
 
     `objective` is the sum of gain less cost, `bound` what no allocation can exceed, `exact` whether they were shown to
     be equal by trying all. `customers` get an action, of `customers_read`; `refused` opted out or did not consent.
-    `by_action`, `by_tier` and `by_tier_action` have customers, cost, gain, net and return (gain per unit of cost).
+    `by_action`, `by_tier` and `by_tier_action` have customers, cost, gain, net and return (gain per unit of cost); a
+    tier also has its `actions`, as a customer may get several.
     `shadow_prices` tell what one more unit would bring at the margin: of `budget`, of each action's `capacity`, of a
     place in a `team`, and, at most, of a `manager` with all the places that one has. `curve` has what budgets between
     nothing and all that pays would bring. `advisory` counts customers whose service costs more than they bring.
@@ -208,7 +209,8 @@ def _told(
     )
     rest = solved.problem
     value = rest.value(solved.chosen & ~solved.fixed)
-    levels = list(policy.levels)
+    levels, served = list(policy.levels), solved.chosen.any(axis=1)
+    reached = np.bincount(found.tier[served], minlength=len(levels))
     return Allocation(
         objective=fixed + value,
         bound=fixed + solved.prices.bound,
@@ -216,11 +218,14 @@ def _told(
         budget=float(amount),
         cost=cost,
         gain=float(gains.sum()),
-        customers=int(solved.chosen.any(axis=1).sum()),
+        customers=int(served.sum()),
         customers_read=len(found.tier),
         refused=int(found.refused.sum()),
         by_action=tuple(_by_action(policy, found, tiers)),
-        by_tier=tuple({"tier_code": code, **_total(tiers, tier=level)} for level, code in enumerate(levels)),
+        by_tier=tuple(
+            {"tier_code": code, "customers": int(reached[level]), **_total(tiers, tier=level)}
+            for level, code in enumerate(levels)
+        ),
         by_tier_action=tuple(
             {"tier_code": levels[tier], "action": found.codes[action], **_total(tiers, tier=tier, action=action)}
             for tier, action in np.argwhere(tiers[0] > 0)
@@ -245,16 +250,22 @@ def _sums(policy: Policy, found: Candidates, solved: Solved, gains: Floats) -> F
 
 
 def _total(sums: Floats, tier: int | slice = slice(None), action: int | slice = slice(None)) -> dict[str, Any]:
-    customers, cost, gain = (float(np.sum(part[tier, action])) for part in sums)
-    ratio = gain / cost if cost > 0 else None
-    return {"actions": int(customers), "cost": cost, "gain": gain, "net": gain - cost, "return": ratio}
+    """Return the sums of some tiers and actions; `customers` where one action has each of them once at most."""
+    chosen, cost, gain = (float(np.sum(part[tier, action])) for part in sums)
+    counted = "actions" if isinstance(action, slice) else "customers"
+    return {
+        counted: int(chosen),
+        "cost": cost,
+        "gain": gain,
+        "net": gain - cost,
+        "return": gain / cost if cost else None,
+    }
 
 
 def _by_action(policy: Policy, found: Candidates, sums: Floats) -> list[dict[str, Any]]:
     rows = []
     for code, action in policy.actions.items():
-        total = _total(sums, action=found.codes.index(code))
-        rows.append({"action": code, "customers": total.pop("actions"), **total, "capacity": action.capacity})
+        rows.append({"action": code, **_total(sums, action=found.codes.index(code)), "capacity": action.capacity})
     return rows
 
 

@@ -25,8 +25,8 @@ class Candidates:
     """Customers, ordered by id, and what each action, of shape (customers, actions), would bring them.
 
     `codes` are the actions, those of one group side by side; a group begins at each of `starts` but the last. `tier`
-    numbers the levels in the order of the policy. `refused` are those who opted out or did not consent: nobody else's
-    `allowed` is taken away for it. `value` is NaN where SCORES do not know it; None where they have no such column.
+    numbers the levels in the order of the policy. `refused` are those who opted out or did not consent, who are allowed
+    nothing; the gain of what is not allowed is 0. `value` is NaN where SCORES do not know it; None without the column.
     """
 
     ids: pa.Array

@@ -128,7 +128,7 @@ class Policy(Section):
     period_days: Annotated[int, Field(strict=True, ge=1, le=3660)] | None = None
     levels: Annotated[dict[_Name, PolicyLevel], Field(min_length=1)]
     teams: dict[_Name, Team] = Field(default_factory=dict)
-    actions: dict[_Name, Action] = Field(default_factory=dict)
+    actions: Annotated[dict[_Name, Action], Field(max_length=50)] = Field(default_factory=dict)
     floor: Floor | None = None
 
     def level_id(self, code: str) -> str:
