@@ -18,7 +18,7 @@ ROOMS = (
     {"segments"},
     {"evaluation"},
     {"tiers"},
-    {"bundle", "ledger", "quality"},
+    {"bundle", "ledger", "policy", "quality"},
     {"training", "predict", "reporting"},
     {"backtesting", "mlflow_flavor"},
     {"tracking"},

@@ -59,7 +59,7 @@ def shop(trained: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """Make the folder in which the README's user works: a project file, a trained model."""
     folder = tmp_path_factory.mktemp("shop")
     shutil.copytree(trained.bundle, folder / "models" / "shop")
-    settings = trained.project.model_dump(mode="json", exclude={"folder"}, exclude_none=True)
+    settings = trained.project.model_dump(mode="json", exclude={"folder"}, exclude_none=True) | {"policy": "retail"}
     (folder / "shop.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     return folder
 

@@ -17,6 +17,7 @@ __all__ = [
     "Project",
     "TierModelError",
     "World",
+    "allocate",
     "backtest",
     "build_panel",
     "check",
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from tiermodel.engines.dispatch import open_history
     from tiermodel.errors import TierModelError
     from tiermodel.features.panel import build_panel
+    from tiermodel.policy.allocate import allocate
     from tiermodel.predict import score, upgrades
     from tiermodel.quality.check import check
     from tiermodel.reporting.report import report
@@ -53,6 +55,7 @@ _HOMES = {
     "Project": "config.project",
     "TierModelError": "errors",
     "World": "datasets.synthetic",
+    "allocate": "policy.allocate",
     "backtest": "backtesting.backtest",
     "build_panel": "features.panel",
     "check": "quality.check",

@@ -14,6 +14,7 @@ import click
 from tiermodel.cli.customers import check, features, score, upgrades
 from tiermodel.cli.ledger import ledger
 from tiermodel.cli.models import backtest, demo, promote, train, tune
+from tiermodel.cli.policy import allocate
 from tiermodel.cli.show import report, rules, show
 from tiermodel.errors import OutputError, TierModelError
 
@@ -82,5 +83,20 @@ def run() -> None:
     """Turn a transaction log into customer tiers, churn risk and value: learned, readable, validated out of time."""
 
 
-for verb in (demo, check, features, train, backtest, tune, score, upgrades, promote, report, rules, ledger, show):
+for verb in (
+    demo,
+    check,
+    features,
+    train,
+    backtest,
+    tune,
+    score,
+    upgrades,
+    allocate,
+    promote,
+    report,
+    rules,
+    ledger,
+    show,
+):
     run.add_command(verb)

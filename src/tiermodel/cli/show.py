@@ -9,6 +9,7 @@ from typing import get_args
 import click
 
 from tiermodel.cli.options import JSON, LANGUAGE, PATH, PROJECT, STORE, load, model_folder
+from tiermodel.cli.policy import show_policy
 from tiermodel.cli.printing import print_json, print_table, progress
 
 __all__ = ["report", "rules", "show"]
@@ -49,7 +50,10 @@ def rules(model: str, form: str, dialect: str, table: str, language: str | None,
 
 @click.group()
 def show() -> None:
-    """Print what there is: settings of a project, score table, features, schemes, a model, codes of bad input."""
+    """Print what there is: a project's settings and policy, scores, features, schemes, a model, codes of bad input."""
+
+
+show.add_command(show_policy)
 
 
 @show.command("config")

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
 from datetime import date, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from tiermodel.config.data import Data, Section, Text
 from tiermodel.config.learners import Models
 from tiermodel.config.targets import Churn, Days, Outcome, Upgrade, Value
 from tiermodel.config.tiers import Segments, Tiers
-from tiermodel.config.yaml_reader import Loc, YamlSource, shown
+from tiermodel.config.validation import checked, nearest
+from tiermodel.config.yaml_reader import YamlSource, shown
 from tiermodel.errors import ProjectError
 
 __all__ = ["FeatureGroup", "Project", "load_project", "project_digest"]
@@ -33,25 +31,6 @@ FeatureGroup = Literal[
 ]  # fmt: skip
 
 _VERSION = 1
-_MAPPING = "expected a mapping (key: value), got {value}; write one, or remove the key to keep the defaults"
-_PLAIN = {
-    "bool_type": "expected true or false, got {value}",
-    "dict_type": _MAPPING,
-    "extra_forbidden": "unknown key; {hint}",
-    "float_parsing": "expected a number, got {value}",
-    "float_type": "expected a number, got {value}",
-    "greater_than": "must be above {gt}, got {value}",
-    "greater_than_equal": "must be at least {ge}, got {value}",
-    "int_type": "expected a whole number (int), got {value}",
-    "less_than": "must be below {lt}, got {value}",
-    "less_than_equal": "must be at most {le}, got {value}",
-    "literal_error": "allowed values: {expected}; got {value}",
-    "missing": "this key is required; add it",
-    "model_type": _MAPPING,
-    "string_type": "expected text, got {value}; put text that looks like a number, a date or yes/no in quotes",
-    "tuple_type": "expected a list such as [first, second], got {value}",
-    "value_error": "{error}",
-}
 
 
 def _plain_date(value: object) -> date:
@@ -153,6 +132,8 @@ class Project(Section):
         The scheme with its stability rule, the clustering of behaviour, and the settings of the learners.
     backtest, tracking
         The test dates, and the store of runs and models.
+    policy
+        The service policy that scoring adds to the score table: a policy file, or the name of one that ships.
     seed
         The seed of all random draws.
     folder
@@ -186,6 +167,7 @@ class Project(Section):
     upgrade: Upgrade = Upgrade()
     backtest: Backtest = Backtest()
     tracking: Tracking = Tracking()
+    policy: Text | None = None
     seed: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)] = 7
     folder: Path = Path()
 
@@ -208,7 +190,7 @@ class Project(Section):
     def _known_timezone(cls, value: str) -> str:
         known = available_timezones() - {"localtime"}
         if value not in known:
-            near = _nearest(value, known) or "Asia/Shanghai"
+            near = nearest(value, known) or "Asia/Shanghai"
             raise ValueError(f"{shown(value)} is not an IANA time zone; write a name such as {near}")
         return value
 
@@ -301,14 +283,7 @@ def load_project(path: str | Path) -> Project:
     if ("folder",) in source.keys:
         del document["folder"]
         source.note(source.keys["folder",], ("folder",), "unknown key; paths start at this file's folder, always")
-    try:
-        project = Project.model_validate({**document, "folder": source.path.absolute().parent})
-    except ValidationError as error:
-        for item in error.errors(include_url=False):
-            of_key = item["type"] in {"extra_forbidden", "missing"}
-            source.note(source.place(item["loc"], of_key=of_key), item["loc"], _in_words(item))
-    source.refuse_problems()
-    return project
+    return checked(Project, document, source, folder=source.path.absolute().parent)
 
 
 _LATER = (
@@ -323,8 +298,10 @@ _LATER = (
 
 
 def project_digest(project: Project) -> str:
-    """Return the SHA-256, in hex, of all that can change a model: without `folder`, `tracking` and grading dates."""
-    content = project.model_dump(mode="json", exclude={"folder": True, "tracking": True, "tiers": {"grade"}})
+    """Return the SHA-256, in hex, of all that can change a model: so no paths, `tracking`, `policy` and `grade`."""
+    content = project.model_dump(
+        mode="json", exclude={"folder": True, "tracking": True, "policy": True, "tiers": {"grade"}}
+    )
     for *above, key in _LATER:
         section = content
         for name in above:
@@ -332,34 +309,3 @@ def project_digest(project: Project) -> str:
         if not section.get(key):
             section.pop(key, None)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _in_words(item: ErrorDetails) -> str:
-    words = {**item.get("ctx", {}), "msg": item["msg"], "value": shown(item["input"])}
-    return _PLAIN.get(item["type"], "{msg}, got {value}").format(**words, hint=_known_instead(item["loc"]))
-
-
-def _known_instead(loc: Loc) -> str:
-    """Return a hint for an unknown key: the nearest key of its section, else of another section, else all keys."""
-    everywhere = list(_keys(Project))
-    section, key = loc[:-1], str(loc[-1])
-    beside = [known[-1] for known in everywhere if known[:-1] == section]
-    if near := _nearest(key, beside):
-        return f"did you mean {near}?"
-    if near := _nearest(key, [known[-1] for known in everywhere]):
-        return f"did you mean {' or '.join('.'.join(known) for known in everywhere if known[-1] == near)}?"
-    return f"known here: {', '.join(beside)}"
-
-
-def _nearest(word: str, known: Iterable[str]) -> str | None:
-    folded = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), folded, n=1)
-    return folded[near[0]] if near else None
-
-
-def _keys(section: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for name, field in section.model_fields.items():
-        if (section, name) != (Project, "folder"):
-            yield (*above, name)
-            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-                yield from _keys(field.annotation, (*above, name))

@@ -59,10 +59,11 @@ class _Composer(yaml.SafeLoader):
 
 
 class YamlSource:
-    """A YAML file, the places of its keys and values, and the problems found in it."""
+    """A YAML file, the places of its keys and values, and the problems found in it; `what` it is, for messages."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, what: str = "project file") -> None:
         self.path = path
+        self.what = what
         self.keys: dict[Loc, _Place] = {}
         self.values: dict[Loc, _Place] = {}
         self.problems: list[tuple[_Place, str]] = []
@@ -83,7 +84,7 @@ class YamlSource:
             raise self._unreadable(_place(error.problem_mark), problem) from None
         if not isinstance(node, yaml.MappingNode):
             what = "the file is empty" if node is None else "the file does not hold a mapping (key: value)"
-            raise self._unreadable((1, 1), f"{what}; start from one of the shipped project files")
+            raise self._unreadable((1, 1), f"{what}; start from one of the shipped {self.what}s")
         return self._mapping(composer, node, ())
 
     def _unreadable(self, place: _Place, problem: str) -> ProjectError:
@@ -92,13 +93,13 @@ class YamlSource:
     def _text(self) -> str:
         try:
             if not self.path.is_file():
-                raise ProjectError(f"{self.path}: no such file; give the path of a project file (YAML)")
+                raise ProjectError(f"{self.path}: no such file; give the path of a {self.what} (YAML)")
             with self.path.open("rb") as file:
                 raw = file.read(_MAX_BYTES + 1)
         except OSError as error:
             raise ProjectError(f"{self.path}: cannot be read: {error.strerror}") from None
         if len(raw) > _MAX_BYTES:
-            raise ProjectError(f"{self.path}: larger than {_MAX_BYTES // 1024} KiB, which no project file is")
+            raise ProjectError(f"{self.path}: larger than {_MAX_BYTES // 1024} KiB, which no {self.what} is")
         try:
             return raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:

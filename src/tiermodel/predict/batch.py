@@ -25,6 +25,7 @@ from tiermodel.ledger.files import Levels, journal_of
 from tiermodel.ledger.ledger import writing
 from tiermodel.ledger.rows import MOVES, Added, Before, from_batch, graded_rows, position_in, with_ledger_columns
 from tiermodel.output import staged, write_table
+from tiermodel.policy.service_columns import service_columns
 from tiermodel.predict.capacity import has_capacity, keep_capacity, with_claims
 from tiermodel.predict.table import checked, predict, score_schema
 from tiermodel.tables.contract import Accounting
@@ -83,6 +84,9 @@ def score(  # noqa: PLR0913  the options of the verb
     so does the previous tier where no ledger is given, since without one nobody knows who had a place. Between two
     gradings those who have a tier keep it, and only those who are new stand in line.
 
+    Where the project names a service policy, `policy` has the benefits of the tier in it, in the project's language,
+    and the columns `policy_id` and `policy_name` come last; without one the table is as it was before there were any.
+
     Parameters
     ----------
     project
@@ -121,8 +125,9 @@ def score(  # noqa: PLR0913  the options of the verb
     DataError
         If no customer is known at `as_of`, or the rows end more than `data.max_stale_days` before it.
     ProjectError
-        If `as_of` is not one date; lies before the last grading of the ledger, or was graded with another result, and
-        there is no `regrade_reason`; if a reason is given without a ledger, or is empty.
+        If the service policy is wrong, or lacks a level of the scheme; if `as_of` is not one date; lies before the last
+        grading of the ledger, or was graded with another result, and there is no `regrade_reason`; if a reason is given
+        without a ledger, or is empty.
     OutputBusyError
         If another run writes to the same file or ledger at the moment.
     LedgerError
@@ -142,12 +147,14 @@ def score(  # noqa: PLR0913  the options of the verb
     """
     _refuse_reason(ledger, regrade_reason)
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
+    service = service_columns(project, bundle.scheme.scheme.codes)
+    written = score_schema(bundle) if service is None else service.schema(score_schema(bundle))
     try:
         history = open_history(project) if history is None else history
     except EmptyInputError:
         if not allow_empty:
             raise
-        nobody = write_nothing(score_schema(bundle), Path(out))
+        nobody = write_nothing(written, Path(out))
         return Scored(nobody.accounts, 0, dict.fromkeys(bundle.scheme.scheme.codes, 0))
     scored_project = _with_bundle_features(project, bundle, history)
     day = one_date(as_of, history)
@@ -164,10 +171,11 @@ def score(  # noqa: PLR0913  the options of the verb
         if has_capacity(bundle):
             scratch = scratch_folder(history.connection)
             batches = keep_capacity(bundle, batches, scratch, filled, ledger=book is not None)
-        schema, added = score_schema(bundle), None
-        scored = _scored(batches, schema.names, counts, None if book is None else graded)
+        added = None
+        scored = _scored(batches, score_schema(bundle).names, counts, None if book is None else graded)
+        scored = scored if service is None else service.added(scored)
         with staged(None if book is None else journal_of(book.folder)) as files:
-            write_rows(scored, schema, Path(out), history, tally, before=day, into=files)
+            write_rows(scored, written, Path(out), history, tally, before=day, into=files)
             if book is not None and before is not None and before.grades:
                 rows, levels = pa.Table.from_batches(graded), _level_names(project, bundle)
                 added = book.append(day, rows, regrade_reason=regrade_reason, levels=levels, into=files)

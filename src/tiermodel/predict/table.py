@@ -47,7 +47,8 @@ def score_schema(bundle: Bundle) -> pa.Schema:
     for new customers. Customer scores (`score_…`) lie between 0 and 100, 100 for the most; they are missing where no
     table with a part of them is mapped, and before the first purchase, but for the willingness. `contact_threshold` is
     the churn risk from which a contact pays, and `churn_warning` whether `churn_risk` reaches it, where
-    `churn.campaign` states the costs. A matrix has a column `grade_…` for each axis.
+    `churn.campaign` states the costs. A matrix has a column `grade_…` for each axis. Where the project names a service
+    policy, `score` appends `policy_id` and `policy_name`.
     """
     text = pa.string()
     return pa.schema([
