@@ -25,7 +25,8 @@ from sklearn.metrics import (
 import tiermodel.backtesting.backtest as backtest_module
 import tiermodel.backtesting.tiers as backtest_tiers
 from tiermodel.backtesting.backtest import Backtest, backtest
-from tiermodel.backtesting.tiers import TierForecasts, proposed_scheme, scheme_summary, tier_results, tier_verdict
+from tiermodel.backtesting.proposals import proposed_scheme, scheme_faults
+from tiermodel.backtesting.tiers import TierForecasts, scheme_summary, tier_results, tier_verdict
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError
@@ -139,7 +140,8 @@ def test_every_figure_follows_from_the_predictions(played: Played) -> None:
         frame = played.predictions[played.predictions["as_of"] == pd.Timestamp(row["as_of"])]
         y, p = frame["value"], frame[f"value_{row['model']}"]
         assert row["n"] == len(frame)
-        assert row["mae"] == pytest.approx(mean_absolute_error(y, p))
+        middle = frame["value_median"] if row["model"] == "tiermodel" else p  # the median makes that error least
+        assert row["mae"] == pytest.approx(mean_absolute_error(y, middle))
         assert row["rmse"] == pytest.approx(np.sqrt(np.mean((y - p) ** 2)))
         assert row["bias"] == pytest.approx((p.mean() - y.mean()) / y.mean())
         assert row["spearman"] == pytest.approx(y.rank().corr(p.rank()))
@@ -392,13 +394,35 @@ def test_differences_of_tiers_are_those_of_their_figures_and_the_verdict_is_what
 
 
 def test_a_scheme_is_proposed_only_where_it_is_better_at_every_date() -> None:
+    sound = {"empty": 0, "monotone": 2, "worse": 0}
     rows = [
-        {"scheme": "pyramid (ours)", "better": 0},
-        {"scheme": "rfm", "better": 1},
-        {"scheme": "learned", "better": 2},
+        {"scheme": "pyramid (ours)", "better": 0, **sound},
+        {"scheme": "rfm", "better": 1, **sound},
+        {"scheme": "learned", "better": 2, **sound},
     ]
     assert proposed_scheme(rows, 2).endswith("tiers: {scheme: learned}")
     assert proposed_scheme(rows[:2], 2).endswith("keep it.")
+
+
+@pytest.mark.parametrize("fault", [{"empty": 1}, {"monotone": 1}])
+def test_a_scheme_without_the_faults_of_the_projects_own_is_proposed(fault: dict[str, int]) -> None:
+    sound = {"empty": 0, "monotone": 2, "worse": 0, "better": 0}
+    own = {"scheme": "vip (ours)", **sound, **fault}
+    worse, same = {"scheme": "kaism", **sound, **fault}, {"scheme": "long_tail", **sound, "worse": 1}
+    assert proposed_scheme([own, worse, same, {"scheme": "learned", **sound}], 2).endswith("tiers: {scheme: learned}")
+    assert proposed_scheme([own, worse, same], 2).endswith("rises in value with it, either.")
+
+
+def test_levels_that_nobody_reaches_and_values_out_of_order_are_told_by_date(played: Played) -> None:
+    rows = played.results["tiers"]
+    for row in rows:
+        levels = load_preset(row["scheme"], played.project.features.windows_days).bought_levels
+        assert row["empty"] == [code for code in levels if not row["levels"][code]]
+    assert any(row["empty"] for row in rows)
+    ours = [row for row in rows if row["ours"]]
+    found = scheme_faults([{**row, "ours": True} for row in rows])
+    assert len(found) == sum(bool(row["empty"]) + (not row["monotone"]) for row in rows)
+    assert len(scheme_faults(rows)) == sum(bool(row["empty"]) + (not row["monotone"]) for row in ours)
 
 
 def test_a_rival_is_graded_into_levels_as_large_and_by_what_it_says(played: Played, again: Bundle) -> None:

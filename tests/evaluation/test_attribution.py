@@ -111,7 +111,7 @@ def planted(rows: int = 1_200) -> tuple[value.ValueModel, Floats, churn.ChurnMod
     risk = churn.ChurnModel(names, fit_logistic(x, left), fit_logistic(x, left, few), trees, blend)
     grown = fit_boosted(x, spent, list(names), 60, seed, objective="tweedie")
     line = fit_ridge(x, np.sqrt(spent))
-    return value.ValueModel(names, line, grown, (0.5, 0.5, 0.0), [], [0.0], [1.0]), x, risk
+    return value.ValueModel(names, line, grown, fit_logistic(x, left), 0.0, (0.5, 0.5, 0.0)), x, risk
 
 
 def test_importance_finds_what_was_planted() -> None:

@@ -113,7 +113,7 @@ def value(project: Project, truth: Truth) -> tuple[ValueModel, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def tier(project: Project, truth: Truth) -> tuple[TierModel, pd.DataFrame]:
-    return fit_tier(truth.rows, truth.x, NAMES, truth.level, 4, Labels.of(project).delay_days, project.seed)
+    return fit_tier(truth.rows, truth.x, NAMES, truth.level, 4, Labels.of(project).delay_days, project.seed)[:2]
 
 
 @pytest.fixture(scope="module")
@@ -363,13 +363,15 @@ def test_value_adds_up_and_intervals_hold_nine_in_ten_of_new_customers(value: tu
     model, later = value
     assert later["predicted"].sum() == pytest.approx(later["actual"].sum(), rel=0.1)
     fresh = draw(2, seed=98)
-    predicted = model.predict(fresh.x)
-    low, high = model.interval(predicted)
+    predicted, median, low, high = model.outlook(fresh.x)
     actual = fresh.rows["outcome_value"].to_numpy()
+    np.testing.assert_array_equal(predicted, model.predict(fresh.x))
+    assert np.abs(median - actual).mean() < np.abs(predicted - actual).mean()
     assert predicted.sum() == pytest.approx(actual.sum(), rel=0.1)
     assert 0.87 < np.mean((low <= actual) & (actual <= high)) < 0.95
     assert (predicted >= 0).all()
-    assert (low <= high).all()
+    assert (low <= np.minimum(predicted, median)).all()
+    assert (np.maximum(predicted, median) <= high).all()
     nothing = actual == 0
     assert np.mean(low[nothing] <= 0) > 0.9  # who bought nothing was within the bounds too
 
@@ -414,7 +416,7 @@ def test_sets_grow_from_the_likeliest_to_the_likelier_neighbour(
 
 
 def test_a_level_never_seen_stays_impossible(project: Project, truth: Truth) -> None:
-    model, _ = fit_tier(truth.rows, truth.x, NAMES, np.minimum(truth.level, 2), 5, 30, project.seed)
+    model, *_ = fit_tier(truth.rows, truth.x, NAMES, np.minimum(truth.level, 2), 5, 30, project.seed)
     p = model.predict(truth.x[:50])
     assert (p[:, 3:] == 0).all()
     assert model.boosted[2:] == (None, None)

@@ -27,7 +27,7 @@ from tiermodel.features.panel import build_panel
 from tiermodel.models.calibrated_ensemble import fit_calibrated_ensemble, group_rates
 from tiermodel.models.calibration.logit import fit_calibration
 from tiermodel.models.future_tier import p_above
-from tiermodel.models.upgrade import can_rise, p_upgrade, stayed_above
+from tiermodel.models.upgrade import TierLabels, can_rise, fit_upgrade, p_upgrade, stayed_above
 from tiermodel.predict import predict, score
 from tiermodel.training.train import fit_bundle
 from worlds import TrainedWorld, quick_fits, small_project
@@ -69,21 +69,39 @@ def test_who_can_rise_is_a_buyer_below_the_top() -> None:
 
 @given(
     st.lists(st.lists(st.floats(0.01, 1), min_size=4, max_size=4), min_size=1, max_size=8),
-    st.floats(-2, 2),
-    st.floats(0.2, 2),
+    st.floats(0.0, 1.0),
 )
-def test_potential_is_the_forecast_calibrated_and_keeps_its_order(
-    weights: list[list[float]], intercept: float, slope: float
+def test_potential_is_the_forecast_times_who_stays_and_keeps_its_order(
+    weights: list[list[float]], stays: float
 ) -> None:
     forecast = np.array(weights)
     forecast /= forecast.sum(axis=1, keepdims=True)
     for tier in range(4):
         here = np.full(len(forecast), tier)
-        plain, found = (p_upgrade(forecast, here, c) for c in ((0.0, 1.0), (intercept, slope)))
-        np.testing.assert_allclose(plain, p_above(forecast, here), atol=2e-6)
+        plain, found = (p_upgrade(forecast, here, share) for share in (1.0, stays))
+        np.testing.assert_allclose(plain, p_above(forecast, here), atol=1e-12)
+        np.testing.assert_allclose(found, plain * stays, atol=1e-12)
         assert ((found >= 0) & (found <= 1)).all()
         assert (np.diff(found[np.argsort(plain)]) >= 0).all()
         assert tier < 3 or not found.any()  # nothing is above the highest
+
+
+def test_the_share_who_stay_is_that_of_those_who_rose_and_of_what_was_known() -> None:
+    project = small_project(Path("unused.parquet"), upgrade={"stay_days": STAY})
+    labels = Labels.of(project)
+    stay, fall = [0, 0, 1, 1, 1, 1, 1], [0, 0, 1, 0, 0, 0, 0]
+    frame, level = snapshots([stay] * 60 + [fall] * 20, 30)
+    frame["days_since_last"] = 3.0
+    tiers = TierLabels.of(frame, level, labels)
+    forecast = np.full((len(frame), 2), np.nan)
+    dated = (frame["as_of"] >= pd.Timestamp("2022-03-02")).to_numpy()
+    forecast[dated] = [0.5, 0.5]
+    share, later = fit_upgrade(frame, tiers, forecast, labels)
+    assert share == pytest.approx((120 + 20 * 0.9) / (120 + 20 + 20))  # at the first two dates; later nobody rises
+    assert set(later["as_of"]) == {pd.Timestamp("2022-04-01")}  # who is at the top before cannot rise
+    assert set(later["customer_id"]) == {f"c{n}" for n in range(60, 80)}
+    known = (60 + 20 * 0.9) / (80 + 20)  # of the first date only
+    assert later["predicted"].tolist() == pytest.approx([0.5 * known] * 20)
 
 
 def test_calibration_finds_what_odds_lack() -> None:
@@ -134,17 +152,17 @@ def test_training_keeps_to_what_was_known(trained: TrainedWorld) -> None:
     assert (later["as_of"] + pd.Timedelta(days=Labels.of(trained.project).upgrade_delay_days) <= now).all()
     assert later["predicted"].mean() == pytest.approx(later["actual"].mean(), abs=0.05)
     assert auc(later["actual"].to_numpy(), later["predicted"].to_numpy()) > 0.7
-    assert bundle.upgrade != (0.0, 1.0)
+    assert 0 < bundle.upgrade < 1
     assert bundle.facts["upgrades_not_yet_known"] > 0  # dropped, and counted
     assert bundle.prospects is None
     assert trained.trained.out_of_fold["prospects"].empty
 
 
-def test_a_bundle_keeps_how_upgrades_are_calibrated(trained: TrainedWorld, tmp_path: Path) -> None:
+def test_a_bundle_keeps_how_many_stay_above(trained: TrainedWorld, tmp_path: Path) -> None:
     bundle = trained.trained.bundle
     assert load_bundle(trained.bundle).upgrade == bundle.upgrade
-    save_bundle(replace(bundle, upgrade=(-0.25, 1.5)), tmp_path / "other")
-    assert load_bundle(tmp_path / "other").upgrade == (-0.25, 1.5)
+    save_bundle(replace(bundle, upgrade=0.75), tmp_path / "other")
+    assert load_bundle(tmp_path / "other").upgrade == 0.75
 
 
 class Played(NamedTuple):

@@ -93,15 +93,14 @@ def test_what_a_row_says_hangs_together(scored: Path, bundle: Bundle) -> None:
     codes = bundle.scheme.scheme.codes
     p = table[[f"p_{c}" for c in codes]].to_numpy()
     np.testing.assert_allclose(p.sum(axis=1), 1, atol=3e-6)
-    above = np.clip((p * (np.arange(4) > table["tier"].to_numpy()[:, None])).sum(axis=1), 1e-6, 1 - 1e-6)
-    intercept, slope = bundle.upgrade
-    rises = 1 / (1 + np.exp(-(intercept + slope * np.log(above / (1 - above)))))
+    rises = bundle.upgrade * (p * (np.arange(4) > table["tier"].to_numpy()[:, None])).sum(axis=1)
     np.testing.assert_allclose(table["upgrade_potential"], np.where(table["tier"] == 3, 0, rises), atol=1e-4)
     assert table["conversion_chance"].isna().all()  # there are no prospects
     assert [codes[t] for t in table["tier"]] == table["tier_code"].tolist()
     assert set(table["risk_band"]) <= {"low", "medium", "high"}
     assert ((table["churn_risk"] >= 0.5) == (table["risk_band"] == "high")).all()
-    assert (table["expected_value_low"] <= table["expected_value_high"]).all()
+    for amount in ("expected_value", "expected_value_median"):
+        assert table[amount].between(table["expected_value_low"], table["expected_value_high"]).all()
     assert (table["potential"] >= 0).all()
     assert table["reason_1"].str.contains("net amount of the last 365 days").all()
     for low, high, name in zip(

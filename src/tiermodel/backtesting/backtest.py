@@ -46,6 +46,7 @@ from tiermodel.features.frame import KEYS, has_bought, rows_at
 from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels, at_risk
 from tiermodel.features.panel import Tally, build_panel
 from tiermodel.features.sampling import sample_rows
+from tiermodel.models.value_spread import Outlook
 from tiermodel.output import to_jsonable, write_json, write_table
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
@@ -164,7 +165,8 @@ def backtest(
 def _no_results(project: Project) -> dict[str, Any]:
     """Return results without figures: the settings, and an empty list of dates and for every kind of figure."""
     kinds = (
-        "dates", "churn", "value", "clv", "concentration", "slices", "learning_curve", "tiers", "upgrade", "prospects",
+        "dates", "churn", "value", "level", "clv", "concentration", "slices", "learning_curve", "tiers", "upgrade",
+        "prospects",
         "comparisons", "notes",
     )  # fmt: skip
     return {
@@ -215,17 +217,21 @@ def _one_date(
     bought = has_bought(snapshot)
     customers, x = snapshot[bought].reset_index(drop=True), bundle.inputs.matrix(snapshot)
     seasonal = with_season(past, season), with_season(customers, season)
-    exposed, churn, value = _predictions(project, bundle, *seasonal, x[bought])
+    expected = bundle.value.outlook(x[bought])
+    exposed, churn, value = _predictions(project, bundle, *seasonal, x[bought], expected.mean)
     if not churn:
         results["notes"].append(f"{day}: nobody is at risk of churn: churn is not judged")
     if missing := [name for name, by in (("churn", churn), ("value", value)) if by and "same_season" not in by]:
         results["notes"].append(f"{day}: no year of data before, so no same_season baseline of {', '.join(missing)}")
-    frame = _prediction_table(customers, exposed, churn, value, bundle)
+    frame = _prediction_table(customers, exposed, churn, value, expected)
     churned, worth = frame["churned"].to_numpy()[exposed], frame["value"].to_numpy()
     results["churn"] += _churn_figures(day, churned, churn, float(value[OURS].mean()))
     results["value"] += [
-        {"model": name, "as_of": str(day), "n": len(p), **value_metrics(worth, p)} for name, p in value.items()
+        {"model": name, "as_of": str(day), "n": len(p)}
+        | value_metrics(worth, p, expected.median if name == OURS else None)
+        for name, p in value.items()
     ]
+    results["level"].append({"as_of": str(day), **bundle.facts["level"]})
     results["concentration"].append({"as_of": str(day), **concentration(worth)})
     forecasts = TierForecasts.of(project, panel, snapshot, x, bundle)
     results["slices"] += _slices(frame, bundle, customers, forecasts.held[bought])
@@ -233,7 +239,7 @@ def _one_date(
     results["tiers"] += [ours | forecasts.figures(), *others]
     results["comparisons"] += against
     results["comparisons"] += _compare(project, "churn", day, churned, churn)
-    results["comparisons"] += _compare(project, "value", day, worth, value)
+    results["comparisons"] += _compare(project, "value", day, worth, value, {(OURS, "mae"): expected.median})
     upgrade = judge_upgrade(project, panel, day, bundle, forecasts.p)
     frame = _add_chances(project, "upgrade", day, upgrade, results, frame)
     prospects = judge_prospects(panel, past, day, bundle)
@@ -241,9 +247,12 @@ def _one_date(
 
 
 def _predictions(
-    project: Project, bundle: Bundle, past: pd.DataFrame, customers: pd.DataFrame, x: Floats
+    project: Project, bundle: Bundle, past: pd.DataFrame, customers: pd.DataFrame, x: Floats, expected: Floats
 ) -> tuple[Flags, dict[str, Floats], dict[str, Floats]]:
-    """Return which buyers are at risk, every model's churn risk of these, and every model's value of all buyers."""
+    """Return which buyers are at risk, every model's churn risk of these, and every model's value of all buyers.
+
+    `expected` is the value that the bundle's model expects of them.
+    """
     labels = Labels.of(project)
     hidden = customers.assign(**dict.fromkeys(OUTCOME_COLUMNS, np.nan))  # baselines must not see the labels
     past = past[has_bought(past)]
@@ -255,23 +264,22 @@ def _predictions(
     if exposed.any():
         churn[OURS] = bundle.churn.predict(x[exposed])
         churn |= {name: baseline(risky) for name, baseline in CHURN_BASELINES.items()} | seasonal_churn(risky)
-    value = {OURS: bundle.value.predict(x)}
+    value = {OURS: expected}
     value |= {name: baseline(everyone) for name, baseline in VALUE_BASELINES.items()} | seasonal_value(everyone)
     return exposed, churn, value
 
 
 def _prediction_table(
-    customers: pd.DataFrame, exposed: Flags, churn: Mapping[str, Floats], value: Mapping[str, Floats], bundle: Bundle
+    customers: pd.DataFrame, exposed: Flags, churn: Mapping[str, Floats], value: Mapping[str, Floats], expected: Outlook
 ) -> pd.DataFrame:
-    """Return one row for each buyer: labels, every model's predictions, and the interval of the model's value."""
+    """Return one row for each buyer: labels, every model's predictions, median and interval of the model's value."""
     frame = customers[list(KEYS)].assign(churned=customers["outcome_churned"], value=customers["outcome_value"])
     frame[f"churn_{OURS}"] = np.nan  # where nobody is at risk
     for name, p in churn.items():
         frame.loc[exposed, f"churn_{name}"] = p
     for name, p in value.items():
         frame[f"value_{name}"] = p
-    frame["value_low"], frame["value_high"] = bundle.value.interval(value[OURS])
-    return frame
+    return frame.assign(value_low=expected.low, value_high=expected.high, value_median=expected.median)
 
 
 def _churn_figures(
@@ -295,6 +303,7 @@ def _slices(frame: pd.DataFrame, bundle: Bundle, customers: pd.DataFrame, held: 
     rows = pd.DataFrame({
         "churned": frame["churned"], "risk": frame[f"churn_{OURS}"], "value": frame["value"],
         "expected": frame[f"value_{OURS}"], "low": frame["value_low"], "high": frame["value_high"], "held": held,
+        "median": frame["value_median"],
     })  # fmt: skip
     by = groups(customers, bundle.scheme.assign(customers)[0], bundle.scheme.scheme.codes)
     for row in slice_figures(by, rows):
@@ -340,12 +349,18 @@ def _ece_by_chance(predicted: Floats) -> float:
 
 
 def _compare(
-    project: Project, target: str, day: date, actual: Floats, predicted: Mapping[str, Floats]
-) -> Iterator[dict[str, Any]]:
-    """Yield metric(model) - metric(baseline) with its 95 % interval, for each baseline and metric."""
-    draws = draws_for(len(actual))
+    project: Project, target: str, day: date, actual: Floats, predicted: Mapping[str, Floats],
+    instead: Mapping[tuple[str, str], Floats] | None = None,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Yield metric(model) - metric(baseline) with its 95 % interval, for each baseline and metric.
+
+    `instead` are predictions for one model and metric that take the place of the model's others.
+    """
+    draws, special = draws_for(len(actual)), instead or {}
     resampled = {
-        (name, metric): bootstrap_values(function, actual, p, draws=draws, seed=project.seed)
+        (name, metric): bootstrap_values(
+            function, actual, special.get((name, metric), p), draws=draws, seed=project.seed
+        )
         for name, p in predicted.items()
         for metric, function in _COMPARED[target].items()
     }

@@ -63,7 +63,8 @@ def _figures(
     """Return the metrics of both models; those of churn are None where nobody is at risk."""
     churned = customers["outcome_churned"].to_numpy(dtype=np.float64)[exposed]
     risk: dict[str, float] = churn_metrics(churned, churn.predict(x[exposed])) if exposed.any() else {}
-    worth = value_metrics(customers["outcome_value"].to_numpy(), value.predict(x))
+    expected = value.outlook(x)
+    worth = value_metrics(customers["outcome_value"].to_numpy(), expected.mean, expected.median)
     return {name: risk.get(name) for name in ("log_loss", "auc", "ece")} | {
         name: worth[name] for name in ("gini", "mae")
     }

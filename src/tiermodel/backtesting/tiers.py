@@ -31,7 +31,6 @@ from tiermodel.tiers.stability.rule import replay
 __all__ = [
     "TierForecasts",
     "draws_for",
-    "proposed_scheme",
     "scheme_summary",
     "tier_results",
     "tier_verdict",
@@ -226,6 +225,7 @@ def _figures(project: Project, panel: pd.DataFrame, day: date, fitted: FittedSch
     two_before, before, level = (levels[day].reindex(customers).to_numpy() for day in levels)
     value = snapshot["outcome_value"].to_numpy(dtype=np.float64)
     graded = _Graded.of(level.astype(np.int64), _keys(fitted), value, len(fitted.scheme.levels))
+    reached = {fitted.scheme.codes[k] for k in np.unique(graded.level)}
     means = [value[level == k].mean() for k in range(len(fitted.scheme.levels)) if np.any(level == k)]
     both = ~np.isnan(before)
     moved = level != before
@@ -240,6 +240,7 @@ def _figures(project: Project, panel: pd.DataFrame, day: date, fitted: FittedSch
         "key_customers_share": float(graded.key.mean()),
         "gini": gini(value, level),
         "monotone": bool(np.all(np.diff(means) >= 0)),
+        "empty": [code for code in fitted.scheme.bought_levels if code not in reached],
         "levels": {code: int(np.count_nonzero(level == i)) for i, code in enumerate(fitted.scheme.codes)},
         "qwk": _kappa(graded.level, later, len(fitted.scheme.levels)),
         "moved_share": float(moved[both].mean()) if both.any() else None,
@@ -315,24 +316,12 @@ def scheme_summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return each scheme's mean metrics over the dates: the project's scheme first, then the highest Gini first.
 
     `better` and `worse` count the dates on which key levels capture more, or less, of the value of equally many best
-    customers than those of the project's scheme, beyond chance.
+    customers than those of the project's scheme, beyond chance; `monotone` and `empty` those on which value rises with
+    the level, and on which nobody reaches some level.
     """
     codes = dict.fromkeys(row["scheme"] for row in rows)
     found = [_scheme_means(code, [row for row in rows if row["scheme"] == code]) for code in codes]
     return sorted(found, key=lambda row: (not row["scheme"].endswith(" (ours)"), -(row["gini"] or 0.0)))
-
-
-def proposed_scheme(summary: Sequence[Mapping[str, Any]], dates: int) -> str:
-    """Return a line for the project file with the scheme that is better than the project's own at every date.
-
-    Better means: its key customers capture more of the value than as many of the project's best, beyond chance. Of
-    several the one with the highest Gini is proposed; where there is none, the line says so.
-    """
-    best = next((row for row in summary if row["better"] == dates), None)
-    if best is None:
-        return "No scheme is better than the project's beyond chance at every date: keep it."
-    line = f"tiers: {{scheme: {best['scheme']}}}"
-    return f"A scheme that is better beyond chance at every date, as a line for the project file: {line}"
 
 
 def _scheme_means(code: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -343,6 +332,7 @@ def _scheme_means(code: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any
         "better": sum(map(_above_zero, ends)),
         "worse": sum(e["high"] is not None and e["high"] < 0 for e in ends),
         "monotone": sum(row["monotone"] for row in rows),
+        "empty": sum(bool(row["empty"]) for row in rows),
         "rules": rows[-1]["rules"],
     }
 

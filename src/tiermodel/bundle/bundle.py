@@ -30,7 +30,7 @@ from tiermodel.features.frame import with_columns
 from tiermodel.features.outcome import ChurnLabel, ValueLabel, at_risk
 from tiermodel.models.btyd.clv import lifetime_value
 from tiermodel.models.calibrated_ensemble import CalibratedEnsemble
-from tiermodel.models.calibration.logit import Calibration
+from tiermodel.models.calibration.level import LevelForecast
 from tiermodel.models.churn import ChurnModel
 from tiermodel.models.design_matrix import DesignMatrix
 from tiermodel.models.future_tier import TierModel
@@ -39,6 +39,7 @@ from tiermodel.models.learners.linear import Linear
 from tiermodel.models.potential import PeerGroups
 from tiermodel.models.upgrade import p_upgrade
 from tiermodel.models.value import ValueModel
+from tiermodel.models.value_spread import Spread
 from tiermodel.output import atomic_folder, to_jsonable
 from tiermodel.tiers.customer_scores import EXPECTED_GROWTH
 from tiermodel.tiers.fitted_features import FittedFeatures
@@ -47,7 +48,7 @@ from tiermodel.tiers.fitted_scheme import FittedScheme
 __all__ = ["FORMAT", "Bundle", "load_bundle", "save_bundle"]
 
 
-FORMAT = 4
+FORMAT = 5
 _JSON, _MANIFEST, _CARD = "bundle.json", "manifest.json", "card.md"
 _LARGEST = 512 * 2**20
 
@@ -58,7 +59,7 @@ class Bundle:
 
     `settings` are the sections of the project that scoring and the model card read. `columns` are the mapped columns
     that the features are built from. `facts` are the origin of the model and its metrics on later snapshots.
-    `typical_rhythm` is in days. `upgrade` is the intercept and slope that calibrate upgrade potential. `prospects` is
+    `typical_rhythm` is in days. `upgrade` is the share of those who rise who stay. `prospects` is
     None where too few prospects made a first purchase to fit a model. `scores` are the customer scores (None in bundles
     of earlier versions).
     """
@@ -75,7 +76,7 @@ class Bundle:
     peers: PeerGroups
     typical_rhythm: float
     facts: dict[str, Any]
-    upgrade: Calibration = (0.0, 1.0)
+    upgrade: float = 1.0
     prospects: CalibratedEnsemble | None = None
     scores: FittedFeatures | None = None
 
@@ -178,9 +179,16 @@ class Bundle:
                 "linear": self.churn.linear.to_dict(),
                 "compact": self.churn.compact.to_dict(),
                 "blend": self.churn.blend,
+                "level": self.churn.level,
             },
-            "value": {k: v for k, v in vars(self.value).items() if k not in {"names", "linear", "boosted"}}
-            | {"linear": self.value.linear.to_dict()},
+            "value": {
+                "linear": self.value.linear.to_dict(),
+                "chance": self.value.chance.to_dict(),
+                "least_amount": self.value.least_amount,
+                "factors": self.value.factors,
+                "spread": self.value.spread.to_dict(),
+                "level": self.value.level,
+            },
             "tier": {"share_above": self.tier.share_above, "mass": self.tier.mass},
             "segments": self.segments,
             "peers": vars(self.peers),
@@ -332,10 +340,9 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
     def trees(file: str) -> Boosted:
         return Boosted(names, files[file].decode())
 
-    churn, value, tier = dict(data["churn"]), dict(data["value"]), data["tier"]
+    churn, tier = dict(data["churn"]), data["tier"]
     shares = tuple(tier["share_above"])
     boosted = tuple(trees(f"tier_{k}.txt") if f"tier_{k}.txt" in files else None for k in range(len(shares)))
-    value |= {"linear": Linear(**value["linear"]), "factors": tuple(value["factors"])}
     logistic, compact = Linear(**churn["linear"]), Linear(**churn["compact"])
     return Bundle(
         name=data["name"],
@@ -343,17 +350,25 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
         columns=tuple(data["columns"]),
         inputs=inputs,
         scheme=FittedScheme.from_files(data["scheme"], files),
-        churn=ChurnModel(names, logistic, compact, trees("churn.txt"), tuple(churn["blend"])),
-        value=ValueModel(names=names, boosted=trees("value.txt"), **value),
+        churn=ChurnModel(
+            names, logistic, compact, trees("churn.txt"), tuple(churn["blend"]), LevelForecast(*churn["level"])
+        ),
+        value=_value(data["value"], names, trees("value.txt")),
         tier=TierModel(names, boosted, shares, tuple(tier["mass"])),
         segments=data["segments"],
         peers=PeerGroups(**data["peers"]),
         typical_rhythm=data["typical_rhythm"],
         facts=data["facts"],
-        upgrade=tuple(data["upgrade"]),
+        upgrade=float(data["upgrade"]),
         prospects=_prospects(data.get("prospects"), files),
         scores=FittedFeatures.from_dict(data["scores"]) if "scores" in data else None,
     )
+
+
+def _value(data: Mapping[str, Any], names: tuple[str, ...], boosted: Boosted) -> ValueModel:
+    linear, chance, spread = Linear(**data["linear"]), Linear(**data["chance"]), Spread.from_dict(data["spread"])
+    factors, level = tuple(data["factors"]), LevelForecast(*data["level"])
+    return ValueModel(names, linear, boosted, chance, data["least_amount"], factors, spread, level)
 
 
 def _prospects(data: Mapping[str, Any] | None, files: Mapping[str, bytes]) -> CalibratedEnsemble | None:

@@ -22,7 +22,7 @@ from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.tiers.schemes.schema import BaseScheme
 from tiermodel.words import in_language, words
 
-__all__ = ["empty_level_lines", "model_card", "number"]
+__all__ = ["empty_level_lines", "level_lines", "model_card", "number"]
 
 
 _YEAR_DAYS = 365
@@ -78,7 +78,11 @@ def model_card(
                 for row in told["slices"]
             ],
             proxies=_proxies(told, features, language),
-            limits=[*empty_level_lines(told, scheme.scheme, language), *_limits(told, language)],
+            limits=[
+                *empty_level_lines(told, scheme.scheme, language),
+                *level_lines(told.get("level"), language),
+                *_limits(told, language),
+            ],
             **same,
         )
         for language in languages
@@ -147,6 +151,19 @@ def empty_level_lines(facts: Mapping[str, Any], scheme: BaseScheme, language: st
     empty = [names[code] for code in facts.get("empty_levels", [])]
     wording = words(language)
     return [wording["level_empty"].format(names=wording["comma"].join(empty))] if empty else []
+
+
+def level_lines(level: Mapping[str, Any] | None, language: str) -> list[str]:
+    """Return a line on how far the levels of churn and value may be off; no line where a year before was seen.
+
+    >>> level = {"year_seen": False, "churn_points": 4.2, "value_low": -0.3, "value_high": 0.43}
+    >>> level_lines(level, "en")[0][-75:]
+    'may be off by ±4.2 points, total expected value by -30 % to +43 % (90 %).'
+    """
+    if level is None or level["year_seen"]:
+        return []
+    ends = {end: f"{level[f'value_{end}']:+.0%}".replace("%", " %") for end in ("low", "high")}
+    return [words(language)["level_unseen"].format(churn=f"{level['churn_points']:.1f}", **ends)]
 
 
 def _limits(facts: Mapping[str, Any], language: str) -> Iterator[str]:

@@ -47,7 +47,7 @@ def demo(out: Path) -> None:
 def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: bool) -> None:
     """Fit the scheme and the models, write the bundle, and track the run in MLflow."""
     settings = load(project)
-    from tiermodel.bundle.model_card import empty_level_lines
+    from tiermodel.bundle.model_card import empty_level_lines, level_lines
     from tiermodel.segments.profiles import segment_lines
     from tiermodel.tiers.capacity import capacity_lines
     from tiermodel.training.train import train as run_train
@@ -79,6 +79,7 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: 
         print_table("Learned tiers beside tiers by rules", [{"scheme": k, **v["figures"]} for k, v in rules.items()])
     scheme, language = bundle.scheme.scheme, bundle.language
     lines = [*capacity_lines(places, scheme, language), *empty_level_lines(bundle.facts, scheme, language)]
+    lines += level_lines(bundle.facts["level"], language)
     click.echo("\n".join([*lines, *segment_lines(bundle.segments, bundle.features, bundle.language)]))
     click.echo(f"bundle {bundle.version} in {folder}")
 
@@ -92,7 +93,9 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
     """Play the past again, out of time, with the baselines beside the model."""
     settings = load(project)
     from tiermodel.backtesting.backtest import backtest as run_backtest
-    from tiermodel.backtesting.tiers import proposed_scheme, scheme_summary, tier_verdict
+    from tiermodel.backtesting.proposals import proposed_scheme, scheme_faults
+    from tiermodel.backtesting.tiers import scheme_summary, tier_verdict
+    from tiermodel.bundle.model_card import level_lines
 
     with progress() as step:
         done = run_backtest(settings, out=out, predictions=predictions, progress=step)
@@ -112,8 +115,13 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
     schemes = scheme_summary(done.results["tiers"])
     print_table("Schemes, judged by the value that followed: means over the dates", schemes)
     print_table("tiermodel minus baseline, 95 % interval", done.results["comparisons"])
+    for line in scheme_faults(done.results["tiers"]):
+        click.echo(f"tiers.scheme, {line}")
     click.echo(proposed_scheme(schemes, len(done.results["dates"])))
     click.echo("\n".join(tier_verdict(done.results["comparisons"])))
+    for row in done.results["level"]:
+        for line in level_lines(row, settings.language):
+            click.echo(f"{row['as_of']}: {line}")
     losses = done.losses()
     verdict = "A baseline is better beyond chance:" if losses else "No baseline is better beyond chance."
     click.echo("\n".join([verdict, *losses, *done.results["notes"]]))

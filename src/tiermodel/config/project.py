@@ -6,17 +6,16 @@ import hashlib
 import json
 import os
 import re
-from datetime import date, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from tiermodel.config.data import Data, Section, Text
 from tiermodel.config.learners import Models
-from tiermodel.config.targets import Churn, Days, Outcome, Upgrade, Value
+from tiermodel.config.targets import Churn, Date, Days, Outcome, Upgrade, Value
 from tiermodel.config.tiers import Segments, Tiers
 from tiermodel.config.validation import checked, nearest
 from tiermodel.config.yaml_reader import YamlSource, shown
@@ -33,25 +32,12 @@ FeatureGroup = Literal[
 _VERSION = 1
 
 
-def _plain_date(value: object) -> date:
-    try:
-        day = date.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        day = None
-    if not isinstance(day, date) or isinstance(day, datetime):
-        raise ValueError(f"expected a date such as 2017-10-01, got {shown(value)}")  # noqa: TRY004 pydantic asks for it
-    return day
-
-
 def _increasing(values: tuple[Any, ...]) -> tuple[Any, ...]:
     wanted = tuple(sorted(set(values)))
     if not values or values != wanted:
         instead = f"; write [{', '.join(map(str, wanted))}]" if values else ""
         raise ValueError(f"expected one value or more, increasing, each once{instead}")
     return values
-
-
-_Date = Annotated[date, BeforeValidator(_plain_date)]
 
 
 class Features(Section):
@@ -100,7 +86,7 @@ class Panel(Section):
 class Backtest(Section):
     """The test dates; without `dates`, the last `folds` dates whose outcome is fully observed."""
 
-    dates: Annotated[tuple[_Date, ...], AfterValidator(_increasing)] | None = None
+    dates: Annotated[tuple[Date, ...], AfterValidator(_increasing)] | None = None
     folds: Annotated[int, Field(strict=True, ge=1, le=24)] = 3
 
 
@@ -293,6 +279,7 @@ _LATER = (
     ("data", "invoices", "columns", "paid_amount"),
     ("tiers", "strata"),
     ("churn", "campaign"),
+    ("outcome", "calendar"),
 )
 """Keys that came later: a project that does not set them keeps its digest."""
 

@@ -2,22 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import date, datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from tiermodel.config.data import Section
+from tiermodel.config.yaml_reader import shown
 
-__all__ = ["Campaign", "Churn", "Days", "LifetimeValue", "Outcome", "Upgrade", "Value"]
+__all__ = ["NO_DAYS", "Calendar", "Campaign", "Churn", "Date", "Days", "LifetimeValue", "Outcome", "Upgrade", "Value"]
 
 Days = Annotated[int, Field(strict=True, ge=1, le=3660)]
 
 
+Calendar = Mapping[str, tuple[tuple[date, date], ...]]
+"""Known days by kind: the first and the last day of each period."""
+
+NO_DAYS: Calendar = {}
+
+
+def _plain_date(value: object) -> date:
+    try:
+        day = date.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        day = None
+    if not isinstance(day, date) or isinstance(day, datetime):
+        raise ValueError(f"expected a date such as 2017-10-01, got {shown(value)}")  # noqa: TRY004 pydantic asks for it
+    return day
+
+
+Date = Annotated[date, BeforeValidator(_plain_date)]
+
+
+def _period(value: object) -> object:
+    """Return one day as a period of one day, so that a project file may list both."""
+    if isinstance(value, list | tuple) and len(value) != 2:
+        raise ValueError(f"expected a date, or a period as [first day, last day], got {shown(value)}")
+    if isinstance(value, list | tuple):
+        return value
+    day = _plain_date(value)
+    return [day, day]
+
+
+def _in_order(value: tuple[date, date]) -> tuple[date, date]:
+    if value[0] > value[1]:
+        raise ValueError(f"a period ends before it begins: write [{value[1]}, {value[0]}]")
+    return value
+
+
+_Periods = tuple[Annotated[tuple[Date, Date], BeforeValidator(_period), AfterValidator(_in_order)], ...]
+
+
 class Outcome(Section):
-    """The outcome window: [as_of + gap, as_of + gap + horizon), in days."""
+    """The outcome window: [as_of + gap, as_of + gap + horizon), in days.
+
+    `calendar` are days known beforehand on which customers buy more or less than usual, by kind (a campaign, a holiday,
+    a closure): dates, or periods as [first day, last day], of the past and to come. The level of the coming window is
+    forecast from what the same kind did before; a kind without past days changes nothing.
+    """
 
     horizon_days: Days = 90
     gap_days: Annotated[int, Field(strict=True, ge=0, le=3660)] = 0
+    calendar: dict[str, _Periods] = Field(default_factory=dict)
 
 
 class Campaign(Section):

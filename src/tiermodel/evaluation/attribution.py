@@ -19,7 +19,7 @@ from tiermodel.evaluation.metrics import spearman
 from tiermodel.models.btyd.forecast import BTYD_INPUTS
 from tiermodel.models.calibration.logit import log_odds
 from tiermodel.models.churn import P_ZERO_INPUTS, ChurnModel
-from tiermodel.models.value import ValueModel
+from tiermodel.models.value import AMOUNT, ValueModel
 
 __all__ = ["churn_contributions", "importance", "value_contributions"]
 
@@ -46,7 +46,11 @@ def value_contributions(model: ValueModel, x: Floats) -> tuple[float, Floats]:
     """Return the baseline and each input's contribution, the shape of `x`, in currency units of expected value."""
     ridge, trees, btyd = model.factors
     squares_start, squares = _along_curve(np.square, model.linear.intercept, model.linear.contributions(x), floor=0.0)
-    trees_start, exponentials = _along_curve(np.exp, *model.boosted.contributions(x))
+    start, terms = model.boosted.contributions(x)
+    if model.least_amount:  # the trees predict multiples of the amount per purchase
+        start += float(np.log(model.least_amount))
+        terms[:, model.names.index(AMOUNT[0])] += np.log(model.scale(x) / model.least_amount)
+    trees_start, exponentials = _along_curve(np.exp, start, terms)
     each = ridge * squares + trees * exponentials
     own = model.names.index(BTYD_INPUTS[2])
     each[:, own] += btyd * np.maximum(x[:, own], 0.0)

@@ -46,8 +46,10 @@ def churn_metrics(actual: Column, predicted: Column) -> dict[str, float]:
     }
 
 
-def value_metrics(actual: Column, predicted: Column) -> dict[str, float]:
+def value_metrics(actual: Column, predicted: Column, median: Column | None = None) -> dict[str, float]:
     """Return the metrics of predicted amounts; actual amounts may be zero or negative.
+
+    Absolute error is that of the `median`, which makes it least, where a model gives one beside the mean.
 
     `mae` and `rmse` are in the currency; `bias` is the mean error as a share of the mean actual amount, above zero for
     predictions that are too high.
@@ -59,7 +61,7 @@ def value_metrics(actual: Column, predicted: Column) -> dict[str, float]:
     return {
         "gini": gini(y, p),
         "spearman": spearman(y, p),
-        "mae": mae(y, p),
+        "mae": mae(y, p if median is None else median),
         "rmse": float(np.sqrt(np.mean((p - y) ** 2))),
         "bias": _ratio(float(np.mean(p - y)), float(np.mean(y))),
         "decile_mape": decile_mape(y, p),

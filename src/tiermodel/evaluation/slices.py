@@ -89,7 +89,8 @@ def slice_figures(by: Mapping[str, pd.Series[str]], predictions: pd.DataFrame) -
     """Yield a row of metrics for every group of 30 customers or more; None where too few predictions are known.
 
     `predictions` has the columns `churned` and `risk` (NaN for customers not at risk), `value` and `expected`, and, if
-    known, the bounds `low` and `high` of the value, and `held`: whether the prediction set has the true tier.
+    known, the `median` of the value (absolute error is that of the median), its bounds
+    `low` and `high`, and `held`: whether the prediction set has the true tier.
     """
     for name, group in by.items():
         for label in group.cat.categories:
@@ -112,10 +113,11 @@ def _risk(rows: pd.DataFrame) -> dict[str, float | None]:
 def _value(rows: pd.DataFrame) -> dict[str, float | None]:
     known = rows[rows["expected"].notna() & rows["value"].notna()]
     y, p = known["value"], known["expected"]
+    middle = known.get("median", p)
     names = ("value_mean", "expected_mean", "value_mae")
     figures: dict[str, float | None] = dict.fromkeys(names)
     if len(known) >= FEWEST:
-        figures |= zip(names, map(float, (y.mean(), p.mean(), (p - y).abs().mean())), strict=True)
+        figures |= zip(names, map(float, (y.mean(), p.mean(), (middle - y).abs().mean())), strict=True)
         if "low" in known:
             figures["value_coverage"] = float(y.between(known["low"], known["high"]).mean())
     if "held" in rows and rows["held"].notna().any():

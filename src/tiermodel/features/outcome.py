@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.config.project import Project
-from tiermodel.config.targets import Churn, Outcome, Value
+from tiermodel.config.targets import Calendar, Churn, Outcome, Value
 from tiermodel.features.stream import Chunk, Request
 from tiermodel.tables.row_kinds import KINDS
 from tiermodel.words import words
@@ -118,20 +118,23 @@ class Labels:
     """The labels of a project, made once for all models.
 
     `delay_days` is the number of days from a date until every window of its outcome is over, `upgrade_delay_days` until
-    it is known, too, who rose to a higher tier and stayed there.
+    it is known, too, who rose to a higher tier and stayed there. `calendar` are the known days that the level of a
+    window depends on.
     """
 
     churn: ChurnLabel
     value: ValueLabel
     delay_days: int
     upgrade_delay_days: int
+    calendar: Calendar = field(default_factory=dict)
 
     @classmethod
     def of(cls, project: Project) -> Self:
         """Return the labels of a project."""
         churn, outcome = project.churn, project.outcome
         value, delay = ValueLabel.of(project.value, churn, outcome), _delay_days(churn, outcome)
-        return cls(ChurnLabel.of(churn, outcome), value, delay, delay + project.upgrade.stay_days)
+        later = delay + project.upgrade.stay_days
+        return cls(ChurnLabel.of(churn, outcome), value, delay, later, outcome.calendar)
 
 
 def at_risk(label: ChurnLabel, frame: pd.DataFrame) -> Flags:

@@ -23,7 +23,13 @@ from tiermodel.config.learners import ChurnLearners
 from tiermodel.errors import DataError
 from tiermodel.features.outcome import ChurnLabel, at_risk
 from tiermodel.models.btyd.forecast import BTYD_INPUTS
-from tiermodel.models.calibration.level import ObservedWindow, forecast_residual, residuals_by_date
+from tiermodel.models.calibration.level import (
+    AS_EXPECTED,
+    LevelForecast,
+    ObservedWindow,
+    forecast_level,
+    residuals_by_date,
+)
 from tiermodel.models.calibration.logit import intercept_for_rate, log_odds
 from tiermodel.models.calibration.recent import ForecastContext, TrainingRows
 from tiermodel.models.design_matrix import COMPACT
@@ -60,13 +66,17 @@ _EDGE = 1e-6
 
 @dataclass(frozen=True)
 class ChurnModel:
-    """A fitted churn model: its members, and their blend as an intercept and the weights of `MEMBERS`."""
+    """A fitted churn model: its members, and their blend as an intercept and the weights of `MEMBERS`.
+
+    `level` is the forecast of the base rate, in log-odds beside that of MBG/NBD.
+    """
 
     names: tuple[str, ...]
     linear: Linear
     compact: Linear
     boosted: Boosted
     blend: tuple[float, ...]
+    level: LevelForecast = AS_EXPECTED
 
     def predict(self, x: Floats) -> Floats:
         """Return each row's probability of churning; `x` has the columns `names`, in that order."""
@@ -124,9 +134,12 @@ def fit_churn(
     past = residuals_by_date(ObservedWindow.of_rate, window, rows, structural, churned)
     residuals = [*past, *context.residuals]
 
+    def level(day: pd.Timestamp) -> LevelForecast:
+        return forecast_level(residuals, day, window.first, window.last, context.calendar)
+
     def intercept_at(odds: Floats, weights: Floats, day: pd.Timestamp) -> float:
         """Return the intercept that sets the mean risk to MBG/NBD's, corrected by its residuals known at `day`."""
-        rate = expit(odds[:, _BASE_RATE] + forecast_residual(residuals, day, window.first, window.last)).mean()
+        rate = expit(odds[:, _BASE_RATE] + level(day).residual).mean()
         return intercept_for_rate(odds @ weights, float(rate))
 
     def blends(fold: _Fold, others: Sequence[_Fold]) -> dict[str, Floats]:
@@ -141,7 +154,8 @@ def fit_churn(
     coming = context.x
     intercept = intercept_at(model.member_odds(coming), weights, context.day) if len(coming) else 0.0
     blend = (intercept, *(float(w) for w in weights))
-    return replace(model, blend=blend), stack_folds(rows, folds, blends, MEMBERS)
+    model = replace(model, blend=blend, level=level(context.day))
+    return model, stack_folds(rows, folds, blends, MEMBERS)
 
 
 def _labelled(panel: pd.DataFrame, inputs: Floats, label: ChurnLabel) -> tuple[pd.DataFrame, Floats, Flags]:

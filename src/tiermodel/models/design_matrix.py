@@ -58,7 +58,7 @@ class DesignMatrix:
         return x
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the parameters as plain data, under the names of bundle format 4."""
+        """Return the parameters as plain data, under the names of the bundle format."""
         spend = self.forecaster.spend
         return {
             "horizon": self.horizons.value,

@@ -93,10 +93,11 @@ def future_levels(frame: pd.DataFrame, level: Ints, days: int) -> Floats:
 
 def fit_tier(
     panel: pd.DataFrame, inputs: Floats, names: list[str], future: Floats, levels: int, delay_days: int, seed: int
-) -> tuple[TierModel, pd.DataFrame]:
+) -> tuple[TierModel, pd.DataFrame, Floats]:
     """Return the model of a panel sorted by key, its inputs, and each row's level `delay_days` later (NaN: unknown).
 
-    Also return out-of-fold predictions: the keys, `actual` and `predicted` (the expected level, rounded).
+    Also return out-of-fold predictions: the keys, `actual` and `predicted` (the expected level, rounded), and P(level)
+    of every row of the panel, shape (rows, levels), NaN where a row is in no fold.
     """
     known = ~np.isnan(future)
     rows, x = panel[known].reset_index(drop=True), inputs[known]
@@ -111,8 +112,11 @@ def fit_tier(
     def expected(fold: Fold[Floats], _: Sequence[Fold[Floats]]) -> dict[str, Floats]:
         return {"predicted": np.rint(fold.prediction @ np.arange(levels))}
 
+    p = np.full((len(panel), levels), np.nan)
+    for fold in folds:
+        p[np.flatnonzero(known)[fold.rows]] = fold.prediction
     predictions = stack_folds(rows, folds, expected)
-    return (replace(model, mass=_masses(folds, level, levels)) if folds else model), predictions
+    return (replace(model, mass=_masses(folds, level, levels)) if folds else model), predictions, p
 
 
 def _masses(folds: Sequence[Fold[Floats]], level: Ints, levels: int) -> tuple[float, ...]:

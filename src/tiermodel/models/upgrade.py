@@ -2,8 +2,9 @@
 
 To rise and fall back is no upgrade, so the label needs two later snapshots above the present tier: one at the end of
 the window, and one `upgrade.stay_days` after it. The future-tier model ranks customers well but ignores the stay, so
-its probability of a higher tier is calibrated, out of fold, to that label. On synthetic data of known truth this did
-better than a model of its own, which has fewer upgrades to learn from.
+its probability of a higher tier is multiplied by the share of those who rose before who stayed. That one number is
+better calibrated than an intercept and slope fitted to past dates: these differ more from date to date than customers
+differ in whether they stay.
 """
 
 from __future__ import annotations
@@ -14,17 +15,14 @@ import numpy as np
 import pandas as pd
 
 from tiermodel.arrays import Flags, Floats, Ints
-from tiermodel.features.frame import has_bought
+from tiermodel.features.frame import KEYS, has_bought
 from tiermodel.features.outcome import Labels
-from tiermodel.models.calibration.logit import Calibration, calibrate_folds, calibrated, log_odds
-from tiermodel.models.future_tier import fit_levels, future_levels, p_above
-from tiermodel.models.learners.boosting import map_threads
-from tiermodel.models.learners.time_split import out_of_fold, split_by_date
+from tiermodel.models.future_tier import future_levels, p_above
 
 __all__ = ["TierLabels", "can_rise", "fit_upgrade", "p_upgrade", "stayed_above"]
 
 
-_FOLDS = 2
+_PRIOR_STAYS, _PRIOR_ROWS = 0.9, 20.0
 
 
 class TierLabels(NamedTuple):
@@ -58,27 +56,30 @@ def can_rise(frame: pd.DataFrame, level: Ints, levels: int) -> Flags:
     return has_bought(frame) & (level < levels - 1)
 
 
-def p_upgrade(forecast: Floats, tier: Ints, calibration: Calibration) -> Floats:
-    """Return P(rises above `tier` and stays) from P(future level), shape (rows, levels); 0 in the highest tier."""
-    chance = calibrated(log_odds(p_above(forecast, tier)), calibration)
-    return np.where(tier == forecast.shape[1] - 1, 0.0, chance)
+def p_upgrade(forecast: Floats, tier: Ints, stays: float) -> Floats:
+    """Return P(rises above `tier` and stays) from P(future level), shape (rows, levels); 0 in the highest tier.
 
-
-def fit_upgrade(
-    panel: pd.DataFrame, inputs: Floats, names: list[str], tiers: TierLabels, delay_days: int, seed: int
-) -> tuple[Calibration, pd.DataFrame]:
-    """Return the calibration fitted on a panel sorted by key; its future tiers are known after `delay_days`.
-
-    Rows without a known label are left out. Without folds the calibration changes nothing. Also return out-of-fold
-    predictions: the keys, `actual`, and `predicted` as calibrated on the other folds.
+    `stays` is the share of those who rise who stay.
     """
-    used = ~np.isnan(tiers.rose) & ~np.isnan(tiers.future)
-    rows, x, now = panel[used].reset_index(drop=True), inputs[used], tiers.now[used]
-    then, rose = tiers.future[used].astype(np.int64), tiers.rose[used]
-    levels = int(max(then.max(initial=0), now.max(initial=0))) + 1
-    rises = can_rise(rows, now, levels)
-    dated = split_by_date(rows["as_of"], delay_days, _FOLDS)
-    splits = [split._replace(test=judged) for split in dated if len(judged := split.test[rises[split.test]])]
-    models = map_threads(lambda split: fit_levels(x[split.train], then[split.train], names, levels, seed), splits)
-    folds = list(out_of_fold(splits, models, rose, lambda model, at: log_odds(p_above(model.predict(x[at]), now[at]))))
-    return calibrate_folds(rows, folds)
+    return np.where(tier == forecast.shape[1] - 1, 0.0, np.clip(p_above(forecast, tier) * stays, 0.0, 1.0))
+
+
+def fit_upgrade(panel: pd.DataFrame, tiers: TierLabels, forecast: Floats, labels: Labels) -> tuple[float, pd.DataFrame]:
+    """Return the share of those who rose who stayed, of a panel sorted by key; near the prior where few rose.
+
+    `forecast` is the out-of-fold P(future level) of each row, NaN where there is none. Also return out-of-fold
+    predictions: the keys, `actual`, and `predicted` with the share known at their date.
+    """
+    usable = ~np.isnan(tiers.rose) & can_rise(panel, tiers.now, forecast.shape[1])
+    judged = usable & ~np.isnan(forecast).any(axis=1)
+    frame = panel.loc[judged, list(KEYS)].reset_index(drop=True).assign(actual=tiers.rose[judged])
+    known = panel["as_of"] + pd.Timedelta(days=labels.upgrade_delay_days)
+    share = {day: _stays(tiers.at(usable & (known <= day).to_numpy())) for day in frame["as_of"].unique()}
+    chance = p_above(forecast[judged], tiers.now[judged]) * frame["as_of"].map(share).to_numpy(dtype=np.float64)
+    return _stays(tiers.at(usable)), frame.assign(predicted=chance)
+
+
+def _stays(tiers: TierLabels) -> float:
+    """Return the share of those who rose who stayed, drawn to the prior as if twenty customers had shown that."""
+    rose = tiers.future > tiers.now
+    return float((tiers.rose[rose].sum() + _PRIOR_ROWS * _PRIOR_STAYS) / (np.count_nonzero(rose) + _PRIOR_ROWS))

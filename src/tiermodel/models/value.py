@@ -1,49 +1,62 @@
-"""Expected value in the outcome window, with a 90 % interval.
+"""Expected value in the outcome window, its median, and a 90 % interval.
 
 Amounts have many zeros and a heavy tail. Three members are blended: a ridge on square roots, a Tweedie LightGBM, and
 the spend that MBG/NBD with Gamma-Gamma expects. Half of the ridge reads a few inputs only, since many of them mislead
-it in a young log. Outcome windows that are partly over enter as partial observations (`calibration.recent`). Blend and
-interval are fitted to out-of-fold predictions. The window level, the total net value of all customers, is forecast
-(`calibration.level`): returns count, so that totals add up, and intervals reach below zero where values did.
+it in a young log. Outcome windows that are partly over enter as partial observations (`calibration.recent`). Blend,
+median and interval (`value_spread`) are fitted to out-of-fold predictions. The window level, the total net value of all
+customers, is forecast (`calibration.level`): returns count, so that totals add up, and intervals reach below zero where
+values did.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from tiermodel.arrays import Flags, Floats
 from tiermodel.config.learners import ValueLearners
+from tiermodel.config.targets import Calendar
 from tiermodel.errors import DataError
 from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import LabelWindow, ValueLabel
 from tiermodel.models.btyd.forecast import BTYD_INPUTS
-from tiermodel.models.calibration.level import ObservedWindow, forecast_residual, log_ratio_for_total, residuals_by_date
-from tiermodel.models.calibration.recent import ForecastContext, TrainingRows
+from tiermodel.models.calibration.level import (
+    AS_EXPECTED,
+    LevelForecast,
+    ObservedWindow,
+    forecast_level,
+    log_ratio_for_total,
+    residuals_by_date,
+)
+from tiermodel.models.calibration.logit import log_odds
+from tiermodel.models.calibration.recent import ForecastContext, PartialWindow, TrainingRows
 from tiermodel.models.concentration import outweighing
 from tiermodel.models.design_matrix import COMPACT
 from tiermodel.models.learners.boosting import ROUNDS, Boosted, fit_boosted, map_threads
-from tiermodel.models.learners.linear import Linear, averaged, fit_ridge
+from tiermodel.models.learners.linear import Linear, averaged, fit_logistic, fit_ridge
 from tiermodel.models.learners.monotone import monotone_constraints
 from tiermodel.models.learners.time_split import FEWEST_POSITIVE as FEWEST
-from tiermodel.models.learners.time_split import Fold, Split, out_of_fold, split_by_date, stack_folds
+from tiermodel.models.learners.time_split import Fold, Split, both_classes, out_of_fold, split_by_date, stack_folds
+from tiermodel.models.value_spread import Outlook, PastForecasts, Spread, fit_spread
 
-__all__ = ["MEMBERS", "ValueModel", "fit_value", "squared_errors"]
+__all__ = ["AMOUNT", "MEMBERS", "ValueModel", "fit_value", "squared_errors"]
 
 
 Weights = tuple[float, float, float]
-_Fold = Fold[list[Floats]]  # the members' predictions, shape (members, rows), per `ROUNDS`
-COVERAGE = 0.90
+AMOUNT = ("net_amount_total", "purchase_days_total")
+"""The inputs whose ratio is the amount per purchase."""
 MEMBERS = ("member_ridge", "member_trees", "member_btyd")
 """The columns beside `predicted`: the prediction of each member alone at the blend's level, in the blend's order."""
 
 _SPENT = ("order_amount_mean", "amount_decayed_90d", "peak_month_amount", BTYD_INPUTS[2])
 _SPENT_LATELY = re.compile(r"net_amount_\d+d")
-_BANDS = 10
+_UNEVEN, _SMALLEST = 3.0, 0.02
+_NOTHING = "nothing"
 _PRIOR_ROUNDS = 2
 _PRIOR: Weights = (0.4, 0.45, 0.15)  # the ridge, the trees, MBG/NBD with Gamma-Gamma
 _ALONE: tuple[Weights, ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -52,23 +65,29 @@ _WEIGHTS: tuple[Weights, ...] = (_PRIOR, (0.7, 0.25, 0.05), (0.2, 0.75, 0.05), (
 
 @dataclass(frozen=True)
 class ValueModel:
-    """A fitted value model: two members, the factors (weight times level) of all three, and an interval per band.
+    """A fitted value model: its members, their factors (weight times level), and the spread of values around them.
 
-    `band_edges` separate bands of the prediction, in currency units; `band_low` and `band_high` are the bounds of
-    value over prediction in each band.
+    `chance` is a logistic regression of nothing, that is no value above zero. `least_amount` is the smallest amount per
+    purchase, in currency units, by which the trees scale their prediction; 0 where they do not (`_scale`). `level` is
+    the forecast of the total, in logarithms beside that of MBG/NBD with Gamma-Gamma.
     """
 
     names: tuple[str, ...]
     linear: Linear
     boosted: Boosted
-    factors: Weights
-    band_edges: list[float]
-    band_low: list[float]
-    band_high: list[float]
+    chance: Linear
+    least_amount: float = 0.0
+    factors: Weights = _PRIOR
+    spread: Spread = field(default_factory=Spread.none)
+    level: LevelForecast = AS_EXPECTED
 
     def predict(self, x: Floats) -> Floats:
         """Return each row's expected value in currency units; `x` has the columns `names`, in that order."""
         return _mix(self.factors, self.members(x))
+
+    def outlook(self, x: Floats) -> Outlook:
+        """Return each row's expected value, its median, and the bounds of its 90 % interval, in currency units."""
+        return self.spread.outlook(self.predict(x), self.chance.decision(x))
 
     def members(self, x: Floats) -> Floats:
         """Return every member's prediction, shape (members, rows)."""
@@ -80,18 +99,15 @@ class ValueModel:
 
     def _with_trees(self, x: Floats, trees: Sequence[Floats]) -> list[Floats]:
         squares, structural = np.maximum(self.linear.decision(x), 0.0) ** 2, _structural(x, self.names)
-        return [np.stack([squares, amount, structural]) for amount in trees]
+        scale = self.scale(x)
+        return [np.stack([squares, times * scale, structural]) for times in trees]
 
-    def interval(self, predicted: Floats) -> tuple[Floats, Floats]:
-        """Return the bounds, in currency units, that held 90 % of out-of-fold values with predictions of this size."""
-        band = np.searchsorted(np.array(self.band_edges), predicted, side="right")
-        scale = predicted + _floor(self.band_edges)
-        return np.array(self.band_low)[band] * scale, np.array(self.band_high)[band] * scale
+    def scale(self, x: Floats) -> Floats:
+        """Return what the trees' prediction is multiplied by: the row's amount per purchase, or 1."""
+        return _scale(x, self.names, self.least_amount)
 
 
-def _floor(edges: list[float]) -> float:
-    """Return the size below which intervals stop shrinking: a tenth of the middle prediction, never zero."""
-    return max(edges[len(edges) // 2] / 10, 1e-6) if edges else 1.0
+_Fold = Fold["_Forecast"]
 
 
 def _structural(x: Floats, names: tuple[str, ...]) -> Floats:
@@ -122,50 +138,117 @@ def fit_value(
     """
     rows, x, actual = _labelled(panel, inputs)
     positive, columns = np.maximum(actual, 0.0), tuple(names)
-    target = {"objective": "tweedie", "tweedie_variance_power": learners.tweedie_power}
-    target |= monotone_constraints(learners.trees, names, "value")
-    few = [j for j, name in enumerate(names) if name in {*COMPACT, *_SPENT} or _SPENT_LATELY.fullmatch(name)]
-
-    usual = _usual(rows, _structural(x, columns), actual)
+    structural = _structural(x, columns)
+    usual = _usual(rows, structural, actual)
+    learner = _Learner(names, learners, seed, _least_amount(x[usual], columns))
 
     def members(split: Split, rounds: int = ROUNDS[-1]) -> ValueModel:
-        partial, seen = context.partial_windows(split.day), split.train[usual[split.train]]
-        x_seen, y, weights = TrainingRows.with_partial(x[seen], positive[seen], partial)
-        grown = fit_boosted(x_seen, y, names, rounds, seed, learners.trees, weights, **target)
-        no_offset = weights._replace(offset=np.zeros(len(y)))
-        roots = np.sqrt(y * np.exp(-weights.offset))
-        wide, compact = (fit_ridge(x_seen, roots, of, learners.ridge_alpha, no_offset) for of in (None, few))
-        return ValueModel(columns, averaged(wide, compact), grown, _PRIOR, [], [], [])
+        seen = split.train[usual[split.train]]
+        return learner.fit(x[seen], positive[seen], context.partial_windows(split.day), rounds)
 
     splits = split_by_date(
         rows["as_of"], label.window.known_after, enough=lambda train: bool(np.count_nonzero(positive[train]) >= FEWEST)
     )
     models = map_threads(members, splits)
-    of_usual = rows[usual].reset_index(drop=True), _structural(x, columns)[usual], actual[usual]
-    level = _WindowLevel.of(label, *of_usual, context.residuals)
+    of_usual = rows[usual].reset_index(drop=True), structural[usual], actual[usual]
+    level = _WindowLevel.of(label, *of_usual, context)
 
     def blends(fold: _Fold, others: Sequence[_Fold]) -> dict[str, Floats]:
         """Return the predictions of a fold by the blend fitted on the others, and by every member alone."""
         at, weights = _fit_blend(others, usual)
-        expected = fold.prediction[at]
+        expected = fold.prediction.members[at]
         few = expected[:, usual[fold.rows]]
         total, kinds = level.total(few, fold.day), zip(("predicted", *MEMBERS), (weights, *_ALONE), strict=True)
-        return {name: _mix(_factors(blend, few, total), expected) for name, blend in kinds}
+        found = {name: _mix(_factors(blend, few, total), expected) for name, blend in kinds}
+        return {**found, _NOTHING: fold.prediction.nothing}
 
-    folds = list(out_of_fold(splits, models, actual, lambda model, at: model.members_by_rounds(x[at])))
+    folds = list(out_of_fold(splits, models, actual, lambda model, rows: _Forecast.of(model, x[rows])))
     at, weights = _fit_blend(folds, usual)
     last = members(Split.of_all(context.day, len(rows)), ROUNDS[at])
     coming = context.x if len(context.x) else x[rows["as_of"].to_numpy() == rows["as_of"].max()]
     expected = last.members(coming)
     expected = expected[:, ~outweighing(expected[-1])]
     factors = _factors(weights, expected, level.total(expected, context.day))
-    predictions = stack_folds(rows, folds, blends, MEMBERS)
-    if folds:
-        bands = _bands(predictions["predicted"].to_numpy(), predictions["actual"].to_numpy())
-    else:  # without folds the interval is that of the training rows
+    predictions = stack_folds(rows, folds, blends, (*MEMBERS, _NOTHING))
+    past = PastForecasts(*(predictions[n].to_numpy(dtype=np.float64) for n in ("predicted", _NOTHING, "actual")))
+    if not folds:  # the spread is that of the training rows
         own = last.members(x)
-        bands = _bands(_mix(_factors(weights, own, float(actual.sum())), own), actual)
-    return ValueModel(columns, last.linear, last.boosted, factors, *bands), predictions
+        past = PastForecasts(_mix(_factors(weights, own, float(actual.sum())), own), last.chance.decision(x), actual)
+    spread = replace(fit_spread(past), level_sd=level.unseen(context.day, predictions))
+    model = replace(last, factors=factors, spread=spread, level=level.at(context.day))
+    return model, predictions.drop(columns=_NOTHING)
+
+
+class _Learner(NamedTuple):
+    """What the members of every fold have in common."""
+
+    names: list[str]
+    learners: ValueLearners
+    seed: int
+    least_amount: float
+
+    def fit(self, x: Floats, positive: Floats, partial: Sequence[PartialWindow], rounds: int) -> ValueModel:
+        """Return the members fitted on rows and their values, none below zero, and on partial outcome windows."""
+        names, columns = self.names, tuple(self.names)
+        few = [j for j, name in enumerate(names) if name in {*COMPACT, *_SPENT} or _SPENT_LATELY.fullmatch(name)]
+        target = {"objective": "tweedie", "tweedie_variance_power": self.learners.tweedie_power}
+        target |= monotone_constraints(self.learners.trees, names, "value")
+        x_seen, y, weights = TrainingRows.with_partial(x, positive, partial)
+        scale = _scale(x_seen, columns, self.least_amount)
+        middle = np.average(scale, weights=weights.sample_weight)
+        scaled = weights._replace(offset=weights.offset + np.log(scale / middle))
+        grown = fit_boosted(x_seen, y, names, rounds, self.seed, self.learners.trees, scaled, **target)
+        no_offset = weights._replace(offset=np.zeros(len(y)))
+        roots = np.sqrt(y * np.exp(-weights.offset))
+        wide, compact = (fit_ridge(x_seen, roots, of, self.learners.ridge_alpha, no_offset) for of in (None, few))
+        return ValueModel(columns, averaged(wide, compact), grown, _fit_chance(x, positive, few), self.least_amount)
+
+
+def _fit_chance(x: Floats, positive: Floats, columns: list[int]) -> Linear:
+    """Return a logistic regression of nothing; only an intercept where almost all rows, or none, have a value."""
+    nothing = positive <= 0
+    if both_classes(nothing):
+        return fit_logistic(x, nothing, columns)
+    share = (nothing.sum() + 0.5) / (len(nothing) + 1)
+    return Linear("log", [], [], [], [], [], [], [], [], float(log_odds(share)))
+
+
+def _least_amount(x: Floats, names: tuple[str, ...]) -> float:
+    """Return the amount per purchase that 2 % of buyers stay below, where few buyers have most of the spend, else 0.
+
+    Few have most where the mean buyer spent more than three times what the middle one did. There trees that predict
+    amounts cannot tell the many small ones apart, so they predict multiples of each buyer's amount per purchase.
+    """
+    if not {*AMOUNT} <= set(names):
+        return 0.0
+    spent = x[:, names.index(AMOUNT[0])]
+    spent = spent[spent > 0]
+    if not len(spent) or spent.mean() <= _UNEVEN * np.median(spent):
+        return 0.0
+    each = _amount_per_purchase(x, names)
+    return float(np.quantile(each[each > 0], _SMALLEST))
+
+
+def _amount_per_purchase(x: Floats, names: tuple[str, ...]) -> Floats:
+    spent, days = (x[:, names.index(name)] for name in AMOUNT)
+    return spent / np.fmax(days, 1.0)
+
+
+def _scale(x: Floats, names: tuple[str, ...], least: float) -> Floats:
+    """Return each row's amount per purchase, `least` or more; 1 where `least` is 0."""
+    return np.fmax(_amount_per_purchase(x, names), least) if least else np.ones(len(x))
+
+
+class _Forecast(NamedTuple):
+    """The members' predictions of a fold, shape (members, rows), per `ROUNDS`, and the log-odds of nothing."""
+
+    members: list[Floats]
+    nothing: Floats
+
+    @classmethod
+    def of(cls, model: ValueModel, x: Floats) -> _Forecast:
+        """Return the predictions of a model without a level."""
+        return cls(model.members_by_rounds(x), model.chance.decision(x))
 
 
 def _labelled(panel: pd.DataFrame, inputs: Floats) -> tuple[pd.DataFrame, Floats, Floats]:
@@ -191,20 +274,30 @@ class _WindowLevel:
     window: LabelWindow
     usual: float
     residuals: list[ObservedWindow]
+    calendar: Calendar
 
     @classmethod
     def of(
-        cls, label: ValueLabel, rows: pd.DataFrame, structural: Floats, actual: Floats, recent: Sequence[ObservedWindow]
+        cls, label: ValueLabel, rows: pd.DataFrame, structural: Floats, actual: Floats, context: ForecastContext
     ) -> _WindowLevel:
         """Return the residuals of rows with outcomes, beside those of recent windows; expected is spend, not margin."""
         usual = log_ratio_for_total(structural, float(actual.sum())) if label.is_margin else 0.0
         past = residuals_by_date(ObservedWindow.of_total, label.window, rows, structural * np.exp(usual), actual)
-        return cls(label.window, usual, [*past, *recent])
+        return cls(label.window, usual, [*past, *context.residuals], context.calendar)
+
+    def at(self, day: pd.Timestamp) -> LevelForecast:
+        """Return the forecast of the residual from those known at `day`."""
+        return forecast_level(self.residuals, day, self.window.first, self.window.last, self.calendar)
 
     def total(self, members: Floats, day: pd.Timestamp) -> float:
         """Return the forecast total of all customers: the last member's, corrected by its residuals known at `day`."""
-        residual = forecast_residual(self.residuals, day, self.window.first, self.window.last)
-        return float(members[-1].sum() * np.exp(self.usual + residual))
+        return float(members[-1].sum() * np.exp(self.usual + self.at(day).residual))
+
+    def unseen(self, day: pd.Timestamp, past: pd.DataFrame) -> float:
+        """Return the standard deviation of the total's logarithm beyond what past forecasts, out of fold, were off."""
+        sums = past.groupby("as_of")[["predicted", "actual"]].sum().clip(lower=1e-9)
+        missed = np.log(sums["actual"] / sums["predicted"]).clip(-1, 1) if len(sums) else pd.Series([0.0])
+        return float(np.sqrt(max(self.at(day).sd ** 2 - float((missed**2).mean()), 0.0)))
 
 
 def _usual(rows: pd.DataFrame, structural: Floats, actual: Floats) -> Flags:
@@ -227,7 +320,7 @@ def _fit_blend(folds: Sequence[_Fold], usual: Flags) -> tuple[int, Weights]:
     totals = [float(known.sum()) for known in observed]
 
     def errors(at: int, weights: Weights) -> Floats:
-        members = [fold.prediction[at][:, usual[fold.rows]] for fold in folds]
+        members = [fold.prediction.members[at][:, usual[fold.rows]] for fold in folds]
         exact = [_mix(_factors(weights, m, total), m) for m, total in zip(members, totals, strict=True)]
         return squared_errors(np.concatenate(exact), np.concatenate(observed))
 
@@ -248,19 +341,3 @@ def _weight(errors: Mapping[Weights, Floats]) -> Weights:
     gains = {w: errors[_PRIOR] - e for w, e in errors.items() if w != _PRIOR}
     sure = {w: g.mean() for w, g in gains.items() if g.mean() > 2 * g.std() / np.sqrt(len(g))}
     return max(sure, key=lambda w: sure[w], default=_PRIOR)
-
-
-def _bands(predicted: Floats, actual: Floats) -> tuple[list[float], list[float], list[float]]:
-    """Return edges and bounds by tenth of the predictions: quantiles of value over prediction (split conformal)."""
-    edges = np.unique(np.quantile(predicted, np.arange(1, _BANDS) / _BANDS)).tolist()
-    band = np.searchsorted(np.array(edges), predicted, side="right")
-    times = actual / (predicted + _floor(edges))  # relative, so that a value of zero is zero in every band
-    low, high = [], []
-    for b in range(len(edges) + 1):
-        inside = times[band == b] if np.any(band == b) else times
-        least = float(np.quantile(inside, (1 - COVERAGE) / 2, method="inverted_cdf"))
-        # many values are zero: where they are the lower bound, fewer than a twentieth lie below it
-        reach = min(1.0, float(np.mean(inside < least)) + COVERAGE * (1 + 1 / len(inside)))
-        low.append(least)
-        high.append(float(np.quantile(inside, reach, method="inverted_cdf")))
-    return edges, low, high

@@ -34,6 +34,8 @@ _MOVEMENTS = ("down", "same", "up", "new")
 
 _DECIMALS = 6
 
+_MEDIAN = "expected_value_median"
+
 _NUMERIC = {"floating", "integer", "mixed-integer-float", "boolean", "decimal", "empty"}
 
 
@@ -41,14 +43,14 @@ def score_schema(bundle: Bundle) -> pa.Schema:
     """Return the columns of the score table, with one probability column for each level of the bundle's scheme.
 
     `p_<code>` is the probability of that tier after the horizon; `tier_set` is a range of levels that holds that tier
-    with probability 0.9. Amounts (`expected_value` with its interval, `clv`, `potential`) are in currency units; they
-    and `upgrade_potential` are missing before the first purchase, `conversion_chance` is missing after it. `churn_risk`
-    and `risk_band` are missing for customers who are not at risk by the project's definition of churn, `previous_tier`
-    for new customers. Customer scores (`score_…`) lie between 0 and 100, 100 for the most; they are missing where no
-    table with a part of them is mapped, and before the first purchase, but for the willingness. `contact_threshold` is
-    the churn risk from which a contact pays, and `churn_warning` whether `churn_risk` reaches it, where
-    `churn.campaign` states the costs. A matrix has a column `grade_…` for each axis. Where the project names a service
-    policy, `score` appends `policy_id` and `policy_name`.
+    with probability 0.9. Amounts (`expected_value` with its interval and its median, `clv`, `potential`) are in
+    currency units; they and `upgrade_potential` are missing before the first purchase, `conversion_chance` is missing
+    after it. `churn_risk` and `risk_band` are missing for customers who are not at risk by the project's definition of
+    churn, `previous_tier` for new customers. Customer scores (`score_…`) lie between 0 and 100, 100 for the most; they
+    are missing where no table with a part of them is mapped, and before the first purchase, but for the willingness.
+    `contact_threshold` is the churn risk from which a contact pays, and `churn_warning` whether `churn_risk` reaches
+    it, where `churn.campaign` states the costs. A matrix has a column `grade_…` for each axis. Where the project
+    names a service policy, `score` appends `policy_id` and `policy_name`.
     """
     text = pa.string()
     return pa.schema([
@@ -66,6 +68,7 @@ def score_schema(bundle: Bundle) -> pa.Schema:
         *((score.name, pa.float64()) for score in SCORES),
         ("contact_threshold", pa.float64()), ("churn_warning", text),
         *((f"grade_{axis}", text) for axis in bundle.scheme.axes),
+        ("expected_value_median", pa.float64()),
     ])  # fmt: skip
 
 
@@ -87,6 +90,7 @@ def predict(
     probabilities = bundle.tier.predict(x)
     bought = has_bought(frame)
     risk, values = _risk_columns(bundle, frame, x), _value_columns(bundle, frame, x, bought)
+    median = values.pop(_MEDIAN)
     return pd.DataFrame(
         {
             "customer_id": frame["customer_id"],
@@ -100,6 +104,7 @@ def predict(
             **_score_columns(bundle, frame, values["expected_value"], bought),
             **_warning_columns(bundle, risk["churn_risk"], values["clv"]),
             **{f"grade_{axis}": _words(*found) for axis, found in bundle.scheme.grades(frame).items()},
+            _MEDIAN: median,
         }
     )
 
@@ -156,8 +161,7 @@ def _risk_columns(bundle: Bundle, frame: pd.DataFrame, x: Floats) -> Columns:
 
 def _value_columns(bundle: Bundle, frame: pd.DataFrame, x: Floats, bought: Flags) -> Columns:
     """Return the amounts expected of buyers, in currency units; NaN for customers who never bought."""
-    value = np.where(bought, bundle.value.predict(x), np.nan)
-    low, high = bundle.value.interval(value)
+    value, median, low, high = (np.where(bought, amount, np.nan) for amount in bundle.value.outlook(x))
     clv = np.full(len(frame), np.nan)
     potential = headroom(bundle.peers, silence_ratio(frame, bundle.typical_rhythm), frame)
     if bought.any():
@@ -168,6 +172,7 @@ def _value_columns(bundle: Bundle, frame: pd.DataFrame, x: Floats, bought: Flags
         "expected_value_high": high,
         "clv": clv,
         "potential": np.where(bought, potential, np.nan),
+        _MEDIAN: median,
     }
     return {name: np.round(amount, 4) for name, amount in amounts.items()}
 

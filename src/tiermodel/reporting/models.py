@@ -12,6 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from tiermodel.bundle.bundle import Bundle
+from tiermodel.bundle.model_card import level_lines
 from tiermodel.evaluation.baselines import OURS
 from tiermodel.reporting import figures_model
 from tiermodel.reporting.figures import FigureStyle, svg
@@ -147,6 +148,11 @@ def _backtest(backtest: Mapping[str, Any], style: FigureStyle) -> dict[str, Any]
     comparisons = [{**row, "verdict": _verdict(row)} for row in backtest["comparisons"] if row["target"] in _METRICS]
     return {
         "dates": backtest["dates"],
+        "levels": [
+            f"{row['as_of']}: {line}"
+            for row in backtest.get("level", [])  # a file of an earlier version has none
+            for line in level_lines(row, style.language)
+        ],
         "verdicts": _verdicts(comparisons),
         "tables": [_means(target, backtest[target], style.words) for target in _METRICS if backtest[target]],
         "details": _details(comparisons, style.words),

@@ -24,7 +24,6 @@ from tiermodel.features.formula import columns_of
 from tiermodel.features.frame import KEYS
 from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels, at_risk, churn_question
 from tiermodel.models.calibrated_ensemble import CalibratedEnsemble
-from tiermodel.models.calibration.logit import Calibration
 from tiermodel.models.churn import ChurnModel
 from tiermodel.models.future_tier import TierModel
 from tiermodel.models.upgrade import TierLabels
@@ -39,6 +38,7 @@ __all__ = ["Fitted", "Models", "collect_facts", "metrics_for", "needed_columns",
 
 RECORDED_PACKAGES = ("tiermodel", "numpy", "pandas", "scikit-learn", "lightgbm", "duckdb", "numba")
 DRAWN_ROWS = 3_000_000
+_NORMAL = 1.645  # standard deviations on either side that hold 90 % of a normal distribution
 _INTERVALS = {"churn": (metrics.log_loss, metrics.auc), "value": (metrics.gini, metrics.mae)}
 _SETTINGS = {
     "language", "currency", "timezone", "contact", "features", "outcome", "panel", "churn", "value", "upgrade",
@@ -52,7 +52,7 @@ class Models(NamedTuple):
     churn: ChurnModel
     value: ValueModel
     tier: TierModel
-    upgrade: Calibration
+    upgrade: float
     prospects: CalibratedEnsemble | None
 
 
@@ -78,6 +78,7 @@ def collect_facts(
         **_empty_levels(scheme, known.snapshot),
         "slices": _slices(known.training_rows, tiers.now, scheme, out_of_fold),
         "importance": importance(models.churn, models.value, present.x_exposed, present.x_buyers),
+        "level": _level(models, present),
         "upgrades_not_yet_known": int(np.isnan(tiers.rose).sum()),
         **_audit(project, present),
     }
@@ -156,6 +157,23 @@ def _slices(
     return list(slice_figures(by, rows[predicted].astype(dict.fromkeys(rows.columns[2:], np.float64))))
 
 
+def _level(models: Models, present: CurrentBuyers) -> dict[str, Any]:
+    """Return how far the levels may be off, 90 %: mean churn risk, in points, and the total value, as shares of it.
+
+    `year_seen` is whether the log shows the same days a year before.
+    """
+    churn, value = models.churn.level, models.value.level
+    risk = models.churn.predict(present.x_exposed)
+    points = 100 * _NORMAL * churn.sd * float(np.mean(risk * (1 - risk))) if len(risk) else 0.0
+    low, high = (float(np.expm1(sign * _NORMAL * value.sd)) for sign in (-1, 1))
+    return {
+        "year_seen": churn.year_seen and value.year_seen,
+        "churn_points": round(points, 2),
+        "value_low": round(low, 4),
+        "value_high": round(high, 4),
+    }
+
+
 def _empty_levels(scheme: FittedScheme, snapshot: pd.DataFrame) -> dict[str, Any]:
     """Return the codes of the levels that no customer of the latest snapshot reaches; {} where each is reached."""
     reached = {scheme.scheme.codes[n] for n in np.unique(scheme.assign(snapshot)[0])}
@@ -215,7 +233,8 @@ def recorded_settings(project: Project, label: str | None) -> dict[str, Any]:
 
     Neither the attribute `label` nor audited attributes are included: rows to score need none of them.
     """
-    settings = project.model_dump(mode="json", include=_SETTINGS, exclude={"features": {"audited"}})
+    aside: dict[str, Any] = {"features": {"audited"}} | ({} if project.outcome.calendar else {"outcome": {"calendar"}})
+    settings = project.model_dump(mode="json", include=_SETTINGS, exclude=aside)
     attributes = [name for name in settings["features"]["attributes"] if f"attribute_{name}" != label]
     return {**settings, "features": {**settings["features"], "attributes": attributes}}
 

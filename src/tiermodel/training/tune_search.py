@@ -204,7 +204,7 @@ class Search:
 
     def _fit(self, project: Project, x: Floats) -> Any:
         labels, rows, inputs, names = Labels.of(project), self.rows, self.x, self.names
-        context = ForecastContext(self.last["as_of"].iloc[0], x, partial_windows=self.partial_windows)
+        context = ForecastContext(self.last["as_of"].iloc[0], x, (), self.partial_windows, labels.calendar)
         if self.target == "churn":
             return fit_churn(rows, inputs, names, labels.churn, project.models.churn, context, project.seed)
         return fit_value(rows, inputs, names, labels.value, project.models.value, context, project.seed)

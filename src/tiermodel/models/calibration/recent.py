@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tiermodel.arrays import Floats
+from tiermodel.config.targets import NO_DAYS, Calendar
 from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import Labels, LabelWindow, at_risk
 from tiermodel.models.btyd.forecast import BtydForecaster, Horizons
@@ -51,13 +52,15 @@ class PartialWindow(NamedTuple):
 class ForecastContext(NamedTuple):
     """The date of the forecast, the design matrix of its rows, and residuals in the windows between snapshots before.
 
-    `partial_windows` returns the outcome windows that were partly over at a day, as known at that day.
+    `partial_windows` returns the outcome windows that were partly over at a day, as known at that day. `calendar` are
+    the known days.
     """
 
     day: pd.Timestamp
     x: Floats
     residuals: Sequence[ObservedWindow] = ()
     partial_windows: Callable[[pd.Timestamp], Sequence[PartialWindow]] = lambda _: ()
+    calendar: Calendar = NO_DAYS
 
 
 class TrainingRows(NamedTuple):
@@ -88,8 +91,8 @@ def forecast_context(
     """
     churn, value = recent_residuals(labels, every_days, panel, now)
     return (
-        ForecastContext(now, exposed, churn, partial(partial_churn_windows, labels, panel, names)),
-        ForecastContext(now, buyers, value, partial(partial_value_windows, labels, panel, names)),
+        ForecastContext(now, exposed, churn, partial(partial_churn_windows, labels, panel, names), labels.calendar),
+        ForecastContext(now, buyers, value, partial(partial_value_windows, labels, panel, names), labels.calendar),
     )
 
 
