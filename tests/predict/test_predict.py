@@ -33,7 +33,7 @@ COLUMNS = [
     "conversion_chance",
     "reason_1", "reason_2", "reason_3", "policy", "scheme_version", "model_version",
     "score_loyalty", "score_willingness", "score_service_need", "score_credit", "score_importance", "score_potential",
-    "contact_threshold", "churn_warning",
+    "contact_threshold", "churn_warning", "expected_value_median",
 ]  # fmt: skip
 
 
