@@ -136,7 +136,9 @@ def check(project: Project, *, history: History | None = None) -> CheckReport:
         customer = facts.pop("largest_value_customer")
         if facts["largest_value_share"] > _LIMITS["largest_value_share"]:  # else nobody is named
             facts["largest_value_customer"] = public_ids(pa.array([customer]), hash_key(project))[0].as_py()
-        advice = suggest_horizon(history, project.outcome.horizon_days)
+        purchase_days = _purchase_days(history, one_day=facts.pop("orders_of_one_day"))
+        advice = _advice(history, purchase_days, project.outcome.horizon_days)
+        history.connection.execute(f"DROP TABLE {_ORDERS}")
     for table in history.tables.values():
         refuse_changed(table.source.seen)
     account = history.account.with_stream(
@@ -164,10 +166,19 @@ def suggest_horizon(history: History, horizon_days: int = 90) -> HorizonAdvice |
 
     The suggestion is at most a third of the history, but a week at least. None where nobody returned.
     """
+    return _advice(history, _purchase_days(history, one_day=False), horizon_days)
+
+
+def _purchase_days(history: History, *, one_day: bool) -> str:
+    """Return the SQL of the days of purchases: of orders, which are fewer than rows, if each is of one day."""
+    of = f"{_ORDERS} WHERE bought >= 0" if one_day else f"({history.transactions_sql}) WHERE amount >= 0"
+    return f"SELECT DISTINCT customer_id, day FROM {of}"
+
+
+def _advice(history: History, purchase_days: str, horizon_days: int) -> HorizonAdvice | None:
     histogram = history.connection.execute(
         "SELECT gap, count(*) FROM (SELECT day - lag(day) OVER (PARTITION BY customer_id ORDER BY day) AS gap FROM "
-        f"(SELECT DISTINCT customer_id, day FROM ({history.transactions_sql}) WHERE amount >= 0)) "
-        "WHERE gap IS NOT NULL GROUP BY gap ORDER BY gap"
+        f"({purchase_days})) WHERE gap IS NOT NULL GROUP BY gap ORDER BY gap"
     ).fetchall()
     if not histogram:
         return None
@@ -184,7 +195,8 @@ def _facts(history: History) -> dict[str, Any]:
     connection, rows = history.connection, history.transactions_sql
     distinct = f"SELECT DISTINCT * FROM ({rows})" if "row_key" in rows else rows
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {_ORDERS} AS SELECT customer_id, order_key, min(day) AS day, count(*) AS lines, "
+        f"CREATE OR REPLACE TEMP TABLE {_ORDERS} AS "
+        "SELECT customer_id, order_key, min(day) AS day, max(day) AS last, count(*) AS lines, "
         "sum(amount) FILTER (WHERE amount >= 0) AS bought, count(*) FILTER (amount < 0) AS returned, "
         "sum(amount) AS net, "
         f"min(amount) AS least, max(amount) AS most, count(*) FILTER (day = 0) AS undated "
@@ -194,7 +206,7 @@ def _facts(history: History) -> dict[str, Any]:
         history,
         "SELECT sum(lines)::BIGINT AS used, count(DISTINCT customer_id) AS customers, "
         "count(*) FILTER (bought >= 0) AS orders, sum(returned) / sum(lines) AS return_share, "
-        "sum(net) / 10000.0 AS net, "
+        "sum(net) / 10000.0 AS net, count(*) FILTER (last > day) = 0 AS orders_of_one_day, "
         f"min(least) = max(most) AS amounts_constant, sum(undated) / sum(lines) AS default_date_share FROM {_ORDERS}",
     )
     facts |= _record(
@@ -213,7 +225,6 @@ def _facts(history: History) -> dict[str, Any]:
     if facts["duplicates"]:  # only then, as it reads all rows again
         money = float(_record(history, f"SELECT sum(amount) / 10000.0 AS money FROM ({rows})")["money"] or 0)
     facts |= {"duplicate_amount": round(money - net, 4), "duplicate_share": (money - net) / money if money else 0.0}
-    connection.execute(f"DROP TABLE {_ORDERS}")
     return facts
 
 
