@@ -71,7 +71,7 @@ def test_settings_reach_the_learners_and_the_defaults_change_nothing(project: Pr
     x = rng.normal(size=(400, 3))
     y = (x[:, 0] + rng.normal(size=400) > 0).astype(float)
     plain = fit_boosted(x, y, ["a", "b", "c"], 5, 7, objective="binary")
-    written_out = {"learning_rate": 0.02, "num_leaves": 8, "min_data_in_leaf": 10}
+    written_out = {"learning_rate": 0.04, "num_leaves": 8, "min_data_in_leaf": 10}
     for trees in (project.models.churn.trees, Trees(**written_out, feature_fraction=0.4, lambda_l2=10.0)):
         assert fit_boosted(x, y, ["a", "b", "c"], 5, 7, trees, objective="binary") == plain
     for name, changed in {**dict.fromkeys(written_out, 3), "learning_rate": 0.1, "lambda_l2": 0.0}.items():
