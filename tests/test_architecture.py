@@ -20,7 +20,7 @@ ROOMS = (
     {"tiers"},
     {"bundle", "ledger", "policy", "quality"},
     {"training", "predict", "reporting"},
-    {"backtesting", "mlflow_flavor"},
+    {"backtesting", "worklists", "mlflow_flavor"},
     {"tracking"},
     {"demo"},
     {"cli"},

@@ -21,6 +21,7 @@ __all__ = [
     "backtest",
     "build_panel",
     "check",
+    "lists",
     "load_bundle",
     "load_project",
     "make_world",
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from tiermodel.tracking.registry import promote
     from tiermodel.training.train import train
     from tiermodel.training.tune import tune
+    from tiermodel.worklists.lists import lists
 
 _HOMES = {
     "Project": "config.project",
@@ -59,6 +61,7 @@ _HOMES = {
     "backtest": "backtesting.backtest",
     "build_panel": "features.panel",
     "check": "quality.check",
+    "lists": "worklists.lists",
     "load_bundle": "bundle.bundle",
     "load_project": "config.project",
     "make_world": "datasets.synthetic",

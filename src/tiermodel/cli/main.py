@@ -16,6 +16,7 @@ from tiermodel.cli.ledger import ledger
 from tiermodel.cli.models import backtest, demo, promote, train, tune
 from tiermodel.cli.policy import allocate
 from tiermodel.cli.show import report, rules, show
+from tiermodel.cli.worklists import lists
 from tiermodel.errors import OutputError, TierModelError
 
 __all__ = ["main", "run"]
@@ -93,6 +94,7 @@ for verb in (
     score,
     upgrades,
     allocate,
+    lists,
     promote,
     report,
     rules,
