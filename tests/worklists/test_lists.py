@@ -223,6 +223,7 @@ def test_reasons_and_the_rest_add_up_to_the_risk(plain: Made, tmp_path: Path) ->
     )
     for row, told in zip(rows.to_dict("records"), keep["risk_reason_1"], strict=True):
         if isinstance(told, str) and told.startswith("no purchase for"):
+            assert row["days_since_last"] > row["gap_days_mean"]
             assert told.startswith(f"no purchase for {row['days_since_last']:,.0f} days, one every ")
 
 

@@ -7,6 +7,7 @@ which stays exact, and the sum is told by the features that a person knows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -32,6 +33,12 @@ _JOINED = {
 }  # fmt: skip
 """What tells the same of a customer as something else."""
 _INPUTS = dict.fromkeys(BTYD_INPUTS, _RHYTHM) | {BTYD_INPUTS[2]: _SPEND, "contract_days_left": "contract"}
+_NO_FACTS = (
+    *("orders_decayed_", "amount_decayed_", "amount_year_change_", "btyd_", "silence_score", "active_share"),
+    *("recent_rate_", "amount_share_", "peak_ratio", "last_to_mean_ratio", "same_quarter_share", "gap_variation"),
+)
+"""The features, by the beginning of their names, that say nothing to who has not read their definition."""
+_CHANGE = re.compile(r"(?:amount|order)_change_(\d+)d")
 _DECIMALS, _ROWS = 6, 2_000
 _LEAST = 0.01  # a contribution that changes the odds by less than one in a hundred is no reason
 
@@ -103,7 +110,7 @@ class _Teller:
         self, topic: str, columns: list[int], names: list[str], features: Mapping[str, Feature], language: str
     ) -> None:
         self._wording, self._topic, self._names = words(language), topic, names
-        self._columns = [j for j in columns if names[j] in features]  # forecasts are no facts
+        self._columns = [j for j in columns if names[j] in features and not names[j].startswith(_NO_FACTS)]
         self._labels = {name: feature_name(name, features, language) for name in names}
         self._units: dict[str, str] = {name: feature.unit for name, feature in features.items()}
 
@@ -111,11 +118,14 @@ class _Teller:
         """Return the topic, and the feature of it that weighs most, with its value."""
         if self._topic == _RHYTHM:
             return self._rhythm(x)
-        known = [j for j in self._columns if not np.isnan(x[j])]
         topic = "" if self._topic in self._names else self._wording[f"risk_topic_{self._topic}"]
+        known = [j for j in self._columns if not np.isnan(x[j])]
         if not known:
             return topic or self._wording["risk_unknown"].format(name=self._labels[self._topic])
         most = max(known, key=lambda j: contributions[j])
+        if change := _CHANGE.fullmatch(self._names[most]):
+            told = self._wording["risk_less" if x[most] < 0 else "risk_more"]
+            return told.format(days=change[1])
         fact = f"{self._labels[self._names[most]]} {self._value(most, x[most])}"
         return self._wording["risk_reason"].format(topic=topic, fact=fact) if topic else fact
 
@@ -123,7 +133,8 @@ class _Teller:
         since, gap = (x[self._names.index(name)] for name in ("days_since_last", "gap_days_mean"))
         if np.isnan(gap):
             return self._wording["risk_one_day"].format(since=since)
-        return self._wording["risk_rhythm"].format(since=since, gap=max(gap, 1.0))
+        told = self._wording["risk_silent" if since > gap else "risk_seldom"]
+        return told.format(since=since, gap=max(gap, 1.0))
 
     def _value(self, column: int, value: float) -> str:
         unit = self._units[self._names[column]]
