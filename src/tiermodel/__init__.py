@@ -26,6 +26,7 @@ __all__ = [
     "load_project",
     "make_world",
     "open_history",
+    "outcomes",
     "promote",
     "report",
     "save_bundle",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from tiermodel.engines.dispatch import open_history
     from tiermodel.errors import TierModelError
     from tiermodel.features.panel import build_panel
+    from tiermodel.monitoring.outcomes import outcomes
     from tiermodel.policy.allocate import allocate
     from tiermodel.predict import score, upgrades
     from tiermodel.quality.check import check
@@ -66,6 +68,7 @@ _HOMES = {
     "load_project": "config.project",
     "make_world": "datasets.synthetic",
     "open_history": "engines.dispatch",
+    "outcomes": "monitoring.outcomes",
     "promote": "tracking.registry",
     "report": "reporting.report",
     "save_bundle": "bundle.bundle",

@@ -14,6 +14,7 @@ import click
 from tiermodel.cli.customers import check, features, score, upgrades
 from tiermodel.cli.ledger import ledger
 from tiermodel.cli.models import backtest, demo, promote, train, tune
+from tiermodel.cli.monitoring import outcomes
 from tiermodel.cli.policy import allocate
 from tiermodel.cli.show import report, rules, show
 from tiermodel.cli.worklists import lists
@@ -95,6 +96,7 @@ for verb in (
     upgrades,
     allocate,
     lists,
+    outcomes,
     promote,
     report,
     rules,
