@@ -188,8 +188,9 @@ def _judged(
         raise DataError(f"{book.folder}: the tables have no row of the customers graded on {day}; is it their ledger?")
     first, last = ((day - EPOCH).days + edge for edge in (labels.value.window.first, labels.value.window.last))
     told = connection.execute(
-        "SELECT tier, survey, score, count(*) FROM answers JOIN graded USING (customer_id) JOIN followed USING (customer_id) "
-        f"WHERE as_of = DATE '{day}' AND day >= {first} AND day < {last} GROUP BY ALL ORDER BY ALL"
+        "SELECT tier, survey, score, count(*) FROM answers JOIN graded USING (customer_id) "
+        f"JOIN followed USING (customer_id) WHERE as_of = DATE '{day}' AND day >= {first} AND day < {last} "
+        "GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     connection.unregister("graded")
     names = {level: code for code, level in book.known_levels.items()}
