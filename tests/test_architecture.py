@@ -20,7 +20,7 @@ ROOMS = (
     {"tiers"},
     {"bundle", "ledger", "policy", "quality"},
     {"training", "predict", "reporting"},
-    {"backtesting", "mlflow_flavor"},
+    {"backtesting", "mlflow_flavor", "monitoring", "worklists"},
     {"tracking"},
     {"demo"},
     {"cli"},

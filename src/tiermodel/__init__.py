@@ -21,10 +21,12 @@ __all__ = [
     "backtest",
     "build_panel",
     "check",
+    "lists",
     "load_bundle",
     "load_project",
     "make_world",
     "open_history",
+    "outcomes",
     "promote",
     "report",
     "save_bundle",
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from tiermodel.engines.dispatch import open_history
     from tiermodel.errors import TierModelError
     from tiermodel.features.panel import build_panel
+    from tiermodel.monitoring.outcomes import outcomes
     from tiermodel.policy.allocate import allocate
     from tiermodel.predict import score, upgrades
     from tiermodel.quality.check import check
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
     from tiermodel.tracking.registry import promote
     from tiermodel.training.train import train
     from tiermodel.training.tune import tune
+    from tiermodel.worklists.lists import lists
 
 _HOMES = {
     "Project": "config.project",
@@ -59,10 +63,12 @@ _HOMES = {
     "backtest": "backtesting.backtest",
     "build_panel": "features.panel",
     "check": "quality.check",
+    "lists": "worklists.lists",
     "load_bundle": "bundle.bundle",
     "load_project": "config.project",
     "make_world": "datasets.synthetic",
     "open_history": "engines.dispatch",
+    "outcomes": "monitoring.outcomes",
     "promote": "tracking.registry",
     "report": "reporting.report",
     "save_bundle": "bundle.bundle",

@@ -25,6 +25,7 @@ from tiermodel.errors import OutputError, ProjectError
 from tiermodel.locks import disk_faults, output_lock
 
 __all__ = [
+    "FORMULA_SIGNS",
     "Staged",
     "atomic_file",
     "atomic_folder",
@@ -37,7 +38,8 @@ __all__ = [
     "write_table",
 ]
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""The signs at which a spreadsheet takes a text for a formula."""
 
 
 class Staged:
@@ -281,7 +283,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _escaped_column(column: pa.Array) -> pa.Array:
-    dangerous = pc.match_substring_regex(column, f"^[{re.escape(''.join(_FORMULA))}]")
+    dangerous = pc.match_substring_regex(column, f"^[{re.escape(''.join(FORMULA_SIGNS))}]")
     quote, nothing = pa.scalar("'", column.type), pa.scalar("", column.type)
     return pc.if_else(dangerous, pc.binary_join_element_wise(quote, column, nothing), column)
 
@@ -292,7 +294,7 @@ def escape_formulas(cell: str) -> str:
     >>> escape_formulas("=1+1"), escape_formulas("A-1")
     ("'=1+1", 'A-1')
     """
-    return "'" + cell if cell.startswith(_FORMULA) else cell
+    return "'" + cell if cell.startswith(FORMULA_SIGNS) else cell
 
 
 def write_json(value: Any, path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tiermodel.cli.options import AS_OF, EMPTY, JSON, LANGUAGE, PATH, PROJECT, load, model_folder
+from tiermodel.cli.options import AS_OF, EMPTY, JSON, LANGUAGE, MODEL, PATH, PROJECT, load, model_folder
 from tiermodel.cli.printing import (
     accounts_as_data,
     added_as_data,
@@ -22,9 +22,6 @@ from tiermodel.cli.printing import (
 __all__ = ["check", "features", "score", "upgrades"]
 
 
-_MODEL = click.option(
-    "--model", required=True, help="A bundle's folder, or NAME@champion or NAME/VERSION from the registry."
-)
 _AS_OF = click.option("--as-of", required=True, help=AS_OF)
 _OUT = click.option("--out", type=PATH, required=True, help="A .parquet or .csv file.")
 
@@ -68,7 +65,7 @@ def features(project: Path, as_of: str, out: Path, allow_empty: bool, as_json: b
 
 @click.command()
 @PROJECT
-@_MODEL
+@MODEL
 @_AS_OF
 @_OUT
 @click.option("--ledger", type=PATH, help="A folder: start from the tiers in it, add the new ones.")
@@ -114,7 +111,7 @@ def score(
 
 @click.command()
 @PROJECT
-@_MODEL
+@MODEL
 @_AS_OF
 @_OUT
 @LANGUAGE

@@ -14,8 +14,10 @@ import click
 from tiermodel.cli.customers import check, features, score, upgrades
 from tiermodel.cli.ledger import ledger
 from tiermodel.cli.models import backtest, demo, promote, train, tune
+from tiermodel.cli.monitoring import outcomes
 from tiermodel.cli.policy import allocate
 from tiermodel.cli.show import report, rules, show
+from tiermodel.cli.worklists import lists
 from tiermodel.errors import OutputError, TierModelError
 
 __all__ = ["main", "run"]
@@ -93,6 +95,8 @@ for verb in (
     score,
     upgrades,
     allocate,
+    lists,
+    outcomes,
     promote,
     report,
     rules,

@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from tiermodel.config.project import Project
 
-__all__ = ["AS_OF", "EMPTY", "JSON", "LANGUAGE", "PATH", "PROJECT", "STORE", "load", "model_folder"]
+__all__ = ["AS_OF", "EMPTY", "JSON", "LANGUAGE", "MODEL", "PATH", "PROJECT", "STORE", "load", "model_folder"]
 
 PATH = click.Path(path_type=Path)
 PROJECT = click.argument("project", type=PATH)
@@ -21,6 +21,9 @@ EMPTY = click.option(
     "--allow-empty", is_flag=True, help="Of transactions without a row make a table without a row, not an error."
 )
 LANGUAGE = click.option("--language", type=click.Choice(["zh", "en"]), help="[default: the model's]")
+MODEL = click.option(
+    "--model", required=True, help="A bundle's folder, or NAME@champion or NAME/VERSION from the registry."
+)
 AS_OF = (
     "The first instant we pretend not to know, such as 2017-11-30; `latest` is the day after the last plausible one."
 )

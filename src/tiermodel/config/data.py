@@ -18,10 +18,11 @@ from pydantic import (
 
 from tiermodel.config.yaml_reader import shown
 
-__all__ = ["DATABASES", "Data", "EventKind", "Ids", "Rows", "Section", "Text"]
+__all__ = ["DATABASES", "Data", "EventKind", "Ids", "Rows", "Section", "Survey", "SurveyKind", "Text"]
 
 
 EventKind = Literal["visit", "click", "campaign", "response", "meeting", "complaint", "ticket", "referral", "survey"]
+SurveyKind = Literal["csat", "nps", "quality", "attitude", "response_time"]
 DATABASES = ("postgresql://", "sqlite://")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -173,23 +174,64 @@ class Customers(Rows):
 
 
 class EventColumns(Section):
-    """The columns of dated contacts; `value` is a number, such as the score of a survey, `ingested_at` as in sales."""
+    """The columns of dated contacts; `value` is a number, such as the score of a survey, `ingested_at` as in sales.
+
+    `subject` is what a survey asked about, where one column tells several questions apart (`surveys`).
+    """
 
     customer_id: Text
     time: Text
     kind: Text
     value: Text | None = None
     ingested_at: Text | None = None
+    subject: Text | None = None
+
+
+class Survey(Section):
+    """A question of surveys: the values of `subject` that mean it (by default its own name), and its scale.
+
+    The scale has the lowest and the highest answer; other answers do not count.
+    """
+
+    subject: Text | list[Text] | None = None
+    scale: tuple[float, float] | None = None
+
+    @field_validator("scale")
+    @classmethod
+    def _upwards(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not value[0] < value[1]:
+            raise ValueError(f"expected the lowest and the highest answer, such as [1, 5], got {list(value)}")
+        return value
 
 
 class Events(Rows):
     """The events; `kinds` maps each kind to the value, or values, of the column that mean it.
 
-    Rows with other values are filtered. Without `kinds`, the column must have the names of the kinds.
+    Rows with other values are filtered. Without `kinds`, the column must have the names of the kinds. `surveys` tells
+    apart what surveys asked: satisfaction (`csat`), recommendation (`nps`, from 0 to 10), `quality`, `attitude` and
+    `response_time`; without a scale of its own a question has 1 to 5. `outcomes` reads it, and no model.
     """
 
     columns: EventColumns
     kinds: dict[EventKind, str | list[str]] | None = None
+    surveys: dict[SurveyKind, Survey] | None = None
+
+    @field_validator("surveys")
+    @classmethod
+    def _told_apart(
+        cls, value: dict[SurveyKind, Survey] | None, info: ValidationInfo
+    ) -> dict[SurveyKind, Survey] | None:
+        columns = info.data.get("columns")
+        if not value or columns is None:
+            return value
+        if columns.value is None:
+            raise ValueError("needs columns.value, the answers; map that too")
+        if columns.subject is None and len(value) > 1:
+            raise ValueError("has several questions and needs columns.subject, which tells them apart; map that too")
+        nps = value.get("nps")
+        if nps is not None and nps.scale not in {None, (0, 10)}:
+            raise ValueError(f"nps: answers go from 0 to 10, got the scale {list(nps.scale or ())}; leave scale out")
+        return value
 
 
 class InvoiceColumns(Section):

@@ -277,6 +277,8 @@ _LATER = (
     ("data", "customers", "categories"),
     *(("data", table, "columns", "ingested_at") for table in ("transactions", "events", "costs")),
     ("data", "invoices", "columns", "paid_amount"),
+    ("data", "events", "columns", "subject"),
+    ("data", "events", "surveys"),
     ("tiers", "strata"),
     ("churn", "campaign"),
     ("outcome", "calendar"),

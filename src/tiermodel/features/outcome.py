@@ -27,6 +27,7 @@ __all__ = [
     "at_risk",
     "churn_question",
     "churn_window",
+    "followed_requests",
     "outcome_columns",
     "outcome_requests",
 ]
@@ -157,6 +158,20 @@ def outcome_requests(labels: Labels) -> tuple[Request, Request, Request]:
         Request(measure, start, end),
         Request("purchase_days", churn.window.first, judged),
     )
+
+
+def followed_requests(labels: Labels, columns: frozenset[str]) -> dict[str, Request]:
+    """Return the sums that tell what came of customers, by name, as far as the mapped columns allow.
+
+    Most are of the outcome window; `value_to_date` counts from the first row to the end of that window.
+    """
+    window = labels.value.window
+    measures = {"revenue": "net_amount"} | ({"margin": "margin"} if "cost" in columns else {})
+    measures |= {"cost_to_serve": "service_cost"} if "costs" in columns else {}
+    measures |= {"complaints": "complaint_count"} if "complaint" in columns else {}
+    found = {name: Request(measure, window.first, window.last) for name, measure in measures.items()}
+    value = "margin" if labels.value.is_margin else "net_amount"
+    return found | {"value_to_date": Request(value, None, window.last)}
 
 
 def outcome_columns(

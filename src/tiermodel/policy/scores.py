@@ -19,7 +19,7 @@ from tiermodel.tables.readers.files import open_files
 from tiermodel.tables.rules import family, flag
 from tiermodel.tables.source import Source, quoted, refuse_outputs
 
-__all__ = ["Scores", "open_scores"]
+__all__ = ["Scores", "open_scores", "reading_project"]
 
 _VIEW, _READ = "scores", "scores_read"
 _KEYS = ("customer_id", "tier_code")
@@ -94,9 +94,7 @@ def open_scores(
     Raises `DataError` where a key is missing or empty, or a customer is there twice, and `ProjectError` for an output
     that would replace the table.
     """
-    columns = {name: name for name in ("customer_id", "time", "amount")}
-    lent = {"version": 1, "name": "scores", "data": {"transactions": {"columns": columns}}}
-    project = Project.model_validate({**lent, "folder": Path.cwd()})  # the readers ask for a folder and a memory limit
+    project = reading_project()
     with connect(project) as connection:
         source = open_files(connection, project, _READ, "SCORES", str(path), "utf-8")
         refuse_outputs([source], *outputs)
@@ -113,6 +111,13 @@ def open_scores(
         scores = Scores(connection, _typed(connection, source, texts), str(path))
         _check_keys(scores, keys)
         yield scores
+
+
+def reading_project() -> Project:
+    """Return a project that lends the readers of tables what they ask for: a folder and a memory limit."""
+    columns = {name: name for name in ("customer_id", "time", "amount")}
+    lent = {"version": 1, "name": "scores", "data": {"transactions": {"columns": columns}}}
+    return Project.model_validate({**lent, "folder": Path.cwd()})
 
 
 def _typed(connection: duckdb.DuckDBPyConnection, source: Source, named: set[str]) -> Source:

@@ -49,8 +49,9 @@ def score_schema(bundle: Bundle) -> pa.Schema:
     churn, `previous_tier` for new customers. Customer scores (`score_…`) lie between 0 and 100, 100 for the most; they
     are missing where no table with a part of them is mapped, and before the first purchase, but for the willingness.
     `contact_threshold` is the churn risk from which a contact pays, and `churn_warning` whether `churn_risk` reaches
-    it, where `churn.campaign` states the costs. A matrix has a column `grade_…` for each axis. Where the project
-    names a service policy, `score` appends `policy_id` and `policy_name`.
+    it, where `churn.campaign` states the costs; `risk_band` is high for exactly these customers then, without costs
+    from 0.5 on. A matrix has a column `grade_…` for each axis. Where the project names a service policy, `score`
+    appends `policy_id` and `policy_name`.
     """
     text = pa.string()
     return pa.schema([
@@ -89,20 +90,22 @@ def predict(
     grading = grading or grade(bundle.scheme, frame, previous)
     probabilities = bundle.tier.predict(x)
     bought = has_bought(frame)
-    risk, values = _risk_columns(bundle, frame, x), _value_columns(bundle, frame, x, bought)
+    values = _value_columns(bundle, frame, x, bought)
     median = values.pop(_MEDIAN)
+    churn: Floats = np.where(bundle.at_risk(frame), bundle.churn.predict(x), np.nan)  # no purchase yet: no churn
+    warning = _warning_columns(bundle, np.round(churn, _DECIMALS), values["clv"])
     return pd.DataFrame(
         {
             "customer_id": frame["customer_id"],
             "as_of": frame["as_of"],
             **_tier_columns(bundle, grading, probabilities),
             **_stage_columns(bundle, frame, bought),
-            **risk,
+            **_risk_columns(bundle, churn, warning["contact_threshold"]),
             **values,
             **_chance_columns(bundle, frame, probabilities, grading.tier, bought),
             **_reason_columns(bundle, frame, grading),
             **_score_columns(bundle, frame, values["expected_value"], bought),
-            **_warning_columns(bundle, risk["churn_risk"], values["clv"]),
+            **warning,
             **{f"grade_{axis}": _words(*found) for axis, found in bundle.scheme.grades(frame).items()},
             _MEDIAN: median,
         }
@@ -151,12 +154,18 @@ def _stage_columns(bundle: Bundle, frame: pd.DataFrame, bought: Flags) -> Column
     }
 
 
-def _risk_columns(bundle: Bundle, frame: pd.DataFrame, x: Floats) -> Columns:
-    """Return the churn probability and its band, missing for customers who are not at risk."""
-    churn = np.where(bundle.at_risk(frame), bundle.churn.predict(x), np.nan)  # no purchase yet: no churn
-    band = np.where(np.isnan(churn), -1, np.searchsorted(RISK_BAND_EDGES, churn, side="right"))
+def _risk_columns(bundle: Bundle, churn: Floats, threshold: Floats) -> Columns:
+    """Return the churn probability and its band, missing for customers who are not at risk.
+
+    Where the project states the costs of a campaign, the highest band is that of the customers whom a contact pays for:
+    those whose risk reaches their own threshold.
+    """
+    band = np.searchsorted(RISK_BAND_EDGES, churn, side="right")
+    churn = np.round(churn, _DECIMALS)
+    if bundle.campaign is not None:
+        band = np.where(churn >= threshold, len(RISK_BAND_EDGES), np.minimum(band, len(RISK_BAND_EDGES) - 1))
     names = [words(bundle.language)[f"risk_band_{code}"] for code in RISK_BANDS]
-    return {"churn_risk": np.round(churn, _DECIMALS), "risk_band": _words(band, names)}
+    return {"churn_risk": churn, "risk_band": _words(np.where(np.isnan(churn), -1, band), names)}
 
 
 def _value_columns(bundle: Bundle, frame: pd.DataFrame, x: Floats, bought: Flags) -> Columns:

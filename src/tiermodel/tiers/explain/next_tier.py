@@ -22,7 +22,7 @@ from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.tiers.kinds.thresholds import bounds_of
 from tiermodel.words import words
 
-__all__ = ["ACTIONS", "COLUMNS", "Action", "changed", "next_tier_actions", "tier_thresholds"]
+__all__ = ["ACTIONS", "COLUMNS", "Action", "action_features", "changed", "next_tier_actions", "tier_thresholds"]
 
 
 _NEVER, _FAR = np.iinfo(np.int64).max, 2.0**53
@@ -66,6 +66,11 @@ def tier_thresholds(fitted: FittedScheme) -> dict[str, list[float]]:
     return {feature: sorted(cuts) for feature, cuts in found.items()}
 
 
+def action_features(fitted: FittedScheme) -> list[str]:
+    """Return the features that actions change and at whose values the level can change; raises as `tier_thresholds`."""
+    return [name for name in tier_thresholds(fitted) if any(re.fullmatch(a.features, name) for a in ACTIONS)]
+
+
 def changed(frame: pd.DataFrame, action: Action, steps: Ints) -> pd.DataFrame:
     """Return the rows after an action of `steps` steps each."""
     names = _linked(frame.columns, action)
@@ -78,17 +83,23 @@ def _linked(columns: Sequence[str] | pd.Index[Any], action: Action) -> list[str]
 
 
 def next_tier_actions(
-    fitted: FittedScheme, frame: pd.DataFrame, features: Mapping[str, Named], language: str
+    fitted: FittedScheme,
+    frame: pd.DataFrame,
+    features: Mapping[str, Named],
+    language: str,
+    among: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Return, for every buyer below the top level, each action that alone leads higher, with its smallest amount.
 
-    `frame` is one snapshot. `passed_share` is the share of its buyers whom the customer overtakes on the feature;
-    `easiness` ranks a customer's actions by it, 1 for the smallest. Columns are `COLUMNS`.
+    `frame` has rows of one snapshot, `among` all buyers of that snapshot (by default, `frame` has them all).
+    `passed_share` is the share of them whom the customer overtakes on the feature; `easiness` ranks a customer's
+    actions by it, 1 for the smallest. Columns are `COLUMNS`.
     """
     cuts, level = tier_thresholds(fitted), fitted.assign(frame)[0]
     bought = has_bought(frame)
     rows = np.flatnonzero(bought & (level < len(fitted.scheme.codes) - 1))
-    below, level_below, buyers = frame.iloc[rows].reset_index(drop=True), level[rows], frame[bought]
+    below, level_below = frame.iloc[rows].reset_index(drop=True), level[rows]
+    buyers = frame[bought] if among is None else among
     own_cuts = [(part, tier_thresholds(part), mine) for _, part, mine in fitted.parts(below)]
     parts = []
     for action in ACTIONS:

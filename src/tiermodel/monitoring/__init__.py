@@ -1,0 +1,1 @@
+"""What came of the tiers: outcomes of past gradings."""

@@ -1,0 +1,239 @@
+"""What came of each tier, grading by grading: who stayed, what they brought, cost and said, and how they moved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tiermodel import disk
+from tiermodel.config.project import Project
+from tiermodel.engines.dispatch import open_history
+from tiermodel.errors import DataError, ProjectError
+from tiermodel.features.followed import CHANNEL, Followed, followed_batches
+from tiermodel.features.outcome import Labels
+from tiermodel.features.panel import Tally
+from tiermodel.ledger.ledger import Ledger
+from tiermodel.monitoring.measures import MOVES, base_row, channel_rows, tier_rows
+from tiermodel.monitoring.surveys import ANSWERS, answers, scales
+from tiermodel.output import staged, to_jsonable, write_table
+from tiermodel.tables.history import History, connect
+from tiermodel.tables.privacy import hash_key
+from tiermodel.tables.source import literal, refuse_outputs, scratch_folder
+from tiermodel.tables.table import EPOCH
+
+__all__ = ["Outcomes", "outcomes", "outcomes_beside"]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What was written: rows by tier, by channel and of the whole base, and the gradings whose window is not over.
+
+    `unknown` counts customers in the ledger of whom the tables have no row.
+    """
+
+    tiers: tuple[dict[str, Any], ...]
+    channels: tuple[dict[str, Any], ...]
+    base: tuple[dict[str, Any], ...]
+    gradings: tuple[date, ...]
+    not_over: tuple[date, ...]
+    unknown: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain data, for JSON."""
+        days = {name: [str(day) for day in getattr(self, name)] for name in ("gradings", "not_over")}
+        rows = {
+            name: [to_jsonable({**row, "graded": str(row["graded"])}) for row in getattr(self, name)]
+            for name in ("tiers", "channels", "base")
+        }
+        return {**rows, **days, "unknown": self.unknown}
+
+
+def outcomes_beside(out: Path) -> tuple[Path, Path]:
+    """Return the files beside an output: by channel, and of the whole base."""
+    return out.with_name(f"{out.stem}.channels{out.suffix}"), out.with_name(f"{out.stem}.base{out.suffix}")
+
+
+def outcomes(project: Project, ledger: str | Path, out: str | Path, *, smallest: int = 5) -> Outcomes:
+    """Write what came of each tier of a ledger, one row for each grading and tier, and return it.
+
+    A customer counts in the tier in force on the day of the grading. Sums are of the outcome window of that day; only
+    gradings whose windows are over are judged, and answers to surveys after the window never count.
+
+    Parameters
+    ----------
+    project
+        The project whose tables say what followed, and whose sections `outcome`, `churn` and `value` define it.
+    ledger
+        The folder of the ledger.
+    out
+        The file to write, .parquet or .csv; beside it, `NAME.channels` has acquisition costs by channel and `NAME.base`
+        how concentrated what all customers brought is.
+    smallest
+        The fewest customers, or answers, of which anything is told.
+
+    Returns
+    -------
+    Outcomes
+        The rows written.
+
+    Raises
+    ------
+    ProjectError
+        If there is no ledger, or no window of a grading is over.
+    DataError
+        If the tables have a row of no customer of the ledger.
+
+    Examples
+    --------
+    >>> from tiermodel import Project
+    >>> columns = {"customer_id": "id", "time": "day", "amount": "amount"}
+    >>> data = {"transactions": {"path": "sales.csv", "columns": columns}}
+    >>> project = Project.model_validate({"version": 1, "name": "shop", "data": data})
+    >>> outcomes(project, "no-ledger", "outcomes.csv")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    tiermodel.errors.ProjectError: no-ledger is no ledger yet; ...
+
+    """
+    if smallest < 1:
+        raise ProjectError(f"--smallest: expected 1 customer or more, got {smallest}")
+    book, out = Ledger(ledger).must_exist(), Path(out)
+    history = open_history(project)
+    refuse_outputs((table.source for table in history.tables.values()), out, *outcomes_beside(out))
+    delay = timedelta(Labels.of(project).delay_days)
+    over = [day for day in book.graded if day + delay <= history.last_day + timedelta(1)]
+    not_over = tuple(day for day in book.graded if day not in over)
+    if not over:
+        ready = book.graded[0] + delay
+        raise ProjectError(
+            f"{book.folder}: no outcome window is over: that of {book.graded[0]} ends on {ready}, and the data end on "
+            f"{history.last_day}; bring rows up to that day"
+        )
+    with connect(project) as connection:
+        follow = _stored(connection, project, history, tuple(over))
+        found = [_judged(connection, follow, book, day, scales(project), smallest) for day in over]
+    done = Outcomes(
+        tuple(row for judged in found for row in judged.tiers),
+        tuple(row for judged in found for row in judged.channels),
+        tuple(judged.base for judged in found),
+        tuple(over),
+        not_over,
+        sum(judged.unknown for judged in found),
+    )
+    _write(done, out)
+    return done
+
+
+def _stored(
+    connection: duckdb.DuckDBPyConnection, project: Project, history: History, dates: tuple[date, ...]
+) -> Followed:
+    """Make the views `followed` and `answers`, over files on the disk, and return the walk behind the first."""
+    followed, tally = Followed(project, history.columns, dates, hash_key(project)), Tally()
+    folder = scratch_folder(connection)
+    disk.make_folder(folder)
+    streams: dict[str, tuple[pa.Schema, Iterable[pa.RecordBatch]]] = {
+        "followed": (followed.schema, followed_batches(history, followed, tally)),
+        "answers": (ANSWERS, answers(project, history)),
+    }
+    for name, (schema, batches) in streams.items():
+        with pq.ParquetWriter(folder / f"{name}.parquet", schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {literal(str(folder / name) + '.parquet')}")
+    return followed
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The rows of one grading."""
+
+    tiers: list[dict[str, Any]]
+    channels: list[dict[str, Any]]
+    base: dict[str, Any]
+    unknown: int
+
+
+def _judged(
+    connection: duckdb.DuckDBPyConnection,
+    followed: Followed,
+    book: Ledger,
+    day: date,
+    asked: dict[str, tuple[float, float]],
+    smallest: int,
+) -> _Judged:
+    """Return what came of the tiers in force on a day."""
+    labels = followed.labels
+    before, later = book.as_of(day), [graded for graded in book.graded if graded > day]
+    after = book.as_of(later[0]).set_index("customer_id")["tier"].reindex(before["customer_id"]) if later else None
+    graded = pa.table({
+        "customer_id": pa.array(before["customer_id"].tolist(), pa.string()),
+        "tier": pa.array(before["tier"].astype("int64").to_numpy()),
+        "after": pa.nulls(len(before)) if after is None else pa.array(after.to_numpy("float64"), from_pandas=True),
+    })  # fmt: skip
+    connection.register("graded", graded)
+    # customers in order, so that sums do not depend on that of the file
+    rows = connection.sql(
+        f"SELECT f.*, g.tier, g.after FROM graded g JOIN followed f USING (customer_id) WHERE as_of = DATE '{day}' "
+        "ORDER BY customer_id"
+    ).df()
+    if rows.empty:
+        raise DataError(f"{book.folder}: the tables have no row of the customers graded on {day}; is it their ledger?")
+    first, last = ((day - EPOCH).days + edge for edge in (labels.value.window.first, labels.value.window.last))
+    told = connection.execute(
+        "SELECT tier, survey, score, count(*) FROM answers JOIN graded USING (customer_id) "
+        f"JOIN followed USING (customer_id) WHERE as_of = DATE '{day}' AND day >= {first} AND day < {last} "
+        "GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    connection.unregister("graded")
+    names = {level: code for code, level in book.known_levels.items()}
+    tiers = tier_rows(rows, told, names, asked, smallest)
+    if after is None:
+        tiers = [{**row, **dict.fromkeys(MOVES, float("nan"))} for row in tiers]
+    channels = channel_rows(rows, smallest)
+    of_day = [[{"graded": day, **_rounded(row)} for row in part] for part in (tiers, channels, [base_row(rows)])]
+    return _Judged(of_day[0], of_day[1], of_day[2][0], len(before) - len(rows))
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}
+
+
+def _write(done: Outcomes, out: Path) -> None:
+    channels, base = outcomes_beside(out)
+    with staged() as files:
+        write_table(_table(done.tiers), out, into=files)
+        write_table(_table(done.base), base, into=files)
+        if done.channels:
+            write_table(_table(done.channels), channels, into=files)
+        else:
+            files.remove(channels)
+
+
+_TEXTS, _COUNTS = {"tier_code", CHANNEL}, {"tier"}
+
+
+def _table(rows: Iterable[dict[str, Any]]) -> pa.Table:
+    """Return rows with the same keys as a table; NaN is missing."""
+    listed = [{name: None if _is_missing(value) else value for name, value in row.items()} for row in rows]
+    schema = pa.schema([(name, _type_of(name)) for name in listed[0]])
+    return pa.Table.from_pylist(listed, schema=schema)
+
+
+def _is_missing(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _type_of(name: str) -> pa.DataType:
+    if name == "graded":
+        return pa.date32()
+    if name in _TEXTS:
+        return pa.string()
+    return pa.bool_() if name == "hidden" else pa.int64() if name in _COUNTS else pa.float64()
