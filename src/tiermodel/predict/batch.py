@@ -24,6 +24,7 @@ from tiermodel.ledger.calendar import before_scoring, next_grading
 from tiermodel.ledger.files import Levels, journal_of
 from tiermodel.ledger.ledger import writing
 from tiermodel.ledger.rows import MOVES, Added, Before, from_batch, graded_rows, position_in, with_ledger_columns
+from tiermodel.ledger.tombstones import read_tombstones
 from tiermodel.output import staged, write_table
 from tiermodel.policy.service_columns import service_columns
 from tiermodel.predict.capacity import has_capacity, keep_capacity, with_claims
@@ -168,6 +169,7 @@ def score(  # noqa: PLR0913  the options of the verb
         before = None if book is None else before_scoring(book, day, dates, regrade=asked)
         graded: list[pa.RecordBatch] = []
         batches = snapshot_batches(history, snapshots, tally, _Scoring(bundle, day, before))
+        batches = batches if book is None else read_tombstones(book.folder).left_out(batches)
         if has_capacity(bundle):
             scratch = scratch_folder(history.connection)
             batches = keep_capacity(bundle, batches, scratch, filled, ledger=book is not None)
