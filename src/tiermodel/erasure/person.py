@@ -18,8 +18,7 @@ from tiermodel.words import words
 
 __all__ = ["Person", "person_of"]
 
-_ID_HEAD = re.compile(r"(?i)customer|client|member|contact|account|客户|会员|编号|(^|[\W_])id($|[\W_])")
-_OF_OTHERS = re.compile(r"(?i)order|product|model|scheme|count|share|订单|产品|商品")
+_ID = r"(^|[\W_])id($|[\W_])"
 _SHORT_NUMBER = re.compile(r"[+-]?\d{1,7}")
 _SEEN_BY_NOBODY = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
@@ -64,7 +63,11 @@ class Person:
     def holds_ids(self, head: str) -> bool:
         """Return whether a column or key of that name holds ids of customers."""
         if head not in self._known:
-            self._known[head] = head in self.heads or bool(_ID_HEAD.search(head) and not _OF_OTHERS.search(head))
+            ids, others = (
+                "|".join(words(code)[key] for code in ("zh", "en")) for key in ("id_heads", "id_heads_of_others")
+            )
+            found = re.search(f"(?i){ids}|{_ID}", head) and not re.search(f"(?i){others}", head)
+            self._known[head] = head in self.heads or bool(found)
         return self._known[head]
 
     def is_id(self, cell: str, head: str) -> bool:
