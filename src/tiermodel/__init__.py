@@ -21,6 +21,7 @@ __all__ = [
     "backtest",
     "build_panel",
     "check",
+    "forget",
     "load_bundle",
     "load_project",
     "make_world",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from tiermodel.config.project import Project, load_project
     from tiermodel.datasets.synthetic import World, make_world
     from tiermodel.engines.dispatch import open_history
+    from tiermodel.erasure.forget import forget
     from tiermodel.errors import TierModelError
     from tiermodel.features.panel import build_panel
     from tiermodel.policy.allocate import allocate
@@ -59,6 +61,7 @@ _HOMES = {
     "backtest": "backtesting.backtest",
     "build_panel": "features.panel",
     "check": "quality.check",
+    "forget": "erasure.forget",
     "load_bundle": "bundle.bundle",
     "load_project": "config.project",
     "make_world": "datasets.synthetic",
