@@ -17,7 +17,8 @@ from tiermodel.words import words
 PACKAGE = Path(tiermodel.__file__).parent
 PAIRS: dict[str, list[str]] = yaml.safe_load((PACKAGE / "templates" / "words.yaml").read_text(encoding="utf-8"))
 TREES = {f.relative_to(PACKAGE).as_posix(): ast.parse(f.read_text(encoding="utf-8")) for f in PACKAGE.rglob("*.py")}
-TEMPLATE = (PACKAGE / "templates" / "report.html.j2").read_text(encoding="utf-8")
+PAGES = ("report.html.j2", "customer.html.j2")
+TEMPLATE = "".join((PACKAGE / "templates" / page).read_text(encoding="utf-8") for page in PAGES)
 CHINESE = re.compile(r"[\u3001-\u303f\u4e00-\u9fff]|[，；：（）？！]")
 NOT_WORDS = {
     "features/catalogue.py": "a feature declares its two names beside its formula",
@@ -75,7 +76,7 @@ def keys_asked() -> Iterator[tuple[str, str]]:
                 either = [chosen.body, chosen.orelse] if isinstance(chosen, ast.IfExp) else [chosen]
                 yield from ((name, k.value) for k in either if isinstance(k, ast.Constant) and isinstance(k.value, str))
     for key in re.findall(r"\bt\.(\w+)|\bt\['(\w+)'\]", TEMPLATE):
-        yield "report.html.j2", "".join(key)
+        yield "pages", "".join(key)
 
 
 def test_every_key_stands_once() -> None:

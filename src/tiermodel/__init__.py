@@ -21,6 +21,7 @@ __all__ = [
     "backtest",
     "build_panel",
     "check",
+    "forget",
     "lists",
     "load_bundle",
     "load_project",
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from tiermodel.config.project import Project, load_project
     from tiermodel.datasets.synthetic import World, make_world
     from tiermodel.engines.dispatch import open_history
+    from tiermodel.erasure.forget import forget
     from tiermodel.errors import TierModelError
     from tiermodel.features.panel import build_panel
     from tiermodel.monitoring.outcomes import outcomes
@@ -63,6 +65,7 @@ _HOMES = {
     "backtest": "backtesting.backtest",
     "build_panel": "features.panel",
     "check": "quality.check",
+    "forget": "erasure.forget",
     "lists": "worklists.lists",
     "load_bundle": "bundle.bundle",
     "load_project": "config.project",

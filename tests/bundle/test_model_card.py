@@ -150,6 +150,28 @@ def test_the_card_says_what_the_inputs_tell_of_audited_attributes(card: str, aud
     assert "Attributes and groups of fewer than 30 customers are not shown." in nobody
 
 
+def test_the_card_has_the_tiers_of_each_audited_group_and_hides_few(card: str, audited: TrainedWorld) -> None:
+    assert "Who of each group" not in card
+    bundle = audited.trained.bundle
+    rows = {(row["attribute"], row["group"]): row for row in bundle.facts["shares"]}
+    assert {("income", "1"), ("income", "2"), ("coin", "0"), ("coin", "1")} <= set(rows)
+    assert all(row["customers"] >= 30 for row in rows.values())
+    top = bundle.scheme.scheme.codes[-1]
+    poor, rich = (rows["income", group]["tiers"][top] for group in ("1", "2"))
+    assert rich is not None
+    assert rich[0] > (poor or [0.0])[0]
+    for row in rows.values():
+        shares = list(row["tiers"].values())
+        assert shares.count(None) != 1
+        known = [share for share in shares if share is not None]
+        assert all(low <= share <= high for share, low, high in known)
+        assert all(share == 0 or share * row["customers"] > 4.9 for share, _, _ in known)
+        assert None in shares or abs(sum(share for share, _, _ in known) - 1) < 1e-3
+    english = (audited.bundle / "card.md").read_text(encoding="utf-8").split("\n---\n")[0]
+    n, name = number(rows["income", "2"]["customers"]), bundle.scheme.scheme.names("en")[-1]
+    assert "| income | 2 | {} | {} | {} [{}, {}] |".format(n, name, *map(number, rich)) in english
+
+
 def test_the_figures_are_those_of_the_out_of_time_predictions(card: str, trained: TrainedWorld) -> None:
     later, facts = trained.trained.out_of_fold, trained.trained.bundle.facts
     churn, value = later["churn"], later["value"]

@@ -22,7 +22,7 @@ from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.tiers.schemes.schema import BaseScheme
 from tiermodel.words import in_language, words
 
-__all__ = ["empty_level_lines", "level_lines", "model_card", "number"]
+__all__ = ["empty_level_lines", "level_lines", "model_card", "number", "share_rows"]
 
 
 _YEAR_DAYS = 365
@@ -78,6 +78,7 @@ def model_card(
                 for row in told["slices"]
             ],
             proxies=_proxies(told, features, language),
+            shares=share_rows(told, scheme.scheme, language),
             limits=[
                 *empty_level_lines(told, scheme.scheme, language),
                 *level_lines(told.get("level"), language),
@@ -131,6 +132,32 @@ def _proxies(facts: Mapping[str, Any], features: Mapping[str, Feature], language
         ]
         for row in facts["proxies"]
     ]  # fmt: skip
+
+
+def share_rows(facts: Mapping[str, Any], scheme: BaseScheme, language: str) -> list[list[str]]:
+    """Return a row for each group of an audited attribute, and tier or service: group, which, share with interval.
+
+    Services are told apart only where several tiers have the same one. No row where nothing is audited.
+    """
+    names, policies = (
+        dict(zip(scheme.codes, found(language), strict=True)) for found in (scheme.names, scheme.policies)
+    )
+    rows = []
+    for row in facts.get("shares", []):
+        cells = {names[code]: share for code, share in row["tiers"].items()}
+        merged = any("+" in codes for codes in row["services"])
+        cells |= {policies[codes.split("+")[0]]: s for codes, s in row["services"].items()} if merged else {}
+        rows += [
+            [row["attribute"], row["group"], number(row["customers"]), name, _share_text(share, language)]
+            for name, share in cells.items()
+        ]
+    return rows
+
+
+def _share_text(share: list[float] | None, language: str) -> str:
+    if share is None:
+        return words(language)["share_hidden"]
+    return "{} [{}, {}]".format(*map(number, share))
 
 
 def _figures(facts: Mapping[str, Any]) -> dict[str, list[str]]:

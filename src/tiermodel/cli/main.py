@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import click
 
 from tiermodel.cli.customers import check, features, score, upgrades
+from tiermodel.cli.erasure import forget
 from tiermodel.cli.ledger import ledger
 from tiermodel.cli.models import backtest, demo, promote, train, tune
 from tiermodel.cli.monitoring import outcomes
@@ -101,6 +102,7 @@ for verb in (
     report,
     rules,
     ledger,
+    forget,
     show,
 ):
     run.add_command(verb)

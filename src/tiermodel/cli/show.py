@@ -19,13 +19,44 @@ __all__ = ["report", "rules", "show"]
 @click.argument("sources", nargs=-1, required=True, type=PATH)
 @click.option("--out", type=PATH, required=True, help="An .html file.")
 @click.option("--language", type=click.Choice(["zh", "en"]), help="The language of the page.  [default: the model's]")
-def report(sources: Sequence[Path], out: Path, language: str | None) -> None:
-    """Make one HTML page from scores, a backtest, a model, or all of them."""
+@click.option("--customer", metavar="ID", help="One customer of the score table: file, and letter of explanation.")
+@click.option("--project", type=PATH, help="The project, to build features from.  [with --customer]")
+@click.option("--ledger", type=PATH, help="The ledger's folder, for the tier history.  [with --customer]")
+@click.option("--model", help="The bundle, for reasons and ways up.  [with --customer]")
+@click.option("--features", type=PATH, help="The feature table of the same date.  [with --customer]")
+@STORE
+def report(
+    sources: Sequence[Path],
+    out: Path,
+    language: str | None,
+    customer: str | None,
+    project: Path | None,
+    ledger: Path | None,
+    model: str | None,
+    features: Path | None,
+    tracking_uri: str,
+) -> None:
+    """Make one HTML page from scores, a backtest, a model, or all of them; or a page on one customer."""
+    if customer is None and any((project, ledger, model, features)):
+        raise click.UsageError("--project, --ledger, --model and --features go with --customer ID")
+    if customer is not None and len(sources) != 1:
+        raise click.UsageError(
+            "--customer needs the score table alone; give --model, --features and --ledger beside it"
+        )
+    from tiermodel.reporting.report import customer_report
     from tiermodel.reporting.report import report as run_report
 
     with progress() as step:
         step("drawing")
-        run_report(sources, out, language)
+        if customer is None:
+            run_report(sources, out, language)
+        else:
+            folder = None if model is None else model_folder(model, tracking_uri)
+            settings = None if project is None else load(project)
+            customer_report(
+                sources[0], customer, out, project=settings, ledger=ledger, model=folder, features=features,
+                language=language,
+            )  # fmt: skip
     click.echo(str(out))
 
 

@@ -140,7 +140,8 @@ class CustomerColumns(Section):
 
     A row is valid from `valid_from` on (always, where that is not mapped), so that a customer may have several rows.
     Left out are customers whose latest row has `opt_out` or no `consent`, and customers without a row where `consent`
-    is mapped.
+    is mapped. Whose latest row has `no_automated_decision` is scored, and has the service of the lowest level until a
+    person decides.
     """
 
     customer_id: Text
@@ -150,6 +151,7 @@ class CustomerColumns(Section):
     acquisition_cost: Text | None = None
     consent: Text | None = None
     opt_out: Text | None = None
+    no_automated_decision: Text | None = None
 
 
 class Customers(Rows):

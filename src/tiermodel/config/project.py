@@ -275,6 +275,7 @@ def load_project(path: str | Path) -> Project:
 _LATER = (
     ("data", "ids"),
     ("data", "customers", "categories"),
+    ("data", "customers", "columns", "no_automated_decision"),
     *(("data", table, "columns", "ingested_at") for table in ("transactions", "events", "costs")),
     ("data", "invoices", "columns", "paid_amount"),
     ("data", "events", "columns", "subject"),

@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 from tiermodel.errors import LedgerError
 from tiermodel.ledger.files import read_rows
 from tiermodel.ledger.ledger import Ledger
+from tiermodel.ledger.tombstones import Tombstones, read_tombstones
 from tiermodel.words import words
 
 __all__ = ["CHECKS", "Checked", "check_ledger", "refuse_faults"]
 
-CHECKS = ("files", "chain", "state", "spans", "exits", "overrides")
+CHECKS = ("files", "chain", "state", "spans", "exits", "overrides", "erased")
 """What is checked; the words of each are `ledger_check_<name>`."""
 
 _SHOWN = 3  # faults of a kind that are named
@@ -65,7 +66,7 @@ class Checked:
         """Return what was proved, in words."""
         wording = words(language)
         lines = [wording["ledger_check_counts"].format(first=self.first, last=self.last, **self.counts)]
-        return "\n".join([*lines, *(f"✓ {wording[f'ledger_check_{name}']}" for name in CHECKS)])
+        return "\n".join([*lines, *(f"✓ {wording[f'ledger_check_{name}'].format(**self.counts)}" for name in CHECKS)])
 
 
 def check_ledger(folder: str | Path) -> Checked:
@@ -82,6 +83,8 @@ def check_ledger(folder: str | Path) -> Checked:
         faults[name] += found
     spans = book.history()
     faults["spans"] += _spans(book, spans)
+    tombstones = read_tombstones(book.folder)
+    faults["erased"] += _erased(book, tombstones)
     gradings = [file for file in book.files if not file.sequence]
     counts = {
         "files": len(book.all_files),
@@ -91,6 +94,7 @@ def check_ledger(folder: str | Path) -> Checked:
         "rows": book.rows,
         "customers": int(spans["customer_id"].nunique()),
         "spans": len(spans),
+        "erased": len(tombstones),
     }
     return Checked(counts, str(book.graded[0]), str(book.last_graded), {k: v for k, v in faults.items() if v})
 
@@ -110,6 +114,17 @@ def _files(book: Ledger) -> list[str]:
             f"{book.folder / missing}.parquet is not there, and {file.path.name} goes on from it"
             for missing in sorted({*file.supersedes, *file.follows} - names)
         ]
+    return faults
+
+
+def _erased(book: Ledger, tombstones: Tombstones) -> list[str]:
+    """Return the faults of files that have rows of customers who were erased; who they are is not told."""
+    faults = []
+    for file in book.all_files if len(tombstones) else ():
+        found = sum(customer in tombstones for customer in pc.unique(read_rows([file])["customer_id"]).to_pylist())
+        faults += [f"{file.path} has rows of {found} customers who were erased: run `tiermodel forget` again"] * bool(
+            found
+        )
     return faults
 
 

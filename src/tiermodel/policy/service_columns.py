@@ -28,6 +28,12 @@ class ServiceColumns:
         """Return the columns of a score table with those of the policy, which come last."""
         return pa.schema([*scores, *((name, pa.string()) for name in _ADDED)])
 
+    def of_level(self, code: str) -> dict[str, str]:
+        """Return the service of one tier by column."""
+        level = self.policy.levels[code]
+        found = (level.text(self.language, code), self.policy.level_id(code), level.name(self.language, code))
+        return dict(zip(("policy", *_ADDED), found, strict=True))
+
     def added(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield batches of scores with the service of each customer's tier."""
         levels = [(code, self.policy.levels[code]) for code in self.codes]

@@ -24,9 +24,11 @@ from tiermodel.ledger.calendar import before_scoring, next_grading
 from tiermodel.ledger.files import Levels, journal_of
 from tiermodel.ledger.ledger import writing
 from tiermodel.ledger.rows import MOVES, Added, Before, from_batch, graded_rows, position_in, with_ledger_columns
+from tiermodel.ledger.tombstones import read_tombstones
 from tiermodel.output import staged, write_table
-from tiermodel.policy.service_columns import service_columns
+from tiermodel.policy.service_columns import ServiceColumns, service_columns
 from tiermodel.predict.capacity import has_capacity, keep_capacity, with_claims
+from tiermodel.predict.manual import manual_decisions, with_manual
 from tiermodel.predict.table import checked, predict, score_schema
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, project_key
@@ -86,6 +88,8 @@ def score(  # noqa: PLR0913  the options of the verb
 
     Where the project names a service policy, `policy` has the benefits of the tier in it, in the project's language,
     and the columns `policy_id` and `policy_name` come last; without one the table is as it was before there were any.
+    Where the project maps `no_automated_decision`, the column `manual_decision` follows: who asked for that has the
+    service of the lowest level, and waits for a person, until a tier is set by hand.
 
     Parameters
     ----------
@@ -149,6 +153,7 @@ def score(  # noqa: PLR0913  the options of the verb
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     service = service_columns(project, bundle.scheme.scheme.codes)
     written = score_schema(bundle) if service is None else service.schema(score_schema(bundle))
+    written = with_manual(project, written)
     try:
         history = open_history(project) if history is None else history
     except EmptyInputError:
@@ -168,12 +173,16 @@ def score(  # noqa: PLR0913  the options of the verb
         before = None if book is None else before_scoring(book, day, dates, regrade=asked)
         graded: list[pa.RecordBatch] = []
         batches = snapshot_batches(history, snapshots, tally, _Scoring(bundle, day, before))
+        batches = batches if book is None else read_tombstones(book.folder).left_out(batches)
         if has_capacity(bundle):
             scratch = scratch_folder(history.connection)
             batches = keep_capacity(bundle, batches, scratch, filled, ledger=book is not None)
         added = None
         scored = _scored(batches, score_schema(bundle).names, counts, None if book is None else graded)
         scored = scored if service is None else service.added(scored)
+        manual = manual_decisions(project, history, _floor(bundle, service), bundle.language, before)
+        if manual is not None:
+            scored = manual.added(scored)
         with staged(None if book is None else journal_of(book.folder)) as files:
             write_rows(scored, written, Path(out), history, tally, before=day, into=files)
             if book is not None and before is not None and before.grades:
@@ -183,6 +192,7 @@ def score(  # noqa: PLR0913  the options of the verb
                 added = Added(0, dict.fromkeys(MOVES, 0), next_grading=next_grading(dates, book.last_graded))
     tally.warn(stale)
     tally.warn(_past_words(bundle, day))
+    tally.warn("" if manual is None else manual.account())
     places = tuple(level.to_dict(bundle.scheme.scheme.codes) for level in filled)
     return Scored(tally.accounts, sum(counts.values()), counts, added, day, places)
 
@@ -193,6 +203,12 @@ def _refuse_reason(ledger: str | Path | None, reason: str | None) -> None:
         raise ProjectError("a grading that corrects the ledger needs a reason; give one: --regrade --reason TEXT")
     if reason is not None and ledger is None:
         raise ProjectError("only a ledger can be graded again; name its folder: --ledger DIR --regrade --reason TEXT")
+
+
+def _floor(bundle: Bundle, service: ServiceColumns | None) -> dict[str, str]:
+    """Return the service of the lowest level by column."""
+    levels = bundle.scheme.scheme
+    return {"policy": levels.policies(bundle.language)[0]} if service is None else service.of_level(levels.codes[0])
 
 
 def _level_names(project: Project, bundle: Bundle) -> Levels:

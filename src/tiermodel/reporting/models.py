@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from tiermodel.bundle.bundle import Bundle
-from tiermodel.bundle.model_card import level_lines
+from tiermodel.bundle.model_card import level_lines, share_rows
 from tiermodel.evaluation.baselines import OURS
 from tiermodel.reporting import figures_model
 from tiermodel.reporting.figures import FigureStyle, svg
@@ -42,11 +42,13 @@ def model_sections(inputs: ReportInputs, style: FigureStyle) -> dict[str, Any]:
         sections |= _importance(inputs.bundle, inputs.currency, style)
         if lines := segment_lines(inputs.bundle.segments, inputs.bundle.features, style.language):
             sections["segments"] = lines
+        if rows := share_rows(inputs.bundle.facts, inputs.bundle.scheme.scheme, style.language):
+            sections["shares"] = rows
     if inputs.backtest is not None:
         sections["backtest"] = _backtest(inputs.backtest, style)
         sections["schemes"] = _schemes(inputs.backtest["tiers"], style)
-        if rows := inputs.backtest.get("slices"):
-            sections["slices"] = _slices(rows, style)
+        if slices := inputs.backtest.get("slices"):
+            sections["slices"] = _slices(slices, style)
     if inputs.backtest is not None or inputs.predictions is not None:
         sections["churn"] = _churn(inputs.backtest, inputs.predictions, style)
     if inputs.predictions is not None:

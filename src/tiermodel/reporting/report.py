@@ -9,14 +9,18 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tiermodel import disk
+from tiermodel.bundle.bundle import load_bundle
+from tiermodel.config.project import Project
 from tiermodel.errors import ProjectError
 from tiermodel.output import atomic_file
+from tiermodel.reporting.customer import customer_page, read_features, resolve_customer
 from tiermodel.reporting.customers import customer_sections
 from tiermodel.reporting.figures import COLOURS, FigureStyle
 from tiermodel.reporting.inputs import ReportInputs, read_sources
 from tiermodel.reporting.models import model_sections
+from tiermodel.words import words
 
-__all__ = ["report"]
+__all__ = ["customer_report", "report"]
 
 
 def report(sources: Sequence[str | Path], out: str | Path, language: str | None = None) -> Path:
@@ -57,33 +61,103 @@ def report(sources: Sequence[str | Path], out: str | Path, language: str | None 
     ['<!DOCTYPE html>', '<html lang="en">']
 
     """
+    target = _target(out, language)
+    inputs = read_sources(sources)
+    style = FigureStyle(language or (inputs.bundle.language if inputs.bundle else "en"), browser=True)
+    page = _page(inputs, style)
+    return _written(page, target)
+
+
+def customer_report(  # noqa: PLR0913  the options of the verb
+    scores: str | Path,
+    customer: str,
+    out: str | Path,
+    *,
+    project: Project | None = None,
+    ledger: str | Path | None = None,
+    model: str | Path | None = None,
+    features: str | Path | None = None,
+    language: str | None = None,
+) -> Path:
+    """Write one self-contained HTML page on one customer of a score table, with a letter that can be sent.
+
+    Parameters
+    ----------
+    scores : str or Path
+        The score table, .parquet or .csv.
+    customer : str
+        The id as the score table has it; with a `project` that hashes ids, the id of its tables is taken too.
+    out : str or Path
+        The page, an .html file.
+    project : Project, optional
+        The project: without `features`, the snapshot of the scores' date is built from its tables.
+    ledger : str or Path, optional
+        The folder of the tier ledger, for the tier history.
+    model : str or Path, optional
+        The bundle's folder, for reasons of risk and value, and ways up.
+    features : str or Path, optional
+        The feature table of the scores' date, .parquet or .csv.
+    language : {"zh", "en"}, optional
+        By default the bundle's, else the project's, else English. Reasons of the tier stay as they were written.
+
+    Raises
+    ------
+    ProjectError
+        For another language or another ending of `out`, or a file that is not there.
+    DataError, ModelError, LedgerError
+        If the customer is not in the scores or has no features; for a source that cannot be read.
+
+    """
+    target = _target(out, language)
+    bundle = None if model is None else load_bundle(model)
+    spoken = language or (bundle.language if bundle else project.language if project else "en")
+    known, day = resolve_customer(Path(scores), customer, project)
+    table = read_features(None if features is None else Path(features), project, bundle, day)
+    page = customer_page(Path(scores), known, spoken, bundle, table, None if ledger is None else Path(ledger))
+    text = _environment().get_template("customer.html.j2").render(
+        t=words(spoken), language=spoken, colours=COLOURS, p=page
+    )  # fmt: skip
+    return _written(text, target)
+
+
+def _target(out: str | Path, language: str | None) -> Path:
+    """Return the path of a page; `ProjectError` for another ending or language."""
     target = Path(out)
     if target.suffix.lower() not in {".html", ".htm"}:
         raise ProjectError(f"{target}: a report is written as .html; give that ending")
     if language not in {None, "zh", "en"}:
         raise ProjectError(f"language {language!r}: a report is written in zh or en")
-    inputs = read_sources(sources)
-    style = FigureStyle(language or (inputs.bundle.language if inputs.bundle else "en"), browser=True)
-    page = _page(inputs, style)
+    return target
+
+
+def _written(page: str, target: Path) -> Path:
     with atomic_file(target) as temporary:
         disk.write_bytes(temporary, page.encode())
     return target
 
 
-def _page(inputs: ReportInputs, style: FigureStyle) -> str:
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("tiermodel"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"count": _count, "percent": _percent, "figure": _figure}
-    return environment.get_template("report.html.j2").render(
-        t=style.words,
-        language=style.language,
-        colours=COLOURS,
-        inputs=inputs,
-        currency=inputs.currency,
-        facts=_facts(inputs),
-        sections=customer_sections(inputs, style) | model_sections(inputs, style),
+    return environment
+
+
+def _page(inputs: ReportInputs, style: FigureStyle) -> str:
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            t=style.words,
+            language=style.language,
+            colours=COLOURS,
+            inputs=inputs,
+            currency=inputs.currency,
+            facts=_facts(inputs),
+            sections=customer_sections(inputs, style) | model_sections(inputs, style),
+        )
     )
 
 

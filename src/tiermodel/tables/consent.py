@@ -1,4 +1,4 @@
-"""Leave out customers who opted out or never consented."""
+"""Leave out customers who opted out or never consented; find those who asked for no automated decision."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tiermodel.errors import DataError
-from tiermodel.tables.contract import FILTERED
+from tiermodel.tables.contract import FILTERED, Contract
 from tiermodel.tables.row_kinds import KINDS, MAIN_KINDS
 from tiermodel.tables.rules import NEVER
 from tiermodel.tables.source import Part, Run, literal, scratch_folder
 from tiermodel.tables.table import Table, common_id_type
 
-__all__ = ["without_refusals"]
+__all__ = ["objectors", "without_refusals"]
 
 _CONSENT = "tiermodel_consent"
 
@@ -52,23 +52,41 @@ def _consent_joins(
     contract = tables["customers"].contract
     opted_out = "coalesce(_tm_opt_out_value, _tm_opt_out_text IS NOT NULL)" if "opt_out" in mapped else "false"
     refused = f"({opted_out} OR NOT coalesce({contract.value('consent', 'true')}, false))"
-    since = f"{contract.value('valid_from', NEVER)}::BIGINT"
-    if "valid_from" in mapped:
-        unread = "_tm_valid_from_clean IS NULL AND _tm_valid_from_text IS NOT NULL"
-        since = f"CASE WHEN {unread} THEN CASE WHEN {refused} THEN 2147483647 ELSE {NEVER} END ELSE {since} END"
-    customer = f"_tm_customer_id_value::{common_id_type(tables)}"
-    latest = "arg_max(refused, since * 2 + refused::INTEGER)"
+    latest = _latest(contract, refused, common_id_type(tables))
     listed = scratch_folder(connection) / "consent.parquet"
+    wanted = "NOT refused" if "consent" in mapped else "refused"
     connection.execute(
-        "COPY (SELECT customer_id FROM "
-        f"(SELECT {customer} AS customer_id, {refused} AS refused, {since} AS since FROM ({contract.checked}) "
-        f"WHERE _tm_rule <> {FILTERED} AND _tm_customer_id_value IS NOT NULL) "
-        f"GROUP BY customer_id HAVING {f'NOT {latest}' if 'consent' in mapped else latest}) TO {literal(str(listed))}"
+        f"COPY (SELECT customer_id FROM ({latest}) WHERE {wanted}) TO {literal(str(listed))} (FORMAT parquet)"
     )
     connection.execute(f"CREATE OR REPLACE VIEW {_CONSENT} AS FROM read_parquet({literal(str(listed))})")
     joins = [f"{kind} JOIN {_CONSENT} USING (customer_id)" for kind in ("SEMI", "ANTI")]
     kept, left_out = joins if "consent" in mapped else reversed(joins)
     return {_CONSENT: Part(str(listed), "customer_id")}, kept, left_out
+
+
+def objectors(connection: duckdb.DuckDBPyConnection, tables: dict[str, Table]) -> pa.Array:
+    """Return the ids of customers who asked for no automated decision, by their latest row; in doubt they did."""
+    contract = tables["customers"].contract
+    name = "no_automated_decision"
+    asked = f"coalesce(_tm_{name}_value, _tm_{name}_text IS NOT NULL)"
+    latest = _latest(contract, asked, common_id_type(tables))
+    found = connection.sql(f"SELECT customer_id FROM ({latest}) WHERE refused ORDER BY 1").to_arrow_table()
+    return found["customer_id"].combine_chunks()
+
+
+def _latest(contract: Contract, refused: str, id_type: str) -> str:
+    """Return the SQL of each customer's latest answer (`refused`); in doubt it is a refusal."""
+    mapped = contract.mapped
+    since = f"{contract.value('valid_from', NEVER)}::BIGINT"
+    if "valid_from" in mapped:
+        unread = "_tm_valid_from_clean IS NULL AND _tm_valid_from_text IS NOT NULL"
+        since = f"CASE WHEN {unread} THEN CASE WHEN {refused} THEN 2147483647 ELSE {NEVER} END ELSE {since} END"
+    return (
+        "SELECT customer_id, arg_max(refused, since * 2 + refused::INTEGER) AS refused FROM "
+        f"(SELECT _tm_customer_id_value::{id_type} AS customer_id, {refused} AS refused, {since} AS since "
+        f"FROM ({contract.checked}) WHERE _tm_rule <> {FILTERED} AND _tm_customer_id_value IS NOT NULL) "
+        "GROUP BY customer_id"
+    )
 
 
 def _with_filtered(run: Run, tables: dict[str, Table], left_out: dict[str, str]) -> dict[str, Table]:

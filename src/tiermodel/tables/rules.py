@@ -82,7 +82,7 @@ def _column_rules(column: str, like: str, *faults: str) -> Iterator[Rule]:
 
 
 DATES = ("time", "due", "issued", "paid", "disputed", "valid_from", "signup", "contract_end", "ingested_at")
-FLAGS = ("consent", "opt_out")
+FLAGS = ("consent", "opt_out", "no_automated_decision")
 MONEY = ("amount", "cost", "quantity", "discount", "value", "acquisition_cost", "paid_amount")
 _RECORD = ("field_missing", "field_extra", "stray_quote", "line_too_long", "invalid_encoding", "nul_byte", "malformed")
 _CUSTOMER = (

@@ -19,6 +19,7 @@ from tiermodel.evaluation.baselines import BASELINES, CHURN_BASELINES, BaselineT
 from tiermodel.evaluation.bootstrap import cluster_interval, draw_count
 from tiermodel.evaluation.proxy_audit import proxy_scan
 from tiermodel.evaluation.slices import groups, slice_figures
+from tiermodel.evaluation.tier_shares import tier_shares
 from tiermodel.features.catalogue import expand
 from tiermodel.features.formula import columns_of
 from tiermodel.features.frame import KEYS
@@ -80,7 +81,7 @@ def collect_facts(
         "importance": importance(models.churn, models.value, present.x_exposed, present.x_buyers),
         "level": _level(models, present),
         "upgrades_not_yet_known": int(np.isnan(tiers.rose).sum()),
-        **_audit(project, present),
+        **_audit(project, present, scheme),
     }
 
 
@@ -187,11 +188,19 @@ def _capacity(scheme: FittedScheme, snapshot: pd.DataFrame) -> dict[str, Any]:
     return {"capacity": filled} if filled else {}
 
 
-def _audit(project: Project, present: CurrentBuyers) -> dict[str, Any]:
-    """Return how well the inputs predict the attributes to audit by; {} where there are none."""
+def _audit(project: Project, present: CurrentBuyers, scheme: FittedScheme) -> dict[str, Any]:
+    """Return how well the inputs predict the attributes to audit by, and who of each group is in which tier.
+
+    {} where there are none.
+    """
     if not project.features.audited:
         return {}
-    return {"proxies": list(proxy_scan(present.buyers, present.x_buyers, present.design.all_names, project.seed))}
+    levels = scheme.scheme
+    tier, _ = scheme.assign(present.buyers)
+    return {
+        "proxies": list(proxy_scan(present.buyers, present.x_buyers, present.design.all_names, project.seed)),
+        "shares": list(tier_shares(present.buyers, tier, levels.codes, levels.policies(project.language))),
+    }
 
 
 def with_baselines(
