@@ -19,7 +19,7 @@ ROOMS = (
     {"evaluation"},
     {"tiers"},
     {"bundle", "ledger", "policy", "quality"},
-    {"training", "predict", "reporting"},
+    {"crm", "training", "predict", "reporting"},
     {"backtesting", "mlflow_flavor"},
     {"tracking"},
     {"demo"},

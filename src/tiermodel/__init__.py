@@ -21,6 +21,7 @@ __all__ = [
     "backtest",
     "build_panel",
     "check",
+    "export",
     "load_bundle",
     "load_project",
     "make_world",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from tiermodel.backtesting.backtest import backtest
     from tiermodel.bundle.bundle import load_bundle, save_bundle
     from tiermodel.config.project import Project, load_project
+    from tiermodel.crm.export import export
     from tiermodel.datasets.synthetic import World, make_world
     from tiermodel.engines.dispatch import open_history
     from tiermodel.errors import TierModelError
@@ -59,6 +61,7 @@ _HOMES = {
     "backtest": "backtesting.backtest",
     "build_panel": "features.panel",
     "check": "quality.check",
+    "export": "crm.export",
     "load_bundle": "bundle.bundle",
     "load_project": "config.project",
     "make_world": "datasets.synthetic",

@@ -25,10 +25,12 @@ from tiermodel.errors import OutputError, ProjectError
 from tiermodel.locks import disk_faults, output_lock
 
 __all__ = [
+    "FORMULA_SIGNS",
     "Staged",
     "atomic_file",
     "atomic_folder",
     "escape_formulas",
+    "file_sha256",
     "settle",
     "staged",
     "to_jsonable",
@@ -37,7 +39,8 @@ __all__ = [
     "write_table",
 ]
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""The first characters of a text that a spreadsheet takes for a formula."""
 
 
 class Staged:
@@ -142,7 +145,7 @@ def unsettled(journal: Path) -> dict[Path, Path]:
 
 def _write_journal(journal: Path, moves: list[tuple[Path, Path | None]]) -> None:
     """Note the files, and the digest of the first, which decides."""
-    here, digest = journal.parent, _digest(next(temporary for _, temporary in moves if temporary is not None))
+    here, digest = journal.parent, file_sha256(next(temporary for _, temporary in moves if temporary is not None))
     noted = [[_from(here, path), None if temporary is None else _from(here, temporary)] for path, temporary in moves]
     temporary = _temporary(journal)
     try:
@@ -166,11 +169,12 @@ def _noted(journal: Path) -> list[tuple[Path, Path | None, bool]]:
     except ValueError as error:
         raise OutputError(f"{journal} is damaged: {error}; remove it once no run is at work there") from None
     moves = [(journal.parent / final, journal.parent / old if old else None) for final, old in found["moves"]]
-    done = moves[0][0].exists() and _digest(moves[0][0]) == found["sha256"]
+    done = moves[0][0].exists() and file_sha256(moves[0][0]) == found["sha256"]
     return [(final, temporary, done) for final, temporary in moves]
 
 
-def _digest(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -281,7 +285,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _escaped_column(column: pa.Array) -> pa.Array:
-    dangerous = pc.match_substring_regex(column, f"^[{re.escape(''.join(_FORMULA))}]")
+    dangerous = pc.match_substring_regex(column, f"^[{re.escape(''.join(FORMULA_SIGNS))}]")
     quote, nothing = pa.scalar("'", column.type), pa.scalar("", column.type)
     return pc.if_else(dangerous, pc.binary_join_element_wise(quote, column, nothing), column)
 
@@ -292,7 +296,7 @@ def escape_formulas(cell: str) -> str:
     >>> escape_formulas("=1+1"), escape_formulas("A-1")
     ("'=1+1", 'A-1')
     """
-    return "'" + cell if cell.startswith(_FORMULA) else cell
+    return "'" + cell if cell.startswith(FORMULA_SIGNS) else cell
 
 
 def write_json(value: Any, path: Path) -> None:

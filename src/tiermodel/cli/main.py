@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import click
 
+from tiermodel.cli.crm import export
 from tiermodel.cli.customers import check, features, score, upgrades
 from tiermodel.cli.ledger import ledger
 from tiermodel.cli.models import backtest, demo, promote, train, tune
@@ -93,6 +94,7 @@ for verb in (
     score,
     upgrades,
     allocate,
+    export,
     promote,
     report,
     rules,
