@@ -17,6 +17,7 @@ ROWS = "export_rows"
 """The table: customer_id, line (CSV, without the end of the line) and digest (SHA-256 of the fields to compare)."""
 
 _CONTROLS = r"[\x00-\x1F\x7F\x{85}\x{2028}\x{2029}]+"
+_MEMORY = "256MB"  # beyond which rows are sorted on the disk, so that the memory does not grow with the customers
 _MOST_VALUES = 10_000  # of a picklist's column
 _CHANCE = "p_"  # columns of the score table with the probability of each level
 
@@ -49,6 +50,7 @@ def make_rows(scores: Scores, mapping: Mapping, where: str) -> None:
     priority lacks; `DataError` for a key that is empty, too long or there twice, a date that is none, a weight that is
     missing or negative.
     """
+    scores.connection.execute(f"SET memory_limit = '{_MEMORY}'")
     problems = [f"{where}: {problem}" for problem in _problems(scores, mapping)]
     if problems:
         raise ProjectError("\n".join(problems))
@@ -58,8 +60,8 @@ def make_rows(scores: Scores, mapping: Mapping, where: str) -> None:
     line = _line(range(len(cells)))
     compared = _line(n for n, field in enumerate(mapping.fields.values()) if field.compare)
     scores.connection.execute(
-        f"CREATE TEMP TABLE {ROWS} AS SELECT {ID}, line, unhex(sha256(compared)) AS digest "
-        f"FROM (SELECT {ID}, {line} AS line, {compared} AS compared FROM (SELECT {ID}, {named} FROM {scores.source.view}))"
+        f"CREATE TEMP TABLE {ROWS} AS SELECT {ID}, {line} AS line, unhex(sha256({compared})) AS digest "
+        f"FROM (SELECT {ID}, {named} FROM {scores.source.view})"
     )
     _refuse_keys(scores, mapping)
 
