@@ -19,6 +19,7 @@ from commands import Run
 from failpoints import failing
 from tiermodel import export
 from tiermodel.config.packaged import packaged
+from tiermodel.config.project import Features
 from tiermodel.crm.manifest import Manifest
 from tiermodel.crm.mapping import load_mapping
 from tiermodel.errors import DataError, OutputError, ProjectError
@@ -27,6 +28,7 @@ from tiermodel.tiers.schemes.load import load_preset
 from worlds import TrainedWorld
 
 SHIPPED = sorted(packaged("mappings").glob("*.yaml"))
+PICKLIST = {"type": "picklist", "column": "tier_code"}
 MAPPING: dict[str, Any] = {
     "version": 1,
     "name": "sales",
@@ -70,10 +72,10 @@ def scores(folder: Path, name: str = "scores.parquet", **changes: object) -> Pat
     return path
 
 
-def mapping(folder: Path, name: str = "mapping.yaml", fields: dict[str, Any] | None = None, **changes: Any) -> Path:
+def mapping(folder: Path, file: str = "mapping.yaml", fields: dict[str, Any] | None = None, **changes: Any) -> Path:
     settings = {**MAPPING, **changes, "fields": {**MAPPING["fields"], **(fields or {})}}
     settings = {key: value for key, value in settings.items() if value is not None}
-    path = folder / name
+    path = folder / file
     path.write_text(yaml.safe_dump(settings, allow_unicode=True, sort_keys=False), encoding="utf-8")
     return path
 
@@ -158,11 +160,15 @@ def test_files_stay_within_rows_and_bytes(tmp_path: Path) -> None:
     pd.DataFrame(wide).to_parquet(tmp_path / "many.parquet", index=False)
     fields = {"Number": {"column": "customer_id"}}
     short = {**MAPPING, "fields": fields, "priority": None}
-    (tmp_path / "short.yaml").write_text(yaml.safe_dump({k: v for k, v in short.items() if v}), encoding="utf-8")
+    (tmp_path / "short.yaml").write_text(
+        yaml.safe_dump({k: v for k, v in short.items() if v}, sort_keys=False), encoding="utf-8"
+    )
     done = export(tmp_path / "many.parquet", tmp_path / "short.yaml", tmp_path / "short")
     assert [file.rows for file in done.files] == [25_000, 1]
     short["fields"] = {**fields, "Note": {"column": "note"}}
-    (tmp_path / "long.yaml").write_text(yaml.safe_dump({k: v for k, v in short.items() if v}), encoding="utf-8")
+    (tmp_path / "long.yaml").write_text(
+        yaml.safe_dump({k: v for k, v in short.items() if v}, sort_keys=False), encoding="utf-8"
+    )
     done = export(tmp_path / "many.parquet", tmp_path / "long.yaml", tmp_path / "long")
     assert sum(file.rows for file in done.files) == len(ids)
     assert len(done.files) == 2
@@ -180,7 +186,7 @@ def test_fxiaoke_gets_its_own_labels_with_a_byte_order_mark(tmp_path: Path, cli:
     fields = {"客户编号": {"column": "customer_id"}, "级别": MAPPING["fields"]["Tier"]}
     settings = {**MAPPING, "to": "fxiaoke", "key": "客户编号", "fields": fields, "rows_per_file": 2, "language": "zh"}
     del settings["priority"]
-    (tmp_path / "m.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True, sort_keys=False), encoding="utf-8")
     scores(tmp_path)
     ran = cli(
         "export",
@@ -210,18 +216,18 @@ def test_fxiaoke_gets_its_own_labels_with_a_byte_order_mark(tmp_path: Path, cli:
         ({"priority": {"levels": {"major": 8, "small": 1}, "factor": "churn_risk"}}, DataError,
          "priority.factor 'churn_risk' is missing, negative or infinite for 1 customers, such as 'c3'"),
         ({"priority": None}, ProjectError, "has no column 'priority_weight'; add priority: {levels: …}"),
-        ({"fields": {"Number": {"column": "customer_id", "length": 1}}}, DataError, "longer than 1 characters for cust"),
+        ({"fields": {"Number": {"column": "customer_id", "length": 1}}}, DataError, "longer than 1 characters"),
         ({"fields": {"客户": {"column": "phone"}}}, ProjectError, "fields.客户: Zoho wants the API name"),
         ({"fields": {"Tier": {"type": "picklist", "column": "tier_code", "options": ["A", "B"],
                               "values": {"major": "A", "small": "C"}}}}, ProjectError, "no option 'C' in options"),
         ({"fields": {"Tier": {"type": "picklist", "column": "tier_code"}}}, ProjectError, "needs the options"),
-        ({"fields": {"Tier": {"type": "picklist", "column": "tier_code", "options": ["=A"]}}}, ProjectError, "'=A' begins"),
+        ({"fields": {"Tier": {**PICKLIST, "options": ["=A"]}}}, ProjectError, "'=A' begins"),
         ({"fields": {"Phone": {"column": "phone", "decimals": 2}}}, ProjectError, "decimals: belongs to type: number"),
         ({"key": "Numbre"}, ProjectError, "key: there is no field 'Numbre' in fields; did you mean Number?"),
         ({"key": "Reason"}, ProjectError, "the key is text, column customer_id; got reason_1"),
         ({"rows_per_file": 25_001}, ProjectError, "rows_per_file: zoho takes 25000 rows a file at most"),
         ({"to": "fxiaoke"}, ProjectError, "rows_per_file: this key is required for fxiaoke"),
-        ({"fields": {f"F{n}": {"column": "phone"} for n in range(200)}}, ProjectError, "205 fields, and zoho takes 200"),
+        ({"fields": {f"F{n}": {"column": "phone"} for n in range(200)}}, ProjectError, "205 fields, and zoho"),
         ({"project": "bank"}, ProjectError, "the mapping is for bank, and"),
         ({"audience": None}, ProjectError, "audience: this key is required"),
         ({"secret": 1}, ProjectError, "secret: unknown key"),
@@ -243,7 +249,7 @@ def test_a_mapping_that_does_not_fit_is_told_with_its_key_and_nothing_is_written
 
 
 def test_a_level_that_no_customer_has_today_must_be_mapped_too(tmp_path: Path) -> None:
-    chances = dict.fromkeys(("p_major", "p_small", "p_regular"), [0.1, 0.1, 0.1])
+    chances = {f"p_{code}": [0.1, 0.1, 0.1] for code in ("major", "small", "regular")}
     with pytest.raises(ProjectError, match=r"fields\.Tier\.values lacks the levels regular"):
         export(scores(tmp_path, **chances), mapping(tmp_path), tmp_path / "out")
 
@@ -330,7 +336,7 @@ def test_mappings_that_ship_take_real_scores_of_the_preset_they_are_for(
     written = [row for file in done.files for row in rows(tmp_path / "export" / file.name)[1:]]
     assert [row[0] for row in written] == sorted(given["customer_id"])
     if read.priority is not None:
-        assert set(read.priority.levels) == set(load_preset("pyramid").codes)
+        assert set(read.priority.levels) == set(load_preset("pyramid", Features().windows_days).codes)
         place = list(read.fields).index(
             next(name for name, field in read.fields.items() if field.column == "priority_weight")
         )

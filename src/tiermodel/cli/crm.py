@@ -47,10 +47,10 @@ def _print(done: Manifest, out: Path, language: str) -> None:
     rows = [{say[head]: getattr(file, key) for key, head in heads.items()} for file in done.files]
     counts = done.model_dump(include={"customers", "new", "changed", "unchanged", "gone", "written", "audience"})
     if rows:
-        print_table(say["export_title"].format(out=out, **counts), rows)
+        print_table(say["export_title"].format(**counts), rows)
     else:
-        click.echo(say["export_nothing"].format(out=out))
-    click.echo(say["export_counts"].format(**counts))
+        click.echo(say["export_nothing"])
+    click.echo(say["export_counts"].format(out=out, **counts))
     if done.since is not None and done.everything:
         click.echo(say["export_mapping_changed"])
     if done.gone_file is not None:
