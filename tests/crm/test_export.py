@@ -74,10 +74,13 @@ def scores(folder: Path, name: str = "scores.parquet", **changes: object) -> Pat
 
 def mapping(folder: Path, file: str = "mapping.yaml", fields: dict[str, Any] | None = None, **changes: Any) -> Path:
     settings = {**MAPPING, **changes, "fields": {**MAPPING["fields"], **(fields or {})}}
+    write_yaml(folder / file, settings)
+    return folder / file
+
+
+def write_yaml(path: Path, settings: dict[str, Any]) -> None:
     settings = {key: value for key, value in settings.items() if value is not None}
-    path = folder / file
     path.write_text(yaml.safe_dump(settings, allow_unicode=True, sort_keys=False), encoding="utf-8")
-    return path
 
 
 def rows(file: Path) -> list[list[str]]:
@@ -185,8 +188,7 @@ def test_files_stay_within_rows_and_bytes(tmp_path: Path) -> None:
 def test_fxiaoke_gets_its_own_labels_with_a_byte_order_mark(tmp_path: Path, cli: Run) -> None:
     fields = {"客户编号": {"column": "customer_id"}, "级别": MAPPING["fields"]["Tier"]}
     settings = {**MAPPING, "to": "fxiaoke", "key": "客户编号", "fields": fields, "rows_per_file": 2, "language": "zh"}
-    del settings["priority"]
-    (tmp_path / "m.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    write_yaml(tmp_path / "m.yaml", settings | {"priority": None})
     scores(tmp_path)
     ran = cli(
         "export",
@@ -249,7 +251,7 @@ def test_a_mapping_that_does_not_fit_is_told_with_its_key_and_nothing_is_written
 
 
 def test_a_level_that_no_customer_has_today_must_be_mapped_too(tmp_path: Path) -> None:
-    chances = {f"p_{code}": [0.1, 0.1, 0.1] for code in ("major", "small", "regular")}
+    chances: dict[str, Any] = {f"p_{code}": [0.1, 0.1, 0.1] for code in ("major", "small", "regular")}
     with pytest.raises(ProjectError, match=r"fields\.Tier\.values lacks the levels regular"):
         export(scores(tmp_path, **chances), mapping(tmp_path), tmp_path / "out")
 

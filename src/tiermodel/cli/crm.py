@@ -20,13 +20,13 @@ __all__ = ["export"]
 @click.command()
 @click.argument("scores", type=PATH)
 @click.option("--to", type=click.Choice(["zoho", "fxiaoke", "csv"]), required=True, help="The CRM, or plain CSV.")
-@click.option("--mapping", type=PATH, required=True, help="A mapping file: which column goes to which field.")
+@click.option("--mapping", required=True, help="A mapping file, or the name of an example that ships.")
 @click.option("--out", type=PATH, required=True, help="The folder to write; an export of the same is replaced.")
 @click.option("--since", type=PATH, help="The folder of the export before: only what changed since is written.")
 @click.option("--language", type=click.Choice(["zh", "en"]), help="[default: the mapping's, or en]")
 @JSON
 def export(
-    scores: Path, to: str, mapping: Path, out: Path, since: Path | None, language: str | None, as_json: bool
+    scores: Path, to: str, mapping: str, out: Path, since: Path | None, language: str | None, as_json: bool
 ) -> None:
     """Write mapped columns of scores as files for the import of a CRM; nothing is sent anywhere."""
     from tiermodel.crm.export import export as run_export

@@ -38,7 +38,8 @@ def export(
     scores
         What `tiermodel score` wrote, or any table with `customer_id` and `tier_code`.
     mapping
-        The mapping file: which column goes to which field, for one audience. Nothing else leaves.
+        The mapping file, or the name of one that ships: which column goes to which field, for one audience. Nothing
+        else leaves.
     out
         The folder to write: the files, `gone.csv` with the keys of customers who are in the scores no more, the
         manifest, and the digest of each customer's row for the next export. It is replaced as a whole, or not at all.

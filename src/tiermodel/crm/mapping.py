@@ -16,7 +16,18 @@ from tiermodel.config.validation import checked, nearest
 from tiermodel.config.yaml_reader import Loc, YamlSource, shown
 from tiermodel.output import FORMULA_SIGNS
 
-__all__ = ["ID", "LIMITS", "WEIGHT", "CrmField", "Limits", "Mapping", "Priority", "Target", "load_mapping"]
+__all__ = [
+    "ID",
+    "LIMITS",
+    "WEIGHT",
+    "CrmField",
+    "Limits",
+    "Mapping",
+    "Priority",
+    "Target",
+    "load_mapping",
+    "mapping_names",
+]
 
 ID, WEIGHT = "customer_id", "priority_weight"
 """The column that says whose row it is, and the column that `priority` computes."""
@@ -106,15 +117,21 @@ class Mapping(Section):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def load_mapping(path: str | Path) -> Mapping:
-    """Return the mapping of a file.
+def mapping_names() -> list[str]:
+    """Return the names of the mappings that come with the package as examples, sorted."""
+    return sorted(path.stem for path in packaged("mappings").glob("*.yaml"))
+
+
+def load_mapping(given: str | Path) -> Mapping:
+    """Return a mapping by the path of its file, or by the name of an example that ships.
 
     Raises ProjectError: one line for each problem, with file:line:column, key, value at fault and remedy.
 
-    >>> load_mapping(packaged("mappings") / "zoho_accounts.yaml").to
+    >>> load_mapping("zoho_accounts").to
     'zoho'
     """
-    source = YamlSource(Path(path), "mapping file")
+    shipped = str(given) in mapping_names()
+    source = YamlSource(packaged("mappings") / f"{given}.yaml" if shipped else Path(given), "mapping file")
     mapping = checked(Mapping, source.read(), source)
     for loc, problem in _problems(mapping):
         source.note(source.place(loc, of_key=False), loc, problem)
