@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tiermodel.config.data import Section, Text
+from tiermodel.config.packaged import packaged
 from tiermodel.config.validation import checked, nearest
 from tiermodel.config.yaml_reader import Loc, YamlSource, shown
 from tiermodel.output import FORMULA_SIGNS
