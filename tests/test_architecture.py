@@ -19,7 +19,7 @@ ROOMS = (
     {"evaluation"},
     {"tiers"},
     {"bundle", "ledger", "policy", "quality"},
-    {"training", "predict", "reporting", "erasure"},
+    {"crm", "training", "predict", "reporting", "erasure"},
     {"backtesting", "mlflow_flavor", "monitoring", "worklists"},
     {"tracking"},
     {"demo"},

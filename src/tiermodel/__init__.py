@@ -21,6 +21,7 @@ __all__ = [
     "backtest",
     "build_panel",
     "check",
+    "export",
     "forget",
     "lists",
     "load_bundle",
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from tiermodel.backtesting.backtest import backtest
     from tiermodel.bundle.bundle import load_bundle, save_bundle
     from tiermodel.config.project import Project, load_project
+    from tiermodel.crm.export import export
     from tiermodel.datasets.synthetic import World, make_world
     from tiermodel.engines.dispatch import open_history
     from tiermodel.erasure.forget import forget
@@ -65,6 +67,7 @@ _HOMES = {
     "backtest": "backtesting.backtest",
     "build_panel": "features.panel",
     "check": "quality.check",
+    "export": "crm.export",
     "forget": "erasure.forget",
     "lists": "worklists.lists",
     "load_bundle": "bundle.bundle",

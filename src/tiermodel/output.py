@@ -30,6 +30,7 @@ __all__ = [
     "atomic_file",
     "atomic_folder",
     "escape_formulas",
+    "file_sha256",
     "settle",
     "staged",
     "to_jsonable",
@@ -144,7 +145,7 @@ def unsettled(journal: Path) -> dict[Path, Path]:
 
 def _write_journal(journal: Path, moves: list[tuple[Path, Path | None]]) -> None:
     """Note the files, and the digest of the first, which decides."""
-    here, digest = journal.parent, _digest(next(temporary for _, temporary in moves if temporary is not None))
+    here, digest = journal.parent, file_sha256(next(temporary for _, temporary in moves if temporary is not None))
     noted = [[_from(here, path), None if temporary is None else _from(here, temporary)] for path, temporary in moves]
     temporary = _temporary(journal)
     try:
@@ -168,11 +169,12 @@ def _noted(journal: Path) -> list[tuple[Path, Path | None, bool]]:
     except ValueError as error:
         raise OutputError(f"{journal} is damaged: {error}; remove it once no run is at work there") from None
     moves = [(journal.parent / final, journal.parent / old if old else None) for final, old in found["moves"]]
-    done = moves[0][0].exists() and _digest(moves[0][0]) == found["sha256"]
+    done = moves[0][0].exists() and file_sha256(moves[0][0]) == found["sha256"]
     return [(final, temporary, done) for final, temporary in moves]
 
 
-def _digest(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

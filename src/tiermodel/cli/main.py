@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import click
 
+from tiermodel.cli.crm import export
 from tiermodel.cli.customers import check, features, score, upgrades
 from tiermodel.cli.erasure import forget
 from tiermodel.cli.ledger import ledger
@@ -98,6 +99,7 @@ for verb in (
     allocate,
     lists,
     outcomes,
+    export,
     promote,
     report,
     rules,
