@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from datetime import date, timedelta
 from pathlib import Path
@@ -175,6 +176,18 @@ def test_moves_are_those_of_the_next_grading(shop: Shop, tmp_path: Path) -> None
     for name in ("moved_up", "moved_down"):
         assert found.xs(DAYS[0])[name].sum() > 0
     assert found["left"].sum() == 0
+
+
+def test_tiers_on_a_day_are_those_of_the_ledger(shop: Shop, tmp_path: Path) -> None:
+    shutil.copytree(shop.ledger, tmp_path / "ledger")
+    customer = Ledger(shop.ledger).as_of(DAYS[2])["customer_id"].iloc[0]
+    start, end = DAYS[2] + timedelta(5), DAYS[2] + timedelta(9)
+    Ledger(tmp_path / "ledger").override(customer, "top", start, until=end, operator="Li", reason="key account")
+    book = Ledger(tmp_path / "ledger")
+    for day in (*DAYS, start, end, DAYS[0] - timedelta(1)):
+        wanted = book.as_of(day).sort_values("customer_id")
+        assert book.tiers_on(day)["customer_id"].to_pylist() == wanted["customer_id"].tolist()
+        assert book.tiers_on(day)["tier_code"].to_pylist() == wanted["tier_code"].tolist()
 
 
 def test_surveys_after_the_window_never_count(shop: Shop, tmp_path: Path) -> None:

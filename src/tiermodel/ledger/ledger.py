@@ -115,6 +115,15 @@ class Ledger:
         rows.loc[expired, "event"] = "expired"
         return rows[rows["tier_code"].notna()].reset_index(drop=True)
 
+    def tiers_on(self, day: date) -> pa.Table:
+        """Return `customer_id` and `tier_code` in force on a day, as `as_of` does, in a fraction of its memory."""
+        now = "case when expires <= $day then stable_code else tier_code end"
+        return self._arrow(
+            f"with last as ({last_rows('valid_from <= $day')}) select customer_id, {now} as tier_code from last "
+            f"where {now} is not null order by customer_id",
+            day=day,
+        )
+
     def history(self, customer: str | None = None) -> pd.DataFrame:
         """Return assignments with `valid_from` and `valid_to` (missing: in force), of one customer or of all.
 

@@ -171,14 +171,19 @@ def _judged(
 ) -> _Judged:
     """Return what came of the tiers in force on a day."""
     labels = followed.labels
-    before, later = book.as_of(day), [graded for graded in book.graded if graded > day]
-    after = book.as_of(later[0]).set_index("customer_id")["tier"].reindex(before["customer_id"]) if later else None
-    graded = pa.table({
-        "customer_id": pa.array(before["customer_id"].tolist(), pa.string()),
-        "tier": pa.array(before["tier"].astype("int64").to_numpy()),
-        "after": pa.nulls(len(before)) if after is None else pa.array(after.to_numpy("float64"), from_pandas=True),
-    })  # fmt: skip
-    connection.register("graded", graded)
+    later = [graded for graded in book.graded if graded > day]
+    codes = pa.table({"tier_code": list(book.known_levels), "tier": list(book.known_levels.values())})
+    before = book.tiers_on(day)
+    given = {"before": before, "after": book.tiers_on(later[0]) if later else before.slice(0, 0), "levels": codes}
+    for name, table in given.items():
+        connection.register(f"{name}_given", table)
+    connection.execute(
+        "CREATE OR REPLACE TABLE graded AS SELECT customer_id, l.tier, m.tier AS after FROM before_given b "
+        "JOIN levels_given l USING (tier_code) LEFT JOIN after_given a USING (customer_id) "
+        "LEFT JOIN levels_given m ON m.tier_code = a.tier_code"
+    )
+    for name in given:
+        connection.unregister(f"{name}_given")
     # customers in order, so that sums do not depend on that of the file
     rows = connection.sql(
         f"SELECT f.*, g.tier, g.after FROM graded g JOIN followed f USING (customer_id) WHERE as_of = DATE '{day}' "
@@ -192,10 +197,9 @@ def _judged(
         f"JOIN followed USING (customer_id) WHERE as_of = DATE '{day}' AND day >= {first} AND day < {last} "
         "GROUP BY ALL ORDER BY ALL"
     ).fetchall()
-    connection.unregister("graded")
     names = {level: code for code, level in book.known_levels.items()}
     tiers = tier_rows(rows, told, names, asked, smallest)
-    if after is None:
+    if not later:
         tiers = [{**row, **dict.fromkeys(MOVES, float("nan"))} for row in tiers]
     channels = channel_rows(rows, smallest)
     of_day = [[{"graded": day, **_rounded(row)} for row in part] for part in (tiers, channels, [base_row(rows)])]
