@@ -48,12 +48,13 @@ class Limits(Section):
     columns: int
 
 
+_NONE = Limits(rows=1 << 40, bytes=1 << 60, columns=10_000)
 LIMITS = {
     "zoho": Limits(rows=25_000, bytes=25_000_000, columns=200),
-    "fxiaoke": Limits(rows=100_000, bytes=25_000_000, columns=200),
-    "csv": Limits(rows=100_000_000, bytes=1 << 40, columns=10_000),
+    "fxiaoke": _NONE,
+    "csv": _NONE,
 }
-"""What one file may hold at most, by target: Zoho's are those of its bulk write, 纷享销客's are set by the mapping."""
+"""What one file may hold at most, by target: those of Zoho's bulk write; for 纷享销客 the mapping says."""
 
 
 class CrmField(Section):
@@ -61,7 +62,7 @@ class CrmField(Section):
 
     A `picklist` has the `options` of the CRM, and `values` say which of them stands for a value of the column (without
     `values`, the value itself is an option). Text longer than `length` characters is cut, numbers are rounded to
-    `decimals`, and dates are written as 2026-11-29. With
+    `decimals` (2 by default; infinite ones are left empty), and dates are written as 2026-11-29. With
     `compare: false`, a customer of whom nothing but this field has changed counts as unchanged.
     """
 
