@@ -222,6 +222,18 @@ def test_who_opted_out_or_did_not_consent_gets_nothing_not_even_the_floor(tmp_pa
     assert (found.refused, found.customers, found.customers_read) == (3, 2, 5)
 
 
+def test_who_asked_for_no_automated_decision_gets_the_minimum_service_only(tmp_path: Path) -> None:
+    scores = write_scores(tmp_path, v=[9] * 3, manual_decision=["", "waits for a person", ""])
+    policy = write_policy(
+        tmp_path,
+        actions={"call": {"cost": 1, "gain": "v"}, "letter": {"cost": 0.5, "gain": 0}},
+        floor={"action": "letter", "tiers": ["small"]},
+    )
+    allocate(scores, policy, 100, tmp_path / "o.csv")
+    given = read(tmp_path / "o.csv").groupby("customer_id")["action"].agg(sorted).to_dict()
+    assert given == {"000": ["call", "letter"], "001": ["letter"], "002": ["call", "letter"]}
+
+
 def test_customers_who_cost_more_than_they_bring_are_listed_for_a_person_to_decide(tmp_path: Path, cli: Run) -> None:
     write_scores(tmp_path, expected_value=[1, 100, None, 89, 90])
     write_policy(tmp_path, actions={"call": {"cost": 1, "gain": 0}}, period_days=90)

@@ -89,7 +89,8 @@ def allocate(
     """Choose actions for customers so that the sum of gain less cost is largest, and write one row for each choice.
 
     The minimum service (`floor`) comes before anything else. Beyond it nobody gets an action that does not bring more
-    than it costs. Who opted out or did not consent, by the columns `opt_out` and `consent` of the scores, gets nothing.
+    than it costs. Who opted out or did not consent, by the columns `opt_out` and `consent` of the scores, gets nothing;
+    who asked that no machine decides (`manual_decision`) gets the minimum service only: a person may decide on more.
 
     Parameters
     ----------

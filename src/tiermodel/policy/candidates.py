@@ -56,10 +56,12 @@ def candidates_of(scores: Scores, policy: Policy) -> Candidates:
     tier = _tiers(scores, policy, table)
     shape = (len(tier), len(codes))
     gain, allowed = np.zeros(shape), np.zeros(shape, dtype=np.bool_)
-    refused = _flags(table["refused"])
+    refused, manual = _flags(table["refused"]), _flags(table["manual"])
+    floor = None if policy.floor is None else policy.floor.action
     for column, code in enumerate(codes):
         action = policy.actions[code]
         may = _flags(table[f"may_{column}"]) & ~refused
+        may &= ~manual | (code == floor)  # the minimum service is everyone's; beyond it a person decides
         if action.tiers is not None:
             may &= np.isin(tier, [list(policy.levels).index(name) for name in action.tiers])
         gain[:, column] = pc.fill_null(table[f"gain_{column}"], np.nan).to_numpy()
@@ -80,7 +82,7 @@ def _grouped(policy: Policy) -> tuple[tuple[str, ...], Ints]:
 
 
 def _columns(scores: Scores, policy: Policy, codes: tuple[str, ...]) -> list[str]:
-    columns = ["customer_id", "tier_code", f"({scores.refused()}) AS refused"]
+    columns = ["customer_id", "tier_code", f"({scores.refused()}) AS refused", f"({scores.by_a_person()}) AS manual"]
     for number, code in enumerate(codes):
         action, key = policy.actions[code], f"policy {policy.name}: actions.{code}"
         columns.append(f"{scores.number(f'{key}.gain', action.gain)} AS gain_{number}")

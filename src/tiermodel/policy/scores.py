@@ -65,6 +65,12 @@ class Scores:
             parts.append(f"NOT coalesce({self.flag('consent')}, false)")
         return " OR ".join(parts) or "false"
 
+    def by_a_person(self) -> str:
+        """Return SQL that is true for whom a person decides (`manual_decision`); in doubt, as where it is not read."""
+        if "manual_decision" not in self.columns:
+            return "false"
+        return "coalesce({}, {} IS NOT NULL)".format(*self._flag("manual_decision"))
+
     def _flag(self, name: str) -> tuple[str, str]:
         """Return the SQL of a flag and of its text, as the project's tables read them; 1.0 and 0.0 are whole here."""
         parsed, column = flag(name), quoted(name)
