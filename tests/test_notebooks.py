@@ -39,6 +39,7 @@ def test_every_notebook_is_there() -> None:
         "03_designing_a_scheme",
         "04_review_a_run",
         "05_churn_and_value",
+        "06_bank_case",
     ]
 
 
