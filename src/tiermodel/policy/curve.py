@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from tiermodel.arrays import Flags
 from tiermodel.policy.exact import best_allocation
 from tiermodel.policy.lagrangian import Prices, allocated, find_prices
 from tiermodel.policy.problem import Problem
@@ -16,6 +17,7 @@ _POINTS = 10
 _CUSTOMERS = 100_000  # a curve needs no more: the rest is in proportion
 _EXACT, _NODES, _NEAR = 1_000, 50, 1e-4
 _CLOSE, _STEPS = 1e-5, 60
+_APART = 0.01
 
 
 def gain_curve(rest: Problem, prices: Prices, fixed: float, unit: int, spent: int) -> Iterator[dict[str, Any]]:
@@ -33,9 +35,11 @@ def gain_curve(rest: Problem, prices: Prices, fixed: float, unit: int, spent: in
     start, best = prices.resources, 0.0
     for budget in sorted({most * point // _POINTS for point in range(_POINTS + 1)}):
         point = replace(problem, budget=budget).reachable()
-        found = find_prices(point, start, _CLOSE, _STEPS)
-        exact = best_allocation(point, _NODES, _NEAR) if len(problem.net) <= _EXACT else None
-        chosen = max([allocated(point, found), *(exact or ())[:1]], key=point.value)
+        found, chosen = _allocated(point, find_prices(point, start, _CLOSE, _STEPS))
+        if found.bound - point.value(chosen) > _APART * abs(found.bound):  # the prices before were too far off
+            afresh = _allocated(point, find_prices(point, close=_CLOSE))
+            found, chosen = max((found, chosen), afresh, key=lambda pair: point.value(pair[1]))
+            found = replace(found, bound=min(found.bound, afresh[0].bound))
         value, start = point.value(chosen), found.resources
         best = max(best, value)  # what a smaller budget brings, a larger one brings too
         cost = int(problem.cost @ chosen.sum(axis=0))
@@ -46,3 +50,9 @@ def gain_curve(rest: Problem, prices: Prices, fixed: float, unit: int, spent: in
             "bound": fixed + max(found.bound, best) / share,
             "sampled": len(problem.net) if share < 1 else None,
         }
+
+
+def _allocated(problem: Problem, prices: Prices) -> tuple[Prices, Flags]:
+    """Return the prices, and the best allocation found near them, or by trying where customers are few."""
+    exact = best_allocation(problem, _NODES, _NEAR) if len(problem.net) <= _EXACT else None
+    return prices, max([allocated(problem, prices), *(exact or ())[:1]], key=problem.value)
