@@ -184,7 +184,7 @@ def level_lines(level: Mapping[str, Any] | None, language: str) -> list[str]:
     """Return a line on how far the levels of churn and value may be off; no line where a year before was seen.
 
     >>> level = {"year_seen": False, "churn_points": 4.2, "value_low": -0.3, "value_high": 0.43}
-    >>> level_lines(level, "en")[0][-75:]
+    >>> level_lines(level, "en")[0][-73:]
     'may be off by ±4.2 points, total expected value by -30 % to +43 % (90 %).'
     """
     if level is None or level["year_seen"]:
