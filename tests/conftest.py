@@ -160,10 +160,10 @@ def empty_store(once: Once) -> Path:
 
 
 def _store(folder: Path) -> Path:
-    from tiermodel.tracking import registry  # noqa: PLC0415
+    from tiermodel.tracking.connection import opened_store  # noqa: PLC0415
 
     path = folder / "mlflow.db"
-    with registry._store(f"sqlite:///{path}", create=True):
+    with opened_store(f"sqlite:///{path}", create=True):
         return path
 
 

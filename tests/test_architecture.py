@@ -79,4 +79,8 @@ def test_mlflow_stays_in_its_room() -> None:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(n.split(".")[0] == "mlflow" for n in names):
-                assert name in {"tiermodel.tracking.registry", "tiermodel.mlflow_flavor"}
+                assert name in {
+                    "tiermodel.tracking.connection",
+                    "tiermodel.tracking.registry",
+                    "tiermodel.mlflow_flavor",
+                }

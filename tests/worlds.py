@@ -54,8 +54,8 @@ _QUICK: dict[str, dict[str, object]] = {
     "training.facts": {"DRAWN_ROWS": 0},  # as few draws as there may be
     "training.tune_search": {"paired_bootstrap": partial(paired_bootstrap, draws=50)},
     "backtesting.backtest": {"DRAWN_ROWS": 0},
-    "backtesting.tiers": {"DRAWS_AT_MOST": 50},
-    "tracking.gate": {"DRAWS_AT_MOST": 200},
+    "backtesting.tier_value": {"DRAWS_AT_MOST": 50},
+    "tracking.comparison": {"DRAWS_AT_MOST": 200},
 }
 
 

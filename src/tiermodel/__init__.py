@@ -31,6 +31,7 @@ __all__ = [
     "outcomes",
     "promote",
     "report",
+    "rollback",
     "save_bundle",
     "score",
     "train",
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from tiermodel.predict import score, upgrades
     from tiermodel.quality.check import check
     from tiermodel.reporting.report import report
-    from tiermodel.tracking.registry import promote
+    from tiermodel.tracking.promotion import promote, rollback
     from tiermodel.training.train import train
     from tiermodel.training.tune import tune
     from tiermodel.worklists.lists import lists
@@ -75,8 +76,9 @@ _HOMES = {
     "make_world": "datasets.synthetic",
     "open_history": "engines.dispatch",
     "outcomes": "monitoring.outcomes",
-    "promote": "tracking.registry",
+    "promote": "tracking.promotion",
     "report": "reporting.report",
+    "rollback": "tracking.promotion",
     "save_bundle": "bundle.bundle",
     "score": "predict",
     "train": "training.train",

@@ -14,7 +14,8 @@ from tiermodel.errors import GateError
 from tiermodel.features.export import write_features
 from tiermodel.predict import score
 from tiermodel.reporting.report import report
-from tiermodel.tracking.registry import log_training, promote
+from tiermodel.tracking.promotion import promote
+from tiermodel.tracking.registry import log_training
 from tiermodel.training.train import train
 
 __all__ = ["Demo", "demo", "demo_project"]

@@ -85,6 +85,14 @@ class TrackingError(TierModelError):
 
 
 class GateError(TierModelError):
-    """A refused promotion: the challenger failed the gate, or cannot be compared with the champion."""
+    """A refused promotion: the challenger failed the gate, or cannot be compared with the champion.
+
+    `verdict` has every check where there was something to judge, else it is None.
+    """
 
     exit_code = 9
+
+    def __init__(self, message: str, verdict: object = None) -> None:
+        """Keep the message and the verdict."""
+        super().__init__(message)
+        self.verdict = verdict

@@ -299,11 +299,16 @@ def escape_formulas(cell: str) -> str:
     return "'" + cell if cell.startswith(FORMULA_SIGNS) else cell
 
 
-def write_json(value: Any, path: Path) -> None:
-    """Write a value as indented UTF-8 JSON with keys in their order; NaN and infinity are refused."""
+def write_json(value: Any, path: Path, *, into: Staged | None = None) -> None:
+    """Write a value as indented UTF-8 JSON with keys in their order; NaN and infinity are refused.
+
+    The file is put in place with the others of `into`, at once without it.
+    """
     text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
-    with atomic_file(path) as temporary:
-        disk.write_bytes(temporary, f"{text}\n".encode())
+    with nullcontext(into) if into is not None else staged() as files:
+        temporary = files.add(path)
+        with disk_faults(path):
+            disk.write_bytes(temporary, f"{text}\n".encode())
 
 
 def to_jsonable(value: Any) -> Any:

@@ -23,9 +23,9 @@ from sklearn.metrics import (
 )
 
 import tiermodel.backtesting.backtest as backtest_module
-import tiermodel.backtesting.tiers as backtest_tiers
 from tiermodel.backtesting.backtest import Backtest, backtest
 from tiermodel.backtesting.proposals import proposed_scheme, scheme_faults
+from tiermodel.backtesting import tier_value
 from tiermodel.backtesting.tiers import TierForecasts, scheme_summary, tier_results, tier_verdict
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
@@ -79,7 +79,7 @@ def played(trained: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) -> P
         }
     )
     with quick_fits(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backtest_tiers, "DRAWS_AT_MOST", 100)
+        patch.setattr(tier_value, "DRAWS_AT_MOST", 100)
         for name, known in (("CHURN_BASELINES", CHURN_BASELINES), ("VALUE_BASELINES", VALUE_BASELINES)):
             patch.setattr(backtest_module, name, {k: watched(b, shown) for k, b in known.items()})
         done = backtest(project, out=folder / "b.json", predictions=folder / "p.parquet")
@@ -290,7 +290,7 @@ def test_a_baseline_that_wins_is_named(metric: str, low: float | None, high: flo
 @pytest.mark.usefixtures("quick")
 def test_a_model_of_noise_loses_and_the_run_says_so(trained: TrainedWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(0)
-    monkeypatch.setattr(backtest_tiers, "DRAWS_AT_MOST", 200)
+    monkeypatch.setattr(tier_value, "DRAWS_AT_MOST", 200)
 
     class Noise:
         """Give random risks in the place of the churn model."""
@@ -450,7 +450,7 @@ def test_a_rival_is_graded_into_levels_as_large_and_by_what_it_says(played: Play
 
 
 def test_tier_figures_are_those_counted_by_hand(played: Played, again: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backtest_tiers, "DRAWS_AT_MOST", 100)
+    monkeypatch.setattr(tier_value, "DRAWS_AT_MOST", 100)
     day = date.fromisoformat(played.results["dates"][-1])
     now, every, span = pd.Timestamp(day), pd.Timedelta(days=60), pd.Timedelta(days=60)
     bundle = again

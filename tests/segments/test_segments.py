@@ -40,7 +40,8 @@ from tiermodel.segments.selection import FLOOR, choose_segments
 from tiermodel.tiers.fitted_scheme import fit_scheme
 from tiermodel.tiers.schemes.load import load_preset
 from tiermodel.tracking.gate import judge_segments
-from tiermodel.tracking.registry import champion_of, log_training, promote
+from tiermodel.tracking.promotion import promote
+from tiermodel.tracking.registry import champion_of, log_training
 from tiermodel.training.train import train
 from worlds import LAST_DAY, TrainedWorld, bare_runs
 
@@ -202,7 +203,7 @@ def test_names_follow_the_champion_and_shuffled_segments_are_not_promoted(
     save_bundle(renamed, tmp_path / "one")
     with bare_runs():
         log_training(project, replace(trained.trained, bundle=renamed), tmp_path / "one", register=True)
-    monkeypatch.setattr("tiermodel.tracking.registry.judge", lambda *_: [])
+    monkeypatch.setattr("tiermodel.tracking.promotion.judge", lambda *_: [])
     assert any("segments" in reason for reason in promote(project.name, None, tracking_uri=uri).reasons)
     champion = champion_of(project)
     assert champion is not None

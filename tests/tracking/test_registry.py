@@ -28,11 +28,12 @@ from tiermodel.evaluation.metrics import churn_metrics, value_metrics
 from tiermodel.features.panel import build_panel
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.predict import predict
-from tiermodel.tracking import gate, registry
+from tiermodel.tracking import comparison, connection, promotion, registry
 from tiermodel.tracking import store as store_module
 from tiermodel.tracking.artifacts import EVALUATION, draw_evaluation, evaluation_table, learner_metrics
 from tiermodel.tracking.gate import judge
-from tiermodel.tracking.registry import log_training, promote, resolve_model
+from tiermodel.tracking.promotion import promote
+from tiermodel.tracking.registry import log_training, resolve_model
 from worlds import ID_MARK, TrainedWorld, bare_runs, spoiled
 
 import mlflow  # isort: skip  # after our registry, which settles its environment
@@ -47,7 +48,7 @@ pytestmark = [
 @pytest.fixture(autouse=True)
 def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep intervals quick; what the tests compare differs clearly."""
-    monkeypatch.setattr(gate, "DRAWS_AT_MOST", 400)
+    monkeypatch.setattr(comparison, "DRAWS_AT_MOST", 400)
 
 
 class Store:
@@ -357,7 +358,7 @@ def test_a_store_that_moved_with_its_files_is_read_where_it_is_now(store: Store,
     assert (resolve_model(store.first, uri) / "bundle.json").is_file()
     tracking = store.project("moved").tracking.model_copy(update={"uri": uri})
     moved = store.project("moved").model_copy(update={"tracking": tracking})
-    with registry._store(uri) as client:
+    with connection.opened_store(uri) as client:
         run = client.create_run(registry._experiment(client, moved))
         client.log_text(run.info.run_id, "now", "note.txt")
     assert (tmp_path / "new" / "mlartifacts" / run.info.run_id / "artifacts" / "note.txt").is_file()
@@ -369,7 +370,7 @@ def test_a_store_that_moved_with_its_files_is_read_where_it_is_now(store: Store,
 
 def test_an_experiment_deleted_in_mlflow_is_restored(store: Store) -> None:
     project = store.project("restored")
-    with registry._store(store.uri) as client:
+    with connection.opened_store(store.uri) as client:
         found = registry._experiment(client, project)
         client.delete_experiment(found)
         assert registry._experiment(client, project) == found
@@ -545,7 +546,7 @@ def open_store(uri: str, told: Path) -> None:
     with told.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-        with registry._store(uri, create=True) as client:
+        with connection.opened_store(uri, create=True) as client:
             assert client.search_registered_models() == []
 
 

@@ -23,7 +23,8 @@ from tiermodel.backtesting.clv import clv_predictions
 from tiermodel.backtesting.learning_curve import learning_curve
 from tiermodel.backtesting.panels import as_known_at, needed_dates
 from tiermodel.backtesting.season import same_season, with_season
-from tiermodel.backtesting.tiers import TierForecasts, draws_for, tier_results, with_all_dates
+from tiermodel.backtesting.tier_value import draws_for
+from tiermodel.backtesting.tiers import TierForecasts, tier_results, with_all_dates
 from tiermodel.backtesting.upgrade_conversion import Compared, judge_prospects, judge_upgrade
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project

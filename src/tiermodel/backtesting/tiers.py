@@ -14,23 +14,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiermodel.arrays import Flags, Floats, Ints
+from tiermodel.arrays import Floats, Ints
+from tiermodel.backtesting.tier_value import METRICS, Graded, filled, metric_interval, resampled_metrics
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import TierModelError
-from tiermodel.evaluation.bootstrap import draw_count, interval
-from tiermodel.evaluation.metrics import gini, mean_ranks, quadratic_weighted_kappa
+from tiermodel.evaluation.metrics import gini, quadratic_weighted_kappa
 from tiermodel.features.frame import has_bought
 from tiermodel.features.outcome import Labels
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.kinds.index_points import fit_points, points_of
-from tiermodel.tiers.learned.training_set import rank_filled
 from tiermodel.tiers.schemes.load import load_preset, preset_names
 from tiermodel.tiers.stability.rule import replay
 
 __all__ = [
     "TierForecasts",
-    "draws_for",
     "scheme_summary",
     "tier_results",
     "tier_verdict",
@@ -38,35 +36,10 @@ __all__ = [
 ]
 
 
-DRAWS_AT_MOST, _DRAWS_AT_LEAST, _DRAWN_ROWS = 1_000, 200, 10_000_000
-_CELLS = 4_000_000  # counts drawn at a time, which bounds the memory
 _COMPOSITE = "rfm_score"
-_METRICS = ("value_capture_top", "qwk_value", "value_capture_of_best")
-_COMPARED = _METRICS[:2]  # the third compares schemes whose key levels differ in size
+_COMPARED = METRICS[:2]  # the third compares schemes whose key levels differ in size
 _SUMMARY = ("key_customers_share", "value_capture_top", "gini", "qwk_value", "moved_share", "reversed_share")
 _ALL = "all dates"
-
-
-@dataclass(frozen=True)
-class _Graded:
-    """Each customer's level under a scheme, whether it is a key level, and the ideal level.
-
-    Ideal levels rank customers by observed value and have the sizes of the scheme's levels.
-    """
-
-    level: Ints
-    key: Flags
-    deserved: Ints
-
-    @classmethod
-    def of(cls, level: Ints, keys: Sequence[int], value: Floats, levels: int) -> _Graded:
-        return cls(level, np.isin(level, keys), _filled(value, np.bincount(level, minlength=levels)))
-
-    def columns(self, value: Floats) -> Floats:
-        """Return columns whose sums over customers give the metrics, so that a draw needs weighted sums only."""
-        x, y = self.level.astype(np.float64), self.deserved.astype(np.float64)
-        best = np.isin(self.deserved, np.unique(self.level[self.key])) * value
-        return np.column_stack([self.key * value, best, (x - y) ** 2, x * x + y * y, x, y])
 
 
 @dataclass(frozen=True)
@@ -101,11 +74,6 @@ class TierForecasts:
         }
 
 
-def draws_for(customers: int) -> int:
-    """Return the number of bootstrap draws of an interval: fewer, the more customers there are."""
-    return draw_count(customers, _DRAWN_ROWS, _DRAWS_AT_LEAST, DRAWS_AT_MOST)
-
-
 def tier_results(
     project: Project, panel: pd.DataFrame, day: date, bundle: Bundle, notes: list[str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -125,15 +93,17 @@ def tier_results(
     rivals = _rivals(project, snapshot, graded[0], bundle, value)
     everyone = pd.Index(panel["customer_id"].unique())
     who = everyone.get_indexer(pd.Index(snapshot["customer_id"]))
-    resampled = _resampled([*graded, *rivals.values()], value, (who, len(everyone)), project.seed)
+    resampled = resampled_metrics([*graded, *rivals.values()], value, (who, len(everyone)), project.seed)
     ours = resampled[0]
     for n, row in enumerate(rows):
-        _, row["value_capture_low"], row["value_capture_high"] = _interval(resampled[n][0])
-        row |= {metric: _interval(resampled[n][k])[0] for k, metric in enumerate(_METRICS)}
+        _, row["value_capture_low"], row["value_capture_high"] = metric_interval(resampled[n][0])
+        row |= {metric: metric_interval(resampled[n][k])[0] for k, metric in enumerate(METRICS)}
         if n:
             row["minus_ours"] = {
-                metric: dict(zip(("difference", "low", "high"), _interval(resampled[n][k] - ours[k]), strict=True))
-                for k, metric in enumerate(_METRICS)
+                metric: dict(
+                    zip(("difference", "low", "high"), metric_interval(resampled[n][k] - ours[k]), strict=True)
+                )
+                for k, metric in enumerate(METRICS)
             }
     comparisons = [
         _compared(metric, against, str(day), ours[k] - resampled[n][k])
@@ -144,7 +114,7 @@ def tier_results(
 
 
 def _compared(metric: str, against: str, day: str, resampled: Floats) -> dict[str, Any]:
-    difference, low, high = _interval(resampled)
+    difference, low, high = metric_interval(resampled)
     return {
         "target": "tiers", "metric": metric, "against": against, "as_of": day,
         "difference": difference, "low": low, "high": high, "draws": len(resampled) - 1, "drawn": resampled,
@@ -183,9 +153,7 @@ def _others(
             notes.append(f"{day}: {str(error).partition(';')[0]}")  # without the remedy: nobody asked for it
 
 
-def _rivals(
-    project: Project, snapshot: pd.DataFrame, ours: _Graded, bundle: Bundle, value: Floats
-) -> dict[str, _Graded]:
+def _rivals(project: Project, snapshot: pd.DataFrame, ours: Graded, bundle: Bundle, value: Floats) -> dict[str, Graded]:
     """Return the baselines: levels as large as ours, by the amount of the window nearest the horizon, by composites.
 
     One composite reads the middle window, as its preset does, one the longest.
@@ -202,29 +170,23 @@ def _rivals(
     keys, levels = _keys(bundle.scheme), len(fitted.levels)
     sizes = np.bincount(ours.level, minlength=levels)
     return {
-        name: _Graded.of(_filled(np.nan_to_num(score, nan=-np.inf), sizes), keys, value, levels)
+        name: Graded.of(filled(np.nan_to_num(score, nan=-np.inf), sizes), keys, value, levels)
         for name, score in scores.items()
     }
-
-
-def _filled(score: Floats, sizes: Ints) -> Ints:
-    """Return levels of the given sizes, filled from the lowest up by score; equal scores share a level."""
-    shares = [float(size) / len(score) for size in sizes]
-    return rank_filled(mean_ranks(score) / len(score), shares)
 
 
 def _keys(fitted: FittedScheme) -> list[int]:
     return [n for n, level in enumerate(fitted.scheme.levels) if level.key]
 
 
-def _figures(project: Project, panel: pd.DataFrame, day: date, fitted: FittedScheme) -> tuple[dict[str, Any], _Graded]:
+def _figures(project: Project, panel: pd.DataFrame, day: date, fitted: FittedScheme) -> tuple[dict[str, Any], Graded]:
     now, every = pd.Timestamp(day), timedelta(project.panel.every_days)
     levels = _levels_by_date(panel, fitted, [now - every * 2, now - every, now])
     snapshot = panel[panel["as_of"] == now].reset_index(drop=True)
     customers = snapshot["customer_id"]
     two_before, before, level = (levels[day].reindex(customers).to_numpy() for day in levels)
     value = snapshot["outcome_value"].to_numpy(dtype=np.float64)
-    graded = _Graded.of(level.astype(np.int64), _keys(fitted), value, len(fitted.scheme.levels))
+    graded = Graded.of(level.astype(np.int64), _keys(fitted), value, len(fitted.scheme.levels))
     reached = {fitted.scheme.codes[k] for k in np.unique(graded.level)}
     means = [value[level == k].mean() for k in range(len(fitted.scheme.levels)) if np.any(level == k)]
     both = ~np.isnan(before)
@@ -258,45 +220,6 @@ def _levels_by_date(
     rows = panel[panel["as_of"].isin(dates)]
     tier = pd.Series(replay(fitted, rows)[0].astype(float), index=rows["customer_id"])
     return {day: tier[(rows["as_of"] == day).to_numpy()] for day in dates}
-
-
-def _resampled(graded: Sequence[_Graded], value: Floats, who: tuple[Ints, int], seed: int) -> list[Floats]:
-    """Return `_METRICS` of each scheme, for all customers and then for each draw, shape (metrics, 1 + draws).
-
-    Schemes share the draws, so that common variation cancels in a difference. `who` has the number of each row's
-    customer and the count of customers: dates share the draws too. NaN where a metric is not defined.
-    """
-    place, n = who
-    rng = np.random.default_rng(seed)
-    columns = [np.column_stack([value, np.ones(len(value)), j.columns(value)]) for j in graded]
-    left = draws_for(n)
-    found = [[_metrics(np.ones((1, len(value))), of_one)] for of_one in columns]
-    while left:
-        size = min(max(1, _CELLS // n), left)
-        times = np.stack([np.bincount(rng.integers(0, n, n), minlength=n)[place].astype(float) for _ in range(size)])
-        for parts, of_one in zip(found, columns, strict=True):
-            parts.append(_metrics(times, of_one))
-        left -= size
-    return [np.hstack(parts) for parts in found]
-
-
-def _metrics(times: Floats, columns: Floats) -> Floats:
-    """Return `_METRICS`, shape (metrics, draws), given each customer's count in each draw."""
-    total, n, captured, best, missed, squares, x, y = (times @ columns).T
-    chance = squares - 2 * x * y / n
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.array([
-            np.where(total > 0, captured / total, np.nan),
-            np.where(chance > 0, 1 - missed / chance, np.nan),
-            np.where(best > 0, captured / best, np.nan),
-        ])  # fmt: skip
-
-
-def _interval(resampled: Floats) -> tuple[float | None, float | None, float | None]:
-    """Return the metric and the ends of its 95 % interval; None where a draw does not define it."""
-    if np.isnan(resampled).any():
-        return (None if np.isnan(resampled[0]) else float(resampled[0])), None, None
-    return float(resampled[0]), *interval(resampled[1:])
 
 
 def _levels_at(panel: pd.DataFrame, fitted: FittedScheme, when: pd.Timestamp, customers: pd.Series) -> Floats:

@@ -45,11 +45,11 @@ from tiermodel.tiers.customer_scores import EXPECTED_GROWTH
 from tiermodel.tiers.fitted_features import FittedFeatures
 from tiermodel.tiers.fitted_scheme import FittedScheme
 
-__all__ = ["FORMAT", "Bundle", "load_bundle", "save_bundle"]
+__all__ = ["CARD", "FORMAT", "Bundle", "load_bundle", "save_bundle"]
 
 
 FORMAT = 5
-_JSON, _MANIFEST, _CARD = "bundle.json", "manifest.json", "card.md"
+_JSON, _MANIFEST, CARD = "bundle.json", "manifest.json", "card.md"
 _LARGEST = 512 * 2**20
 
 
@@ -207,7 +207,7 @@ class Bundle:
             }
         files = {name: text.encode() for name, text in texts.items()}
         card = model_card(self.name, self.settings, self.facts, self.features, self.scheme, self.segments)
-        files |= {_JSON: _dump(data), _CARD: card.encode()}
+        files |= {_JSON: _dump(data), CARD: card.encode()}
         manifest = {"format": FORMAT, "files": {name: _digest(files[name]) for name in sorted(files)}}
         return {**files, _MANIFEST: _dump(manifest)}
 

@@ -15,6 +15,7 @@ from tiermodel.cli.printing import (
     print_added,
     print_capacity,
     print_json,
+    print_shadow,
     print_tiers,
     progress,
 )
@@ -71,6 +72,7 @@ def features(project: Path, as_of: str, out: Path, allow_empty: bool, as_json: b
 @click.option("--ledger", type=PATH, help="A folder: start from the tiers in it, add the new ones.")
 @click.option("--regrade", is_flag=True, help="Correct the ledger: grade a day again, and put off all later gradings.")
 @click.option("--reason", help="Why; the ledger keeps it.  [with --regrade]")
+@click.option("--shadow", metavar="MODEL", help="Another model: its scores, and who would move, go beside --out.")
 @EMPTY
 @JSON
 def score(
@@ -81,6 +83,7 @@ def score(
     ledger: Path | None,
     regrade: bool,
     reason: str | None,
+    shadow: str | None,
     allow_empty: bool,
     as_json: bool,
 ) -> None:
@@ -92,21 +95,27 @@ def score(
 
     with progress() as step:
         folder = model_folder(model, settings.tracking.uri)
+        other = None if shadow is None else model_folder(shadow, settings.tracking.uri)
         step(f"scoring as of {as_of}")
-        scored = run_score(settings, folder, as_of, out, ledger=ledger, regrade_reason=reason, allow_empty=allow_empty)
+        scored = run_score(
+            settings, folder, as_of, out, ledger=ledger, regrade_reason=reason, shadow=other, allow_empty=allow_empty
+        )  # fmt: skip
     print_accounts(settings, scored.accounts)
     added = scored.added
     if scored.trained_later:
         click.echo(f"WARNING: the model was trained on what followed {as_of}", err=True)
     if as_json:
         counts = {name: getattr(scored, name) for name in ("customers", "tiers", "capacity", "trained_later")}
-        print_json({"out": str(out), **counts, **added_as_data(added), **accounts_as_data(scored.accounts)})
+        beside = {} if scored.shadow is None else {"shadow": scored.shadow}
+        print_json({"out": str(out), **counts, **beside, **added_as_data(added), **accounts_as_data(scored.accounts)})
         return
     print_tiers(scored.tiers)
     print_capacity(scored.capacity)
     click.echo(f"{scored.customers:,} customers in {out}")
     if added is not None:
         print_added(added, scored.day, ledger, settings.language)
+    if scored.shadow is not None:
+        print_shadow(scored.shadow, out, settings.language)
 
 
 @click.command()

@@ -15,9 +15,10 @@ from tiermodel.cli.crm import export
 from tiermodel.cli.customers import check, features, score, upgrades
 from tiermodel.cli.erasure import forget
 from tiermodel.cli.ledger import ledger
-from tiermodel.cli.models import backtest, demo, promote, train, tune
+from tiermodel.cli.models import backtest, demo, train, tune
 from tiermodel.cli.monitoring import outcomes
 from tiermodel.cli.policy import allocate
+from tiermodel.cli.promotion import promote, rollback
 from tiermodel.cli.show import report, rules, show
 from tiermodel.cli.worklists import lists
 from tiermodel.errors import OutputError, TierModelError
@@ -101,6 +102,7 @@ for verb in (
     outcomes,
     export,
     promote,
+    rollback,
     report,
     rules,
     ledger,

@@ -1,4 +1,4 @@
-"""The verbs that train, evaluate and promote models: demo, train, backtest, tune, promote."""
+"""The verbs that train and evaluate models: demo, train, backtest, tune."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tiermodel.cli.options import AS_OF, JSON, PATH, PROJECT, STORE, load
+from tiermodel.cli.options import AS_OF, JSON, PATH, PROJECT, load, store_option
 from tiermodel.cli.printing import (
     print_accounts,
     print_chances,
@@ -17,7 +17,7 @@ from tiermodel.cli.printing import (
     progress,
 )
 
-__all__ = ["backtest", "demo", "promote", "train", "tune"]
+__all__ = ["backtest", "demo", "train", "tune"]
 
 
 _STUDY = "Where trials are kept.  [default: tune.db beside a SQLite tracking store, else in this folder]"
@@ -82,6 +82,8 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: 
     lines += level_lines(bundle.facts["level"], language)
     click.echo("\n".join([*lines, *segment_lines(bundle.segments, bundle.features, bundle.language)]))
     click.echo(f"bundle {bundle.version} in {folder}")
+    if tracked is not None:
+        click.echo(f"registered as {tracked}; next: tiermodel promote {settings.name}{store_option(settings)}")
 
 
 @click.command()
@@ -159,18 +161,3 @@ def tune(
     verdicts = [row for found in tuned.found for row in found.verdict]
     print_table(f"Judged on {tuned.judged_on}, which no trial saw", verdicts)
     click.echo(tuned.to_yaml().rstrip())
-
-
-@click.command()
-@click.argument("name")
-@click.option("--challenger", help="The version to promote.  [default: the alias `challenger`]")
-@STORE
-@JSON
-def promote(name: str, challenger: str | None, tracking_uri: str, as_json: bool) -> None:
-    """Make the challenger the champion if it passes the gate; exit 9 and the reasons if not."""
-    from tiermodel.tracking.registry import promote as run_promote
-
-    with progress() as step:
-        step("comparing challenger and champion")
-        done = run_promote(name, challenger, tracking_uri=tracking_uri)
-    print_json(vars(done)) if as_json else click.echo(done.to_text())

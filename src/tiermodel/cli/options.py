@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from tiermodel.config.project import Project
 
-__all__ = ["AS_OF", "EMPTY", "JSON", "LANGUAGE", "MODEL", "PATH", "PROJECT", "STORE", "load", "model_folder"]
+__all__ = [
+    "AS_OF", "EMPTY", "JSON", "LANGUAGE", "MODEL", "PATH", "PROJECT", "STORE", "is_folder", "load", "model_folder",
+    "promotion_of", "store_option",
+]  # fmt: skip
 
 PATH = click.Path(path_type=Path)
 PROJECT = click.argument("project", type=PATH)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-STORE = click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", default="sqlite:///mlflow.db", show_default=True)
+_DEFAULT_STORE = "sqlite:///mlflow.db"
+STORE = click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", default=_DEFAULT_STORE, show_default=True)
 EMPTY = click.option(
     "--allow-empty", is_flag=True, help="Of transactions without a row make a table without a row, not an error."
 )
@@ -36,13 +41,31 @@ def load(path: Path) -> Project:
     return load_project(path)
 
 
+def is_folder(reference: str) -> bool:
+    """Return whether a model is given by its folder, not by a name in the registry."""
+    return Path(reference).exists() or not re.fullmatch(r"(models:/)?[\w.-]+(@[\w-]+|/\d+)", reference)
+
+
+def promotion_of(reference: str, tracking_uri: str) -> dict[str, Any] | None:
+    """Return the gate's verdict with which a registered model became champion; None where it never did."""
+    from tiermodel.tracking.promotion import promotion_record
+
+    return promotion_record(reference, tracking_uri)
+
+
 def model_folder(reference: str, tracking_uri: str) -> Path:
     """Return a bundle's folder.
 
     MLflow takes seconds to import, so only NAME@alias and NAME/number that are no path are looked up in the registry.
     """
-    if Path(reference).exists() or not re.fullmatch(r"(models:/)?[\w.-]+(@[\w-]+|/\d+)", reference):
+    if is_folder(reference):
         return Path(reference)
     from tiermodel.tracking.registry import resolve_model
 
     return resolve_model(reference, tracking_uri)
+
+
+def store_option(project: Project) -> str:
+    """Return the option that names the project's tracking store; empty for the default and where it has a password."""
+    uri = project.tracking.uri
+    return "" if uri == _DEFAULT_STORE or "@" in uri else f" --tracking-uri {shlex.quote(uri)}"

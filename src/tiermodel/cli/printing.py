@@ -19,6 +19,7 @@ __all__ = [
     "print_capacity",
     "print_chances",
     "print_json",
+    "print_shadow",
     "print_table",
     "print_tiers",
     "print_values",
@@ -123,6 +124,29 @@ def print_capacity(levels: Sequence[Mapping[str, Any]]) -> None:
     """Print how the levels with a capacity filled, and how many customers found no place; nothing without levels."""
     if levels:
         print_table("Levels with a capacity", levels)
+
+
+def print_shadow(found: Mapping[str, Any], out: Path, language: str) -> None:
+    """Print how a shadow's scores differ: the matrix of tiers with customers and value, and what is in which file."""
+    from tiermodel.predict.shadow import shadow_paths
+    from tiermodel.words import words
+
+    wording = words(language)
+    print_table(wording["shadow_matrix"].format(shadow=found["shadow_version"]), found["matrix"])
+    if not found["same_levels"]:
+        click.echo(wording["shadow_other_levels"])
+    else:
+        moved = found["up"] + found["down"]
+        told = {"moved": moved, "share": moved / max(found["customers"], 1), **found}
+        told["value_share"] = found["moved_value"] / found["value"] if found["value"] else 0.0
+        click.echo(wording["shadow_moved"].format(**told))
+    if found["compared"] != "tier":
+        click.echo(wording["shadow_by_rules"])
+    for key in ("churn_risk", "expected_value"):
+        if found[key]["customers"]:
+            click.echo(wording[f"shadow_{key}"].format(**found[key]))
+    scores, changes, summary = shadow_paths(out)
+    click.echo(wording["shadow_files"].format(scores=scores, changes=changes, summary=summary))
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:

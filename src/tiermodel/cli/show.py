@@ -8,7 +8,7 @@ from typing import get_args
 
 import click
 
-from tiermodel.cli.options import JSON, LANGUAGE, PATH, PROJECT, STORE, load, model_folder
+from tiermodel.cli.options import JSON, LANGUAGE, PATH, PROJECT, STORE, is_folder, load, model_folder, promotion_of
 from tiermodel.cli.policy import show_policy
 from tiermodel.cli.printing import print_json, print_table, progress
 
@@ -160,6 +160,7 @@ def show_model(model: str, language: str | None, tracking_uri: str) -> None:
     from tiermodel.tiers.kinds.composite import sensitivity_lines
 
     bundle = load_bundle(model_folder(model, tracking_uri))
+    record = None if is_folder(model) else promotion_of(model, tracking_uri)
     words = (bundle.features, language or bundle.language)
     state, segments = bundle.scheme.state, bundle.segments
     shown = ("method", "stability", "criteria", "champion")
@@ -169,6 +170,7 @@ def show_model(model: str, language: str | None, tracking_uri: str) -> None:
             "scheme_version": bundle.scheme_version,
             "settings": bundle.settings,
             **bundle.facts,
+            **({} if record is None else {"promotion": record}),
             "segments": {
                 **{name: segments[name] for name in shown if name in segments},
                 "profiles": dict(sorted_profiles(segments)),

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,7 +22,7 @@ from tiermodel.config.validation import checked, nearest
 from tiermodel.config.yaml_reader import YamlSource, shown
 from tiermodel.errors import ProjectError
 
-__all__ = ["FeatureGroup", "Project", "load_project", "project_digest"]
+__all__ = ["FeatureGroup", "Project", "design_digest", "load_project", "project_digest"]
 
 
 FeatureGroup = Literal[
@@ -287,11 +288,39 @@ _LATER = (
 """Keys that came later: a project that does not set them keeps its digest."""
 
 
+_NO_DESIGN: Any = {
+    "name": True, "contact": True, "folder": True, "tracking": True, "policy": True, "backtest": True,
+    "tiers": {"scheme", "grade"}, "features": {"audited"}, "outcome": {"calendar"},
+    "data": {
+        **dict.fromkeys(("engine", "memory", "max_bad_share", "max_stale_days", "hash_ids"), True),
+        **{table: {"path", "encoding"} for table in ("transactions", "customers", "events", "invoices", "costs")},
+    },
+}  # fmt: skip
+"""What a design is without: where the tables are, dates, and what no model depends on."""
+
+
 def project_digest(project: Project) -> str:
     """Return the SHA-256, in hex, of all that can change a model: so no paths, `tracking`, `policy` and `grade`."""
     content = project.model_dump(
         mode="json", exclude={"folder": True, "tracking": True, "policy": True, "tiers": {"grade"}}
     )
+    return _digest(content)
+
+
+def design_digest(project: Project, scheme: Mapping[str, Any]) -> str:
+    """Return the SHA-256, in hex, of the settings without dates and paths, with the scheme that they name or hold.
+
+    Two models of one design differ by their data alone. Dates in `where` and `query` do not count either.
+    """
+    content = project.model_dump(mode="json", exclude=_NO_DESIGN)
+    for table in filter(None, (content["data"].get(name) for name in _NO_DESIGN["data"])):
+        for key in ("where", "query"):
+            if table.get(key):
+                table[key] = re.sub(r"\d{4}-\d{2}-\d{2}", "DATE", table[key])
+    return _digest({**content, "scheme": dict(scheme)})
+
+
+def _digest(content: dict[str, Any]) -> str:
     for *above, key in _LATER:
         section = content
         for name in above:

@@ -1,4 +1,4 @@
-"""Scoring of a project's customers with a bundle, batch by batch, and the changes that move each customer up."""
+"""Scoring of a project's customers with a bundle, batch by batch."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tiermodel.bundle.bundle import Bundle, load_bundle
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
-from tiermodel.errors import EmptyInputError, ModelError, ProjectError
+from tiermodel.errors import EmptyInputError, ProjectError
 from tiermodel.features.dates import one_date, stale_words
 from tiermodel.features.export import write_nothing, write_rows
-from tiermodel.features.panel import Snapshots, Tally, build_panel, snapshot_batches
+from tiermodel.features.panel import Snapshots, Tally, snapshot_batches
 from tiermodel.ledger.calendar import before_scoring, next_grading
 from tiermodel.ledger.files import Levels, journal_of
 from tiermodel.ledger.ledger import writing
-from tiermodel.ledger.rows import MOVES, Added, Before, from_batch, graded_rows, position_in, with_ledger_columns
+from tiermodel.ledger.rows import MOVES, Added, from_batch
 from tiermodel.ledger.tombstones import read_tombstones
-from tiermodel.output import staged, write_table
-from tiermodel.policy.service_columns import ServiceColumns, service_columns
-from tiermodel.predict.capacity import has_capacity, keep_capacity, with_claims
-from tiermodel.predict.manual import manual_decisions, with_manual
-from tiermodel.predict.table import checked, predict, score_schema
+from tiermodel.output import staged
+from tiermodel.policy.service_columns import service_columns
+from tiermodel.predict.capacity import has_capacity, keep_capacity
+from tiermodel.predict.fitting_project import with_bundle_features
+from tiermodel.predict.manual import floor_of, manual_decisions, with_manual
+from tiermodel.predict.scoring import Scoring
+from tiermodel.predict.shadow import Shadow, settled_journal
+from tiermodel.predict.table import score_schema
 from tiermodel.tables.contract import Accounting
-from tiermodel.tables.history import History, project_key
-from tiermodel.tables.source import refuse_outputs, scratch_folder
+from tiermodel.tables.history import History
+from tiermodel.tables.source import scratch_folder
 from tiermodel.tiers.capacity import LevelPlaces
-from tiermodel.tiers.explain.next_tier import next_tier_actions
-from tiermodel.tiers.stability.grading import grade
 
-__all__ = ["Scored", "score", "upgrades"]
+__all__ = ["Scored", "score"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Scored:
     tier code, `added` what the ledger got (None: no ledger was given), and `day` the date scored (None: no row).
     `capacity` has, for each level with a capacity, the highest first, its `places`, how many `asked` for one, how many
     of them were `fixed` (set there by hand, or kept between two gradings), how many found `no_place`, and the priority
-    of the last one in (`cut`).
+    of the last one in (`cut`). `shadow` has the summary of the comparison with a shadow (None: none was given).
     """
 
     accounts: dict[str, Accounting]
@@ -57,6 +57,7 @@ class Scored:
     added: Added | None = None
     day: date | None = None
     capacity: tuple[dict[str, Any], ...] = ()
+    shadow: dict[str, Any] | None = None
 
     @property
     def trained_later(self) -> bool:
@@ -74,6 +75,7 @@ def score(  # noqa: PLR0913  the options of the verb
     allow_empty: bool = False,
     ledger: str | Path | None = None,
     regrade_reason: str | None = None,
+    shadow: Bundle | str | Path | None = None,
 ) -> Scored:
     """Write the score table of a date, one row for every customer known then, and return the accounts of the run.
 
@@ -115,6 +117,10 @@ def score(  # noqa: PLR0913  the options of the verb
     regrade_reason
         Why a date is graded that the ledger has graded already, or that is before its last grading: the new grading
         takes the place of that of the date and of all later ones, which are then to be graded again, in order.
+    shadow
+        A second bundle, or the folder of one, that scores the same customers: its scores go to `NAME.shadow.parquet`
+        (or .csv) beside `out`, customers whose tier or figures would change most to `NAME.shadow_changes.parquet`, and
+        the summary to `NAME.shadow.json`; all files are put in place together. `out` and the ledger are as without it.
 
     Returns
     -------
@@ -125,7 +131,7 @@ def score(  # noqa: PLR0913  the options of the verb
     ------
     ModelError
         If the bundle cannot be read, needs a column that the project does not map, or was trained with another time
-        zone, currency or measure of value.
+        zone, currency or measure of value; if the shadow is of another project, or answers another question.
     DataError
         If no customer is known at `as_of`, or the rows end more than `data.max_stale_days` before it.
     ProjectError
@@ -152,39 +158,44 @@ def score(  # noqa: PLR0913  the options of the verb
     _refuse_reason(ledger, regrade_reason)
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     service = service_columns(project, bundle.scheme.scheme.codes)
-    written = score_schema(bundle) if service is None else service.schema(score_schema(bundle))
-    written = with_manual(project, written)
+    written = with_manual(project, score_schema(bundle) if service is None else service.schema(score_schema(bundle)))
     try:
         history = open_history(project) if history is None else history
     except EmptyInputError:
-        if not allow_empty:
+        if not allow_empty or shadow is not None:
             raise
         nobody = write_nothing(written, Path(out))
         return Scored(nobody.accounts, 0, dict.fromkeys(bundle.scheme.scheme.codes, 0))
-    scored_project = _with_bundle_features(project, bundle, history)
+    scored_project = with_bundle_features(project, bundle, history)
+    beside = None if shadow is None else Shadow.of(project, bundle, shadow, history)
     day = one_date(as_of, history)
     every = timedelta(bundle.settings["panel"]["every_days"])
+    stale = stale_words(history, day, every.days, project.data.max_stale_days)
     earlier = tuple(day - every * k for k in reversed(range(1, bundle.scheme.memory(every.days) + 1)))
     snapshots = Snapshots(scored_project, frozenset(bundle.columns), (*earlier, day))
-    stale = stale_words(history, day, every.days, project.data.max_stale_days)
     tally, counts, filled = Tally(), dict.fromkeys(bundle.scheme.scheme.codes, 0), list[LevelPlaces]()
     with nullcontext() if ledger is None else writing(ledger) as book:
         dates, asked = project.tiers.grade, regrade_reason is not None
         before = None if book is None else before_scoring(book, day, dates, regrade=asked)
         graded: list[pa.RecordBatch] = []
-        batches = snapshot_batches(history, snapshots, tally, _Scoring(bundle, day, before))
-        batches = batches if book is None else read_tombstones(book.folder).left_out(batches)
+        scoring, erased = Scoring(bundle, day, before), None if book is None else read_tombstones(book.folder)
+        work = scoring if beside is None else beside.joins(scoring, snapshots, before)
+        batches = snapshot_batches(history, snapshots, tally, work)
+        batches = batches if erased is None else erased.left_out(batches)
+        batches = batches if beside is None else beside.set_aside(batches, scratch_folder(history.connection))
         if has_capacity(bundle):
             scratch = scratch_folder(history.connection)
             batches = keep_capacity(bundle, batches, scratch, filled, ledger=book is not None)
         added = None
         scored = _scored(batches, score_schema(bundle).names, counts, None if book is None else graded)
         scored = scored if service is None else service.added(scored)
-        manual = manual_decisions(project, history, _floor(bundle, service), bundle.language, before)
-        if manual is not None:
-            scored = manual.added(scored)
-        with staged(None if book is None else journal_of(book.folder)) as files:
+        manual = manual_decisions(project, history, floor_of(bundle, service), bundle.language, before)
+        scored = scored if manual is None else manual.added(scored)
+        scored = scored if beside is None else beside.noting(scored)
+        alone = None if beside is None or book is not None else settled_journal(Path(out))
+        with staged(alone if book is None else journal_of(book.folder)) as files:
             write_rows(scored, written, Path(out), history, tally, before=day, into=files)
+            differs = None if beside is None else beside.write(Path(out), history, erased, files)
             if book is not None and before is not None and before.grades:
                 rows, levels = pa.Table.from_batches(graded), _level_names(project, bundle)
                 added = book.append(day, rows, regrade_reason=regrade_reason, levels=levels, into=files)
@@ -194,7 +205,7 @@ def score(  # noqa: PLR0913  the options of the verb
     tally.warn(_past_words(bundle, day))
     tally.warn("" if manual is None else manual.account())
     places = tuple(level.to_dict(bundle.scheme.scheme.codes) for level in filled)
-    return Scored(tally.accounts, sum(counts.values()), counts, added, day, places)
+    return Scored(tally.accounts, sum(counts.values()), counts, added, day, places, differs)
 
 
 def _refuse_reason(ledger: str | Path | None, reason: str | None) -> None:
@@ -203,12 +214,6 @@ def _refuse_reason(ledger: str | Path | None, reason: str | None) -> None:
         raise ProjectError("a grading that corrects the ledger needs a reason; give one: --regrade --reason TEXT")
     if reason is not None and ledger is None:
         raise ProjectError("only a ledger can be graded again; name its folder: --ledger DIR --regrade --reason TEXT")
-
-
-def _floor(bundle: Bundle, service: ServiceColumns | None) -> dict[str, str]:
-    """Return the service of the lowest level by column."""
-    levels = bundle.scheme.scheme
-    return {"policy": levels.policies(bundle.language)[0]} if service is None else service.of_level(levels.codes[0])
 
 
 def _level_names(project: Project, bundle: Bundle) -> Levels:
@@ -238,122 +243,3 @@ def _scored(
         if graded is not None:
             graded.append(from_batch(batch))
         yield batch.select(names)
-
-
-def _with_bundle_features(project: Project, bundle: Bundle, history: History) -> Project:
-    """Return the project with the bundle's features; `ModelError` where the project does not fit the bundle."""
-    missing = sorted(set(bundle.columns) - history.columns)
-    if missing:
-        raise ModelError(
-            f"the bundle {bundle.version} needs {', '.join(map(project_key, missing))}, which the project does not map"
-        )
-    _refuse_other_meaning(project, bundle)
-    return Project.model_validate({**project.model_dump(exclude_none=True), "features": bundle.settings["features"]})
-
-
-def upgrades(
-    project: Project,
-    model: Bundle | str | Path,
-    as_of: date | str,
-    out: str | Path,
-    *,
-    language: str | None = None,
-    tally: Tally | None = None,
-) -> tuple[int, int]:
-    """Write, for each customer, the single changes that would lead to a higher tier, and return how many there are.
-
-    The tier is that of the rules: before the stability rule, overrides and capacity.
-
-    Parameters
-    ----------
-    project
-        The project whose customers are looked at.
-    model
-        A bundle, or the folder of one.
-    as_of
-        The first day that is not known: a date, an ISO date as text, or `latest`, the day after the last row.
-    out
-        The file to write, .parquet or .csv: a row has the customer, the tier now and then, the feature and its change.
-    language
-        `zh` or `en`, for the words of a change; by default the bundle's language.
-    tally
-        The counts to add to; at the end it has the account of every table.
-
-    Returns
-    -------
-    tuple[int, int]
-        The number of rows written, and of customers with at least one row.
-
-    Raises
-    ------
-    ModelError, DataError
-        As `score` does.
-    ProjectError
-        If `as_of` is not one date, or the scheme has no rules that state where the level changes.
-
-    Examples
-    --------
-    >>> from tiermodel import Project, upgrades
-    >>> columns = {"customer_id": "id", "time": "day", "amount": "amount"}
-    >>> data = {"transactions": {"path": "sales.csv", "columns": columns}}
-    >>> project = Project.model_validate({"version": 1, "name": "shop", "data": data})
-    >>> upgrades(project, "no-bundle", "latest", "upgrades.csv")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-        ...
-    tiermodel.errors.ModelError: no-bundle: there is no manifest.json, so this is no bundle; ...
-
-    """
-    bundle = model if isinstance(model, Bundle) else load_bundle(model)
-    history = open_history(project)
-    refuse_outputs((table.source for table in history.tables.values()), Path(out))
-    scored_project = _with_bundle_features(project, bundle, history)
-    snapshot = build_panel(scored_project, [one_date(as_of, history)], history=history, tally=tally)
-    found = next_tier_actions(bundle.scheme, checked(bundle, snapshot), bundle.features, language or bundle.language)
-    dates = pa.field("as_of", pa.date32())
-    texts = {"customer_id", "tier_code", "reached_code", "feature", "words"}
-    schema = pa.schema([
-        dates if name == "as_of" else pa.field(name, pa.string() if name in texts else pa.float64()) for name in found
-    ])  # fmt: skip
-    write_table(pa.Table.from_pandas(found, schema=schema, preserve_index=False), Path(out))
-    return len(found), int(found["customer_id"].nunique())
-
-
-@dataclass(frozen=True)
-class _Scoring:
-    """Scoring of a snapshot batch as a callable that an engine can send to another process.
-
-    Rows at `day` are scored; rows at earlier dates are replayed through the stability rule. `before` has the latest
-    ledger row of each customer (None: no ledger); with it, the columns of the new ledger rows follow those of the
-    scores.
-    """
-
-    bundle: Bundle
-    day: date
-    before: Before | None
-
-    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        frame = batch.to_pandas(date_as_object=False)
-        now = frame["as_of"] == pd.Timestamp(self.day)
-        today, past = frame[now].reset_index(drop=True), frame[~now].reset_index(drop=True)
-        codes, position = self.bundle.scheme.scheme.codes, None
-        if self.before is not None:
-            position = position_in(self.before, today["customer_id"], codes)
-        features = checked(self.bundle, today)
-        grading = grade(self.bundle.scheme, features, past, position)
-        table = predict(self.bundle, today, grading=grading)
-        scored = pa.RecordBatch.from_pandas(table, schema=score_schema(self.bundle), preserve_index=False)
-        if has_capacity(self.bundle):
-            scored = with_claims(scored, self.bundle, features, grading)
-        if self.before is None:
-            return scored
-        return with_ledger_columns(scored, graded_rows(table, grading, codes, self.before))
-
-
-def _refuse_other_meaning(project: Project, bundle: Bundle) -> None:
-    """Raise `ModelError` where time zone, currency or value differ from those of the training."""
-    now = project.model_dump(mode="json")
-    then = {**bundle.settings, "value": bundle.value_settings.model_dump(mode="json")}
-    for key in ("timezone", "currency", "value"):
-        if now[key] != then[key]:
-            words = f"the bundle {bundle.version} was trained with {key}: {then[key]}, the project says {now[key]}"
-            raise ModelError(f"{words}; train again, or correct the project")

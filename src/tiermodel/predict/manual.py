@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.ledger.rows import Before
+from tiermodel.policy.service_columns import ServiceColumns
 from tiermodel.tables.consent import objectors
 from tiermodel.tables.history import History
 from tiermodel.tables.privacy import hash_key, public_ids
 from tiermodel.words import words
 
-__all__ = ["ManualDecisions", "manual_decisions", "with_manual"]
+__all__ = ["ManualDecisions", "floor_of", "manual_decisions", "with_manual"]
 
 _COLUMN = "manual_decision"
 
@@ -78,3 +80,9 @@ def manual_decisions(
         return None
     customers = public_ids(objectors(history.connection, history.tables), hash_key(project))
     return ManualDecisions(customers, floor, language, before)
+
+
+def floor_of(bundle: Bundle, service: ServiceColumns | None) -> dict[str, str]:
+    """Return the service of the lowest level by column."""
+    levels = bundle.scheme.scheme
+    return {"policy": levels.policies(bundle.language)[0]} if service is None else service.of_level(levels.codes[0])

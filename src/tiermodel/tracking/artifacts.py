@@ -21,6 +21,7 @@ from tiermodel.models import churn, value
 from tiermodel.reporting.figures import FigureStyle, concentration, save_png
 from tiermodel.reporting.figures_model import gains, importance, input_names, reliability, residuals
 from tiermodel.training.facts import metrics_for
+from tiermodel.training.later_tiers import LEVELS
 
 __all__ = ["EVALUATION", "MEMBERS", "LearnerMetrics", "draw_evaluation", "evaluation_table", "learner_metrics"]
 
@@ -29,8 +30,8 @@ EVALUATION = ("target", "question", "as_of", "customers", "key", "actual", "pred
 """The first columns of an evaluation table.
 
 `question` is the definition of the label, `as_of` the snapshot date, `customers` a hash of the ids of all customers
-predicted for that date, `key` the number of the customer from 0. The columns `BASELINES` and `MEMBERS` follow, except
-in the tables of older versions.
+predicted for that date, `key` the number of the customer from 0. The columns `BASELINES`, `MEMBERS` and `LEVELS`
+follow, except in the tables of older versions.
 """
 
 MEMBERS = tuple(dict.fromkeys((*churn.MEMBERS, *value.MEMBERS)))
@@ -57,7 +58,7 @@ class LearnerMetrics:
 def evaluation_table(project: Project, out_of_fold: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the out-of-time predictions of all targets, sorted by date and customer, without customer ids.
 
-    The columns are `EVALUATION`, `BASELINES` and `MEMBERS`, NaN where a target has no such prediction.
+    The columns are `EVALUATION`, `BASELINES`, `MEMBERS` and `LEVELS`, missing where a target has no such prediction.
     """
     window = f"the {project.outcome.horizon_days} days that follow a gap of {project.outcome.gap_days} days"
     questions = {
@@ -73,7 +74,7 @@ def evaluation_table(project: Project, out_of_fold: Mapping[str, pd.DataFrame]) 
     ids = sorted(set().union(*(frame["customer_id"] for frame in filled.values())))
     numbers = {customer: number for number, customer in enumerate(ids)}
     more = [*BASELINES, *MEMBERS]
-    empty = pd.DataFrame({name: [] for name in (*EVALUATION, *more)})
+    empty = pd.DataFrame({name: [] for name in (*EVALUATION, *more, *LEVELS)})
     parts = [
         pd.DataFrame({
             "target": target,
@@ -84,6 +85,7 @@ def evaluation_table(project: Project, out_of_fold: Mapping[str, pd.DataFrame]) 
             "actual": frame["actual"].astype(np.float64),
             "predicted": frame["predicted"].astype(np.float64),
             **frame.reindex(columns=more).astype(np.float64),
+            **frame.reindex(columns=list(LEVELS)).astype({name: np.float64 for name in LEVELS if name != "tier_code"}),
         })
         for target, frame in filled.items()
     ]  # fmt: skip

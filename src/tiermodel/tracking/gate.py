@@ -1,167 +1,187 @@
 """The gate between challenger and champion: checks on their out-of-time predictions, which carry no customer ids.
 
 Out-of-time predictions are of later snapshots than the members of a model were trained on. Intervals come from a
-cluster bootstrap that resamples customers with all their snapshots, since snapshots of one customer are not
-independent.
+cluster bootstrap over customers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tiermodel.arrays import Floats
 from tiermodel.errors import GateError
 from tiermodel.evaluation.baselines import BASELINES
-from tiermodel.evaluation.bootstrap import cluster_draws, draw_count, interval
-from tiermodel.evaluation.metrics import ece, ece_null_band, gini, log_loss
+from tiermodel.evaluation.metrics import ece, ece_null_band, log_loss
 from tiermodel.segments.fit import segment_count
 from tiermodel.segments.selection import FLOOR
+from tiermodel.tracking.checks import Check, Situation
+from tiermodel.tracking.comparison import (
+    MARGIN,
+    Difference,
+    Matched,
+    changed_tiers,
+    compared,
+    has_tiers,
+    matched,
+    measure,
+    resampled,
+    tier_differences,
+    with_rate,
+)
 
-__all__ = ["PREVIOUS", "Check", "Promotion", "findings", "judge", "judge_segments"]
+__all__ = ["MOVED_SHARE", "judge", "judge_movement", "judge_segments"]
 
 
-PREVIOUS = "previous"
-"""The alias of the champion before the present one."""
-Metric = Callable[..., float]
+MOVED_SHARE = 0.1
+"""The movement budget: the share of customers, and of the value, that may be in another tier after a promotion."""
 _ECE_SLACK = 0.01
-_SEED = 0
-_COMPARED: Mapping[str, tuple[str, Metric]] = {"churn": ("log loss", log_loss), "value": ("Gini", gini)}
-_SIDES = ("actual", "predicted")
-DRAWS_AT_MOST, _DRAWS_AT_LEAST, DRAWN_ROWS = 1_000, 400, 5_000_000
+_TARGETS = ("churn", "value")
 
 
-@dataclass(frozen=True)
-class Check:
-    """Result of one check of the gate: whether it passed, and its finding in words and figures."""
-
-    passed: bool
-    words: str
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """Result of a promotion: the new champion, the version before it (None: there was none), the gate's findings."""
-
-    name: str
-    version: str
-    previous: str | None
-    reasons: tuple[str, ...]
-
-    def to_text(self) -> str:
-        """Return the result as text, one line for each finding."""
-        before = f"after version {self.previous}, kept as {self.name}@{PREVIOUS}" if self.previous else "the first one"
-        lines = [f"{self.name}: version {self.version} is the champion, {before}", *(f"- {r}" for r in self.reasons)]
-        return "\n".join(lines)
-
-
-def findings(challenger: str, checks: Sequence[Check], champion: str | None) -> tuple[str, ...]:
-    """Return the findings of all checks as text; `GateError` with all of them where one has failed.
-
-    `challenger` and `champion` are what the error calls the versions.
-    """
-    found = tuple(f"{'passed' if check.passed else 'FAILED'}: {check.words}" for check in checks)
-    if all(check.passed for check in checks):
-        return found
-    kept = "there is no champion still" if champion is None else f"version {champion} stays champion"
-    raise GateError("\n".join([f"{challenger} is not promoted, {kept}", *(f"- {finding}" for finding in found)]))
-
-
-def judge(challenger: pd.DataFrame, champion: pd.DataFrame | None) -> list[Check]:
+def judge(
+    challenger: pd.DataFrame,
+    champion: pd.DataFrame | None,
+    situation: Situation | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> list[Check]:
     """Return the checks of a challenger's evaluation, by itself and against the champion's where there is one.
 
     A difference is beyond chance where its 95 % interval does not contain zero. By itself: churn log loss is better
     beyond chance than that of predicting each date's own churn rate, and not worse beyond chance than that of the best
-    of this rate and `BASELINES`; the calibration error is at most what chance alone explains, plus 0.01. Against a
-    champion: churn log loss is better beyond chance, value Gini not worse beyond chance, on the customers and dates
-    that both models predicted. Where there are none, each model is measured on its own dates, and churn by its gain in
-    log loss over the churn rate of the date, because log loss itself varies with the season.
+    of this rate and `BASELINES`; the calibration error is at most what chance alone explains, plus 0.01.
 
-    Raises `GateError` where the challenger has no out-of-time predictions or lacks those of the baselines, or where the
-    two models define the label differently.
+    Against a champion, on the customers and dates that both models predicted: a new design is not worse beyond chance
+    in churn log loss and in value Gini, and better beyond chance in one of these, in the value that its key tiers
+    capture, or in their kappa, with intervals widened for as many looks. A refresh is not worse by more than a margin
+    (`MARGIN` of the champion's lead over knowing nothing), by the whole interval. For both, tiers are not worse beyond
+    chance, and no more than `MOVED_SHARE` of customers or value change tier: by `changes` (as `tier_changes` returns
+    them), else on the last shared date. Where there are no pairs, each model is measured on its own dates, and churn by
+    its gain in log loss over the churn rate of the date, because log loss itself varies with the season.
+
+    Raises `GateError` where the challenger lacks the predictions of the baselines or has none while the champion has
+    some, or where the two models define the label differently.
     """
+    situation = situation or Situation()
     churn = challenger[challenger["target"] == "churn"]
+    judged = champion is not None and bool((champion["target"] == "churn").any())
+    checks = [_rolled_back(situation)] if situation.rolled_back else []
     if churn.empty:
-        raise GateError(
-            "the challenger has no out-of-time predictions: no snapshot lies a whole outcome window after the first; "
-            "train on a longer history or with more panel.snapshots"
-        )
-    churn = _with_rate(churn)
-    checks = [_beats_rate(churn), _holds_against_baselines(churn), _calibrated(churn)]
-    if champion is not None:
-        checks += [_against(challenger, champion, target) for target in _COMPARED]
-    return checks
+        if judged:
+            raise GateError(f"{situation.text('evaluation')}; {situation.text('do_evaluation')}")
+        return [*checks, _evaluation(situation)]
+    churn = with_rate(churn)
+    checks += [_signal(churn, situation), _baselines(churn, situation), _calibration(churn, situation)]
+    if champion is None:
+        return checks
+    if not judged:
+        return [*checks, Check("improvement", passed=True, words=situation.text("champion_unjudged"))]
+    return [*checks, *_against(challenger, champion, situation, changes)]
 
 
-def judge_segments(state: Mapping[str, Any]) -> Check:
+def judge_segments(state: Mapping[str, Any], situation: Situation | None = None) -> Check:
     """Return the check that a refit on resampled customers finds the same segments: only stable ones deserve names."""
+    situation, groups = situation or Situation(), segment_count(state)
+    remedy = situation.text("do_segments", fewer=max(groups - 1, 2))
     if "stability" not in state:
-        return Check(passed=False, words="segments: the bundle does not say how stable they are; train it again")
-    found, groups = float(state["stability"]), segment_count(state)
-    stable = found >= FLOOR
-    words = f"{groups} segments: adjusted Rand index under resampling {found:.2f}, {FLOOR} at least"
-    return Check(stable, words if stable else f"{words}; set segments.groups or another segments.method")
+        return Check.of(situation, "segments", situation.text("segments_unknown"), passed=False, remedy=remedy)
+    found = float(state["stability"])
+    told = situation.text("segments", n=groups, found=found, limit=FLOOR)
+    return Check.of(situation, "segments", told, passed=found >= FLOOR, remedy=remedy)
 
 
-def _with_rate(churn: pd.DataFrame) -> pd.DataFrame:
-    return churn.assign(rate=churn.groupby("as_of")["actual"].transform("mean"))
+def _rolled_back(situation: Situation) -> Check:
+    told, remedy = situation.text("rolled_back"), situation.text("do_rolled_back")
+    return Check.of(situation, "rolled_back", told, passed=False, remedy=remedy)
 
 
-def _beats_rate(churn: pd.DataFrame) -> Check:
-    constant = churn.assign(predicted=churn["rate"])
-    difference, low, high = _difference(log_loss, churn, constant, paired=True)
-    figures = (
-        f"churn log loss {_measure(log_loss, churn):.4f}, predicting the churn rate {_measure(log_loss, constant):.4f}"
-    )
-    verdict = "better beyond chance" if high < 0 else "not better beyond chance"
-    return Check(high < 0, f"{figures}: difference {_shown(difference, low, high)}, {verdict}")
+def _evaluation(situation: Situation) -> Check:
+    told, remedy = situation.text("evaluation"), situation.text("do_evaluation")
+    return Check.of(situation, "evaluation", told, passed=False, remedy=remedy)
 
 
-def _holds_against_baselines(churn: pd.DataFrame) -> Check:
+def _figures(situation: Situation, key: str, difference: Difference, verdict: str, **blanks: Any) -> str:
+    """Return a finding as text: two figures, their difference and the verdict."""
+    figures = situation.text(key, ours=difference.ours, theirs=difference.theirs, **blanks)
+    told = {"figures": figures, "difference": difference.to_text(), "verdict": situation.text(verdict)}
+    return situation.text("difference", **told)
+
+
+def _beside(churn: pd.DataFrame, name: str) -> Difference:
+    """Return the difference of the model's churn log loss and that of another column."""
+    other = churn.assign(predicted=churn[name])
+    draws = resampled(log_loss, churn, other, paired=True)
+    return Difference(name, measure(log_loss, churn), measure(log_loss, other), draws, -1)
+
+
+def _signal(churn: pd.DataFrame, situation: Situation) -> Check:
+    found = _beside(churn, "rate")
+    told = _figures(situation, "signal", found, "better" if found.better else "not_better")
+    return Check.of(situation, "signal", told, passed=found.better, remedy=situation.text("do_signal"))
+
+
+def _baselines(churn: pd.DataFrame, situation: Situation) -> Check:
     """Return the check against the churn rate or the baseline, whichever has the least log loss on the same rows."""
     if missing := [name for name in BASELINES if name not in churn or churn[name].isna().any()]:
         raise GateError(
             f"the challenger's out-of-time predictions lack the baselines {', '.join(missing)}: "
             "an older version kept them; train it again with --register"
         )
-    losses = {name: _measure(log_loss, churn, ("actual", name)) for name in ("rate", *BASELINES)}
+    losses = {name: measure(log_loss, churn, ("actual", name)) for name in ("rate", *BASELINES)}
     strongest = min(losses, key=losses.__getitem__)
-    baseline = churn.assign(predicted=churn[strongest])
-    difference, low, high = _difference(log_loss, churn, baseline, paired=True)
+    found = _beside(churn, strongest)
     others = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items() if name != strongest)
-    figures = f"strongest baseline {strongest} {losses[strongest]:.4f} ({others})"
-    verdict = "not worse beyond chance" if low <= 0 else "worse beyond chance"
-    words = f"churn log loss {_measure(log_loss, churn):.4f}, {figures}"
-    return Check(low <= 0, f"{words}: difference {_shown(difference, low, high)}, {verdict}")
+    verdict = "worse" if found.worse else "not_worse"
+    told = _figures(situation, "baselines", found, verdict, name=strongest, others=others)
+    remedy = situation.text("do_baselines", excess=found.ours - found.theirs)
+    return Check.of(situation, "baselines", told, passed=not found.worse, remedy=remedy)
 
 
-def _calibrated(churn: pd.DataFrame) -> Check:
-    found, limit = _measure(ece, churn), ece_null_band(churn["predicted"].to_numpy()) + _ECE_SLACK
-    words = f"churn calibration error {found:.4f}, allowed {limit:.4f} (chance alone, plus {_ECE_SLACK})"
-    return Check(found <= limit, words)
+def _calibration(churn: pd.DataFrame, situation: Situation) -> Check:
+    found, limit = measure(ece, churn), ece_null_band(churn["predicted"].to_numpy()) + _ECE_SLACK
+    told = situation.text("calibration", found=found, limit=limit, slack=_ECE_SLACK)
+    remedy = situation.text("do_calibration", excess=found - limit)
+    return Check.of(situation, "calibration", told, passed=found <= limit, remedy=remedy)
 
 
-def _against(challenger: pd.DataFrame, champion: pd.DataFrame, target: str) -> Check:
-    """Return the check against the champion on one target: churn must be better, value not worse, beyond chance."""
-    name, metric = _COMPARED[target]
-    ours, theirs = (frame[frame["target"] == target] for frame in (challenger, champion))
-    if ours.empty or theirs.empty:
-        whose = "the challenger" if ours.empty else "the champion"
-        return Check(passed=False, words=f"{target} {name}: {whose} has no out-of-time predictions")
-    _refuse_another_label(ours, theirs)
-    one, other, where = _matched(ours, theirs)
-    paired = one is not ours
-    if target == "churn" and not paired:
-        return _gains_more(ours, theirs, where)
-    difference, low, high = _difference(metric, one, other, paired=paired)
-    passed, adverb = (high < 0, "better") if target == "churn" else (not high < 0, "worse")
-    verdict = f"{adverb} beyond chance" if high < 0 else f"not {adverb} beyond chance"
-    figures = f"{target} {name} {_measure(metric, one):.4f}, champion {_measure(metric, other):.4f}, {where}"
-    return Check(passed, f"{figures}: difference {_shown(difference, low, high)}, {verdict}")
+def _against(
+    challenger: pd.DataFrame, champion: pd.DataFrame, situation: Situation, changes: Mapping[str, Any] | None
+) -> list[Check]:
+    """Return the checks against a champion that has out-of-time predictions."""
+    checks, found = [], list[Difference]()
+    tables = {t: tuple(frame[frame["target"] == t] for frame in (challenger, champion)) for t in _TARGETS}
+    _refuse_another_label(*tables["churn"])
+    pairs = {target: matched(*both) for target, both in tables.items() if all(map(len, both))}
+    for target in _TARGETS:
+        if target in pairs:
+            found.append(compared(target, pairs[target]))
+            checks.append(_not_worse(found[-1], target, pairs[target], situation))
+        else:
+            checks.append(_missing(target, tables[target][0].empty, situation))
+    value = tables["value"]
+    tiers: list[Difference] = []
+    if all(has_tiers(frame) for frame in value):
+        tiers = tier_differences(pairs["value"])
+        checks += [_tiers_not_worse(one, pairs["value"], situation) for one in tiers]
+    else:
+        whose = situation.text("the_challenger" if not has_tiers(value[0]) else "the_champion")
+        checks.append(Check("kappa", passed=True, words=situation.text("tiers_unknown", whose=whose)))
+    checks.append(
+        _within_margin(found, pairs["churn"], situation)
+        if situation.refresh
+        else _improved([*found, *tiers], situation)
+    )
+    then = changed_tiers(pairs["value"]) if tiers else None
+    return [*checks, judge_movement(changes or then, situation, now=changes is not None)]
+
+
+def _missing(target: str, ours: bool, situation: Situation) -> Check:
+    """Return the check of a target that one of the models did not predict: the challenger's own fault if it is that."""
+    whose = situation.text("the_challenger" if ours else "the_champion")
+    told = situation.text("missing", target=target, whose=whose)
+    return Check.of(situation, target, told, passed=not ours, remedy=situation.text("do_evaluation"))
 
 
 def _refuse_another_label(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
@@ -174,56 +194,85 @@ def _refuse_another_label(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
         )
 
 
-def _gains_more(ours: pd.DataFrame, theirs: pd.DataFrame, where: str) -> Check:
-    """Return the check of unpaired churn predictions, by their gain in log loss over the churn rates of their dates."""
-    one, other, columns = _with_rate(ours), _with_rate(theirs), (*_SIDES, "rate")
-    difference, low, high = _difference(_gain, one, other, columns, paired=False)
-    figures = f"{_measure(_gain, one, columns):.4f}, champion {_measure(_gain, other, columns):.4f}, {where}"
-    verdict = "better beyond chance" if low > 0 else "not better beyond chance"
-    words = f"churn log loss gained over predicting the churn rate of its own dates {figures}"
-    return Check(low > 0, f"{words}: difference {_shown(difference, low, high)}, {verdict}")
+def _where(both: Matched, situation: Situation) -> str:
+    """Return a text on what two models were compared on."""
+    if both.paired:
+        dates = situation.words["comma"].join(sorted(both.ours["as_of"].unique()))
+        return situation.text("paired", rows=len(both.ours), customers=both.ours["key"].nunique(), dates=dates)
+    spans = [f"{frame['as_of'].min()} to {frame['as_of'].max()}" for frame in both[:2]]
+    return situation.text("unpaired", ours=spans[0], theirs=spans[1])
 
 
-def _gain(actual: Floats, predicted: Floats, rate: Floats) -> float:
-    return log_loss(actual, rate) - log_loss(actual, predicted)
+def _not_worse(found: Difference, target: str, both: Matched, situation: Situation) -> Check:
+    """Return the check that nobody can overrule: not worse beyond chance, for a refresh by more than the margin."""
+    failed = found.beyond_margin if situation.refresh else found.worse
+    if situation.refresh:
+        verdict = "more_than_margin" if failed else "no_more"
+    else:
+        verdict = "better" if found.better else "worse" if failed else "not_worse"
+    told = _figures(situation, found.name, found, verdict, where=_where(both, situation))
+    return Check.of(situation, target, told, passed=not failed, remedy=situation.text("do_worse"))
 
 
-def _matched(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
-    """Return both frames, limited to the dates on which both predicted the same customers, and a text about the match.
+def _tiers_not_worse(found: Difference, both: Matched, situation: Situation) -> Check:
+    verdict = "better" if found.better else "worse" if found.worse else "not_worse"
+    told = _figures(situation, found.name, found, verdict, where=_where(both, situation))
+    return Check.of(situation, found.name, told, passed=not found.worse, remedy=situation.text("do_look"))
 
-    The matched frames share the labels of the challenger. Without such a date both frames are returned as they are.
+
+def _improved(found: Sequence[Difference], situation: Situation) -> Check:
+    """Return the check that a new design is better in something; the intervals are widened for as many looks."""
+    tail = 0.025 / len(found)
+    names = [one.name for one in found if one.gain(tail)[0] > 0]
+    shown = names or [f"{one.name} {one.to_text(tail)}" for one in found]
+    told = situation.text(
+        "better_found" if names else "better_none", n=len(found), names=situation.words["semicolon"].join(shown)
+    )
+    return Check.of(situation, "improvement", told, passed=bool(names), remedy=situation.text("do_better"))
+
+
+def _within_margin(found: Sequence[Difference], both: Matched, situation: Situation) -> Check:
+    """Return the check that a refresh loses no more than the margin, by the whole interval."""
+    kept = all(one.within_margin for one in found)
+    parts = [
+        situation.text(
+            "margin_one",
+            name=one.name,
+            difference=one.to_text(),
+            margin=one.margin,
+            verdict=situation.text("margin_kept" if one.within_margin else "margin_open"),
+        )
+        for one in found
+    ]
+    told = situation.text("margin", share=MARGIN, names=situation.words["semicolon"].join(parts))
+    if both.paired:
+        remedy = situation.text("do_margin", customers=both.ours["key"].nunique())
+    else:
+        remedy = situation.text("do_aligned" if situation.aligned else "do_same_customers")
+    return Check.of(situation, "margin", told, passed=kept, remedy=remedy)
+
+
+def judge_movement(changes: Mapping[str, Any] | None, situation: Situation, *, now: bool) -> Check:
+    """Return the check of the movement budget: customers who would change tier, and their share of the value.
+
+    `now` is whether `changes` are those of the training's snapshot, not of a past date.
     """
-    place = ["as_of", "customers", "place"]
-    ranked = [frame.assign(place=frame.groupby("as_of").cumcount()) for frame in (ours, theirs)]
-    both = ranked[0].merge(ranked[1][[*place, "predicted"]], on=place, suffixes=("", "_before"))
-    if both.empty:
-        spans = [f"{frame['as_of'].min()} to {frame['as_of'].max()}" for frame in (ours, theirs)]
-        words = f"unpaired because no date has the same customers (challenger {spans[0]}, champion {spans[1]})"
-        return ours, theirs, words
-    dates = sorted(both["as_of"].unique())
-    words = f"paired on {len(both)} predictions for {both['key'].nunique()} customers at {', '.join(dates)}"
-    return both, both.assign(predicted=both["predicted_before"]), words
-
-
-def _measure(metric: Metric, frame: pd.DataFrame, columns: Sequence[str] = _SIDES) -> float:
-    return metric(*(frame[column].to_numpy() for column in columns))
-
-
-def _difference(
-    metric: Metric, one: pd.DataFrame, other: pd.DataFrame, columns: Sequence[str] = _SIDES, *, paired: bool
-) -> tuple[float, float, float]:
-    """Return (metric(one) - metric(other), low, high), a 95 % cluster bootstrap; paired frames have the same rows."""
-    rng = np.random.default_rng(_SEED)
-    draws = draw_count(len(one), DRAWN_ROWS, _DRAWS_AT_LEAST, DRAWS_AT_MOST)
-    first, second = ([frame[column].to_numpy() for column in columns] for frame in (one, other))
-    ours, theirs = cluster_draws(one["key"].to_numpy()), cluster_draws(other["key"].to_numpy())
-    differences = []
-    for _ in range(draws):
-        rows = ours(rng)
-        rows_before = rows if paired else theirs(rng)
-        differences.append(metric(*(a[rows] for a in first)) - metric(*(a[rows_before] for a in second)))
-    return metric(*first) - metric(*second), *interval(differences)
-
-
-def _shown(difference: float, low: float, high: float) -> str:
-    return f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]"
+    if changes is None:
+        told, remedy = situation.text("movement_unknown"), situation.text("do_movement_unknown")
+        return Check.of(situation, "movement", told, passed=False, remedy=remedy)
+    moved, total = changes["up"] + changes["down"], changes["value"]
+    share = moved / max(changes["customers"], 1)
+    value = changes["moved_value"] / total if total > 0 else np.nan
+    told = situation.text(
+        "movement",
+        moved=moved,
+        customers=changes["customers"],
+        share=share,
+        up=changes["up"],
+        down=changes["down"],
+        value=value,
+        where=situation.text("movement_now" if now else "movement_then"),
+        limit=MOVED_SHARE,
+    )
+    over = share > MOVED_SHARE or value > MOVED_SHARE
+    return Check.of(situation, "movement", told, passed=not over, remedy=situation.text("do_look"))

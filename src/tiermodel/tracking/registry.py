@@ -1,67 +1,62 @@
-"""Tracked runs and registered models in MLflow, which no other module imports.
+"""Tracked runs and registered models in MLflow.
 
-The import takes seconds, so this module is imported only where a run is tracked or a model is looked up. On SQLite one
-process works at a time, under a lock beside the database: MLflow creates tables without a lock, and the last process to
-set an alias would win. `OutputBusyError` is raised where the lock does not become free. No logged value names a
-customer.
+The import takes seconds, so this module is imported only where a run is tracked or a model is looked up. No logged
+value names a customer.
 """
 
 from __future__ import annotations
 
-import atexit
+import json
 import re
 import sqlite3
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import pandas as pd
 import pyarrow as pa
-from sqlalchemy.exc import SQLAlchemyError
 
-from tiermodel.bundle.bundle import Bundle, load_bundle
+from tiermodel.bundle.bundle import CARD, Bundle, load_bundle
 from tiermodel.config.project import Project
-from tiermodel.errors import GateError, ModelError, TrackingError
+from tiermodel.errors import GateError, ModelError
 from tiermodel.evaluation.baselines import OURS
-from tiermodel.locks import SQLITE, database_lock, database_of, first_line
+from tiermodel.locks import database_of, first_line
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.output import write_table
 from tiermodel.predict import score_schema
-from tiermodel.tables.scratch import new_folder, remove_folder
 from tiermodel.tracking import runs
 from tiermodel.tracking.artifacts import EVALUATION, LearnerMetrics, draw_evaluation, evaluation_table, learner_metrics
-from tiermodel.tracking.gate import PREVIOUS, Promotion, findings, judge, judge_segments
-from tiermodel.tracking.store import check_answer, set_environment
+from tiermodel.tracking.connection import ARTIFACTS, fetched, mlflow, opened_store
 from tiermodel.training.train import Trained
 from tiermodel.training.tune import Tuned
 
-__all__ = ["champion_of", "log_training", "log_tuning", "promote", "resolve_model"]
+__all__ = [
+    "CHALLENGER", "CHAMPION", "aliases_of", "bundle_of", "champion_of", "champion_version", "changes_of",
+    "evaluation_of", "find_version", "log_card", "log_training", "log_tuning", "origin_of", "reference_parts",
+    "resolve_model",
+]  # fmt: skip
 
 
-set_environment()
 with warnings.catch_warnings():
     # MLflow's own type hints trip its own check on import.
     warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
-    import mlflow
-    import mlflow.pyfunc
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.entities import Metric, Param
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.exceptions import MlflowException
     from mlflow.models import ModelSignature
+    from mlflow.pyfunc import log_model
     from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import AnyType
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-_ARTIFACTS = "mlartifacts"
-_CHALLENGER, _CHAMPION, _EVALUATION_FILE = "challenger", "champion", "evaluation.parquet"
+CHALLENGER, CHAMPION = "challenger", "champion"
+_EVALUATION_FILE, _CHANGES_FILE = "evaluation.parquet", "changes.json"
 MODEL_REQUIREMENTS = ("tiermodel", "lightgbm", "mlflow", "numba", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
 _TYPES = {pa.int64(): "long", pa.float64(): "double", pa.date32(): "datetime", pa.string(): "string"}
@@ -79,14 +74,15 @@ def log_training(project: Project, trained: Trained, bundle_folder: str | Path, 
     if bundle.version != trained.bundle.version:
         wanted = trained.bundle.version
         raise ModelError(f"{bundle_folder} holds {bundle.version}, but {wanted} was trained: save that one there")
-    with _store(project.tracking.uri, create=True) as client:
+    with opened_store(project.tracking.uri, create=True) as client:
         experiment = _experiment(client, project)
         name = f"{project.name} · {bundle.facts['as_of']} · {bundle.version.rpartition('-')[2]}"
         with mlflow.start_run(experiment_id=experiment, run_name=name) as run:
-            mlflow.set_tags(runs.tags_of(bundle) | {"kind": "training"})
+            mlflow.set_tags(runs.tags_of(bundle) | runs.design_of(project) | {"kind": "training"})
             mlflow.log_params(runs.parameters_of(project))
             found = list(learner_metrics(trained.out_of_fold))
             _log_results(project, trained, found)
+            mlflow.log_artifact(str(Path(bundle_folder, CARD)))
             _log_learners(client, run, bundle, found)
             logged = _log_model(bundle, Path(bundle_folder).resolve())
         if not register:
@@ -94,7 +90,7 @@ def log_training(project: Project, trained: Trained, bundle_folder: str | Path, 
         if not client.search_registered_models(f"name = '{project.name}'"):
             client.create_registered_model(project.name)
         made = client.create_model_version(project.name, logged.model_uri, run.info.run_id, model_id=logged.model_id)
-        client.set_registered_model_alias(project.name, _CHALLENGER, str(made.version))
+        client.set_registered_model_alias(project.name, CHALLENGER, str(made.version))
         return f"{project.name}/{made.version}"
 
 
@@ -103,7 +99,7 @@ def log_tuning(project: Project, tuned: Tuned) -> None:
 
     Raises `TrackingError` where the store does not answer.
     """
-    with _store(project.tracking.uri, create=True) as client:
+    with opened_store(project.tracking.uri, create=True) as client:
         experiment = _experiment(client, project)
         with mlflow.start_run(experiment_id=experiment, run_name=f"tune {tuned.as_of}"):
             dates = {"as_of": str(tuned.as_of), "judged_on": str(tuned.judged_on)}
@@ -120,12 +116,12 @@ def log_tuning(project: Project, tuned: Tuned) -> None:
 
 def champion_of(project: Project) -> Bundle | None:
     """Return the project's champion; None where there is none, or where this version cannot read it."""
-    with _store(project.tracking.uri, create=True) as client:
+    with opened_store(project.tracking.uri, create=True) as client:
         if not client.search_registered_models(f"name = '{project.name}'"):
             return None
-        found = _champion(client, project.name)
+        found = champion_version(client, project.name)
         try:
-            return None if found is None else _bundle(client, found)
+            return None if found is None else bundle_of(client, found)
         except ModelError:
             return None
 
@@ -143,6 +139,8 @@ def _log_results(project: Project, trained: Trained, found: Sequence[LearnerMetr
         if one.learner == OURS:
             mlflow.log_metrics(runs.measures_of(one), step=runs.step_of(one))
     mlflow.log_metrics(runs.totals_of(trained.bundle))
+    if trained.changes is not None:
+        mlflow.log_dict(trained.changes, _CHANGES_FILE)
     for name in ("slices", "proxies"):
         if rows := trained.bundle.facts.get(name):
             # Cells are objects, since MLflow asks pandas for them in a way that warns where columns are text.
@@ -176,7 +174,7 @@ def _log_model(bundle: Bundle, folder: Path) -> Any:
     strings = (ColSpec("string", name) for name in texts)
     inputs = Schema([*(ColSpec(AnyType(), name) for name in names), *strings, *keys])
     outputs = Schema([ColSpec(_TYPES[column.type], column.name) for column in score_schema(bundle)])
-    return mlflow.pyfunc.log_model(
+    return log_model(
         name="model",
         loader_module=FLAVOR,
         data_path=str(folder),
@@ -186,73 +184,40 @@ def _log_model(bundle: Bundle, folder: Path) -> Any:
     )
 
 
-def promote(name: str, challenger: str | None = None, *, tracking_uri: str) -> Promotion:
-    """Make a registered version the champion if it passes the gate; the champion before it becomes `previous`.
-
-    Parameters
-    ----------
-    name : str
-        The registered model, which has the name of its project.
-    challenger : str, optional
-        The number of the version; by default the one with the alias `challenger`.
-    tracking_uri : str
-        The MLflow store, such as `sqlite:///mlflow.db`.
-
-    Returns
-    -------
-    Promotion
-        The new champion, the version before it, and the findings of the gate.
-
-    Raises
-    ------
-    GateError
-        Where a check fails (the message lists every check), the models cannot be compared, the version is the champion
-        already, or the champion changed meanwhile.
-    ModelError
-        Where there is no such version.
-    TrackingError
-        Where the store does not answer.
-
-    Examples
-    --------
-    >>> promote("shop", tracking_uri="sqlite:///no/mlflow.db")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    tiermodel.errors.TrackingError: sqlite:///no/mlflow.db: there is no such database; train with --register first, ...
-
-    """
-    with _store(tracking_uri) as client:
-        found = _find(client, name, alias=None if challenger else _CHALLENGER, version=challenger)
-        bundle = _bundle(client, found)
-        champion = _champion(client, name)
-        if champion is not None and champion.version == found.version:
-            raise GateError(f"{name}: version {found.version} is the champion already")
-        checks = judge(_evaluation(client, found), None if champion is None else _evaluation(client, champion))
-        checks.append(judge_segments(bundle.segments))
-        before = _version(champion)
-        reasons = findings(f"{name}: version {found.version}", checks, before)
-        if _version(_champion(client, name)) != before:
-            raise GateError(f"{name}: the champion changed while the gate was at work; run it again")
-        if before is not None:
-            client.set_registered_model_alias(name, PREVIOUS, before)
-        client.set_registered_model_alias(name, _CHAMPION, str(found.version))
-        return Promotion(name, str(found.version), before, reasons)
+def champion_version(client: mlflow.MlflowClient, name: str) -> ModelVersion | None:
+    """Return the version with the alias `champion`; None where there is none or it was deleted in MLflow."""
+    version = aliases_of(client, name).get(CHAMPION)
+    if version is None:
+        return None
+    try:
+        return client.get_model_version(name, str(version))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
-def _champion(client: mlflow.MlflowClient, name: str) -> ModelVersion | None:
-    version = client.get_registered_model(name).aliases.get(_CHAMPION)
-    return None if version is None else client.get_model_version(name, version)
+def origin_of(client: mlflow.MlflowClient, found: ModelVersion) -> dict[str, str]:
+    """Return the tags of the run that made a version; {} where it has no run, or that was deleted."""
+    try:
+        return dict(client.get_run(str(found.run_id)).data.tags)
+    except MlflowException:
+        return {}
 
 
-def _version(found: ModelVersion | None) -> str | None:
-    return None if found is None else str(found.version)
+def changes_of(client: mlflow.MlflowClient, found: ModelVersion) -> dict[str, Any] | None:
+    """Return who would change tier, as the run of a version logged it; None where it did not."""
+    try:
+        return dict(json.loads(fetched(client, f"{_artifacts_of(client, found)}/{_CHANGES_FILE}").read_bytes()))
+    except (MlflowException, OSError, ValueError):
+        return None
 
 
-def _evaluation(client: mlflow.MlflowClient, found: ModelVersion) -> pd.DataFrame:
-    """Return the out-of-time predictions that the run of a version logged."""
+def evaluation_of(client: mlflow.MlflowClient, found: ModelVersion) -> pd.DataFrame:
+    """Return the out-of-time predictions that the run of a version logged; `GateError` where there are none to read."""
     where = f"{found.name}/{found.version}"
     try:
-        artifacts = client.get_run(str(found.run_id)).info.artifact_uri
-        table = pd.read_parquet(_fetch(client, f"{artifacts}/{_EVALUATION_FILE}"))
+        table = pd.read_parquet(fetched(client, f"{_artifacts_of(client, found)}/{_EVALUATION_FILE}"))
     except (MlflowException, OSError, pa.ArrowInvalid) as error:
         words = f"its run has no readable {_EVALUATION_FILE} ({first_line(error)})"
         raise GateError(f"{where}: {words}; train it again with --register") from error
@@ -262,6 +227,16 @@ def _evaluation(client: mlflow.MlflowClient, found: ModelVersion) -> pd.DataFram
     return table
 
 
+def log_card(client: mlflow.MlflowClient, found: ModelVersion, more: str) -> None:
+    """Write the model card, with a section added, to the run of a version; its bundle stays as it is."""
+    card = trusted_bundle(_download(client, found), f"{found.name}/{found.version}") / CARD
+    client.log_text(str(found.run_id), f"{card.read_text(encoding='utf-8')}\n---\n\n{more}", CARD)
+
+
+def _artifacts_of(client: mlflow.MlflowClient, found: ModelVersion) -> str:
+    return str(client.get_run(str(found.run_id)).info.artifact_uri)
+
+
 def resolve_model(reference: str, tracking_uri: str) -> Path:
     """Return the bundle folder of `DIR`, `NAME@alias` or `NAME/version`; a model is read as data, no code of it runs.
 
@@ -269,77 +244,78 @@ def resolve_model(reference: str, tracking_uri: str) -> Path:
     """
     if Path(reference).is_dir():
         return Path(reference)
+    parts = reference_parts(reference)
+    with opened_store(tracking_uri) as client:
+        return trusted_bundle(_download(client, find_version(client, **parts)), reference)
+
+
+def reference_parts(reference: str) -> dict[str, Any]:
+    """Return `name`, `alias` and `version` of a reference, one of the last two None; `ModelError` for any other text.
+
+    >>> reference_parts("shop@champion")
+    {'name': 'shop', 'alias': 'champion', 'version': None}
+    """
     match = _REFERENCE.fullmatch(reference)
     if match is None:
         raise ModelError(f"{reference}: there is no such folder; give a bundle's folder, NAME@alias or NAME/version")
-    with _store(tracking_uri) as client:
-        found = _find(client, match["name"], alias=match["alias"], version=match["version"])
-        return trusted_bundle(_download(client, found), reference)
+    return match.groupdict()
 
 
-def _find(client: mlflow.MlflowClient, name: str, *, alias: str | None, version: str | None) -> ModelVersion:
+def find_version(client: mlflow.MlflowClient, name: str, *, alias: str | None, version: str | None) -> ModelVersion:
     """Return a version by alias or number; `ModelError` where it does not exist or its upload did not finish."""
-    aliases = _aliases(client, name)
+    aliases = aliases_of(client, name)
     if alias is not None and alias not in aliases:
-        known = ", ".join(f"{name}@{a}" for a in sorted(aliases)) or "none"
-        raise ModelError(f"{name}@{alias} is not registered (there are: {known}); train with --register, and promote")
+        raise ModelError(_no_alias(client, name, alias, aliases))
     try:
         found = client.get_model_version(name, version if alias is None else str(aliases[alias]))
     except MlflowException as error:
         if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             raise
-        raise ModelError(f"{name}/{version} is not registered; its versions are listed in MLflow") from None
+        known = ", ".join(_versions(client, name))
+        raise ModelError(f"{name}/{version} is not registered; the latest versions are {known}") from None
     if found.status != "READY":
         what = f"{name}/{found.version} is {found.status}, its upload did not finish"
         raise ModelError(f"{what}; train it again with --register")
     return found
 
 
-def _aliases(client: mlflow.MlflowClient, name: str) -> dict[str, Any]:
+def _no_alias(client: mlflow.MlflowClient, name: str, alias: str, aliases: Iterable[str]) -> str:
+    """Return what to do where an alias is missing; without a champion, how to score meanwhile."""
+    known = ", ".join(f"{name}@{a}" for a in sorted(aliases)) or "none"
+    told = f"{name}@{alias} is not registered (there are: {known})"
+    if alias != CHAMPION:
+        return f"{told}; train with --register, and promote"
+    latest = next(iter(_versions(client, name)), f"{name}/1")
+    return (
+        f"{told}. No version has passed the gate yet: run `tiermodel promote {name}`, which says what is missing. "
+        f"Until then give a version, --model {latest}, or the folder of a bundle: neither needs a champion"
+    )
+
+
+def _versions(client: mlflow.MlflowClient, name: str) -> list[str]:
+    """Return the latest five versions of a registered model as references, the latest first."""
+    found = sorted((int(one.version) for one in client.search_model_versions(f"name = '{name}'")), reverse=True)
+    return [f"{name}/{number}" for number in found[:5]]
+
+
+def aliases_of(client: mlflow.MlflowClient, name: str) -> dict[str, Any]:
     """Return the version of every alias of a registered model; `ModelError` where there is no such model."""
     registered = client.search_registered_models(f"name = '{name}'") if _REFERENCE.fullmatch(f"{name}@x") else []
     if not registered:
-        raise ModelError(f"{name}: no model of that name is registered; register one with `tiermodel train --register`")
+        raise ModelError(
+            f"{name}: no model of that name is registered; register one with `tiermodel train PROJECT --register`, "
+            "or give the folder of a bundle, such as models/NAME"
+        )
     return dict(registered[0].aliases)
 
 
-def _bundle(client: mlflow.MlflowClient, found: ModelVersion) -> Bundle:
+def bundle_of(client: mlflow.MlflowClient, found: ModelVersion) -> Bundle:
+    """Return the bundle of a version, its hashes checked; `ModelError` where it cannot be read."""
     return load_bundle(trusted_bundle(_download(client, found), f"{found.name}/{found.version}"))
 
 
 def _download(client: mlflow.MlflowClient, found: ModelVersion) -> Path:
-    return _fetch(client, client.get_model_version_download_uri(found.name, str(found.version)))
-
-
-def _where_it_is(client: mlflow.MlflowClient, uri: str) -> str:
-    """Return where an artifact is now; one of a SQLite store is found beside the database, if it moved with that.
-
-    Raises `TrackingError` where it is in neither place.
-    """
-    database = database_of(client.tracking_uri)
-    if database is None or not uri.startswith("models:/"):
-        local = uri
-    else:
-        local = str(client.get_logged_model(uri.removeprefix("models:/")).artifact_location)
-    path = Path(url2pathname(urlsplit(local).path)) if local.startswith(("file:", "/")) else None
-    if database is None or path is None or path.exists():
-        return uri
-    _, found, below = path.as_posix().rpartition(f"/{_ARTIFACTS}/")
-    here = database.parent / _ARTIFACTS / below
-    if not found or not here.exists():
-        raise TrackingError(
-            f"{SQLITE}{database}: the store moved: it says that a model's files are in {path}, and they are not there. "
-            f"Copy the folder {_ARTIFACTS} beside the database too, or train again with --register"
-        )
-    return here.as_uri()
-
-
-def _fetch(client: mlflow.MlflowClient, uri: str) -> Path:
-    """Return a local copy of an artifact, in a temporary folder that is removed when the process ends."""
-    folder = new_folder()
-    atexit.register(remove_folder, folder)
-    uri = _where_it_is(client, uri)
-    return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=client.tracking_uri, dst_path=str(folder)))
+    return fetched(client, client.get_model_version_download_uri(found.name, str(found.version)))
 
 
 def _experiment(client: mlflow.MlflowClient, project: Project) -> str:
@@ -347,12 +323,12 @@ def _experiment(client: mlflow.MlflowClient, project: Project) -> str:
     name = project.tracking.experiment or project.name
     found = client.get_experiment_by_name(name)
     database = database_of(project.tracking.uri)
-    artifacts = None if database is None else (database.parent / _ARTIFACTS).as_uri()
+    artifacts = None if database is None else (database.parent / ARTIFACTS).as_uri()
     if found is None:
         return str(client.create_experiment(name, artifacts))
     if found.lifecycle_stage == "deleted":  # in MLflow; its name stays taken
         client.restore_experiment(found.experiment_id)
-    if database is not None and found.artifact_location.endswith(f"/{_ARTIFACTS}"):
+    if database is not None and found.artifact_location.endswith(f"/{ARTIFACTS}"):
         _keep_beside(database, str(found.experiment_id), str(artifacts))
     return str(found.experiment_id)
 
@@ -364,29 +340,3 @@ def _keep_beside(database: Path, experiment: str, artifacts: str) -> None:
             "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ? AND artifact_location <> ?",
             (artifacts, int(experiment), artifacts),
         )
-
-
-@contextmanager
-def _store(uri: str, *, create: bool = False) -> Iterator[mlflow.MlflowClient]:
-    """Connect to a store, on SQLite as the only process; every fault of the store becomes a `TrackingError`.
-
-    Without `create` a missing SQLite file is a fault; with it a new store is made.
-    """
-    database = database_of(uri)
-    if database is not None and not create and not database.is_file():
-        raise TrackingError(f"{uri}: there is no such database; train with --register first, or correct the path")
-    address = uri if database is None else f"{SQLITE}{database}"
-    with warnings.catch_warnings(), nullcontext() if database is None else database_lock(database):
-        # MLflow's own use of SQLAlchemy, and its test of column names under pandas 3: nothing a user could change.
-        warnings.filterwarnings("ignore", message=r"The ``noload`` loader strategy is deprecated")
-        warnings.filterwarnings("ignore", message="Operation with range is deprecated")
-        before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
-        try:
-            check_answer(uri)
-            mlflow.set_tracking_uri(address)
-            yield mlflow.MlflowClient(tracking_uri=address, registry_uri=address)
-        except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-            words = f"{uri}: {first_line(error)}; check tracking.uri and that the store is up"
-            raise TrackingError(re.sub(r"://[^\s@/]*@", "://…@", words)) from None  # no message shows a password
-        finally:
-            mlflow.set_tracking_uri(before)

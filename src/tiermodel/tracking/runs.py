@@ -16,13 +16,25 @@ from typing import Any
 import numpy as np
 
 from tiermodel.bundle.bundle import Bundle
-from tiermodel.config.project import Project
+from tiermodel.config.project import Project, design_digest
+from tiermodel.features.outcome import Labels
 from tiermodel.segments.fit import segment_count
 from tiermodel.tables.table import TABLES
+from tiermodel.tiers.schemes.load import load_scheme, scheme_data
 from tiermodel.tracking.artifacts import LearnerMetrics
 from tiermodel.training.tune_search import Found
 
-__all__ = ["code_digest", "finite", "measures_of", "parameters_of", "step_of", "tags_of", "totals_of", "verdict_of"]
+__all__ = [
+    "code_digest",
+    "design_of",
+    "finite",
+    "measures_of",
+    "parameters_of",
+    "step_of",
+    "tags_of",
+    "totals_of",
+    "verdict_of",
+]
 
 
 _EPOCH = date(1970, 1, 1)
@@ -58,6 +70,12 @@ def tags_of(bundle: Bundle) -> dict[str, str]:
     tags = {"bundle": bundle.version, "scheme_version": bundle.scheme_version}
     tags |= {name: str(bundle.facts[name]) for name in noted} | {"code_digest": code_digest()}
     return tags | {f"version.{name}": str(version) for name, version in bundle.facts["versions"].items()}
+
+
+def design_of(project: Project) -> dict[str, str]:
+    """Return the digest of a project's design, and how many days pass until an outcome is known."""
+    design = design_digest(project, scheme_data(load_scheme(project)))
+    return {"design": design, "label_delay_days": str(Labels.of(project).delay_days)}
 
 
 def code_digest() -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from threadpoolctl import threadpool_limits
@@ -43,6 +44,7 @@ from tiermodel.tiers.stability.budget import keep_budget
 from tiermodel.training.censoring import CensoredPanel, CurrentBuyers, censor
 from tiermodel.training.dates import panel_dates
 from tiermodel.training.facts import Fitted, Models, collect_facts, needed_columns, recorded_settings, with_baselines
+from tiermodel.training.later_tiers import tier_changes, with_tiers
 
 __all__ = ["Progress", "Trained", "fit_bundle", "train"]
 
@@ -52,11 +54,16 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """Result of training: the bundle, the accounts of the tables read, and the out-of-fold predictions by target."""
+    """Result of training: the bundle, the accounts of the tables read, and the out-of-fold predictions by target.
+
+    Those of value have the tiers of their dates beside them (`LEVELS`). `changes` says who would change tier against
+    the champion, as `tier_changes` does; None without one.
+    """
 
     bundle: Bundle
     accounts: dict[str, Accounting]
     out_of_fold: dict[str, pd.DataFrame]
+    changes: dict[str, Any] | None = None
 
 
 def train(
@@ -84,7 +91,7 @@ def train(
     out
         The folder to write the bundle to; without it no file is written.
     champion
-        A bundle whose segment names are kept for the same customers.
+        A bundle whose segment names are kept for the same customers, and with whose tiers the new ones are compared.
     progress
         A function that takes lines on the progress.
 
@@ -135,14 +142,21 @@ def train(
     )
     refuse_unsuitable(project, suitability(project, panel, now, history.first_day, complete))
     bundle, out_of_fold = fit_bundle(project, panel, now, trained_on, history.columns, progress)
+    progress("grading later snapshots by what was known before them")
+    rows = censor(project, labels, panel, now, trained_on).training_rows
+    with threadpool_limits(limits=1):
+        tiers = with_tiers(out_of_fold["value"], rows, bundle.scheme, labels.delay_days, project.seed)
     for line in unseen_lines(bundle.scheme.state):
         tally.warn(line)
+    changes = None
     if champion is not None:  # the same customers keep the champion's names of segments
-        buyers = panel[(panel["as_of"] == pd.Timestamp(now)) & has_bought(panel)]
-        bundle = replace(bundle, segments=align_segments(bundle.segments, champion.segments, buyers))
+        snapshot = panel[panel["as_of"] == pd.Timestamp(now)].reset_index(drop=True)
+        aligned = align_segments(bundle.segments, champion.segments, snapshot[has_bought(snapshot)])
+        bundle = replace(bundle, segments=aligned)
+        changes = tier_changes(champion, bundle, snapshot)
     if out is not None:
         save_bundle(bundle, out)
-    return Trained(bundle, tally.accounts, out_of_fold)
+    return Trained(bundle, tally.accounts, {**out_of_fold, "value": tiers}, changes)
 
 
 def fit_bundle(

@@ -1,0 +1,31 @@
+"""Whether a bundle fits a project: its columns, and the meaning of its numbers."""
+
+from __future__ import annotations
+
+from tiermodel.bundle.bundle import Bundle
+from tiermodel.config.project import Project
+from tiermodel.errors import ModelError
+from tiermodel.tables.history import History, project_key
+
+__all__ = ["with_bundle_features"]
+
+
+def with_bundle_features(project: Project, bundle: Bundle, history: History) -> Project:
+    """Return the project with the bundle's features; `ModelError` where the project does not fit the bundle."""
+    missing = sorted(set(bundle.columns) - history.columns)
+    if missing:
+        raise ModelError(
+            f"the bundle {bundle.version} needs {', '.join(map(project_key, missing))}, which the project does not map"
+        )
+    _refuse_other_meaning(project, bundle)
+    return Project.model_validate({**project.model_dump(exclude_none=True), "features": bundle.settings["features"]})
+
+
+def _refuse_other_meaning(project: Project, bundle: Bundle) -> None:
+    """Raise `ModelError` where time zone, currency or value differ from those of the training."""
+    now = project.model_dump(mode="json")
+    then = {**bundle.settings, "value": bundle.value_settings.model_dump(mode="json")}
+    for key in ("timezone", "currency", "value"):
+        if now[key] != then[key]:
+            words = f"the bundle {bundle.version} was trained with {key}: {then[key]}, the project says {now[key]}"
+            raise ModelError(f"{words}; train again, or correct the project")

@@ -1,0 +1,93 @@
+"""A connection to the MLflow store, and the files of its runs and models; MLflow is imported here first.
+
+On SQLite one process works at a time, under a lock beside the database: MLflow creates tables without a lock, and the
+last process to set an alias would win. `OutputBusyError` is raised where the lock does not become free.
+"""
+
+from __future__ import annotations
+
+import atexit
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from tiermodel.errors import TrackingError
+from tiermodel.locks import SQLITE, database_lock, database_of, first_line
+from tiermodel.tables.scratch import new_folder, remove_folder
+from tiermodel.tracking.store import check_answer, set_environment
+
+__all__ = ["ARTIFACTS", "fetched", "mlflow", "opened_store"]
+
+
+set_environment()
+with warnings.catch_warnings():
+    # MLflow's own type hints trip its own check on import.
+    warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+ARTIFACTS = "mlartifacts"
+"""The folder of artifacts beside a SQLite store."""
+
+
+@contextmanager
+def opened_store(uri: str, *, create: bool = False) -> Iterator[mlflow.MlflowClient]:
+    """Connect to a store, on SQLite as the only process; every fault of the store becomes a `TrackingError`.
+
+    Without `create` a missing SQLite file is a fault; with it a new store is made.
+    """
+    database = database_of(uri)
+    if database is not None and not create and not database.is_file():
+        raise TrackingError(f"{uri}: there is no such database; train with --register first, or correct the path")
+    address = uri if database is None else f"{SQLITE}{database}"
+    with warnings.catch_warnings(), nullcontext() if database is None else database_lock(database):
+        # MLflow's own use of SQLAlchemy, and its test of column names under pandas 3: nothing a user could change.
+        warnings.filterwarnings("ignore", message=r"The ``noload`` loader strategy is deprecated")
+        warnings.filterwarnings("ignore", message="Operation with range is deprecated")
+        before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+        try:
+            check_answer(uri)
+            mlflow.set_tracking_uri(address)
+            yield mlflow.MlflowClient(tracking_uri=address, registry_uri=address)
+        except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+            words = f"{uri}: {first_line(error)}; check tracking.uri and that the store is up"
+            raise TrackingError(re.sub(r"://[^\s@/]*@", "://…@", words)) from None  # no message shows a password
+        finally:
+            mlflow.set_tracking_uri(before)
+
+
+def _where_it_is(client: mlflow.MlflowClient, uri: str) -> str:
+    """Return where an artifact is now; one of a SQLite store is found beside the database, if it moved with that.
+
+    Raises `TrackingError` where it is in neither place.
+    """
+    database = database_of(client.tracking_uri)
+    if database is None or not uri.startswith("models:/"):
+        local = uri
+    else:
+        local = str(client.get_logged_model(uri.removeprefix("models:/")).artifact_location)
+    path = Path(url2pathname(urlsplit(local).path)) if local.startswith(("file:", "/")) else None
+    if database is None or path is None or path.exists():
+        return uri
+    _, found, below = path.as_posix().rpartition(f"/{ARTIFACTS}/")
+    here = database.parent / ARTIFACTS / below
+    if not found or not here.exists():
+        raise TrackingError(
+            f"{SQLITE}{database}: the store moved: it says that a model's files are in {path}, and they are not there. "
+            f"Copy the folder {ARTIFACTS} beside the database too, or train again with --register"
+        )
+    return here.as_uri()
+
+
+def fetched(client: mlflow.MlflowClient, uri: str) -> Path:
+    """Return a local copy of an artifact, in a temporary folder that is removed when the process ends."""
+    folder = new_folder()
+    atexit.register(remove_folder, folder)
+    uri = _where_it_is(client, uri)
+    return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=client.tracking_uri, dst_path=str(folder)))
