@@ -23,9 +23,9 @@ from sklearn.metrics import (
 )
 
 import tiermodel.backtesting.backtest as backtest_module
+from tiermodel.backtesting import tier_value
 from tiermodel.backtesting.backtest import Backtest, backtest
 from tiermodel.backtesting.proposals import proposed_scheme, scheme_faults
-from tiermodel.backtesting import tier_value
 from tiermodel.backtesting.tiers import TierForecasts, scheme_summary, tier_results, tier_verdict
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project

@@ -28,7 +28,7 @@ from tiermodel.evaluation.metrics import churn_metrics, value_metrics
 from tiermodel.features.panel import build_panel
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.predict import predict
-from tiermodel.tracking import comparison, connection, promotion, registry
+from tiermodel.tracking import comparison, connection, registry
 from tiermodel.tracking import store as store_module
 from tiermodel.tracking.artifacts import EVALUATION, draw_evaluation, evaluation_table, learner_metrics
 from tiermodel.tracking.gate import judge
