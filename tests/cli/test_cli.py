@@ -169,8 +169,12 @@ def test_train_register_promote_score_by_name(cli: Run, project: Path, empty_sto
         again = cli("train", project, "--out", "model", "--register")
     assert again.code == 0
     assert told["model_version"] in again.out
+    refreshed = cli("promote", "small-world", *uri)  # the same design and data, so no worse
+    assert (refreshed.code, "0 of " in refreshed.out) == (0, True), refreshed.err
+    assert "version 1 is the champion again" in cli("rollback", "small-world", *uri).out
     refused = cli("promote", "small-world", *uri)
     assert refused.code == 9
+    assert "rolled back" in refused.err
     assert "Traceback" not in refused.err
 
 

@@ -210,12 +210,12 @@ def test_every_failed_check_says_what_to_do_in_both_languages_and_advisory_ones_
 ) -> None:
     project, good = trained.project, judged(trained)
     bad = spoiled(spoiled(good, "churn", 4.0), "value", 4.0)
-    tables = [evaluation_table(project, later) for later in (bad, good)]
+    challenger, champion = (evaluation_table(project, later) for later in (bad, good))
     moved = {"customers": 200, "up": 30, "down": 11, "value": 1000.0, "moved_value": 333.0}
     for language in ("en", "zh"):
         for refresh in (False, True):
             now = Situation("shop", "3", "2", refresh=refresh, rolled_back=True, store="x.db", language=language)
-            checks = judge(*tables, now, moved)  # type: ignore[misc]
+            checks = judge(challenger, champion, now, moved)
             names = [check.name for check in checks if not check.passed]
             assert {"rolled_back", "baselines", "churn", "value", "movement"} <= set(names)
             assert ("margin" if refresh else "improvement") in names
@@ -257,7 +257,7 @@ def test_the_figures_of_the_gate_hold_on_pairs_of_known_quality(monkeypatch: pyt
     """`bench_gate.py` prints them for more customers and trials; here the seeds are fixed."""
     monkeypatch.setattr(comparison, "DRAWN_ROWS", 1)  # as few draws as the gate ever takes
     monkeypatch.setattr(tier_value, "DRAWS_AT_MOST", 200)
-    trials = 12
+    trials = 8
     equal = [passes(n, 500, Errors(), Errors(), refresh=False)["gate"] for n in range(trials)]
     same = [passes(n, 500, Errors(), Errors(), refresh=True, shared=0.5)["gate"] for n in range(trials)]
     worse = [

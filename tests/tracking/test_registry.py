@@ -28,12 +28,13 @@ from tiermodel.evaluation.metrics import churn_metrics, value_metrics
 from tiermodel.features.panel import build_panel
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.predict import predict
-from tiermodel.tracking import comparison, connection, registry
+from tiermodel.tracking import comparison, connection, promotion, registry
 from tiermodel.tracking import store as store_module
 from tiermodel.tracking.artifacts import EVALUATION, draw_evaluation, evaluation_table, learner_metrics
 from tiermodel.tracking.gate import judge
-from tiermodel.tracking.promotion import promote
+from tiermodel.tracking.promotion import gate, promote
 from tiermodel.tracking.registry import log_training, resolve_model
+from tiermodel.tracking.verdict import Acceptance, Verdict
 from worlds import ID_MARK, TrainedWorld, bare_runs, spoiled
 
 import mlflow  # isort: skip  # after our registry, which settles its environment
@@ -247,7 +248,8 @@ def test_without_later_predictions_there_is_nothing_to_judge_and_the_inputs_are_
 def test_artifacts_lie_beside_the_database(store: Store) -> None:
     assert run_folder(store).is_relative_to(store.folder / "mlartifacts")
     figures = {f"{name}.png" for name in ("calibration", "concentration", "gains", "importance", "residuals")}
-    assert {path.name for path in run_folder(store).iterdir()} == {"evaluation.parquet", "slices.json", *figures}
+    wanted = {"card.md", "evaluation.parquet", "slices.json", *figures}
+    assert {path.name for path in run_folder(store).iterdir()} == wanted
 
 
 def run_folder(store: Store) -> Path:
@@ -477,15 +479,19 @@ def test_promotion_moves_the_aliases_and_refusal_leaves_them(store: Store) -> No
     store.log("promoted", good)
     done = promote("promoted", tracking_uri=store.uri)
     assert (done.version, done.previous) == ("2", "1")
-    assert "passed: churn log loss" in done.to_text()
+    assert "passed churn: churn log loss" in done.to_text()
     assert champion(store, "promoted") == {"champion": "2", "previous": "1", "challenger": "2"}
     with pytest.raises(GateError, match="champion already"):
         promote("promoted", tracking_uri=store.uri)
-    store.log("promoted", good)
+    store.log("promoted", spoiled(good, "churn"))
     with pytest.raises(GateError, match="version 3 is not promoted, version 2 stays champion") as refusal:
         promote("promoted", tracking_uri=store.uri)
     assert refusal.value.exit_code == 9
-    assert "FAILED: churn log loss" in str(refusal.value)
+    assert "FAILED churn (blocking): churn log loss" in str(refusal.value)
+    assert isinstance(refusal.value.verdict, Verdict)
+    assert {"churn", "margin"} <= set(refusal.value.verdict.refused)
+    again = gate("promoted", "1", tracking_uri=store.uri)
+    assert (again.passed, again.situation.champion) == (False, "2")
     assert champion(store, "promoted")["champion"] == "2"
     with pytest.raises(ModelError, match="promoted/9"):
         promote("promoted", "9", tracking_uri=store.uri)
@@ -502,7 +508,7 @@ def test_a_champion_that_changed_meanwhile_stops_the_promotion(store: Store, mon
         store.client.set_registered_model_alias("raced", "champion", "2")
         return judge(*evaluations)
 
-    monkeypatch.setattr(registry, "judge", slow_judge)
+    monkeypatch.setattr(promotion, "judge", slow_judge)
     with pytest.raises(GateError, match="changed while the gate was at work"):
         promote("raced", tracking_uri=store.uri)
     assert champion(store, "raced")["champion"] == "2"
@@ -523,7 +529,10 @@ def test_an_older_evaluation_without_baselines_serves_a_champion_not_a_challenge
         promote("older", tracking_uri=store.uri)
     store.client.set_registered_model_alias("older", "champion", "1")
     store.log_again("older", store.first)
-    assert promote("older", tracking_uri=store.uri).previous == "1"
+    with pytest.raises(GateError, match="how many customers would change tier is not known"):
+        promote("older", tracking_uri=store.uri)  # the older evaluation has no tiers
+    seen = Acceptance(("movement",), "Ada", "the tables were compared")
+    assert promote("older", tracking_uri=store.uri, acceptance=seen).previous == "1"
     pd.DataFrame({"other": [1.0]}).to_parquet(file, index=False)
     with pytest.raises(GateError, match=r"has the columns \['other'\]"):
         promote("older", "1", tracking_uri=store.uri)

@@ -1,4 +1,4 @@
-"""The inputs of a report: scores, features, predictions, a backtest and a bundle, recognised by their content."""
+"""The inputs of a report: scores, features, predictions, a backtest, a bundle, a gate's verdict, known by content."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ _KINDS = {
         r"(order_count|net_amount)_\d+d",
     ),
 }
+_GATE = ("name", "version", "champion", "promoted", "checks")
 _BACKTEST = ("horizon_days", "dates", "churn", "value", "tiers", "comparisons")
 
 
@@ -64,6 +65,7 @@ class ReportInputs:
     features: pd.DataFrame | None = None
     backtest: dict[str, Any] | None = None
     bundle: Bundle | None = None
+    gate: dict[str, Any] | None = None
 
     @property
     def codes(self) -> list[str]:
@@ -97,7 +99,7 @@ class ReportInputs:
 
 
 def read_sources(sources: Sequence[str | Path]) -> ReportInputs:
-    """Read a score table, a feature table and predictions (.parquet, .csv), a backtest (.json) and a bundle folder.
+    """Read a score table, a feature table and predictions (.parquet, .csv), a backtest, a gate (.json) and a bundle.
 
     Raises `ProjectError` for a source that is not there, is none of these or is the second of its kind,
     `DataError` and `ModelError` for one that cannot be read.
@@ -123,7 +125,7 @@ def _read(path: Path) -> tuple[str, Any]:
         )
     ending = path.suffix.lower()
     if ending == ".json":
-        return "backtest", _read_backtest(path)
+        return _read_json(path)
     if ending not in {".parquet", ".csv"}:
         raise ProjectError(f"{path}: a report reads .parquet and .csv tables, a backtest .json and bundle folders")
     try:
@@ -143,15 +145,21 @@ def _read_csv(path: Path) -> pa.Table:
     return pa.csv.read_csv(path, convert_options=options, parse_options=pa.csv.ParseOptions(newlines_in_values=True))
 
 
-def _read_backtest(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return a backtest, or what `tiermodel promote --json` printed."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path}: this is not JSON: {error}") from None
+    if isinstance(content, dict) and set(_GATE) <= set(content):
+        return "gate", content
     missing = [key for key in _BACKTEST if not isinstance(content, dict) or key not in content]
     if missing:
-        raise DataError(f"{path}: a backtest has {missing}; give the file that `tiermodel backtest --out` wrote")
-    return dict(content)
+        raise DataError(
+            f"{path}: a backtest has {missing}; give the file that `tiermodel backtest --out` wrote, or what "
+            "`tiermodel promote --json` printed"
+        )
+    return "backtest", dict(content)
 
 
 def _checked(path: Path, kind: str, table: pa.Table) -> pd.DataFrame:

@@ -37,6 +37,8 @@ _DATES_DRAWN = 3
 def model_sections(inputs: ReportInputs, style: FigureStyle) -> dict[str, Any]:
     """Return the sections that the bundle, the backtest and its predictions allow, by name."""
     sections: dict[str, Any] = {}
+    if inputs.gate is not None or inputs.backtest is not None:
+        sections["verdict"] = _of_gate_and_backtest(inputs)
     if inputs.bundle is not None:
         sections["rules"] = _rules(inputs.bundle, style)
         sections |= _importance(inputs.bundle, inputs.currency, style)
@@ -54,6 +56,18 @@ def model_sections(inputs: ReportInputs, style: FigureStyle) -> dict[str, Any]:
     if inputs.predictions is not None:
         sections |= _residuals(inputs.predictions, inputs.currency, style)
     return sections
+
+
+def _of_gate_and_backtest(inputs: ReportInputs) -> dict[str, Any]:
+    """Return what the gate said, and in how many comparisons of the backtest a baseline was better beyond chance."""
+    section: dict[str, Any] = {"gate": None, "backtest": None}
+    if inputs.gate is not None:
+        checks = sorted(inputs.gate["checks"], key=lambda check: (check["passed"], check["accepted"]))
+        section["gate"] = {**inputs.gate, "checks": checks, "failed": sum(not check["passed"] for check in checks)}
+    if inputs.backtest is not None:
+        found = Counter(map(_verdict, inputs.backtest["comparisons"]))
+        section["backtest"] = {"compared": found.total() - found["not_measured"], **found}
+    return section
 
 
 def _rules(bundle: Bundle, style: FigureStyle) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def report(sources: Sequence[str | Path], out: str | Path, language: str | None 
     ----------
     sources : sequence of str or Path
         At most one of each: a score table, a feature table, a backtest's predictions (.parquet or .csv, recognised by
-        their columns), a backtest (.json), a bundle folder.
+        their columns), a backtest (.json), the verdict of the gate (what `promote --json` printed), a bundle folder.
     out : str or Path
         The page, an .html file.
     language : {"zh", "en"}, optional

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from tiermodel.bundle.bundle import CARD, Bundle, load_bundle
 from tiermodel.config.project import Project
-from tiermodel.errors import GateError, ModelError
+from tiermodel.errors import GateError, ModelError, TrackingError
 from tiermodel.evaluation.baselines import OURS
 from tiermodel.locks import database_of, first_line
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
@@ -209,7 +209,7 @@ def changes_of(client: mlflow.MlflowClient, found: ModelVersion) -> dict[str, An
     """Return who would change tier, as the run of a version logged it; None where it did not."""
     try:
         return dict(json.loads(fetched(client, f"{_artifacts_of(client, found)}/{_CHANGES_FILE}").read_bytes()))
-    except (MlflowException, OSError, ValueError):
+    except (MlflowException, TrackingError, OSError, ValueError):  # no such file in any of the stores
         return None
 
 
