@@ -30,7 +30,7 @@ from tiermodel.config.project import load_project
 from tiermodel.engines.dispatch import open_history
 from tiermodel.ledger.ledger import Ledger
 from tiermodel.ledger.rows import Before, from_batch
-from tiermodel.predict.batch import _Scoring
+from tiermodel.predict.scoring import Scoring
 
 FIRST, MOVED = date(2025, 1, 1), 0.2
 
@@ -127,7 +127,7 @@ def scored(
     bundle: Bundle, day: date, people: pd.DataFrame, before: Before | None
 ) -> tuple[float, list[pa.RecordBatch]]:
     """Score all batches; give the seconds, and the ledger's rows where there is one."""
-    scoring, seconds, graded = _Scoring(bundle, day, before), 0.0, []
+    scoring, seconds, graded = Scoring(bundle, day, before), 0.0, []
     for batch in batches(people, day):
         started = time.perf_counter()
         done = scoring(batch)

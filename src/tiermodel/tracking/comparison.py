@@ -27,7 +27,7 @@ Metric = Callable[..., float]
 _SEED = 0
 _SIDES = ("actual", "predicted")
 DRAWS_AT_MOST, _DRAWS_AT_LEAST, DRAWN_ROWS = 1_000, 400, 5_000_000
-MARGIN = 0.05
+MARGIN = 0.03
 """The share of the champion's lead over knowing nothing that a refresh may lose (log loss of churn, Gini of value)."""
 _METRICS: Mapping[str, Metric] = {"churn": log_loss, "value": gini}
 _TIERS = {"value_captured": METRICS.index("value_capture_of_best"), "kappa": METRICS.index("qwk_value")}
