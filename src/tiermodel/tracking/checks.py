@@ -51,12 +51,12 @@ class Situation:
         known = {"name": self.name, "version": self.challenger, "champion": self.champion, "waits": self.waits}
         return self.words[f"gate_{key}"].format(**{**known, "aligned": self.aligned, **blanks})
 
-    def accept(self, check: str) -> str:
-        """Return the command that accepts a failed check."""
+    def accept(self, *checks: str) -> str:
+        """Return the command that accepts failed checks."""
         store = "" if self.store is None else f" --tracking-uri {shlex.quote(self.store)}"
         return (
             f"tiermodel promote {self.name} --challenger {self.challenger}{store} "
-            f'--accept {check} --operator "WHO" --reason "WHY"'
+            f'{" ".join(f"--accept {check}" for check in checks)} --operator "WHO" --reason "WHY"'
         )
 
 

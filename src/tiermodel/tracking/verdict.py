@@ -70,6 +70,8 @@ class Verdict:
             found.append(f"- {reason}")
             if check.name in self.refused:
                 found.append(f"  {check.remedy}")
+        if len(self.refused) > 1 and not set(self.refused) & set(BLOCKING):
+            found.append(self.situation.text("accept_all", command=self.situation.accept(*self.refused)))
         if self.situation.champion is not None:
             found.append(self.situation.text("is_refresh" if self.situation.refresh else "is_new"))
         if self.acceptance and self.accepted:
