@@ -166,7 +166,7 @@ def _facts(inputs: ReportInputs) -> dict[str, Any]:
     bundle, backtest = inputs.bundle, inputs.backtest or {}
     facts: dict[str, Any] = {
         **dict.fromkeys(("as_of", "model_version", "scheme_version", "other_version", "training")),
-        "project": backtest.get("project"),
+        "project": backtest.get("project") or (inputs.gate or {}).get("name"),
         "horizon": backtest.get("horizon_days"),
         "measure": backtest.get("value_measure"),
     }
