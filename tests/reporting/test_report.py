@@ -420,7 +420,7 @@ def test_gains_rise_from_none_to_all_whatever_the_order(rows: list[tuple[bool, f
 def test_the_verdict_of_the_gate_stands_at_the_top(tmp_path: Path) -> None:
     checks = [
         {"name": "signal", "kind": "blocking", "passed": True, "accepted": False, "words": "better", "remedy": ""},
-        {"name": "movement", "kind": "advisory", "passed": False, "accepted": False, "words": "<b>41 of 200", "remedy": "look"},
+        {"name": "movement", "kind": "advisory", "passed": False, "accepted": False, "words": "<b>", "remedy": "look"},
     ]  # fmt: skip
     told = {"name": "shop", "version": "2", "champion": "1", "promoted": False, "passed": False, "accepted": None}
     write_json({**told, "checks": checks}, tmp_path / "gate.json")
@@ -430,7 +430,7 @@ def test_the_verdict_of_the_gate_stands_at_the_top(tmp_path: Path) -> None:
         assert page.index('<section id="verdict">') < page.index(t["verdict_refused"]) < page.index("movement")
         assert page.index("movement") < page.index("signal")  # what failed comes first
         assert t["verdict_failed"].format(n=1, all=2) in page
-        assert "&lt;b&gt;41 of 200" in page
+        assert "&lt;b&gt;" in page
         assert "look" in page
     (tmp_path / "gate.json").write_text('{"name": "shop"}')
     with pytest.raises(DataError, match="promote --json"):

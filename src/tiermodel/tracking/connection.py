@@ -22,7 +22,7 @@ from tiermodel.locks import SQLITE, database_lock, database_of, first_line
 from tiermodel.tables.scratch import new_folder, remove_folder
 from tiermodel.tracking.store import check_answer, set_environment
 
-__all__ = ["ARTIFACTS", "fetched", "mlflow", "opened_store"]
+__all__ = ["ARTIFACTS", "fetched", "opened_store"]
 
 
 set_environment()

@@ -30,7 +30,7 @@ from tiermodel.output import write_table
 from tiermodel.predict import score_schema
 from tiermodel.tracking import runs
 from tiermodel.tracking.artifacts import EVALUATION, LearnerMetrics, draw_evaluation, evaluation_table, learner_metrics
-from tiermodel.tracking.connection import ARTIFACTS, fetched, mlflow, opened_store
+from tiermodel.tracking.connection import ARTIFACTS, fetched, opened_store
 from tiermodel.training.train import Trained
 from tiermodel.training.tune import Tuned
 
@@ -44,6 +44,7 @@ __all__ = [
 with warnings.catch_warnings():
     # MLflow's own type hints trip its own check on import.
     warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
+    import mlflow
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.entities import Metric, Param
