@@ -22,7 +22,7 @@ def test_later_tiers_do_not_depend_on_what_came_after_them(trained: TrainedWorld
     assert found[list(LEVELS)].notna().all(axis=None)
     first = found["as_of"] == found["as_of"].min()
     later = rows["as_of"] > rows["as_of"].min()
-    amounts = [name for name in rows if name.startswith("net_amount")]
+    amounts = [str(name) for name in rows if str(name).startswith("net_amount")]
     changed = rows.assign(**{name: np.where(later, rows[name] * 3, rows[name]) for name in amounts})
     again = with_tiers(value.drop(columns=list(LEVELS)), changed, scheme, 60, 7)
     pd.testing.assert_frame_equal(again[first], found[first])
