@@ -1,17 +1,18 @@
-"""The verbs that look back at what came of gradings: outcomes."""
+"""The verbs that watch: outcomes of gradings, and the monitor of a model."""
 
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import click
 
-from tiermodel.cli.options import JSON, PATH, PROJECT, load
+from tiermodel.cli.options import AS_OF, JSON, MODEL, PATH, PROJECT, load, model_folder
 from tiermodel.cli.printing import print_json, print_table, progress
 from tiermodel.words import words
 
-__all__ = ["outcomes"]
+__all__ = ["monitor", "outcomes"]
 
 _SHOWN = ("customers", "retained_share", "contribution", "value_share", "complaints", "moved_up", "moved_down")
 
@@ -52,6 +53,37 @@ def outcomes(project: Path, ledger: Path, out: Path, smallest: int, as_json: boo
     if done.unknown:
         click.echo(say["outcomes_unknown"].format(n=done.unknown))
     click.echo(say["outcomes_written"].format(n=len(done.tiers), out=out))
+
+
+@click.command()
+@PROJECT
+@MODEL
+@click.option("--as-of", required=True, help=AS_OF)
+@click.option("--scores", type=PATH, help="A folder of kept score tables, to compare with what came.")
+@click.option("--ledger", type=PATH, help="The folder of the ledger, to look at tiers and movement.")
+@click.option("--out", type=PATH, help="A .json file for the result.")
+@JSON
+def monitor(
+    project: Path, model: str, as_of: str, scores: Path | None, ledger: Path | None, out: Path | None, as_json: bool
+) -> None:
+    """Watch a model: drift, tiers, past scores against what came, and what to do; exit 9 where something is."""
+    settings = load(project)
+    from tiermodel.errors import GateError
+    from tiermodel.monitoring.monitor import monitor as run_monitor
+    from tiermodel.words import words
+
+    with progress() as step:
+        folder = model_folder(model, settings.tracking.uri)
+        step(f"looking at what is known as of {as_of}")
+        done = run_monitor(settings, folder, as_of, scores=scores, ledger=ledger, out=out)
+    if as_json:
+        click.echo(done.to_json(), nl=False)
+    else:
+        click.echo(done.to_text())
+        if out is not None:
+            click.echo(words(settings.language)["monitor_written"].format(out=out))
+    if done.alarms:
+        sys.exit(GateError.exit_code)
 
 
 def _shown(value: float) -> float | None:

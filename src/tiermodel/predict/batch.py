@@ -37,7 +37,7 @@ from tiermodel.tiers.capacity import LevelPlaces
 from tiermodel.tiers.explain.next_tier import next_tier_actions
 from tiermodel.tiers.stability.grading import grade
 
-__all__ = ["Scored", "score", "upgrades"]
+__all__ = ["Scored", "fitting_project", "score", "upgrades"]
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def score(  # noqa: PLR0913  the options of the verb
             raise
         nobody = write_nothing(written, Path(out))
         return Scored(nobody.accounts, 0, dict.fromkeys(bundle.scheme.scheme.codes, 0))
-    scored_project = _with_bundle_features(project, bundle, history)
+    scored_project = fitting_project(project, bundle, history)
     day = one_date(as_of, history)
     every = timedelta(bundle.settings["panel"]["every_days"])
     earlier = tuple(day - every * k for k in reversed(range(1, bundle.scheme.memory(every.days) + 1)))
@@ -240,7 +240,7 @@ def _scored(
         yield batch.select(names)
 
 
-def _with_bundle_features(project: Project, bundle: Bundle, history: History) -> Project:
+def fitting_project(project: Project, bundle: Bundle, history: History) -> Project:
     """Return the project with the bundle's features; `ModelError` where the project does not fit the bundle."""
     missing = sorted(set(bundle.columns) - history.columns)
     if missing:
@@ -306,7 +306,7 @@ def upgrades(
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     history = open_history(project)
     refuse_outputs((table.source for table in history.tables.values()), Path(out))
-    scored_project = _with_bundle_features(project, bundle, history)
+    scored_project = fitting_project(project, bundle, history)
     snapshot = build_panel(scored_project, [one_date(as_of, history)], history=history, tally=tally)
     found = next_tier_actions(bundle.scheme, checked(bundle, snapshot), bundle.features, language or bundle.language)
     dates = pa.field("as_of", pa.date32())
