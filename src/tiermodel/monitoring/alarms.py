@@ -27,6 +27,7 @@ COLUMN = {
 TIERS = {"mix", "movement", "reversals"}
 ADVICE = ("nothing", "column", "retrain", "redesign")
 _PURCHASES, _AMOUNT = "data.transactions", "data.transactions.columns.amount"
+_WITH_AMOUNT = {"data.transactions.columns.cost", "data.transactions.columns.discount"}
 _ROWS = {"mean": "column_mean", "unknown": "column_unknown", "bad": "column_bad", "rows": "rows"}
 _SHOWN = 3
 
@@ -92,18 +93,24 @@ def spans_of(features: Iterable[Feature]) -> dict[str, int]:
 
 
 def drift_alarms(
-    drifted: Sequence[Drift],
+    judged: Sequence[Drift],
     changes: Sequence[ColumnChange],
     features: Mapping[str, Feature],
     series: Mapping[str, Floats],
 ) -> list[Alarm]:
-    """Return the alarms behind drifts and changes of columns, each with the features that moved by its cause."""
+    """Return the alarms behind drifts and changes of columns, each with the features that moved by its cause.
+
+    `judged` are all series, those within their limits too: of several columns that a feature is made of, the one whose
+    rows are farthest off is named.
+    """
+    drifted = sorted((one for one in judged if one.since is not None), key=lambda one: -one.strength)
+    suspects = _suspects(judged, changes)
     by_source: dict[str, list[Drift]] = {}
     scores, rows, back = list[Drift](), list[Drift](), list[Drift]()
     for one in drifted:
         name = one.name.rpartition(":")[2]
         if name in features:
-            by_source.setdefault(_source(features[name]), []).append(one)
+            by_source.setdefault(_source(features[name], suspects), []).append(one)
         elif one.name.partition(":")[0] in _ROWS:
             rows.append(one)
         else:
@@ -119,12 +126,23 @@ def drift_alarms(
     return found
 
 
-def _source(feature: Feature) -> str:
-    """Return the key of the project file whose rows a feature is made of."""
-    columns = sorted(columns_of(feature))
-    if columns:
-        return project_key(columns[0])
-    return _AMOUNT if feature.unit == "amount" or "amount" in feature.name else _PURCHASES
+def _suspects(judged: Sequence[Drift], changes: Sequence[ColumnChange]) -> dict[str, float]:
+    """Return how far the rows of each column are off, by its key; a column that changed is farthest."""
+    found: dict[str, float] = {}
+    for one in judged:
+        table, _, column = one.name.rpartition(":")[2].partition(".")
+        if one.name.partition(":")[0] in _ROWS and column:
+            key = _key(table, column)
+            found[key] = max(found.get(key, 0.0), one.strength)
+    return found | {_key(change.table, change.column): float("inf") for change in changes}
+
+
+def _source(feature: Feature, suspects: Mapping[str, float]) -> str:
+    """Return the key of the project file whose rows a feature is made of, of several the most suspect."""
+    keys = [project_key(column) for column in sorted(columns_of(feature))]
+    if not keys or feature.unit == "amount" or "amount" in feature.name or keys[0] in _WITH_AMOUNT:
+        keys.append(_AMOUNT if feature.unit == "amount" or "amount" in feature.name or keys else _PURCHASES)
+    return max(keys, key=lambda key: suspects.get(key, 0.0))
 
 
 def _key(table: str, column: str) -> str:

@@ -94,9 +94,7 @@ def _plain(value: Any, daily: pd.DataFrame) -> str:
     return f"{value / 10_000:g}" if "sum" in daily else str(value)
 
 
-def _moved(
-    table: TableDays, column: str, values: pd.DataFrame, days: NDArray[Any], end: int
-) -> Iterator[ColumnChange]:
+def _moved(table: TableDays, column: str, values: pd.DataFrame, days: NDArray[Any], end: int) -> Iterator[ColumnChange]:
     """Yield the values of a column that vanished or are new."""
     total = values.sum(axis=1).to_numpy(dtype=np.float64)
     for value in values.columns:

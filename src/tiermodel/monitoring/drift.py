@@ -29,8 +29,8 @@ AGES = {"days_since_first", "days_known", "days_since_signup", "btyd_age_days"}
 # neighbouring dates share most of their 56 days, and those of a year ago count half. The first standard deviation is
 # for logs that are too short to tell.
 _USUAL_SD, _LEAST_SD, _USUAL_ERRORS, _FEWEST = 0.1, 0.02, 8.0, 6
-_CHOSEN = 1.3  # the best of four ways looks better on past dates than it is
-_LEAST = 0.15  # a smaller shift is of no use to anyone, however certain
+_CHOSEN = 1.4  # the best of four ways looks better on past dates than it is
+_LEAST = 0.18  # a smaller shift is of no use to anyone, however certain
 # One run in fifty over all series, by theory; features come in groups of about four that move together. Runs of
 # neighbouring nights see the same customers: this is less than one false alarm a year.
 _FALSE_ALARMS, _ALIKE = 0.02, 4

@@ -19,6 +19,7 @@ from tiermodel.monitoring.profiles import SHIFTS, Profiles
 __all__ = ["Estimate", "estimates"]
 
 _NORMAL = 1.645  # standard deviations on either side that hold 90 % of a normal distribution
+_OFF = 0.12  # of a log loss: what it differs from the foretold one besides level and chance, as seasons change ranks
 _CHECKED, _FEWEST = 13, 3  # dates, a fortnight apart
 _HELD = 0.95  # of past misses: few of them are seen, and neighbours are alike
 
@@ -62,7 +63,9 @@ def _log_loss(profiles: Profiles, level_sd: float) -> Estimate | None:
         curves = s["loss_at"] / n[:, None]
         actual = s["loss"] / s["at_risk_known"]
         rates = s["risk"] / n
-    bounds = np.array([_bounds(curve, level_sd, rate, size) for curve, rate, size in zip(curves, rates, n, strict=True)])
+    bounds = np.array(
+        [_bounds(curve, level_sd, rate, size) for curve, rate, size in zip(curves, rates, n, strict=True)]
+    )
     return _checked("log_loss", curves[:, len(SHIFTS) // 2], bounds[:, 0], bounds[:, 1], actual)
 
 
@@ -72,7 +75,7 @@ def _bounds(curve: Floats, level_sd: float, rate: float, n: float) -> tuple[floa
         return np.nan, np.nan
     middle = float(curve[len(SHIFTS) // 2])
     ends = np.interp([-_NORMAL * level_sd, _NORMAL * level_sd], SHIFTS, curve)
-    chance = _NORMAL * float(np.sqrt(rate * (1 - rate) / n)) * abs(float(np.log(rate / (1 - rate))))
+    chance = _NORMAL * float(np.hypot(np.sqrt(rate * (1 - rate) / n) * np.log(rate / (1 - rate)), _OFF * middle))
     below, above = middle - min(*ends, middle), max(*ends, middle) - middle
     return middle - float(np.hypot(below, chance)), middle + float(np.hypot(above, chance))
 

@@ -120,9 +120,7 @@ def _read(kept: Kept) -> pd.DataFrame:
     return frame.assign(customer_id=frame["customer_id"].astype(str))
 
 
-def judged(
-    project: Project, bundle: Bundle, history: History, kept: Iterable[Kept], as_of: date
-) -> list[Matured]:
+def judged(project: Project, bundle: Bundle, history: History, kept: Iterable[Kept], as_of: date) -> list[Matured]:
     """Return the figures of the last score tables whose windows are over at `as_of`, from rows known by then."""
     labels = Labels.of(project)
     end = complete_until(history, as_of)
@@ -186,7 +184,9 @@ def _value(rows: pd.DataFrame) -> dict[str, float]:
         "gini": gini(y, expected), "mae": mae(y, expected),
     }  # fmt: skip
     if "expected_value_low" in rows:
-        held = (rows["expected_value_low"].to_numpy() - 1e-4 <= y) & (y <= rows["expected_value_high"].to_numpy() + 1e-4)
+        held = (rows["expected_value_low"].to_numpy() - 1e-4 <= y) & (
+            y <= rows["expected_value_high"].to_numpy() + 1e-4
+        )
         found["interval_coverage"] = float(held.mean())
     return found
 

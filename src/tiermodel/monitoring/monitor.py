@@ -164,7 +164,7 @@ def monitor(
     late = freshness(tables, day)
     alarms = [Alarm("late", f"data.{row['table']}", row["last_row"], row) for row in late if row["late"]]
     changes = column_changes(tables.values(), day, learned)
-    alarms += drift_alarms(test.alarms, changes, bundle.features, series)
+    alarms += drift_alarms(test.found, changes, bundle.features, series)
     level_sd, value_sd = level_errors(bundle, known, labels.delay_days)
     found: list[Matured] = []
     if kept is not None:
@@ -183,9 +183,7 @@ def monitor(
         "freshness": [{**row, "last_row": str(row["last_row"])} for row in late],
         "model": _model(bundle, tables, learned, day),
     }
-    done = MonitorResult(
-        project.name, bundle.version, day, tuple(alarms), advice_on(alarms), figures, project.language
-    )
+    done = MonitorResult(project.name, bundle.version, day, tuple(alarms), advice_on(alarms), figures, project.language)
     if out is not None:
         write_json(done.to_dict(), Path(out))
     return done

@@ -25,7 +25,19 @@ from tiermodel.features.panel import Snapshots, snapshot_batches
 from tiermodel.models.calibration.logit import log_odds
 from tiermodel.tables.history import History
 
-__all__ = ["ACTIVE", "MISSING", "OUTCOMES", "RETURNING", "SCORES", "SHIFTS", "TIER", "Profiles", "Scale", "profiles", "sampled"]
+__all__ = [
+    "ACTIVE",
+    "MISSING",
+    "OUTCOMES",
+    "RETURNING",
+    "SCORES",
+    "SHIFTS",
+    "TIER",
+    "Profiles",
+    "Scale",
+    "profiles",
+    "sampled",
+]
 
 SAMPLE = 6_000
 """How many customers are looked at, where a log has more: a shift of 0.3 standard deviations is then 16 times what
