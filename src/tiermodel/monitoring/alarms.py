@@ -117,7 +117,7 @@ def drift_alarms(
             (back if name in {RETURNING, ACTIVE} else scores).append(one)
     found = [_of_change(change, by_source) for change in changes]
     found += [_of_rows(one, by_source) for one in rows if not _told(one, changes)]
-    found += _of_features(by_source, back, features, series)
+    found += _of_features(by_source, back, series)
     moved = tuple(one.name for one in scores)
     if found and moved:
         found[0] = Alarm(**{**vars(found[0]), "effects": (*found[0].effects, *moved)})
@@ -192,9 +192,7 @@ def _of_rows(one: Drift, by_source: dict[str, list[Drift]]) -> Alarm:
     return Alarm(_ROWS[what], key, one.since, figures, _effects(by_source, key))
 
 
-def _of_features(
-    by_source: dict[str, list[Drift]], back: list[Drift], features: Mapping[str, Feature], series: Mapping[str, Floats]
-) -> list[Alarm]:
+def _of_features(by_source: dict[str, list[Drift]], back: list[Drift], series: Mapping[str, Floats]) -> list[Alarm]:
     """Return the alarms of features that no column explains: the season, who comes back, else the source they share."""
     found = []
     pace = by_source.get(_PURCHASES, [])
@@ -205,14 +203,14 @@ def _of_features(
             found.append(Alarm("season", _PURCHASES, strongest.since, {}, moved))
         elif back:
             one = max(back, key=lambda one: one.strength)
-            figures = {"share": round(_share(one.value), 4), "expected": round(_share(one.expected), 4)}
+            shares = {"share": round(_share(one.value), 4), "expected": round(_share(one.expected), 4)}
             moved = _names([*by_source.pop(_PURCHASES, []), *by_source.pop(_AMOUNT, [])])
             kind = ("returning_less" if one.shift < 0 else "returning_more") if one.name == RETURNING else "active"
-            found.append(Alarm(kind, _PURCHASES, one.since, figures, moved))
+            found.append(Alarm(kind, _PURCHASES, one.since, shares, moved))
     for source, drifts in sorted(by_source.items(), key=lambda item: -max(one.strength for one in item[1])):
         first = max(drifts, key=lambda one: one.strength)
         since = min(one.since for one in drifts if one.since is not None)
-        figures = {**_figures(first), "feature": _named(first)}
+        figures: dict[str, Any] = {**_figures(first), "feature": _named(first)}
         found.append(Alarm("features", source, since, figures, _names(one for one in drifts if one is not first)))
     return found
 

@@ -60,7 +60,7 @@ def _changes(table: TableDays, as_of: date) -> Iterator[ColumnChange]:
         if change is not None:
             stuck.add(column)
             yield change
-    for column, values in table.values.items():
+    for column, values in table.counted.items():
         if column not in stuck:
             yield from _renamed(list(_moved(table, column, values[present], days, (as_of - EPOCH).days)))
 
@@ -133,7 +133,7 @@ def _renamed(changes: list[ColumnChange]) -> Iterator[ColumnChange]:
 
 def unknown_share(table: TableDays, column: str, learned: date, as_of: date) -> float:
     """Return the share of the rows of the last 28 days whose value no row before the training had; NaN without rows."""
-    values = table.values[column]
+    values = table.counted[column]
     ordinal = values.index.to_numpy()
     start, end = (learned - EPOCH).days, (as_of - EPOCH).days
     lately = values[(ordinal >= end - _LATELY) & (ordinal < end)].sum()

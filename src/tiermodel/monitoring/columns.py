@@ -34,14 +34,14 @@ _YEARS_DAYS = 3 * 364 + WINDOW_DAYS
 class TableDays:
     """A table day by day, before one date: `days` by ordinal, with the rows, bad rows and the range of each column.
 
-    `columns` has for each column its known rows, least and largest value (a text column: as text) by day. `values` has
+    `columns` has for each column its known rows, least and largest value (a text column: as text) by day. `counted` has
     for each column of few texts the rows by value (index: ordinal of the day).
     """
 
     table: str
     days: pd.DataFrame
     columns: dict[str, pd.DataFrame]
-    values: dict[str, pd.DataFrame] = field(default_factory=dict)
+    counted: dict[str, pd.DataFrame] = field(default_factory=dict)
     hidden: bool = False
 
     def shown(self, value: Any) -> str:

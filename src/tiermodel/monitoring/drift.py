@@ -40,7 +40,7 @@ _OF_LARGEST, _YOUNG_DAYS = 1.5, 240
 
 @dataclass(frozen=True)
 class Drift:
-    """How far a series is from its forecast, the `limit` of that, and the first date of the run beyond it (None: no alarm).
+    """How far a series is from its forecast, the `limit` of that, and since when it is beyond it (None: it is not).
 
     Shifts are in standard deviations (shares: of `2 arcsin sqrt share`). `season` says whether the year before counts.
     """

@@ -120,5 +120,4 @@ def _checked(name: str, value: Floats, low: Floats, high: Floats, actual: Floats
     known = np.flatnonzero(over)[-_CHECKED:]
     held = (low[known] <= actual[known]) & (actual[known] <= high[known])
     missed = float(np.mean(np.abs(actual[known] - value[known]))) if len(known) else np.nan
-    numbers = (float(x) for x in (value[-1], low[-1], high[-1]))
-    return Estimate(name, *numbers, len(known), int(held.sum()), missed)
+    return Estimate(name, float(value[-1]), float(low[-1]), float(high[-1]), len(known), int(held.sum()), missed)

@@ -1,4 +1,4 @@
-"""Kept score tables whose outcome windows are over, against what came: was each promise of the model kept?"""
+"""Kept score tables whose outcome windows are over, against what came: which promises of the model were kept."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def _sets(rows: pd.DataFrame, codes: Sequence[str]) -> dict[str, float]:
 
 def _of_tier(rows: pd.DataFrame, codes: Sequence[str]) -> dict[str, Any]:
     churn, value, sets = _churn(rows), _value(rows), _sets(rows, codes)
-    found = {name: churn[name] for name in ("rate", "risk", "log_loss") if name in churn}
+    found: dict[str, Any] = {name: churn[name] for name in ("rate", "risk", "log_loss") if name in churn}
     if "rate" in churn:
         found["rate_low"], found["rate_high"] = wilson(round(churn["rate"] * churn["at_risk"]), churn["at_risk"])
     found |= {name: value[name] for name in ("value", "value_expected", "interval_coverage") if name in value}

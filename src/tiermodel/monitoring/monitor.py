@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +181,7 @@ def monitor(
         "matured": [one.to_dict() for one in found],
         "estimates": [one.to_dict() for one in estimates(known, level_sd, value_sd)],
         "freshness": [{**row, "last_row": str(row["last_row"])} for row in late],
-        "model": _model(bundle, tables, learned, day),
+        "model": _model(tables, learned, day),
     }
     done = MonitorResult(project.name, bundle.version, day, tuple(alarms), advice_on(alarms), figures, project.language)
     if out is not None:
@@ -233,12 +233,12 @@ def _shown(one: Drift) -> dict[str, Any]:
     return {"name": one.name, **{k: round(v, 4) for k, v in numbers.items()}, "season": one.season, "since": since}
 
 
-def _model(bundle: Bundle, tables: dict[str, TableDays], learned: date, day: date) -> dict[str, Any]:
+def _model(tables: dict[str, TableDays], learned: date, day: date) -> dict[str, Any]:
     """Return the age of the model, and the share of rows whose category it has never seen, by column."""
     unknown = {
         f"data.{name}.columns.{column}": round(share, 4)
         for name, table in tables.items()
-        for column in table.values
+        for column in table.counted
         if not np.isnan(share := unknown_share(table, column, learned, day))
     }
     return {"trained_as_of": str(learned), "age_days": (day - learned).days, "unknown_values": unknown}

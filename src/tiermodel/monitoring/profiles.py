@@ -20,7 +20,6 @@ from tiermodel.arrays import Flags, Floats
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Features, Project
 from tiermodel.engines.duckdb import complete_until
-from tiermodel.features.outcome import Labels
 from tiermodel.features.panel import Snapshots, snapshot_batches
 from tiermodel.models.calibration.logit import log_odds
 from tiermodel.tables.history import History
@@ -96,9 +95,9 @@ class Profiles:
     `2 * arcsin(sqrt(share))`, whose sampling variance is 1 / n whatever the share.
 
     `sums` are of the model's scores and what came of them, by date: over the rows at risk (`at_risk`) `risk`, its
-    variance p (1 - p), and `loss_at`, the log loss expected where the true log-odds differ by each of `SHIFTS`; over all
-    `expected` value, and by bin of it (`expected_bin`, `rows_bin`). Those in `OUTCOMES` are NaN until the outcome
-    window is over: `churned`, `loss`, and of the `actual` value also the absolute error by bin.
+    variance p (1 - p), and `loss_at`, the log loss expected where the true log-odds differ by each of `SHIFTS`; over
+    all the `expected` value, and by bin of it (`expected_bin`, `rows_bin`). Those in `OUTCOMES` are NaN until the
+    outcome window is over: `churned`, `loss`, and of the `actual` value also the absolute error by bin.
     """
 
     dates: tuple[date, ...]
@@ -205,7 +204,7 @@ class _Counted:
         self._add_outcomes(frame, at, columns)
 
     def _add_outcomes(self, frame: pd.DataFrame, at: NDArray[Any], columns: dict[str, Floats]) -> None:
-        days, (risk, expected) = len(self.dates), (columns[name] for name in SCORES)
+        days, risk, expected = len(self.dates), columns[SCORES[0]], columns[SCORES[1]]
 
         def add(name: str, values: Floats, rows: Flags) -> None:
             self._sums[name] += np.bincount(at[rows], values[rows], minlength=days)

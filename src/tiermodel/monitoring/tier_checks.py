@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def tier_checks(folder: Path, as_of: date) -> tuple[dict[str, Any], list[Alarm]]
     if len(days) < 2:
         return {"gradings": [str(day) for day in days]}, []
     tiers = [book.tiers_on(day).to_pandas() for day in days]
-    steps = [movement(before, after, codes) for before, after in zip(tiers, tiers[1:], strict=False)]
+    steps = [movement(before, after, codes) for before, after in pairwise(tiers)]
     moved = [_moved(step.summary()) for step in steps]
     series = {
         "mix_error": [row["error"] for row in forecast_sizes(days, steps).backtest],
