@@ -67,10 +67,7 @@ def spoilt(watched: Watched, path: Path, change: str) -> Project:
 def test_sound_days_need_nothing_and_the_same_run_gives_the_same_bytes(watched: Watched) -> None:
     kept = watched.folder / "scores"
     runs = [
-        monitor(
-            watched.project, watched.bundle, NOW, scores=watched.folder / "scores", ledger=watched.folder / "ledger"
-        )
-        for _ in range(2)
+        monitor(watched.project, watched.bundle, NOW, scores=kept, ledger=watched.folder / "ledger") for _ in range(2)
     ]
     assert [alarm.to_text("en") for alarm in runs[0].alarms] == []
     assert (runs[0].verdict, runs[0].advice.kind) == ("ok", "nothing")
@@ -149,6 +146,9 @@ def test_the_command_says_what_to_do_and_exits_with_9(
     told = json.loads(out.read_text(encoding="utf-8"))
     assert told["verdict"] == "act"
     assert told["alarms"][0]["text"] in done.out
+    page = tmp_path / "report.html"
+    assert cli("report", str(out), "--out", str(page), "--language", language).code == 0
+    assert told["advice"]["text"] in page.read_text(encoding="utf-8")
     assert ("停在同一个值" if language == "zh" else "is stuck at 7") in done.out
     sound = cli("monitor", str(file), "--model", model, "--as-of", str(LEARNED + timedelta(1)), "--json")
     assert sound.code == 0, sound.out

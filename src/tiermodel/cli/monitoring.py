@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tiermodel.cli.options import AS_OF, JSON, MODEL, PATH, PROJECT, load, model_folder
 from tiermodel.cli.printing import print_json, print_table, progress
 from tiermodel.words import words
+
+if TYPE_CHECKING:
+    from tiermodel.config.project import Project
+    from tiermodel.monitoring.monitor import MonitorResult
 
 __all__ = ["monitor", "outcomes"]
 
@@ -70,20 +75,39 @@ def monitor(
     settings = load(project)
     from tiermodel.errors import GateError
     from tiermodel.monitoring.monitor import monitor as run_monitor
-    from tiermodel.words import words
 
     with progress() as step:
         folder = model_folder(model, settings.tracking.uri)
         step(f"looking at what is known as of {as_of}")
         done = run_monitor(settings, folder, as_of, scores=scores, ledger=ledger, out=out)
+        not_tracked = _tracked(settings, done)
     if as_json:
         click.echo(done.to_json(), nl=False)
     else:
         click.echo(done.to_text())
         if out is not None:
             click.echo(words(settings.language)["monitor_written"].format(out=out))
+    if not_tracked:
+        click.echo(words(settings.language)["monitor_not_tracked"].format(why=not_tracked), err=True)
     if done.alarms:
         sys.exit(GateError.exit_code)
+
+
+def _tracked(settings: Project, done: MonitorResult) -> str:
+    """Track the run where there is a store that answers, and return why not elsewhere: watching needs no store."""
+    from tiermodel.errors import TrackingError
+    from tiermodel.locks import database_of
+
+    database = database_of(settings.tracking.uri)
+    if database is not None and not database.is_file():  # seconds of import for nothing
+        return f"{database}: there is no such database"
+    from tiermodel.tracking.registry import log_monitoring
+
+    try:
+        log_monitoring(settings, done)
+    except TrackingError as error:
+        return str(error)
+    return ""
 
 
 def _shown(value: float) -> float | None:

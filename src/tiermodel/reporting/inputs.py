@@ -51,6 +51,7 @@ _KINDS = {
         r"(order_count|net_amount)_\d+d",
     ),
 }
+_MONITOR = ("model_version", "as_of", "alarms", "advice", "matured", "estimates")
 _BACKTEST = ("horizon_days", "dates", "churn", "value", "tiers", "comparisons")
 
 
@@ -64,6 +65,7 @@ class ReportInputs:
     features: pd.DataFrame | None = None
     backtest: dict[str, Any] | None = None
     bundle: Bundle | None = None
+    monitor: dict[str, Any] | None = None
 
     @property
     def codes(self) -> list[str]:
@@ -123,7 +125,7 @@ def _read(path: Path) -> tuple[str, Any]:
         )
     ending = path.suffix.lower()
     if ending == ".json":
-        return "backtest", _read_backtest(path)
+        return _read_json(path)
     if ending not in {".parquet", ".csv"}:
         raise ProjectError(f"{path}: a report reads .parquet and .csv tables, a backtest .json and bundle folders")
     try:
@@ -143,15 +145,20 @@ def _read_csv(path: Path) -> pa.Table:
     return pa.csv.read_csv(path, convert_options=options, parse_options=pa.csv.ParseOptions(newlines_in_values=True))
 
 
-def _read_backtest(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return a backtest, or the result of `monitor`, which says what it is."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path}: this is not JSON: {error}") from None
+    if isinstance(content, dict) and content.get("kind") == "monitor":
+        if lacking := [key for key in _MONITOR if key not in content]:
+            raise DataError(f"{path}: a result of monitor has {lacking}; write it again with `tiermodel monitor --out`")
+        return "monitor", content
     missing = [key for key in _BACKTEST if not isinstance(content, dict) or key not in content]
     if missing:
         raise DataError(f"{path}: a backtest has {missing}; give the file that `tiermodel backtest --out` wrote")
-    return dict(content)
+    return "backtest", dict(content)
 
 
 def _checked(path: Path, kind: str, table: pa.Table) -> pd.DataFrame:
