@@ -27,6 +27,7 @@ __all__ = [
     "load_bundle",
     "load_project",
     "make_world",
+    "monitor",
     "open_history",
     "outcomes",
     "promote",
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from tiermodel.erasure.forget import forget
     from tiermodel.errors import TierModelError
     from tiermodel.features.panel import build_panel
+    from tiermodel.monitoring.monitor import monitor
     from tiermodel.monitoring.outcomes import outcomes
     from tiermodel.policy.allocate import allocate
     from tiermodel.predict import score, upgrades

@@ -17,7 +17,7 @@ from tiermodel.monitoring.profiles import ACTIVE, MISSING, RETURNING, TIER
 from tiermodel.tables.history import project_key
 from tiermodel.words import words
 
-__all__ = ["ADVICE", "Advice", "Alarm", "advice_on", "drift_alarms", "spans_of"]
+__all__ = ["ADVICE", "Advice", "Alarm", "advice_on", "drift_alarms", "hints_of", "spans_of"]
 
 COLUMN = {
     "stuck", "missing", "renamed", "vanished", "new", "column_mean", "column_unknown", "column_bad", "rows", "late",
@@ -30,6 +30,7 @@ _PURCHASES, _AMOUNT = "data.transactions", "data.transactions.columns.amount"
 _WITH_AMOUNT = {"data.transactions.columns.cost", "data.transactions.columns.discount"}
 _ROWS = {"mean": "column_mean", "unknown": "column_unknown", "bad": "column_bad", "rows": "rows"}
 _SHOWN = 3
+_HINT = 2.0  # standard deviations: one series alone, one night in forty by chance
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,19 @@ def drift_alarms(
     elif moved:
         found.append(Alarm("scores", _named(scores[0]), scores[0].since, _figures(scores[0]), moved[1:]))
     return found
+
+
+def hints_of(judged: Sequence[Drift], alarms: Sequence[Alarm]) -> list[Alarm]:
+    """Return what is not beyond its limit, but would be if it were the only thing looked at: fewer who come back.
+
+    It is the first sign of churn that rises, before any label of it is known; it is told, and changes no verdict.
+    """
+    told = {alarm.kind for alarm in alarms}
+    low = [one for one in judged if one.name == RETURNING and one.shift < -_HINT * one.sd]
+    if not low or told & {"returning_less", "season"}:
+        return []
+    figures = {"share": round(_share(low[0].value), 4), "expected": round(_share(low[0].expected), 4)}
+    return [Alarm("returning_less", _PURCHASES, None, figures)]
 
 
 def _suspects(judged: Sequence[Drift], changes: Sequence[ColumnChange]) -> dict[str, float]:

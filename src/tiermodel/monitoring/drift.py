@@ -42,7 +42,8 @@ _OF_LARGEST, _YOUNG_DAYS = 1.5, 240
 class Drift:
     """How far a series is from its forecast, the `limit` of that, and since when it is beyond it (None: it is not).
 
-    Shifts are in standard deviations (shares: of `2 arcsin sqrt share`). `season` says whether the year before counts.
+    Shifts are in standard deviations (shares: of `2 arcsin sqrt share`). `season` says whether the year before counts;
+    `sd` is the standard deviation of the forecast.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Drift:
     limit: float
     season: bool
     since: date | None
+    sd: float = float("inf")
 
     @property
     def shift(self) -> float:
@@ -118,6 +120,7 @@ def drift(
             float(limit[j]),
             bool(way[j] >= _FIRST_YEARLY),
             _since(beyond[j], dates),
+            float(sd[j]),
         )
         for j in np.flatnonzero(~np.isnan(chosen[:, -1]))
     )

@@ -16,7 +16,7 @@ from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
 from tiermodel.features.dates import one_date
 from tiermodel.features.outcome import Labels
-from tiermodel.monitoring.alarms import Advice, Alarm, advice_on, drift_alarms, spans_of
+from tiermodel.monitoring.alarms import Advice, Alarm, advice_on, drift_alarms, hints_of, spans_of
 from tiermodel.monitoring.changes import column_changes, unknown_share
 from tiermodel.monitoring.columns import TableDays, freshness, row_series, table_days
 from tiermodel.monitoring.drift import STEP_DAYS, Drift, DriftTest, drift, grid
@@ -41,7 +41,8 @@ _MOST_SHOWN = 12
 class MonitorResult:
     """What a run of `monitor` found: the alarms, the one thing to do, and the figures behind them.
 
-    `figures` has the sections `inputs`, `tiers`, `matured`, `estimates`, `freshness` and `model`, as plain data.
+    `figures` has the sections `hints`, `inputs`, `tiers`, `matured`, `estimates`, `freshness` and `model`, as plain
+    data. A hint is no alarm yet.
     """
 
     project: str
@@ -77,6 +78,7 @@ class MonitorResult:
         title = say["monitor_title"].format(model=self.model_version, day=self.as_of)
         lines = [title, *(f"- {alarm.to_text(self.language)}" for alarm in self.alarms)]
         lines += [] if self.alarms else [say["monitor_no_alarm"]]
+        lines += [say["monitor_hint"].format(text=hint["text"]) for hint in self.figures["hints"]]
         lines.append(say["monitor_advice"].format(advice=self.advice.to_text(self.language)))
         for one in self.figures["estimates"]:
             known = "monitor_estimate" if one["checked"] else "monitor_estimate_unchecked"
@@ -176,6 +178,7 @@ def monitor(
         tiers, moved = tier_checks(Path(ledger), day)
         alarms += moved
     figures = {
+        "hints": [hint.to_dict(project.language) for hint in hints_of(test.found, alarms)],
         "inputs": _inputs(test, known),
         "tiers": tiers,
         "matured": [one.to_dict() for one in found],
