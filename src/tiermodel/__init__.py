@@ -76,6 +76,7 @@ _HOMES = {
     "load_project": "config.project",
     "make_world": "datasets.synthetic",
     "open_history": "engines.dispatch",
+    "monitor": "monitoring.monitor",
     "outcomes": "monitoring.outcomes",
     "promote": "tracking.registry",
     "report": "reporting.report",

@@ -12,8 +12,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -118,7 +120,7 @@ def watch_a_year(name: str, project: Project, bundle: Bundle, learned: date) -> 
 def _plants(rows: pd.DataFrame, late: pd.Series) -> dict[str, tuple[str, Callable[[], pd.DataFrame]]]:
     """Return the planted faults: what the alarm must name, and the rows with the fault."""
 
-    def changed(column: str, value: object, where: pd.Series = late) -> pd.DataFrame:
+    def changed(column: str, value: Any, where: pd.Series = late) -> pd.DataFrame:
         found = rows.copy()
         found.loc[where, column] = value
         return found
@@ -179,7 +181,7 @@ def main() -> None:
     parser.add_argument("--complete-journey", action="store_true")
     parser.add_argument("--size", type=int)
     asked = parser.parse_args()
-    worlds = {"seeded": lambda at: seeded(at, asked.customers)}
+    worlds: dict[str, Callable[[Path], tuple[Project, date]]] = {"seeded": partial(seeded, customers=asked.customers)}
     if asked.complete_journey:
         worlds["resampled"] = resampled
     for name, make in worlds.items():

@@ -53,7 +53,7 @@ def _made(trained: TrainedWorld, folder: Path) -> Path:
 
 def spoilt(watched: Watched, path: Path, change: str) -> Project:
     """Write the shop's rows with a fault since October, and return the project that reads them."""
-    rows = pd.read_parquet(watched.project.data.transactions.path)
+    rows = pd.read_parquet(str(watched.project.data.transactions.path))
     late = rows["day"] >= pd.Timestamp(2023, 10, 1)
     if change == "amount stuck":
         rows.loc[late, "amount"] = 7.0
@@ -79,7 +79,7 @@ def test_sound_days_need_nothing_and_the_same_run_gives_the_same_bytes(watched: 
 
 def test_what_follows_the_date_changes_nothing(watched: Watched, tmp_path: Path) -> None:
     whole = monitor(watched.project, watched.bundle, NOW, scores=watched.folder / "scores")
-    rows = pd.read_parquet(watched.project.data.transactions.path)
+    rows = pd.read_parquet(str(watched.project.data.transactions.path))
     rows[rows["day"] < pd.Timestamp(NOW)].to_parquet(tmp_path / "t.parquet", index=False)
     cut = monitor(small_project(tmp_path / "t.parquet"), watched.bundle, NOW, scores=watched.folder / "scores")
     assert cut.to_json() == whole.to_json()
@@ -89,7 +89,7 @@ def test_matured_figures_equal_sums_by_hand(watched: Watched) -> None:
     done = monitor(watched.project, watched.bundle, NOW, scores=watched.folder / "scores")
     row, day = done.figures["matured"][0], GRADINGS[0]
     scores = pd.read_parquet(watched.folder / "scores" / f"{day}.parquet")
-    rows = pd.read_parquet(watched.project.data.transactions.path)
+    rows = pd.read_parquet(str(watched.project.data.transactions.path))
     window = rows[(rows["day"] >= pd.Timestamp(day)) & (rows["day"] < pd.Timestamp(day) + pd.Timedelta(days=60))]
     bought = set(window["customer"][window["amount"] >= 0])
     known = scores[scores["churn_risk"].notna()]

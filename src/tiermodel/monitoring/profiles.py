@@ -44,7 +44,7 @@ chance does."""
 MISSING, TIER, RETURNING, ACTIVE = "missing:", "tier:", "returning", "active_share"
 """The names of series that are no feature: the share of missing values of a feature (prefix), the share of a tier
 (prefix), of earlier buyers who bought in the last 28 days, and of customers who bought within the longest window."""
-SCORES = ("churn_risk", "expected_value")
+_RISK, _VALUE = SCORES = ("churn_risk", "expected_value")
 SHIFTS = np.linspace(-2.0, 2.0, 17)
 """Differences in log-odds at which the expected log loss is noted."""
 OUTCOMES = ("at_risk_known", "churned", "risk_known", "variance_known", "loss", "expected_known", "actual", "error_bin")
@@ -166,7 +166,7 @@ def _columns(bundle: Bundle, frame: pd.DataFrame) -> tuple[dict[str, Floats], ND
     x = bundle.inputs.matrix(frame)
     risk = np.where(bundle.at_risk(frame), bundle.churn.predict(x), np.nan)
     level, _ = bundle.scheme.assign(frame)
-    return {**found, SCORES[0]: risk, SCORES[1]: bundle.value.predict(x)}, level
+    return {**found, _RISK: risk, _VALUE: bundle.value.predict(x)}, level
 
 
 class _Counted:
@@ -180,7 +180,7 @@ class _Counted:
         self._tiers = np.zeros((days, len(codes)))
         self._known, self._returning = np.zeros(days), np.zeros((days, 2))
         self._sums = {name: np.zeros(days) for name in (*_SUMMED, *OUTCOMES[:-1])}
-        width = len(scale.edges[SCORES[1]]) + 1
+        width = len(scale.edges[_VALUE]) + 1
         self._sums |= {name: np.zeros((days, width)) for name in ("rows_bin", "expected_bin", "error_bin")}
         self._sums["loss_at"] = np.zeros((days, len(SHIFTS)))
 
@@ -204,7 +204,7 @@ class _Counted:
         self._add_outcomes(frame, at, columns)
 
     def _add_outcomes(self, frame: pd.DataFrame, at: NDArray[Any], columns: dict[str, Floats]) -> None:
-        days, risk, expected = len(self.dates), columns[SCORES[0]], columns[SCORES[1]]
+        days, risk, expected = len(self.dates), columns[_RISK], columns[_VALUE]
 
         def add(name: str, values: Floats, rows: Flags) -> None:
             self._sums[name] += np.bincount(at[rows], values[rows], minlength=days)
@@ -218,7 +218,7 @@ class _Counted:
             loss = base + expit(odds + shift) * gain
             self._sums["loss_at"][:, k] += np.bincount(at[there], loss[there], minlength=days)
         add("expected", expected, np.ones(len(risk), np.bool_))
-        edges, width = self.scale.edges[SCORES[1]], self._sums["rows_bin"].shape[1]
+        edges, width = self.scale.edges[_VALUE], self._sums["rows_bin"].shape[1]
         cell = at * width + np.searchsorted(edges, expected)
         churned, actual = (frame[name].to_numpy(dtype=np.float64) for name in ("outcome_churned", "outcome_value"))
         known = there & ~np.isnan(churned)
