@@ -218,7 +218,8 @@ class _Counted:
             loss = base + expit(odds + shift) * gain
             self._sums["loss_at"][:, k] += np.bincount(at[there], loss[there], minlength=days)
         add("expected", expected, np.ones(len(risk), np.bool_))
-        edges, width = self.scale.edges[_VALUE], self._sums["rows_bin"].shape[1]
+        edges = self.scale.edges[_VALUE]
+        width = len(edges) + 1
         cell = at * width + np.searchsorted(edges, expected)
         churned, actual = (frame[name].to_numpy(dtype=np.float64) for name in ("outcome_churned", "outcome_value"))
         known = there & ~np.isnan(churned)
