@@ -27,6 +27,7 @@ __all__ = [
     "load_bundle",
     "load_project",
     "make_world",
+    "monitor",
     "open_history",
     "outcomes",
     "promote",
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from tiermodel.erasure.forget import forget
     from tiermodel.errors import TierModelError
     from tiermodel.features.panel import build_panel
+    from tiermodel.monitoring.monitor import monitor
     from tiermodel.monitoring.outcomes import outcomes
     from tiermodel.policy.allocate import allocate
     from tiermodel.predict import score, upgrades
@@ -75,6 +77,7 @@ _HOMES = {
     "load_project": "config.project",
     "make_world": "datasets.synthetic",
     "open_history": "engines.dispatch",
+    "monitor": "monitoring.monitor",
     "outcomes": "monitoring.outcomes",
     "promote": "tracking.promotion",
     "report": "reporting.report",

@@ -16,7 +16,7 @@ from tiermodel.cli.customers import check, features, score, upgrades
 from tiermodel.cli.erasure import forget
 from tiermodel.cli.ledger import ledger
 from tiermodel.cli.models import backtest, demo, train, tune
-from tiermodel.cli.monitoring import outcomes
+from tiermodel.cli.monitoring import monitor, outcomes
 from tiermodel.cli.policy import allocate
 from tiermodel.cli.promotion import promote, rollback
 from tiermodel.cli.show import report, rules, show
@@ -100,6 +100,7 @@ for verb in (
     allocate,
     lists,
     outcomes,
+    monitor,
     export,
     promote,
     rollback,

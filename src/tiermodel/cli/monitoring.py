@@ -1,17 +1,23 @@
-"""The verbs that look back at what came of gradings: outcomes."""
+"""The verbs that watch: outcomes of gradings, and the monitor of a model."""
 
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from tiermodel.cli.options import JSON, PATH, PROJECT, load
+from tiermodel.cli.options import AS_OF, JSON, MODEL, PATH, PROJECT, load, model_folder
 from tiermodel.cli.printing import print_json, print_table, progress
 from tiermodel.words import words
 
-__all__ = ["outcomes"]
+if TYPE_CHECKING:
+    from tiermodel.config.project import Project
+    from tiermodel.monitoring.monitor import MonitorResult
+
+__all__ = ["monitor", "outcomes"]
 
 _SHOWN = ("customers", "retained_share", "contribution", "value_share", "complaints", "moved_up", "moved_down")
 
@@ -52,6 +58,56 @@ def outcomes(project: Path, ledger: Path, out: Path, smallest: int, as_json: boo
     if done.unknown:
         click.echo(say["outcomes_unknown"].format(n=done.unknown))
     click.echo(say["outcomes_written"].format(n=len(done.tiers), out=out))
+
+
+@click.command()
+@PROJECT
+@MODEL
+@click.option("--as-of", required=True, help=AS_OF)
+@click.option("--scores", type=PATH, help="A folder of kept score tables, to compare with what came.")
+@click.option("--ledger", type=PATH, help="The folder of the ledger, to look at tiers and movement.")
+@click.option("--out", type=PATH, help="A .json file for the result.")
+@JSON
+def monitor(
+    project: Path, model: str, as_of: str, scores: Path | None, ledger: Path | None, out: Path | None, as_json: bool
+) -> None:
+    """Watch a model: drift, tiers, past scores against what came, and what to do; exit 9 where something is."""
+    settings = load(project)
+    from tiermodel.errors import GateError
+    from tiermodel.monitoring.monitor import monitor as run_monitor
+
+    with progress() as step:
+        folder = model_folder(model, settings.tracking.uri)
+        step(f"looking at what is known as of {as_of}")
+        done = run_monitor(settings, folder, as_of, scores=scores, ledger=ledger, out=out)
+        not_tracked = _tracked(settings, done)
+    if as_json:
+        click.echo(done.to_json(), nl=False)
+    else:
+        click.echo(done.to_text())
+        if out is not None:
+            click.echo(words(settings.language)["monitor_written"].format(out=out))
+    if not_tracked:
+        click.echo(words(settings.language)["monitor_not_tracked"].format(why=not_tracked), err=True)
+    if done.alarms:
+        sys.exit(GateError.exit_code)
+
+
+def _tracked(settings: Project, done: MonitorResult) -> str:
+    """Track the run where there is a store that answers, and return why not elsewhere: watching needs no store."""
+    from tiermodel.errors import TrackingError
+    from tiermodel.locks import database_of
+
+    database = database_of(settings.tracking.uri)
+    if database is not None and not database.is_file():  # seconds of import for nothing
+        return f"{database}: there is no such database"
+    from tiermodel.tracking.registry import log_monitoring
+
+    try:
+        log_monitoring(settings, done)
+    except TrackingError as error:
+        return str(error)
+    return ""
 
 
 def _shown(value: float) -> float | None:

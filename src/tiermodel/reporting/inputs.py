@@ -52,6 +52,7 @@ _KINDS = {
     ),
 }
 _GATE = ("name", "version", "champion", "promoted", "checks")
+_MONITOR = ("model_version", "as_of", "alarms", "advice", "matured", "estimates")
 _BACKTEST = ("horizon_days", "dates", "churn", "value", "tiers", "comparisons")
 
 
@@ -66,6 +67,7 @@ class ReportInputs:
     backtest: dict[str, Any] | None = None
     bundle: Bundle | None = None
     gate: dict[str, Any] | None = None
+    monitor: dict[str, Any] | None = None
 
     @property
     def codes(self) -> list[str]:
@@ -146,11 +148,15 @@ def _read_csv(path: Path) -> pa.Table:
 
 
 def _read_json(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return a backtest, or what `tiermodel promote --json` printed."""
+    """Return a backtest, the result of `monitor`, which says what it is, or what `tiermodel promote --json` printed."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path}: this is not JSON: {error}") from None
+    if isinstance(content, dict) and content.get("kind") == "monitor":
+        if lacking := [key for key in _MONITOR if key not in content]:
+            raise DataError(f"{path}: a result of monitor has {lacking}; write it again with `tiermodel monitor --out`")
+        return "monitor", content
     if isinstance(content, dict) and set(_GATE) <= set(content):
         return "gate", content
     missing = [key for key in _BACKTEST if not isinstance(content, dict) or key not in content]

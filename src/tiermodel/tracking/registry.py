@@ -26,8 +26,10 @@ from tiermodel.errors import GateError, ModelError, TrackingError
 from tiermodel.evaluation.baselines import OURS
 from tiermodel.locks import database_of, first_line
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
+from tiermodel.monitoring.monitor import MonitorResult
 from tiermodel.output import write_table
 from tiermodel.predict import score_schema
+from tiermodel.tables.table import EPOCH
 from tiermodel.tracking import runs
 from tiermodel.tracking.artifacts import EVALUATION, LearnerMetrics, draw_evaluation, evaluation_table, learner_metrics
 from tiermodel.tracking.connection import ARTIFACTS, fetched, opened_store
@@ -36,8 +38,8 @@ from tiermodel.training.tune import Tuned
 
 __all__ = [
     "CHALLENGER", "CHAMPION", "aliases_of", "bundle_of", "champion_of", "champion_version", "changes_of",
-    "evaluation_of", "find_version", "log_card", "log_training", "log_tuning", "origin_of", "reference_parts",
-    "resolve_model",
+    "evaluation_of", "find_version", "log_card", "log_monitoring", "log_training", "log_tuning", "origin_of",
+    "reference_parts", "resolve_model",
 ]  # fmt: skip
 
 
@@ -113,6 +115,26 @@ def log_tuning(project: Project, tuned: Tuned) -> None:
                     with mlflow.start_run(experiment_id=experiment, run_name=name, nested=True, tags={"kind": "trial"}):
                         mlflow.log_params({"target": found.target, **trial["settings"]})
                         mlflow.log_metrics(runs.finite({f"{found.target}/{found.metric}": trial["error"]}))
+
+
+def log_monitoring(project: Project, done: MonitorResult) -> None:
+    """Log a run of `monitor`: one run for each model, whose metrics have a step for each date and draw its history.
+
+    The step is the date in days since 1970-01-01. Raises `TrackingError` where there is no store, or it does not
+    answer.
+    """
+    with opened_store(project.tracking.uri) as client:
+        experiment, step = _experiment(client, project), (done.as_of - EPOCH).days
+        tags = {"kind": "monitor", "bundle": done.model_version}
+        wanted = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
+        earlier = client.search_runs([experiment], wanted, max_results=1)
+        name = f"monitor {done.model_version}"
+        run = earlier[0] if earlier else client.create_run(experiment, tags=tags, run_name=name)
+        metrics = [Metric(key, x, run.info.start_time, step) for key, x in runs.monitored(done).items()]
+        client.log_batch(run.info.run_id, metrics)
+        client.set_tag(run.info.run_id, "verdict", done.verdict)
+        client.set_tag(run.info.run_id, "as_of", str(done.as_of))
+        client.set_terminated(run.info.run_id)
 
 
 def champion_of(project: Project) -> Bundle | None:

@@ -18,6 +18,7 @@ import numpy as np
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project, design_digest
 from tiermodel.features.outcome import Labels
+from tiermodel.monitoring.monitor import MonitorResult
 from tiermodel.segments.fit import segment_count
 from tiermodel.tables.table import TABLES
 from tiermodel.tiers.schemes.load import load_scheme, scheme_data
@@ -29,6 +30,7 @@ __all__ = [
     "design_of",
     "finite",
     "measures_of",
+    "monitored",
     "parameters_of",
     "step_of",
     "tags_of",
@@ -38,6 +40,7 @@ __all__ = [
 
 
 _EPOCH = date(1970, 1, 1)
+_BOUNDS = {"value": "", "low": "_low", "high": "_high"}
 _JUDGED = ("defaults", "found", "difference", "low", "high")
 # Filters and queries in SQL may name customers, folders may name people, a database's address may hold a password.
 _UNLOGGED: Any = {"folder": True, "tracking": True, "data": {table: {"path", "query", "where"} for table in TABLES}}
@@ -109,6 +112,26 @@ def totals_of(bundle: Bundle) -> dict[str, float]:
 def verdict_of(found: Found) -> dict[str, float]:
     """Return the figures of a tuning's verdict on one target, named `TARGET/METRIC/FIGURE`."""
     return finite({f"{found.target}/{row['metric']}/{which}": row[which] for row in found.verdict for which in _JUDGED})
+
+
+def monitored(done: MonitorResult) -> dict[str, float]:
+    """Return the figures of a run of `monitor` as metrics, `SECTION/FIGURE`: alarms, drift, estimates, last matured."""
+    figures = done.figures
+    found: dict[str, Any] = {"monitor/alarms": len(done.alarms), "monitor/model_age_days": figures["model"]["age_days"]}
+    for one in figures["inputs"]["largest"]:
+        found[f"drift/{_metric_name(one['name'])}"] = one["shift"]
+    for one in figures["estimates"]:
+        found |= {f"estimated/{one['name']}{end}": one[key] for key, end in _BOUNDS.items()}
+    for last in figures["matured"][-1:]:
+        found |= {f"matured/{name}": x for name, x in last.items() if isinstance(x, float)}
+    for row in figures["freshness"]:
+        found[f"silent_days/{row['table']}"] = row["silent_days"]
+    return finite(found)
+
+
+def _metric_name(name: str) -> str:
+    """Return a name as MLflow allows it: letters, digits, and few signs."""
+    return re.sub(r"[^\w.]+", ".", name)
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float]:
