@@ -189,17 +189,17 @@ def test_a_killed_run_leaves_an_export_old_or_new(night: Night, tmp_path: Path) 
     shutil.copytree(old, work)
     exported = work / "crm" / f"zoho-{DAYS[0]}"
     customers = audit(exported)["customers"]
-    command = ["forget", "shop.yaml", night.customer, "--ledger", "book", "--in", "crm", "--json"]
+    command: list[object] = ["forget", "shop.yaml", night.customer, "--ledger", "book", "--in", "crm", "--json"]
     for failed in failing_everywhere(work, command, KILL):
         steps += 1
-        if steps % 4 == 0:
+        if steps % 8 == 0:
             export(scores, work / "zoho.yaml", work / "next", since=exported)
         else:
             finish_erasure(exported)
         told = audit(exported)["customers"]
         states.append(told == customers - 1)
         assert told == customers - states[-1], failed
-        if steps % 4 == 0:
+        if steps % 8 == 0:
             main_in(work, command)
             assert named(work / "crm", night.customer) == named(work / "book", night.customer) == []
             assert audit(exported)["customers"] == customers - 1
@@ -219,14 +219,14 @@ def main_in(folder: Path, command: list[object]) -> None:
 
 
 def test_a_killed_run_among_lists_leaves_each_file_old_or_new(night: Night, tmp_path: Path) -> None:
-    for folder in ("crm", "run"):
-        shutil.rmtree(folder)
+    for name in ("crm", "run"):
+        shutil.rmtree(name)
     old, new, work = tmp_path / "old", tmp_path / "new", tmp_path / "work"
     for path in Path("lists").iterdir():
         path.unlink() if path.stem != "keep" else None
     for folder in (old, new, work):
         shutil.copytree(night.folder, folder)
-    command = ["forget", "shop.yaml", night.customer, "--ledger", "book", "--in", "lists", "--json"]
+    command: list[object] = ["forget", "shop.yaml", night.customer, "--ledger", "book", "--in", "lists", "--json"]
     main_in(new, command)
     states = set()
     for failed in failing_everywhere(work, command, KILL):
