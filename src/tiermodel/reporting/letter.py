@@ -113,5 +113,6 @@ def _measured(value: float, unit: str, currency: str, language: str) -> str:
         return wording["letter_days"].format(value=number(value))
     if unit == "amount" and currency:
         code = wording["letter_yuan"] if currency == "CNY" else currency
-        return wording["letter_money"].format(value=number(value), currency=code)
+        shown = f"{value:,.2f}" if value == round(value, 2) else number(value)
+        return wording["letter_money"].format(value=shown.removesuffix(".00"), currency=code)
     return number(value)
