@@ -168,8 +168,10 @@ def _of_customers(features: pd.DataFrame, known: pd.Series, customer: str, row: 
     features = features[features["customer_id"].isin(set(known.astype(str)))]
     mine = features["customer_id"] == customer
     if not mine.any():
+        day = str(row["as_of"])[:10]
         raise DataError(
-            f"customer {customer!r} has no features as of {str(row['as_of'])[:10]}: build them for that day"
+            f"customer {customer!r} has no features as of {day}: give --project, or build them by `tiermodel features "
+            f"PROJECT --as-of {day} --out features-{day}.parquet` and give that file with --features"
         )
     return pd.concat([features[mine], features[~mine]], ignore_index=True)
 
