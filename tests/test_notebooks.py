@@ -40,6 +40,7 @@ def test_every_notebook_is_there() -> None:
         "04_review_a_run",
         "05_churn_and_value",
         "06_bank_case",
+        "07_retail_case",
     ]
 
 

@@ -70,6 +70,10 @@ class Staged:
         if path.exists():
             self._moves[path] = None
 
+    def content(self, path: Path) -> Path:
+        """Return where the content is that `path` will have: the temporary file, else the path itself."""
+        return self._moves.get(_absolute(path)) or path
+
     def commit(self) -> None:
         """Put all files in place: the first of them decides, what fails before it is there leaves everything as it was.
 

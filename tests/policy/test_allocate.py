@@ -20,7 +20,7 @@ from commands import Run
 from tiermodel.errors import ProjectError, TierModelError
 from tiermodel.policy import solve
 from tiermodel.policy.allocate import Allocation, allocate
-from tiermodel.policy.exact import best_allocation
+from tiermodel.policy.exact import best_allocation, best_of_kinds
 from tiermodel.policy.lagrangian import allocated, find_prices, polished
 from tiermodel.policy.problem import Limit, Problem
 
@@ -159,6 +159,34 @@ def test_prices_alone_come_within_a_thousandth_and_say_what_one_more_would_bring
     assert run(4, 720).objective - found.objective == pytest.approx(20 * prices["budget"], rel=0.1)
     assert 0.8 * prices["manager"]["own"] < run(5, 700).objective - found.objective <= 1.02 * prices["manager"]["own"]
     assert prices["manager"]["own"] == pytest.approx(10 * prices["team"]["own"])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_customers_who_gain_the_same_are_allocated_exactly_as_kinds(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    kinds = np.where(draw.random((3, 4)) < 0.3, -np.inf, draw.integers(1, 300, (3, 4)).astype(float))
+    limits = (Limit("capacity", "a", int(draw.integers(0, 9)), (0,)),)
+    budget = int(draw.integers(50, 2000))
+    problem = Problem(kinds[draw.integers(0, 3, 30)], np.array([7, 29, 60, 120]), budget, np.array([0, 2, 4]), limits)
+    every, grouped = best_allocation(problem, 2_000), best_of_kinds(problem, 2_000, 500)
+    assert every is not None
+    assert grouped is not None
+    assert problem.value(grouped[0]) == pytest.approx(problem.value(every[0]))
+    assert (problem.left(grouped[0].sum(axis=0)) >= 0).all()
+    assert (grouped[0][:, :2].sum(axis=1) <= 1).all()
+    assert (grouped[0][:, 2:].sum(axis=1) <= 1).all()
+    assert best_of_kinds(problem, 2_000, 1) is None
+
+
+def test_a_dear_action_for_many_alike_leaves_no_gap(tmp_path: Path) -> None:
+    """The bound of prices is not reached: the budget is no multiple of what is best for its cost."""
+    actions = {"visit": {"cost": 250, "gain": 550, "group": "g"}, "call": {"cost": 120, "gain": 260, "group": "g"}}
+    write_policy(tmp_path, actions=actions)
+    write_scores(tmp_path, customer_id=[f"c{n}" for n in range(1_100)], tier_code=["small"] * 1_100)
+    done = allocate(tmp_path / "scores.csv", tmp_path / "policy.yaml", "2110", tmp_path / "o.csv")
+    best = max(300 * v + 140 * c for v in range(9) for c in range(18) if 250 * v + 120 * c <= 2110)
+    assert done.objective == best
+    assert done.gap == pytest.approx(0, abs=1e-9)
 
 
 def test_rows_in_another_order_give_the_same_bytes(tmp_path: Path) -> None:

@@ -10,12 +10,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from commands import Run
+from tiermodel.config.project import Features
 from tiermodel.evaluation.attribution import churn_contributions
+from tiermodel.features.catalogue import expand
 from tiermodel.features.export import write_features
 from tiermodel.predict import score
 from tiermodel.reporting.customer import customer_page
+from tiermodel.reporting.letter import plain_reasons
 from worlds import TrainedWorld
 
 DAYS = (date(2023, 11, 1), date(2023, 12, 1))
@@ -84,6 +88,85 @@ def test_the_page_says_what_scores_and_ledger_say(
     first = out.read_bytes()
     cli(*words)
     assert out.read_bytes() == first
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_the_letter_tells_each_rule_with_a_figure_that_meets_it(
+    files: Files, someone: pd.Series, trained: TrainedWorld, language: str
+) -> None:
+    features, bundle = pd.read_parquet(files.features), trained.trained.bundle
+    page = customer_page(files.scores, someone["customer_id"], language, bundle, features, None)
+    assert len(page.letter) == len(page.reasons) > 0
+    own = features.set_index("customer_id").loc[someone["customer_id"]]
+    for sentence, reason in zip(page.letter, page.reasons, strict=True):
+        assert not re.search("[<>≤≥]", sentence)
+        mine = [own[code] for code, f in bundle.features.items() if reason.startswith(getattr(f, language))]
+        shown = float(re.findall(r"(?:：|: )(-?[\d,.]*\d)", sentence)[0].replace(",", ""))
+        assert min(abs(shown - value) for value in mine) <= 0.5
+        for sign, bound in re.findall(r"([<>≤≥]) (-?[\d,.]*\d)", reason):
+            held = {"<": float.__lt__, ">": float.__gt__, "≤": float.__le__, "≥": float.__ge__}[sign]
+            assert held(shown, float(bound.replace(",", "")))
+            assert bound in sentence or f"{float(bound.replace(',', '')):,.2f}" in sentence
+
+
+def test_sentences_have_units_and_what_is_no_bound_stays() -> None:
+    known = {f.name: f for f in expand(Features(groups=("rfm", "behaviour"), windows_days=(90,)), ["discount"])}
+    own = {"net_amount_90d": 140.004, "days_since_last": 12.0, "discount_share_90d": np.nan}
+    rules = [
+        "近90天净消费额 > 140 且 ≤ 1,241.5（提升）",
+        "距最近一次购买的天数 ≤ 30 或无",
+        "近90天折扣占折前金额的比例 ≥ 0.25",
+        "人工指定等级",
+    ]
+    assert plain_reasons(rules, own, known, "CNY", "zh") == [
+        "近90天净消费额：140.004 元，符合规则“高于 140 元、不高于 1,241.50 元”（提升）",
+        "距最近一次购买的天数：12 天，符合规则“不高于 30 天，或没有记录”",
+        "近90天折扣占折前金额的比例：没有记录，符合规则“不低于 百分之25”",
+        "人工指定等级",
+    ]
+    assert plain_reasons(["industry is A: orders so far > 3", "kept by the stability rule"], {}, known, "", "en") == [
+        "Industry is A: orders so far: above 3",
+        "kept by the stability rule",
+    ]
+
+
+def test_the_project_gives_the_same_page_as_its_feature_table(
+    files: Files, someone: pd.Series, trained: TrainedWorld, cli: Run
+) -> None:
+    settings = trained.project.model_dump(mode="json", exclude={"folder"}, exclude_none=True)
+    (files.folder / "shop.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    command = ["report", files.scores, "--customer", someone["customer_id"], "--model", trained.bundle]
+    pages = []
+    for given in (["--features", files.features], ["--project", files.folder / "shop.yaml"]):
+        out = files.folder / "page.html"
+        ran = cli(*command, *given, "--out", out)
+        assert ran.code == 0, ran.err
+        pages.append(out.read_bytes())
+    assert pages[0] == pages[1]
+    alone = cli(*command[:4], "--project", files.folder / "shop.yaml", "--out", files.folder / "page.html")
+    assert alone.code == 0, alone.err  # without a model there is nothing to build features for
+    assert "No model was given" in text_of(files.folder / "page.html")
+
+
+def test_probabilities_stand_in_percent_throughout(
+    files: Files, someone: pd.Series, trained: TrainedWorld, cli: Run
+) -> None:
+    out = files.folder / "percent.html"
+    command = [
+        "report",
+        files.scores,
+        "--customer",
+        someone["customer_id"],
+        "--model",
+        trained.bundle,
+        "--language",
+        "en",
+    ]
+    assert cli(*command, "--features", files.features, "--out", out).code == 0
+    page = text_of(out)
+    assert page.count(f"{someone['churn_risk']:.1%}") >= 2
+    assert f"{someone['churn_risk']:.4f}" not in page
+    assert not re.search(r"chance of no purchase by \S+: 0\.\d", page)
 
 
 def test_places_and_reasons_are_those_of_the_tables(files: Files, someone: pd.Series, trained: TrainedWorld) -> None:

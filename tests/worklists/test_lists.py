@@ -366,6 +366,10 @@ BAD: dict[str, tuple[Any, type[TierModelError], str]] = {
     "no clv": (changed(lambda t: t.drop(columns="clv"), "scores"), DataError, "lack the columns clv"),
     "text": (changed(lambda t: t.assign(clv="much"), "scores"), DataError, "column clv is not a number"),
     "twice": (changed(lambda t: pd.concat([t, t.head(1)]), "scores"), DataError, "has 2 rows"),
+    "unknown tier": (
+        changed(lambda t: t.assign(tier_code=["gold", *t["tier_code"][1:]]), "scores"), DataError,
+        "tier_code gold is no level of",
+    ),
     "two dates": (
         changed(lambda t: t.assign(as_of=[DAY, *[LAST_DAY] * (len(t) - 1)]), "scores"), DataError, "one date"
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,12 +12,30 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tiermodel.crm.mapping import Mapping, Target
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.output import file_sha256
+from tiermodel.locks import disk_faults, output_lock
+from tiermodel.output import file_sha256, settle
 
-__all__ = ["GONE", "MANIFEST", "STATE", "ExportFile", "Manifest", "Previous", "read_previous", "refuse_other_folder"]
+__all__ = [
+    "GONE",
+    "JOURNAL",
+    "MANIFEST",
+    "STATE",
+    "ExportFile",
+    "Manifest",
+    "Previous",
+    "finish_erasure",
+    "read_manifest",
+    "read_previous",
+    "refuse_other_folder",
+]
 
 MANIFEST, STATE, GONE = "manifest.json", "customers.parquet", "gone.csv"
 """What describes the export; the digest of each customer's row, which the next export reads; and who is gone."""
+
+JOURNAL = ".forget.journal"
+"""What a killed erasure of a person has still to put in place."""
+
+_LEFT = re.compile(r"\..*\.(tmp|lock)")  # beside a file that a killed erasure was writing
 
 
 class _Part(BaseModel):
@@ -62,6 +81,12 @@ class Manifest(_Part):
     gone_file: ExportFile | None
     state_sha256: str
 
+    @property
+    def names(self) -> set[str]:
+        """The files of the folder, the manifest too."""
+        gone = [] if self.gone_file is None else [self.gone_file]
+        return {MANIFEST, STATE, *(file.name for file in [*self.files, *gone])}
+
     def text(self) -> str:
         """Return the manifest as JSON."""
         return json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=2) + "\n"
@@ -87,8 +112,8 @@ def read_previous(folder: Path, mapping: Mapping, project: str | None, as_of: st
     Raises `ProjectError` for a folder that is no export, or one of another project or mapping; `DataError` for a state
     that was changed, and for an export of a later date.
     """
-    path = folder / MANIFEST
-    manifest = _read(path)
+    finish_erasure(folder)
+    path, manifest = folder / MANIFEST, read_manifest(folder)
     if manifest is None:
         raise ProjectError(f"--since: {folder} is no export: no {MANIFEST} there tells of one; leave --since out")
     for what, theirs, ours in (
@@ -122,8 +147,9 @@ def refuse_other_folder(out: Path, project: str | None, mapping: str, inputs: di
             raise ProjectError(f"--out: {out} is or holds {what}, and would be replaced; give another folder")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    manifest = _read(out / MANIFEST)
-    if manifest is None or {path.name for path in out.iterdir()} != _names(manifest):
+    finish_erasure(out)
+    manifest = read_manifest(out)
+    if manifest is None or {path.name for path in out.iterdir() if not _LEFT.fullmatch(path.name)} != manifest.names:
         raise ProjectError(f"--out: {out} holds what is no export, and would be replaced; give another folder")
     if (manifest.project, manifest.mapping) != (project, mapping):
         raise ProjectError(
@@ -132,13 +158,19 @@ def refuse_other_folder(out: Path, project: str | None, mapping: str, inputs: di
         )
 
 
-def _names(manifest: Manifest) -> set[str]:
-    gone = [] if manifest.gone_file is None else [manifest.gone_file]
-    return {MANIFEST, STATE, *(file.name for file in [*manifest.files, *gone])}
+def finish_erasure(folder: Path) -> None:
+    """Finish, or undo, what a killed erasure of a person left in an export; nothing where none did.
+
+    Raises `OutputBusyError` while another run writes the export.
+    """
+    if (folder / JOURNAL).exists():
+        with output_lock(folder), disk_faults(folder):
+            settle(folder / JOURNAL)
 
 
-def _read(path: Path) -> Manifest | None:
+def read_manifest(folder: Path) -> Manifest | None:
+    """Return the manifest of an export; None for a folder that is none."""
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except (OSError, ValidationError):
         return None

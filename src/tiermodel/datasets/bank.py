@@ -9,12 +9,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tiermodel.datasets.synthetic import make_world
+from tiermodel.datasets.synthetic import World, make_world
 
-__all__ = ["write_bank"]
+__all__ = ["bank_world", "write_bank"]
 
 _GRADES = 5  # 5 is the best
 _BUSINESS = (90, 365)  # a balance is the business of so many days
+
+
+def bank_world(customers: int = 1500, seed: int = 7) -> World:
+    """Return the world behind the bank's tables, which knows what is true of every customer.
+
+    >>> world = bank_world(customers=50)
+    >>> float(world.p_silent(date(2023, 10, 1), 90).between(0, 1).mean())
+    1.0
+    """
+    return make_world(seed=seed, customers=customers, future_days=1)
 
 
 def write_bank(folder: str | Path, customers: int = 1500, seed: int = 7) -> Path:
@@ -30,7 +40,7 @@ def write_bank(folder: str | Path, customers: int = 1500, seed: int = 7) -> Path
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    world, draw = make_world(seed=seed, customers=customers, future_days=1), np.random.default_rng(seed)
+    world, draw = bank_world(customers, seed), np.random.default_rng(seed)
     truth = world.truth.reindex(world.tables["customers"]["customer_id"].to_pylist())
     n = len(truth)
     business = (truth["rate"] * truth["order_amount"]).fillna(0.0).to_numpy() * draw.uniform(*_BUSINESS, n)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow.compute as pc
 
 from tiermodel.config.project import Project
+from tiermodel.crm.manifest import JOURNAL, finish_erasure
+from tiermodel.erasure.exports import erase_exports, exports_of
 from tiermodel.erasure.files import KINDS, digest_of, erase_json, files_below, may_name
 from tiermodel.erasure.person import Person, person_of
 from tiermodel.erasure.tables import erase_parquet
@@ -24,6 +27,7 @@ from tiermodel.tables.table import TABLES
 __all__ = ["Forgotten", "forget"]
 
 _JSON = (".json", ".jsonl")
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,10 @@ def forget(
     In the ledger all rows of the person go: of every grading, superseded or not, and every override. They go together,
     or none does. A tombstone stays, and the person out of later scores and gradings with this ledger, until `revoke`
     removes it: then later rows begin anew, as those of a new customer. Files below the `folders` are replaced one by
-    one, each whole or not at all, so that the same command goes on where a killed one stopped. Rows are erased; where
-    another text names the person, a mark takes its place; a page that names the person is removed. All other rows stay
-    as they are.
+    one, each whole or not at all, those of an export and its manifest together, so that the same command goes on where
+    a killed one stopped. Rows are erased; where another text names the person, a mark takes its place; a page that
+    names the person is removed. All other rows stay as they are. Digests of changed files follow in manifests, but for
+    files that a run changed which was killed before it came to the manifest of another folder.
 
     The tables that the project reads are the user's own, and are not touched. Folders of bundles hold no rows.
 
@@ -67,16 +72,17 @@ def forget(
     if revoke:
         _revoke(book.folder, person, customer)
         return Forgotten({}, (), (), short=False)
-    files = _files(project, map(Path, folders), book.folder)
-    rows: dict[str, int] = {}
+    files = _files(project, [Path(folder) for folder in folders], book.folder)
+    exports = exports_of(files)
+    whole = {folder / name for folder, manifest in exports.items() for name in manifest.names}
     digests: dict[str, str] = {}
-    pages: list[str] = []
-    for path in sorted(files, key=lambda file: file.suffix.lower() in _JSON):  # digests of changed files are in JSON
-        lost = _from_file(path, person, digests)
-        if lost and not path.exists():
-            pages.append(str(path))
-        elif lost:
-            rows[str(path)] = lost
+    tables = [path for path in files if path not in whole and path.suffix.lower() not in _JSON]
+    texts = [path for path in files if path not in whole and path.suffix.lower() in _JSON]
+    rows = _from_files(tables, person, digests)
+    rows |= erase_exports(exports, person, digests)  # after the scores, whose digest is in the manifest
+    rows |= _from_files(texts, person, digests)
+    pages = [path for path in rows if not Path(path).exists()]
+    rows = {path: n for path, n in rows.items() if path not in pages}
     if not rows and not pages and not _knows(book, person):
         raise DataError(
             f"nothing in {book.folder} and the folders given names customer {customer!r}: give the id as the project's "
@@ -88,7 +94,7 @@ def forget(
     return Forgotten(rows, tuple(pages), tuple(left), short=len(person.wide) < len(person.forms))
 
 
-def _files(project: Project, folders: Iterable[Path], ledger: Path) -> list[Path]:
+def _files(project: Project, folders: Sequence[Path], ledger: Path) -> list[Path]:
     """Return the files to look at; `ProjectError` for a folder that is not there, or that holds the project's tables.
 
     Left out are the ledger and bundles. What killed runs left beside a file is removed.
@@ -98,6 +104,8 @@ def _files(project: Project, folders: Iterable[Path], ledger: Path) -> list[Path
     for folder in folders:
         if not folder.is_dir():
             raise ProjectError(f"--in {folder}: there is no such folder; give one with scores, lists or exports")
+        for journal in [path for path in files_below(folder) if path.name == JOURNAL]:
+            finish_erasure(journal.parent)  # before what killed runs left is removed
         for path in files_below(folder):
             whole = path.resolve()
             if not sources.isdisjoint((whole, *whole.parents)):
@@ -110,9 +118,12 @@ def _files(project: Project, folders: Iterable[Path], ledger: Path) -> list[Path
             ):
                 continue
             found[path] = None
-    for path in [path for path in found if path.name.startswith(".") and path.name.endswith(".tmp")]:
-        with output_lock(path.with_name(path.name[1:-4].rpartition(".")[0])):
-            del found[path]
+    for path in list(found):
+        for part in (path, *path.parents):
+            if left := _TEMPORARY.fullmatch(part.name):  # a file, or a folder of files
+                with output_lock(part.with_name(left[1])):
+                    del found[path]
+                break
     return [path for path in found if not path.name.endswith(".lock")]
 
 
@@ -158,6 +169,11 @@ def _from_grading(file: LedgerFile, person: Person, into: Staged) -> int:
         into.remove(file.path)
         return 1
     return erase_parquet(file.path, person, into)
+
+
+def _from_files(paths: Iterable[Path], person: Person, digests: dict[str, str]) -> dict[str, int]:
+    """Erase the person from files, one by one, and return the rows of those that had some."""
+    return {str(path): lost for path in paths if (lost := _from_file(path, person, digests))}
 
 
 def _from_file(path: Path, person: Person, digests: dict[str, str]) -> int:

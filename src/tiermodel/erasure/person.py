@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -29,9 +29,9 @@ _SEEN_BY_NOBODY = re.compile(
 class Person:
     """A person by the forms of the id that may be written: as given, as the tables read it, and hashed.
 
-    `public` is the id in scores and ledger. Heads of columns in `heads` hold ids too; `mark` takes the place of an id
-    within a text. An id that is a number of up to seven digits is looked for in columns of ids only, since amounts and
-    counts may be the same number.
+    `public` is the id in scores and ledger. Heads of columns in `heads` hold ids too, and where `only` is a head, no
+    other column does; `mark` takes the place of an id within a text. An id that is a number of up to seven digits is
+    looked for in columns of ids only, since amounts and counts may be the same number.
     """
 
     public: str
@@ -39,6 +39,7 @@ class Person:
     mark: str
     heads: frozenset[str] = frozenset()
     fold: bool = False
+    only: str = "customer_id"
     _known: dict[str, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
@@ -67,8 +68,13 @@ class Person:
                 "|".join(words(code)[key] for code in ("zh", "en")) for key in ("id_heads", "id_heads_of_others")
             )
             found = re.search(f"(?i){ids}|{_ID}", head) and not re.search(f"(?i){others}", head)
-            self._known[head] = head in self.heads or bool(found)
+            self._known[head] = head in self.heads or head == self.only or bool(found)
         return self._known[head]
+
+    def deciding(self, heads: Sequence[str]) -> Sequence[str]:
+        """Return the columns whose cells decide whether a row is the person's: all where none is known to."""
+        known = [head for head in (self.only, "customer_id") if head in heads]
+        return known[:1] or heads
 
     def is_id(self, cell: str, head: str) -> bool:
         """Return whether a cell of the column `head` is the person's id."""

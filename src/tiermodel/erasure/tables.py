@@ -55,7 +55,7 @@ def _without_notes(schema: pa.Schema, person: Person) -> pa.Schema:
 
 def rows_without(batch: pa.RecordBatch, person: Person) -> pa.RecordBatch:
     """Return the rows of which no cell is the person's id; within other texts a mark takes the place of the id."""
-    kept, names = [True] * batch.num_rows, _deciding(batch.schema.names)
+    kept, names = [True] * batch.num_rows, person.deciding(batch.schema.names)
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if name not in names or not _may_hold(column.type, name, person):
             continue
@@ -63,11 +63,6 @@ def rows_without(batch: pa.RecordBatch, person: Person) -> pa.RecordBatch:
             kept[place] = kept[place] and not person.is_id(str(column[place].as_py()), name)
     batch = batch if all(kept) else batch.filter(pa.array(kept, pa.bool_()))
     return _marked(batch, person)
-
-
-def _deciding(heads: Sequence[str]) -> Sequence[str]:
-    """Return the columns whose cells decide: `customer_id`, or all where there is none."""
-    return ["customer_id"] if "customer_id" in heads else heads
 
 
 def _may_hold(kind: pa.DataType, name: str, person: Person) -> bool:
@@ -133,7 +128,7 @@ def lines_without(source: Iterator[str], person: Person, separator: str, lost: l
         cells = next(csv.reader(io.StringIO(record, newline=""), delimiter=separator), [])
         if not heads:
             heads = [cell.removeprefix("\ufeff") for cell in cells]
-            deciding = _deciding(heads)
+            deciding = person.deciding(heads)
             yield record
         elif any(person.is_id(cell, head) for cell, head in zip(cells, heads, strict=False) if head in deciding):
             lost.append(number)

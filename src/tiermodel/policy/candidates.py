@@ -125,10 +125,10 @@ def _check_gain(policy: Policy, code: str, gain: Floats, may: Flags, table: pa.T
     if not len(bad):
         return
     who, what = table["customer_id"][int(bad[0])].as_py(), "missing" if np.isnan(gain[bad[0]]) else "infinite"
+    remedy = "coalesce(…, 0) around columns that may be empty" if what == "missing" else "nullif(…, 0) below a division"
     raise DataError(
         f"{key}.gain: {text!r} is {what} for {len(bad):,} of {may.sum():,} customers who may get {code}, first for "
-        f"customer {who!r}; write coalesce(…, 0) around columns that may be empty, or leave such customers out by "
-        f"actions.{code}.where"
+        f"customer {who!r}; write {remedy}, or leave such customers out by actions.{code}.where"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from scipy.sparse import coo_array, vstack
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.policy.problem import Problem
 
-__all__ = ["best_allocation", "best_counts"]
+__all__ = ["best_allocation", "best_counts", "best_of_kinds"]
 
 _LARGEST = 1e4  # gains are scaled to it: HiGHS stops within 1e-6 of the best
 _CLOSE = 1e-7  # how close counts of kinds come to the best: they are a part of an allocation whose gap is measured
@@ -37,6 +38,37 @@ def best_allocation(problem: Problem, nodes: int, close: float = 0.0) -> tuple[F
         return None
     taken = found.x > 0.5
     chosen[rows[taken], actions[taken]] = True
+    if (problem.left(chosen.sum(axis=0)) < 0).any():  # beyond a limit by less than HiGHS tells apart
+        return None
+    return chosen, -float(found.mip_dual_bound) / scale
+
+
+def best_of_kinds(problem: Problem, nodes: int, most: int) -> tuple[Flags, float] | None:
+    """Return what `best_allocation` does, where customers are of few kinds: who gains the same is of one.
+
+    A variable is the number of customers of a kind who get an action. None for more than `most` kinds.
+    """
+    starts, chosen = problem.starts, np.zeros(problem.net.shape, dtype=np.bool_)
+    parts, before = [], 0
+    for first, end in itertools.pairwise(starts.tolist()):
+        rows, of_row, size = np.unique(problem.net[:, first:end], axis=0, return_inverse=True, return_counts=True)
+        kinds, actions = np.nonzero(np.isfinite(rows))
+        parts.append((rows[kinds, actions], kinds + before, actions + first, size, of_row.ravel() + before))
+        before += len(rows)
+        if before > most:
+            return None
+    net, kind, action = (np.concatenate([part[n] for part in parts]) for n in range(3))
+    if not len(net):
+        return chosen, 0.0
+    customers = np.concatenate([part[3] for part in parts]).astype(np.float64)
+    found, scale = _solved(net, problem.use[:, action], problem.room, (kind, customers), (0.0, nodes))
+    if found.x is None:
+        return None
+    counts = np.rint(found.x).astype(np.int64)
+    for *_, of_row in parts:
+        for number in np.unique(of_row):
+            mine, given = np.flatnonzero(of_row == number), np.repeat(action[kind == number], counts[kind == number])
+            chosen[mine[: len(given)], given[: len(mine)]] = True
     if (problem.left(chosen.sum(axis=0)) < 0).any():  # beyond a limit by less than HiGHS tells apart
         return None
     return chosen, -float(found.mip_dual_bound) / scale

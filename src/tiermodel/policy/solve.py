@@ -10,7 +10,7 @@ import numpy as np
 from tiermodel.arrays import Flags, Ints
 from tiermodel.errors import ProjectError
 from tiermodel.policy.candidates import Candidates, floor_of
-from tiermodel.policy.exact import best_allocation
+from tiermodel.policy.exact import best_allocation, best_of_kinds
 from tiermodel.policy.lagrangian import Prices, allocated, find_prices, polished
 from tiermodel.policy.problem import Limit, Problem
 from tiermodel.policy.service_policy import Policy
@@ -18,6 +18,7 @@ from tiermodel.policy.service_policy import Policy
 __all__ = ["Solved", "solve"]
 
 _EXACT_CUSTOMERS, _EXACT_NODES, _CORE_NODES = 1_000, 2_000, 200
+_KINDS, _GAP = 500, 1e-4  # customers who gain the same are one kind; tried where prices leave a larger gap
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Solved:
 
 
 def solve(policy: Policy, found: Candidates, amount: Decimal) -> Solved:
-    """Return the best allocation that is found: exact for few customers, by prices for many."""
+    """Return the best allocation that is found: exact for few customers or few kinds, by prices for many."""
     problem, unit = _problem(policy, found, amount)
     column, wanted = floor_of(policy, found)
     fixed = np.zeros_like(found.allowed)
@@ -54,6 +55,8 @@ def solve(policy: Policy, found: Candidates, amount: Decimal) -> Solved:
         best = best_allocation(rest, _EXACT_NODES)
     else:
         chosen = polished(rest, prices, chosen, _CORE_NODES)
+        if prices.bound - rest.value(chosen) > _GAP * abs(prices.bound):
+            best = best_of_kinds(rest, _EXACT_NODES, _KINDS)
     if best is not None and rest.value(best[0]) >= rest.value(chosen):
         chosen, prices = best[0], replace(prices, bound=min(prices.bound, best[1]))
     value = rest.value(chosen)

@@ -25,8 +25,11 @@ from tiermodel.features.frame import has_bought
 from tiermodel.features.panel import build_panel
 from tiermodel.ledger.ledger import Ledger
 from tiermodel.ledger.listing import listed_rows
+from tiermodel.policy.service_policy import Policy
+from tiermodel.reporting.letter import plain_reasons
 from tiermodel.tables.privacy import hash_key, public_ids
 from tiermodel.tiers.explain.next_tier import next_tier_actions
+from tiermodel.tiers.rule_text import named
 from tiermodel.tiers.stability.grading import grade
 from tiermodel.words import words
 
@@ -39,6 +42,7 @@ _SHOWN = (
     *("tier_name", "policy", "policy_name", "churn_risk", "risk_band", "expected_value", "expected_value_low"),
     *("expected_value_high", "clv", "manual_decision", "model_version", "scheme_version"),
 )
+_CHANCES = ("expected_p_zero", "pareto_p_zero")
 _SCORES = ("expected_value", "clv", "churn_risk", "potential")
 _FEATURES = ("net_amount_{w}", "order_count_{w}", "days_since_last", "gap_days_mean", "days_since_first")
 _CONTACTS = re.compile(r"(visit|click|campaign|response|meeting|referral|complaint|ticket|survey)_count_total")
@@ -52,6 +56,7 @@ class CustomerPage:
     tier: str
     facts: dict[str, Any]
     reasons: list[str]
+    letter: list[str]
     peers: list[dict[str, Any]]
     history: list[dict[str, Any]] | None = None
     risk: list[dict[str, Any]] | None = None
@@ -68,8 +73,11 @@ def customer_page(
     bundle: Bundle | None,
     features: pd.DataFrame | None,
     ledger: Path | None,
+    policy: Policy | None = None,
 ) -> CustomerPage:
     """Return what is known of a customer of a score table: `features` has the snapshot of the scores' date.
+
+    `policy` is the service policy of the scores, which has the service's text in both languages.
 
     `customer` is an id of the table. Raises `DataError` for a customer without features, `ModelError` for features that
     are not the bundle's.
@@ -83,7 +91,7 @@ def customer_page(
     )  # fmt: skip
     parts: dict[str, Any] = {}
     frame = None if features is None else _of_customers(features, everybody["customer_id"], customer, row)
-    told = _translations(bundle, frame, row, language)
+    told = _translations(bundle, frame, row, language) | _services(policy, row, language)
     if ledger is not None:
         book = Ledger(ledger).must_exist()
         levels = book.level_names
@@ -96,13 +104,15 @@ def customer_page(
         parts |= _explained(bundle, frame, language)
     if frame is not None:
         parts["contacts"] = _contacts(frame, bundle, language)
+    reasons = [str(told.get(row[name], row[name])) for name in ("reason_1", "reason_2", "reason_3") if row.get(name)]
     given = {"ledger": ledger, "model": bundle, "features": frame}
     parts["missing"] = tuple(f"customer_no_{name}" for name, part in given.items() if part is None)
     return CustomerPage(
         row={name: told.get(cell, cell) for name, cell in row.items()},
         tier=names.get(str(row["tier_code"]), str(row["tier_name"])),
-        facts=_facts(row, bundle),
-        reasons=[str(told.get(row[name], row[name])) for name in ("reason_1", "reason_2", "reason_3") if row.get(name)],
+        facts=_facts(row, bundle, language),
+        reasons=reasons,
+        letter=_letter(reasons, bundle, frame, row, language),
         peers=_peers(everybody, row, frame, bundle, language),
         **parts,
     )
@@ -158,21 +168,38 @@ def _of_customers(features: pd.DataFrame, known: pd.Series, customer: str, row: 
     features = features[features["customer_id"].isin(set(known.astype(str)))]
     mine = features["customer_id"] == customer
     if not mine.any():
+        day = str(row["as_of"])[:10]
         raise DataError(
-            f"customer {customer!r} has no features as of {str(row['as_of'])[:10]}: build them for that day"
+            f"customer {customer!r} has no features as of {day}: give --project, or build them by `tiermodel features "
+            f"PROJECT --as-of {day} --out features-{day}.parquet` and give that file with --features"
         )
     return pd.concat([features[mine], features[~mine]], ignore_index=True)
 
 
-def _facts(row: Mapping[str, Any], bundle: Bundle | None) -> dict[str, Any]:
-    settings = {} if bundle is None else bundle.settings
+def _letter(
+    reasons: list[str], bundle: Bundle | None, frame: pd.DataFrame | None, row: Mapping[str, Any], language: str
+) -> list[str]:
+    """Return the reasons as the letter tells them, with the customer's own figures where they are those graded by."""
+    if bundle is None:
+        return plain_reasons(reasons, {}, {}, "", language)
+    own: dict[str, float] = {}
+    if frame is not None and bundle.version == row.get("model_version"):
+        mine = bundle.scheme.with_fitted_features(frame.iloc[:1].reset_index(drop=True))
+        own = {str(name): float(value) for name, value in mine.select_dtypes("number").iloc[0].items()}
+    known = named(bundle.scheme, bundle.features)
+    return plain_reasons(reasons, own, known, str(bundle.settings.get("currency") or ""), language)
+
+
+def _facts(row: Mapping[str, Any], bundle: Bundle | None, language: str) -> dict[str, Any]:
+    settings, wording = {} if bundle is None else bundle.settings, words(language)
+    attributes = settings.get("features", {}).get("attributes", ())
     return {
         "as_of": str(row["as_of"])[:10],
         "currency": str(settings.get("currency") or ""),
         "horizon": settings.get("outcome", {}).get("horizon_days"),
         "project": None if bundle is None else bundle.name,
         "contact": settings.get("contact"),
-        "attributes": settings.get("features", {}).get("attributes", ()),
+        "attributes": [wording.get(f"letter_attribute_{name}", name) for name in attributes],
         "levels": None if bundle is None else len(bundle.scheme.scheme.codes),
         "same_model": bundle is None or bundle.version == row.get("model_version"),
     }
@@ -221,6 +248,15 @@ def _translations(
     return texts
 
 
+def _services(policy: Policy | None, row: Mapping[str, Any], language: str) -> dict[Any, str]:
+    """Return the texts of the customer's service in a language, by the text as it was written."""
+    code = str(row["tier_code"])
+    if policy is None or code not in policy.levels or policy.level_id(code) != row.get("policy_id"):
+        return {}
+    level = policy.levels[code]
+    return {row["policy"]: level.text(language, code), row["policy_name"]: level.name(language, code)}
+
+
 def _effects(bundle: Bundle, x: Floats, effects: Floats, language: str) -> list[dict[str, Any]]:
     """Return the inputs that move a prediction most from the mean of the others, with the customer's values.
 
@@ -237,10 +273,16 @@ def _effects(bundle: Bundle, x: Floats, effects: Floats, language: str) -> list[
         label = (
             wording[f"input_{name}"] if name not in bundle.features else feature_name(name, bundle.features, language)
         )
-        typical = number(_short(float(np.median(known)))) if len(known) >= _FEWEST_PEERS else None
-        value = wording["value_missing"] if np.isnan(x[0, j]) else number(_short(float(x[0, j])))
+        typical = _shown(float(np.median(known)), name, bundle) if len(known) >= _FEWEST_PEERS else None
+        value = wording["value_missing"] if np.isnan(x[0, j]) else _shown(float(x[0, j]), name, bundle)
         rows.append({"name": label, "value": value, "typical": typical, "share": float(own[j] / whole)})
     return rows
+
+
+def _shown(value: float, name: str, bundle: Bundle) -> str:
+    """Return the value of an input as people read it: probabilities and shares in percent."""
+    share = name in bundle.features and bundle.features[name].unit == "share"
+    return f"{value:.1%}" if share or name in _CHANCES else number(_short(value))
 
 
 def _short(value: float) -> float:
@@ -267,7 +309,8 @@ def _peers(
         if own is not None and not pd.isna(own):
             values = column.to_numpy(dtype=np.float64)
             places = [_below(values[chosen], float(own)) for chosen in (np.ones(len(values), bool), same.to_numpy())]
-            rows.append({"name": name, "value": float(own), "all": places[0], "tier": places[1]})
+            share = name == words(language)["peer_churn_risk"]
+            rows.append({"name": name, "value": float(own), "share": share, "all": places[0], "tier": places[1]})
     return rows
 
 

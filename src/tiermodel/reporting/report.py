@@ -13,6 +13,7 @@ from tiermodel.bundle.bundle import load_bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import ProjectError
 from tiermodel.output import atomic_file
+from tiermodel.policy.service_policy import load_policy
 from tiermodel.reporting.customer import customer_page, read_features, resolve_customer
 from tiermodel.reporting.customers import customer_sections
 from tiermodel.reporting.figures import COLOURS, FigureStyle
@@ -113,7 +114,8 @@ def customer_report(  # noqa: PLR0913  the options of the verb
     spoken = language or (bundle.language if bundle else project.language if project else "en")
     known, day = resolve_customer(Path(scores), customer, project)
     table = read_features(None if features is None else Path(features), project, bundle, day)
-    page = customer_page(Path(scores), known, spoken, bundle, table, None if ledger is None else Path(ledger))
+    policy = None if project is None or project.policy is None else load_policy(project.policy, project.folder)
+    page = customer_page(Path(scores), known, spoken, bundle, table, None if ledger is None else Path(ledger), policy)
     text = _environment().get_template("customer.html.j2").render(
         t=words(spoken), language=spoken, colours=COLOURS, p=page
     )  # fmt: skip

@@ -80,7 +80,8 @@ class FeatureTable:
         if missing := [name for name in wanted if name not in source.columns]:
             raise ModelError(
                 f"{path}: {len(missing)} of {len(wanted)} features of {bundle.version} are missing: {missing[:5]}; "
-                f"build them in the model's project: tiermodel features PROJECT --as-of {day} --out {path}"
+                f"build them in the model's project: tiermodel features PROJECT --as-of {day} "
+                f"--out features-{day}.parquet"
             )
         columns = [quoted(name) if name in texts else _number(name, source.columns[name]) for name in wanted]
         found = cls(connection, bundle, str(path))

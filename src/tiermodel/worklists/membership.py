@@ -79,8 +79,8 @@ _TABLES = {
 def date_of(scores: Scores, bundle: Bundle) -> date:
     """Return the date of a score table.
 
-    Raises `DataError` where columns are missing or are no numbers, or rows are of several dates, and `ModelError` where
-    another model made the scores.
+    Raises `DataError` where columns are missing or are no numbers, rows are of several dates or a tier is no level of
+    the model, and `ModelError` where another model made the scores.
     """
     chances = tuple(f"p_{code}" for code in bundle.scheme.scheme.codes)
     if missing := [name for name in (*TEXTS, *NUMBERS, *chances) if name not in scores.columns]:
@@ -102,6 +102,12 @@ def date_of(scores: Scores, bundle: Bundle) -> date:
     if len(days) != 1 or days[0] is None:
         found = ", ".join("no date" if day is None else str(day) for day in days[:3])
         raise DataError(f"{scores.file}: as_of is {found}; lists are made from the scores of one date")
+    codes, tiers = bundle.scheme.scheme.codes, _distinct(scores, f"SELECT DISTINCT tier_code FROM {view} ORDER BY 1")
+    if other := [str(code) for code in tiers if code not in codes]:
+        raise DataError(
+            f"{scores.file}: tier_code {', '.join(other[:3])} is no level of {bundle.version}, which has "
+            f"{', '.join(codes)}; score again with this model"
+        )
     day: date = days[0]
     return day
 
