@@ -41,10 +41,11 @@ from panels_made import (
 )
 from tiermodel.config.project import Project
 from tiermodel.engines import duckdb as duckdb_engine
+from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.dates import parse_dates, snapshot_dates
 from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels
-from tiermodel.features.panel import Tally, build_panel
+from tiermodel.features.panel import Snapshots, Tally, build_panel, snapshot_batches
 from tiermodel.tables.history import read_history
 
 # the outcome
@@ -225,3 +226,24 @@ def test_everything_is_a_number_but_the_key(shop: Project) -> None:
     assert not np.isinf(panel.iloc[:, 2:].to_numpy()).any()
     ordered = panel.sort_values(["customer_id", "as_of"], kind="stable")
     assert ordered.index.equals(panel.index)
+
+
+def test_a_batch_of_customers_who_are_not_known_yet_reaches_no_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last ids of a customers' table are often of those who sign up after the date."""
+    monkeypatch.setattr(duckdb_engine, "BATCH_ROWS", 1)
+    columns = {"customer_id": "id", "time": "day", "amount": "amount"}
+    people = {"path": "people.csv", "columns": {"customer_id": "id", "signup": "since"}}
+    data = {"transactions": {"path": "t.csv", "columns": columns}, "customers": people}
+    project = Project.model_validate({"version": 1, "name": "shop", "data": data})
+    sales = pd.DataFrame({"id": ["a", "b"], "day": ["2024-01-01", "2024-01-02"], "amount": [1, 2]})
+    known = pd.DataFrame({"id": ["a", "b", "z"], "since": ["2023-12-01", "2023-12-01", "2024-06-01"]})
+    history = open_history(project, transactions=sales, customers=known)
+    seen: list[list[str]] = []
+
+    def note(batch: pa.RecordBatch) -> pa.RecordBatch:
+        seen.append(batch["customer_id"].to_pylist())
+        return batch
+
+    snapshots = Snapshots(project, history.columns, (date(2024, 2, 1),))
+    list(snapshot_batches(history, snapshots, then=note))
+    assert seen == [["a"], ["b"]]

@@ -187,13 +187,13 @@ def _in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 
 @dataclass(frozen=True)
 class _Then:
-    """The walk, with each batch of snapshots turned into another."""
+    """The walk, with each batch of snapshots turned into another; one of customers not known yet is left out."""
 
     snapshots: Snapshots
     then: Callable[[pa.RecordBatch], pa.RecordBatch]
 
     def __call__(self, batches: Iterator[pa.RecordBatch], counts: RowCounts) -> Iterator[pa.RecordBatch]:
-        return map(self.then, self.snapshots(batches, counts))
+        return (self.then(batch) for batch in self.snapshots(batches, counts) if batch.num_rows)
 
 
 def snapshot_batches(
