@@ -12,6 +12,7 @@ from itertools import chain
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, OutputError, TierModelError
@@ -41,8 +42,8 @@ def sorted_rows(history: History, before: str) -> Iterator[pa.RecordBatch]:
         cursor.execute("SET preserve_insertion_order = true")
         columns = cursor.sql(history.rows_sql).columns
         keys = ", ".join(sort_keys(columns))
-        wanted = f"SELECT * FROM ({history.rows_sql}) WHERE {before}"
-        for rows in _in_ranges(history, cursor, wanted, 8 * len(columns)):
+        selects, number = _grouped_first(history, cursor, before)
+        for rows in _in_ranges(history, cursor, f"SELECT * FROM ({selects}) WHERE {before}", 8 * len(columns) * number):
             yield from cursor.sql(f"{rows} ORDER BY {keys}").to_arrow_reader(BATCH_ROWS)
 
 
@@ -76,14 +77,32 @@ def sorted_again(project: Project, batches: Iterator[pa.RecordBatch], keys: str)
         raise faults[0] if faults else error from None
 
 
-def _in_ranges(history: History, cursor: duckdb.DuckDBPyConnection, rows: str, row_bytes: int) -> Iterator[str]:
-    """Yield queries that select all rows between them, each a range of customers that sorts in memory, in order."""
-    good = sum(t.account.read - t.account.filtered - t.account.quarantined for t in history.tables.values())
+def _grouped_first(history: History, cursor: duckdb.DuckDBPyConnection, before: str) -> tuple[str, int]:
+    """Return the SQL of all rows, and how many there are at most; tables that are grouped are so once, into a file."""
+    selects, number = [], 0
+    for name, rows in history.selects.items():
+        if name in history.grouped:
+            file = scratch_folder(history.connection) / "rows.parquet"
+            cursor.execute(f"COPY (SELECT * FROM ({rows}) WHERE {before}) TO {literal(str(file))} (FORMAT parquet)")
+            selects.append(f"SELECT * FROM read_parquet({literal(str(file))})")
+            number += pq.read_metadata(file).num_rows
+        else:
+            selects.append(rows)
+            account = history.tables[name].account
+            number += account.read - account.filtered - account.quarantined
+    return " UNION ALL ".join(selects), number
+
+
+def _in_ranges(history: History, cursor: duckdb.DuckDBPyConnection, rows: str, size: int) -> Iterator[str]:
+    """Yield queries that select all rows between them, each a range of customers that sorts in memory, in order.
+
+    `size` is that of all rows, in bytes.
+    """
     memory = _memory(cursor)
-    if good * row_bytes <= _FITS * memory:
+    if size <= _FITS * memory:
         yield rows
         return
-    parts = math.ceil(good * row_bytes / (_RANGE * memory))
+    parts = math.ceil(size / (_RANGE * memory))
     sample = cursor.execute(f"SELECT customer_id FROM ({rows}) USING SAMPLE {_SAMPLE} ROWS").fetchall()
     ids = sorted(row[0] for row in sample)
     cuts = sorted({ids[len(ids) * n // parts] for n in range(1, parts)}) if ids else []

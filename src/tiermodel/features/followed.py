@@ -1,9 +1,13 @@
-"""What each customer did in the outcome window of past dates, as sums: for judging dates, never for models."""
+"""What each customer did in the outcome window of past dates, as sums: for judging dates, never for models.
+
+Only what these sums read is sorted and walked: a few columns, and rows of the kinds that are summed. Of all other rows
+of a customer the walk needs the first day alone, since it says from when on the customer was known.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 
@@ -15,12 +19,13 @@ from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import stream
 from tiermodel.features.arrivals import walk_as_known
 from tiermodel.features.outcome import Labels, at_risk, followed_requests, outcome_columns, outcome_requests
+from tiermodel.features.measures import MEASURES
 from tiermodel.features.panel import Tally
 from tiermodel.features.stream import RHYTHM, Latest, Plan, whole_customers
 from tiermodel.tables.categories import text_column
 from tiermodel.tables.history import History
 from tiermodel.tables.privacy import public_ids
-from tiermodel.tables.row_kinds import RowCounts
+from tiermodel.tables.row_kinds import KINDS, RowCounts
 from tiermodel.tables.table import EPOCH
 
 __all__ = ["CHANNEL", "Followed", "followed_batches"]
@@ -96,5 +101,34 @@ class Followed:
 
 def followed_batches(history: History, followed: Followed, tally: Tally) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a history on the project's engine; what arrived late counts from its own day on."""
-    whole = history.whenever_arrived
+    whole = _as_read(history.whenever_arrived, followed)
     yield from stream(followed.project, whole, whole.before(followed.plan.end), followed, tally)
+
+
+_SUMMED = ("transactions", "costs")
+"""The tables of which every row is summed."""
+
+
+def _as_read(history: History, followed: Followed) -> History:
+    """Return a history with the columns that the walk reads; rows that are summed nowhere are one row a customer."""
+    needs = {need for name in followed.plan.measures for need in MEASURES[name].needs}
+    wanted = {"customer_id", "day", "amount", "order_key", "kind", "row_key", "known_day", *needs}
+    wanted |= {asked.column for asked in followed.plan.latest}
+    given = history.connection.cursor().sql(history.rows_sql).columns
+    columns = [name for name in given if name in wanted]
+    summed = needs & set(KINDS) | {asked.kind for asked in followed.plan.latest}
+    selects = {
+        name: f"SELECT {', '.join(columns)} FROM ({rows})" if name in _SUMMED else _first_days(rows, columns, summed)
+        for name, rows in history.selects.items()
+    }
+    return replace(history, selects=selects, grouped=frozenset(selects).difference(_SUMMED))
+
+
+def _first_days(rows: str, columns: list[str], kept: set[str]) -> str:
+    """Return the SQL of rows, each once, of the kinds that are kept, and of the first of all others of a customer."""
+    codes = ", ".join(str(KINDS[name]) for name in sorted(kept)) or "-1"
+    mine = f"kind IN ({codes})"
+    sql = {"customer_id": "customer_id", "day": "min(day)", "kind": "min(kind)"}
+    values = ", ".join(f"{sql.get(name, f'any_value({name})')} AS {name}" for name in columns)
+    same = f"CASE WHEN {mine} THEN row_key END, CASE WHEN {mine} THEN kind END"
+    return f"SELECT {values} FROM ({rows}) GROUP BY customer_id, {same}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any
@@ -20,7 +20,7 @@ from tiermodel.tables.remedies import remedy_for
 from tiermodel.tables.rules import RULES, Parsed
 from tiermodel.tables.source import FILE, ROW, Run, Source, literal, quoted
 
-__all__ = ["FILTERED", "GOOD", "LAST_ROWS", "Accounting", "Bad", "Contract", "Groups", "check_rows", "scan"]
+__all__ = ["FILTERED", "GOOD", "LAST_ROWS", "Accounting", "Bad", "Contract", "Groups", "check_rows", "every_id", "scan"]
 
 
 GOOD, FILTERED = 0, 255
@@ -69,7 +69,8 @@ class Contract:
     """The rules of a table as SQL over the view of its source rows; fit to be sent to another process.
 
     `checked` selects every source row with its parsed values (`_tm_<column>_value`) and the number of the first rule it
-    breaks (`_tm_rule`); `counts` groups these rows by rule, `ids` selects the ids of all rows that are not filtered.
+    breaks (`_tm_rule`); `counts` groups these rows by rule, `ids` selects the ids of all rows that are not filtered,
+    `raw_ids` as they stand there, each once, and `id_steps` is the SQL of how they are read.
     `mapped` has the column or expression that the project maps
     to each canonical column, `columns` these as
     SQL, `types` the DuckDB type. `row_key` is the SQL of a hash of the whole row. Equal rows are
@@ -82,12 +83,18 @@ class Contract:
     types: dict[str, str]
     checked: str
     counts: str
-    ids: str
+    raw_ids: str
+    id_steps: tuple[str, str, str]
     keys: dict[str, str]
     columns: dict[str, str]
     row_key: str
     keep_duplicates: bool
     hide_values: bool = False
+
+    @property
+    def ids(self) -> str:
+        """The SQL of the ids of all rows that are not filtered; they are read once each, not row by row."""
+        return _read_ids(self.raw_ids, self.id_steps)
 
     def value(self, column: str, otherwise: str = "NULL") -> str:
         """Return the SQL of a column's value in `checked`, or of its default where it is not mapped."""
@@ -155,7 +162,9 @@ def _compile_contract(
     mapped = _bound(connection, project, rows, source, key)
     parsed = _parse(project, rows, f"{key}.columns", mapped, words_are_ids)
     left_out = [f"({bind(connection, source, f'{key}.where', rows.where).sql}) IS NOT TRUE"] if rows.where else []
-    ids_only = _distinct_ids(source, mapped["customer_id"], parsed["customer_id"], left_out)
+    kept = f" WHERE NOT ({' OR '.join(left_out)})" if left_out else ""
+    ids_only = f"SELECT DISTINCT {mapped['customer_id'].sql} AS _tm_customer_id FROM {source.view}{kept}"
+    customer = parsed["customer_id"]
     left_out += ["_tm_kind_clean IS NULL"] if isinstance(rows, Events) and rows.kinds is not None else []
     checked = _checked(source, mapped, parsed, left_out)
     keys = {name: rules.key(name, mapped[name]) for name in _KEYS if name in mapped}
@@ -166,7 +175,8 @@ def _compile_contract(
         types={name: expression.type for name, expression in mapped.items()},
         checked=checked,
         counts=_counts(checked, parsed, keys),
-        ids=ids_only,
+        raw_ids=ids_only,
+        id_steps=(customer.text, customer.clean, customer.value),
         keys=keys,
         columns={name: expression.inside for name, expression in mapped.items()},
         row_key=f"hash({', '.join(map(quoted, source.columns))})",
@@ -235,12 +245,20 @@ def _checked(source: Source, mapped: dict[str, Expression], parsed: dict[str, Pa
     )
 
 
-def _distinct_ids(source: Source, mapped: Expression, parsed: Parsed, left_out: list[str]) -> str:
-    """Return the SQL of the ids of all rows that are not left out; they are cleaned once each, not row by row."""
-    kept = f" WHERE NOT ({' OR '.join(left_out)})" if left_out else ""
-    name, raw = "_tm_customer_id", f"SELECT DISTINCT {mapped.sql} AS _tm_customer_id FROM {source.view}{kept}"
-    text = f"SELECT *, {parsed.text} AS {name}_text FROM ({raw})"
-    return f"SELECT {parsed.value} AS id FROM (SELECT *, {parsed.clean} AS {name}_clean FROM ({text}))"
+def every_id(contracts: list[Contract]) -> list[str]:
+    """Return the SQL of the ids of several tables; what stands in more than one of them is read once."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for contract in contracts:
+        alike.setdefault((contract.types["customer_id"], *contract.id_steps), []).append(contract.raw_ids)
+    once = {key: f"SELECT DISTINCT * FROM ({' UNION ALL '.join(raw)})" for key, raw in alike.items()}
+    return [f"SELECT id FROM ({_read_ids(raw, steps)})" for (_, *steps), raw in once.items()]
+
+
+def _read_ids(raw: str, steps: Sequence[str]) -> str:
+    text, clean, value = steps
+    name = "_tm_customer_id"
+    read = f"SELECT *, {clean} AS {name}_clean FROM (SELECT *, {text} AS {name}_text FROM ({raw}))"
+    return f"SELECT {value} AS id FROM ({read})"
 
 
 def _counts(checked: str, parsed: dict[str, Parsed], keys: dict[str, str]) -> str:

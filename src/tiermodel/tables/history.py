@@ -17,7 +17,7 @@ from tiermodel.errors import ProjectError
 from tiermodel.tables.account import account_of
 from tiermodel.tables.categories import is_text, refuse_many_values, text_column
 from tiermodel.tables.consent import without_refusals
-from tiermodel.tables.contract import GOOD, Accounting, Bad, Contract, check_rows
+from tiermodel.tables.contract import GOOD, Accounting, Bad, Contract, check_rows, every_id
 from tiermodel.tables.ids import look_alikes
 from tiermodel.tables.plausible import far_off_words, plausible_span
 from tiermodel.tables.privacy import hash_key
@@ -58,7 +58,7 @@ class History:
     transactions, kinds of events, other tables and their columns. `last_day` is the last plausible day of the
     transactions; `later_rows` are dated after it, and count for dates after their own only. `last_arrival` is the last
     plausible day on which a transaction arrived, where a column says when rows arrived (`arrivals`). `is_sample` says
-    that it has some customers only.
+    that it has some customers only; `grouped` names the tables whose select makes one row of several.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -72,6 +72,7 @@ class History:
     arrivals: bool = False
     last_arrival: date | None = None
     is_sample: bool = False
+    grouped: frozenset[str] = frozenset()
 
     @property
     def rows_sql(self) -> str:
@@ -196,12 +197,13 @@ def _look_alikes(
     connection: duckdb.DuckDBPyConnection, run: Run, project: Project, tables: dict[str, Table]
 ) -> tuple[str, ...]:
     """Return warnings of ids, of all tables, that look alike."""
+    texts = [table for table in tables.values() if table.id_type == "VARCHAR"]
     found: list[str | pa.Table] = []
-    for table in tables.values():
-        if table.id_type == "VARCHAR":
-            distinct = f"SELECT DISTINCT id FROM ({table.contract.ids})"
-            parallel = project.data.engine == "spark"
-            found.append(pa.Table.from_batches(run(table.source, distinct)) if parallel else distinct)
+    if project.data.engine == "spark":
+        found += [pa.Table.from_batches(run(each.source, f"SELECT DISTINCT id FROM ({each.contract.ids})"))
+                  for each in texts]  # fmt: skip
+    else:
+        found += every_id([each.contract for each in texts])
     hide = project.data.hash_ids is not None
     return look_alikes(connection, found, project.data.ids or Ids(), hide_values=hide)
 
