@@ -186,7 +186,7 @@ def _judged(
         connection.unregister(f"{name}_given")
     # customers in order, so that sums do not depend on that of the file
     rows = connection.sql(
-        f"SELECT f.*, g.tier, g.after FROM graded g JOIN followed f USING (customer_id) WHERE as_of = DATE '{day}' "
+        f"SELECT f.* EXCLUDE (customer_id, as_of), g.tier, g.after FROM graded g JOIN followed f USING (customer_id) WHERE as_of = DATE '{day}' "
         "ORDER BY customer_id"
     ).df()
     if rows.empty:

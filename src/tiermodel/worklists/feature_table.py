@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ __all__ = ["FeatureTable", "Returns", "plain_id"]
 
 _READ, _VIEW = "features_read", "features"
 _SIGNS = ", ".join(f"chr({ord(sign)})" for sign in FORMULA_SIGNS)
-_ROWS, _CHANCE = 65_536, 6
+_ROWS, _CHANCE = 8_192, 6  # a table has some 250 columns, and several copies of a part are in memory at a time
 
 
 class Returns(NamedTuple):
@@ -121,12 +122,12 @@ class FeatureTable:
 
     def returns(self) -> Returns:
         """Return the chance of coming back of lost customers, and what they would be worth."""
-        parts, spends, horizons = [], list[float](), self.bundle.inputs.horizons
+        parts, spends, horizons = [], list[Floats](), self.bundle.inputs.horizons
         for frame in self._frames():
             lost = np.nan_to_num(silence_ratio(frame, self.bundle.typical_rhythm)) > LOST
             active, gone = frame[has_bought(frame) & ~lost], frame[lost]
             if len(active):
-                spends.append(math.fsum(self.bundle.inputs.forecaster.predict(active, horizons)[:, 2]))
+                spends.append(self.bundle.inputs.forecaster.predict(active, horizons)[:, 2])
             if len(gone):
                 chance = 1 - self.bundle.inputs.pareto.p_zero(horizons.churn, *frequency_recency_age(gone))
                 parts.append(pd.DataFrame({
@@ -134,7 +135,7 @@ class FeatureTable:
                 }))  # fmt: skip
         columns = ["customer_id", "chance", "worth"]
         rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({name: [] for name in columns})
-        return Returns(rows, math.fsum(spends))
+        return Returns(rows, math.fsum(chain.from_iterable(spends)))
 
     def _worth(self, gone: pd.DataFrame) -> Floats:
         """Return what lost customers would be worth had they bought on the date: their lifetime value by BTYD."""
