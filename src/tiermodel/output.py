@@ -29,6 +29,7 @@ __all__ = [
     "Staged",
     "atomic_file",
     "atomic_folder",
+    "beside",
     "escape_formulas",
     "file_sha256",
     "settle",
@@ -241,6 +242,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             disk.unlink(temporary)
             disk.unlink(old)
         disk.fsync(path.parent)
+
+
+def beside(path: Path, name: str) -> Path:
+    """Return the file of a further table beside an output.
+
+    >>> beside(Path("outcomes.csv"), "base").name
+    'outcomes.base.csv'
+    """
+    return path.with_name(f"{path.stem}.{name}{path.suffix}")
 
 
 def write_table(

@@ -211,7 +211,7 @@ def test_small_groups_are_hidden_and_cannot_be_worked_out(shop: Shop, tmp_path: 
     assert "top" in hidden
     assert len(hidden) == 2
     told = pd.read_csv(tmp_path / "o.csv")
-    of_hidden = told[told["hidden"]].drop(columns=["graded", "tier", "tier_code", "hidden"])
+    of_hidden = told[told["hidden"]].drop(columns=["graded", "tier", "tier_code", "name_zh", "name_en", "hidden"])
     assert of_hidden.isna().all().all()
     for row in done.tiers:
         for name in SURVEYS:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,10 +17,14 @@ from tiermodel.words import words
 if TYPE_CHECKING:
     from tiermodel.config.project import Project
     from tiermodel.monitoring.monitor import MonitorResult
+    from tiermodel.monitoring.outcomes import Outcomes
 
 __all__ = ["monitor", "outcomes"]
 
 _SHOWN = ("customers", "retained_share", "contribution", "value_share", "complaints", "moved_up", "moved_down")
+_PAYBACK = (
+    *("customers_with_cac", "acquisition_cost", "value_to_date", "value_to_cac", "paid_back_share", "payback_days"),
+)
 
 
 @click.command()
@@ -39,25 +44,41 @@ def outcomes(project: Path, ledger: Path, out: Path, smallest: int, as_json: boo
     if as_json:
         print_json({"out": str(out), **done.to_dict()})
         return
-    say = words(settings.language)
-    for day in done.gradings[-1:]:
-        rows = [
-            {
-                say["outcomes_tier"]: row["tier_code"],
-                **{say[f"outcomes_{name}"]: _shown(row[name]) for name in _SHOWN if name in row},
-            }
-            for row in done.tiers
-            if row["graded"] == day
-        ]
-        print_table(say["outcomes_title"].format(day=day), rows)
-    base = done.base[-1]
+    _print(done, out, settings.language)
+
+
+def _print(done: Outcomes, out: Path, language: str) -> None:
+    """Print the last grading, what is not told and why, and what was left out."""
+    say, day, base = words(language), done.gradings[-1], done.base[-1]
+    lines = [row for row in done.tiers if row["graded"] == day]
+    _print_rows(say["outcomes_title"].format(day=day), say["outcomes_tier"], f"name_{language}", _SHOWN, lines, say)
     if not math.isnan(base["whale_peak"]):
         click.echo(say["outcomes_whale"].format(**base))
+    channels = [row for row in done.channels if row["graded"] == day]
+    if channels:
+        named = [{**row, "channel": row["channel"] or say["outcomes_no_channel"]} for row in channels]
+        _print_rows(say["outcomes_payback"], say["outcomes_channel"], "channel", _PAYBACK, named, say)
+        click.echo(say["outcomes_payback_note"])
+    for name in done.lacking:
+        click.echo(say[f"outcomes_lacks_{name}"])
+    for survey in done.not_counted:
+        if survey["off_scale"] or survey["without_score"]:
+            low, high = survey["scale"]
+            click.echo(say["outcomes_not_counted"].format(low=low, high=high, **survey))
     if done.not_over:
         click.echo(say["outcomes_not_over"].format(days=say["comma"].join(map(str, done.not_over))))
     if done.unknown:
         click.echo(say["outcomes_unknown"].format(n=done.unknown))
     click.echo(say["outcomes_written"].format(n=len(done.tiers), out=out))
+
+
+def _print_rows(
+    title: str, head: str, name: str, shown: tuple[str, ...], lines: list[dict[str, Any]], say: Mapping[str, str]
+) -> None:
+    rows = [
+        {head: row[name], **{say[f"outcomes_{key}"]: _shown(row[key]) for key in shown if key in row}} for row in lines
+    ]
+    print_table(title, rows)
 
 
 @click.command()

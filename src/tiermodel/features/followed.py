@@ -18,8 +18,8 @@ import pyarrow as pa
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import stream
 from tiermodel.features.arrivals import walk_as_known
-from tiermodel.features.outcome import Labels, at_risk, followed_requests, outcome_columns, outcome_requests
 from tiermodel.features.measures import MEASURES
+from tiermodel.features.outcome import Labels, at_risk, followed_requests, outcome_columns, outcome_requests
 from tiermodel.features.panel import Tally
 from tiermodel.features.stream import RHYTHM, Latest, Plan, whole_customers
 from tiermodel.tables.categories import text_column

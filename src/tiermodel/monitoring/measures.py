@@ -13,12 +13,13 @@ from tiermodel.evaluation.metrics import gini_coefficient, herfindahl, pareto_sh
 from tiermodel.evaluation.profit import decile_ratio
 from tiermodel.monitoring.statistics import survey_score, wilson
 
-__all__ = ["MOVES", "base_row", "channel_rows", "tier_rows"]
+__all__ = ["MOVES", "base_row", "channel_rows", "curve_rows", "tier_rows"]
 
 MOVES = ("moved_up", "moved_down", "left")
 """Customers of a tier who are in a higher one, in a lower one, or in none, after the next grading."""
 
 _TOP = 10
+_POINTS = 100  # the most of a whale curve
 _SUMS = ("revenue", "margin", "cost_to_serve")
 _PAYBACK = (
     *("customers_with_cac", "acquisition_cost", "value_to_date", "value_to_cac", "paid_back_share", "payback_days"),
@@ -142,11 +143,12 @@ def channel_rows(rows: pd.DataFrame, smallest: int) -> list[dict[str, Any]]:
     return [{"channel": name or None, **_costs(rows[(channel == name).to_numpy()], smallest)} for name in groups]
 
 
-def base_row(rows: pd.DataFrame) -> dict[str, float]:
+def base_row(rows: pd.DataFrame, smallest: int = 1) -> dict[str, float]:
     """Return how concentrated the contribution of all customers is.
 
     The whale curve cumulates it from the most valuable customer down: `whale_peak` is its maximum, as a share of the
     total, reached after `whale_peak_customers` (a share); what all after them cost is `whale_loss`, again of the total.
+    Of fewer than `smallest` customers nothing is told.
 
     >>> base = pd.DataFrame({"revenue": [120.0, 30.0, 0.0, -50.0]})
     >>> found = base_row(base)
@@ -156,6 +158,8 @@ def base_row(rows: pd.DataFrame) -> dict[str, float]:
     contribution = _contribution(rows)
     found = {"customers": float(len(rows)), **{n: float(rows[n].sum()) for n in _SUMS if n in rows}}
     found["contribution"] = float(contribution.sum())
+    if len(rows) < smallest:
+        return dict.fromkeys((*found, *_CONCENTRATION), _NAN)
     if found["contribution"] <= 0:
         return found | dict.fromkeys(_CONCENTRATION, _NAN)
     shares, curve = whale_curve(contribution)
@@ -165,6 +169,21 @@ def base_row(rows: pd.DataFrame) -> dict[str, float]:
         herfindahl(contribution), pareto_share(contribution), gini_coefficient(contribution),
     )  # fmt: skip
     return found | dict(zip(_CONCENTRATION, measures, strict=True))
+
+
+def curve_rows(rows: pd.DataFrame, smallest: int) -> list[dict[str, float]]:
+    """Return the whale curve of `base_row` at up to 100 steps, none of them of fewer than `smallest` customers.
+
+    >>> base = pd.DataFrame({"revenue": [120.0, 30.0, 0.0, -50.0]})
+    >>> [point["contribution_share"] for point in curve_rows(base, 2)]
+    [0.0, 1.5, 1.0]
+    """
+    contribution, points = _contribution(rows), min(_POINTS, len(rows) // smallest)
+    if contribution.sum() <= 0 or points < 1:
+        return []
+    grid = np.linspace(0, 1, points + 1)
+    reached = np.interp(grid, *whale_curve(contribution))
+    return [{"customers_share": float(x), "contribution_share": float(y)} for x, y in zip(grid, reached, strict=True)]
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -20,10 +20,11 @@ from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.followed import CHANNEL, Followed, followed_batches
 from tiermodel.features.outcome import Labels
 from tiermodel.features.panel import Tally
+from tiermodel.ledger.files import Levels
 from tiermodel.ledger.ledger import Ledger
-from tiermodel.monitoring.measures import MOVES, base_row, channel_rows, tier_rows
-from tiermodel.monitoring.surveys import ANSWERS, answers, scales
-from tiermodel.output import staged, to_jsonable, write_table
+from tiermodel.monitoring.measures import MOVES, base_row, channel_rows, curve_rows, tier_rows
+from tiermodel.monitoring.surveys import ANSWERS, answers, scales, sorted_out
+from tiermodel.output import beside, staged, to_jsonable, write_table
 from tiermodel.tables.history import History, connect
 from tiermodel.tables.privacy import hash_key
 from tiermodel.tables.source import literal, refuse_outputs, scratch_folder
@@ -36,7 +37,9 @@ __all__ = ["Outcomes", "outcomes", "outcomes_beside"]
 class Outcomes:
     """What was written: rows by tier, by channel and of the whole base, and the gradings whose window is not over.
 
-    `unknown` counts customers in the ledger of whom the tables have no row.
+    `curve` has the points of the whale curve. `unknown` counts customers in the ledger of whom the tables have no row,
+    `not_counted` the answers to each survey that are off its scale or no number. `lacking` names what is not told since
+    the project maps no data of it: `margin`, `cost_to_serve`, `complaints`, `surveys`, `acquisition_cost`, `channel`.
     """
 
     tiers: tuple[dict[str, Any], ...]
@@ -45,6 +48,9 @@ class Outcomes:
     gradings: tuple[date, ...]
     not_over: tuple[date, ...]
     unknown: int
+    curve: tuple[dict[str, Any], ...] = ()
+    not_counted: tuple[dict[str, Any], ...] = ()
+    lacking: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data, for JSON."""
@@ -53,12 +59,13 @@ class Outcomes:
             name: [to_jsonable({**row, "graded": str(row["graded"])}) for row in getattr(self, name)]
             for name in ("tiers", "channels", "base")
         }
-        return {**rows, **days, "unknown": self.unknown}
+        counted = {"unknown": self.unknown, "surveys_not_counted": list(self.not_counted)}
+        return {**rows, **days, **counted, "lacking": list(self.lacking)}
 
 
-def outcomes_beside(out: Path) -> tuple[Path, Path]:
-    """Return the files beside an output: by channel, and of the whole base."""
-    return out.with_name(f"{out.stem}.channels{out.suffix}"), out.with_name(f"{out.stem}.base{out.suffix}")
+def outcomes_beside(out: Path) -> tuple[Path, Path, Path]:
+    """Return the files beside an output: by channel, of the whole base, and its whale curve."""
+    return beside(out, "channels"), beside(out, "base"), beside(out, "curve")
 
 
 def outcomes(project: Project, ledger: str | Path, out: str | Path, *, smallest: int = 5) -> Outcomes:
@@ -74,8 +81,8 @@ def outcomes(project: Project, ledger: str | Path, out: str | Path, *, smallest:
     ledger
         The folder of the ledger.
     out
-        The file to write, .parquet or .csv; beside it, `NAME.channels` has acquisition costs by channel and `NAME.base`
-        how concentrated what all customers brought is.
+        The file to write, .parquet or .csv; beside it, `NAME.channels` has acquisition costs by channel, `NAME.base`
+        how concentrated what all customers brought is, and `NAME.curve` its cumulated share, best customers first.
     smallest
         The fewest customers, or answers, of which anything is told.
 
@@ -118,7 +125,7 @@ def outcomes(project: Project, ledger: str | Path, out: str | Path, *, smallest:
             f"{history.last_day}; bring rows up to that day"
         )
     with connect(project) as connection:
-        follow = _stored(connection, project, history, tuple(over))
+        follow, not_counted = _stored(connection, project, history, tuple(over))
         found = [_judged(connection, follow, book, day, scales(project), smallest) for day in over]
     done = Outcomes(
         tuple(row for judged in found for row in judged.tiers),
@@ -127,6 +134,9 @@ def outcomes(project: Project, ledger: str | Path, out: str | Path, *, smallest:
         tuple(over),
         not_over,
         sum(judged.unknown for judged in found),
+        tuple(point for judged in found for point in judged.curve),
+        tuple(not_counted),
+        _lacking(follow, scales(project)),
     )
     _write(done, out)
     return done
@@ -134,8 +144,11 @@ def outcomes(project: Project, ledger: str | Path, out: str | Path, *, smallest:
 
 def _stored(
     connection: duckdb.DuckDBPyConnection, project: Project, history: History, dates: tuple[date, ...]
-) -> Followed:
-    """Make the views `followed` and `answers`, over files on the disk, and return the walk behind the first."""
+) -> tuple[Followed, list[dict[str, Any]]]:
+    """Make `followed`, a view of a file on the disk, and the table `answers`; return the walk behind the first.
+
+    Also returned are the answers that do not count.
+    """
     followed, tally = Followed(project, history.columns, dates, hash_key(project)), Tally()
     folder = scratch_folder(connection)
     disk.make_folder(folder)
@@ -147,8 +160,21 @@ def _stored(
         with pq.ParquetWriter(folder / f"{name}.parquet", schema) as writer:
             for batch in batches:
                 writer.write_batch(batch)
-        connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {literal(str(folder / name) + '.parquet')}")
-    return followed
+    reads = {name: f"SELECT * FROM {literal(str(folder / name) + '.parquet')}" for name in streams}
+    connection.execute(f"CREATE VIEW followed AS {reads['followed']}")
+    window = followed.labels.value.window
+    windows = [((day - EPOCH).days + window.first, (day - EPOCH).days + window.last) for day in dates]
+    return followed, sorted_out(connection, reads["answers"], project, windows)
+
+
+def _lacking(followed: Followed, asked: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the project maps no data of."""
+    names, columns = followed.schema.names, followed.columns
+    lacks = [name for name in ("margin", "cost_to_serve", "complaints") if name not in names]
+    lacks += [] if asked else ["surveys"]
+    if "acquisition_cost" not in columns:
+        return (*lacks, "acquisition_cost")
+    return tuple(lacks if CHANNEL in names else [*lacks, "channel"])
 
 
 @dataclass(frozen=True)
@@ -159,6 +185,7 @@ class _Judged:
     channels: list[dict[str, Any]]
     base: dict[str, Any]
     unknown: int
+    curve: list[dict[str, Any]]
 
 
 def _judged(
@@ -186,8 +213,8 @@ def _judged(
         connection.unregister(f"{name}_given")
     # customers in order, so that sums do not depend on that of the file
     rows = connection.sql(
-        f"SELECT f.* EXCLUDE (customer_id, as_of), g.tier, g.after FROM graded g JOIN followed f USING (customer_id) WHERE as_of = DATE '{day}' "
-        "ORDER BY customer_id"
+        "SELECT f.* EXCLUDE (customer_id, as_of), g.tier, g.after FROM graded g JOIN followed f USING (customer_id) "
+        f"WHERE as_of = DATE '{day}' ORDER BY customer_id"
     ).df()
     if rows.empty:
         raise DataError(f"{book.folder}: the tables have no row of the customers graded on {day}; is it their ledger?")
@@ -198,12 +225,21 @@ def _judged(
         "GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     names = {level: code for code, level in book.known_levels.items()}
-    tiers = tier_rows(rows, told, names, asked, smallest)
+    tiers = [_named(row, book.level_names) for row in tier_rows(rows, told, names, asked, smallest)]
     if not later:
         tiers = [{**row, **dict.fromkeys(MOVES, float("nan"))} for row in tiers]
     channels = channel_rows(rows, smallest)
-    of_day = [[{"graded": day, **_rounded(row)} for row in part] for part in (tiers, channels, [base_row(rows)])]
-    return _Judged(of_day[0], of_day[1], of_day[2][0], len(before) - len(rows))
+    whole = (tiers, channels, [base_row(rows, smallest)], curve_rows(rows, smallest))
+    of_day = [[{"graded": day, **_rounded(row)} for row in part] for part in whole]
+    return _Judged(of_day[0], of_day[1], of_day[2][0], len(before) - len(rows), of_day[3])
+
+
+def _named(row: dict[str, Any], levels: Levels | None) -> dict[str, Any]:
+    """Return a row with the names of its tier after the code; a ledger of version 0.1.0 has none."""
+    code = row["tier_code"]
+    names = {} if levels is None else {known: (zh, en) for known, zh, en in levels.names}
+    zh, en = names.get(code, (code, code))
+    return {"tier": row["tier"], "tier_code": code, "name_zh": zh or code, "name_en": en or code, **row}
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:
@@ -211,17 +247,18 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(done: Outcomes, out: Path) -> None:
-    channels, base = outcomes_beside(out)
+    channels, base, curve = outcomes_beside(out)
     with staged() as files:
         write_table(_table(done.tiers), out, into=files)
         write_table(_table(done.base), base, into=files)
-        if done.channels:
-            write_table(_table(done.channels), channels, into=files)
-        else:
-            files.remove(channels)
+        for path, rows in ((channels, done.channels), (curve, done.curve)):
+            if rows:
+                write_table(_table(rows), path, into=files)
+            else:
+                files.remove(path)
 
 
-_TEXTS, _COUNTS = {"tier_code", CHANNEL}, {"tier"}
+_TEXTS, _COUNTS = {"tier_code", "name_zh", "name_en", CHANNEL}, {"tier"}
 
 
 def _table(rows: Iterable[dict[str, Any]]) -> pa.Table:
