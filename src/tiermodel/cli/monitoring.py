@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["monitor", "outcomes"]
 
 _SHOWN = ("customers", "retained_share", "contribution", "value_share", "complaints", "moved_up", "moved_down")
+_SEEN = 0.0005  # the least share that is no 0.0 %
+_COUNTS = {"customers", "complaints", "moved_up", "moved_down", "customers_with_cac"}
 _PAYBACK = (
     *("customers_with_cac", "acquisition_cost", "value_to_date", "value_to_cac", "paid_back_share", "payback_days"),
 )
@@ -51,9 +53,12 @@ def _print(done: Outcomes, out: Path, language: str) -> None:
     """Print the last grading, what is not told and why, and what was left out."""
     say, day, base = words(language), done.gradings[-1], done.base[-1]
     lines = [row for row in done.tiers if row["graded"] == day]
+    if "cost_to_serve" in done.lacking:
+        say = {**say, "outcomes_contribution": say["outcomes_contribution_before"]}
     _print_rows(say["outcomes_title"].format(day=day), say["outcomes_tier"], f"name_{language}", _SHOWN, lines, say)
     if not math.isnan(base["whale_peak"]):
-        click.echo(say["outcomes_whale"].format(**base))
+        told = "outcomes_whale" if base["whale_loss"] >= _SEEN else "outcomes_no_whale"
+        click.echo(say[told].format(**base))
     channels = [row for row in done.channels if row["graded"] == day]
     if channels:
         named = [{**row, "channel": row["channel"] or say["outcomes_no_channel"]} for row in channels]
@@ -76,9 +81,16 @@ def _print_rows(
     title: str, head: str, name: str, shown: tuple[str, ...], lines: list[dict[str, Any]], say: Mapping[str, str]
 ) -> None:
     rows = [
-        {head: row[name], **{say[f"outcomes_{key}"]: _shown(row[key]) for key in shown if key in row}} for row in lines
+        {head: row[name], **{say[f"outcomes_{key}"]: _shown(key, row[key]) for key in shown if key in row}}
+        for row in lines
     ]
     print_table(title, rows)
+
+
+def _shown(key: str, value: float) -> float | None:
+    if math.isnan(value):
+        return None
+    return int(value) if key in _COUNTS else value
 
 
 @click.command()
@@ -129,7 +141,3 @@ def _tracked(settings: Project, done: MonitorResult) -> str:
     except TrackingError as error:
         return str(error)
     return ""
-
-
-def _shown(value: float) -> float | None:
-    return None if math.isnan(value) else value

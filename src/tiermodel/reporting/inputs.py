@@ -1,4 +1,4 @@
-"""The inputs of a report: scores, features, predictions, a backtest, a bundle, a gate's verdict, known by content."""
+"""The inputs of a report, known by content: tables, outcomes, a backtest, a bundle, the verdict of a gate."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 
 from tiermodel.bundle.bundle import Bundle, load_bundle
 from tiermodel.errors import DataError, ProjectError
+from tiermodel.output import beside
 
-__all__ = ["ReportInputs", "read_sources"]
+__all__ = ["OutcomesRead", "ReportInputs", "read_sources"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,20 @@ _KINDS = {
 }
 _GATE = ("name", "version", "champion", "promoted", "checks")
 _MONITOR = ("model_version", "as_of", "alarms", "advice", "matured", "estimates")
+_OUTCOMES = frozenset({"graded", "tier_code", "hidden", "retained_share"})
+_OUTCOMES_TEXTS = ("graded", "tier_code", "name_zh", "name_en", "channel")
+_BESIDE = {"base": "whale_peak", "curve": "contribution_share", "channels": "value_to_cac"}
 _BACKTEST = ("horizon_days", "dates", "churn", "value", "tiers", "comparisons")
+
+
+@dataclass(frozen=True)
+class OutcomesRead:
+    """What `tiermodel outcomes` wrote: rows by tier, of the whole base, its whale curve, and by channel."""
+
+    tiers: pd.DataFrame
+    base: pd.DataFrame
+    curve: pd.DataFrame
+    channels: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,7 @@ class ReportInputs:
     scores: pd.DataFrame | None = None
     predictions: pd.DataFrame | None = None
     features: pd.DataFrame | None = None
+    outcomes: OutcomesRead | None = None
     backtest: dict[str, Any] | None = None
     bundle: Bundle | None = None
     gate: dict[str, Any] | None = None
@@ -101,13 +116,13 @@ class ReportInputs:
 
 
 def read_sources(sources: Sequence[str | Path]) -> ReportInputs:
-    """Read a score table, a feature table and predictions (.parquet, .csv), a backtest, a gate (.json) and a bundle.
+    """Read score, feature, prediction and outcome tables (.parquet, .csv), a backtest, a gate (.json) and a bundle.
 
     Raises `ProjectError` for a source that is not there, is none of these or is the second of its kind,
     `DataError` and `ModelError` for one that cannot be read.
     """
     if not sources:
-        raise ProjectError("a report needs a source: a score table, a backtest or a bundle folder")
+        raise ProjectError("a report needs a source: a score table, outcomes, a backtest or a bundle folder")
     found: dict[str, Any] = {}
     places: dict[str, Path] = {}
     for path in map(Path, sources):
@@ -130,19 +145,51 @@ def _read(path: Path) -> tuple[str, Any]:
         return _read_json(path)
     if ending not in {".parquet", ".csv"}:
         raise ProjectError(f"{path}: a report reads .parquet and .csv tables, a backtest .json and bundle folders")
-    try:
-        table = pq.read_table(path) if ending == ".parquet" else _read_csv(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: this is not a {ending} file that can be read: {error}") from None
+    table = _read_table(path)
+    if set(table.column_names) >= _OUTCOMES:
+        return "outcomes", _read_outcomes(path, table)
     for kind, columns in _KINDS.items():
         if columns.marks <= set(table.column_names):
             return kind, _checked(path, kind, table)
-    marks = "; ".join(f"{kind}: {', '.join(sorted(columns.marks))}" for kind, columns in _KINDS.items())
+    known = {kind: columns.marks for kind, columns in _KINDS.items()} | {"outcomes": _OUTCOMES}
+    marks = "; ".join(f"{kind}: {', '.join(sorted(columns))}" for kind, columns in known.items())
     raise ProjectError(f"{path}: columns {table.column_names[:6]}… are of no table that a report knows ({marks})")
 
 
+def _read_table(path: Path) -> pa.Table:
+    ending = path.suffix.lower()
+    try:
+        return pq.read_table(path) if ending == ".parquet" else _read_csv(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: this is not a {ending} file that can be read: {error}") from None
+
+
+def _read_outcomes(path: Path, table: pa.Table) -> OutcomesRead:
+    """Return the outcomes of a file, and of those that were written beside it, as far as they are there."""
+    if not table.num_rows:
+        raise DataError(f"{path}: the outcomes have no row")
+    parts = {}
+    for name, mark in _BESIDE.items():
+        other = beside(path, name)
+        read = _read_table(other) if other.is_file() else None
+        parts[name] = pd.DataFrame() if read is None or mark not in read.column_names else _plain(other, read)
+    return OutcomesRead(_plain(path, table), **parts)
+
+
+def _plain(path: Path, table: pa.Table) -> pd.DataFrame:
+    """Return a table of outcomes: texts as they are, `hidden` true or false, and everything else a number."""
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        kind = pa.string() if name in _OUTCOMES_TEXTS else pa.bool_() if name == "hidden" else pa.float64()
+        try:
+            columns[name] = table[name].cast(kind).to_pandas()
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{path}: column {name!r} of the outcomes is not what it should be: {error}") from None
+    return pd.DataFrame(columns)
+
+
 def _read_csv(path: Path) -> pa.Table:
-    texts = dict.fromkeys({name for kind in _KINDS.values() for name in kind.texts}, pa.string())
+    texts = dict.fromkeys({name for kind in _KINDS.values() for name in kind.texts} | {*_OUTCOMES_TEXTS}, pa.string())
     options = pa.csv.ConvertOptions(column_types=texts)
     return pa.csv.read_csv(path, convert_options=options, parse_options=pa.csv.ParseOptions(newlines_in_values=True))
 

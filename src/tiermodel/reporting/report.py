@@ -19,6 +19,7 @@ from tiermodel.reporting.customers import customer_sections
 from tiermodel.reporting.figures import COLOURS, FigureStyle
 from tiermodel.reporting.inputs import ReportInputs, read_sources
 from tiermodel.reporting.models import model_sections
+from tiermodel.reporting.outcomes import outcomes_section
 from tiermodel.words import words
 
 __all__ = ["customer_report", "report"]
@@ -30,8 +31,9 @@ def report(sources: Sequence[str | Path], out: str | Path, language: str | None 
     Parameters
     ----------
     sources : sequence of str or Path
-        At most one of each: a score table, a feature table, a backtest's predictions (.parquet or .csv, recognised by
-        their columns), a backtest (.json), the verdict of the gate (what `promote --json` printed), a bundle folder.
+        At most one of each: a score table, a feature table, a backtest's predictions, outcomes (.parquet or .csv,
+        recognised by their columns; what was written beside outcomes is read too), a backtest (.json), the verdict of
+        the gate (what `promote --json` printed), a bundle folder.
     out : str or Path
         The page, an .html file.
     language : {"zh", "en"}, optional
@@ -158,9 +160,14 @@ def _page(inputs: ReportInputs, style: FigureStyle) -> str:
             inputs=inputs,
             currency=inputs.currency,
             facts=_facts(inputs),
-            sections=customer_sections(inputs, style) | model_sections(inputs, style),
+            sections=customer_sections(inputs, style) | _of_outcomes(inputs, style) | model_sections(inputs, style),
         )
     )
+
+
+def _of_outcomes(inputs: ReportInputs, style: FigureStyle) -> dict[str, Any]:
+    section = outcomes_section(inputs, style)
+    return {} if section is None else {"outcomes": section}
 
 
 def _facts(inputs: ReportInputs) -> dict[str, Any]:
