@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -20,12 +21,16 @@ import yaml
 from histories import MAPPED, as_dates, random_histories, same_bits
 from panels_made import DAYS, HISTORIES, OTHERS, as_file_rows, file_project, write_other_tables
 from tiermodel.cli.main import main
+from tiermodel.config.data import Survey
 from tiermodel.config.project import Project
 from tiermodel.engines import spark
 from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError, ProjectError, TooManyBadRowsError
 from tiermodel.features.export import write_features
 from tiermodel.features.panel import Tally, build_panel
+from tiermodel.ledger.ledger import Ledger
+from tiermodel.ledger.rows import table_of
+from tiermodel.monitoring.outcomes import outcomes
 from tiermodel.predict import score
 from tiermodel.tables.history import History
 from worlds import TrainedWorld, with_capacity
@@ -265,3 +270,28 @@ def test_a_ledger_on_spark_is_that_on_duckdb(
         one, other = (pq.read_table(tmp_path / name / f"{day}.parquet") for name in ("here", "there"))
         assert one.num_rows > 0
         assert one.equals(other)
+
+
+def test_outcomes_on_spark_are_those_on_duckdb(shop: Project, parts: Callable[[int], None], tmp_path: Path) -> None:
+    """An answer that is there twice, in parts of the file that different tasks read, counts once."""
+    parts(3)
+    assert shop.data.events is not None
+    asked, people = pd.read_csv(str(shop.data.events.path), dtype=str), list(HISTORIES)
+    first = as_dates(DAYS[1:2])[0]
+    score = [str(n % 7) for n in range(len(people))]
+    answers = pd.DataFrame({"customer_id": people, "time": str(first), "kind": "survey", "value": score})
+    pd.concat([answers, *[asked] * 6, answers]).to_csv(tmp_path / "events.csv", index=False)
+    events = shop.data.events.model_copy(update={"surveys": {"csat": Survey()}, "path": str(tmp_path / "events.csv")})
+    project = shop.model_copy(update={"data": shop.data.model_copy(update={"events": events})})
+    level = [n % 2 for n in range(len(people))]
+    tiers = pd.DataFrame(
+        {"customer_id": people, "event": "enter", "tier": level, "tier_code": ["ab"[n] for n in level]}
+    )
+    Ledger(tmp_path / "ledger").append(first, table_of(tiers.assign(stable_code="a", model_code="a")))
+    names = {"here": project, "there": on_spark(project)}
+    done = {name: outcomes(each, tmp_path / "ledger", tmp_path / f"{name}.csv") for name, each in names.items()}
+    assert (tmp_path / "here.csv").read_bytes() == (tmp_path / "there.csv").read_bytes()
+    assert json.dumps(done["here"].to_dict()) == json.dumps(done["there"].to_dict())
+    told = pd.read_csv(tmp_path / "here.csv")
+    assert 5 < told["csat_n"].sum() < len(people)
+    assert done["here"].not_counted[0]["off_scale"] > 0

@@ -11,19 +11,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 
+import panels_made
 from commands import Run
 from conftest import Once
+from histories import as_dates
+from panels_made import HISTORIES, as_file_rows, file_project, write_other_tables
 from tiermodel.config.project import Project, load_project, project_digest
 from tiermodel.datasets.synthetic import make_world
+from tiermodel.engines.dispatch import open_history, stream
 from tiermodel.errors import DataError, ProjectError
+from tiermodel.features.followed import Followed, followed_batches
+from tiermodel.features.panel import Tally
 from tiermodel.ledger.ledger import Ledger
 from tiermodel.ledger.rows import table_of
-from tiermodel.monitoring.measures import base_row, tier_rows
+from tiermodel.monitoring.measures import base_row, curve_rows, tier_rows
 from tiermodel.monitoring.outcomes import outcomes, outcomes_beside
 from tiermodel.monitoring.statistics import survey_score, wilson
+from tiermodel.output import beside
+from tiermodel.reporting.report import report
+from tiermodel.words import words
 
 CODES = ("low", "middle", "top")
 DAYS = (date(2022, 9, 1), date(2022, 11, 1), date(2023, 3, 1))
@@ -255,6 +265,140 @@ def test_the_last_grading_and_a_csv_give_the_same(shop: Shop, tmp_path: Path) ->
     one, two = (outcomes(project, shop.ledger, tmp_path / f"{name}.csv") for name in ("one", "two"))
     assert json.dumps(one.to_dict()) == json.dumps(two.to_dict())
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
+
+
+@pytest.mark.parametrize("which", ["shop", "contracts"])
+def test_what_is_sorted_and_walked_gives_what_all_rows_give(shop: Shop, tmp_path: Path, which: str) -> None:
+    """Rows that are summed nowhere are one row a customer, and columns that no sum reads are left out."""
+    project = load_project(shop.project)
+    dates: tuple[date, ...] = DAYS[:2]
+    if which == "contracts":  # and invoices, profiles with dates, and every kind of event
+        as_file_rows(HISTORIES).to_parquet(tmp_path / "rows.parquet")
+        write_other_tables(tmp_path)
+        project = file_project(tmp_path / "rows.parquet", churn={"contract_renewal_days": 20})
+        dates = as_dates(panels_made.DAYS[:3])
+    history, tally = open_history(project), Tally()
+    followed, whole = Followed(project, history.columns, dates), history.whenever_arrived
+    every = pa.Table.from_batches(stream(project, whole, whole.before(followed.plan.end), followed, tally))
+    rows, tally = tally.used.sum(), Tally()
+    few = pa.Table.from_batches(followed_batches(history, followed, tally))
+    assert len(every) > 20
+    pd.testing.assert_frame_equal(few.to_pandas(), every.to_pandas(), check_exact=True)
+    assert tally.used.sum() < rows
+
+
+def test_answers_that_do_not_count_are_counted(shop: Shop, tmp_path: Path, cli: Run) -> None:
+    events = shop.tables["events"]
+    none = events[events["subject"] == "quality"].head(9).assign(value=None, time=pd.Timestamp(DAYS[1]))
+    pd.concat([events, none.drop_duplicates("customer_id")]).to_parquet(tmp_path / "events.parquet")
+    content = yaml.safe_load(shop.project.read_text())
+    for name, table in content["data"].items():
+        folder = tmp_path if name == "events" else shop.project.parent
+        table["path"] = str(folder / table["path"])
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(content, allow_unicode=True))
+    told = cli("outcomes", tmp_path / "p.yaml", "--ledger", shop.ledger, "--out", "o.csv", "--json")
+    found = {row["survey"]: row for row in json.loads(told.out)["surveys_not_counted"]}
+    inside = pd.Series(False, index=events.index)
+    for day in DAYS[:2]:
+        first = pd.Timestamp(day)
+        inside |= (events["time"] >= first) & (events["time"] < first + pd.Timedelta(days=HORIZON))
+    asked = events[inside & (events["kind"] == "survey")].drop_duplicates()
+    for name, subjects in (("csat", ["csat"]), ("quality", ["quality"]), ("response_time", ["speed", "速度"])):
+        off = ~asked[asked["subject"].isin(subjects)]["value"].between(1, 5)
+        assert found[name]["off_scale"] == off.sum() > 0
+        assert found[name]["scale"] == [1, 5]
+    assert found["nps"]["off_scale"] == 0
+    assert found["quality"]["without_score"] == none["customer_id"].nunique()
+    said = cli("outcomes", tmp_path / "p.yaml", "--ledger", shop.ledger, "--out", "o.csv")
+    assert f"survey csat: {found['csat']['off_scale']} answers are off its scale from 1 to 5" in said.out
+    assert "survey nps" not in said.out
+
+
+def test_what_is_not_mapped_is_said_and_not_told_as_zero(shop: Shop, tmp_path: Path, cli: Run) -> None:
+    content = yaml.safe_load(shop.project.read_text())
+    content["data"] = {"transactions": content["data"]["transactions"]}
+    content["data"]["transactions"]["path"] = str(shop.project.parent / content["data"]["transactions"]["path"])
+    del content["data"]["transactions"]["columns"]["cost"]
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump({**content, "language": "en"}, allow_unicode=True))
+    done = outcomes(load_project(tmp_path / "p.yaml"), shop.ledger, tmp_path / "o.parquet")
+    assert done.lacking == ("margin", "cost_to_serve", "complaints", "surveys", "acquisition_cost")
+    assert not {"margin", "cost_to_serve", "complaints", "csat_n", "value_to_cac"} & set(done.tiers[0])
+    said = cli("outcomes", tmp_path / "p.yaml", "--ledger", shop.ledger, "--out", "o.parquet")
+    for name in done.lacking:
+        assert words("en")[f"outcomes_lacks_{name}"] in said.out
+    assert "before service" in said.out
+    assert not outcomes_beside(tmp_path / "o.parquet")[0].exists()
+
+
+def test_value_over_cac_is_what_was_realised_and_said_so(shop: Shop, tmp_path: Path, cli: Run) -> None:
+    """Value counts from the first purchase to the end of the window: nothing of what customers will bring later."""
+    said = cli("outcomes", shop.project, "--ledger", shop.ledger, "--out", tmp_path / "o.csv")
+    assert words("en")["outcomes_payback_note"] in said.out
+    found = pd.read_csv(outcomes_beside(tmp_path / "o.csv")[0])
+    web = found[(found["graded"] == str(DAYS[1])) & (found["channel"] == "web")].iloc[0]
+    people = shop.tables["customers"].drop_duplicates("customer_id").set_index("customer_id")
+    tier = Ledger(shop.ledger).as_of(DAYS[1])["customer_id"]
+    mine = [one for one in tier if one in shop.known_on(DAYS[1]) and people["came"].get(one) == "web"]
+    mine = [one for one in mine if pd.notna(people["acquisition_cost"][one])]
+    sales = shop.tables["transactions"]
+    end = pd.Timestamp(DAYS[1]) + pd.Timedelta(days=HORIZON)
+    realised = sales[sales["customer_id"].isin(mine) & (sales["time"] < end)]
+    assert web["customers_with_cac"] == len(mine)
+    assert web["value_to_date"] == pytest.approx(realised["amount"].sum())
+
+
+def test_the_whale_curve_has_no_step_of_few_customers() -> None:
+    rows = pd.DataFrame({"revenue": [100.0, 80.0, *[0.0] * 5, -10.0, -20.0, -50.0]})
+    curve = curve_rows(rows, 2)
+    assert [point["customers_share"] for point in curve] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+    assert [point["contribution_share"] for point in curve] == pytest.approx([0, 1.8, 1.8, 1.8, 1.7, 1])
+    assert curve_rows(rows, 11) == []
+    assert len(curve_rows(pd.DataFrame({"revenue": np.arange(5000.0)}), 5)) == 101
+    assert np.isnan(base_row(rows, 11)["contribution"])
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_the_report_tells_what_the_file_tells(shop: Shop, tmp_path: Path, language: str) -> None:
+    outcomes(load_project(shop.project), shop.ledger, tmp_path / "o.parquet")
+    told, say = pd.read_parquet(tmp_path / "o.parquet"), words(language)
+    last = told[told["graded"] == told["graded"].max()].sort_values("tier", ascending=False)
+    page = report([tmp_path / "o.parquet"], tmp_path / "r.html", language).read_text(encoding="utf-8")
+    section = page[page.index('<section id="outcomes">') : page.index('<section id="unknown">')]
+    assert list(last["hidden"]).count(False) >= 2
+    for row in last[~last["hidden"]].to_dict("records"):
+        assert row[f"name_{language}"] in section
+        assert f"{row['retained_share']:.1%} " in section
+        for name in ("revenue", "margin", "cost_to_serve", "contribution", "moved_up"):
+            assert f">{row[name]:,.0f}<" in section
+        assert f"{row['top_10_share']:.1%}" in section
+        shown = [name for name in ("quality", "attitude", "response_time") if row[f"{name}_n"] > 0]
+        for name in shown:
+            assert f"{row[f'{name}_score']:,.2f}" in section
+    base, channels = (pd.read_parquet(beside(tmp_path / "o.parquet", name)) for name in ("base", "channels"))
+    assert f"{base['top_fifth_share'].iloc[-1]:.1%}" in section
+    assert f">{channels['value_to_cac'].iloc[-1]:,.2f}<" in section
+    assert section.count("<svg") == 1
+    assert say["outcomes_payback_note"] in section
+    assert "outcomes_lacks" not in section
+    assert not any(text in section for key, text in say.items() if key.startswith("outcomes_lacks"))
+
+
+def test_the_report_hides_what_the_file_hides_and_says_what_is_lacking(shop: Shop, tmp_path: Path) -> None:
+    outcomes(load_project(shop.project), shop.ledger, tmp_path / "o.parquet")
+    told = pd.read_parquet(tmp_path / "o.parquet").drop(columns=["cost_to_serve", "margin"])
+    first = told[told["graded"] == told["graded"].min()]
+    first.to_csv(tmp_path / "alone.csv", index=False)
+    page = report([tmp_path / "alone.csv"], tmp_path / "r.html", "en").read_text(encoding="utf-8")
+    assert page.count(words("en")["outcomes_hidden"]) == first["hidden"].sum() == 2
+    assert words("en")["outcomes_lacks_cost_to_serve"] in page
+    assert words("en")["outcomes_contribution"] not in page
+    assert "<svg" not in page
+    (tmp_path / "empty.csv").write_text("graded,tier_code,hidden,retained_share\n")
+    with pytest.raises(DataError, match="no row"):
+        report([tmp_path / "empty.csv"], tmp_path / "r.html")
+    (tmp_path / "odd.csv").write_text("graded,tier_code,hidden,retained_share,tier\n2024-01-01,a,false,much,0\n")
+    with pytest.raises(DataError, match="retained_share"):
+        report([tmp_path / "odd.csv"], tmp_path / "r.html")
 
 
 # settings and bad input

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tiermodel.evaluation.bootstrap import paired_bootstrap
 from tiermodel.evaluation.metrics import auc, churn_metrics, ece_null_band, log_loss, value_metrics
 from tiermodel.features.export import write_features
 from tiermodel.features.panel import build_panel
+from tiermodel.monitoring.outcomes import outcomes
 from tiermodel.output import write_json
 from tiermodel.predict import score
 from tiermodel.reporting import figures
@@ -34,7 +36,7 @@ from tiermodel.words import words
 from worlds import LAST_DAY, TrainedWorld
 
 SECTIONS = {
-    *("headline", "pyramid", "concentration", "risk_map", "rfm", "movement", "ladders", "calls"),
+    *("headline", "pyramid", "concentration", "risk_map", "rfm", "movement", "ladders", "calls", "outcomes"),
     *("rules", "importance", "churn", "residuals", "backtest", "schemes", "about"),
 }
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -91,6 +93,9 @@ def made(trained: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) -> Pat
     predictions = _predictions(trained)
     predictions.to_parquet(folder / "predictions.parquet", index=False)
     write_json(_backtest(predictions), folder / "backtest.json")
+    for back in (200, 130):
+        score(trained.project, bundle, LAST_DAY - timedelta(back), folder / "old.csv", ledger=folder / "ledger")
+    outcomes(trained.project, folder / "ledger", folder / "outcomes.parquet")
     return folder
 
 
@@ -137,7 +142,7 @@ def _backtest(predictions: pd.DataFrame) -> dict[str, Any]:
 
 
 def every_source(made: Path) -> list[Path]:
-    names = ("scores.parquet", "bundle", "backtest.json", "predictions.parquet", "features.parquet")
+    names = ("scores.parquet", "bundle", "backtest.json", "predictions.parquet", "features.parquet", "outcomes.parquet")
     return [made / name for name in names]
 
 
