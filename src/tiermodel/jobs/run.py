@@ -12,15 +12,17 @@ from pathlib import Path
 
 from tiermodel.bundle.bundle import Bundle, load_bundle
 from tiermodel.config.project import Project
+from tiermodel.crm.mapping import load_mapping
 from tiermodel.engines.dispatch import open_history
 from tiermodel.features.dates import one_date
 from tiermodel.jobs.manifest import Manifest, StageRecord, runs_of
 from tiermodel.locks import database_of
 from tiermodel.output import file_sha256
+from tiermodel.policy.service_policy import load_policy
 from tiermodel.tables.history import History
 from tiermodel.tracking.registry import champion_of
 
-__all__ = ["CURRENT", "FEATURES", "LEDGER", "MODEL", "SCORES", "Run", "folder_of_runs", "open_run"]
+__all__ = ["CURRENT", "FEATURES", "LEDGER", "MODEL", "SCORES", "Run", "folder_of_runs", "mapping_of", "open_run"]
 
 CURRENT, LEDGER = "CURRENT", "ledger"
 """In the folder of runs: the link to the last complete run, and the tier ledger."""
@@ -94,13 +96,26 @@ class Run:
         self.manifest.write(self.folder)
 
 
+def mapping_of(project: Project, name: str) -> str:
+    """Return the path of a mapping of `refresh.exports`, or the name of one that ships."""
+    file = project.resolve(name)
+    return file if Path(file).is_file() else name
+
+
 def folder_of_runs(project: Project) -> Path:
     """Return the folder that holds the runs of a project."""
     return Path(project.resolve(project.refresh.folder))
 
 
 def open_run(project: Project, as_of: date | str) -> Run:
-    """Return the run of a date as it would start now, without a stage done; nothing is written."""
+    """Return the run of a date as it would start now, without a stage done; nothing is written.
+
+    What a later stage would refuse in policy and mappings is refused here, before hours of work.
+    """
+    for name in project.refresh.exports:
+        load_mapping(mapping_of(project, name))
+    if project.policy is not None:
+        load_policy(project.policy, project.folder)
     history = open_history(project)
     day = one_date(as_of, history)
     root = folder_of_runs(project)

@@ -13,7 +13,7 @@ from tiermodel.crm.export import export
 from tiermodel.errors import DataError, GateError, TrackingError
 from tiermodel.features.export import write_features
 from tiermodel.jobs.manifest import StageRecord
-from tiermodel.jobs.run import MODEL, SCORES, Run
+from tiermodel.jobs.run import MODEL, SCORES, Run, mapping_of
 from tiermodel.ledger.calendar import next_grading
 from tiermodel.monitoring.monitor import monitor
 from tiermodel.output import write_json
@@ -158,10 +158,10 @@ def _exports(run: Run) -> StageRecord:
         return StageRecord(stage="exports", skipped="refresh.exports: []")
     counts = {}
     for mapping in run.project.refresh.exports:
-        name, file = Path(mapping).stem, Path(run.project.resolve(mapping))
+        name = Path(mapping).stem
         before = None if run.before is None else run.root / str(run.before.as_of) / "exports" / name
         since = before if before is not None and before.is_dir() else None
-        done = export(run.scores, file if file.is_file() else mapping, run.folder / "exports" / name, since=since)
+        done = export(run.scores, mapping_of(run.project, mapping), run.folder / "exports" / name, since=since)
         counts[name] = {key: getattr(done, key) for key in ("customers", "new", "changed", "unchanged", "gone")}
     return StageRecord(stage="exports", counts=counts)
 
