@@ -22,7 +22,7 @@ class Retrain(Section):
 
     schedule: GradingDates = None
     max_age_days: Annotated[int, Field(strict=True, ge=1, le=3660)] | None = None
-    on_alarm: bool = True
+    on_alarm: Annotated[bool, Field(strict=True)] = True
 
     @field_validator("schedule", mode="before")
     @classmethod
@@ -39,7 +39,7 @@ class Refresh(Section):
 
     folder: Text = "runs"
     train: Retrain = Retrain()
-    lists: bool = True
+    lists: Annotated[bool, Field(strict=True)] = True
     exports: tuple[Text, ...] = ()
 
     @field_validator("exports")

@@ -37,9 +37,9 @@ class StageRecord(BaseModel):
 class Manifest(BaseModel):
     """A run of one date.
 
-    `inputs` has the SHA-256 of every file that is read, and `settings` that of the project's settings. `model` is the
-    version of the bundle that scores, `trained` whether this run trained one. `stopped` is the message and exit code
-    that ended a run before its end; the next run goes on from there.
+    `inputs` has the SHA-256 of every file of data and policy, and `settings` that of the project without `refresh`.
+    `model` is the version of the bundle that scores, `trained` whether this run trained one. `stopped` is the message
+    and exit code that ended a run before its end; the next run goes on from there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -132,15 +132,15 @@ def open_run(project: Project, as_of: date | str) -> Run:
 
 
 def _inputs(project: Project, history: History) -> list[Path]:
-    """Return the files that a run reads: those behind the tables, the policy and the mappings; a database is none."""
+    """Return the files behind the tables and the policy; a database is none, and each export names its own mapping."""
     named = {file for table in history.tables.values() for file in table.source.origins}
-    named |= {project.resolve(name) for name in (project.policy, *project.refresh.exports) if name is not None}
+    named |= {project.resolve(project.policy)} if project.policy is not None else set()
     return sorted(path for path in map(Path, named) if path.is_file())
 
 
 def _settings(project: Project) -> str:
-    """Return the SHA-256 of all settings; not of the folder, so that a project may move."""
-    content = project.model_dump(mode="json", exclude={"folder"})
+    """Return the SHA-256 of what scores may depend on: not the folder, since a project may move, nor `refresh`."""
+    content = project.model_dump(mode="json", exclude={"folder", "refresh"})
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
