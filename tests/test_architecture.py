@@ -22,6 +22,7 @@ ROOMS = (
     {"crm", "training", "predict", "reporting"},
     {"backtesting", "erasure", "mlflow_flavor", "monitoring", "worklists"},
     {"tracking"},
+    {"jobs"},
     {"demo"},
     {"cli"},
     {"__main__"},

@@ -31,6 +31,7 @@ __all__ = [
     "open_history",
     "outcomes",
     "promote",
+    "refresh",
     "report",
     "rollback",
     "save_bundle",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from tiermodel.erasure.forget import forget
     from tiermodel.errors import TierModelError
     from tiermodel.features.panel import build_panel
+    from tiermodel.jobs.refresh import refresh
     from tiermodel.monitoring.monitor import monitor
     from tiermodel.monitoring.outcomes import outcomes
     from tiermodel.policy.allocate import allocate
@@ -80,6 +82,7 @@ _HOMES = {
     "monitor": "monitoring.monitor",
     "outcomes": "monitoring.outcomes",
     "promote": "tracking.promotion",
+    "refresh": "jobs.refresh",
     "report": "reporting.report",
     "rollback": "tracking.promotion",
     "save_bundle": "bundle.bundle",

@@ -14,6 +14,7 @@ import click
 from tiermodel.cli.crm import export
 from tiermodel.cli.customers import check, features, score, upgrades
 from tiermodel.cli.erasure import forget
+from tiermodel.cli.jobs import refresh
 from tiermodel.cli.ledger import ledger
 from tiermodel.cli.models import backtest, demo, train, tune
 from tiermodel.cli.monitoring import monitor, outcomes
@@ -103,6 +104,7 @@ for verb in (
     monitor,
     export,
     promote,
+    refresh,
     rollback,
     report,
     rules,

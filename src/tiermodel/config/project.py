@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from tiermodel.config.data import Data, Section, Text
 from tiermodel.config.learners import Models
+from tiermodel.config.refresh import Refresh
 from tiermodel.config.targets import Churn, Date, Days, Outcome, Upgrade, Value
 from tiermodel.config.tiers import Segments, Tiers
 from tiermodel.config.validation import checked, nearest
@@ -121,6 +122,8 @@ class Project(Section):
         The test dates, and the store of runs and models.
     policy
         The service policy that scoring adds to the score table: a policy file, or the name of one that ships.
+    refresh
+        The nightly job: its folder, when it trains, and what it writes beside the scores.
     seed
         The seed of all random draws.
     folder
@@ -155,6 +158,7 @@ class Project(Section):
     backtest: Backtest = Backtest()
     tracking: Tracking = Tracking()
     policy: Text | None = None
+    refresh: Refresh = Refresh()
     seed: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)] = 7
     folder: Path = Path()
 
@@ -290,6 +294,7 @@ _LATER = (
 
 _NO_DESIGN: Any = {
     "name": True, "contact": True, "folder": True, "tracking": True, "policy": True, "backtest": True,
+    "refresh": True,
     "tiers": {"scheme", "grade"}, "features": {"audited"}, "outcome": {"calendar"},
     "data": {
         **dict.fromkeys(("engine", "memory", "max_bad_share", "max_stale_days", "hash_ids"), True),
@@ -300,10 +305,9 @@ _NO_DESIGN: Any = {
 
 
 def project_digest(project: Project) -> str:
-    """Return the SHA-256, in hex, of all that can change a model: so no paths, `tracking`, `policy` and `grade`."""
-    content = project.model_dump(
-        mode="json", exclude={"folder": True, "tracking": True, "policy": True, "tiers": {"grade"}}
-    )
+    """Return the SHA-256, in hex, of what can change a model: no paths, `tracking`, `policy`, `refresh`, `grade`."""
+    left_out = dict.fromkeys(("folder", "tracking", "policy", "refresh"), True)
+    content = project.model_dump(mode="json", exclude={**left_out, "tiers": {"grade"}})
     return _digest(content)
 
 

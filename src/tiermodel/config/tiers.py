@@ -9,7 +9,10 @@ from pydantic import Field, field_validator, model_validator
 from tiermodel.config.data import Section
 from tiermodel.config.yaml_reader import shown
 
-__all__ = ["Downgrade", "EveryDays", "GradingDates", "Segments", "Stability", "Strata", "Tiers", "Upgrade"]
+__all__ = [
+    "Downgrade", "EveryDays", "GradingDates", "Segments", "Stability", "Strata", "Tiers", "Upgrade",
+    "refuse_other_dates",
+]  # fmt: skip
 
 
 _Days = Annotated[int, Field(strict=True, ge=0, le=3660)]
@@ -64,6 +67,17 @@ GradingDates = Literal["weekly", "monthly", "quarterly"] | EveryDays | None
 """When a scoring with a ledger grades: the first one of a week (Monday), month or quarter, or after so many days."""
 
 
+def refuse_other_dates(value: object) -> object:
+    """Return what may stand for grading dates; `ValueError` for anything else."""
+    named = isinstance(value, str) and value in {"weekly", "monthly", "quarterly"}
+    days = value.get("every_days") if isinstance(value, dict) and set(value) == {"every_days"} else None
+    counted = type(days) is int and 1 <= days <= 366
+    if not (value is None or named or counted or isinstance(value, EveryDays)):
+        told = "expected weekly, monthly, quarterly or {every_days: N} with N from 1 to 366"
+        raise ValueError(f"{told}, got {shown(value)}")
+    return value
+
+
 class Strata(Section):
     """Cut points found apart for the customers of each value of a text attribute, such as an industry.
 
@@ -96,13 +110,7 @@ class Tiers(Section):
     @field_validator("grade", mode="before")
     @classmethod
     def _known_dates(cls, value: object) -> object:
-        named = isinstance(value, str) and value in {"weekly", "monthly", "quarterly"}
-        days = value.get("every_days") if isinstance(value, dict) and set(value) == {"every_days"} else None
-        counted = type(days) is int and 1 <= days <= 366
-        if not (value is None or named or counted or isinstance(value, EveryDays)):
-            told = "expected weekly, monthly, quarterly or {every_days: N} with N from 1 to 366"
-            raise ValueError(f"{told}, got {shown(value)}")
-        return value
+        return refuse_other_dates(value)
 
     @field_validator("scheme", mode="before")
     @classmethod

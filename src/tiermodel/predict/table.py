@@ -250,10 +250,12 @@ def checked(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
     twice = sorted(set(frame.columns[frame.columns.duplicated()]) & {*KEYS, *names, *texts})
     if twice:
         raise ModelError(f"columns {twice[:5]} are there more than once; keep one of each")
+    if not set(KEYS) <= set(frame.columns):
+        frame = frame.copy()  # in one piece, where it was put together column by column
     if "customer_id" not in frame.columns:
-        frame = frame.assign(customer_id=frame.index.map(str))
+        frame["customer_id"] = frame.index.map(str)
     if "as_of" not in frame.columns:
-        frame = frame.assign(as_of=np.datetime64("NaT", "s"))
+        frame["as_of"] = np.datetime64("NaT", "s")
     frame = frame[[*KEYS, *names, *texts]].reset_index(drop=True)
     numbers = {name: _as_numbers(name, frame[name]) for name in names}
     return pd.DataFrame({

@@ -1,0 +1,1 @@
+"""Jobs that run verbs one after the other: the nightly refresh."""
