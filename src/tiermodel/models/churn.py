@@ -21,6 +21,7 @@ from scipy.special import expit
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.config.learners import ChurnLearners
 from tiermodel.errors import DataError
+from tiermodel.features.frame import KEYS
 from tiermodel.features.outcome import ChurnLabel, at_risk
 from tiermodel.models.btyd.forecast import BTYD_INPUTS
 from tiermodel.models.calibration.level import (
@@ -114,7 +115,7 @@ def fit_churn(
     were over by its date, beside `MEMBERS`. Without a fold they are empty, and the weights are those for a short
     history. Raises `DataError` with fewer than 20 rows of either class.
     """
-    rows, x, churned = _labelled(panel, inputs, label)
+    rows, at_row, churned = _labelled(panel, label)
     window = label.window
     few = [j for j, name in enumerate(names) if name in COMPACT]
     target = {"objective": "binary", **monotone_constraints(learners.trees, names, "churn")}
@@ -123,14 +124,14 @@ def fit_churn(
     def members(split: Split, rounds: int = ROUNDS[-1]) -> ChurnModel:
         train = _without_young_dates(split.train, history_days, churned, window.known_after)
         partial = context.partial_windows(split.day)
-        x_seen, y, weights = TrainingRows.with_partial(x[train], churned[train], partial)
+        x_seen, y, weights = TrainingRows.with_partial(inputs[at_row[train]], churned[train], partial)
         grown = fit_boosted(x_seen, y, names, rounds, seed, learners.trees, weights, **target)
         whole, compact = (fit_logistic(x_seen, y > 0, columns, learners.logistic_c, weights) for columns in (None, few))
         return ChurnModel(tuple(names), whole, compact, grown, ())
 
     splits = split_by_date(rows["as_of"], window.known_after, enough=lambda train: both_classes(churned[train]))
     models = map_threads(members, splits)
-    structural = log_odds(x[:, names.index(BTYD_INPUTS[0])])
+    structural = log_odds(inputs[at_row, names.index(BTYD_INPUTS[0])])
     past = residuals_by_date(ObservedWindow.of_rate, window, rows, structural, churned)
     residuals = [*past, *context.residuals]
 
@@ -148,7 +149,8 @@ def fit_churn(
         odds, kinds = fold.prediction[at], zip(("predicted", *MEMBERS), (weights, *np.eye(len(MEMBERS))), strict=True)
         return {name: _blended(odds, blend, intercept_at(odds, blend, fold.day)) for name, blend in kinds}
 
-    folds = list(out_of_fold(splits, models, churned.astype(float), lambda m, at: m.member_odds_by_rounds(x[at])))
+    observed = churned.astype(np.float64)
+    folds = list(out_of_fold(splits, models, observed, lambda m, at: m.member_odds_by_rounds(inputs[at_row[at]])))
     at, weights = _fit_blend(folds)
     model = members(Split.of_all(context.day, len(rows)), ROUNDS[at])
     coming = context.x
@@ -158,18 +160,18 @@ def fit_churn(
     return model, stack_folds(rows, folds, blends, MEMBERS)
 
 
-def _labelled(panel: pd.DataFrame, inputs: Floats, label: ChurnLabel) -> tuple[pd.DataFrame, Floats, Flags]:
-    """Return the rows at risk whose label is known, their inputs, and whether each churned."""
+def _labelled(panel: pd.DataFrame, label: ChurnLabel) -> tuple[pd.DataFrame, Ints, Flags]:
+    """Return keys and age of the rows at risk whose label is known, their places, and whether each churned."""
     chosen = at_risk(label, panel) & panel["outcome_churned"].notna().to_numpy()
-    rows, x = panel[chosen].reset_index(drop=True), inputs[chosen]
-    churned = (rows["outcome_churned"] == 1).to_numpy()
+    rows = panel.loc[chosen, [*KEYS, "days_since_first"]].reset_index(drop=True)
+    churned = panel.loc[chosen, "outcome_churned"].to_numpy() == 1
     if not both_classes(churned):
         raise DataError(
             f"churn: only {int(churned.sum())} of {len(rows)} customer snapshots churned; "
             f"at least {FEWEST_PER_CLASS} that did and {FEWEST_PER_CLASS} that did not are needed: "
             "change outcome.horizon_days or bring more history"
         )
-    return rows, x, churned
+    return rows, np.flatnonzero(chosen), churned
 
 
 def _without_young_dates(train: Ints, history_days: Floats, churned: Flags, delay_days: int) -> Ints:

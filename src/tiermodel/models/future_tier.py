@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tiermodel.arrays import Flags, Floats, Ints
+from tiermodel.features.frame import KEYS
 from tiermodel.models.learners.boosting import Boosted, map_threads
 from tiermodel.models.learners.ordinal import Ordinal, fit_ordinal, level_probabilities
 from tiermodel.models.learners.time_split import Fold, out_of_fold, split_by_date, stack_folds
@@ -100,21 +101,21 @@ def fit_tier(
     of every row of the panel, shape (rows, levels), NaN where a row is in no fold.
     """
     known = ~np.isnan(future)
-    rows, x = panel[known].reset_index(drop=True), inputs[known]
+    rows, at_row = panel.loc[known, list(KEYS)].reset_index(drop=True), np.flatnonzero(known)
     level = future[known].astype(np.int64)
     splits = split_by_date(rows["as_of"], delay_days, _FOLDS)
     *earlier, model = map_threads(
-        lambda train: fit_levels(x[train], level[train], names, levels, seed),
-        [*(split.train for split in splits), np.arange(len(x))],
+        lambda train: fit_levels(inputs[at_row[train]], level[train], names, levels, seed),
+        [*(split.train for split in splits), np.arange(len(rows))],
     )
-    folds = list(out_of_fold(splits, earlier, level.astype(float), lambda model, at: model.predict(x[at])))
+    folds = list(out_of_fold(splits, earlier, level.astype(float), lambda model, at: model.predict(inputs[at_row[at]])))
 
     def expected(fold: Fold[Floats], _: Sequence[Fold[Floats]]) -> dict[str, Floats]:
         return {"predicted": np.rint(fold.prediction @ np.arange(levels))}
 
     p = np.full((len(panel), levels), np.nan)
     for fold in folds:
-        p[np.flatnonzero(known)[fold.rows]] = fold.prediction
+        p[at_row[fold.rows]] = fold.prediction
     predictions = stack_folds(rows, folds, expected)
     return (replace(model, mass=_masses(folds, level, levels)) if folds else model), predictions, p
 

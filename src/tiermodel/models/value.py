@@ -18,11 +18,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from tiermodel.arrays import Flags, Floats
+from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.config.learners import ValueLearners
 from tiermodel.config.targets import Calendar
 from tiermodel.errors import DataError
-from tiermodel.features.frame import has_bought
+from tiermodel.features.frame import KEYS, has_bought
 from tiermodel.features.outcome import LabelWindow, ValueLabel
 from tiermodel.models.btyd.forecast import BTYD_INPUTS
 from tiermodel.models.calibration.level import (
@@ -136,15 +136,15 @@ def fit_value(
     `predicted` at the level forecast from the windows that were over by its date, beside `MEMBERS`; all in currency
     units. Raises `DataError` where fewer than 50 rows have a positive value.
     """
-    rows, x, actual = _labelled(panel, inputs)
+    rows, at_row, actual = _labelled(panel)
     positive, columns = np.maximum(actual, 0.0), tuple(names)
-    structural = _structural(x, columns)
+    structural = _structural(inputs, columns)[at_row]
     usual = _usual(rows, structural, actual)
-    learner = _Learner(names, learners, seed, _least_amount(x[usual], columns))
+    learner = _Learner(names, learners, seed, _least_amount(inputs, at_row[usual], columns))
 
     def members(split: Split, rounds: int = ROUNDS[-1]) -> ValueModel:
         seen = split.train[usual[split.train]]
-        return learner.fit(x[seen], positive[seen], context.partial_windows(split.day), rounds)
+        return learner.fit(inputs, at_row[seen], positive[seen], context.partial_windows(split.day), rounds)
 
     splits = split_by_date(
         rows["as_of"], label.window.known_after, enough=lambda train: bool(np.count_nonzero(positive[train]) >= FEWEST)
@@ -162,16 +162,17 @@ def fit_value(
         found = {name: _mix(_factors(blend, few, total), expected) for name, blend in kinds}
         return {**found, _NOTHING: fold.prediction.nothing}
 
-    folds = list(out_of_fold(splits, models, actual, lambda model, rows: _Forecast.of(model, x[rows])))
+    folds = list(out_of_fold(splits, models, actual, lambda model, rows: _Forecast.of(model, inputs[at_row[rows]])))
     at, weights = _fit_blend(folds, usual)
     last = members(Split.of_all(context.day, len(rows)), ROUNDS[at])
-    coming = context.x if len(context.x) else x[rows["as_of"].to_numpy() == rows["as_of"].max()]
+    coming = context.x if len(context.x) else inputs[at_row[rows["as_of"].to_numpy() == rows["as_of"].max()]]
     expected = last.members(coming)
     expected = expected[:, ~outweighing(expected[-1])]
     factors = _factors(weights, expected, level.total(expected, context.day))
     predictions = stack_folds(rows, folds, blends, (*MEMBERS, _NOTHING))
     past = PastForecasts(*(predictions[n].to_numpy(dtype=np.float64) for n in ("predicted", _NOTHING, "actual")))
     if not folds:  # the spread is that of the training rows
+        x = inputs[at_row]
         own = last.members(x)
         past = PastForecasts(_mix(_factors(weights, own, float(actual.sum())), own), last.chance.decision(x), actual)
     spread = replace(fit_spread(past), level_sd=level.unseen(context.day, predictions))
@@ -187,13 +188,16 @@ class _Learner(NamedTuple):
     seed: int
     least_amount: float
 
-    def fit(self, x: Floats, positive: Floats, partial: Sequence[PartialWindow], rounds: int) -> ValueModel:
-        """Return the members fitted on rows and their values, none below zero, and on partial outcome windows."""
+    def fit(
+        self, inputs: Floats, seen: Ints, positive: Floats, partial: Sequence[PartialWindow], rounds: int
+    ) -> ValueModel:
+        """Return the members fitted on some rows and their values, none below zero, and on partial outcome windows."""
         names, columns = self.names, tuple(self.names)
         few = [j for j, name in enumerate(names) if name in {*COMPACT, *_SPENT} or _SPENT_LATELY.fullmatch(name)]
         target = {"objective": "tweedie", "tweedie_variance_power": self.learners.tweedie_power}
         target |= monotone_constraints(self.learners.trees, names, "value")
-        x_seen, y, weights = TrainingRows.with_partial(x, positive, partial)
+        chance = _fit_chance(inputs, seen, positive, few)
+        x_seen, y, weights = TrainingRows.with_partial(inputs[seen], positive, partial)
         scale = _scale(x_seen, columns, self.least_amount)
         middle = np.average(scale, weights=weights.sample_weight)
         scaled = weights._replace(offset=weights.offset + np.log(scale / middle))
@@ -201,19 +205,22 @@ class _Learner(NamedTuple):
         no_offset = weights._replace(offset=np.zeros(len(y)))
         roots = np.sqrt(y * np.exp(-weights.offset))
         wide, compact = (fit_ridge(x_seen, roots, of, self.learners.ridge_alpha, no_offset) for of in (None, few))
-        return ValueModel(columns, averaged(wide, compact), grown, _fit_chance(x, positive, few), self.least_amount)
+        return ValueModel(columns, averaged(wide, compact), grown, chance, self.least_amount)
 
 
-def _fit_chance(x: Floats, positive: Floats, columns: list[int]) -> Linear:
-    """Return a logistic regression of nothing; only an intercept where almost all rows, or none, have a value."""
+def _fit_chance(inputs: Floats, seen: Ints, positive: Floats, columns: list[int]) -> Linear:
+    """Return a logistic regression of nothing on some rows and columns of the inputs.
+
+    Where almost all rows, or none, have a value, it is an intercept alone.
+    """
     nothing = positive <= 0
     if both_classes(nothing):
-        return fit_logistic(x, nothing, columns)
+        return replace(fit_logistic(inputs[seen[:, None], columns], nothing), columns=columns)
     share = (nothing.sum() + 0.5) / (len(nothing) + 1)
     return Linear("log", [], [], [], [], [], [], [], [], float(log_odds(share)))
 
 
-def _least_amount(x: Floats, names: tuple[str, ...]) -> float:
+def _least_amount(inputs: Floats, seen: Ints, names: tuple[str, ...]) -> float:
     """Return the amount per purchase that 2 % of buyers stay below, where few buyers have most of the spend, else 0.
 
     Few have most where the mean buyer spent more than three times what the middle one did. There trees that predict
@@ -221,11 +228,11 @@ def _least_amount(x: Floats, names: tuple[str, ...]) -> float:
     """
     if not {*AMOUNT} <= set(names):
         return 0.0
-    spent = x[:, names.index(AMOUNT[0])]
+    spent = inputs[seen, names.index(AMOUNT[0])]
     spent = spent[spent > 0]
     if not len(spent) or spent.mean() <= _UNEVEN * np.median(spent):
         return 0.0
-    each = _amount_per_purchase(x, names)
+    each = _amount_per_purchase(inputs, names)[seen]
     return float(np.quantile(each[each > 0], _SMALLEST))
 
 
@@ -251,17 +258,17 @@ class _Forecast(NamedTuple):
         return cls(model.members_by_rounds(x), model.chance.decision(x))
 
 
-def _labelled(panel: pd.DataFrame, inputs: Floats) -> tuple[pd.DataFrame, Floats, Floats]:
-    """Return the rows of buyers whose value is known, their inputs, and their values."""
+def _labelled(panel: pd.DataFrame) -> tuple[pd.DataFrame, Ints, Floats]:
+    """Return keys, age and spend of the rows of buyers whose value is known, their places, and their values."""
     chosen = has_bought(panel) & panel["outcome_value"].notna().to_numpy()
-    rows, x = panel[chosen].reset_index(drop=True), inputs[chosen]
-    actual = rows["outcome_value"].to_numpy(dtype=np.float64)
+    rows = panel.loc[chosen, [*KEYS, "days_since_first", "net_amount_total"]].reset_index(drop=True)
+    actual = panel.loc[chosen, "outcome_value"].to_numpy(dtype=np.float64)
     if np.count_nonzero(actual > 0) < FEWEST:
         raise DataError(
             f"value: {np.count_nonzero(actual > 0)} customer snapshots bought in their outcome window, not {FEWEST}: "
             "change outcome.horizon_days or bring more history"
         )
-    return rows, x, actual
+    return rows, np.flatnonzero(chosen), actual
 
 
 @dataclass(frozen=True)

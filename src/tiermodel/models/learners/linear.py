@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = ["Linear", "averaged", "fit_logistic", "fit_ridge"]
 
 _SHAPES: Mapping[str, Callable[[Floats], Floats]] = {"log": signed_log, "root": signed_root}
 _RARE = 0.005
+_ONE_AT_A_TIME = Lock()  # folds are fitted side by side, and each fit holds its inputs twice
 _LOGISTIC_C = ChurnLearners().logistic_c
 _RIDGE_ALPHA = ValueLearners().ridge_alpha
 
@@ -81,17 +83,40 @@ def _fit(
     model: Any,
     weights: FitWeights | None,
 ) -> Linear:
+    with _ONE_AT_A_TIME:
+        return _fitted(x, y, shape, columns, model, weights)
+
+
+def _fitted(
+    x: Floats,
+    y: Floats | Flags,
+    shape: Literal["log", "root"],
+    columns: list[int] | None,
+    model: Any,
+    weights: FitWeights | None,
+) -> Linear:
     chosen = list(range(x.shape[1])) if columns is None else columns
-    low, high = bounds(x[:, chosen])
-    z = _SHAPES[shape](np.clip(x[:, chosen], low, high))
-    missing = np.isnan(z)
-    middle = medians(z)
-    flagged = [j for j, share in enumerate(missing.mean(axis=0)) if share > _RARE]
     weight, offset = (None, np.zeros(1)) if weights is None else weights
-    offset_column = [offset[:, None]] if offset.any() else []
-    z = np.hstack([np.where(missing, middle, z), missing[:, flagged], *offset_column])
+    offset_column = [offset] if offset.any() else []
+    flagged = [j for j, column in enumerate(chosen) if np.isnan(x[:, column]).mean() > _RARE]
+    # one matrix of the size of the inputs, filled column by column and changed in place: panels are large
+    z = np.empty((len(x), len(chosen) + len(flagged) + len(offset_column)), order="F")
+    low, high, middle = (np.empty(len(chosen)) for _ in range(3))
+    for j, column in enumerate(chosen):
+        values = x[:, column]
+        (low[j],), (high[j],) = bounds(values[:, None])
+        values = _SHAPES[shape](np.clip(values, low[j], high[j]))
+        (middle[j],) = medians(values[:, None])
+        missing = np.isnan(values)
+        z[:, j] = np.where(missing, middle[j], values)
+        if j in flagged:
+            z[:, len(chosen) + flagged.index(j)] = missing
+    for of_offset in offset_column:
+        z[:, -1] = of_offset
     mean, scale = mean_and_scale(z)
-    fitted = model.fit((z - mean) / scale, y, sample_weight=weight)
+    z -= mean
+    z /= scale
+    fitted = model.fit(z, y, sample_weight=weight)
     coefficient, intercept = np.ravel(fitted.coef_), float(np.ravel(fitted.intercept_)[0])
     known = z.shape[1] - len(offset_column)
     intercept -= float((mean / scale * coefficient)[known:].sum())  # in scoring the offset is zero
@@ -119,7 +144,7 @@ def fit_ridge(
     weights: FitWeights | None = None,
 ) -> Linear:
     """Return a ridge regression of `y` on standardised signed square roots of `x`, or of some `columns` of it."""
-    return _fit(x, y, "root", columns, Ridge(alpha=alpha), weights)
+    return _fit(x, y, "root", columns, Ridge(alpha=alpha, copy_X=False), weights)
 
 
 def averaged(whole: Linear, part: Linear) -> Linear:

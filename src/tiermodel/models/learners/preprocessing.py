@@ -37,7 +37,7 @@ def bounds(x: Floats) -> tuple[Floats, Floats]:
 
 def mean_and_scale(x: Floats) -> tuple[Floats, Floats]:
     """Return each column's mean and standard deviation, the latter 1 where the column does not vary."""
-    mean, scale = x.mean(axis=0), x.std(axis=0)
+    mean, scale = (np.array([of(column) for column in x.T]) for of in (np.mean, np.std))
     scale[scale < 1e-12] = 1.0
     return mean, scale
 
