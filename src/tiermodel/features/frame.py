@@ -20,7 +20,8 @@ KEYS = ("customer_id", "as_of")
 
 def rows_at(panel: pd.DataFrame, dates: Iterable[date]) -> pd.DataFrame:
     """Return the rows of a panel at some dates, in its order and under its index."""
-    return panel[panel["as_of"].isin([pd.Timestamp(day) for day in dates])]
+    wanted = panel["as_of"].isin([pd.Timestamp(day) for day in dates])
+    return panel.copy(deep=False) if wanted.all() else panel[wanted]  # panels are large, and pandas copies on write
 
 
 def has_bought(frame: pd.DataFrame) -> Flags:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import date
 from typing import NamedTuple, Self
 
-import numpy as np
 import pandas as pd
 
 from tiermodel.arrays import Flags, Floats
@@ -71,7 +70,8 @@ def censor(
 
 def _censored_at(panel: pd.DataFrame, now: pd.Timestamp, delay_days: int) -> tuple[pd.DataFrame, Flags]:
     """Return the rows up to a day, outcomes that end after it NaN, and whether the outcome of each row is known."""
-    panel = panel[panel["as_of"] <= now].reset_index(drop=True)
+    past = panel["as_of"] <= now
+    panel = (panel if past.all() else panel[past]).reset_index(drop=True)
     unknown = (panel["as_of"] + pd.Timedelta(days=delay_days) > now) | panel["outcome_purchase_days"].isna()
-    panel.loc[unknown, list(OUTCOME_COLUMNS)] = np.nan
-    return panel, ~unknown.to_numpy()
+    known = {name: panel[name].mask(unknown) for name in OUTCOME_COLUMNS}
+    return panel.assign(**known), ~unknown.to_numpy()
