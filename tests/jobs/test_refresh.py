@@ -23,7 +23,7 @@ from tiermodel.errors import OutputBusyError, OutputError, ProjectError
 from tiermodel.jobs.manifest import Manifest, StageRecord, read_manifest
 from tiermodel.jobs.refresh import plan, refresh
 from tiermodel.jobs.run import CURRENT, FEATURES, SCORES, Run
-from tiermodel.jobs.stages import STAGES, why_train
+from tiermodel.jobs.stages import STAGES, training_day, why_train
 from tiermodel.locks import folder_lock
 from tiermodel.tracking.connection import opened_store
 from tiermodel.tracking.registry import log_training
@@ -246,14 +246,15 @@ Days = Callable[[int], date]
     ("settings", "age", "tried", "advice", "due"),
     [
         ({}, 400, None, "nothing", False),
-        ({"schedule": {"every_days": 30}}, 29, None, "nothing", False),
-        ({"schedule": {"every_days": 30}}, 30, None, "nothing", True),
+        ({"schedule": {"every_days": 70}}, 69, None, "nothing", False),
+        ({"schedule": {"every_days": 70}}, 70, None, "nothing", True),
+        ({"schedule": {"every_days": 30}}, 59, None, "nothing", False),  # due, but panel.every_days is 60
         ({"schedule": {"every_days": 30}}, 60, 10, "nothing", False),  # the gate refused it ten days ago
         ({"max_age_days": 90}, 89, None, "nothing", False),
         ({"max_age_days": 90}, 90, None, "nothing", True),
         ({"max_age_days": 90}, 120, 5, "nothing", False),
         ({}, 80, None, "retrain", True),
-        ({}, 59, None, "retrain", False),  # panel.every_days is 60
+        ({}, 59, None, "retrain", False),
         ({}, 400, 20, "retrain", False),
         ({}, 400, None, "column", False),
         ({"on_alarm": False}, 400, None, "retrain", False),
@@ -272,3 +273,4 @@ def test_when_a_challenger_is_trained(
     run = Run(project, None, Path(os.devnull), of(as_of=day, stages=(watched,)), earlier)  # type: ignore[arg-type]
     run.champion = trained.trained.bundle
     assert why_train(run)[0] is due
+    assert training_day(run) == learned + timedelta(age // 60 * 60)

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from tiermodel.bundle.bundle import save_bundle
+from tiermodel.bundle.bundle import Bundle, save_bundle
 from tiermodel.config.project import Project
 from tiermodel.crm.export import export
 from tiermodel.errors import DataError, GateError, TrackingError
@@ -66,10 +66,37 @@ def _monitor(run: Run) -> StageRecord:
 
 def why_train(run: Run) -> tuple[bool, str]:
     """Return whether a challenger is to be trained, and why, or why not, in the project's language."""
+    due, why = _due(run)
+    if due and run.champion is not None and training_day(run) == _learned(run.champion):
+        day = _learned(run.champion) + _step(run.champion)
+        return False, words(run.project.language)["refresh_train_waits"].format(why=why, day=day)
+    return due, why
+
+
+def training_day(run: Run) -> date:
+    """Return the date as of which a challenger is trained: the last one whose snapshots have dates of the champion's.
+
+    Models that are judged on the same customers and dates can be told apart by far smaller differences.
+    """
+    if run.champion is None:
+        return run.day
+    learned, step = _learned(run.champion), _step(run.champion)
+    return learned + step * max((run.day - learned) // step, 0)
+
+
+def _learned(champion: Bundle) -> date:
+    return date.fromisoformat(str(champion.facts["as_of"]))
+
+
+def _step(champion: Bundle) -> timedelta:
+    return timedelta(champion.settings["panel"]["every_days"])
+
+
+def _due(run: Run) -> tuple[bool, str]:
     say, wanted, last = words(run.project.language), run.project.refresh.train, run.last_trained
     if run.champion is None:
         return True, say["refresh_train_first"]
-    learned = date.fromisoformat(str(run.champion.facts["as_of"]))
+    learned = _learned(run.champion)
     last = learned if last is None else max(last, learned)
     if wanted.schedule is not None and run.day >= next_grading(wanted.schedule, last):
         return True, say["refresh_train_schedule"].format(last=last)
@@ -89,7 +116,7 @@ def _train(run: Run) -> StageRecord:
     if not due:
         return StageRecord(stage="train", skipped=why)
     folder = run.folder / "challenger"
-    trained = train(run.project, run.day, out=folder, champion=run.champion, history=run.history)
+    trained = train(run.project, training_day(run), out=folder, champion=run.champion, history=run.history)
     registered = log_training(run.project, trained, folder, register=True)
     run.manifest = run.manifest.model_copy(update={"trained": True})
     return StageRecord(stage="train", said=(why,), counts={"registered": registered, "bundle": trained.bundle.version})
