@@ -17,8 +17,8 @@ class Retrain(Section):
 
     `schedule` trains on the first refresh of a week, month or quarter, or so many days after the last training;
     `max_age_days` once the champion's data end that many days before; `on_alarm` when monitoring advises it, but not
-    sooner than `panel.every_days` after the last training. A challenger is trained as of the last day that is a multiple
-    of `panel.every_days` after the champion's, so that both are judged on the same dates.
+    sooner than `panel.every_days` after the last training. A challenger is trained as of the last day that lies whole
+    steps of `panel.every_days` after the champion's, so that both are judged on the same dates.
     """
 
     schedule: GradingDates = None
