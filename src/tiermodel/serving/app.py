@@ -23,7 +23,7 @@ from tiermodel.serving.service import Service
 __all__ = ["make_app"]
 
 Page: TypeAlias = Callable[[Request], Awaitable[Response]]
-_BODY_SECONDS, _SCORE_SECONDS = 10, 30
+_BODY_SECONDS, _SCORE_SECONDS = 5, 30
 _MOST_WAITING, _MOST_HELD = 64, 64 << 20
 _OPEN = ("/healthz", "/readyz")
 

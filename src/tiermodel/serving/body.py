@@ -168,13 +168,10 @@ def _numbers(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
     if not {*map(type, values)} <= {int, float, type(None)}:
         place = next(n for n, value in enumerate(values) if type(value) not in {int, float, type(None)})
         raise RequestError(422, f"expected a number or null, got {_named(values[place])}", f"rows[{place}].{name}")
-    try:
-        found = np.array(values, dtype=np.float64)
-    except OverflowError:
-        raise RequestError(422, "a number is too large", f"rows[].{name}") from None
-    if np.isinf(found).any():
-        raise RequestError(422, "a number is too large", f"rows[{int(np.isinf(found).argmax())}].{name}")
-    return found
+    large = [n for n, value in enumerate(values) if value is not None and not -_LARGEST <= value <= _LARGEST]
+    if large:
+        raise RequestError(422, "the number is too large", f"rows[{large[0]}].{name}")
+    return np.array(values, dtype=np.float64)
 
 
 def _texts(rows: Sequence[Mapping[str, Any]], name: str, *, needed: bool = False) -> list[Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -93,6 +93,7 @@ class RawRows:
         self._needed = {name: dict(self._columns_needed(name)) for name in self.tables}
         self.columns = {name: frozenset[str]().union(*found.values()) for name, found in self._needed.items()}
         self._statements: OrderedDict[Form, _Statement] = OrderedDict()
+        self._seen: dict[tuple[str, str], str] = {}
         self._made = 0
 
     def _columns_needed(self, table: str) -> Iterator[tuple[str, frozenset[str]]]:
@@ -112,7 +113,7 @@ class RawRows:
         Raises `RequestError` where a column is missing or of a type that its mapping cannot take.
         """
         given = {name: tables[name] for name in self.tables if name in tables and tables[name].size}
-        form = tuple((name, tuple(sorted(given[name].types.items()))) for name in given)
+        form = tuple((name, tuple(sorted(self._typed(name, given[name].types)))) for name in given)
         statement = self._statements.get(form) or self._prepared(form)
         self._statements[form] = statement
         self._statements.move_to_end(form)
@@ -131,6 +132,19 @@ class RawRows:
         except duckdb.Error:
             raise RequestError(422, "the rows cannot be read under the project's mapping") from None
         return self._judged(statement, table, {name: given[name].size if name in given else 0 for name in self.tables})
+
+    def _typed(self, table: str, types: dict[str, str]) -> Iterator[tuple[str, str]]:
+        """Yield the columns with their types; one without a value has the type of the last request that had values.
+
+        No value depends on that, and there are fewer forms.
+        """
+        for name, kind in types.items():
+            if kind != NOTHING:
+                if name.casefold() in self.columns[table]:
+                    self._seen[table, name] = kind
+                yield name, kind
+            else:
+                yield name, self._seen.get((table, name), NOTHING)
 
     def _judged(self, statement: _Statement, table: pa.Table, counts: dict[str, int]) -> Read:
         rule, place, number = (table.column(name).to_numpy() for name in ("_rule", "_place", "_table"))
@@ -188,27 +202,26 @@ class RawRows:
             raise RequestError(422, words, f"{table}.{min(missing)}")
 
     def _compiled(self, known: dict[str, dict[str, str]]) -> _Statement:
-        contracts, sources = {}, []
+        contracts, sources, id_types = dict[str, Contract](), list[str](), set[str]()
         for number, (table, types) in enumerate(known.items(), 1):
             view = f"{table}_source"
             empty = ", ".join(f"NULL::{kind} AS {quoted(name)}" for name, kind in types.items())
             place = f"'' AS {FILE}, 0::BIGINT AS {ROW}"
             self._connection.execute(f"CREATE OR REPLACE VIEW {view} AS SELECT {empty}, {place} WHERE false")
             source = Source(view, types, ("request",))
-            contracts[table] = compile_contract(self._connection, self._project, table, source)
+            contract = compile_contract(self._connection, self._project, table, source)
             shape = json.dumps({f"c{n}": [kind] for n, kind in enumerate(types.values())})
             lists = ", ".join(f"unnest(s.c{n}) AS {quoted(name)}" for n, name in enumerate(types))
             # a parameter of another type than VARCHAR would be planned again each time
             parsed = f"SELECT from_json(${number}::VARCHAR, {literal(shape)}) AS s"
             rows = f"SELECT {lists}, '' AS {FILE}, generate_subscripts(s.c0, 1) AS {ROW} FROM ({parsed})"
-            sources.append(f"{view} AS MATERIALIZED ({rows})")
-        id_types = {
-            self._one(f"SELECT typeof(x) FROM (SELECT (SELECT any_value(_tm_customer_id_value) FROM ({c.checked})) x)")
-            for c in contracts.values()
-        }
+            sources += [f"{view} AS MATERIALIZED ({rows})", f"{table}_checked AS MATERIALIZED ({contract.checked})"]
+            id_types.add(self._one(f"SELECT typeof(any_value(_tm_customer_id_value)) FROM ({contract.checked})"))
+            contracts[table] = replace(contract, checked=f"FROM {table}_checked")  # the rules are tried once
         id_type = id_types.pop() if len(id_types) == 1 else "VARCHAR"
         keep = self._project.data.transactions.duplicates == "keep"
         layout = columns_of(self._mapped, id_type, keep_duplicates=keep)
+        sources += self._lists_of_customers(contracts, id_type)
         select = " UNION ALL ".join(self._selects(contracts, layout))
         keys = ", ".join(sort_keys(layout))
         self._made += 1
@@ -237,19 +250,24 @@ class RawRows:
                 when = f"(_tm_rule = {GOOD} AND {condition})" if n else f"(_tm_rule <> {GOOD} OR {condition})"
                 yield f"SELECT {', '.join(columns)} FROM ({contract.checked}) WHERE {when}"
 
+    def _lists_of_customers(self, contracts: dict[str, Contract], id_type: str) -> Iterator[str]:
+        """Yield the lists of customers by whether they refused, and whether they want no automated decision."""
+        mapped = self._mapped.get("customers", {})
+        if "customers" in contracts and {"consent", "opt_out"} & set(mapped):
+            yield f"answers AS MATERIALIZED ({refusals(contracts['customers'], id_type)})"
+        if "customers" in contracts and "no_automated_decision" in mapped:
+            yield f"objections AS MATERIALIZED ({objections(contracts['customers'], id_type)})"
+
     def _decisions(self, contracts: dict[str, Contract], id_type: str) -> tuple[str, str]:
         """Return the SQL of whether a row's customer refused, and of whether they want no automated decision."""
         mapped, one = self._mapped.get("customers", {}), f"_tm_customer_id_value::{id_type}"
+        if "customers" not in contracts:  # no row is no consent
+            return "true" if "consent" in mapped else "false", "false"
         refused = asked = "false"
-        if "customers" in contracts:
-            profile = contracts["customers"]
-            if {"consent", "opt_out"} & set(mapped):
-                found = f"SELECT customer_id FROM ({refusals(profile, id_type)}) WHERE"
-                listed = f"{one} NOT IN ({found} NOT refused)" if "consent" in mapped else f"{one} IN ({found} refused)"
-                refused = f"coalesce({listed}, false)"
-            if "no_automated_decision" in mapped:
-                found = f"SELECT customer_id FROM ({objections(profile, id_type)}) WHERE refused"
-                asked = f"coalesce({one} IN ({found}), false)"
-        elif "consent" in mapped:
-            refused = "true"
+        if "consent" in mapped:
+            refused = f"coalesce({one} NOT IN (SELECT customer_id FROM answers WHERE NOT refused), false)"
+        elif "opt_out" in mapped:
+            refused = f"coalesce({one} IN (SELECT customer_id FROM answers WHERE refused), false)"
+        if "no_automated_decision" in mapped:
+            asked = f"coalesce({one} IN (SELECT customer_id FROM objections WHERE refused), false)"
         return refused, asked

@@ -27,9 +27,9 @@ __all__ = ["TOKEN", "serve"]
 TOKEN = "TIERMODEL_TOKEN"  # noqa: S105  the name of a variable
 """The environment variable with the token that requests must bring."""
 _SHORTEST_TOKEN = 16
-_HEAD_SECONDS, _IDLE_SECONDS, _DRAIN_SECONDS = 10, 30, 30
+_HEAD_SECONDS, _IDLE_SECONDS, _DRAIN_SECONDS = 5, 30, 30
 _MOST_CONNECTIONS = 500
-_POLL_SECONDS = 5
+_POLL_SECONDS = 3
 
 Newest = Callable[[], tuple[str, Callable[[], Path]]]
 """Returns which version the reference stands for now, and how to get the folder of its bundle."""
@@ -97,15 +97,11 @@ def _is_loopback(host: str) -> bool:
 
 def _listener(host: str, port: int) -> socket.socket:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_MOST_CONNECTIONS)
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=_MOST_CONNECTIONS)
     except OSError as error:
         words = error.strerror or str(error)
         raise OutputError(f"--host {host} --port {port}: {words}; give another, --port 0 is any free one") from None
-    return listener
 
 
 def _follow(service: Service, newest: Newest, version: str, stopped: threading.Event) -> None:
