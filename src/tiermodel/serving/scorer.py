@@ -6,7 +6,7 @@ date. Capacities are not applied, since who finds a place depends on all others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import lru_cache
@@ -17,19 +17,20 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tiermodel.arrays import Ints
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
-from tiermodel.errors import DataError, ModelError
+from tiermodel.errors import DataError
 from tiermodel.features.panel import Snapshots
-from tiermodel.features.stream import Chunk
+from tiermodel.features.stream import Chunk, rows_by_kind
 from tiermodel.policy.service_columns import service_columns
 from tiermodel.predict.batch import past_words
 from tiermodel.predict.fitting_project import fitting
 from tiermodel.predict.manual import ManualDecisions, floor_of, has_manual, with_manual
 from tiermodel.predict.scoring import Scoring
-from tiermodel.predict.table import predict, score_schema
+from tiermodel.predict.table import checked, score_schema, scored_batch
 from tiermodel.serving.faults import RequestError
-from tiermodel.serving.raw_rows import Columns, RawRows
+from tiermodel.serving.raw_rows import Read
 from tiermodel.tables.history import history_columns
 from tiermodel.tables.privacy import hash_key, public_ids
 from tiermodel.tables.row_kinds import KINDS, MAIN_KINDS
@@ -37,7 +38,6 @@ from tiermodel.tables.row_kinds import KINDS, MAIN_KINDS
 __all__ = ["Answer", "FeatureRows", "Scorer"]
 
 _DATES = 32  # of which the walks are kept ready
-_NO_ROWS = np.zeros(len(KINDS), dtype=np.int64)
 Walk: TypeAlias = Callable[[pa.Table], tuple[Chunk, pa.RecordBatch]]
 
 
@@ -60,14 +60,14 @@ class Answer:
 
 
 class Scorer:
-    """A bundle, ready to score rows of a project's requests; for one thread at a time.
+    """A bundle, ready to score the rows of a project's requests, several together; for one thread at a time.
 
     Raises `ModelError` where the bundle does not fit the project, `ProjectError` for a policy that lacks a level.
     """
 
-    def __init__(self, project: Project, bundle: Bundle, raw: RawRows) -> None:
+    def __init__(self, project: Project, bundle: Bundle) -> None:
         """Check that the bundle fits the project, and make everything that requests have in common."""
-        self.bundle, self._raw = bundle, raw
+        self.bundle = bundle
         self._project = fitting(project, bundle, history_columns(project))
         self._service = service_columns(project, bundle.scheme.scheme.codes)
         self._floor = floor_of(bundle, self._service) if has_manual(project) else None
@@ -82,32 +82,52 @@ class Scorer:
         """Whether feature rows can be scored: not where customers may ask for no automated decision, in raw rows."""
         return self._floor is None
 
-    def of_features(self, day: date, rows: FeatureRows) -> Answer:
-        """Return the scores of feature rows, in their order."""
+    def of_features(self, day: date, asked: Sequence[FeatureRows]) -> list[Answer]:
+        """Return the scores of the feature rows of each request, in their order."""
         if not self.takes_features:
             words = "the project maps no_automated_decision, which feature rows do not tell: send raw rows"
             raise RequestError(422, words, "rows")
-        keys = {"customer_id": rows.customers, "as_of": np.full(len(rows.customers), day, dtype="datetime64[s]")}
-        try:
-            table = predict(self.bundle, pd.DataFrame({**keys, **rows.columns}))
-        except ModelError:
-            raise RequestError(422, "features are missing; /model lists those that the model reads", "rows") from None
-        batch = pa.RecordBatch.from_pandas(table, schema=score_schema(self.bundle), preserve_index=False)
-        return Answer(self._finished(batch, pa.array([], pa.string())), warnings=self._warnings(day))
+        customers = [customer for rows in asked for customer in rows.customers]
+        columns = {name: np.concatenate([rows.columns[name] for rows in asked]) for name in asked[0].columns}
+        keys = {"customer_id": customers, "as_of": np.full(len(customers), day, dtype="datetime64[s]")}
+        batch = scored_batch(self.bundle, checked(self.bundle, pd.DataFrame({**keys, **columns})))
+        scores = self._finished(batch, pa.array([], pa.string()))
+        ends = np.cumsum([len(rows.customers) for rows in asked])
+        sizes = (len(rows.customers) for rows in asked)
+        warnings = self._warnings(day)
+        return [Answer(scores.slice(end - n, n), warnings=warnings) for end, n in zip(ends, sizes, strict=True)]
 
-    def of_raw_rows(self, day: date, tables: dict[str, Columns]) -> Answer:
-        """Return the scores of the customers in raw rows who are known at a date, by id."""
-        read = self._raw.read(tables)
-        place = pc.index_in(read.rows.column("customer_id"), read.customers).cast(pa.int64())
-        walked = self._walked(day, read.rows.set_column(0, "customer_id", place))
-        scores, used, duplicates = pa.Table.from_batches([], self.schema), _NO_ROWS, _NO_ROWS
-        if walked is not None:
-            chunk, snapshots = walked
-            used, duplicates = chunk.rows_used, chunk.rows_duplicate
-            scored = Scoring(self.bundle, day, None)(snapshots).select(score_schema(self.bundle).names)
-            names = public_ids(read.customers, None).take(pc.cast(scored["customer_id"], pa.int64()))
+    def of_raw_rows(self, day: date, asked: Sequence[Read]) -> list[Answer]:
+        """Return the scores of the customers in the raw rows of each request who are known at a date, by id.
+
+        Requests are scored together, as one record scores like the batch, and no customer of one is that of another.
+        """
+        streams, first = [], 0
+        for read in asked:
+            place = pc.add(pc.index_in(read.rows.column("customer_id"), read.customers).cast(pa.int64()), first)
+            streams.append(self._known(day, read.rows.set_column(0, "customer_id", place)))
+            first += len(read.customers)
+        stream = pa.concat_tables(streams)
+        scored, who = None, np.zeros(0, dtype=np.int64)
+        if stream.num_rows:
+            scored = Scoring(self.bundle, day, None)(self._snapshots(day, stream))
+            scored = scored.select(score_schema(self.bundle).names)
+            who = pc.cast(scored["customer_id"], pa.int64()).to_numpy()
+        answers, first = [], 0
+        for read, known in zip(asked, streams, strict=True):
+            start, stop = np.searchsorted(who, [first, first + len(read.customers)])
+            part = None if scored is None else scored.slice(start, stop - start)
+            answers.append(self._answer(day, read, known, part, who[start:stop] - first))
+            first += len(read.customers)
+        return answers
+
+    def _answer(self, day: date, read: Read, known: pa.Table, scored: pa.RecordBatch | None, who: Ints) -> Answer:
+        scores = pa.Table.from_batches([], self.schema)
+        if scored is not None and scored.num_rows:
+            names = public_ids(read.customers, None).take(pa.array(who))
             scores = self._finished(scored.set_column(0, "customer_id", names), read.objectors)
             scores = scores.set_column(0, "customer_id", public_ids(names, self._key))
+        used, duplicates = rows_by_kind(known)
         rows = {}
         for name, counts in read.counts.items():
             codes = [KINDS[kind] for kind in MAIN_KINDS[name]]
@@ -116,16 +136,19 @@ class Scorer:
             rows[name] = {**counts, "deduplicated": twice, "out_of_window": later, "used": here}
         return Answer(scores, rows, read.quarantined, self._warnings(day))
 
-    def _walked(self, day: date, stream: pa.Table) -> tuple[Chunk, pa.RecordBatch] | None:
-        """Return the walk over the rows of a stream that are known at a date; None where there is none."""
-        walk, end, arrived = self._walk(day)
+    def _known(self, day: date, stream: pa.Table) -> pa.Table:
+        """Return the rows of a stream that are known at a date."""
+        _, end, arrived = self._walk(day)
         known = pc.less(stream["day"], end)
         if "known_day" in stream.column_names:
             late = pc.max_element_wise(stream["day"], stream["known_day"])
             known = pc.and_(known, pc.less(late, arrived))
-        rows = stream.filter(known)
+        return stream.filter(known).combine_chunks()
+
+    def _snapshots(self, day: date, stream: pa.Table) -> pa.RecordBatch:
+        walk, *_ = self._walk(day)
         try:
-            return walk(rows) if rows.num_rows else None
+            return walk(stream)[1]
         except DataError:
             words = "TM2044 amounts of a customer add up to more than 64 bits hold"
             raise RequestError(422, words, "transactions") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -17,7 +17,7 @@ from tiermodel.predict.capacity import has_capacity
 from tiermodel.serving.body import Wanted, kind_of, read_date, read_features, read_json, read_tables
 from tiermodel.serving.metrics import Metrics
 from tiermodel.serving.openapi import openapi
-from tiermodel.serving.raw_rows import RawRows
+from tiermodel.serving.raw_rows import RawRows, Read
 from tiermodel.serving.scorer import Answer, FeatureRows, Scorer
 
 __all__ = ["Service"]
@@ -47,11 +47,11 @@ class Service:
 
         Raises `ModelError` where it does not fit the project.
         """
-        scorer = Scorer(self._project, bundle, self._raw)
+        scorer = Scorer(self._project, bundle)
         if scorer.takes_features:
             columns: dict[str, Any] = {name: np.ones(1) for name in bundle.inputs.names}
             columns |= {name: ["text"] for name in bundle.scheme.scheme.text_features}
-            scorer.of_features(date.fromisoformat(bundle.facts["as_of"]), FeatureRows(["0"], columns))
+            scorer.of_features(date.fromisoformat(bundle.facts["as_of"]), [FeatureRows(["0"], columns)])
         return scorer
 
     def use(self, scorer: Scorer) -> None:
@@ -62,19 +62,54 @@ class Service:
 
     def answer(self, body: bytes) -> bytes:
         """Return the answer to a body of /score; `RequestError` where it is at fault."""
-        scorer = self._scorer  # one model for the whole request
+        (found,) = self.answers([body])
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def answers(self, bodies: Sequence[bytes]) -> list[bytes | Exception]:
+        """Return the answer to each body, or its fault; those that ask for one date are scored together."""
+        scorer = self._scorer  # one model for all of them
+        found = dict[int, bytes | Exception]()
+        together = dict[tuple[type, date], dict[int, FeatureRows | Read]]()
+        for number, body in enumerate(bodies):
+            try:
+                day, asked = self._asked(scorer, body)
+                together.setdefault((type(asked), day), {})[number] = asked
+            except Exception as error:  # noqa: BLE001  one request is at fault, and the others are not
+                found[number] = error
+        for (_, day), group in together.items():
+            found |= self._scored(scorer, day, group)
+        return [found[number] for number in range(len(bodies))]
+
+    def _asked(self, scorer: Scorer, body: bytes) -> tuple[date, FeatureRows | Read]:
         asked, wanted = read_json(body), self._wanted(scorer)
         kind, day = kind_of(asked, wanted), read_date(asked)
         if kind == "rows":
-            found = scorer.of_features(day, FeatureRows(*read_features(asked, wanted)))
-        else:
-            found = scorer.of_raw_rows(day, read_tables(asked, wanted))
+            return day, FeatureRows(*read_features(asked, wanted))
+        return day, self._raw.read(read_tables(asked, wanted))
+
+    def _scored(
+        self, scorer: Scorer, day: date, group: Mapping[int, FeatureRows | Read]
+    ) -> dict[int, bytes | Exception]:
+        """Return the answers to requests of one kind; where they cannot be scored together, each by itself."""
+        asked = list(group.values())
+        try:
+            of_features = [one for one in asked if isinstance(one, FeatureRows)]
+            of_tables = [one for one in asked if isinstance(one, Read)]
+            answers = scorer.of_features(day, of_features) if of_features else scorer.of_raw_rows(day, of_tables)
+        except Exception as error:  # noqa: BLE001
+            if len(group) == 1:
+                return dict.fromkeys(group, error)
+            return {
+                n: one for number, rows in group.items() for n, one in self._scored(scorer, day, {number: rows}).items()
+            }
+        return {number: self._told(scorer, day, one) for number, one in zip(group, answers, strict=True)}
+
+    def _told(self, scorer: Scorer, day: date, found: Answer) -> bytes:
         self._count(found)
-        answer: dict[str, Any] = {
-            "model_version": scorer.bundle.version,
-            "as_of": str(day),
-            "scores": _records(found.scores),
-        }
+        answer: dict[str, Any] = {"model_version": scorer.bundle.version, "as_of": str(day)}
+        answer["scores"] = _records(found.scores)
         if found.rows:
             answer |= {"rows": found.rows, "quarantined": found.quarantined}
         answer["warnings"] = found.warnings
