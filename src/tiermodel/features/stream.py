@@ -157,9 +157,11 @@ def _read_rows(table: pa.Table) -> tuple[pa.Array, Ints, Rows, Ints]:
 
 def rows_by_kind(table: pa.Table) -> tuple[Ints, Ints]:
     """Return the numbers of rows, and of rows that repeat another, of a sorted table, by the code of their kind."""
+    if not table.num_rows:
+        return _by_kind(np.zeros(0, dtype=np.int8)), _by_kind(np.zeros(0, dtype=np.int8))
     table = table.combine_chunks()
     same = np.zeros(table.num_rows, dtype=np.bool_)
-    if table.num_rows and "row_key" in table.column_names:
+    if "row_key" in table.column_names:
         key = table.column("customer_id").chunk(0)
         same[1:] = np.asarray(pc.equal(key[1:], key[:-1]))
         same = _repeats(table, ~same)
