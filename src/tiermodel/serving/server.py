@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import os
 import signal
@@ -69,6 +70,8 @@ def serve(project: Project, folder: Path, reference: str, host: str, port: int, 
     print(f"tiermodel: serving {service.version} on {address}", file=sys.stderr, flush=True)  # noqa: T201
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # the server takes them, and raises them once more when it has drained
+    gc.collect()
+    gc.freeze()  # what is loaded stays: no collection of what requests leave behind looks at it again
     try:
         uvicorn.Server(config).run([listener])
     finally:
