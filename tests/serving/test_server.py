@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -14,11 +15,14 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from commands import Run
 from served import TOKEN, Server, as_json, serving, written
+from tiermodel.config.project import Project
 from tiermodel.features.export import write_features
 from tiermodel.predict import predict, score
+from tiermodel.serving.service import Service
 from worlds import TrainedWorld
 
 AS_OF = "2023-11-01"
@@ -239,6 +243,17 @@ def test_a_slow_client_is_let_go_and_others_do_not_wait(server: Server) -> None:
                 pass
     assert 3 < time.monotonic() - started < 15
     assert server.ask("GET", "/healthz").status == 200
+
+
+def test_what_the_readme_sends_is_answered(trained: TrainedWorld) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    (body,) = re.findall(r"curl [^']*'Content-Type: application/json' -d '(.*?)'\n", readme, flags=re.DOTALL)
+    (shop,) = re.findall(r"^```yaml\n(version:.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    data = yaml.safe_load(shop)["data"]
+    data["transactions"]["columns"]["product_id"] = "order_no"  # which the small world's model reads
+    project = Project.model_validate({**trained.project.model_dump(exclude_none=True), "data": data})
+    (found,) = json.loads(Service(project, trained.trained.bundle, "shop").answer(body.encode()))["scores"]
+    assert (found["customer_id"], found["as_of"]) == ("1001", "2025-07-31")
 
 
 # starting and ending

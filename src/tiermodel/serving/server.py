@@ -75,6 +75,7 @@ def serve(project: Project, folder: Path, reference: str, host: str, port: int, 
     try:
         uvicorn.Server(config).run([listener])
     finally:
+        gc.unfreeze()
         stopped.set()
 
 
