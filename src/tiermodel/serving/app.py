@@ -6,9 +6,9 @@ import asyncio
 import hmac
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TypeAlias
@@ -37,8 +37,12 @@ class _Worker:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._queue: SimpleQueue[tuple[bytes, Future[bytes]]] = SimpleQueue()
-        Thread(target=self._work, name="score", daemon=True).start()
+        self._queue: SimpleQueue[tuple[bytes, Future[bytes]] | None] = SimpleQueue()
+        self._thread = Thread(target=self._work, name="score", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
 
     def submit(self, body: bytes) -> Future[bytes]:
         """Return the answer to come, or the fault."""
@@ -46,12 +50,20 @@ class _Worker:
         self._queue.put((body, answer))
         return answer
 
+    def stop(self) -> None:
+        """End the thread, once it has answered what waits."""
+        self._queue.put(None)
+        self._thread.join()
+
     def _work(self) -> None:
-        while True:
-            waiting = [self._queue.get()]
+        while (first := self._queue.get()) is not None:
+            waiting = [first]
             with suppress(Empty):
                 while len(waiting) < _TOGETHER and sum(len(body) for body, _ in waiting) < _TOGETHER_BYTES:
-                    waiting.append(self._queue.get_nowait())
+                    if (another := self._queue.get_nowait()) is None:
+                        self._queue.put(None)  # for the next round
+                        break
+                    waiting.append(another)
             wanted = [(body, answer) for body, answer in waiting if answer.set_running_or_notify_cancel()]
             found = self._service.answers([body for body, _ in wanted])
             for (_, answer), one in zip(wanted, found, strict=True):
@@ -61,9 +73,8 @@ class _Worker:
 class _Scoring:
     """The page /score: bodies are read side by side, and answered on a thread."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._worker = _Worker(service)
+    def __init__(self, service: Service, worker: _Worker) -> None:
+        self._service, self._worker = service, worker
         self._waiting = self._held = 0
 
     async def __call__(self, request: Request) -> Response:
@@ -121,8 +132,9 @@ def make_app(service: Service, token: str | None) -> Starlette:
         "/metrics": lambda: PlainTextResponse(service.metrics.text(), media_type="text/plain; version=0.0.4"),
         "/openapi.json": lambda: JSONResponse(service.openapi()),
     }
+    worker = _Worker(service)
     routes = [Route(path, _guarded(_page(made), service, token), methods=["GET"]) for path, made in pages.items()]
-    routes.append(Route("/score", _guarded(_Scoring(service), service, token), methods=["POST"]))
+    routes.append(Route("/score", _guarded(_Scoring(service, worker), service, token), methods=["POST"]))
 
     async def no_page(_: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 404
@@ -130,7 +142,13 @@ def make_app(service: Service, token: str | None) -> Starlette:
         known = ", ".join(("POST /score", *(f"GET {path}" for path in pages)))
         return _error(status, f"there is no such page; there are {known}")
 
-    return Starlette(routes=routes, exception_handlers={HTTPException: no_page})
+    @asynccontextmanager
+    async def until_the_end(_: Starlette) -> AsyncIterator[None]:
+        worker.start()
+        yield
+        worker.stop()
+
+    return Starlette(routes=routes, exception_handlers={HTTPException: no_page}, lifespan=until_the_end)
 
 
 def _page(made: Callable[[], Response]) -> Page:
