@@ -22,7 +22,7 @@ ROOMS = (
     {"crm", "training", "predict", "reporting"},
     {"backtesting", "erasure", "mlflow_flavor", "monitoring", "worklists"},
     {"tracking"},
-    {"jobs"},
+    {"jobs", "serving"},
     {"demo"},
     {"cli"},
     {"__main__"},

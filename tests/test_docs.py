@@ -21,7 +21,7 @@ from worlds import TrainedWorld
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SLOW = {"demo", "train", "backtest", "promote", "rollback", "tune"}  # run by their own tests
+SLOW = {"demo", "train", "backtest", "promote", "rollback", "serve", "tune"}  # run by their own tests
 STANDS_FOR = {"tiermodel-demo/bundle": "models/shop", "shop@champion": "models/shop", "backtest.json": ""}
 
 

@@ -77,7 +77,8 @@ def scored(book: Ledger, scheme: Any, frame: pd.DataFrame, day: date, dates: Gra
     done = grade(scheme, frame, None, position_in(before, frame["customer_id"], CODES))
     if before.grades:
         texts = dict.fromkeys(("reason_1", "reason_2", "reason_3", "scheme_version", "model_version"), "x")
-        rows = graded_rows(frame[["customer_id"]].assign(**texts), done, CODES, before)
+        told = pa.RecordBatch.from_pandas(frame[["customer_id"]].assign(**texts))
+        rows = graded_rows(told, done, CODES, before)
         book.append(day, pa.Table.from_batches([rows]))
     return done
 

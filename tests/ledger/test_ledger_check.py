@@ -45,7 +45,7 @@ def graded(before: Before, day: date, level: dict[str, int]) -> pa.RecordBatch:
     earlier = np.where(position.in_force == NOBODY, np.nan, position.in_force)
     grading = Grading(at, at, np.where(held, position.override, state.tier), earlier, state, held, held & False)
     texts = dict.fromkeys(("reason_1", "reason_2", "reason_3", "scheme_version", "model_version"), "why")
-    return graded_rows(pd.DataFrame({"customer_id": who, **texts}), grading, CODES, before)
+    return graded_rows(pa.RecordBatch.from_pandas(pd.DataFrame({"customer_id": who, **texts})), grading, CODES, before)
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,8 @@ def test_whoever_stops_buying_comes_down_in_a_ledger_too(name: str, panel: pd.Da
         levels.append(fitted.assign(frame)[0])
         if before.grades:
             ids = frame[["customer_id"]].assign(**texts, scheme_version="s", model_version="m")
-            book.append(day.date(), pa.Table.from_batches([graded_rows(ids, graded, codes, before)]))
+            told = pa.RecordBatch.from_pandas(ids)
+            book.append(day.date(), pa.Table.from_batches([graded_rows(told, graded, codes, before)]))
     steady = (np.array(levels[-STEADY:]) == levels[-1]).all(axis=0)
     assert steady.mean() > 0.5
     np.testing.assert_array_equal(graded.tier[steady], levels[-1][steady])

@@ -20,6 +20,7 @@ from tiermodel.cli.models import backtest, demo, train, tune
 from tiermodel.cli.monitoring import monitor, outcomes
 from tiermodel.cli.policy import allocate
 from tiermodel.cli.promotion import promote, rollback
+from tiermodel.cli.serving import serve
 from tiermodel.cli.show import report, rules, show
 from tiermodel.cli.worklists import lists
 from tiermodel.errors import OutputError, TierModelError
@@ -106,6 +107,7 @@ for verb in (
     promote,
     refresh,
     rollback,
+    serve,
     report,
     rules,
     ledger,

@@ -38,7 +38,8 @@ def with_columns(frame: pd.DataFrame, columns: Mapping[str, Floats]) -> pd.DataF
 
     Unlike `assign`, all columns are joined at once, also to a wide frame of many blocks.
     """
-    kept = frame.drop(columns=[name for name in columns if name in frame.columns])
+    gone = [name for name in columns if name in frame.columns]
+    kept = frame.drop(columns=gone) if gone else frame
     return pd.concat([kept, pd.DataFrame(dict(columns), index=frame.index)], axis=1)
 
 

@@ -133,14 +133,10 @@ class Snapshots:
         outcome = ((name, pa.float64()) for name in (OUTCOME_COLUMNS if self.with_outcome else ()))
         return pa.schema([("customer_id", pa.string()), ("as_of", pa.date32()), *features, *outcome])
 
-    def __call__(self, batches: Iterable[pa.RecordBatch], counts: RowCounts | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield the snapshot batches of a stream, in order; tables of whole customers are walked on two threads.
-
-        Raises `DataError` where the stream is not sorted.
-        """
+    def walker(self, named: Callable[[pa.Array], pa.Array]) -> Callable[[pa.Table], tuple[Chunk, pa.RecordBatch]]:
+        """Return the function that walks a table of whole customers; `named` turns their ids into those of the rows."""
         plan, features, schema = self.plan, self.features, self.schema
         data_end = (self.data_end - EPOCH).days
-        named = partial(public_ids, key=self.key)
         contracts = Latest("profile", "contract_end") in plan.latest
 
         def one(table: pa.Table) -> tuple[Chunk, pa.RecordBatch]:
@@ -157,6 +153,14 @@ class Snapshots:
             arrays = [ids, pa.array(chunk.as_of).cast(pa.date32()), *map(_arrow, columns)]
             return chunk, pa.RecordBatch.from_arrays(arrays, schema=schema)
 
+        return one
+
+    def __call__(self, batches: Iterable[pa.RecordBatch], counts: RowCounts | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the snapshot batches of a stream, in order; tables of whole customers are walked on two threads.
+
+        Raises `DataError` where the stream is not sorted.
+        """
+        one = self.walker(partial(public_ids, key=self.key))
         last = None
         for chunk, batch in _in_order(one, whole_customers(batches)):
             ids = chunk.customers

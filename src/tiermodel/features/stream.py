@@ -23,7 +23,7 @@ from tiermodel.features.measures import MEASURES, MONEY, UNKNOWN, Rows
 from tiermodel.tables.categories import is_text
 from tiermodel.tables.row_kinds import KINDS
 
-__all__ = ["RHYTHM", "UNSORTED", "Chunk", "Latest", "Plan", "Request", "walk", "whole_customers"]
+__all__ = ["RHYTHM", "UNSORTED", "Chunk", "Latest", "Plan", "Request", "rows_by_kind", "walk", "whole_customers"]
 
 
 RHYTHM = (
@@ -153,6 +153,20 @@ def _read_rows(table: pa.Table) -> tuple[pa.Array, Ints, Rows, Ints]:
             table, new = table.filter(pa.array(kept)).combine_chunks(), new[kept]
     starts = np.append(np.flatnonzero(new), len(new)).astype(np.int64)
     return customers, starts, _measured(table, starts), duplicates
+
+
+def rows_by_kind(table: pa.Table) -> tuple[Ints, Ints]:
+    """Return the numbers of rows, and of rows that repeat another, of a sorted table, by the code of their kind."""
+    if not table.num_rows:
+        return _by_kind(np.zeros(0, dtype=np.int8)), _by_kind(np.zeros(0, dtype=np.int8))
+    table = table.combine_chunks()
+    same = np.zeros(table.num_rows, dtype=np.bool_)
+    if "row_key" in table.column_names:
+        key = table.column("customer_id").chunk(0)
+        same[1:] = np.asarray(pc.equal(key[1:], key[:-1]))
+        same = _repeats(table, ~same)
+    kinds = _kinds(table)
+    return _by_kind(kinds[~same]), _by_kind(kinds[same])
 
 
 def _repeats(table: pa.Table, new: Flags) -> Flags:

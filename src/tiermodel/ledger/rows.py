@@ -101,14 +101,14 @@ def position_in(before: Before, customers: pd.Series, codes: list[str]) -> Posit
     return Position(state, tier, override, grades=before.grades)
 
 
-def graded_rows(table: pd.DataFrame, grading: Grading, codes: list[str], before: Before) -> pa.RecordBatch:
+def graded_rows(scored: pa.RecordBatch, grading: Grading, codes: list[str], before: Before) -> pa.RecordBatch:
     """Return the ledger rows of a scored batch; an override keeps its operator, reason and end."""
-    after, held, kept = grading.state, pa.array(grading.overridden), before.of(table["customer_id"])
+    after, held, kept = grading.state, pa.array(grading.overridden), before.of(scored["customer_id"].to_pandas())
     earlier = np.where(np.isnan(grading.before), NOBODY, grading.before).astype(np.int64)
     moved = np.where(earlier == NOBODY, 3, np.sign(grading.tier - earlier) + 1)
     nothing = pa.scalar(None)
     columns = {
-        "customer_id": pa.array(table["customer_id"].astype(str), pa.string()),
+        "customer_id": scored["customer_id"],
         "event": _chosen(np.where(grading.overridden, 4, moved), EVENTS),
         "tier": pa.array(grading.tier),
         "tier_code": _chosen(grading.tier, codes),
@@ -118,12 +118,12 @@ def graded_rows(table: pd.DataFrame, grading: Grading, codes: list[str], before:
         "stable_since": _as_dates(after.since),
         "asked": pa.array(after.pending_moves),
         "asked_since": _as_dates(after.pending_since),
-        "reason_1": pc.if_else(held, kept["reason_1"], _texts(table["reason_1"])),
-        **{name: _texts(table[name]) for name in ("reason_2", "reason_3", "scheme_version", "model_version")},
+        "reason_1": pc.if_else(held, kept["reason_1"], scored["reason_1"]),
+        **{name: scored[name] for name in ("reason_2", "reason_3", "scheme_version", "model_version")},
         "operator": pc.if_else(held, kept["operator"], nothing.cast(pa.string())),
         "expires": pc.if_else(held, kept["expires"], nothing.cast(pa.date32())),
     }
-    empty = pa.nulls(len(table))
+    empty = pa.nulls(scored.num_rows)
     arrays = [_whole(columns.get(field.name, empty)).cast(field.type) for field in SCHEMA]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
@@ -131,10 +131,6 @@ def graded_rows(table: pd.DataFrame, grading: Grading, codes: list[str], before:
 def _chosen(place: Ints, words: Sequence[str]) -> pa.Array:
     """Return each row's word by position; null for a negative position."""
     return pa.array(words, pa.string()).take(pa.array(place, mask=place < 0))
-
-
-def _texts(column: pd.Series) -> pa.Array:
-    return _whole(pa.array(column)).cast(pa.string())
 
 
 def _whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:

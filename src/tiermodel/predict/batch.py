@@ -37,7 +37,7 @@ from tiermodel.tables.history import History
 from tiermodel.tables.source import scratch_folder
 from tiermodel.tiers.capacity import LevelPlaces
 
-__all__ = ["Scored", "score"]
+__all__ = ["Scored", "past_words", "score"]
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def score(  # noqa: PLR0913  the options of the verb
             elif book is not None and book.last_graded is not None:
                 added = Added(0, dict.fromkeys(MOVES, 0), next_grading=next_grading(dates, book.last_graded))
     tally.warn(stale)
-    tally.warn(_past_words(bundle, day))
+    tally.warn(past_words(bundle, day))
     tally.warn("" if manual is None else manual.account())
     places = tuple(level.to_dict(bundle.scheme.scheme.codes) for level in filled)
     return Scored(tally.accounts, sum(counts.values()), counts, added, day, places, differs)
@@ -222,7 +222,7 @@ def _level_names(project: Project, bundle: Bundle) -> Levels:
     return Levels(project.language, tuple((level.code, level.name_zh, level.name_en) for level in levels))
 
 
-def _past_words(bundle: Bundle, day: date) -> str:
+def past_words(bundle: Bundle, day: date) -> str:
     """Return a warning where the bundle learned from days on or after the date that it scores, else nothing."""
     learned = date.fromisoformat(str(bundle.facts["as_of"]))
     if day >= learned:

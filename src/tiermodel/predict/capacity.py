@@ -14,7 +14,7 @@ from tiermodel.arrays import Flags, Ints
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.ledger.after_capacity import after_capacity
 from tiermodel.ledger.rows import from_batch, with_ledger_columns
-from tiermodel.predict.table import columns_of_tier, score_schema, upgrade_column
+from tiermodel.predict.table import as_array, columns_of_tier, score_schema, upgrade_column
 from tiermodel.tiers.capacity import Claims, LevelPlaces, fill_scheme, lots_of
 from tiermodel.tiers.schemes.protocol import REASONS
 from tiermodel.tiers.stability.grading import Grading
@@ -129,7 +129,7 @@ def _changed(bundle: Bundle, scored: pa.RecordBatch, tier: Ints, moved: Flags, t
     columns = columns_of_tier(bundle, tier, scored["previous_tier"].to_numpy(zero_copy_only=False))
     columns["upgrade_potential"] = np.where(moved, lower, chance)
     here, before = pa.array(moved), texts
-    arrays = {name: pa.array(column, from_pandas=True) for name, column in columns.items()}
+    arrays = {name: as_array(column, scored.schema.field(name).type) for name, column in columns.items()}
     for name in _REASONS:
         arrays[name], before = pc.if_else(here, before, scored[name]), scored[name]
     return arrays

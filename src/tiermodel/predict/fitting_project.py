@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import ModelError
 from tiermodel.tables.history import History, project_key
 
-__all__ = ["with_bundle_features"]
+__all__ = ["fitting", "with_bundle_features"]
 
 
 def with_bundle_features(project: Project, bundle: Bundle, history: History) -> Project:
     """Return the project with the bundle's features; `ModelError` where the project does not fit the bundle."""
-    missing = sorted(set(bundle.columns) - history.columns)
+    return fitting(project, bundle, history.columns)
+
+
+def fitting(project: Project, bundle: Bundle, columns: AbstractSet[str]) -> Project:
+    """Return the project with the bundle's features, as `with_bundle_features`, where these columns are mapped."""
+    missing = sorted(set(bundle.columns) - columns)
     if missing:
         raise ModelError(
             f"the bundle {bundle.version} needs {', '.join(map(project_key, missing))}, which the project does not map"

@@ -17,7 +17,7 @@ from tiermodel.tables.history import History
 from tiermodel.tables.privacy import hash_key, public_ids
 from tiermodel.words import words
 
-__all__ = ["ManualDecisions", "floor_of", "manual_decisions", "with_manual"]
+__all__ = ["ManualDecisions", "floor_of", "has_manual", "manual_decisions", "with_manual"]
 
 _COLUMN = "manual_decision"
 
@@ -64,10 +64,11 @@ class ManualDecisions:
 
 def with_manual(project: Project, scores: pa.Schema) -> pa.Schema:
     """Return the columns of a score table with `manual_decision`, which comes last, where the project maps it."""
-    return pa.schema([*scores, (_COLUMN, pa.string())]) if _is_mapped(project) else scores
+    return pa.schema([*scores, (_COLUMN, pa.string())]) if has_manual(project) else scores
 
 
-def _is_mapped(project: Project) -> bool:
+def has_manual(project: Project) -> bool:
+    """Return whether the project maps who asked for no automated decision."""
     customers = project.data.customers
     return customers is not None and customers.columns.no_automated_decision is not None
 
@@ -76,7 +77,7 @@ def manual_decisions(
     project: Project, history: History, floor: Mapping[str, str], language: str, before: Before | None
 ) -> ManualDecisions | None:
     """Return who asked for no automated decision; None where the project maps no such column."""
-    if not _is_mapped(project):
+    if not has_manual(project):
         return None
     customers = public_ids(objectors(history.connection, history.tables), hash_key(project))
     return ManualDecisions(customers, floor, language, before)

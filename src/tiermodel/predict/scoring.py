@@ -11,7 +11,7 @@ import pyarrow as pa
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.ledger.rows import Before, graded_rows, position_in, with_ledger_columns
 from tiermodel.predict.capacity import has_capacity, with_claims
-from tiermodel.predict.table import checked, predict, score_schema
+from tiermodel.predict.table import checked, scored_batch
 from tiermodel.tiers.stability.grading import grade
 
 __all__ = ["Scoring"]
@@ -41,10 +41,9 @@ class Scoring:
             position = position_in(self.before, today["customer_id"], codes)
         features = checked(self.bundle, today)
         grading = grade(self.bundle.scheme, features, past, position)
-        table = predict(self.bundle, today, grading=grading)
-        scored = pa.RecordBatch.from_pandas(table, schema=score_schema(self.bundle), preserve_index=False)
+        scored = scored_batch(self.bundle, features, grading)
         if has_capacity(self.bundle):
             scored = with_claims(scored, self.bundle, features, grading)
         if self.before is None or not self.recorded:
             return scored
-        return with_ledger_columns(scored, graded_rows(table, grading, codes, self.before))
+        return with_ledger_columns(scored, graded_rows(scored, grading, codes, self.before))

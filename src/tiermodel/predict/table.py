@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from tiermodel.tiers.lifecycle import LIFECYCLE, LOST, LOYALTY, lifecycle_and_lo
 from tiermodel.tiers.stability.grading import Grading, grade
 from tiermodel.words import words
 
-__all__ = ["columns_of_tier", "predict", "score_schema", "upgrade_column"]
+__all__ = ["as_array", "columns_of_tier", "predict", "score_schema", "scored_batch", "upgrade_column"]
 
 
 Columns = dict[str, Any]
@@ -85,7 +85,18 @@ def predict(
     `ModelError` where a feature is missing or a column is there twice, `DataError` where a value is infinite or not a
     number.
     """
-    frame = checked(bundle, frame)
+    columns = _columns(bundle, checked(bundle, frame), previous, grading)
+    return pd.DataFrame({n: c.series() if isinstance(c, _Words) else c for n, c in columns.items()})
+
+
+def scored_batch(bundle: Bundle, frame: pd.DataFrame, grading: Grading | None = None) -> pa.RecordBatch:
+    """Return the scores of rows that are `checked` as Arrow has them, missing values as nulls; else as `predict`."""
+    columns, schema = _columns(bundle, frame, None, grading), score_schema(bundle)
+    return pa.RecordBatch.from_arrays([as_array(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def _columns(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None, grading: Grading | None) -> Columns:
+    """Return the columns of the score table for rows that are `checked`."""
     x = bundle.inputs.matrix(frame)
     grading = grading or grade(bundle.scheme, frame, previous)
     probabilities = bundle.tier.predict(x)
@@ -94,26 +105,28 @@ def predict(
     median = values.pop(_MEDIAN)
     churn: Floats = np.where(bundle.at_risk(frame), bundle.churn.predict(x), np.nan)  # no purchase yet: no churn
     warning = _warning_columns(bundle, np.round(churn, _DECIMALS), values["clv"])
-    return pd.DataFrame(
-        {
-            "customer_id": frame["customer_id"],
-            "as_of": frame["as_of"],
-            **_tier_columns(bundle, grading, probabilities),
-            **_stage_columns(bundle, frame, bought),
-            **_risk_columns(bundle, churn, warning["contact_threshold"]),
-            **values,
-            **_chance_columns(bundle, frame, probabilities, grading.tier, bought),
-            **_reason_columns(bundle, frame, grading),
-            **_score_columns(bundle, frame, values["expected_value"], bought),
-            **warning,
-            **{f"grade_{axis}": _words(*found) for axis, found in bundle.scheme.grades(frame).items()},
-            _MEDIAN: median,
-        }
-    )
+    tier = _tier_columns(bundle, grading, probabilities)
+    policy = tier.pop("policy")
+    return {
+        "customer_id": frame["customer_id"],
+        "as_of": frame["as_of"],
+        **tier,
+        **_stage_columns(bundle, frame, bought),
+        **_risk_columns(bundle, churn, warning["contact_threshold"]),
+        **values,
+        **_chance_columns(bundle, frame, probabilities, grading.tier, bought),
+        **_reason_columns(bundle, frame, grading),
+        "policy": policy,
+        **_version_columns(bundle, len(frame)),
+        **_score_columns(bundle, frame, values["expected_value"], bought),
+        **warning,
+        **{f"grade_{axis}": _words(*found) for axis, found in bundle.scheme.grades(frame).items()},
+        _MEDIAN: median,
+    }
 
 
 def _tier_columns(bundle: Bundle, grading: Grading, probabilities: Floats) -> Columns:
-    """Return the tier, the probability of each level after the horizon, the previous tier and the movement."""
+    """Return the tier, the probability of each level after the horizon, the previous tier, the movement, the policy."""
     codes = bundle.scheme.scheme.codes
     width = len(codes)
     low, high = bundle.tier.sets(probabilities)
@@ -126,6 +139,7 @@ def _tier_columns(bundle: Bundle, grading: Grading, probabilities: Floats) -> Co
         "model_tier": grading.level,
         "previous_tier": grading.before,
         "movement": of_tier["movement"],
+        "policy": of_tier["policy"],
     }
 
 
@@ -224,15 +238,14 @@ def _warning_columns(bundle: Bundle, churn: Floats, clv: Floats) -> Columns:
 
 
 def _reason_columns(bundle: Bundle, frame: pd.DataFrame, grading: Grading) -> Columns:
-    """Return the reasons for the tier, the policy of the tier, and the versions of scheme and bundle."""
+    """Return the reasons for the tier."""
     reasons, texts = grading.reasons(bundle.scheme, frame, bundle.features, bundle.language)
-    same = np.zeros(len(frame), dtype=np.int64)
-    return {
-        **{f"reason_{k + 1}": _words(reasons[:, k], texts) for k in range(reasons.shape[1])},
-        "policy": columns_of_tier(bundle, grading.tier, grading.before)["policy"],
-        "scheme_version": _words(same, [bundle.scheme_version]),
-        "model_version": _words(same, [bundle.version]),
-    }
+    return {f"reason_{k + 1}": _words(reasons[:, k], texts) for k in range(reasons.shape[1])}
+
+
+def _version_columns(bundle: Bundle, rows: int) -> Columns:
+    same = np.zeros(rows, dtype=np.int64)
+    return {"scheme_version": _words(same, [bundle.scheme_version]), "model_version": _words(same, [bundle.version])}
 
 
 def checked(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
@@ -257,6 +270,9 @@ def checked(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
     if "as_of" not in frame.columns:
         frame["as_of"] = np.datetime64("NaT", "s")
     frame = frame[[*KEYS, *names, *texts]].reset_index(drop=True)
+    features = frame.iloc[:, len(KEYS) :]
+    if (features.dtypes == np.float64).all() and not np.isinf(features.to_numpy()).any():
+        return frame  # nothing is to be converted or told: at one look, which for few rows takes most of the time
     numbers = {name: _as_numbers(name, frame[name]) for name in names}
     return pd.DataFrame({
         **{key: frame[key] for key in KEYS}, **numbers, **{name: _as_texts(name, frame[name]) for name in texts},
@@ -289,11 +305,27 @@ def _as_numbers(name: str, column: pd.Series) -> Floats:
     return values
 
 
-def _words(index: Ints, texts: Iterable[str]) -> pd.Series[str]:
-    """Return a categorical with each row's word by position (-1: missing): no string is built for each row."""
-    listed = list(texts)
-    distinct = list(dict.fromkeys(listed))
-    place = {word: n for n, word in enumerate(distinct)}
-    position = np.array([place[word] for word in listed], dtype=np.int64)
-    codes = np.where(index < 0, -1, position[index])
-    return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(distinct)))
+class _Words(NamedTuple):
+    """Each row's word by position (-1: missing): no string is built for each row."""
+
+    place: Ints
+    texts: list[str]
+
+    def series(self) -> pd.Series[str]:
+        """Return a categorical; words that are listed twice are one category."""
+        distinct = list(dict.fromkeys(self.texts))
+        number = {word: n for n, word in enumerate(distinct)}
+        numbers = np.array([number[word] for word in self.texts], dtype=np.int64)
+        codes = np.where(self.place < 0, -1, numbers[self.place])
+        return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(distinct)))
+
+
+def _words(place: Ints, texts: Iterable[str]) -> _Words:
+    return _Words(place, list(texts))
+
+
+def as_array(column: Any, kind: pa.DataType) -> pa.Array:
+    """Return a column as Arrow has it, missing values as nulls."""
+    if isinstance(column, _Words):
+        return pa.array(column.texts, kind).take(pa.array(column.place, mask=column.place < 0))
+    return pa.array(column, kind, from_pandas=True)

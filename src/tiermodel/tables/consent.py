@@ -16,7 +16,7 @@ from tiermodel.tables.rules import NEVER
 from tiermodel.tables.source import Part, Run, literal, scratch_folder
 from tiermodel.tables.table import Table, common_id_type
 
-__all__ = ["objectors", "without_refusals"]
+__all__ = ["objections", "objectors", "refusals", "without_refusals"]
 
 _CONSENT = "tiermodel_consent"
 
@@ -49,10 +49,7 @@ def _consent_joins(
     mapped = tables["customers"].contract.mapped if "customers" in tables else {}
     if not {"consent", "opt_out"} & set(mapped):
         return None
-    contract = tables["customers"].contract
-    opted_out = "coalesce(_tm_opt_out_value, _tm_opt_out_text IS NOT NULL)" if "opt_out" in mapped else "false"
-    refused = f"({opted_out} OR NOT coalesce({contract.value('consent', 'true')}, false))"
-    latest = _latest(contract, refused, common_id_type(tables))
+    latest = refusals(tables["customers"].contract, common_id_type(tables))
     listed = scratch_folder(connection) / "consent.parquet"
     wanted = "NOT refused" if "consent" in mapped else "refused"
     connection.execute(
@@ -64,12 +61,23 @@ def _consent_joins(
     return {_CONSENT: Part(str(listed), "customer_id")}, kept, left_out
 
 
+def refusals(contract: Contract, id_type: str) -> str:
+    """Return the SQL of every customer of the table, `customer_id`, and whether the latest row `refused`."""
+    known = "coalesce(_tm_opt_out_value, _tm_opt_out_text IS NOT NULL)"
+    opted_out = known if "opt_out" in contract.mapped else "false"
+    refused = f"({opted_out} OR NOT coalesce({contract.value('consent', 'true')}, false))"
+    return _latest(contract, refused, id_type)
+
+
+def objections(contract: Contract, id_type: str) -> str:
+    """Return the SQL of every customer, `customer_id`, and whether the latest row `refused` automated decisions."""
+    name = "no_automated_decision"
+    return _latest(contract, f"coalesce(_tm_{name}_value, _tm_{name}_text IS NOT NULL)", id_type)
+
+
 def objectors(connection: duckdb.DuckDBPyConnection, tables: dict[str, Table]) -> pa.Array:
     """Return the ids of customers who asked for no automated decision, by their latest row; in doubt they did."""
-    contract = tables["customers"].contract
-    name = "no_automated_decision"
-    asked = f"coalesce(_tm_{name}_value, _tm_{name}_text IS NOT NULL)"
-    latest = _latest(contract, asked, common_id_type(tables))
+    latest = objections(tables["customers"].contract, common_id_type(tables))
     found = connection.sql(f"SELECT customer_id FROM ({latest}) WHERE refused ORDER BY 1").to_arrow_table()
     return found["customer_id"].combine_chunks()
 

@@ -20,7 +20,10 @@ from tiermodel.tables.remedies import remedy_for
 from tiermodel.tables.rules import RULES, Parsed
 from tiermodel.tables.source import FILE, ROW, Run, Source, literal, quoted
 
-__all__ = ["FILTERED", "GOOD", "LAST_ROWS", "Accounting", "Bad", "Contract", "Groups", "check_rows", "every_id", "scan"]
+__all__ = [
+    "FILTERED", "GOOD", "LAST_ROWS", "Accounting", "Bad", "Contract", "Groups", "check_rows", "compile_contract",
+    "every_id", "mapped_columns", "scan",
+]  # fmt: skip
 
 
 GOOD, FILTERED = 0, 255
@@ -146,7 +149,7 @@ class Contract:
         )
 
 
-def _compile_contract(
+def compile_contract(
     connection: duckdb.DuckDBPyConnection,
     project: Project,
     table: str,
@@ -159,7 +162,8 @@ def _compile_contract(
     """
     rows: Rows = getattr(project.data, table)
     key = f"data.{table}"
-    mapped = _bound(connection, project, rows, source, key)
+    texts = mapped_columns(project, table)
+    mapped = {name: bind(connection, source, place, text) for name, (place, text) in texts.items()}
     parsed = _parse(project, rows, f"{key}.columns", mapped, words_are_ids)
     left_out = [f"({bind(connection, source, f'{key}.where', rows.where).sql}) IS NOT TRUE"] if rows.where else []
     kept = f" WHERE NOT ({' OR '.join(left_out)})" if left_out else ""
@@ -188,19 +192,21 @@ def _compile_contract(
 _KEYS = ("order_id", "product_id", "category", "channel")
 
 
-def _bound(
-    connection: duckdb.DuckDBPyConnection, project: Project, rows: Rows, source: Source, key: str
-) -> dict[str, Expression]:
-    """Return the mapped expressions by canonical column; attributes that no feature carries are checked only."""
+def mapped_columns(project: Project, table: str) -> dict[str, tuple[str, str]]:
+    """Return, by canonical column, the key of the project file that maps it, and the column or expression there.
+
+    Attributes that no feature carries are left out.
+    """
+    rows: Rows = getattr(project.data, table)
+    key = f"data.{table}"
     columns: dict[str, str] = rows.columns.model_dump(exclude_none=True)  # type: ignore[attr-defined]
-    mapped = {name: bind(connection, source, f"{key}.columns.{name}", text) for name, text in columns.items()}
+    mapped = {name: (f"{key}.columns.{name}", text) for name, text in columns.items()}
     if isinstance(rows, Customers):
         for name, text in rows.attributes.items():
-            expression = bind(connection, source, f"{key}.attributes.{name}", text)
             if name in project.features.carried:
-                mapped[f"attribute_{name}"] = expression
+                mapped[f"attribute_{name}"] = (f"{key}.attributes.{name}", text)
         for name, text in rows.categories.items():
-            mapped[text_column(name)] = bind(connection, source, f"{key}.categories.{name}", text)
+            mapped[text_column(name)] = (f"{key}.categories.{name}", text)
     return mapped
 
 
@@ -320,10 +326,10 @@ def check_rows(
     connection: duckdb.DuckDBPyConnection, run: Run, project: Project, table: str, source: Source
 ) -> tuple[Contract, Groups]:
     """Return a table's contract and its counts by rule: one pass, two where words such as null are nobody's ids."""
-    contract = _compile_contract(connection, project, table, source)
+    contract = compile_contract(connection, project, table, source)
     groups = scan(run, contract, source)
     if _nobodys_words(groups.get(GOOD, {})):
-        contract = _compile_contract(connection, project, table, source, words_are_ids=False)
+        contract = compile_contract(connection, project, table, source, words_are_ids=False)
         groups = scan(run, contract, source)
     return contract, groups
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any, NamedTuple
@@ -28,7 +28,10 @@ from tiermodel.tables.source import Run, literal, run_here, scratch_folder
 from tiermodel.tables.table import EPOCH, TABLES, Table, common_id_type
 from tiermodel.tables.units import unit_words
 
-__all__ = ["History", "connect", "history_columns", "project_key", "read_history", "stream_layout", "stream_rows"]
+__all__ = [
+    "History", "columns_of", "connect", "emitted", "history_columns", "project_key", "read_history",
+    "stream_layout", "stream_rows",
+]  # fmt: skip
 
 
 # Far from any order number in use, and different for every day.
@@ -244,25 +247,30 @@ def project_key(column: str) -> str:
 
 def stream_layout(tables: dict[str, Table]) -> dict[str, str]:
     """Return the columns of the stream, each with the SQL of its default (`customer_id`: with its type)."""
-    mapped = tables["transactions"].contract.mapped
-    layout = {"customer_id": common_id_type(tables), "day": _NO_DAY, "amount": _NO_KEY, "order_key": _NO_KEY}
-    layout |= {name: default for given, (name, default) in _COLUMNS.items() if given in mapped}
-    if len(tables) > 1:
+    mapped = {name: table.contract.mapped for name, table in tables.items()}
+    return columns_of(mapped, common_id_type(tables), keep_duplicates=tables["transactions"].contract.keep_duplicates)
+
+
+def columns_of(mapped: Mapping[str, Collection[str]], id_type: str, *, keep_duplicates: bool) -> dict[str, str]:
+    """Return the columns of `stream_layout` for tables with these mapped columns, and ids of this type."""
+    layout = {"customer_id": id_type, "day": _NO_DAY, "amount": _NO_KEY, "order_key": _NO_KEY}
+    layout |= {name: default for given, (name, default) in _COLUMNS.items() if given in mapped["transactions"]}
+    if len(mapped) > 1:
         layout["kind"] = "0::TINYINT"
-    if "invoices" in tables:
+    if "invoices" in mapped:
         layout |= {"due_day": _NO_DAY, "issued_day": _NO_DAY}
-    if any("ingested_at" in table.contract.mapped for table in tables.values()):
+    if any("ingested_at" in columns for columns in mapped.values()):
         layout["known_day"] = _NO_DAY
-    if "customers" in tables:
-        profile = _profile_columns(tables["customers"].contract)
+    if "customers" in mapped:
+        profile = _profile_columns(mapped["customers"])
         layout |= {name: _NO_TEXT if is_text(name) else _PROFILE.get(name, _NO_KEY) for name in profile}
-    if len(tables) > 1 or not tables["transactions"].contract.keep_duplicates:
+    if len(mapped) > 1 or not keep_duplicates:
         layout["row_key"] = _NO_KEY
     return layout
 
 
-def _profile_columns(contract: Contract) -> list[str]:
-    return [name for name in contract.mapped if name in _PROFILE or name.startswith("attribute_") or is_text(name)]
+def _profile_columns(mapped: Collection[str]) -> list[str]:
+    return [name for name in mapped if name in _PROFILE or name.startswith("attribute_") or is_text(name)]
 
 
 class _Emitted(NamedTuple):
@@ -274,15 +282,24 @@ class _Emitted(NamedTuple):
 def stream_rows(table: Table, layout: dict[str, str], tables: dict[str, Table]) -> list[str]:
     """Return the SELECTs, over the view of a table's source rows, that turn its good rows into rows of the stream."""
     contract = table.contract
-    selects = []
+    return [
+        f"SELECT {', '.join(f'{values.get(name, default)} AS {name}' for name, default in layout.items())} "
+        f"FROM ({contract.checked}) WHERE _tm_rule = {GOOD} AND {condition}"
+        for values, condition in emitted(contract, layout["customer_id"], several=len(tables) > 1)
+    ]
+
+
+def emitted(contract: Contract, id_type: str, *, several: bool) -> Iterator[tuple[dict[str, str], str]]:
+    """Yield the rows of the stream that a good row becomes: the SQL of their columns, and when there is such a row.
+
+    Columns that are not there have their default. `several` says that there are other tables too.
+    """
     for row in _emitted(contract):
         kind = str(KINDS.get(row.kind, row.kind))
-        values = {"customer_id": f"_tm_customer_id_value::{layout['customer_id']}", "kind": f"{kind}::TINYINT"}
+        values = {"customer_id": f"_tm_customer_id_value::{id_type}", "kind": f"{kind}::TINYINT"}
         values |= {"known_day": contract.value("ingested_at", _NO_DAY)}
-        values |= {"row_key": f"({_row_key(contract, kind, len(tables) > 1)} >> 1)::BIGINT", **row.values}
-        select = ", ".join(f"{values.get(name, default)} AS {name}" for name, default in layout.items())
-        selects.append(f"SELECT {select} FROM ({contract.checked}) WHERE _tm_rule = {GOOD} AND {row.condition}")
-    return selects
+        values |= {"row_key": f"({_row_key(contract, kind, several)} >> 1)::BIGINT", **row.values}
+        yield values, row.condition
 
 
 def _row_key(contract: Contract, kind: str, several: bool) -> str:
@@ -319,7 +336,7 @@ def _emitted(contract: Contract) -> list[_Emitted]:
                 _Emitted("dispute", {**bill, "day": disputed}, f"{disputed} > {NEVER}"),
             ]
         case _:
-            profile, signup = {name: value(name) for name in _profile_columns(contract)}, value("signup", NEVER)
+            profile, signup = {name: value(name) for name in _profile_columns(contract.mapped)}, value("signup", NEVER)
             return [
                 _Emitted("profile", {**profile, "day": value("valid_from", _NO_DAY)}),
                 _Emitted("signup", {"day": signup}, f"{signup} > {NEVER}"),

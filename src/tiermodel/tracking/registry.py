@@ -39,7 +39,7 @@ from tiermodel.training.tune import Tuned
 __all__ = [
     "CHALLENGER", "CHAMPION", "aliases_of", "bundle_of", "champion_of", "champion_version", "changes_of",
     "evaluation_of", "find_version", "log_card", "log_monitoring", "log_training", "log_tuning", "origin_of",
-    "reference_parts", "resolve_model",
+    "reference_parts", "resolve_model", "version_of",
 ]  # fmt: skip
 
 
@@ -270,6 +270,13 @@ def resolve_model(reference: str, tracking_uri: str) -> Path:
     parts = reference_parts(reference)
     with opened_store(tracking_uri) as client:
         return trusted_bundle(_download(client, find_version(client, **parts)), reference)
+
+
+def version_of(reference: str, tracking_uri: str) -> str:
+    """Return `NAME/version` for `NAME@alias` as it is now; raises as `resolve_model` does."""
+    with opened_store(tracking_uri) as client:
+        found = find_version(client, **reference_parts(reference))
+        return f"{found.name}/{found.version}"
 
 
 def reference_parts(reference: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ Fits are maximum likelihood with analytic gradients over the cells of `likelihoo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import ClassVar, Self
 
 import numpy as np
@@ -83,7 +83,7 @@ class BGNBD:
         chances, level = np.unique(x + self.dropout_after_first, return_inverse=True)
         rate, ahead = self.r + x, horizon / (self.alpha + old)
         if_alive = np.zeros(len(x))
-        for nodes, weights in zip(*_beta_quadrature(self.a, self.b + chances), strict=True):
+        for nodes, weights in zip(*_beta_quadrature(self.a, (self.b + chances).tobytes()), strict=True):
             p = nodes[level]
             if_alive += weights[level] * -expm1(-rate * log1p(p * ahead)) / p
         return self.p_alive(x, recent, old) * if_alive
@@ -138,8 +138,13 @@ def _log_hazard(a: float, b: float, chances: Floats) -> Floats:
     return np.where(chances > 0, log(a) - log(np.where(chances > 0, b + chances - 1, 1.0)), -np.inf)
 
 
-def _beta_quadrature(a: float, b: Floats) -> tuple[Floats, Floats]:
-    """Return nodes and weights, shape (nodes, len(b)), of the mean over Beta(a, b) (Golub and Welsch 1969)."""
+@lru_cache(maxsize=256)
+def _beta_quadrature(a: float, each_b: bytes) -> tuple[Floats, Floats]:
+    """Return nodes and weights, shape (nodes, values of b), of the mean over Beta(a, b) (Golub and Welsch 1969).
+
+    They are kept, since a lifetime value asks for them at nine horizons; `each_b` are the bytes of an array.
+    """
+    b = np.frombuffer(each_b)
     k = np.arange(1, QUADRATURE_NODES)[:, None]
     s = a + b - 2
     matrix = np.zeros((len(b), QUADRATURE_NODES, QUADRATURE_NODES))
@@ -152,4 +157,7 @@ def _beta_quadrature(a: float, b: Floats) -> tuple[Floats, Floats]:
     matrix[:, 1, 0] = np.sqrt(a * b / (a + b + 1)) / (a + b)
     matrix[:, below[1:], below[:-1]] = np.sqrt(square).T
     nodes, vectors = np.linalg.eigh(matrix)
-    return np.clip(nodes, 1e-100, 1).T, (vectors[:, 0, :] ** 2).T
+    found = np.clip(nodes, 1e-100, 1).T, (vectors[:, 0, :] ** 2).T
+    for array in found:
+        array.setflags(write=False)
+    return found
