@@ -13,7 +13,7 @@ from tiermodel.arrays import Floats
 from tiermodel.features.formula import Feature, columns_of, needs_of
 from tiermodel.monitoring.changes import ColumnChange
 from tiermodel.monitoring.drift import LAG_DAYS, STEP_DAYS, YEAR_DAYS, Drift
-from tiermodel.monitoring.profiles import ACTIVE, MISSING, RETURNING, TIER
+from tiermodel.monitoring.profiles import ACTIVE, MISSING, RETURNING, SCORES, TIER
 from tiermodel.tables.history import project_key
 from tiermodel.words import words
 
@@ -29,6 +29,8 @@ ADVICE = ("nothing", "column", "retrain", "redesign")
 _PURCHASES, _AMOUNT = "data.transactions", "data.transactions.columns.amount"
 _WITH_AMOUNT = {"data.transactions.columns.cost", "data.transactions.columns.discount"}
 _ROWS = {"mean": "column_mean", "unknown": "column_unknown", "bad": "column_bad", "rows": "rows"}
+_FIRST_EVER = {"new_product_count"}
+"""Measures of some days that need all days before, too."""
 _SHOWN = 3
 _HINT = 2.0  # standard deviations: one series alone, one night in forty by chance
 
@@ -50,7 +52,8 @@ class Alarm:
         """Return the alarm as a sentence."""
         wording = words(language)
         since = wording["monitor_since"].format(day=self.since) if self.since else ""
-        told = wording[f"monitor_alarm_{self.kind}"].format(subject=self.subject, since=since, **self.figures)
+        kind = f"{self.kind}_share" if self.figures.get("unit") == "share" else self.kind
+        told = wording[f"monitor_alarm_{kind}"].format(subject=self.subject, since=since, **self.figures)
         if not self.effects:
             return told
         shown = wording["comma"].join(self.effects[:_SHOWN])
@@ -88,9 +91,20 @@ def advice_on(alarms: Sequence[Alarm]) -> Advice:
     return Advice("redesign" if alarms else "nothing")
 
 
-def spans_of(features: Iterable[Feature]) -> dict[str, int]:
-    """Return how many days each feature looks back at most; 0 where it reads the whole history."""
-    return {f.name: max((-r.start for r in needs_of([f])[0] if r.start is not None), default=0) for f in features}
+def spans_of(features: Iterable[Feature], longest: int, tiers: Iterable[str] = ()) -> dict[str, int]:
+    """Return how old a log must be for each feature and score to mean what it does later, in days.
+
+    It is as far as a feature looks back. One that reads the whole history changes with every day that a log gets
+    longer, and is taken to be what it is once the log is as old as the `longest` window; so are the scores and the
+    shares of `tiers`, which are made of such features.
+    """
+    found = dict.fromkeys((*SCORES, ACTIVE, *tiers), longest)
+    for feature in features:
+        sums = needs_of([feature])[0]
+        whole = not sums or any(r.start is None or r.measure in _FIRST_EVER for r in sums)
+        spans = (-r.start for r in sums if r.start is not None)
+        found[feature.name] = max([longest * whole, *spans])
+    return found
 
 
 def drift_alarms(
@@ -239,7 +253,7 @@ def _season_absent(values: Floats) -> bool:
 
 
 def _named(one: Drift) -> str:
-    return one.name.removeprefix(MISSING)
+    return one.name.removeprefix(MISSING).removeprefix(TIER)
 
 
 def _figures(one: Drift) -> dict[str, Any]:
