@@ -119,7 +119,7 @@ def drift(
     values = np.where(age >= need[:, None], values, np.nan)
     errors = _errors(values, steps)
     nulls = _nulls(errors, customers, steps)
-    way, sd, _ = (part[-1] for part in nulls)
+    way, sd = nulls.way[-1], nulls.sd[-1]
     chosen = errors[way, np.arange(len(names))]
     limit = np.maximum(_times(errors, nulls, steps) * sd, _LEAST)
     beyond = _confirmed(chosen / limit[:, None]) >= 1
@@ -155,15 +155,29 @@ def _back(values: Floats, steps: int) -> Floats:
     return found
 
 
-def _nulls(errors: Floats, customers: Floats, steps: int) -> tuple[Ints, Floats, Floats]:
-    """Return each series' best way at each date, the standard deviation of its errors, and degrees of freedom.
+@dataclass(frozen=True)
+class _Nulls:
+    """For each date and series: the best way, the standard deviation of its errors, degrees of freedom.
 
-    They are told from the errors of the dates up to `steps` before, shape (dates, series). Too few errors of a way
-    leave it out, and of all ways make the standard deviation NaN.
+    All are told from the errors of the dates up to 56 days before, shape (dates, series). `yearly` says whether there
+    were enough errors of the ways that look a year back; the standard deviation is NaN where there were of none.
     """
+
+    way: Ints
+    sd: Floats
+    dof: Floats
+    yearly: Flags
+
+
+def _nulls(errors: Floats, customers: Floats, steps: int) -> _Nulls:
     ways, names, days = errors.shape
     count, total, squares = (np.zeros((ways, names)) for _ in range(3))
-    way, sd, dof = np.zeros((days, names), np.int64), np.zeros((days, names)), np.zeros((days, names))
+    found = _Nulls(
+        np.zeros((days, names), np.int64),
+        np.zeros((days, names)),
+        np.zeros((days, names)),
+        np.zeros((days, names), np.bool_),
+    )
     for at in range(days):
         if at >= steps:
             one = errors[..., at - steps]
@@ -171,36 +185,48 @@ def _nulls(errors: Floats, customers: Floats, steps: int) -> tuple[Ints, Floats,
             count += known
             total, squares = total * fade + known, squares * fade + np.nan_to_num(one) ** 2
         mean = np.where(count >= _FEWEST, squares / np.maximum(total, 1e-9), np.inf)
-        way[at] = mean.argmin(axis=0)
-        best = way[at], np.arange(names)
+        way = mean.argmin(axis=0)
+        best = way, np.arange(names)
         judged = np.isfinite(mean[best])
         own, seen = np.where(judged, mean[best], np.nan), total[best] / steps
         typical = max(float(np.median(own[judged])), _LEAST_SD**2) if judged.any() else np.nan
         variance = (_USUAL_ERRORS * typical + own * seen) / (_USUAL_ERRORS + seen)
-        sd[at], dof[at] = np.sqrt(np.maximum(variance, 1 / max(float(customers[at]), 1.0))), _USUAL_ERRORS + seen
-    return way, sd, dof
+        found.way[at], found.dof[at] = way, _USUAL_ERRORS + seen
+        found.sd[at] = np.sqrt(np.maximum(variance, 1 / max(float(customers[at]), 1.0)))
+        found.yearly[at] = count[_FIRST_YEARLY] >= _FEWEST
+    return found
 
 
-def _times(errors: Floats, nulls: tuple[Ints, Floats, Floats], steps: int) -> float:
-    """Return how many standard deviations no run should see by chance, by theory and by what past runs saw.
+def _times(errors: Floats, nulls: _Nulls, steps: int) -> Floats:
+    """Return how many standard deviations of each series no run should see by chance, by theory and by past runs.
 
     Every past date is judged as it would have been then, and its largest confirmed error noted; largest values follow a
-    Gumbel distribution, whose parameters are told by their mean and standard deviation.
+    Gumbel distribution, whose parameters are told by their mean and standard deviation. Series whose year before is
+    known are taken together, and so are all others; once it was known for a whole year, with every season in it, the
+    dates before are left out: who has seen no season yet is surprised by every one.
     """
-    way, sd, dof = nulls
     names = errors.shape[1]
     alone = min(_FALSE_ALARMS * _ALIKE / max(names, 1), _FALSE_ALARMS) / 2
-    theory = float(student.isf(alone, np.median(dof[-1]))) if names else np.inf
-    z = np.take_along_axis(errors, way.T[None], axis=0)[0] / sd.T
-    past = _confirmed(z)[:, :-steps]
-    there = (~np.isnan(z[:, :-steps])).any(axis=0)
-    largest = past[:, there].max(axis=0, initial=0.0)
-    independent = len(largest) / steps
-    if independent < 2:
-        return theory
+    z = np.take_along_axis(errors, nulls.way.T[None], axis=0)[0] / nulls.sd.T
+    past, known = _confirmed(z)[:, :-steps], ~np.isnan(z[:, :-steps])
+    found = np.full(names, np.inf)
+    for yearly in (False, True):
+        group = nulls.yearly[-1] == yearly
+        if not group.any():
+            continue
+        theory = float(student.isf(alone, np.median(nulls.dof[-1, group])))
+        alike = known[group] & (yearly == nulls.yearly[:-steps, group].T)
+        judged = alike if alike.any(axis=0).sum() >= _YEAR else known[group]
+        largest = np.where(judged, past[group], 0.0)[:, judged.any(axis=0)].max(axis=0, initial=0.0)
+        found[group] = max(theory, _largest_expected(largest)) if len(largest) >= 2 * steps else theory
+    return found
+
+
+def _largest_expected(largest: Floats) -> float:
+    """Return the value that one run in so many exceeds, from the largest values of past runs (Gumbel, by moments)."""
     spread = float(largest.std(ddof=1)) * np.sqrt(6) / np.pi
     middle = float(largest.mean()) - np.euler_gamma * spread
-    return max(theory, middle - spread * np.log(-np.log1p(-_FALSE_ALARMS)))
+    return float(middle - spread * np.log(-np.log1p(-_FALSE_ALARMS)))
 
 
 def _confirmed(share: Floats) -> Floats:
