@@ -20,8 +20,8 @@ from tiermodel.words import words
 __all__ = ["ADVICE", "Advice", "Alarm", "advice_on", "drift_alarms", "hints_of", "spans_of"]
 
 COLUMN = {
-    "stuck", "missing", "renamed", "vanished", "new", "column_mean", "column_unknown", "column_bad", "rows", "late", "season",
-    "features",
+    "stuck", "missing", "renamed", "vanished", "new", "column_mean", "column_unknown", "column_bad", "rows", "late",
+    "features", "season",
 }  # fmt: skip
 """The kinds of alarm that are to be looked for in a table."""
 TIERS = {"mix", "movement", "reversals"}
