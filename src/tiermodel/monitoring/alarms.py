@@ -140,7 +140,10 @@ def drift_alarms(
     if season is not None:
         found.append(Alarm("season", _PURCHASES, season.since, {}, _of_purchases(by_source)))
         rows, back = [one for one in rows if one.name != _ROWS_OF_PURCHASES], []
-    found += [_of_rows(one, by_source) for one in rows]
+    found += [_of_rows(one, by_source) for one in rows if one.name != _ROWS_OF_PURCHASES]
+    if back or any(one.name == _ROWS_OF_PURCHASES for one in rows):
+        _gather(by_source, suspects)
+    found += [_of_rows(one, by_source) for one in rows if one.name == _ROWS_OF_PURCHASES]
     found += _of_features(by_source, back)
     moved = tuple(one.name for one in scores)
     if found and moved:
@@ -230,6 +233,14 @@ def _of_rows(one: Drift, by_source: dict[str, list[Drift]]) -> Alarm:
         figures = {"share": round(_share(one.value), 4), "expected": round(_share(one.expected), 4)}
     key = _key(table, column) if column else f"data.{table}"
     return Alarm(_ROWS[what], key, one.since, figures, _effects(by_source, key))
+
+
+def _gather(by_source: dict[str, list[Drift]], suspects: Mapping[str, float]) -> None:
+    """Move features of columns that are themselves as ever to the purchases: how many rows came is behind them."""
+    columns = [source for source in by_source if source.startswith(_PURCHASES) and source != _PURCHASES]
+    for source in columns:
+        if suspects.get(source, 0.0) < _SUSPECT:
+            by_source.setdefault(_PURCHASES, []).extend(by_source.pop(source))
 
 
 def _of_purchases(by_source: dict[str, list[Drift]]) -> tuple[str, ...]:
