@@ -41,6 +41,7 @@ def test_every_notebook_is_there() -> None:
         "05_churn_and_value",
         "06_bank_case",
         "07_retail_case",
+        "08_watching_a_model",
     ]
 
 

@@ -13,7 +13,7 @@ from tiermodel.arrays import Floats
 from tiermodel.features.formula import Feature, columns_of, needs_of
 from tiermodel.monitoring.changes import ColumnChange
 from tiermodel.monitoring.drift import LAG_DAYS, STEP_DAYS, YEAR_DAYS, Drift
-from tiermodel.monitoring.profiles import ACTIVE, MISSING, RETURNING, TIER
+from tiermodel.monitoring.profiles import ACTIVE, MISSING, RETURNING, SCORES, TIER
 from tiermodel.tables.history import project_key
 from tiermodel.words import words
 
@@ -21,15 +21,19 @@ __all__ = ["ADVICE", "Advice", "Alarm", "advice_on", "drift_alarms", "hints_of",
 
 COLUMN = {
     "stuck", "missing", "renamed", "vanished", "new", "column_mean", "column_unknown", "column_bad", "rows", "late",
-    "features",
+    "features", "season",
 }  # fmt: skip
 """The kinds of alarm that are to be looked for in a table."""
 TIERS = {"mix", "movement", "reversals"}
 ADVICE = ("nothing", "column", "retrain", "redesign")
+_ROWS_OF_PURCHASES = "rows:transactions"
 _PURCHASES, _AMOUNT = "data.transactions", "data.transactions.columns.amount"
-_WITH_AMOUNT = {"data.transactions.columns.cost", "data.transactions.columns.discount"}
 _ROWS = {"mean": "column_mean", "unknown": "column_unknown", "bad": "column_bad", "rows": "rows"}
+_FIRST_EVER = {"new_product_count"}
+"""Measures of some days that need all days before, too."""
+_NEVER = 1_000_000
 _SHOWN = 3
+_SUSPECT = 0.5  # of its limit: less says nothing of which column broke
 _HINT = 2.0  # standard deviations: one series alone, one night in forty by chance
 
 
@@ -50,7 +54,8 @@ class Alarm:
         """Return the alarm as a sentence."""
         wording = words(language)
         since = wording["monitor_since"].format(day=self.since) if self.since else ""
-        told = wording[f"monitor_alarm_{self.kind}"].format(subject=self.subject, since=since, **self.figures)
+        kind = f"{self.kind}_share" if self.figures.get("unit") == "share" else self.kind
+        told = wording[f"monitor_alarm_{kind}"].format(subject=self.subject, since=since, **self.figures)
         if not self.effects:
             return told
         shown = wording["comma"].join(self.effects[:_SHOWN])
@@ -88,9 +93,22 @@ def advice_on(alarms: Sequence[Alarm]) -> Advice:
     return Advice("redesign" if alarms else "nothing")
 
 
-def spans_of(features: Iterable[Feature]) -> dict[str, int]:
-    """Return how many days each feature looks back at most; 0 where it reads the whole history."""
-    return {f.name: max((-r.start for r in needs_of([f])[0] if r.start is not None), default=0) for f in features}
+def spans_of(features: Iterable[Feature], longest: int, tiers: Iterable[str] = ()) -> dict[str, int]:
+    """Return how old a log must be for each feature and score to mean what it does later, in days.
+
+    It is as far as a feature looks back. One that reads the whole history changes with every day that a log gets
+    longer, and is taken to be what it is once the log is as old as the `longest` window; so are the scores and the
+    shares of `tiers`, which are made of such features. A feature of rows that are all older than the reference says
+    nothing of what comes in, and no log is old enough for it.
+    """
+    found = dict.fromkeys((*SCORES, ACTIVE, *tiers), longest)
+    for feature in features:
+        sums = needs_of([feature])[0]
+        whole = not sums or any(r.start is None or r.measure in _FIRST_EVER for r in sums)
+        past = bool(sums) and all(r.end <= -LAG_DAYS for r in sums)
+        spans = (-r.start for r in sums if r.start is not None)
+        found[feature.name] = _NEVER if past else max([longest * whole, *spans])
+    return found
 
 
 def drift_alarms(
@@ -117,8 +135,16 @@ def drift_alarms(
         else:
             (back if name in {RETURNING, ACTIVE} else scores).append(one)
     found = [_of_change(change, by_source) for change in changes]
-    found += [_of_rows(one, by_source) for one in rows if not _told(one, changes)]
-    found += _of_features(by_source, back, series)
+    rows = [one for one in rows if not _told(one, changes)]
+    season = _season([*by_source.get(_PURCHASES, []), *back, *rows], series)
+    if season is not None:
+        found.append(Alarm("season", _PURCHASES, season.since, {}, _of_purchases(by_source)))
+        rows, back = [one for one in rows if one.name != _ROWS_OF_PURCHASES], []
+    found += [_of_rows(one, by_source) for one in rows if one.name != _ROWS_OF_PURCHASES]
+    if back or any(one.name == _ROWS_OF_PURCHASES for one in rows):
+        _gather(by_source, suspects)
+    found += [_of_rows(one, by_source) for one in rows if one.name == _ROWS_OF_PURCHASES]
+    found += _of_features(by_source, back)
     moved = tuple(one.name for one in scores)
     if found and moved:
         found[0] = Alarm(**{**vars(found[0]), "effects": (*found[0].effects, *moved)})
@@ -154,9 +180,12 @@ def _suspects(judged: Sequence[Drift], changes: Sequence[ColumnChange]) -> dict[
 def _source(feature: Feature, suspects: Mapping[str, float]) -> str:
     """Return the key of the project file whose rows a feature is made of, of several the most suspect."""
     keys = [project_key(column) for column in sorted(columns_of(feature))]
-    if not keys or feature.unit == "amount" or "amount" in feature.name or keys[0] in _WITH_AMOUNT:
-        keys.append(_AMOUNT if feature.unit == "amount" or "amount" in feature.name or keys else _PURCHASES)
-    return max(keys, key=lambda key: suspects.get(key, 0.0))
+    amounts = any("amount" in request.measure for request in needs_of([feature])[0]) or feature.unit == "amount"
+    elsewhere = any(not key.startswith(_PURCHASES) for key in keys)
+    if (amounts or "amount" in feature.name) and not elsewhere:
+        keys.append(_AMOUNT)
+    keys = keys or [_PURCHASES]
+    return max(keys, key=lambda key: found if (found := suspects.get(key, 0.0)) >= _SUSPECT else 0.0)
 
 
 def _key(table: str, column: str) -> str:
@@ -206,21 +235,34 @@ def _of_rows(one: Drift, by_source: dict[str, list[Drift]]) -> Alarm:
     return Alarm(_ROWS[what], key, one.since, figures, _effects(by_source, key))
 
 
-def _of_features(by_source: dict[str, list[Drift]], back: list[Drift], series: Mapping[str, Floats]) -> list[Alarm]:
-    """Return the alarms of features that no column explains: the season, who comes back, else the source they share."""
+def _gather(by_source: dict[str, list[Drift]], suspects: Mapping[str, float]) -> None:
+    """Move features of columns that are themselves as ever to the purchases: how many rows came is behind them."""
+    columns = [source for source in by_source if source.startswith(_PURCHASES) and source != _PURCHASES]
+    for source in columns:
+        if suspects.get(source, 0.0) < _SUSPECT:
+            by_source.setdefault(_PURCHASES, []).extend(by_source.pop(source))
+
+
+def _of_purchases(by_source: dict[str, list[Drift]]) -> tuple[str, ...]:
+    """Return the features of how often and for how much customers buy, and take them from those that need a cause."""
+    return _names([*by_source.pop(_PURCHASES, []), *by_source.pop(_AMOUNT, [])])
+
+
+def _season(drifted: Sequence[Drift], series: Mapping[str, Floats]) -> Drift | None:
+    """Return the strongest of the drifts where one of how often customers buy is a season that has not come."""
+    of_pace = [one for one in drifted if one.name.partition(":")[0] not in _ROWS or one.name == _ROWS_OF_PURCHASES]
+    absent = any(one.season and _season_absent(series[one.name]) for one in of_pace)
+    return max(of_pace, key=lambda one: one.strength) if absent else None
+
+
+def _of_features(by_source: dict[str, list[Drift]], back: list[Drift]) -> list[Alarm]:
+    """Return the alarms of features that no column explains: of who comes back, else of the source they share."""
     found = []
-    pace = by_source.get(_PURCHASES, [])
-    if pace or back:
-        strongest = max([*pace, *back], key=lambda one: one.strength)
-        if any(_season_absent(series[one.name]) for one in (*pace, *back) if one.season):
-            moved = _names([*by_source.pop(_PURCHASES, []), *by_source.pop(_AMOUNT, [])])
-            found.append(Alarm("season", _PURCHASES, strongest.since, {}, moved))
-        elif back:
-            one = max(back, key=lambda one: one.strength)
-            shares = {"share": round(_share(one.value), 4), "expected": round(_share(one.expected), 4)}
-            moved = _names([*by_source.pop(_PURCHASES, []), *by_source.pop(_AMOUNT, [])])
-            kind = ("returning_less" if one.shift < 0 else "returning_more") if one.name == RETURNING else "active"
-            found.append(Alarm(kind, _PURCHASES, one.since, shares, moved))
+    if back:
+        one = max(back, key=lambda one: one.strength)
+        shares = {"share": round(_share(one.value), 4), "expected": round(_share(one.expected), 4)}
+        kind = ("returning_less" if one.shift < 0 else "returning_more") if one.name == RETURNING else "active"
+        found.append(Alarm(kind, _PURCHASES, one.since, shares, _of_purchases(by_source)))
     for source, drifts in sorted(by_source.items(), key=lambda item: -max(one.strength for one in item[1])):
         first = max(drifts, key=lambda one: one.strength)
         since = min(one.since for one in drifts if one.since is not None)
@@ -235,11 +277,11 @@ def _season_absent(values: Floats) -> bool:
     if len(values) <= steps + year:
         return False
     now, then = values[-1] - values[-1 - steps], values[-1 - year] - values[-1 - year - steps]
-    return bool(abs(then) >= 0.1 and now / then < 0.4)
+    return bool(abs(then) >= 0.1 and abs(now / then) < 0.4)
 
 
 def _named(one: Drift) -> str:
-    return one.name.removeprefix(MISSING)
+    return one.name.removeprefix(MISSING).removeprefix(TIER)
 
 
 def _figures(one: Drift) -> dict[str, Any]:

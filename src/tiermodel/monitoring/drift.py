@@ -8,7 +8,7 @@ shows. A reference that is two gradings old holds nothing of a fault that began 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -17,25 +17,23 @@ from scipy.stats import t as student
 
 from tiermodel.arrays import Flags, Floats, Ints
 
-__all__ = ["AGES", "LAG_DAYS", "YEAR_DAYS", "Drift", "DriftTest", "drift", "grid"]
+__all__ = ["CALENDAR", "LAG_DAYS", "YEAR_DAYS", "Drift", "DriftTest", "drift", "grid", "lately_days"]
 
 STEP_DAYS, LAG_DAYS, YEAR_DAYS = 14, 56, 364
 """Days between dates that are looked at, to the reference, and to the same weekday of the year before."""
 _YEAR, _MOST_YEARS, _FIRST_YEARLY = YEAR_DAYS // STEP_DAYS, 3, 2
 _FIRST_DAYS = 28
-AGES = {"days_since_first", "days_known", "days_since_signup", "btyd_age_days"}
-"""Features that grow by a day every day, whatever customers do: nothing can be learned from their drift."""
+CALENDAR = {"days_since_first", "days_known", "days_since_signup", "btyd_age_days", "same_quarter_share"}
+"""Features that change with the calendar, whatever customers do: nothing can be learned from their drift."""
 # A series' errors are taken together with the typical ones of all series, which count as eight errors; errors of
-# neighbouring dates share most of their 56 days, and those of a year ago count half. The first standard deviation is
-# for logs that are too short to tell.
-_USUAL_SD, _LEAST_SD, _USUAL_ERRORS, _FEWEST = 0.1, 0.02, 8.0, 6
-_CHOSEN = 1.4  # the best of four ways looks better on past dates than it is
+# neighbouring dates share most of their 56 days, and those of a year ago count half. A series with fewer errors of its
+# own is not judged.
+_LEAST_SD, _USUAL_ERRORS, _FEWEST = 0.02, 8.0, 6
 _LEAST = 0.18  # a smaller shift is of no use to anyone, however certain
-# One run in fifty over all series, by theory; features come in groups of about four that move together. Runs of
-# neighbouring nights see the same customers: this is less than one false alarm a year.
+# One run in fifty over all series: neighbouring nights see the same customers, so a year of nights is some ten runs.
+# Features come in groups of about four that move together.
 _FALSE_ALARMS, _ALIKE = 0.02, 4
 _CONFIRMED = 0.7  # of the limit, a fortnight before
-_OF_LARGEST, _YOUNG_DAYS = 1.5, 240
 
 
 @dataclass(frozen=True)
@@ -88,6 +86,19 @@ def grid(as_of: date, first_day: date) -> tuple[date, ...]:
     return tuple(as_of - timedelta(STEP_DAYS * k) for k in reversed(range(max(most // STEP_DAYS, 0) + 1)))
 
 
+def lately_days(windows_days: Sequence[int], age_days: int) -> int:
+    """Return within how many days a customer must have bought to be looked at: the longest window that a log allows.
+
+    While a log is younger than a window, more and more of its customers are none of those of the window. A window is
+    allowed once a series that is known after its length can be judged. Of a young log it is the shortest window.
+
+    >>> [lately_days((30, 90, 365), age) for age in (100, 300, 600)]
+    [30, 90, 365]
+    """
+    whole = [days for days in windows_days if age_days >= days + 2 * LAG_DAYS + _FEWEST * STEP_DAYS]
+    return max(whole, default=min(windows_days))
+
+
 def drift(
     series: Mapping[str, Floats],
     dates: tuple[date, ...],
@@ -98,20 +109,21 @@ def drift(
 ) -> DriftTest:
     """Return how far every series is, at the last date of a `grid`, from its forecast.
 
-    `spans` has the days that a feature looks back: before a log is as long as that, the feature changes only because
-    the log gets longer, and is not judged.
+    `spans` has the days that a log must have for a feature to mean what it does later: before, it changes only because
+    the log gets longer. A series is judged once there are errors of enough dates after that.
     """
-    names = [name for name in series if name.rpartition(":")[2] not in AGES]
+    names = [name for name in series if name.rpartition(":")[2] not in CALENDAR]
     values = np.array([series[name] for name in names]).reshape(len(names), len(dates))
     age = np.array([(day - first_day).days for day in dates])
     need = np.array([spans.get(name.rpartition(":")[2], 0) for name in names])
     values = np.where(age >= need[:, None], values, np.nan)
     errors = _errors(values, steps)
-    past = errors[..., :-steps]
-    way, sd, dof = _null(past, customers, steps)
+    nulls = _nulls(errors, customers, steps)
+    way, sd = nulls.way[-1], nulls.sd[-1]
     chosen = errors[way, np.arange(len(names))]
-    limit = _limit(chosen[:, :-steps], sd, dof, old=age[:-steps] >= _YOUNG_DAYS)
-    beyond = _confirmed(chosen, limit)
+    limit = np.maximum(_times(errors, nulls, steps) * sd, _LEAST)
+    beyond = _confirmed(chosen / limit[:, None]) >= 1
+    past = errors[..., :-steps]
     found = tuple(
         Drift(
             names[j],
@@ -122,7 +134,7 @@ def drift(
             _since(beyond[j], dates),
             float(sd[j]),
         )
-        for j in np.flatnonzero(~np.isnan(chosen[:, -1]))
+        for j in np.flatnonzero(~np.isnan(chosen[:, -1] + limit))
     )
     return DriftTest(found, int((~np.isnan(past[0])).any(axis=0).sum()) if past.size else 0)
 
@@ -143,46 +155,88 @@ def _back(values: Floats, steps: int) -> Floats:
     return found
 
 
-def _null(past: Floats, customers: Floats, steps: int) -> tuple[Ints, Floats, Floats]:
-    """Return each series' best way, the standard deviation of its errors on past dates, and degrees of freedom.
+@dataclass(frozen=True)
+class _Nulls:
+    """For each date and series: the best way, the standard deviation of its errors, degrees of freedom.
 
-    Too few errors of a way leave it out, and of all ways leave the first, with what is usual in logs.
+    All are told from the errors of the dates up to 56 days before, shape (dates, series). `yearly` says whether there
+    were enough errors of the ways that look a year back; the standard deviation is NaN where there were of none.
     """
-    count = (~np.isnan(past)).sum(axis=2)
-    weight = np.where(np.isnan(past), 0.0, 0.5 ** (np.arange(past.shape[2])[::-1] / _YEAR))
-    total = weight.sum(axis=2)
-    squares = (weight * np.nan_to_num(past) ** 2).sum(axis=2)
-    mean = np.where(count >= _FEWEST, squares / np.maximum(total, 1e-9), np.inf)
-    way = mean.argmin(axis=0)
-    at = way, np.arange(len(way))
-    judged = np.isfinite(mean[at])
-    typical = np.median(mean[at][judged]) if judged.any() else _USUAL_SD**2
-    seen = np.where(judged, total[at] / steps, 0.0)
-    weighted = np.where(judged, mean[at], 0.0) * seen
-    variance = (_USUAL_ERRORS * max(typical, _LEAST_SD**2) + weighted) / (_USUAL_ERRORS + seen)
-    floor = 1 / max(float(customers[-1]), 1.0)
-    return way, _CHOSEN * np.sqrt(np.maximum(variance, floor)), _USUAL_ERRORS + seen
+
+    way: Ints
+    sd: Floats
+    dof: Floats
+    yearly: Flags
 
 
-def _limit(past: Floats, sd: Floats, dof: Floats, *, old: Flags) -> Floats:
-    """Return the shift of each series that no run should see by chance: by theory, and by what the series did before.
+def _nulls(errors: Floats, customers: Floats, steps: int) -> _Nulls:
+    ways, names, days = errors.shape
+    count, total, squares = (np.zeros((ways, names)) for _ in range(3))
+    found = _Nulls(
+        np.zeros((days, names), np.int64),
+        np.zeros((days, names)),
+        np.zeros((days, names)),
+        np.zeros((days, names), np.bool_),
+    )
+    for at in range(days):
+        if at >= steps:
+            one = errors[..., at - steps]
+            known, fade = ~np.isnan(one), 0.5 ** (1 / _YEAR)
+            count += known
+            total, squares = total * fade + known, squares * fade + np.nan_to_num(one) ** 2
+        mean = np.where(count >= _FEWEST, squares / np.maximum(total, 1e-9), np.inf)
+        way = mean.argmin(axis=0)
+        best = way, np.arange(names)
+        judged = np.isfinite(mean[best])
+        own, seen = np.where(judged, mean[best], np.nan), total[best] / steps
+        typical = max(float(np.median(own[judged])), _LEAST_SD**2) if judged.any() else np.nan
+        variance = (_USUAL_ERRORS * typical + own * seen) / (_USUAL_ERRORS + seen)
+        found.way[at], found.dof[at] = way, _USUAL_ERRORS + seen
+        found.sd[at] = np.sqrt(np.maximum(variance, 1 / max(float(customers[at]), 1.0)))
+        found.yearly[at] = count[_FIRST_YEARLY] >= _FEWEST
+    return found
 
-    Errors of a young log are left out, where there are `old` ones.
+
+def _times(errors: Floats, nulls: _Nulls, steps: int) -> Floats:
+    """Return how many standard deviations of each series no run should see by chance, by theory and by past runs.
+
+    Every past date is judged as it would have been then, and its largest confirmed error noted; largest values follow a
+    Gumbel distribution, whose parameters are told by their mean and standard deviation. Series whose year before is
+    known are taken together, and so are all others; once it was known for a whole year, with every season in it, the
+    dates before are left out: who has seen no season yet is surprised by every one.
     """
-    alone = min(_FALSE_ALARMS * _ALIKE / max(len(past), 1), _FALSE_ALARMS) / 2
-    own = np.nan_to_num(np.abs(past[:, old] if old.any() else past)).max(axis=1, initial=0.0)
-    return np.maximum(np.maximum(student.isf(alone, dof) * sd, _OF_LARGEST * own), _LEAST)
+    names = errors.shape[1]
+    alone = min(_FALSE_ALARMS * _ALIKE / max(names, 1), _FALSE_ALARMS) / 2
+    z = np.take_along_axis(errors, nulls.way.T[None], axis=0)[0] / nulls.sd.T
+    past, known = _confirmed(z)[:, :-steps], ~np.isnan(z[:, :-steps])
+    found = np.full(names, np.inf)
+    for yearly in (False, True):
+        group = nulls.yearly[-1] == yearly
+        if not group.any():
+            continue
+        theory = float(student.isf(alone, np.median(nulls.dof[-1, group])))
+        alike = known[group] & (yearly == nulls.yearly[:-steps, group].T)
+        judged = alike if alike.any(axis=0).sum() >= _YEAR else known[group]
+        largest = np.where(judged, past[group], 0.0)[:, judged.any(axis=0)].max(axis=0, initial=0.0)
+        found[group] = max(theory, _largest_expected(largest)) if len(largest) >= 2 * steps else theory
+    return found
 
 
-def _confirmed(errors: Floats, limit: Floats) -> Flags:
-    """Return at which dates a series is beyond its limit, and near or beyond it on the same side 14 days before, too.
+def _largest_expected(largest: Floats) -> float:
+    """Return the value that one run in so many exceeds, from the largest values of past runs (Gumbel, by moments)."""
+    spread = float(largest.std(ddof=1)) * np.sqrt(6) / np.pi
+    middle = float(largest.mean()) - np.euler_gamma * spread
+    return float(middle - spread * np.log(-np.log1p(-_FALSE_ALARMS)))
+
+
+def _confirmed(share: Floats) -> Floats:
+    """Return how far series are beyond a limit at each date, if they were near it on the same side 14 days before, too.
 
     What a company does on some days, such as a campaign, is in one window of 30 days and not in the next.
     """
-    share = errors / limit[:, None]
-    side = np.sign(errors)
     before = _back(share, 1)
-    return np.asarray((np.abs(share) >= 1) & (np.abs(before) >= _CONFIRMED) & (np.sign(before) == side))
+    both = np.minimum(np.abs(share), np.abs(before) / _CONFIRMED)
+    return np.nan_to_num(np.where(np.sign(before) == np.sign(share), both, 0.0))
 
 
 def _since(beyond: Flags, dates: tuple[date, ...]) -> date | None:

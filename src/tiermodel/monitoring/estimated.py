@@ -1,27 +1,29 @@
 """Before labels: the log loss and the error of values that the scores of today lead one to expect, and how wrong such.
 
-Where probabilities are calibrated, they foretell their own log loss (as confidence-based performance estimation does);
-what is not known is the level of the coming window, whose error gives the estimate its bounds. The absolute error of a
-value is learned by size of the forecast from windows that are over (direct loss estimation). Both are shown beside what
-they would have said at dates whose outcome is known.
+Where probabilities are calibrated, they foretell their own log loss (as confidence-based performance estimation does).
+The absolute error of a value is learned by size of the forecast from windows that are over (direct loss estimation).
+How far off that may be is told by the same estimate at past dates whose outcome is known, as it would have been made
+then; what the model itself says about the level of a coming window stands in where such dates are few.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student
 
 from tiermodel.arrays import Flags, Floats
+from tiermodel.monitoring.drift import STEP_DAYS
 from tiermodel.monitoring.profiles import SHIFTS, Profiles
 
 __all__ = ["Estimate", "estimates"]
 
-_NORMAL = 1.645  # standard deviations on either side that hold 90 % of a normal distribution
-_OFF = 0.12  # of a log loss: what it differs from the foretold one besides level and chance, as seasons change ranks
-_CHECKED, _FEWEST = 13, 3  # dates, a fortnight apart
-_HELD = 0.95  # of past misses: few of them are seen, and neighbours are alike
+_HELD = 0.90
+_FEWEST, _YEAR, _CHECKED = 3, 26, 13  # dates, a fortnight apart
+_STATED = 2.0  # independent past errors that the model's own statement about levels counts for
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,19 @@ class Estimate:
         return {**vars(self)}
 
 
-def estimates(profiles: Profiles, level_sd: float, value_sd: float) -> list[Estimate]:
+def estimates(profiles: Profiles, level_sd: float, value_sd: float, delay_days: int, old_from: date) -> list[Estimate]:
     """Return the estimates for the last date: `log_loss` of the churn risk, and `value_error`, MAE over mean value.
 
-    `level_sd` and `value_sd` are the standard deviations of the level of a window, in log-odds and logarithms.
+    `level_sd` and `value_sd` are the standard deviations of the level of a window, in log-odds and logarithms, and
+    `delay_days` the days until an outcome is known. Errors of dates before `old_from`, on which the log was shorter
+    than the longest window, are left out as long as there are others.
     """
-    found = _log_loss(profiles, level_sd), _value_error(profiles, value_sd)
+    old = np.array([day >= old_from for day in profiles.dates])
+    found = _log_loss(profiles, level_sd, delay_days, old), _value_error(profiles, value_sd, delay_days, old)
     return [one for one in found if one is not None]
 
 
-def _log_loss(profiles: Profiles, level_sd: float) -> Estimate | None:
+def _log_loss(profiles: Profiles, level_sd: float, delay_days: int, old: Flags) -> Estimate | None:
     s = profiles.sums
     n = s["at_risk"]
     if not n[-1]:
@@ -63,24 +68,23 @@ def _log_loss(profiles: Profiles, level_sd: float) -> Estimate | None:
         curves = s["loss_at"] / n[:, None]
         actual = s["loss"] / s["at_risk_known"]
         rates = s["risk"] / n
-    bounds = np.array(
-        [_bounds(curve, level_sd, rate, size) for curve, rate, size in zip(curves, rates, n, strict=True)]
+    stated = np.array(
+        [_stated(curve, level_sd, rate, size) for curve, rate, size in zip(curves, rates, n, strict=True)]
     )
-    return _checked("log_loss", curves[:, len(SHIFTS) // 2], bounds[:, 0], bounds[:, 1], actual)
+    return _checked("log_loss", curves[:, len(SHIFTS) // 2], stated, actual, delay_days, old)
 
 
-def _bounds(curve: Floats, level_sd: float, rate: float, n: float) -> tuple[float, float]:
-    """Return the least and the largest log loss if the level is off by what it may be, and customers vary by chance."""
-    if not n or np.isnan(curve).any():
-        return np.nan, np.nan
+def _stated(curve: Floats, level_sd: float, rate: float, n: float) -> float:
+    """Return the standard deviation of a log loss, as a share of it: of the level, and by chance of customers."""
     middle = float(curve[len(SHIFTS) // 2])
-    ends = np.interp([-_NORMAL * level_sd, _NORMAL * level_sd], SHIFTS, curve)
-    chance = _NORMAL * float(np.hypot(np.sqrt(rate * (1 - rate) / n) * np.log(rate / (1 - rate)), _OFF * middle))
-    below, above = middle - min(*ends, middle), max(*ends, middle) - middle
-    return middle - float(np.hypot(below, chance)), middle + float(np.hypot(above, chance))
+    if not n or np.isnan(curve).any() or not middle:
+        return np.nan
+    level = float(np.abs(np.interp([-level_sd, level_sd], SHIFTS, curve) - middle).max())
+    chance = float(np.sqrt(rate * (1 - rate) / n) * np.log(rate / (1 - rate)))
+    return float(np.hypot(level, chance)) / middle
 
 
-def _value_error(profiles: Profiles, value_sd: float) -> Estimate | None:
+def _value_error(profiles: Profiles, value_sd: float, delay_days: int, old: Flags) -> Estimate | None:
     s = profiles.sums
     over = ~np.isnan(s["error_bin"]).any(axis=1) & (s["rows_bin"].sum(axis=1) > 0)
     gap, whole = _gap(over), np.maximum(s["expected"], 1e-9)
@@ -91,8 +95,7 @@ def _value_error(profiles: Profiles, value_sd: float) -> Estimate | None:
         if len(past) >= _FEWEST:
             each = s["error_bin"][past].sum(axis=0) / np.maximum(s["rows_bin"][past].sum(axis=0), 1.0)
             value[at] = float(s["rows_bin"][at] @ each) / whole[at]
-    low, high = (value * np.exp(sign * _NORMAL * value_sd) for sign in (-1, 1))
-    return _checked("value_error", value, low, high, actual)
+    return _checked("value_error", value, np.full(len(over), value_sd), actual, delay_days, old)
 
 
 def _gap(over: Flags) -> int:
@@ -100,24 +103,28 @@ def _gap(over: Flags) -> int:
     return int(len(over) - np.flatnonzero(over)[-1]) if over.any() else len(over)
 
 
-def _checked(name: str, value: Floats, low: Floats, high: Floats, actual: Floats) -> Estimate | None:
-    """Return the last value, with bounds that are wider where those of past dates were too narrow.
+def _checked(name: str, value: Floats, stated: Floats, actual: Floats, delay_days: int, old: Flags) -> Estimate | None:
+    """Return the last value, with bounds told by the errors of the year of estimates whose outcome is known by then.
 
-    How much too narrow is told, for every date, from the dates whose outcome was known by then.
+    Errors are of logarithms. Neighbouring dates share most of their outcome, so they count as so many independent ones
+    as fit into their time; the half-width is a quantile of Student's t.
     """
-    if np.isnan(value[-1]) or np.isnan(low[-1]):
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = np.log(actual / value)
+    over = np.isfinite(error)
+    if np.isnan(value[-1]) or np.isnan(stated[-1]):
         return None
-    over = ~np.isnan(actual) & ~np.isnan(value) & ~np.isnan(low)
-    gap = _gap(over)
-    half = np.where(actual >= value, high - value, value - low)
-    off = np.abs(actual - value) / np.maximum(half, 1e-12)
-    wider = np.ones(len(value))
-    for at in range(gap, len(value)):
-        past = np.flatnonzero(over[: at - gap + 1])[-_CHECKED:]
-        if len(past) >= _FEWEST:
-            wider[at] = max(1.0, float(np.quantile(off[past], _HELD)))
-    low, high = value - wider * (value - low), value + wider * (high - value)
+    gap, half = _gap(over), np.full(len(value), np.nan)
+    for at in range(len(value)):
+        known = np.flatnonzero(over[: max(at - gap + 1, 0)])
+        past = known[old[known]] if old[known].sum() >= _FEWEST else known
+        errors = error[past[-_YEAR:]]
+        independent = len(errors) * STEP_DAYS / max(delay_days, STEP_DAYS)
+        squares = _STATED * stated[at] ** 2 + independent * float(np.mean(errors**2) if len(errors) else 0.0)
+        whole = _STATED + independent
+        half[at] = student.isf((1 - _HELD) / 2, whole) * np.sqrt(squares / whole)
     known = np.flatnonzero(over)[-_CHECKED:]
-    held = (low[known] <= actual[known]) & (actual[known] <= high[known])
+    held = np.abs(error[known]) <= half[known]
     missed = float(np.mean(np.abs(actual[known] - value[known]))) if len(known) else np.nan
-    return Estimate(name, float(value[-1]), float(low[-1]), float(high[-1]), len(known), int(held.sum()), missed)
+    low, high = (float(value[-1] * np.exp(sign * half[-1])) for sign in (-1, 1))
+    return Estimate(name, float(value[-1]), low, high, len(known), int(held.sum()), missed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from tiermodel.features.outcome import Labels
 from tiermodel.monitoring.alarms import Advice, Alarm, advice_on, drift_alarms, hints_of, spans_of
 from tiermodel.monitoring.changes import column_changes, unknown_share
 from tiermodel.monitoring.columns import TableDays, freshness, row_series, table_days
-from tiermodel.monitoring.drift import STEP_DAYS, Drift, DriftTest, drift, grid
+from tiermodel.monitoring.drift import STEP_DAYS, Drift, DriftTest, drift, grid, lately_days
 from tiermodel.monitoring.estimated import estimates
 from tiermodel.monitoring.matured import Matured, judged, kept_tables, level_spread, matured_alarms
-from tiermodel.monitoring.profiles import SAMPLE, Profiles, profiles, sampled
+from tiermodel.monitoring.profiles import SAMPLE, Profiles, profiles, sampled, windows_of
 from tiermodel.monitoring.tier_checks import tier_checks
 from tiermodel.output import to_jsonable, write_json
 from tiermodel.predict.fitting_project import with_bundle_features
@@ -78,6 +78,7 @@ class MonitorResult:
         title = say["monitor_title"].format(model=self.model_version, day=self.as_of)
         lines = [title, *(f"- {alarm.to_text(self.language)}" for alarm in self.alarms)]
         lines += [] if self.alarms else [say["monitor_no_alarm"]]
+        lines += [] if self.figures["inputs"]["series"] else [say["monitor_too_short"]]
         lines += [say["monitor_hint"].format(text=hint["text"]) for hint in self.figures["hints"]]
         lines.append(say["monitor_advice"].format(advice=self.advice.to_text(self.language)))
         for one in self.figures["estimates"]:
@@ -160,7 +161,8 @@ def monitor(
     tables = table_days(history, day)
     dates = grid(day, history.first_day)
     few = sampled(history, int(bundle.facts["customers"]), SAMPLE)
-    known = profiles(fitting, bundle, few, dates, min(learned, day), day)
+    lately = lately_days(windows_of(bundle), (day - history.first_day).days)
+    known = profiles(fitting, bundle, few, dates, min(learned, day), day, lately)
     known = known.at(dates, day, labels.delay_days)
     test, series = input_test(bundle, known, tables, history.first_day)
     late = freshness(tables, day)
@@ -168,6 +170,7 @@ def monitor(
     changes = column_changes(tables.values(), day, learned)
     alarms += drift_alarms(test.found, changes, bundle.features, series)
     level_sd, value_sd = level_errors(bundle, known, labels.delay_days)
+    foretold = estimates(known, level_sd, value_sd, labels.delay_days, old_from(bundle, history.first_day))
     found: list[Matured] = []
     if kept is not None:
         many = sampled(history, int(bundle.facts["customers"]), _MATURED_SAMPLE)
@@ -182,7 +185,7 @@ def monitor(
         "inputs": _inputs(test, known),
         "tiers": tiers,
         "matured": [one.to_dict() for one in found],
-        "estimates": [one.to_dict() for one in estimates(known, level_sd, value_sd)],
+        "estimates": [one.to_dict() for one in foretold],
         "freshness": [{**row, "last_row": str(row["last_row"])} for row in late],
         "model": _model(tables, learned, day),
     }
@@ -197,8 +200,13 @@ def input_test(
 ) -> tuple[DriftTest, dict[str, Floats]]:
     """Return the drift of features, scores and rows, all tested together, and the series behind it."""
     series = {**known.series, **row_series(tables, known.dates)}
-    spans = spans_of(bundle.features.values())
+    spans = spans_of(bundle.features.values(), max(windows_of(bundle)), bundle.scheme.scheme.codes)
     return drift(series, known.dates, known.customers, first_day, spans), series
+
+
+def old_from(bundle: Bundle, first_day: date) -> date:
+    """Return the day from which on a log is as long as the longest window of a model's features."""
+    return first_day + timedelta(max(windows_of(bundle)))
 
 
 def level_errors(bundle: Bundle, known: Profiles, delay_days: int) -> tuple[float, float]:

@@ -36,6 +36,7 @@ __all__ = [
     "Scale",
     "profiles",
     "sampled",
+    "windows_of",
 ]
 
 SAMPLE = 6_000
@@ -116,6 +117,11 @@ class Profiles:
         return Profiles(tuple(days), self.customers[rows], {name: s[rows] for name, s in self.series.items()}, sums)
 
 
+def windows_of(bundle: Bundle) -> tuple[int, ...]:
+    """Return the windows that a model's features look back, in days."""
+    return Features.model_validate(bundle.settings["features"]).windows_days
+
+
 def sampled(history: History, customers: int, most: int = SAMPLE) -> History:
     """Return the history of about `most` of so many customers, or all of it where there are not many more."""
     number = customers // most
@@ -123,17 +129,24 @@ def sampled(history: History, customers: int, most: int = SAMPLE) -> History:
 
 
 def profiles(
-    project: Project, bundle: Bundle, history: History, dates: Iterable[date], scale_day: date, as_of: date
+    project: Project,
+    bundle: Bundle,
+    history: History,
+    dates: Iterable[date],
+    scale_day: date,
+    as_of: date,
+    lately_days: int,
 ) -> Profiles:
     """Return the profiles of a history at some dates, on the scale of one date, with the outcomes known at `as_of`.
 
-    Looked at are buyers who bought within the longest window before a date: those who left years ago would hide what
-    the others do. Text attributes are compared elsewhere, by their values.
+    The series are of buyers who bought in the last `lately_days` before a date: those who left years ago would hide
+    what the others do. The sums are of all who bought within the longest window. Text attributes are compared
+    elsewhere, by their values.
     """
     settings = {**project.model_dump(exclude_none=True), "features": bundle.settings["features"]}
     whole = Project.model_validate(settings)
     data_end = complete_until(history, as_of)
-    counted = _Counted(bundle, _scale(whole, bundle, history, scale_day), tuple(sorted(set(dates))))
+    counted = _Counted(bundle, _scale(whole, bundle, history, scale_day), tuple(sorted(set(dates))), lately_days)
     walk = Snapshots(whole, frozenset(bundle.columns), counted.dates, True, data_end, as_of)
     for batch in snapshot_batches(history, walk):
         for start in range(0, batch.num_rows, _ROWS):
@@ -153,8 +166,7 @@ def _active(bundle: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_active(bundle: Bundle, frame: pd.DataFrame) -> Flags:
-    longest = max(Features.model_validate(bundle.settings["features"]).windows_days)
-    flags: Flags = (frame["days_since_last"] <= longest).to_numpy()
+    flags: Flags = (frame["days_since_last"] <= max(windows_of(bundle))).to_numpy()
     return flags
 
 
@@ -172,8 +184,8 @@ def _columns(bundle: Bundle, frame: pd.DataFrame) -> tuple[dict[str, Floats], ND
 class _Counted:
     """The counts by date and bin of every column, added batch by batch."""
 
-    def __init__(self, bundle: Bundle, scale: Scale, dates: tuple[date, ...]) -> None:
-        self.bundle, self.scale, self.dates = bundle, scale, dates
+    def __init__(self, bundle: Bundle, scale: Scale, dates: tuple[date, ...], lately_days: int) -> None:
+        self.bundle, self.scale, self.dates, self._lately = bundle, scale, dates, lately_days
         days, codes = len(dates), bundle.scheme.scheme.codes
         self._days = np.array([np.datetime64(day, "s") for day in dates])
         self._counts = {name: np.zeros((days, len(edges) + 2)) for name, edges in scale.edges.items()}
@@ -188,8 +200,13 @@ class _Counted:
         """Add the rows of a batch of snapshots."""
         self._known += np.bincount(self._place(frame), minlength=len(self.dates))
         frame = _active(self.bundle, frame)
-        at, days = self._place(frame), len(self.dates)
         columns, level = _columns(self.bundle, frame)
+        self._add_outcomes(frame, self._place(frame), columns)
+        lately = (frame["days_since_last"] <= self._lately).to_numpy()
+        self._add_series(frame[lately], {name: column[lately] for name, column in columns.items()}, level[lately])
+
+    def _add_series(self, frame: pd.DataFrame, columns: dict[str, Floats], level: NDArray[Any]) -> None:
+        at, days = self._place(frame), len(self.dates)
         for name, column in columns.items():
             edges, width = self.scale.edges[name], len(self.scale.edges[name]) + 2
             bins = np.where(np.isnan(column), width - 1, np.searchsorted(edges, column))
@@ -200,8 +217,6 @@ class _Counted:
         again = before & (frame["days_since_last"] <= _FOUR_WEEKS).to_numpy()
         for k, flags in enumerate((before, again)):
             self._returning[:, k] += np.bincount(at[flags], minlength=days)
-
-        self._add_outcomes(frame, at, columns)
 
     def _add_outcomes(self, frame: pd.DataFrame, at: NDArray[Any], columns: dict[str, Floats]) -> None:
         days, risk, expected = len(self.dates), columns[_RISK], columns[_VALUE]
