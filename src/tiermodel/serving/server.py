@@ -117,9 +117,10 @@ def _follow(service: Service, newest: Newest, version: str, stopped: threading.E
                 service.use(service.prepared(load_bundle(folder())))
                 print(f"tiermodel: serving {service.version} from now on", file=sys.stderr, flush=True)  # noqa: T201
                 version = now
-        except TierModelError as error:
+        except Exception as error:  # noqa: BLE001  whatever a store does, the thread looks again
             service.metrics.failures.inc()
-            print(f"tiermodel: still serving {service.version}: {error}", file=sys.stderr, flush=True)  # noqa: T201
+            why = error if isinstance(error, TierModelError) else type(error).__name__
+            print(f"tiermodel: still serving {service.version}: {why}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 class _Protocol(H11Protocol):
