@@ -16,6 +16,7 @@ from tiermodel.monitoring.alarms import Alarm, advice_on, drift_alarms, spans_of
 from tiermodel.monitoring.changes import column_changes
 from tiermodel.monitoring.columns import TableDays, freshness
 from tiermodel.monitoring.drift import STEP_DAYS, Drift, DriftTest, drift, grid
+from tiermodel.monitoring.estimated import _checked
 from tiermodel.tables.table import EPOCH
 
 FIRST, END = date(2021, 1, 1), date(2024, 1, 10)
@@ -167,6 +168,49 @@ def test_features_of_one_column_are_one_alarm_and_the_suspect_column_is_named() 
     assert alarm.subject == "data.transactions.columns.amount"
     assert alarm.figures["feature"] == "margin_share_30d"
     assert alarm.effects == ("margin_30d",)
+
+
+def test_features_of_sound_columns_are_told_with_the_rows_they_moved_with() -> None:
+    judged = [found("rows:transactions", -1.0), found("margin_30d", -0.5), found("order_count_30d", -0.6)]
+    [alarm] = drift_alarms(judged, [], FEATURES, {one.name: np.zeros(3) for one in judged})
+    assert (alarm.kind, alarm.subject) == ("rows", "data.transactions")
+    assert set(alarm.effects) == {"margin_30d", "order_count_30d"}
+
+
+def test_customers_without_a_feature_are_told_as_a_share() -> None:
+    one = Drift("missing:order_change_30d", 2.0, 1.0, 0.5, season=False, since=END)
+    [alarm] = drift_alarms([one], [], FEATURES, {one.name: np.zeros(3)})
+    assert "70.8% of the customers have no order_change_30d, expected 23.0%" in alarm.to_text("en")
+
+
+def test_a_season_seen_for_the_first_time_widens_the_limits_of_its_kind() -> None:
+    series = nights(4, NAMES, (END - FIRST).days + 1, season=0.0)
+    day = date(2022, 9, 1)
+    quiet = {one.name: one.limit for one in test_at(series, day).found}
+    for values in series.values():
+        values[330:400] += 0.5  # a first season, in the first winter
+    surprised = {one.name: one.limit for one in test_at(series, day).found}
+    assert all(surprised[name] > 2 * quiet[name] for name in NAMES)
+
+
+def test_features_of_old_rows_and_of_the_calendar_are_not_judged() -> None:
+    features = [f for f in expand(Features(windows_days=(30, 90)), []) if "year_ago" in f.name or "same_q" in f.name]
+    dates = grid(END, FIRST)
+    series = {f.name: np.arange(len(dates), dtype=float) for f in features}
+    assert series
+    assert drift(series, dates, np.full(len(dates), 5000.0), FIRST, spans_of(features, 90)).found == ()
+
+
+def test_nine_in_ten_estimates_hold_what_comes() -> None:
+    held, draw = [], np.random.default_rng(9)
+    for _ in range(200):
+        actual = 0.4 * np.exp(draw.normal(0, 0.1, 40))
+        known = np.where(np.arange(40) < 39, actual, np.nan)
+        value, stated = np.full(40, 0.4), np.full(40, 0.1)
+        one = _checked("log_loss", value, stated, known, STEP_DAYS, np.ones(40, np.bool_))
+        assert one is not None
+        held.append(one.low <= actual[-1] <= one.high)
+    assert 0.84 <= np.mean(held) <= 0.95
 
 
 def test_advice_names_the_first_thing_to_do() -> None:
