@@ -6,6 +6,7 @@ import http.client
 import json
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,13 @@ class Client(threading.Thread):
                 self.found.append((reply.status, versions.pop(), told["scores"][0]["upgrade_potential"]))
             connection.close()
 
+    def wait_for(self, version: str) -> None:
+        """Wait until a model has answered."""
+        until = time.monotonic() + 60
+        while version not in {told for _, told, _ in self.found}:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
     def connections(self) -> Iterator[http.client.HTTPConnection]:
         """Open one connection after the other."""
         while not self.stopped.is_set():
@@ -95,9 +103,11 @@ def test_a_new_champion_takes_over_without_a_dropped_request(shop: Shop, asked: 
         assert server.ask("GET", "/readyz").json()["model_version"] == first
         client = Client(server, asked)
         client.start()
+        client.wait_for(first)
         shop.crown("2")
         server.wait_for("from now on")
         assert server.ask("GET", "/readyz").json()["model_version"] == second
+        client.wait_for(second)
         client.stopped.set()
         client.join()
         counts = server.ask("GET", "/metrics").body.decode()
