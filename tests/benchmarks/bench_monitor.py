@@ -10,7 +10,7 @@ measures one run beside one scoring.
 
 Seen with seeds 301, each a year of 53 weeks, alarms less than 31 days apart as one, and estimates of the log loss that
 held what came: seeded 1 (86 %), christmas 2 (95 %), contracts 1 (95 %), winback 0 (98 %). Planted faults were named by
-the first grading, 28 days after; the season that did not come by the second.
+the first grading, 28 days after, the season by the second. 100,000 customers: score 25 CPU s, monitor 24.
 """
 
 from __future__ import annotations
