@@ -9,8 +9,8 @@ company, and takes the season from the company `christmas`, and prints what the 
 measures one run beside one scoring.
 
 Seen with seeds 301, each a year of 53 weeks, alarms less than 31 days apart as one, and estimates of the log loss that
-held what came: seeded 1 (86 %), christmas 2 (95 %), contracts 1 (95 %), winback 0 (98 %). Planted faults were named by
-the first grading, 28 days after, the season by the second. 100,000 customers: score 25 CPU s, monitor 24.
+held what came: seeded 1 (86 %), christmas 2 (95 %), contracts 1 (95 %), winback 0 (98 %). Broken tables were named 28
+days after, a season by day 56, churn on day 63, when labels are known. 100,000 customers: score 25 CPU s, monitor 24.
 """
 
 from __future__ import annotations
