@@ -27,7 +27,7 @@ __all__ = ["make_app"]
 
 Page: TypeAlias = Callable[[Request], Awaitable[Response]]
 _BODY_SECONDS, _SCORE_SECONDS = 5, 30
-_MOST_WAITING, _MOST_HELD = 64, 64 << 20
+_MOST_WAITING, _MOST_HELD, _MOST_DROPPED = 64, 64 << 20, 16 << 20
 _TOGETHER, _TOGETHER_BYTES = 16, 256 << 10
 _OPEN = ("/healthz", "/readyz")
 
@@ -111,16 +111,22 @@ class _Scoring:
     async def _read(self, request: Request, parts: list[bytes]) -> None:
         """Add the body to `parts`, unless it is too large, or all bodies at once are."""
         large = RequestError(413, f"the body has more than {MOST_BYTES >> 20} MB; send several requests")
-        if int(request.headers.get("content-length", 0)) > MOST_BYTES:
+        said = int(request.headers.get("content-length", 0))
+        if said > MOST_BYTES + _MOST_DROPPED:
             raise large
         size = 0
         async for part in request.stream():
+            size += len(part)
+            if max(size, said) > MOST_BYTES:  # the rest is dropped: an answer amid its sending would be lost
+                if size > MOST_BYTES + _MOST_DROPPED:
+                    raise large
+                continue
             parts.append(part)
-            size, self._held = size + len(part), self._held + len(part)
-            if size > MOST_BYTES:
-                raise large
+            self._held += len(part)
             if self._held > _MOST_HELD:
                 raise RequestError(503, "too many large requests at once; try again in a second")
+        if size > MOST_BYTES:
+            raise large
 
 
 def make_app(service: Service, token: str | None) -> Starlette:
