@@ -20,7 +20,7 @@ from commands import Run
 from tiermodel.errors import ProjectError, TierModelError
 from tiermodel.policy import solve
 from tiermodel.policy.allocate import Allocation, allocate
-from tiermodel.policy.exact import best_allocation, best_of_kinds
+from tiermodel.policy.exact import best_allocation, best_counts, best_of_kinds
 from tiermodel.policy.lagrangian import allocated, find_prices, polished
 from tiermodel.policy.problem import Limit, Problem
 
@@ -421,3 +421,9 @@ def test_the_period_is_the_policys_or_the_projects_horizon(tmp_path: Path) -> No
         assert found.advisory is not None
         assert found.advisory["customers"] == listed
     assert replace(found, bound=0.0).gap == 0
+
+
+def test_customers_whom_nothing_can_be_done_for_may_be_the_last_kind() -> None:
+    one, use = np.array([2.0]), np.array([[1]])
+    found = best_counts(one, use, np.array([5]), np.array([0]), np.array([3, 4]), 10)
+    assert found.tolist() == [3]

@@ -93,7 +93,8 @@ def _solved(
     # a resource of which there is enough for all is no constraint, and one row less to round
     tight = np.flatnonzero(use @ customers[kind] > room)
     most = np.maximum(use[tight].max(axis=1, initial=1), 1)
-    of_kind = coo_array((np.ones(len(value)), (kind, np.arange(len(value)))))
+    shape = len(customers), len(value)  # said, since the last kind may have no option
+    of_kind = coo_array((np.ones(len(value)), (kind, np.arange(len(value)))), shape)
     sides = vstack([of_kind, coo_array(use[tight] / most[:, None])]) if len(tight) else of_kind
     upper = np.r_[customers, room[tight] / most]
     with _quiet():
