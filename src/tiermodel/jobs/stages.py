@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from tiermodel.bundle.bundle import Bundle, save_bundle
-from tiermodel.config.project import Project
 from tiermodel.crm.export import export
 from tiermodel.errors import DataError, GateError, TrackingError
 from tiermodel.features.export import write_features
@@ -18,6 +17,7 @@ from tiermodel.ledger.calendar import next_grading
 from tiermodel.monitoring.monitor import monitor
 from tiermodel.output import write_json
 from tiermodel.predict import score
+from tiermodel.predict.fitting_project import with_bundle_features
 from tiermodel.quality.check import check
 from tiermodel.reporting.report import report
 from tiermodel.tracking.promotion import promote
@@ -160,14 +160,9 @@ def _score(run: Run) -> StageRecord:
 
 def _features(run: Run) -> StageRecord:
     """Write the features of the model, from which lists and the report tell reasons."""
-    project = with_features_of(run.project, run.model.settings)
+    project = with_bundle_features(run.project, run.model, run.history)
     done = write_features(project, [run.day], run.features, history=run.history)
     return StageRecord(stage="features", counts={"customers": done.snapshots})
-
-
-def with_features_of(project: Project, settings: Mapping[str, Any]) -> Project:
-    """Return the project with the features that a model was trained with."""
-    return Project.model_validate({**project.model_dump(exclude_none=True), "features": settings["features"]})
 
 
 def _lists(run: Run) -> StageRecord:

@@ -17,15 +17,14 @@ from tiermodel.monitoring.profiles import ACTIVE, MISSING, RETURNING, SCORES, TI
 from tiermodel.tables.history import project_key
 from tiermodel.words import words
 
-__all__ = ["ADVICE", "Advice", "Alarm", "advice_on", "drift_alarms", "hints_of", "spans_of"]
+__all__ = ["Advice", "Alarm", "advice_on", "drift_alarms", "hints_of", "spans_of"]
 
-COLUMN = {
+_COLUMN = {
     "stuck", "missing", "renamed", "vanished", "new", "column_mean", "column_unknown", "column_bad", "rows", "late",
     "features", "season",
 }  # fmt: skip
 """The kinds of alarm that are to be looked for in a table."""
-TIERS = {"mix", "movement", "reversals"}
-ADVICE = ("nothing", "column", "retrain", "redesign")
+_TIERS = {"mix", "movement", "reversals"}
 _ROWS_OF_PURCHASES = "rows:transactions"
 _PURCHASES, _AMOUNT = "data.transactions", "data.transactions.columns.amount"
 _ROWS = {"mean": "column_mean", "unknown": "column_unknown", "bad": "column_bad", "rows": "rows"}
@@ -86,9 +85,9 @@ class Advice:
 def advice_on(alarms: Sequence[Alarm]) -> Advice:
     """Return what to do first: a broken column spoils a new model too, and a new model may mend the tiers."""
     for alarm in alarms:
-        if alarm.kind in COLUMN:
+        if alarm.kind in _COLUMN:
             return Advice("column", alarm.subject)
-    if any(alarm.kind not in TIERS for alarm in alarms):
+    if any(alarm.kind not in _TIERS for alarm in alarms):
         return Advice("retrain")
     return Advice("redesign" if alarms else "nothing")
 

@@ -121,16 +121,18 @@ def _read(kept: Kept) -> pd.DataFrame:
 
 
 def judged(project: Project, bundle: Bundle, history: History, kept: Iterable[Kept], as_of: date) -> list[Matured]:
-    """Return the figures of the last score tables whose windows are over at `as_of`, from rows known by then."""
+    """Return the figures of the last score tables whose windows are over at `as_of`, from rows known by then.
+
+    The project has the features of the bundle (`with_bundle_features`).
+    """
     labels = Labels.of(project)
     end = complete_until(history, as_of)
     delay = timedelta(labels.delay_days)
     over = [one for one in kept if one.day + delay <= end][-_MOST_TABLES:]
     if not over:
         return []
-    settings = {**project.model_dump(exclude_none=True), "features": bundle.settings["features"]}
     days = {one.day for one in over} | {one.day + delay for one in over}
-    walk = Snapshots(Project.model_validate(settings), frozenset(bundle.columns), tuple(days), True, end, as_of)
+    walk = Snapshots(project, frozenset(bundle.columns), tuple(days), True, end, as_of)
     rows = []
     for batch in snapshot_batches(history, walk):
         frame = batch.to_pandas(date_as_object=False)

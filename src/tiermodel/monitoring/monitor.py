@@ -104,8 +104,8 @@ def monitor(
     """Look at what comes in, at the tiers and at past scores as known at a date, and say what to do.
 
     Drift is judged on some thousands of customers, against what the log did before, the year before included where it
-    reaches back; the alarms of one run share one budget, set so that a year of nightly runs has fewer than two false
-    ones. No state is kept between runs: all references are snapshots of past dates, made again from the log.
+    reaches back. The alarms of one run share one budget (`tests/benchmarks/bench_monitor.py` counts false ones). No
+    state is kept between runs: all references are snapshots of past dates, made again from the log.
 
     Parameters
     ----------

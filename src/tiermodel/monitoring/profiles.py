@@ -139,15 +139,14 @@ def profiles(
 ) -> Profiles:
     """Return the profiles of a history at some dates, on the scale of one date, with the outcomes known at `as_of`.
 
+    The project has the features of the bundle (`with_bundle_features`).
     The series are of buyers who bought in the last `lately_days` before a date: those who left years ago would hide
     what the others do. The sums are of all who bought within the longest window. Text attributes are compared
     elsewhere, by their values.
     """
-    settings = {**project.model_dump(exclude_none=True), "features": bundle.settings["features"]}
-    whole = Project.model_validate(settings)
     data_end = complete_until(history, as_of)
-    counted = _Counted(bundle, _scale(whole, bundle, history, scale_day), tuple(sorted(set(dates))), lately_days)
-    walk = Snapshots(whole, frozenset(bundle.columns), counted.dates, True, data_end, as_of)
+    counted = _Counted(bundle, _scale(project, bundle, history, scale_day), tuple(sorted(set(dates))), lately_days)
+    walk = Snapshots(project, frozenset(bundle.columns), counted.dates, True, data_end, as_of)
     for batch in snapshot_batches(history, walk):
         for start in range(0, batch.num_rows, _ROWS):
             counted.add(batch.slice(start, _ROWS).to_pandas(date_as_object=False))

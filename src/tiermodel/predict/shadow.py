@@ -22,7 +22,7 @@ from tiermodel.features.panel import Snapshots, Tally, snapshot_batches
 from tiermodel.ledger.rows import Before
 from tiermodel.ledger.tombstones import Tombstones
 from tiermodel.locks import output_lock
-from tiermodel.output import Staged, settle, to_jsonable, write_json, write_table
+from tiermodel.output import Staged, beside, settle, to_jsonable, write_json, write_table
 from tiermodel.policy.service_columns import service_columns
 from tiermodel.predict.capacity import has_capacity, keep_capacity
 from tiermodel.predict.fitting_project import with_bundle_features
@@ -51,8 +51,7 @@ def shadow_paths(out: Path) -> tuple[Path, Path, Path]:
     >>> [path.name for path in shadow_paths(Path("scores.parquet"))]
     ['scores.shadow.parquet', 'scores.shadow_changes.parquet', 'scores.shadow.json']
     """
-    tables = (out.with_name(f"{out.stem}.{what}{out.suffix}") for what in ("shadow", "shadow_changes"))
-    return (*tables, out.with_name(f"{out.stem}.shadow.json"))  # type: ignore[return-value]
+    return beside(out, "shadow"), beside(out, "shadow_changes"), out.with_name(f"{out.stem}.shadow.json")
 
 
 def settled_journal(out: Path) -> Path:

@@ -14,8 +14,7 @@ from tiermodel.reporting.inputs import OutcomesRead, ReportInputs
 __all__ = ["outcomes_section", "whale_figure"]
 
 _SURVEYS = ("csat", "nps", "quality", "attitude", "response_time")
-_LACKS = {"margin": "margin", "cost_to_serve": "cost_to_serve", "complaints": "complaints",
-          "acquisition_cost": "acquisition_cost"}  # fmt: skip
+_LACKS = ("margin", "cost_to_serve", "complaints", "acquisition_cost")
 _PAST = ("retained_share", "contribution")
 
 
@@ -35,7 +34,7 @@ def outcomes_section(inputs: ReportInputs, style: FigureStyle) -> dict[str, Any]
         "rows": rows,
         "has": set(tiers.columns),
         "surveys": surveys,
-        "lacks": [key for key, column in _LACKS.items() if column not in tiers] + ([] if surveys else ["surveys"]),
+        "lacks": [column for column in _LACKS if column not in tiers] + ([] if surveys else ["surveys"]),
         "base": base.to_dict("records")[0] if len(base) else None,
         "channels": channels.to_dict("records"),
         "past": _past(read, days, name) if len(days) > 1 else None,

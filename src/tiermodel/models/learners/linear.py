@@ -83,18 +83,6 @@ def _fit(
     model: Any,
     weights: FitWeights | None,
 ) -> Linear:
-    with _ONE_AT_A_TIME:
-        return _fitted(x, y, shape, columns, model, weights)
-
-
-def _fitted(
-    x: Floats,
-    y: Floats | Flags,
-    shape: Literal["log", "root"],
-    columns: list[int] | None,
-    model: Any,
-    weights: FitWeights | None,
-) -> Linear:
     chosen = list(range(x.shape[1])) if columns is None else columns
     weight, offset = (None, np.zeros(1)) if weights is None else weights
     offset_column = [offset] if offset.any() else []
@@ -133,7 +121,8 @@ def fit_logistic(
 
     The offset of `weights` is an input with a coefficient in training, and zero in scoring.
     """
-    return _fit(x, y, "log", columns, LogisticRegression(C=c, max_iter=5_000), weights)
+    with _ONE_AT_A_TIME:
+        return _fit(x, y, "log", columns, LogisticRegression(C=c, max_iter=5_000), weights)
 
 
 def fit_ridge(
@@ -144,7 +133,8 @@ def fit_ridge(
     weights: FitWeights | None = None,
 ) -> Linear:
     """Return a ridge regression of `y` on standardised signed square roots of `x`, or of some `columns` of it."""
-    return _fit(x, y, "root", columns, Ridge(alpha=alpha, copy_X=False), weights)
+    with _ONE_AT_A_TIME:
+        return _fit(x, y, "root", columns, Ridge(alpha=alpha, copy_X=False), weights)
 
 
 def averaged(whole: Linear, part: Linear) -> Linear:
