@@ -26,9 +26,10 @@ from tiermodel.serving.service import Service
 __all__ = ["make_app"]
 
 Page: TypeAlias = Callable[[Request], Awaitable[Response]]
+_Asked: TypeAlias = tuple[bytes, Future[bytes]]
 _BODY_SECONDS, _SCORE_SECONDS = 5, 30
 _MOST_WAITING, _MOST_HELD, _MOST_DROPPED = 64, 64 << 20, 16 << 20
-_TOGETHER, _TOGETHER_BYTES = 16, 256 << 10
+_TOGETHER, _TOGETHER_BYTES, _GATHER_SECONDS = 16, 256 << 10, 0.004
 _OPEN = ("/healthz", "/readyz")
 
 
@@ -37,7 +38,7 @@ class _Worker:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._queue: SimpleQueue[tuple[bytes, Future[bytes]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Asked | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="score", daemon=True)
 
     def start(self) -> None:
@@ -56,18 +57,28 @@ class _Worker:
         self._thread.join()
 
     def _work(self) -> None:
+        before = 1
         while (first := self._queue.get()) is not None:
-            waiting = [first]
-            with suppress(Empty):
-                while len(waiting) < _TOGETHER and sum(len(body) for body, _ in waiting) < _TOGETHER_BYTES:
-                    if (another := self._queue.get_nowait()) is None:
-                        self._queue.put(None)  # for the next round
-                        break
-                    waiting.append(another)
+            waiting = self._gathered(first, before)
+            before = len(waiting)
             wanted = [(body, answer) for body, answer in waiting if answer.set_running_or_notify_cancel()]
             found = self._service.answers([body for body, _ in wanted])
             for (_, answer), one in zip(wanted, found, strict=True):
                 answer.set_exception(one) if isinstance(one, Exception) else answer.set_result(one)
+
+
+    def _gathered(self, first: _Asked, before: int) -> list[_Asked]:
+        """Return what waits; as many as last time are awaited for a moment, since who was answered then asks again."""
+        waiting = [first]
+        until = time.monotonic() + _GATHER_SECONDS
+        with suppress(Empty):
+            while len(waiting) < _TOGETHER and sum(len(body) for body, _ in waiting) < _TOGETHER_BYTES:
+                patience = until - time.monotonic() if len(waiting) < before else 0
+                if (another := self._queue.get(timeout=max(patience, 0))) is None:
+                    self._queue.put(None)  # for the next round
+                    break
+                waiting.append(another)
+        return waiting
 
 
 class _Scoring:

@@ -168,10 +168,14 @@ def _numbers(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
     if not {*map(type, values)} <= {int, float, type(None)}:
         place = next(n for n, value in enumerate(values) if type(value) not in {int, float, type(None)})
         raise RequestError(422, f"expected a number or null, got {_named(values[place])}", f"rows[{place}].{name}")
-    large = [n for n, value in enumerate(values) if value is not None and not -_LARGEST <= value <= _LARGEST]
-    if large:
+    try:
+        found = np.array(values, dtype=np.float64)  # null becomes NaN
+        large = np.flatnonzero(np.abs(found) > _LARGEST)
+    except OverflowError:
+        large = np.array([n for n, value in enumerate(values) if value is not None and abs(value) > _LARGEST])
+    if large.size:
         raise RequestError(422, "the number is too large", f"rows[{large[0]}].{name}")
-    return np.array(values, dtype=np.float64)
+    return found
 
 
 def _texts(rows: Sequence[Mapping[str, Any]], name: str, *, needed: bool = False) -> list[Any]:
