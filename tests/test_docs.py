@@ -1,4 +1,4 @@
-"""The README and the docstrings: what they show runs, what is public is described."""
+"""The pages and the docstrings: what they show runs, what is public is described."""
 
 from __future__ import annotations
 
@@ -16,37 +16,57 @@ import yaml
 
 import tiermodel
 from tiermodel.cli.main import main, run
+from tiermodel.config.keys import every_key, meanings, to_markdown
 from tiermodel.config.project import Project, load_project
 from worlds import TrainedWorld
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-SLOW = {"demo", "train", "backtest", "promote", "rollback", "serve", "tune"}  # run by their own tests
+README, CHINESE = ROOT / "README.md", ROOT / ".github" / "README.zh-CN.md"
+CONFIGS = ROOT / "configs" / "README.md"
+DOCS = {file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") for file in (
+    README, CHINESE, CONFIGS, ROOT / "models" / "README.md", ROOT / "notebooks" / "README.md",
+    ROOT / "tests" / "benchmarks" / "README.md", ROOT / ".github" / "CONTRIBUTING.md",
+)}  # fmt: skip
+SLOW = {
+    "demo",
+    "init",
+    "train",
+    "backtest",
+    "promote",
+    "rollback",
+    "refresh",
+    "serve",
+    "tune",
+}  # run by their own tests
 STANDS_FOR = {"tiermodel-demo/bundle": "models/shop", "shop@champion": "models/shop", "backtest.json": ""}
 
 
-def fences(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def fences(language: str, text: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def commands() -> Iterator[str]:
-    """List what the README tells to type: lines after `$ ` in console blocks, and `tiermodel …` in the text."""
-    for block in fences("console"):
+def commands(text: str) -> Iterator[str]:
+    """List what a page tells to type: lines after `$ ` in console blocks, and `tiermodel …` in the text."""
+    for block in fences("console", text):
         yield from re.findall(r"^\$ (tiermodel .*)$", block, flags=re.MULTILINE)
-    text = re.sub(r"^```.*?^```", "", README, flags=re.MULTILINE | re.DOTALL)
-    yield from re.findall(r"`(tiermodel [a-z][^`]*)`", text)
+    without = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    yield from re.findall(r"`(tiermodel [a-z][^`]*)`", without)
 
 
-COMMANDS = list(dict.fromkeys(commands()))
+COMMANDS = list(dict.fromkeys(line for text in DOCS.values() for line in commands(text)))
 
 
-def test_the_readme_shows_commands() -> None:
-    assert len(COMMANDS) >= 5
+def test_the_readme_is_short_and_the_chinese_one_shows_the_same_commands() -> None:
+    text, chinese = (file.read_text(encoding="utf-8") for file in (README, CHINESE))
+    assert len(text.splitlines()) <= 200
+    ours = [line.replace(" --language zh", "") for line in commands(chinese)]
+    assert {line for line in ours if "show keys" not in line} == set(commands(text))
+    assert fences("bash", text) == fences("bash", chinese)
     assert {shlex.split(line)[1] for line in COMMANDS} <= set(run.commands)
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_of_the_readme_parses(line: str) -> None:
+def test_every_command_of_the_pages_parses(line: str) -> None:
     command: click.Command = run
     words = shlex.split(line)[1:]
     while isinstance(command, click.Group):
@@ -65,7 +85,7 @@ def shop(trained: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.mark.parametrize("line", [c for c in COMMANDS if shlex.split(c)[1] not in SLOW])
-def test_the_quick_commands_of_the_readme_run(
+def test_the_quick_commands_of_the_pages_run(
     line: str, shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(shop)
@@ -80,35 +100,43 @@ def test_the_quick_commands_of_the_readme_run(
     assert capsys.readouterr().out
 
 
-def test_the_projects_of_the_readme_are_projects(tmp_path: Path) -> None:
-    projects = [block for block in fences("yaml") if block.startswith("version:")]
+def test_the_settings_of_the_pages_are_settings(tmp_path: Path) -> None:
+    blocks = fences("yaml", "\n".join(DOCS.values()))
+    projects = [block for block in blocks if block.startswith("version:")]
     assert projects
     for block in projects:
         (tmp_path / "project.yaml").write_text(block, encoding="utf-8")
         assert load_project(tmp_path / "project.yaml").version == 1
-
-
-def test_the_settings_of_the_readme_are_settings() -> None:
-    (project,) = [yaml.safe_load(block) for block in fences("yaml") if block.startswith("version:")]
+    project = yaml.safe_load(projects[0])
     project["data"]["transactions"]["columns"]["cost"] = "cost"
     project["data"]["customers"] = {"path": "p.csv", "columns": {"customer_id": "m"}, "attributes": {"age": "age"}}
-    parts = [block for block in fences("yaml") if not block.startswith("version:")]
+    parts = [block for block in blocks if not block.startswith("version:")]
     assert len(parts) >= 2
     for block in parts:
         Project.model_validate({**project, **yaml.safe_load(block)})
 
 
-def test_the_python_of_the_readme_uses_public_names_only() -> None:
-    for block in fences("python"):
+def test_every_key_of_the_project_file_is_told() -> None:
+    assert set(meanings()) == {key.path for key in every_key("en")} | {"data.TABLE"}
+    told = re.search(r"<!-- keys.*?-->\n(.*)\n<!-- end of keys -->", CONFIGS.read_text(encoding="utf-8"), re.DOTALL)
+    assert told is not None
+    assert told[1] == to_markdown("en"), "put what `tiermodel show keys` prints into configs/README.md"
+    assert not re.search(r"[\u4e00-\u9fff]", to_markdown("en"))
+    assert not re.search(r"\b(the|text|list of|whole number)\b", to_markdown("zh"))
+
+
+def test_the_python_of_the_pages_uses_public_names_only() -> None:
+    for block in fences("python", DOCS["README.md"] + DOCS[".github/README.zh-CN.md"]):
         tree = ast.parse(block)
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module == "tiermodel":
                 assert {alias.name for alias in node.names} <= set(tiermodel.__all__)
 
 
-def test_links_of_the_readme_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", DOCS)
+def test_links_of_the_pages_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", DOCS[page]):
+        assert ((ROOT / page).parent / target).exists(), target
 
 
 def test_the_architecture_names_every_room_and_only_what_is_there() -> None:

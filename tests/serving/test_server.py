@@ -245,10 +245,11 @@ def test_a_slow_client_is_let_go_and_others_do_not_wait(server: Server) -> None:
     assert server.ask("GET", "/healthz").status == 200
 
 
-def test_what_the_readme_sends_is_answered(trained: TrainedWorld) -> None:
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+def test_what_the_page_on_models_sends_is_answered(trained: TrainedWorld) -> None:
+    root = Path(__file__).resolve().parents[2]
+    readme, configs = ((root / name / "README.md").read_text(encoding="utf-8") for name in ("models", "configs"))
     (body,) = re.findall(r"curl [^']*'Content-Type: application/json' -d '(.*?)'\n", readme, flags=re.DOTALL)
-    (shop,) = re.findall(r"^```yaml\n(version:.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    (shop,) = re.findall(r"^```yaml\n(version:.*?)^```", configs, flags=re.MULTILINE | re.DOTALL)
     data = yaml.safe_load(shop)["data"]
     data["transactions"]["columns"]["product_id"] = "order_no"  # which the small world's model reads
     project = Project.model_validate({**trained.project.model_dump(exclude_none=True), "data": data})

@@ -81,7 +81,7 @@ def rules(model: str, form: str, dialect: str, table: str, language: str | None,
 
 @click.group()
 def show() -> None:
-    """Print what there is: a project's settings and policy, scores, features, schemes, a model, codes of bad input."""
+    """Print what there is: keys and settings of a project, policy, scores, features, schemes, a model, codes."""
 
 
 show.add_command(show_policy)
@@ -187,3 +187,12 @@ def show_codes() -> None:
     from tiermodel.tables.rule_table import to_markdown
 
     click.echo(to_markdown())
+
+
+@show.command("keys")
+@click.option("--language", type=click.Choice(["zh", "en"]), default="en", show_default=True)
+def show_keys(language: str) -> None:
+    """Print every key of a project file: type, default, meaning."""
+    from tiermodel.config.keys import to_markdown
+
+    click.echo(to_markdown(language))

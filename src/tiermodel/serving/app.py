@@ -66,7 +66,6 @@ class _Worker:
             for (_, answer), one in zip(wanted, found, strict=True):
                 answer.set_exception(one) if isinstance(one, Exception) else answer.set_result(one)
 
-
     def _gathered(self, first: _Asked, before: int) -> list[_Asked]:
         """Return what waits; as many as last time are awaited for a moment, since who was answered then asks again."""
         waiting = [first]
