@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -27,6 +28,7 @@ from tiermodel.backtesting import tier_value
 from tiermodel.backtesting.backtest import Backtest, backtest
 from tiermodel.backtesting.proposals import proposed_scheme, scheme_faults
 from tiermodel.backtesting.tiers import TierForecasts, scheme_summary, tier_results, tier_verdict
+from tiermodel.backtesting.verdict import verdict_lines
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError
@@ -44,6 +46,7 @@ from tiermodel.tiers.fitted_scheme import fit_scheme
 from tiermodel.tiers.schemes.load import load_preset, preset_names
 from tiermodel.training.dates import backtest_dates
 from tiermodel.training.train import train
+from tiermodel.words import words
 from worlds import LAST_DAY, TrainedWorld, bare_backtests, quick_fits
 
 RIVALS = ("same_tier_as_now", "composite", "composite_365d")
@@ -285,6 +288,33 @@ def test_a_baseline_that_wins_is_named(metric: str, low: float | None, high: flo
     losses = Backtest(results, pd.DataFrame(), {"transactions": Accounting(0, 0, 0)}).losses()
     assert len(losses) == lost
     assert not lost or losses[0].startswith(f"churn {metric} on 2023-01-01: rival is better by 0.")
+    for low_end, high_end in re.findall(r"\[(\S+), (\S+)\]", "".join(losses)):
+        assert 0 < float(low_end) < float(high_end), "signs and words agree: better by so much, from and to"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_verdict_is_short_and_tells_the_dates_that_are_lost(played: Played, language: str) -> None:
+    lines = verdict_lines(played.results, language)
+    assert 8 <= len(lines) <= 11
+    assert all(len(line) < 240 for line in lines)
+    for target, metric, lower in (("churn", "log_loss", True), ("value", "gini", False)):
+        lost = {
+            c["as_of"]
+            for c in played.results["comparisons"]
+            if (c["target"], c["metric"]) == (target, metric) and (c["low"] > 0 if lower else c["high"] < 0)
+        }
+        (line,) = [line for line in lines if line.startswith(words(language)[f"verdict_{target}"].split("{")[0])]
+        told = re.findall(r"(\d+)(?= 个不如|$)", line)
+        assert int(told[-1]) == len(lost)
+    if language == "zh":
+        assert not re.search(r"\b(better|chance|dates?|value|the)\b", "".join(lines).partition("tiers:")[0])
+
+
+def test_a_verdict_on_tiers_that_lose_says_worse(played: Played) -> None:
+    spoiled = [{**c, "difference": -0.2, "low": -0.3, "high": -0.1} for c in played.results["comparisons"]]
+    told = "\n".join(verdict_lines({**played.results, "comparisons": spoiled}, "en"))
+    assert "against grading by recent spend: -20.0 points [-30.0, -10.0], worse beyond chance" in told
+    assert "worse than one on 2" in told
 
 
 @pytest.mark.usefixtures("quick")
@@ -308,7 +338,7 @@ def test_a_model_of_noise_loses_and_the_run_says_so(trained: TrainedWorld, monke
         monkeypatch.setattr(backtest_module, rivals, {name: getattr(baselines, rivals)[name]})
     with bare_backtests():
         done = backtest(with_backtest(trained.project, folds=1))
-    assert any(words.startswith("churn log_loss") and "logistic_rfm is better" in words for words in done.losses())
+    assert any(line.startswith("churn log_loss") and "logistic on RFM is better" in line for line in done.losses())
 
 
 def task_of(

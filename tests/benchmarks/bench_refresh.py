@@ -79,7 +79,8 @@ def state(shop: Path) -> tuple[dict[str, bytes], str, str | None]:
     """Return what a complete run leaves: its files, what `CURRENT` names, and the version of the champion."""
     os.chdir(shop)  # to which the tracking store of the project is relative
     champion = champion_of(load_project(shop / "project.yaml"))
-    return files_of(shop / "runs"), (shop / "runs" / "CURRENT").readlink().name, champion and champion.version
+    version = None if champion is None else champion.version
+    return files_of(shop / "runs"), (shop / "runs" / "CURRENT").readlink().name, version
 
 
 def judged(shop: Path, wanted: tuple[Any, ...], what: str) -> int:

@@ -26,6 +26,7 @@ from tiermodel.backtesting.season import same_season, with_season
 from tiermodel.backtesting.tier_value import draws_for
 from tiermodel.backtesting.tiers import TierForecasts, tier_results, with_all_dates
 from tiermodel.backtesting.upgrade_conversion import Compared, judge_prospects, judge_upgrade
+from tiermodel.backtesting.verdict import comparison_words, losing
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.engines.dispatch import open_history
@@ -81,13 +82,8 @@ class Backtest:
 
     def losses(self) -> list[str]:
         """Return one line of text for each comparison in which a baseline is better than the model beyond chance."""
-        lower_is_better = {"log_loss", "mae"}
-        return [
-            f"{c['target']} {c['metric']} on {c['as_of']}: {c['against']} is better by {abs(c['difference']):.4f} "
-            f"[{c['low']:.4f}, {c['high']:.4f}]"
-            for c in self.results["comparisons"]
-            if c["low"] is not None and (c["low"] > 0 if c["metric"] in lower_is_better else c["high"] < 0)
-        ]
+        lost = (c for c in self.results["comparisons"] if losing(c))
+        return [f"{c['target']} {c['metric']} on {c['as_of']}: {comparison_words(c, 'en')}" for c in lost]
 
 
 def backtest(

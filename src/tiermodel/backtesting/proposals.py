@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tiermodel.words import words
+
 __all__ = ["proposed_scheme", "scheme_faults"]
 
-_KEEP = "No scheme is better than the project's beyond chance at every date: keep it."
 
-
-def scheme_faults(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def scheme_faults(rows: Sequence[Mapping[str, Any]], language: str = "en") -> list[str]:
     """Return, as text, on which dates a level of the project's scheme was empty, or a higher level brought less.
 
     `rows` are the figures of all schemes by date.
@@ -21,16 +21,17 @@ def scheme_faults(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     2024-03-01: nobody reaches the level key
     2024-03-01: the value that followed does not rise with the level
     """
-    lines = []
+    say, lines = words(language), list[str]()
     for row in rows:
         if row["ours"] and row["empty"]:
-            lines.append(f"{row['as_of']}: nobody reaches the level {', '.join(row['empty'])}")
+            levels = say["comma"].join(row["empty"])
+            lines.append(say["proposal_empty"].format(day=row["as_of"], levels=levels))
         if row["ours"] and not row["monotone"]:
-            lines.append(f"{row['as_of']}: the value that followed does not rise with the level")
+            lines.append(say["proposal_not_rising"].format(day=row["as_of"]))
     return lines
 
 
-def proposed_scheme(summary: Sequence[Mapping[str, Any]], dates: int) -> str:
+def proposed_scheme(summary: Sequence[Mapping[str, Any]], dates: int, language: str = "en") -> str:
     """Return a line for the project file with the scheme that is better than the project's own at every date.
 
     Better means: its key customers capture more of the value than as many of the project's best, beyond chance. Where
@@ -38,19 +39,17 @@ def proposed_scheme(summary: Sequence[Mapping[str, Any]], dates: int) -> str:
     date, and is worse beyond chance at none, is better too. Of several the one with the highest Gini is proposed; where
     there is none, the line says so.
     """
+    say = words(language)
     best = next((row for row in summary if row["better"] == dates), None)
     if best is not None:
-        return f"A scheme that is better beyond chance at every date, as a line for the project file: {_line(best)}"
+        return say["proposal_better"].format(line=_line(best))
     own, *others = summary
     if _sound(own, dates):
-        return _KEEP
+        return say["proposal_keep"]
     best = next((row for row in others if _sound(row, dates) and row["worse"] == 0), None)
     if best is None:
-        return f"{_KEEP} No other fills every level and rises in value with it, either."
-    return (
-        "A scheme that fills every level, whose value rises with the level at every date, and which is worse beyond "
-        f"chance at none, as a line for the project file: {_line(best)}"
-    )
+        return say["proposal_keep"] + say["proposal_none_sound"]
+    return say["proposal_sound"].format(line=_line(best))
 
 
 def _sound(row: Mapping[str, Any], dates: int) -> bool:

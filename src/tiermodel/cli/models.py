@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,9 @@ from tiermodel.cli.printing import (
     print_values,
     progress,
 )
+
+if TYPE_CHECKING:
+    from tiermodel.backtesting.backtest import Backtest
 
 __all__ = ["backtest", "demo", "train", "tune"]
 
@@ -31,8 +35,9 @@ def demo(out: Path) -> None:
 
     with progress() as step:
         done = run_demo(out, step)
-    print_chances("Churn", done.backtest["churn"])
-    print_values(done.backtest["value"])
+    from tiermodel.backtesting.verdict import verdict_lines
+
+    click.echo("\n".join(verdict_lines(done.backtest, "en")))
     print_tiers(done.tiers)
     for what, where in done.files.items():
         click.echo(f"{what:12} {where}")
@@ -90,14 +95,14 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: 
 @PROJECT
 @click.option("--out", type=PATH, help="A .json file for the results.")
 @click.option("--predictions", type=PATH, help="A .parquet or .csv file for every model's predictions.")
+@click.option("--details", is_flag=True, help="Print every table after the verdict.")
 @JSON
-def backtest(project: Path, out: Path | None, predictions: Path | None, as_json: bool) -> None:
-    """Play the past again, out of time, with the baselines beside the model."""
+def backtest(project: Path, out: Path | None, predictions: Path | None, details: bool, as_json: bool) -> None:
+    """Play the past again, out of time, with the baselines beside the model; the verdict comes first."""
     settings = load(project)
     from tiermodel.backtesting.backtest import backtest as run_backtest
-    from tiermodel.backtesting.proposals import proposed_scheme, scheme_faults
-    from tiermodel.backtesting.tiers import scheme_summary, tier_verdict
-    from tiermodel.bundle.model_card import level_lines
+    from tiermodel.backtesting.verdict import verdict_lines
+    from tiermodel.words import words
 
     with progress() as step:
         done = run_backtest(settings, out=out, predictions=predictions, progress=step)
@@ -105,28 +110,37 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, as_json:
     if as_json:
         print_json(done.results)
         return
-    print_chances("Churn", done.results["churn"])
-    print_values(done.results["value"])
-    latest = done.results["dates"][-1]
-    print_table(f"For whom, {latest}", [row for row in done.results["slices"] if row["as_of"] == latest])
-    print_table("With less history", done.results["learning_curve"])
-    if done.results["clv"]:
-        print_table("Lifetime value, discounted, against what came", done.results["clv"])
-    print_chances("Upgrades that stay", done.results["upgrade"])
-    print_chances("Conversion of prospects", done.results["prospects"])
-    schemes = scheme_summary(done.results["tiers"])
-    print_table("Schemes, judged by the value that followed: means over the dates", schemes)
-    print_table("tiermodel minus baseline, 95 % interval", done.results["comparisons"])
-    for line in scheme_faults(done.results["tiers"]):
-        click.echo(f"tiers.scheme, {line}")
-    click.echo(proposed_scheme(schemes, len(done.results["dates"])))
-    click.echo("\n".join(tier_verdict(done.results["comparisons"])))
-    for row in done.results["level"]:
-        for line in level_lines(row, settings.language):
-            click.echo(f"{row['as_of']}: {line}")
+    click.echo("\n".join(verdict_lines(done.results, settings.language)))
+    if details:
+        _print_details(done, settings.language)
+    else:
+        click.echo(words(settings.language)["verdict_more"])
+
+
+def _print_details(done: Backtest, language: str) -> None:
+    """Print every table of a backtest, and each comparison that a baseline wins."""
+    from tiermodel.backtesting.proposals import scheme_faults
+    from tiermodel.backtesting.tiers import scheme_summary, tier_verdict
+    from tiermodel.bundle.model_card import level_lines
+
+    results = done.results
+    print_chances("Churn", results["churn"])
+    print_values(results["value"])
+    latest = results["dates"][-1]
+    print_table(f"For whom, {latest}", [row for row in results["slices"] if row["as_of"] == latest])
+    print_table("With less history", results["learning_curve"])
+    if results["clv"]:
+        print_table("Lifetime value, discounted, against what came", results["clv"])
+    print_chances("Upgrades that stay", results["upgrade"])
+    print_chances("Conversion of prospects", results["prospects"])
+    print_table("Schemes, judged by the value that followed: means over the dates", scheme_summary(results["tiers"]))
+    print_table("tiermodel minus baseline, 95 % interval", results["comparisons"])
+    lines = [f"tiers.scheme, {line}" for line in scheme_faults(results["tiers"], language)]
+    lines += tier_verdict(results["comparisons"])
+    lines += [f"{row['as_of']}: {line}" for row in results["level"] for line in level_lines(row, language)]
     losses = done.losses()
     verdict = "A baseline is better beyond chance:" if losses else "No baseline is better beyond chance."
-    click.echo("\n".join([verdict, *losses, *done.results["notes"]]))
+    click.echo("\n".join([*lines, verdict, *losses, *results["notes"]]))
 
 
 @click.command()
