@@ -53,9 +53,9 @@ def demo(out: str | Path, progress: Callable[[str], None] = lambda _: None) -> D
         "tracking": folder / "mlflow.db",
     }
     done = backtest(
-        project, out=files["backtest"], predictions=files["predictions"], progress=lambda w: progress(f"backtest: {w}")
+        project, out=files["backtest"], predictions=files["predictions"], progress=lambda w: progress(f"backtest {w}")
     )
-    trained = train(project, out=files["bundle"], progress=lambda w: progress(f"train: {w}"))
+    trained = train(project, out=files["bundle"], progress=lambda w: progress(f"train {w}"))
     progress("tracking the run and registering the model")
     log_training(project, trained, files["bundle"], register=True)
     try:

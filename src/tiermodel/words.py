@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import accumulate
 from typing import TypeVar
 
-__all__ = ["in_language", "words"]
+__all__ = ["in_language", "numbered", "words"]
 
 
 _Thing = TypeVar("_Thing")
@@ -36,3 +37,24 @@ def _pairs() -> dict[str, tuple[str, str]]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C it takes a tenth of the time
     text = (resources.files("tiermodel") / "templates" / "words.yaml").read_text(encoding="utf-8")
     return {key: (zh, en) for key, (zh, en) in yaml.load(text, loader).items()}  # noqa: S506
+
+
+def numbered(progress: Callable[[str], None], weights: Sequence[float]) -> Callable[[str], None]:
+    """Return a callable that tells a step with its number, of how many, and how much of the work is done before it.
+
+    `weights` are how long the steps take beside each other.
+
+    >>> step = numbered(print, (1, 3, 4))
+    >>> step("reading"), step("fitting")
+    1/3 (0 %) reading
+    2/3 (12 %) fitting
+    (None, None)
+    """
+    total = sum(weights)
+    before = iter(list(enumerate(accumulate(weights, initial=0), 1)))
+
+    def tell(text: str) -> None:
+        number, done = next(before, (len(weights), total))
+        progress(f"{number}/{len(weights)} ({done / total:.0%}) {text}".replace("%)", " %)"))
+
+    return tell

@@ -55,6 +55,7 @@ from tiermodel.tables.history import History
 from tiermodel.tables.source import refuse_outputs
 from tiermodel.training.dates import backtest_dates, panel_dates, training_dates
 from tiermodel.training.train import Progress, fit_bundle
+from tiermodel.words import numbered, words
 
 __all__ = ["Backtest", "backtest"]
 
@@ -127,14 +128,18 @@ def backtest(
     tiermodel.errors.DataError: a backtest needs 150 days and more of history; the data runs from 2022-01-...
 
     """
-    progress("reading transactions")
+    say = words(project.language)
+    progress(say["step_reading"])
     history = open_history(project) if history is None else history
     outputs = (None if path is None else Path(path) for path in (out, predictions))
     refuse_outputs((table.source for table in history.tables.values()), *outputs)
     dates = backtest_dates(project, history)
     trained_on = {day: training_dates(project, complete_until(history, day), history.first_day) for day in dates}
     needed = needed_dates(project, history, trained_on)
-    progress(f"building {len(needed)} snapshots")
+    step = numbered(
+        progress, (3, *(8, 10) * len(dates), 2, 8)
+    )  # as long as snapshots, dates, curve, lifetime value take
+    step(say["step_snapshots"].format(n=len(needed)))
     tally = Tally()
     panel = build_panel(
         project, sorted(needed), with_outcome=True, drawn_before=min(dates), history=history, tally=tally
@@ -148,8 +153,8 @@ def backtest(
 
     results = _no_results(project)
     with threadpool_limits(limits=1):  # as in training: sums split over threads differ in their last bits
-        frames = _every_date(project, known_at, season, trained_on, history.columns, results, progress)
-    frames.append(_lifetime(project, history, results, progress))
+        frames = _every_date(project, known_at, season, trained_on, history.columns, results, step)
+    frames.append(_lifetime(project, history, results, step))
     results["comparisons"] = with_all_dates(results["comparisons"])
     done = Backtest(to_jsonable(results), pd.concat(frames, ignore_index=True), tally.accounts)
     if out is not None:
@@ -184,9 +189,9 @@ def _every_date(
     `known_at` returns the panel of a test date. A date before which too little is known to train is left out with a
     note. Raises the `DataError` of the last date where all are.
     """
-    frames, refused = list[pd.DataFrame](), list[DataError]()
+    say, frames, refused = words(project.language), list[pd.DataFrame](), list[DataError]()
     for day, learned in trained_on.items():
-        progress(f"{day}: training")
+        progress(say["step_training"].format(day=day))
         known = known_at(day)
         try:
             bundle, _ = fit_bundle(project, rows_at(known, panel_dates(project, day, learned)), day, learned, columns)
@@ -195,12 +200,12 @@ def _every_date(
             results["notes"].append(f"{day}: left out, since nothing could be trained before it: {error}")
             continue
         results["dates"].append(str(day))
-        progress(f"{day}: baselines and intervals")
+        progress(say["step_baselines"].format(day=day))
         frames.append(_one_date(project, known, season, day, learned, bundle, results))
         curve = partial(learning_curve, project, known, day, learned, bundle, results["notes"])
     if not frames:
         raise refused[-1]
-    progress(f"{results['dates'][-1]}: learning from less history")
+    progress(say["step_less_history"].format(day=results["dates"][-1]))
     results["learning_curve"] += curve()
     return frames
 

@@ -21,6 +21,7 @@ from tiermodel.models.btyd.clv import discount
 from tiermodel.tables.history import History
 from tiermodel.training.dates import panel_dates, training_dates
 from tiermodel.training.train import Progress, fit_bundle
+from tiermodel.words import words
 
 __all__ = ["clv_predictions", "discounted_outcome"]
 
@@ -43,7 +44,7 @@ def clv_predictions(project: Project, history: History, progress: Progress) -> t
             f"date as long before {history.last_day} with training before it, and the data starts on "
             f"{history.first_day}: shorten value.clv.horizon_days to see it"
         ) from None
-    progress(f"{day}: training for lifetime value")
+    progress(words(project.language)["step_lifetime"].format(day=day))
     dates = sorted(panel_dates(project, day, trained_on))
     panel = build_panel(project, dates, with_outcome=True, known_until=day, drawn_before=day, history=history)
     with threadpool_limits(limits=1):  # as in training: sums split over threads differ in their last bits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,8 +41,12 @@ if TYPE_CHECKING:
 def progress() -> Iterator[Callable[[str], None]]:
     """Yield a function that shows the current step on stderr: a spinner and a clock on a terminal, lines elsewhere."""
     started = time.monotonic()
+
+    def told(words: str) -> str:
+        return words + _time_left(words, time.monotonic() - started)
+
     if not sys.stderr.isatty():
-        yield lambda words: click.echo(f"[{time.monotonic() - started:6.1f} s] {words}", err=True)
+        yield lambda words: click.echo(f"[{time.monotonic() - started:6.1f} s] {told(words)}", err=True)
         return
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -49,7 +54,20 @@ def progress() -> Iterator[Callable[[str], None]]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting")
-        yield lambda words: bar.update(task, description=words)
+        yield lambda words: bar.update(task, description=told(words))
+
+
+def _time_left(words: str, seconds: float) -> str:
+    """Return about how long the rest takes, for words that tell how much is done, after a tenth of it.
+
+    >>> _time_left("5/9 (40 %) training", 60), _time_left("reading", 3)
+    (' · 1 min 30 s', '')
+    """
+    found = re.search(r"\d+/\d+ \((\d+) %\)", words)
+    if found is None or int(found[1]) < 10 or seconds < 5:
+        return ""
+    minutes, rest = divmod(max(round(seconds * (100 - int(found[1])) / int(found[1]), -1), 10), 60)
+    return f" · {minutes:.0f} min {rest:.0f} s" if minutes else f" · {rest:.0f} s"
 
 
 def print_accounts(project: Project, accounts: Mapping[str, Accounting]) -> None:

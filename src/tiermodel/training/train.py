@@ -45,11 +45,13 @@ from tiermodel.training.censoring import CensoredPanel, CurrentBuyers, censor
 from tiermodel.training.dates import panel_dates
 from tiermodel.training.facts import Fitted, Models, collect_facts, needed_columns, recorded_settings, with_baselines
 from tiermodel.training.later_tiers import tier_changes, with_tiers
+from tiermodel.words import numbered, words
 
 __all__ = ["Progress", "Trained", "fit_bundle", "train"]
 
 
 Progress = Callable[[str], None]
+_STEPS = (2, 3, 1, 5, 5, 6, 1, 3)  # how long reading, snapshots, the fits and later tiers take beside each other
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ def train(
     ...
 
     """
-    progress("reading transactions")
+    say, step = words(project.language), numbered(progress, _STEPS)
+    step(say["step_reading"])
     history = open_history(project) if history is None else history
     now = one_date(as_of, history)
     if (now - history.last_day).days > project.panel.every_days:
@@ -132,7 +135,7 @@ def train(
             f"training as of {now} needs data up to then, but the last row is of {history.last_day}: "
             "train as of `latest`"
         )
-    progress(f"building snapshots up to {now}")
+    step(say["step_snapshots_up_to"].format(day=now))
     tally = Tally()
     labels, complete = Labels.of(project), complete_until(history, now)
     trained_on = snapshot_dates(project.panel, labels, complete - timedelta(labels.delay_days), history.first_day)
@@ -141,8 +144,8 @@ def train(
         project, dates, with_outcome=True, known_until=now, drawn_before=now, history=history, tally=tally
     )
     refuse_unsuitable(project, suitability(project, panel, now, history.first_day, complete))
-    bundle, out_of_fold = fit_bundle(project, panel, now, trained_on, history.columns, progress)
-    progress("grading later snapshots by what was known before them")
+    bundle, out_of_fold = fit_bundle(project, panel, now, trained_on, history.columns, step)
+    step(say["step_later_tiers"])
     rows = censor(project, labels, panel, now, trained_on).training_rows
     with threadpool_limits(limits=1):
         tiers = with_tiers(out_of_fold["value"], rows, bundle.scheme, labels.delay_days, project.seed)
@@ -175,12 +178,10 @@ def fit_bundle(
     labels = Labels.of(project)
     known = censor(project, labels, panel, as_of, trained_on)
     with threadpool_limits(limits=1):  # with more threads sums differ in the last bits, and small ones wait
-        progress("fitting the scheme")
+        progress(words(project.language)["step_scheme"])
         scheme = _fit_scheme(project, labels, known)
         present = CurrentBuyers.of(known, scheme, labels)
-        buyers, most = present.buyers, project.panel.customers
-        if len(buyers) > most:
-            progress(f"learning from {most:,} of {len(buyers):,} buyers, drawn by lot (panel.customers)")
+        buyers = present.buyers
         fitted = _fit_models(project, labels, known, scheme, present, progress)
         facts = collect_facts(project, labels, known, present, fitted)
         label = scheme.scheme.label_feature
@@ -228,14 +229,15 @@ def _fit_models(
     )
     x = design_matrix_of_panel(rows, design.names, design.horizons)
     refuse_leaks(rows, x, names)
-    predictions = dict[str, pd.DataFrame]()
-    progress("fitting churn risk")
+    predictions, say = dict[str, pd.DataFrame](), words(project.language)
+    told = {"most": project.panel.customers, "buyers": len(present.buyers)}
+    progress(say["step_churn"] + (say["step_sampled"].format(**told) if told["buyers"] > told["most"] else ""))
     churn, predictions["churn"] = fit_churn(rows, x, names, labels.churn, learners.churn, risk, seed)
-    progress("fitting value")
+    progress(say["step_value"])
     value, predictions["value"] = fit_value(rows, x, names, labels.value, learners.value, worth, seed)
-    progress("fitting the future tier")
+    progress(say["step_tier"])
     tier, predictions["tier"], later = fit_tier(rows, x, names, tiers.future, levels, delay, seed)
-    progress("fitting upgrades and the conversion of prospects")
+    progress(say["step_upgrade"])
     upgrade, predictions["upgrade"] = fit_upgrade(rows, tiers, later, labels)
     prospects, predictions["prospects"] = fit_prospects(rows, design.names, delay, seed)
     predictions["churn"] = with_baselines(project, labels, known, scheme, design.names, predictions["churn"])

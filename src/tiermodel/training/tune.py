@@ -36,6 +36,7 @@ from tiermodel.tiers.schemes.schema import input_names
 from tiermodel.training.dates import backtest_dates, training_dates
 from tiermodel.training.train import Progress
 from tiermodel.training.tune_search import Found, Search, Target, changed, nested, open_optuna, open_storage, study_file
+from tiermodel.words import words
 
 __all__ = ["Tuned", "tune"]
 
@@ -147,11 +148,12 @@ def tune(
     """
     optuna, file = open_optuna(), study_file(project, study)
     with output_lock(file):
-        progress("reading transactions")
+        say = words(project.language)
+        progress(say["step_reading"])
         history = open_history(project) if history is None else history
         now = backtest_dates(project, history)[0] if as_of is None else one_date(as_of, history)
         dates = training_dates(project, complete_until(history, now), history.first_day)
-        progress(f"building {len(dates)} snapshots up to {dates[-1]}")
+        progress(say["step_snapshots_up_to"].format(day=dates[-1]))
         tally = Tally()
         panel = build_panel(
             project, dates, with_outcome=True, known_until=now, drawn_before=max(dates), history=history, tally=tally
