@@ -24,7 +24,7 @@ from tiermodel.tables.privacy import hash_key
 from tiermodel.tables.readers.open import Frame, open_source
 from tiermodel.tables.row_kinds import EVENTS, KINDS
 from tiermodel.tables.rules import NEVER, UNKNOWN
-from tiermodel.tables.source import Run, literal, run_here, scratch_folder
+from tiermodel.tables.source import NO_EXTENSIONS, Run, literal, run_here, scratch_folder
 from tiermodel.tables.table import EPOCH, TABLES, Table, common_id_type
 from tiermodel.tables.units import unit_words
 
@@ -129,7 +129,7 @@ class History:
 
 def connect(project: Project) -> duckdb.DuckDBPyConnection:
     """Return a private DuckDB connection with the project's memory limit and time zone, which spills to disk."""
-    connection = duckdb.connect()
+    connection = duckdb.connect(config=dict(NO_EXTENSIONS))
     folder = scratch_folder(connection)
     spill = shutil.disk_usage(folder).free // 2
     connection.execute(f"SET temp_directory = {literal(str(folder))}")
