@@ -89,8 +89,8 @@ def _select(project: Project, key: str, query: str, files: Mapping[str, Path], o
         except duckdb.PermissionException:
             known = ", ".join(files)
             raise ProjectError(
-                f"{key}: it may read the named files only ({known}), and no other file, address or extension: name what "
-                "it needs under `path`"
+                f"{key}: it may read the named files only ({known}), and no other file, address or extension: name "
+                "what it needs under `path`"
             ) from None
         except duckdb.InterruptException:
             words = f"it takes more than {MOST_SECONDS:,} seconds and was stopped; write its rows to a file beforehand"
