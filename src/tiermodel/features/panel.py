@@ -120,6 +120,12 @@ class Snapshots:
         return Plan(tuple((d - EPOCH).days for d in sorted(set(self.dates))), asked, latest)
 
     @property
+    def end(self) -> int:
+        """The first day (counted from 1970-01-01) whose rows are not read: what is not known yet counts for nothing."""
+        last = self.plan.end
+        return last if self.known_until is None else min(last, (self.known_until - EPOCH).days)
+
+    @property
     def arrived(self) -> int | None:
         """The first day (counted from 1970-01-01) of which arriving rows are left out; None if no row is."""
         if self.with_outcome:
@@ -213,7 +219,7 @@ def snapshot_batches(
     customer list which hash belongs to which customer.
     """
     tally = Tally() if tally is None else tally
-    end, arrived = snapshots.plan.end, snapshots.arrived
+    end, arrived = snapshots.end, snapshots.arrived
     work = snapshots if then is None else _Then(snapshots, then)
     batches = stream(snapshots.project, history, history.before(end, arrived), work, tally)
     if snapshots.key is not None:
