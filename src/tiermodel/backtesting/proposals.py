@@ -12,6 +12,7 @@ __all__ = ["MEASURES", "clearly_better", "differences_to_ours", "proposed_scheme
 MEASURES = ("value_capture_of_best", "qwk_value")
 """What a page compares schemes by: value of key customers over that of equally many best, and weighted kappa."""
 
+
 def scheme_faults(rows: Sequence[Mapping[str, Any]], language: str = "en") -> list[str]:
     """Return, as text, on which dates a level of the project's scheme was empty, or a higher level brought less.
 
