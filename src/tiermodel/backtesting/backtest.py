@@ -28,8 +28,8 @@ from tiermodel.backtesting.tiers import TierForecasts, tier_results, with_all_da
 from tiermodel.backtesting.upgrade_conversion import Compared, judge_prospects, judge_upgrade
 from tiermodel.backtesting.verdict import comparison_words, losing
 from tiermodel.bundle.bundle import Bundle
-from tiermodel.config.project import Project
-from tiermodel.engines.dispatch import open_history
+from tiermodel.config.project import Project, require_project
+from tiermodel.engines.dispatch import Rows, history_of
 from tiermodel.engines.duckdb import complete_until
 from tiermodel.errors import DataError
 from tiermodel.evaluation.baselines import (
@@ -90,7 +90,7 @@ class Backtest:
 def backtest(
     project: Project,
     *,
-    history: History | None = None,
+    history: Rows = None,
     out: str | Path | None = None,
     predictions: str | Path | None = None,
     progress: Progress = lambda _: None,
@@ -101,8 +101,9 @@ def backtest(
     ----------
     project : Project
         Its section `backtest` sets the test dates.
-    history : History, optional
-        Tables that are read and checked already; by default those of the project's files.
+    history : History, DataFrame or mapping, optional
+        Tables that are read and checked already, a DataFrame of transactions, or DataFrames by the name of the table;
+        by default the project's files.
     out, predictions : str or Path, optional
         Files for the results (JSON) and the predictions (Parquet or CSV).
     progress : callable
@@ -128,9 +129,10 @@ def backtest(
     tiermodel.errors.DataError: a backtest needs 150 days and more of history; the data runs from 2022-01-...
 
     """
+    require_project(project)
     say = words(project.language)
     progress(say["step_reading"])
-    history = open_history(project) if history is None else history
+    history = history_of(project, history)
     outputs = (None if path is None else Path(path) for path in (out, predictions))
     refuse_outputs((table.source for table in history.tables.values()), *outputs)
     dates = backtest_dates(project, history)

@@ -45,7 +45,7 @@ from tiermodel.tiers.customer_scores import EXPECTED_GROWTH
 from tiermodel.tiers.fitted_features import FittedFeatures
 from tiermodel.tiers.fitted_scheme import FittedScheme
 
-__all__ = ["CARD", "FORMAT", "Bundle", "load_bundle", "save_bundle"]
+__all__ = ["CARD", "FORMAT", "Bundle", "bundle_of", "load_bundle", "save_bundle"]
 
 
 FORMAT = 5
@@ -296,6 +296,16 @@ def load_bundle(folder: str | Path) -> Bundle:
         raise ModelError(
             f"{folder}: {_JSON} does not have the shape of format {FORMAT}: {error!r}; train it again"
         ) from error
+
+
+def bundle_of(model: Bundle | str | Path) -> Bundle:
+    """Return a bundle, or that of a folder; `TypeError`, with what to write instead, for anything else."""
+    if isinstance(model, Bundle):
+        return model
+    if isinstance(model, str | Path):
+        return load_bundle(model)
+    own = "; it has one: pass its .bundle" if isinstance(getattr(model, "bundle", None), Bundle) else ""
+    raise TypeError(f"model: expected a bundle, or the folder of one, got {type(model).__name__}{own}")
 
 
 def _checked_files(folder: Path) -> dict[str, bytes]:

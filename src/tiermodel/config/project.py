@@ -24,7 +24,7 @@ from tiermodel.config.validation import checked, nearest
 from tiermodel.config.yaml_reader import YamlSource, shown
 from tiermodel.errors import ProjectError
 
-__all__ = ["FeatureGroup", "Project", "design_digest", "load_project", "project_digest"]
+__all__ = ["FeatureGroup", "Project", "design_digest", "load_project", "project_digest", "require_project"]
 
 
 FeatureGroup = Literal[
@@ -283,6 +283,13 @@ def load_project(path: str | Path) -> Project:
         del document["folder"]
         source.note(source.keys["folder",], ("folder",), "unknown key; paths start at this file's folder, always")
     return checked(Project, document, source, folder=source.path.absolute().parent)
+
+
+def require_project(given: object) -> None:
+    """Raise `TypeError`, with what to write instead, for anything but a project."""
+    if not isinstance(given, Project):
+        how = f"load_project({str(given)!r})" if isinstance(given, str | Path) else "load_project('shop.yaml')"
+        raise TypeError(f"expected a Project, got {type(given).__name__} {shown(given)[:60]}; load it: {how}")
 
 
 _LATER = (

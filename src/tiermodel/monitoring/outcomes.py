@@ -7,15 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import duckdb
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiermodel import disk
-from tiermodel.config.project import Project
-from tiermodel.engines.dispatch import open_history
+from tiermodel.config.project import Project, require_project
+from tiermodel.engines.dispatch import Rows, history_of
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.followed import CHANNEL, Followed, followed_batches
 from tiermodel.features.outcome import Labels
@@ -25,6 +26,7 @@ from tiermodel.ledger.ledger import Ledger
 from tiermodel.monitoring.measures import MOVES, base_row, channel_rows, curve_rows, tier_rows
 from tiermodel.monitoring.surveys import ANSWERS, answers, scales, sorted_out
 from tiermodel.output import beside, staged, to_jsonable, write_table
+from tiermodel.tables.frames import in_memory
 from tiermodel.tables.history import History, connect
 from tiermodel.tables.privacy import hash_key
 from tiermodel.tables.source import literal, refuse_outputs, scratch_folder
@@ -68,8 +70,22 @@ def outcomes_beside(out: Path) -> tuple[Path, Path, Path]:
     return beside(out, "channels"), beside(out, "base"), beside(out, "curve")
 
 
-def outcomes(project: Project, ledger: str | Path, out: str | Path, *, smallest: int = 5) -> Outcomes:
-    """Write what came of each tier of a ledger, one row for each grading and tier, and return it.
+@overload
+def outcomes(
+    project: Project, ledger: str | Path, out: None = None, *, smallest: int = 5, history: Rows = None
+) -> pd.DataFrame: ...
+
+
+@overload
+def outcomes(
+    project: Project, ledger: str | Path, out: str | Path, *, smallest: int = 5, history: Rows = None
+) -> Outcomes: ...
+
+
+def outcomes(
+    project: Project, ledger: str | Path, out: str | Path | None = None, *, smallest: int = 5, history: Rows = None
+) -> Outcomes | pd.DataFrame:
+    """Return what came of each tier of a ledger, one row for each grading and tier, or write it to a file.
 
     A customer counts in the tier in force on the day of the grading. Sums are of the outcome window of that day; only
     gradings whose windows are over are judged, and answers to surveys after the window never count.
@@ -83,13 +99,17 @@ def outcomes(project: Project, ledger: str | Path, out: str | Path, *, smallest:
     out
         The file to write, .parquet or .csv; beside it, `NAME.channels` has acquisition costs by channel, `NAME.base`
         how concentrated what all customers brought is, and `NAME.curve` its cumulated share, best customers first.
+        Without it the rows of the tiers are returned.
     smallest
         The fewest customers, or answers, of which anything is told.
+    history
+        The project's tables, opened before, or a DataFrame of transactions, or DataFrames by the name of the table;
+        without it the project's files are read.
 
     Returns
     -------
-    Outcomes
-        The rows written.
+    Outcomes or pandas.DataFrame
+        The rows written; without `out`, those of the tiers.
 
     Raises
     ------
@@ -110,10 +130,13 @@ def outcomes(project: Project, ledger: str | Path, out: str | Path, *, smallest:
     tiermodel.errors.ProjectError: no-ledger is no ledger yet; ...
 
     """
+    require_project(project)
+    if out is None:
+        return in_memory(lambda path: outcomes(project, ledger, path, smallest=smallest, history=history))
     if smallest < 1:
         raise ProjectError(f"--smallest: expected 1 customer or more, got {smallest}")
     book, out = Ledger(ledger).must_exist(), Path(out)
-    history = open_history(project)
+    history = history_of(project, history)
     refuse_outputs((table.source for table in history.tables.values()), out, *outcomes_beside(out))
     delay = timedelta(Labels.of(project).delay_days)
     over = [day for day in book.graded if day + delay <= history.last_day + timedelta(1)]

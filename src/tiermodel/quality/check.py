@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tiermodel.config.project import Project
+from tiermodel.config.project import Project, require_project
+from tiermodel.engines.dispatch import Rows, history_of
 from tiermodel.engines.duckdb import query_faults, rows_from
 from tiermodel.quality.pii import find_personal
 from tiermodel.quality.suitability import Finding, Level, suitability_of
@@ -93,7 +94,7 @@ class CheckReport:
         return {**result, "findings": findings, "horizon": horizon}
 
 
-def check(project: Project, *, history: History | None = None) -> CheckReport:
+def check(project: Project, *, history: Rows = None) -> CheckReport:
     """Check whether a project's transactions suffice to grade customers, and whether columns hold personal data.
 
     Parameters
@@ -130,7 +131,8 @@ def check(project: Project, *, history: History | None = None) -> CheckReport:
     (True, ['buyers', 'repeat_buyers', 'history'])
 
     """
-    history = read_history(project) if history is None else history
+    require_project(project)
+    history = read_history(project) if history is None else history_of(project, history)
     with query_faults():
         facts = _facts(history)
         customer = facts.pop("largest_value_customer")
