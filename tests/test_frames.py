@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pandas as pd
@@ -126,6 +127,51 @@ def test_dates_are_dates_texts_and_instants(in_memory: tm.Project, sales: pd.Dat
     assert latest["as_of"].max() == pd.Timestamp(LAST_DAY) + pd.Timedelta(days=1)
 
 
+def test_results_show_themselves_in_a_notebook(
+    trained: TrainedWorld, in_memory: tm.Project, sales: pd.DataFrame, tmp_path: Path
+) -> None:
+    bundle, zh = trained.trained.bundle, in_memory.model_copy(update={"language": "zh", "name": "<b>x</b>"})
+    codes = ", ".join(f"{code}: {{}}" for code in bundle.scheme.scheme.codes)
+    (tmp_path / "policy.yaml").write_text(POLICY.replace("levels: {}", f"levels: {{{codes}}}"), "utf-8")
+    scored = tm.score(trained.project, bundle, DAY, tmp_path / "s.parquet", ledger=tmp_path / "ledger")
+    write_features(trained.project, DAY, tmp_path / "f.parquet")
+    shown: dict[str, Any] = {
+        "bundle": bundle,
+        "trained": trained.trained,
+        "project": zh,
+        "scored": scored,
+        "check": tm.check(zh, history=sales),
+        "monitor": tm.monitor(in_memory, bundle, DAY, history=sales),
+        "allocation": tm.allocate(
+            tmp_path / "s.parquet", tmp_path / "policy.yaml", 50, tmp_path / "a.parquet", language="zh"
+        ),
+        "lists": tm.lists(tmp_path / "s.parquet", bundle, tmp_path / "f.parquet", tmp_path / "lists"),
+        "outcomes": tm.outcomes(in_memory, tmp_path / "ledger", tmp_path / "o.parquet", history=sales),
+    }
+    pages = {name: one._repr_html_() for name, one in shown.items()}
+    for name, page in pages.items():
+        tree = ET.fromstring(page)  # noqa: S314  made here
+        assert tree.tag == "table", name
+        assert tree.attrib["lang"] == ("zh" if name in {"project", "check", "allocation"} else "en")
+        assert len(page) < 20_000
+        assert "<script" not in page
+    assert "&lt;b&gt;x" in pages["project"]
+    assert "预测期" in pages["project"]
+    assert "数据检查" in pages["check"]
+    assert bundle.version in pages["bundle"] == pages["trained"]
+    assert f"{scored.customers:,}" in pages["scored"]
+    assert all(code in pages["scored"] for code in scored.tiers)
+    assert "收益减成本" in pages["allocation"]
+
+
+def test_no_password_is_shown_in_a_notebook(in_memory: tm.Project) -> None:
+    url = {"path": "postgresql://me:hush@db/shop", "query": "SELECT 1"}
+    sold = in_memory.data.transactions.model_copy(update=url)
+    page = in_memory.model_copy(update={"data": in_memory.data.model_copy(update={"transactions": sold})})._repr_html_()
+    assert "postgresql://me:" in page
+    assert "hush" not in page
+
+
 ANY: Any = tm  # what no type checker lets pass
 Call = Callable[[TrainedWorld, pd.DataFrame], Any]
 
@@ -137,7 +183,7 @@ Call = Callable[[TrainedWorld, pd.DataFrame], Any]
         (lambda w, _: ANY.train(w.bundle), TypeError, "expected a Project, got PosixPath"),
         (lambda *_: ANY.check({"version": 1}), TypeError, "expected a Project, got dict"),
         (lambda w, _: ANY.score(w.project, w.trained, DAY), TypeError, r"got Trained; it has one: pass its \.bundle"),
-        (lambda w, s: ANY.score(w.project, s, DAY), TypeError, "expected a bundle, or the folder of one, got DataFrame"),
+        (lambda w, s: ANY.score(w.project, s, DAY), TypeError, "expected a bundle, or the folder of one, got Data"),
         (lambda w, _: ANY.score(w.project, w.bundle, 20231101), TypeError, "as_of: expected a date, got int 20231101"),
         (lambda w, _: ANY.score(w.project, w.bundle, None), TypeError, "write '2017-11-30' or 'latest'"),
         (lambda w, _: ANY.score(w.project, w.bundle, DAY, shadow=w.bundle), ProjectError, "name a file"),

@@ -55,7 +55,7 @@ from tiermodel.tables.history import History
 from tiermodel.tables.source import refuse_outputs
 from tiermodel.training.dates import backtest_dates, panel_dates, training_dates
 from tiermodel.training.train import Progress, fit_bundle
-from tiermodel.words import numbered, words
+from tiermodel.words import notebook_table, numbered, words
 
 __all__ = ["Backtest", "backtest"]
 
@@ -80,6 +80,18 @@ class Backtest:
     results: dict[str, Any]
     predictions: pd.DataFrame
     accounts: dict[str, Accounting]
+    language: str = "en"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the metrics of churn and value of every model at every date."""
+        say, heads = words(self.language), ("auc", "log_loss", "gini", "mae")
+        rows = [
+            (f"{target} {row['as_of']} {row['model']}", *(row.get(name) for name in heads))
+            for target in ("churn", "value")
+            for row in self.results[target]
+        ]
+        title = say["shown_backtest"].format(name=self.results["project"])
+        return notebook_table(self.language, title, rows, ("", *heads))
 
     def losses(self) -> list[str]:
         """Return one line of text for each comparison in which a baseline is better than the model beyond chance."""
@@ -158,7 +170,7 @@ def backtest(
         frames = _every_date(project, known_at, season, trained_on, history.columns, results, step)
     frames.append(_lifetime(project, history, results, step))
     results["comparisons"] = with_all_dates(results["comparisons"])
-    done = Backtest(to_jsonable(results), pd.concat(frames, ignore_index=True), tally.accounts)
+    done = Backtest(to_jsonable(results), pd.concat(frames, ignore_index=True), tally.accounts, project.language)
     if out is not None:
         write_json(done.results, Path(out))
     if predictions is not None:

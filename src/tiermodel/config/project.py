@@ -23,6 +23,7 @@ from tiermodel.config.tiers import Segments, Tiers
 from tiermodel.config.validation import checked, nearest
 from tiermodel.config.yaml_reader import YamlSource, shown
 from tiermodel.errors import ProjectError
+from tiermodel.words import notebook_table, words
 
 __all__ = ["FeatureGroup", "Project", "design_digest", "load_project", "project_digest", "require_project"]
 
@@ -165,6 +166,19 @@ class Project(Section):
     refresh: Refresh = Refresh()
     seed: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)] = 7
     folder: Path = Path()
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the tables without passwords, and the settings that decide most."""
+        say, plain = words(self.language), self.model_dump(mode="json")
+        tables = [name for name in Data.model_fields if isinstance(plain["data"][name], dict) and name != "ids"]
+        custom = [feature.name for feature in self.features.custom]
+        rows = [
+            (say["shown_tables"], ", ".join(f"{name}: {plain['data'][name]['path']}" for name in tables)),
+            (say["shown_horizon"], self.outcome.horizon_days),
+            (say["shown_windows"], ", ".join(map(str, self.features.windows_days))),
+            *([(say["shown_custom"], ", ".join(custom))] if custom else []),
+        ]
+        return notebook_table(self.language, say["shown_project"].format(name=self.name), rows)
 
     @field_validator("version", mode="before")
     @classmethod

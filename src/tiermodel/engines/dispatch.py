@@ -22,7 +22,7 @@ Work: TypeAlias = Callable[[Iterator[pa.RecordBatch], RowCounts], Iterator[pa.Re
 counts. An engine may run it on ranges of customers, in other processes."""
 
 
-Rows: TypeAlias = "History | pd.DataFrame | Mapping[str, Any] | None"
+Rows: TypeAlias = History | pd.DataFrame | Mapping[str, Any] | None
 """Where a verb has its rows from: a history opened before, a DataFrame of transactions, DataFrames or Arrow tables by
 the name of the table, or (None) the project's files."""
 

@@ -27,7 +27,7 @@ from tiermodel.monitoring.tier_checks import tier_checks
 from tiermodel.output import to_jsonable, write_json
 from tiermodel.predict.fitting_project import with_bundle_features
 from tiermodel.tables.source import refuse_outputs
-from tiermodel.words import words
+from tiermodel.words import notebook_table, words
 
 __all__ = ["MonitorResult", "monitor"]
 
@@ -70,6 +70,11 @@ class MonitorResult:
     def to_json(self) -> str:
         """Return everything as JSON; the same run gives the same text."""
         return json.dumps(to_jsonable(self.to_dict()), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the lines of `to_text`."""
+        title, *lines = self.to_text().splitlines()
+        return notebook_table(self.language, title, [(line.removeprefix("- "),) for line in lines])
 
     def to_text(self) -> str:
         """Return the result as a few lines in the project's language: alarms, advice, what is known of the model."""

@@ -31,6 +31,7 @@ from tiermodel.tables.history import History, connect
 from tiermodel.tables.privacy import hash_key
 from tiermodel.tables.source import literal, refuse_outputs, scratch_folder
 from tiermodel.tables.table import EPOCH
+from tiermodel.words import notebook_table, words
 
 __all__ = ["Outcomes", "outcomes", "outcomes_beside"]
 
@@ -53,6 +54,13 @@ class Outcomes:
     curve: tuple[dict[str, Any], ...] = ()
     not_counted: tuple[dict[str, Any], ...] = ()
     lacking: tuple[str, ...] = ()
+    language: str = "en"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the rows by grading and tier."""
+        heads = tuple(dict.fromkeys(name for row in self.tiers for name in row))
+        title = words(self.language)["shown_outcomes"]
+        return notebook_table(self.language, title, [[row.get(name) for name in heads] for row in self.tiers], heads)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data, for JSON."""
@@ -160,6 +168,7 @@ def outcomes(
         tuple(point for judged in found for point in judged.curve),
         tuple(not_counted),
         _lacking(follow, scales(project)),
+        project.language,
     )
     _write(done, out)
     return done

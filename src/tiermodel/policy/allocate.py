@@ -26,7 +26,7 @@ from tiermodel.policy.scores import open_scores
 from tiermodel.policy.service_policy import Policy, load_policy
 from tiermodel.policy.solve import Solved, solve
 from tiermodel.tables.frames import as_file, in_memory
-from tiermodel.words import words
+from tiermodel.words import notebook_table, words
 
 __all__ = ["Allocation", "allocate"]
 
@@ -67,6 +67,16 @@ class Allocation:
     curve: tuple[dict[str, Any], ...]
     advisory: dict[str, Any] | None
     effects: dict[str, Any]
+    language: str = "en"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the sums, and the customers, cost and gain of every action."""
+        say = words(self.language)
+        sums = [("shown_objective", self.objective), ("shown_bound", self.bound), ("shown_cost", self.cost)]
+        rows: list[tuple[object, ...]] = [(say[key], value) for key, value in sums]
+        rows.append((say["customers"], self.customers))
+        rows += [(row["action"], row["customers"], row["cost"], row["gain"]) for row in self.by_action]
+        return notebook_table(self.language, say["shown_allocation"], rows)
 
     @property
     def gap(self) -> float:
@@ -75,7 +85,8 @@ class Allocation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data, for JSON."""
-        return {**vars(self), "gap": self.gap}
+        plain = {name: value for name, value in vars(self).items() if name != "language"}
+        return {**plain, "gap": self.gap}
 
 
 @overload
@@ -169,7 +180,9 @@ def allocate(
         write_table(_rows(policy, found, solved, language), out, into=files)
         write_advisory(listed, policy, found, out, files)
     sums = None if listed is None else listed.sums(out)
-    return _told(policy, found, solved, amount, effects, {"period_days": period, "advisory": sums})
+    return _told(
+        policy, found, solved, amount, effects, {"period_days": period, "advisory": sums, "language": language}
+    )
 
 
 def _amount(budget: float | str) -> Decimal:

@@ -37,6 +37,7 @@ from tiermodel.tables.contract import Accounting
 from tiermodel.tables.frames import in_memory
 from tiermodel.tables.source import scratch_folder
 from tiermodel.tiers.capacity import LevelPlaces
+from tiermodel.words import notebook_table, words
 
 __all__ = ["Scored", "past_words", "score"]
 
@@ -59,6 +60,14 @@ class Scored:
     day: date | None = None
     capacity: tuple[dict[str, Any], ...] = ()
     shadow: dict[str, Any] | None = None
+    language: str = "en"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the customers by tier, and the warnings of the transactions."""
+        say = words(self.language)
+        rows: list[tuple[str, object]] = [(say["customers"], self.customers), *self.tiers.items()]
+        rows += [(say["shown_warning"], text) for text in self.accounts["transactions"].warnings]
+        return notebook_table(self.language, say["shown_scored"].format(day=self.day), rows)
 
     @property
     def trained_later(self) -> bool:
@@ -207,7 +216,7 @@ def _write_scores(project: Project, bundle: Bundle, out: Path, options: _Options
         if not allow_empty or shadow is not None:
             raise
         nobody = write_nothing(written, out)
-        return Scored(nobody.accounts, 0, dict.fromkeys(bundle.scheme.scheme.codes, 0))
+        return Scored(nobody.accounts, 0, dict.fromkeys(bundle.scheme.scheme.codes, 0), language=bundle.language)
     scored_project = with_bundle_features(project, bundle, history)
     beside = None if shadow is None else Shadow.of(project, bundle, shadow, history)
     day = one_date(as_of, history)
@@ -247,7 +256,7 @@ def _write_scores(project: Project, bundle: Bundle, out: Path, options: _Options
     tally.warn(past_words(bundle, day))
     tally.warn("" if manual is None else manual.account())
     places = tuple(level.to_dict(bundle.scheme.scheme.codes) for level in filled)
-    return Scored(tally.accounts, sum(counts.values()), counts, added, day, places, differs)
+    return Scored(tally.accounts, sum(counts.values()), counts, added, day, places, differs, bundle.language)
 
 
 def _refuse_reason(ledger: str | Path | None, reason: str | None) -> None:

@@ -24,7 +24,7 @@ from tiermodel.tables.rules import RULES
 from tiermodel.tables.source import refuse_changed
 from tiermodel.tables.table import EPOCH
 from tiermodel.tiers.schemes.load import load_scheme
-from tiermodel.words import words
+from tiermodel.words import notebook_table, words
 
 __all__ = ["CheckReport", "HorizonAdvice", "check", "suggest_horizon"]
 
@@ -68,6 +68,12 @@ class CheckReport:
     facts: dict[str, Any]
     findings: tuple[Finding, ...]
     horizon: HorizonAdvice | None
+    language: str = "en"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the lines of `to_text`, in the language of the project."""
+        lines = self.to_text(self.language).splitlines()
+        return notebook_table(self.language, words(self.language)["shown_check"], [(line,) for line in lines])
 
     @property
     def refused(self) -> bool:
@@ -160,7 +166,7 @@ def check(project: Project, *, history: Rows = None) -> CheckReport:
         *_personal(project, history),
         *([_horizon_finding(advice)] if advice else []),
     )
-    return CheckReport(account, facts, findings, advice)
+    return CheckReport(account, facts, findings, advice, project.language)
 
 
 def suggest_horizon(history: History, horizon_days: int = 90) -> HorizonAdvice | None:

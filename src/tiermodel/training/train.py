@@ -66,6 +66,9 @@ class Trained:
     out_of_fold: dict[str, pd.DataFrame]
     changes: dict[str, Any] | None = None
 
+    def _repr_html_(self) -> str:
+        return self.bundle._repr_html_()
+
 
 def train(
     project: Project,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, overload
@@ -20,6 +20,7 @@ from tiermodel.locks import disk_faults
 from tiermodel.output import settle, staged
 from tiermodel.policy.scores import Scores, open_scores
 from tiermodel.tables.frames import as_file, frame_of_table
+from tiermodel.words import notebook_table, words
 from tiermodel.worklists.details import with_details
 from tiermodel.worklists.feature_table import FeatureTable
 from tiermodel.worklists.files import MOST_ROWS, files_of, write_list
@@ -58,10 +59,20 @@ class WorkLists:
     on_none: int
     refused: int
     without_reach: int
+    language: str = "en"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the customers of each list, those listed, and their worth."""
+        say = words(self.language)
+        rows = [(one.list, one.customers, one.listed, one.worth) for one in self.lists]
+        title = say["shown_lists"].format(day=self.day)
+        return notebook_table(
+            self.language, title, rows, ("", say["customers"], say["shown_listed"], say["shown_worth"])
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data, for JSON."""
-        counts = {name: value for name, value in vars(self).items() if name not in {"day", "lists"}}
+        counts = {name: value for name, value in vars(self).items() if name not in {"day", "lists", "language"}}
         return {"as_of": str(self.day), "lists": [asdict(found) for found in self.lists], **counts}
 
 
@@ -174,7 +185,7 @@ def lists(  # noqa: PLR0913  the options of the verb
         if ledger is not None:
             rows[_OVERRIDES] = _overrides(table, overrides, limit)
         tables = {name: with_details(name, rows[name], known, bundle, language) for name in names}
-        found = _counted(table, day, names, tables, len(overrides))
+        found = replace(_counted(table, day, names, tables, len(overrides)), language=language)
     if out is None:
         return {name: frame_of_table(rows) for name, rows in tables.items()}
     _write(tables, Path(out), day, language, outputs)
