@@ -18,7 +18,7 @@ ROOMS = (
     {"segments"},
     {"evaluation"},
     {"tiers"},
-    {"bundle", "ledger", "policy", "quality"},
+    {"bundle", "ledger", "policy", "quality", "sklearn"},
     {"crm", "training", "predict"},
     {"backtesting", "erasure", "mlflow_flavor", "monitoring", "worklists"},
     {"reporting"},

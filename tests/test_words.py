@@ -23,6 +23,7 @@ CHINESE = re.compile(r"[\u3001-\u303f\u4e00-\u9fff]|[，；：（）？！]")
 NOT_WORDS = {
     "features/catalogue.py": "a feature declares its two names beside its formula",
     "features/contacts.py": "the same",
+    "features/custom.py": "how the names of a project's own features are put together",
     "tiers/customer_scores.py": "a score declares its two names beside its parts",
     "features/purchases.py": "the same",
     "quality/pii.py": "what columns with personal data are called",

@@ -44,8 +44,9 @@ from tiermodel.output import atomic_folder, to_jsonable
 from tiermodel.tiers.customer_scores import EXPECTED_GROWTH
 from tiermodel.tiers.fitted_features import FittedFeatures
 from tiermodel.tiers.fitted_scheme import FittedScheme
+from tiermodel.words import in_language, notebook_table, words
 
-__all__ = ["CARD", "FORMAT", "Bundle", "load_bundle", "save_bundle"]
+__all__ = ["CARD", "FORMAT", "Bundle", "bundle_of", "load_bundle", "save_bundle"]
 
 
 FORMAT = 5
@@ -159,6 +160,18 @@ class Bundle:
         last digits.
         """
         return f"{self.name}-{_digest(self._files()[_MANIFEST])[:12]}"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: date, customers, scheme with its levels, and the number of inputs."""
+        say, scheme = words(self.language), self.scheme.scheme
+        rows = [
+            (say["shown_as_of"], self.facts["as_of"]),
+            (say["customers"], self.facts["customers"]),
+            (say["scheme"], in_language(self.language, scheme.name_zh, scheme.name_en)),
+            (say["shown_levels"], ", ".join(scheme.names(self.language))),
+            (say["shown_inputs"], len(self.inputs.names)),
+        ]
+        return notebook_table(self.language, say["shown_bundle"].format(version=self.version), rows)
 
     def _files(self) -> dict[str, bytes]:
         texts = {"churn.txt": self.churn.boosted.text, "value.txt": self.value.boosted.text}
@@ -296,6 +309,16 @@ def load_bundle(folder: str | Path) -> Bundle:
         raise ModelError(
             f"{folder}: {_JSON} does not have the shape of format {FORMAT}: {error!r}; train it again"
         ) from error
+
+
+def bundle_of(model: Bundle | str | Path) -> Bundle:
+    """Return a bundle, or that of a folder; `TypeError`, with what to write instead, for anything else."""
+    if isinstance(model, Bundle):
+        return model
+    if isinstance(model, str | Path):
+        return load_bundle(model)
+    own = "; it has one: pass its .bundle" if isinstance(getattr(model, "bundle", None), Bundle) else ""
+    raise TypeError(f"model: expected a bundle, or the folder of one, got {type(model).__name__}{own}")
 
 
 def _checked_files(folder: Path) -> dict[str, bytes]:

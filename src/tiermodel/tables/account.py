@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tiermodel.config.custom import custom_column, is_custom
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, EmptyInputError, TooManyBadRowsError
 from tiermodel.tables import rules
@@ -37,6 +38,9 @@ def account_of(run: Run, project: Project, contract: Contract, source: Source, g
         "arrival_unknown": "rows do not say when they arrived: they are known from their own day on",
         "orders_missing": f"rows without order_id ({contract.mapped.get('order_id')}): one order per customer and day",
     }
+    for name in filter(is_custom, contract.mapped):
+        key = f"features.custom.{name.removeprefix(custom_column(''))}"
+        notes[f"{name}_missing"] = f"rows without a value of {key} ({contract.mapped[name]}) count as 0"
     warnings = tuple(f"{good[name]} {text}" for name, text in notes.items() if good.get(name))
     if 2 * good.get("arrived_late", 0) > good.get("rows", 0):
         warnings += (_loaded_words(contract, good),)
