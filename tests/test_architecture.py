@@ -20,7 +20,7 @@ ROOMS = (
     {"tiers"},
     {"bundle", "ledger", "policy", "quality"},
     {"crm", "training", "predict", "reporting"},
-    {"backtesting", "erasure", "mlflow_flavor", "monitoring", "worklists"},
+    {"backtesting", "erasure", "mlflow_flavor", "monitoring", "project_init", "worklists"},
     {"tracking"},
     {"jobs", "serving"},
     {"demo"},
