@@ -74,8 +74,9 @@ def _lines(made: Initialised) -> Iterator[str]:
     yield ""
     refused = made.report.refused
     yield from wrapped(say["init_check_refused" if refused else "init_check_ok"], width)
+    said = {note.values.get("note") for note in made.notes}  # what the readers told of the sample, they tell of all
     for finding in made.report.findings:
-        if finding.level != "ok":
+        if finding.level != "ok" and not any(one and str(finding.values.get("note")).endswith(one) for one in said):
             yield from wrapped(f"{say[f'check_is_{finding.level}'].strip()}: {finding.text(language)}", width, "- ")
     yield ""
     yield say["init_next"]

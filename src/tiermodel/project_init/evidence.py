@@ -61,6 +61,16 @@ class Column:
         return inside(self.name)
 
     @property
+    def as_text(self) -> str:
+        """The SQL of the column as text."""
+        return self.sql if self.type == "VARCHAR" else f"{self.sql}::VARCHAR"
+
+    @property
+    def in_arithmetic(self) -> str:
+        """The SQL of the column as an operand: plain numbers need no cast there, text or not."""
+        return self.sql if self.number is None or self.number.is_plain else self.number.sql(self.sql)
+
+    @property
     def as_number(self) -> str:
         """The SQL of the column as a number."""
         if self.type != "VARCHAR" or self.number is None:

@@ -146,7 +146,8 @@ def _read(samples: Sequence[Sample]) -> list[Note]:
 
 def _project(plan: Plan, out: Path, language: str) -> Project:
     """Return the project that the plan means, with the default horizon."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", out.name.removesuffix(".yaml").removesuffix(".yml")).strip("-._")
+    stem = out.name.removesuffix(".yaml").removesuffix(".yml")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:100] if stem.isascii() else "shop"
     settings: dict[str, Any] = {"version": 1, "name": name or "shop", "language": language, "data": plan.data}
     settings |= {"timezone": plan.timezone} | ({"currency": plan.currency} if plan.currency else {})
     settings["tiers"] = {"scheme": "long_tail"}

@@ -30,11 +30,12 @@ class Mapping:
     notes: list[Note] = field(default_factory=list)
     other: dict[str, list[str]] = field(default_factory=dict)
     split: bool = False
+    counted: tuple[bool, ...] = ()  # of each row of the sample, whether it has the order's total
 
 
 def mapped(roles: Roles, rows: int) -> Mapping:
     """Return the mapping of a table whose rows have a customer, a day and an amount, or a quantity and a price."""
-    made = Mapping(other=dict(roles.others))
+    made = Mapping(other=dict(roles.others), counted=(True,) * rows)
     customer, time = roles.columns["customer_id"], roles.columns["time"]
     made.columns["customer_id"] = customer.name
     made.columns["time"] = days_sql(time)
@@ -49,7 +50,7 @@ def mapped(roles: Roles, rows: int) -> Mapping:
                 role in {"quantity", "cost", "discount"} and column.number is not None and not column.number.is_plain
             )
             made.columns[role] = column.number.sql(column.sql) if number and column.number else column.name
-    made.where += _kept(roles, rows, made.notes)
+    made.where += _kept(roles, made)
     return made
 
 
@@ -65,6 +66,7 @@ def _orders(roles: Roles, made: Mapping) -> None:
     kind = _repeats(order, amount)
     if kind == "first":
         made.where.append(_has_value(amount))
+        made.counted = tuple(cell is not None for cell in amount.cells)
         made.notes.append(Note("first_rows", {"order": order.name, "amount": amount.name}))
         for role in ("product_id", "category", "quantity", "price", "cost"):
             roles.columns.pop(role, None)
@@ -88,30 +90,32 @@ def _repeats(order: Column, amount: Column) -> str:
 
 
 def _amount(roles: Roles, made: Mapping) -> str:
+    """Return the mapping of the amount: one column, or what is left of it after refunds, and below zero for returns."""
     amount = roles.get("amount")
     if amount is None:
         quantity, price = roles.columns["quantity"], roles.columns["price"]
         made.notes.append(Note("product", {"quantity": quantity.name, "price": price.name}))
-        return f"{quantity.as_number} * {price.as_number}"
+        return f"{quantity.in_arithmetic} * {price.in_arithmetic}"
     refund, direction = roles.get("refund"), roles.get("direction")
     back = _signs(direction, amount)
-    plain = refund is None and not back and not made.split
     if amount.number is not None and not amount.number.is_plain:
         made.notes.append(Note("marks", {"column": amount.name, "example": _odd(amount)}))
-    if plain:
+    if refund is None and not back and not made.split:
         is_plain = amount.number is None or amount.number.is_plain
         return amount.name if is_plain or amount.number is None else amount.number.sql(amount.sql)
-    sql = amount.as_number
+    sql = amount.in_arithmetic
     if refund is not None:
+        below = refund.number is not None and min(refund.number.values, default=0) < 0
+        taken = f"abs({refund.as_number})" if below else refund.as_number
         sql = (
-            f"{sql} - coalesce(abs({refund.as_number}), 0)"
-            if not made.split
-            else f"({sql} - coalesce(abs({refund.as_number}), 0))"
+            f"({amount.in_arithmetic} - coalesce({taken}, 0))"
+            if back or made.split
+            else f"{sql} - coalesce({taken}, 0)"
         )
         made.notes.append(Note("refund", {"amount": amount.name, "refund": refund.name}))
     if back and direction is not None:
-        listed = ", ".join(map(literal, back))
-        sql = f"CASE WHEN trim({direction.sql}) IN ({listed}) THEN -abs({sql}) ELSE {sql} END"
+        sign = f"CASE WHEN trim({direction.as_text}) IN ({', '.join(map(literal, back))}) THEN -1 ELSE 1 END"
+        sql = f"{sql} * {sign}"
         made.notes.append(Note("returns", {"column": direction.name, "values": ", ".join(back)}))
     return f"{sql} / {LINES}" if made.split else sql
 
@@ -132,28 +136,23 @@ def _signs(direction: Column | None, amount: Column) -> list[str]:
     return sorted(kind for kind, below in found.items() if sum(below) * 2 < len(below))
 
 
-def _kept(roles: Roles, rows: int, notes: list[Note]) -> Iterator[str]:
+def _kept(roles: Roles, made: Mapping) -> Iterator[str]:
     """Yield the conditions of the rows that count: with a customer, and of orders that were made and paid."""
-    customer = roles.columns["customer_id"]
-    if customer.filled < 1:
-        yield _has_value(customer)
-        notes.append(Note("no_customer", {"column": customer.name, "share": 1 - customer.filled}))
+    customer, rows = roles.columns["customer_id"], max(sum(made.counted), 1)
+    for key, column in (("no_customer", customer), ("no_time", roles.columns["time"])):
+        without = sum(cell is None and counts for cell, counts in zip(column.cells, made.counted, strict=True))
+        if without:
+            yield _has_value(column)
+            made.notes.append(Note(key, {"column": column.name, "share": without / rows}))
     zeros = customer.shares.get("0", 0)
     if zeros > _GUEST * rows and zeros > 2 * _usual(customer):
         yield f"trim({customer.sql}::VARCHAR) <> '0'" if customer.type == "VARCHAR" else f"{customer.sql} <> 0"
-        notes.append(Note("guests", {"column": customer.name, "share": zeros / rows}))
-    time = roles.columns["time"]
-    if time.filled < 1:
-        yield _has_value(time)
-        notes.append(Note("no_time", {"column": time.name, "share": 1 - time.filled}))
+        made.notes.append(Note("guests", {"column": customer.name, "share": zeros / rows}))
     status = roles.get("status")
-    if status is None:
-        return
-    out = _left_out(status, roles)
-    if out:
-        yield f"coalesce(trim({status.sql}), '') NOT IN ({', '.join(map(literal, out))})"
-        share = sum(status.shares[value] for value in out) / max(rows, 1)
-        notes.append(Note("statuses", {"column": status.name, "values": ", ".join(out), "share": share}))
+    if status is not None and (out := _left_out(status, roles)):
+        yield f"coalesce(trim({status.as_text}), '') NOT IN ({', '.join(map(literal, out))})"
+        share = sum(status.shares[value] for value in out) / rows
+        made.notes.append(Note("statuses", {"column": status.name, "values": ", ".join(out), "share": share}))
 
 
 def _usual(column: Column) -> float:

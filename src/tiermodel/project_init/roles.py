@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ _OPTIONAL = (
     "quantity", "price", "cost", "discount", "product_id", "category", "channel", "currency", "refund", "direction",
     "consent", "opt_out", "marketing", "signup", "due", "paid", "kind", "value",
 )  # fmt: skip
+_FULL_NAME = re.compile(r"[^\W\d_]+\.?( [^\W\d_]+\.?){1,3}")
 _PERSONAL = {"email", "phone", "name"}
 _FEWEST_VALUES = 10
 _MOST_DOUBT = 0.1  # of the filled share, by which one of two columns of one group is better than the other
@@ -93,9 +95,17 @@ def _choose(
     best = _fullest([one for one in found if (one.exact, one.rank) == (found[0].exact, found[0].rank)], columns)
     roles.columns[role] = columns[best[0].column]
     if role == "customer_id":
-        roles.kind = best[0].kind or "id"
+        roles.kind = _kind(roles.columns[role], best[0].kind or "id")
     if role in {"customer_id", "time", "amount"} and len(best) > 1:
         roles.others[role] = [one.column for one in best[1:]]
+
+
+def _kind(column: Column, kind: str) -> str:
+    """Return of what kind ids are: accounts may be names of people, or addresses of mail, by their values."""
+    if column.personal in {"email", "name"} or (column.personal == "mobile"):
+        return "phone" if column.personal == "mobile" else column.personal
+    words = sum(bool(_FULL_NAME.fullmatch(value)) for value in column.values)
+    return "name" if kind == "account" and words >= 0.8 * len(column.values) else kind
 
 
 def _fullest(found: list[Named], columns: Mapping[str, Column]) -> list[Named]:

@@ -47,7 +47,8 @@ def _table(name: str, rows: Mapping[str, Any], plan: Plan, say: Mapping[str, str
     yield f"  {name}:  # {say[f'init_use_{name}']}"
     for key in ("path", "query", "encoding", "where"):
         if key in rows:
-            yield from _entry(key, rows[key], say.get(f"init_file_{key}", ""))
+            absolute = key == "path" and isinstance(rows[key], str) and rows[key].startswith("/")
+            yield from _entry(key, rows[key], "" if absolute else say.get(f"init_file_{key}", ""))
     yield f"    columns:  # {say['init_file_columns']}"
     for role, theirs in rows["columns"].items():
         yield _line(6, role, theirs, say.get(f"init_role_{role}", ""))
@@ -72,6 +73,8 @@ def _entry(key: str, value: Any, comment: str) -> Iterator[str]:
 
 
 def _line(indent: int, key: str, value: object, comment: str) -> str:
+    if isinstance(value, str) and "'" in value and scalar(value).startswith("'"):  # SQL, without doubled quotes
+        return f"{' ' * indent}{key}: >-{'  # ' * bool(comment)}{comment}\n{' ' * indent}  {value}"
     text = f"{' ' * indent}{key}: {scalar(value)}"
     return f"{text:<{_WIDTH}}  # {comment}" if comment else text
 

@@ -46,6 +46,10 @@ def _text(moment: pd.Series, form: str) -> pd.Series:
     return moment.dt.strftime(form)
 
 
+def _word(number: int) -> str:
+    return "".join("abcdefghij"[int(digit)] for digit in str(number))
+
+
 def _lines(orders: pd.DataFrame) -> pd.DataFrame:
     """Return one row a piece, as exports of order lines have; `line` counts them from 0."""
     rows = orders.loc[orders.index.repeat(orders["pieces"])].reset_index(drop=True)
@@ -169,7 +173,7 @@ def woocommerce(folder: Path) -> Path:
         "Date": _text(o["moment"], "%Y-%m-%d %H:%M:%S"),
         "Order #": o["number"],
         "Status": np.select([o["amount"] < 0, o["fate"] < 0.04], ["refunded", "cancelled"], "completed"),
-        "Customer": [f"Person {p}" for p in o["person"]],
+        "Customer": [f"Person {_word(p)}" for p in o["person"]],
         "Customer type": "returning",
         "Product(s)": [f"1× {_GOODS[g]}" for g in o["good"]],
         "Items sold": 1,
