@@ -19,7 +19,7 @@ _GOODS = ("mug", "bowl", "plate", "cup", "jar")
 
 
 @cache
-def orders_of(customers: int = 240, seed: int = 5) -> pd.DataFrame:
+def orders_of(customers: int = 140, seed: int = 5) -> pd.DataFrame:
     """Return orders of a seeded shop: number, customer, moment, amount (returns below zero), pieces and status."""
     with TemporaryDirectory() as folder:
         rows = pd.read_parquet(small_world(Path(folder) / "rows.parquet", customers, seed))

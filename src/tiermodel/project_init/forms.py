@@ -70,12 +70,14 @@ def number_form(values: Sequence[str]) -> NumberForm | None:
     >>> number_form(["12", "x", "y"]) is None
     True
     """
-    if not values:
+    tried = values[:_PROBE]
+    if sum(bool(re.search(r"\d", value)) for value in tried) <= len(tried) / 2:
         return None
     wide = any(mark in value for value in values for mark in _DIGITS)
     bare = [unicodedata.normalize("NFKC", value) if wide else value for value in values]
     signs = directory()["signs"]
-    outside = Counter(mark for value in bare for mark in set(value) if not (mark.isdigit() or mark in "+-.,()"))
+    told = [value for value in bare if re.search(r"\d", value)]  # a word among numbers has no marks of numbers
+    outside = Counter(mark for value in told for mark in set(value) if not (mark.isdigit() or mark in "+-.,()"))
     letters = any(re.fullmatch(r"([A-Z]{3} ?[\d.,+-]+|[\d.,+-]+ ?[A-Z]{3})", value) for value in bare[:200])
     known = {mark for mark in outside if mark in signs or mark.isspace() or mark in f"'{_MINUS}"}
     strip = {mark for mark in known if mark != _MINUS}

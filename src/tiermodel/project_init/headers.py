@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -37,6 +37,7 @@ def directory() -> Mapping[str, Any]:
     return dict(yaml.load(text, loader))  # noqa: S506
 
 
+@lru_cache(10_000)
 def plain(name: str) -> str:
     """Return a name without case, spaces and punctuation, in one Unicode form.
 
@@ -46,6 +47,7 @@ def plain(name: str) -> str:
     return "".join(mark for mark in unicodedata.normalize("NFKC", name).casefold() if mark.isalnum())
 
 
+@lru_cache(10_000)
 def _forms(name: str) -> tuple[str, ...]:
     """Return a column's name as it is compared: whole, and without a unit in brackets at its end."""
     return tuple(dict.fromkeys((plain(name), plain(_UNITS.sub("", name)) or plain(name))))

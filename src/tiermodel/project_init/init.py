@@ -82,6 +82,16 @@ def init(
     DataError
         If a file cannot be read.
 
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from tiermodel import init, make_world
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = make_world(seed=1, customers=200, days=500).write(folder)
+    ...     made = init([f"{folder}/transactions.parquet"], f"{folder}/shop.yaml")
+    >>> made.project.data.transactions.columns.amount, made.report.refused
+    ('amount', False)
+
     """
     out = Path(out)
     if out.exists():
@@ -101,6 +111,8 @@ def init(
         progress("reading all rows, for the horizon, the scheme and the check")
         project, report, why = _settled(project)
     except TierModelError as error:
+        if columns and isinstance(error, ProjectError):  # a name that was given is no column: nothing to keep
+            raise
         fault = error
     _write(out, project_text(plan, project, why, shown), project)
     notes += why.values()

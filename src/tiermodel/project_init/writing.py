@@ -82,8 +82,8 @@ def _line(indent: int, key: str, value: object, comment: str) -> str:
 def scalar(value: object, *, flow: bool = False) -> str:
     """Return a value as YAML that means it: plain where that is read back as it is, else in quotes.
 
-    >>> scalar("Customer ID"), scalar("1e3"), scalar("a: b"), scalar("it's #1")
-    ('Customer ID', "'1e3'", "'a: b'", "'it''s #1'")
+    >>> scalar("Customer ID"), scalar("1.5"), scalar("a: b"), scalar("it's #1")
+    ('Customer ID', "'1.5'", "'a: b'", "'it''s #1'")
     """
     text = str(value)
     if not isinstance(value, str):
