@@ -14,7 +14,7 @@ import yaml
 
 from commands import Run
 from exports_made import EXPORTS, orders_of
-from tiermodel import load_project
+from tiermodel import load_project, make_world
 from tiermodel.errors import DataError, ProjectError, TooManyBadRowsError
 from tiermodel.project_init.init import Initialised, init
 from tiermodel.tables.history import read_history
@@ -175,6 +175,17 @@ def test_more_files_are_years_lines_customers_events_and_a_database_holds_them_t
     made = init(["orders.csv", "lines.csv"], "joined.yaml")
     assert made.project.data.transactions.columns.product_id == "line_product_id"
     assert money(Path("joined.yaml")) == pytest.approx(money(Path("shop.yaml")), abs=0.5)
+
+
+def test_the_five_tables_of_a_company_are_told_apart(tmp_path: Path) -> None:
+    make_world(seed=3, customers=150, days=500).write(tmp_path)
+    names = ("costs", "invoices", "events", "customers", "transactions")
+    data = init([f"{name}.parquet" for name in names], "shop.yaml").project.data
+    given = load_project(tmp_path / "project.yaml").data
+    for name in names:
+        found, known = (getattr(one, name).columns.model_dump(exclude_none=True) for one in (data, given))
+        left = {"disputed", "acquisition_cost"}  # known to the world only: days and costs that few exports have
+        assert found == {key: value for key, value in known.items() if key not in left}, name
 
 
 def test_of_a_large_file_only_some_places_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

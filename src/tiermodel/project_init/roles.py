@@ -15,7 +15,7 @@ __all__ = ["Roles", "by_values", "roles_of"]
 
 _OPTIONAL = (
     "quantity", "price", "cost", "discount", "product_id", "category", "channel", "currency", "refund", "direction",
-    "consent", "opt_out", "marketing", "signup", "due", "paid", "kind", "value",
+    "consent", "opt_out", "marketing", "signup", "due", "issued", "paid", "kind", "value",
 )  # fmt: skip
 _FULL_NAME = re.compile(r"[^\W\d_]+\.?( [^\W\d_]+\.?){1,3}")
 _PERSONAL = {"email", "phone", "name"}
@@ -116,7 +116,11 @@ def _fullest(found: list[Named], columns: Mapping[str, Column]) -> list[Named]:
 
 def _may_share(role: str, other: str) -> bool:
     """Return whether a column may have two roles: the day of an invoice, and a kind that is a direction too."""
-    return {role, other} <= {"direction", "kind", "status"} or {role, other} <= {"time", "paid", "signup"}
+    return (
+        {role, other} <= {"direction", "kind", "status"}
+        or {role, other} <= {"time", "issued", "paid", "signup"}
+        or {role, other} == {"amount", "value"}
+    )
 
 
 def _may_be(role: str, one: Named, exact: set[str], column: Column) -> bool:
@@ -178,10 +182,14 @@ def _is_kind(column: Column) -> bool:
 
 
 _FITS: dict[str, Callable[[Column], bool]] = {
-    "customer_id": _is_id, "order_id": _is_id, "product_id": _any, "time": _is_time, "due": _is_time, "paid": _is_time,
-    "signup": _is_time, "amount": _is_amount, "quantity": _is_amount, "price": _is_amount, "cost": _is_amount,
-    "discount": _is_amount, "refund": _is_amount, "value": _is_amount, "status": _is_status, "direction": _is_direction,
-    "consent": _is_flag, "opt_out": _is_flag, "currency": _is_currency, "kind": _is_kind,
+    **dict.fromkeys(("customer_id", "order_id"), _is_id),
+    **dict.fromkeys(("time", "due", "issued", "paid", "signup"), _is_time),
+    **dict.fromkeys(("amount", "quantity", "price", "cost", "discount", "refund", "value"), _is_amount),
+    **dict.fromkeys(("consent", "opt_out"), _is_flag),
+    "status": _is_status,
+    "direction": _is_direction,
+    "currency": _is_currency,
+    "kind": _is_kind,
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tiermodel.errors import ProjectError
 from tiermodel.project_init.evidence import Column, columns_of, days_sql, inside
-from tiermodel.project_init.headers import directory, is_chinese, words_in
+from tiermodel.project_init.headers import directory, is_chinese, plain, words_in
 from tiermodel.project_init.mapping import LINES, mapped, split_query
 from tiermodel.project_init.mapping import Mapping as Mapped
 from tiermodel.project_init.notes import Note
@@ -52,6 +52,13 @@ class _Table:
             return "events"
         if {"customer_id", "time"} <= roles.columns.keys() and self.has_money:
             return "transactions"
+        if {"customer_id", "due"} <= roles.columns.keys() and self.has_money:
+            return "invoices"
+        return self._other_use
+
+    @property
+    def _other_use(self) -> str:
+        roles = self.roles
         customer, product = roles.get("customer_id"), roles.get("product_id")
         if "order_id" in roles and (product is not None or self.has_money):
             return "lines"
@@ -295,7 +302,8 @@ def _join_lines(main: _Table, lines: _Table, data: dict[str, Any], notes: list[N
 def _beside(table: _Table, main: _Table, data: dict[str, Any], notes: list[Note], folder: Path) -> None:
     """Add a table of events, invoices or customers, joined by the customers' ids, or say that it is not used."""
     customers, use = main.roles.columns["customer_id"], table.use
-    use = "invoices" if use == "transactions" and "due" in table.roles else use
+    if use == "transactions":
+        use = "invoices" if "due" in table.roles else "costs" if _is_of_costs(table.name) else use
     key = _key_of(table, customers)
     columns = {"customer_id": key.name} if key is not None else {}
     rows: dict[str, Any] = {"path": _paths(table, folder)}
@@ -307,15 +315,14 @@ def _beside(table: _Table, main: _Table, data: dict[str, Any], notes: list[Note]
         columns |= {"time": days_sql(roles.columns["time"]), "kind": roles.columns["kind"].name}
         columns |= {"value": roles.columns["value"].name} if "value" in roles else {}
         data["events"] = {**rows, "columns": columns, "kinds": kinds}
-    elif key is not None and use == "invoices":
-        made = mapped(roles, table.sample.rows.num_rows)
-        columns |= {
-            "amount": made.columns["amount"],
-            "due": days_sql(roles.columns["due"]),
-            "issued": made.columns["time"],
-        }
-        columns |= {"paid": days_sql(roles.columns["paid"])} if "paid" in roles else {}
-        data["invoices"] = {**rows, "columns": columns}
+    elif key is not None and use in {"invoices", "costs"}:
+        if "time" not in roles:
+            roles.columns["time"] = roles.get("issued") or roles.columns["due"]
+        made = mapped(roles, table.sample.rows.num_rows).columns
+        days = {role: days_sql(column) for role in ("due", "paid") if (column := roles.get(role)) is not None}
+        days |= {"issued": made["time"]} if roles.columns["time"] is not roles.get("due") else {}
+        columns |= {"amount": made["amount"], **(days if use == "invoices" else {"time": made["time"]})}
+        data[use] = {**rows, "columns": columns}
     elif key is not None and use == "customers":
         columns |= {role: days_sql(roles.columns["signup"]) for role in ("signup",) if role in roles}
         columns |= {role: roles.columns[role].name for role in ("consent", "opt_out") if role in roles}
@@ -324,6 +331,10 @@ def _beside(table: _Table, main: _Table, data: dict[str, Any], notes: list[Note]
         notes.append(Note("unused", {"name": table.name}))
         return
     notes.append(Note("beside", {"name": table.name, "use": f"@init_use_{use}", "column": columns["customer_id"]}))
+
+
+def _is_of_costs(name: str) -> bool:
+    return any(plain(word) in plain(name) for word in directory()["cost_files"])
 
 
 def _key_of(table: _Table, customers: Column) -> Column | None:
