@@ -188,6 +188,15 @@ def test_the_five_tables_of_a_company_are_told_apart(tmp_path: Path) -> None:
         assert found == {key: value for key, value in known.items() if key not in left}, name
 
 
+def test_totals_on_one_row_of_an_order_are_found_in_places_of_a_long_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tiermodel.project_init.sample._ROWS", 400)
+    made = init([EXPORTS["shopify"](tmp_path).name], "shop.yaml")
+    assert {"read_some", "first_rows"} <= codes(made)
+    assert money(Path("shop.yaml"))[1] == pytest.approx(truth("shopify"), abs=2)
+
+
 def test_of_a_large_file_only_some_places_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = EXPORTS["taobao"](tmp_path)
     monkeypatch.setattr("tiermodel.project_init.sample._BLOCK", 40_000)

@@ -23,6 +23,7 @@ from tiermodel.project_init.tables import Plan, plan_of
 from tiermodel.project_init.writing import project_text
 from tiermodel.quality.check import CheckReport, check
 from tiermodel.tables.history import connect, read_history
+from tiermodel.words import words
 
 __all__ = ["Initialised", "init"]
 
@@ -98,7 +99,7 @@ def init(
         raise ProjectError(f"{out} exists, and init never overwrites: give another name with --out, or move it away")
     if not files:
         raise ProjectError("no file: tiermodel init FILE…")
-    progress("looking at the columns")
+    progress(words(language or "en")["init_step_look"])
     samples = _samples(files)
     plan = plan_of(samples, dict(columns or {}), out.absolute().parent)
     language = language or ("zh" if plan.chinese else "en")
@@ -108,7 +109,7 @@ def init(
     why: dict[str, Note] = {}
     report, fault = None, None
     try:
-        progress("reading all rows, for the horizon, the scheme and the check")
+        progress(words(language)["init_step_read"])
         project, report, why = _settled(project)
     except TierModelError as error:
         if columns and isinstance(error, ProjectError):  # a name that was given is no column: nothing to keep

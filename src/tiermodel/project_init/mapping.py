@@ -8,16 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tiermodel.project_init.evidence import Column, days_sql
-from tiermodel.project_init.headers import words_in
+from tiermodel.project_init.headers import directory, words_in
 from tiermodel.project_init.notes import Note
 from tiermodel.project_init.roles import Roles
 from tiermodel.tables.source import literal, quoted
 
-__all__ = ["LINES", "Mapping", "mapped", "split_query"]
+__all__ = ["LINES", "Mapping", "mapped", "split_query", "zone_of"]
 
 LINES = "order_lines"
 _SAME = 0.95
 _FEWEST_ORDERS = 10
+_UTC = re.compile(r"\butc\b", re.IGNORECASE)
 _GUEST = 0.02  # of the rows, from which on an id such as 0 is taken for nobody's
 
 
@@ -84,7 +85,7 @@ def _repeats(order: Column, amount: Column) -> str:
     several = [values for values in amounts.values() if len(values) > 1]
     if len(several) < _FEWEST_ORDERS:
         return ""
-    first = sum(values[0] is not None and not any(values[1:]) for values in several)
+    first = sum(sum(value is not None for value in values) == 1 for values in several)
     same = sum(None not in values and len(set(values)) == 1 for values in several)
     return "first" if first >= _SAME * len(several) else "repeated" if same >= _SAME * len(several) else ""
 
@@ -195,3 +196,14 @@ def split_query(source: str, order: str) -> str:
     'SELECT *, count(*) OVER (PARTITION BY "order no") AS order_lines FROM orders'
     """
     return f"SELECT *, count(*) OVER (PARTITION BY {quoted(order)}) AS {LINES} FROM {source}"
+
+
+def zone_of(time: Column, *, chinese: bool) -> str:
+    """Return the time zone of a column of days: that of its offsets, else that of the language."""
+    offsets = set(time.time.offsets) if time.time is not None else set()
+    if not offsets - {"+0000"} and (offsets or _UTC.search(time.name)):
+        return "UTC"
+    for known, zone in directory()["zones"].items():
+        if offsets and offsets <= set(known.split()):
+            return str(zone)
+    return "Asia/Shanghai" if chinese else "UTC"

@@ -11,7 +11,7 @@ from tiermodel.project_init.evidence import Column, epoch_call
 from tiermodel.project_init.headers import Named, directory, layout_of, named, plain, words_in
 from tiermodel.project_init.notes import Note
 
-__all__ = ["Roles", "by_values", "roles_of"]
+__all__ = ["Roles", "by_values", "kinds_of", "roles_of"]
 
 _OPTIONAL = (
     "quantity", "price", "cost", "discount", "product_id", "category", "channel", "currency", "refund", "direction",
@@ -247,3 +247,13 @@ def _customers(free: list[Column], roles: Roles) -> Iterator[Column]:
         if on_days >= _REPEATED:
             found.append((column.personal in _PERSONAL | {"mobile"}, -column.distinct, column.name, column))
     yield from (column for *_, column in sorted(found, key=lambda one: one[:3]))
+
+
+def kinds_of(kind: Column) -> dict[str, list[str]]:
+    """Return the values of a column of events by the kind that they mean; each value once."""
+    found: dict[str, list[str]] = {}
+    for value in sorted(set(kind.values)):
+        known = next((name for name in directory()["kinds"] if words_in("kinds", name, value)), None)
+        if known is not None:
+            found.setdefault(known, []).append(value)
+    return found

@@ -221,6 +221,7 @@ def _first_blocks(
 
 def _rows(connection: duckdb.DuckDBPyConnection, source: Source) -> tuple[pa.Table, bool]:
     """Return rows from the start, the middle and the end of a source, and whether these are all."""
+    connection.execute("SET preserve_insertion_order = true")
     names = ", ".join(map(quoted, source.columns))
     parts: Sequence[Part] = source.parts
     counts = [_count(connection, part) for part in parts]

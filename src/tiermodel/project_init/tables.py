@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +11,11 @@ from typing import Any
 
 from tiermodel.errors import ProjectError
 from tiermodel.project_init.evidence import Column, columns_of, days_sql, inside
-from tiermodel.project_init.headers import directory, is_chinese, plain, words_in
-from tiermodel.project_init.mapping import LINES, mapped, split_query
+from tiermodel.project_init.headers import directory, is_chinese, plain
+from tiermodel.project_init.mapping import LINES, mapped, split_query, zone_of
 from tiermodel.project_init.mapping import Mapping as Mapped
 from tiermodel.project_init.notes import Note
-from tiermodel.project_init.roles import Roles, by_values, roles_of
+from tiermodel.project_init.roles import Roles, by_values, kinds_of, roles_of
 from tiermodel.project_init.sample import Sample
 from tiermodel.tables.source import quoted
 
@@ -24,7 +23,6 @@ __all__ = ["Plan", "plan_of"]
 
 _MEET = 0.2  # of the customers of a table, who must be among those of the transactions
 _UNIQUE = 0.98
-_UTC = re.compile(r"\butc\b", re.IGNORECASE)
 
 
 @dataclass
@@ -222,18 +220,8 @@ def _money_and_place(main: _Table, made: Mapped, plan: Plan) -> None:
         plan.currency = "CNY"
     if plan.currency:
         plan.notes.append(Note("currency", {"currency": plan.currency}))
-    plan.timezone = _zone(main.roles.columns["time"], chinese=plan.chinese)
+    plan.timezone = zone_of(main.roles.columns["time"], chinese=plan.chinese)
     plan.notes.append(Note("zone", {"zone": plan.timezone}))
-
-
-def _zone(time: Column, *, chinese: bool) -> str:
-    offsets = set(time.time.offsets) if time.time is not None else set()
-    if not offsets - {"+0000"} and (offsets or _UTC.search(time.name)):
-        return "UTC"
-    for known, zone in directory()["zones"].items():
-        if offsets and offsets <= set(known.split()):
-            return str(zone)
-    return "Asia/Shanghai" if chinese else "UTC"
 
 
 def _same_file(main: _Table, made: Mapped, data: dict[str, Any], notes: list[Note]) -> None:
@@ -311,7 +299,7 @@ def _beside(table: _Table, main: _Table, data: dict[str, Any], notes: list[Note]
     rows |= {"encoding": table.sample.encoding} if table.sample.encoding != "utf-8" else {}
     roles = table.roles
     if key is not None and use == "events":
-        kinds = _kinds(roles.columns["kind"])
+        kinds = kinds_of(roles.columns["kind"])
         columns |= {"time": days_sql(roles.columns["time"]), "kind": roles.columns["kind"].name}
         columns |= {"value": roles.columns["value"].name} if "value" in roles else {}
         data["events"] = {**rows, "columns": columns, "kinds": kinds}
@@ -347,13 +335,3 @@ def _key_of(table: _Table, customers: Column) -> Column | None:
         return named
     best = max(found, default=None, key=lambda one: one[:2])
     return best[2] if best is not None and best[0] >= _MEET else None
-
-
-def _kinds(kind: Column) -> dict[str, list[str]]:
-    """Return the values of a column of events by the kind that they mean; each value once."""
-    found: dict[str, list[str]] = {}
-    for value in sorted(set(kind.values)):
-        known = next((name for name in directory()["kinds"] if words_in("kinds", name, value)), None)
-        if known is not None:
-            found.setdefault(known, []).append(value)
-    return found
