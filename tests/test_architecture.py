@@ -20,7 +20,7 @@ ROOMS = (
     {"tiers"},
     {"bundle", "ledger", "policy", "quality", "sklearn"},
     {"crm", "training", "predict"},
-    {"backtesting", "erasure", "mlflow_flavor", "monitoring", "worklists"},
+    {"backtesting", "erasure", "mlflow_flavor", "monitoring", "worklists", "project_init"},
     {"reporting"},
     {"tracking"},
     {"jobs", "serving"},

@@ -32,6 +32,8 @@ NOT_WORDS = {
     "tables/rules.py": "what yes and no are called in tables",
     "datasets/synthetic.py": "made-up ids and categories",
     "datasets/_draws.py": "made-up names of people",
+    "project_init/forms.py": "digits of full width",
+    "project_init/headers.py": "brackets of full width",
     "cli/show.py": "column heads of a table in both languages",
 }
 

@@ -7,7 +7,7 @@ import unicodedata
 
 from tiermodel.tables.source import literal
 
-__all__ = ["remedy_for"]
+__all__ = ["date_calls", "remedy_for"]
 
 # Forms of dates that a reader may not guess, or does not know, each with what strptime needs; the time is added.
 _DATES = (
@@ -93,7 +93,7 @@ def _numeric(name: str, value: str, column: str) -> str:
         return f"map {name} to {instant}, {since} in UTC"
     for digits, pattern in _COMPACT.items():
         if re.fullmatch(rf"(19|20)\d{{{digits}}}", whole):
-            return f"map {name} to {_strptime(column, value, pattern)}"
+            return f"map {name} to {_or_plain(_strptime(column, value, pattern), column)}"
     if len(whole) == 5:
         days = _or_plain(f"DATE '1899-12-30' + floor({number})::INTEGER", column)
         return f"map {name} to {days}, days of a spreadsheet, no epoch"
@@ -109,19 +109,28 @@ def _or_plain(sql: str, column: str) -> str:
 
 
 def _date(name: str, value: str, column: str) -> str:
+    first, *second = [_or_plain(call, column) for call in date_calls(value, column)] or [""]
+    if second:
+        return f"map {name} to {first} if the day comes first, to {second[0]} if the month does"
+    return f"map {name} to {first}" if first else ""
+
+
+def date_calls(value: str, column: str) -> tuple[str, ...]:
+    """Return the SQL that reads a date whose form the contract does not read: two, where day or month may come first.
+
+    >>> date_calls("31/01/2024", "t"), len(date_calls("03/01/2024", "t")), date_calls("soon", "t")
+    (("try_strptime(t, '%d/%m/%Y')",), 2, ())
+    """
     for time, clock in _TIMES:
         for form, pattern in _DATES:
             if re.fullmatch(form + time, value):
-                return f"map {name} to {_strptime(column, value, pattern + clock)}"
+                return (_strptime(column, value, pattern + clock),)
         if (found := re.fullmatch(_EITHER.pattern + time, value)) and max(int(found[1]), int(found[3])) <= 31:
             mark, year = found[2], "%Y" if len(found[4]) == 4 else "%y"
             orders = [f"%d{mark}%m{mark}{year}{clock}"] * (int(found[3]) <= 12)
             orders += [f"%m{mark}%d{mark}{year}{clock}"] * (int(found[1]) <= 12)
-            first, *second = [_strptime(column, value, order) for order in orders] or [""]
-            if second:
-                return f"map {name} to {first} if the day comes first, to {second[0]} if the month does"
-            return f"map {name} to {first}" if first else ""
-    return ""
+            return tuple(_strptime(column, value, order) for order in orders)
+    return ()
 
 
 def _strptime(column: str, value: str, pattern: str) -> str:
@@ -135,7 +144,7 @@ def _strptime(column: str, value: str, pattern: str) -> str:
         pattern = pattern.replace("-", "/")
     if re.search(r"\d[AaPp][Mm]$", value):
         pattern = pattern.replace(" %p", "%p")
-    return _or_plain(f"try_strptime({given}, '{pattern}')", column)
+    return f"try_strptime({given}, '{pattern}')"
 
 
 def _money(name: str, value: str, column: str) -> str:
