@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tiermodel.backtesting.tiers import scheme_summary
 from tiermodel.words import words
 
 __all__ = ["MEASURES", "clearly_better", "differences_to_ours", "proposed_scheme", "scheme_faults"]
@@ -34,22 +35,20 @@ def scheme_faults(rows: Sequence[Mapping[str, Any]], language: str = "en") -> li
     return lines
 
 
-def proposed_scheme(summary: Sequence[Mapping[str, Any]], dates: int, language: str = "en") -> str:
-    """Return a line for the project file with the scheme that is better than the project's own at every date.
+def proposed_scheme(rows: Sequence[Mapping[str, Any]], language: str = "en") -> str:
+    """Return a line for the project file with a scheme that is `clearly_better` than the project's own.
 
-    Better means: its key customers capture more of the value than as many of the project's best, beyond chance. Where
-    the project's scheme leaves a level empty or its value does not rise with the level, one that does neither at any
-    date, and is worse beyond chance at none, is better too. Of several the one with the highest Gini is proposed; where
-    there is none, the line says so.
+    Where there is none, and the project's scheme leaves a level empty or its value does not rise with the level, one
+    that does neither at any date, and is worse beyond chance at none, is proposed: of several the one with the highest
+    Gini. Where there is none, the line says so. `rows` are the figures of all schemes by date.
     """
     say = words(language)
-    best = next((row for row in summary if row["better"] == dates), None)
-    if best is not None:
-        return say["proposal_better"].format(line=_line(best))
-    own, *others = summary
+    if better := clearly_better(rows):
+        return say["proposal_better"].format(line=_line(better[0]))
+    dates, (own, *others) = len({row["as_of"] for row in rows}), scheme_summary(rows)
     if _sound(own, dates):
         return say["proposal_keep"]
-    best = next((row for row in others if _sound(row, dates) and row["worse"] == 0), None)
+    best = next((row["scheme"] for row in others if _sound(row, dates) and row["worse"] == 0), None)
     if best is None:
         return say["proposal_keep"] + say["proposal_none_sound"]
     return say["proposal_sound"].format(line=_line(best))
@@ -59,8 +58,8 @@ def _sound(row: Mapping[str, Any], dates: int) -> bool:
     return row["empty"] == 0 and row["monotone"] == dates
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    return f"tiers: {{scheme: {row['scheme']}}}"
+def _line(scheme: str) -> str:
+    return f"tiers: {{scheme: {scheme}}}"
 
 
 def differences_to_ours(rows: Sequence[Mapping[str, Any]], scheme: str) -> dict[str, list[dict[str, Any]]]:

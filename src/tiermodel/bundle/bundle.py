@@ -154,12 +154,12 @@ class Bundle:
 
     @cached_property
     def version(self) -> str:
-        """The name and a short hash of the whole bundle.
+        """The name and a short hash of the whole bundle; of one that was read, that of its files.
 
         It is equal for the same data, project and seed on one kind of processor; on another one, fits differ in their
         last digits.
         """
-        return f"{self.name}-{_digest(self._files()[_MANIFEST])[:12]}"
+        return f"{self.name}-{_digest(self._files[_MANIFEST])[:12]}"
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: date, customers, scheme with its levels, and the number of inputs."""
@@ -173,7 +173,9 @@ class Bundle:
         ]
         return notebook_table(self.language, say["shown_bundle"].format(version=self.version), rows)
 
-    def _files(self) -> dict[str, bytes]:
+    @cached_property
+    def _files(self) -> Mapping[str, bytes]:
+        """The content of the folder, by name; of a bundle that was read, as it was: a card is never written anew."""
         texts = {"churn.txt": self.churn.boosted.text, "value.txt": self.value.boosted.text}
         if (chance := self.prospects) is not None:
             texts["prospects.txt"] = chance.boosted.text
@@ -260,7 +262,7 @@ def save_bundle(bundle: Bundle, folder: str | Path) -> Path:
     if target.exists() and not _is_ours(target):
         raise ProjectError(f"{target} holds something that is no bundle, and it would be replaced: give another folder")
     with atomic_folder(target) as temporary:
-        for name, content in bundle._files().items():  # noqa: SLF001
+        for name, content in bundle._files.items():  # noqa: SLF001
             disk.write_bytes(temporary / name, content)
     return target
 
@@ -304,11 +306,13 @@ def load_bundle(folder: str | Path) -> Bundle:
     """
     files = _checked_files(Path(folder))
     try:
-        return _read(json.loads(files[_JSON]), files)
+        bundle = _read(json.loads(files[_JSON]), files)
     except (KeyError, TypeError, ValueError, ProjectError) as error:
         raise ModelError(
             f"{folder}: {_JSON} does not have the shape of format {FORMAT}: {error!r}; train it again"
         ) from error
+    vars(bundle)["_files"] = files  # else another release, with other words on the card, would change the version
+    return bundle
 
 
 def bundle_of(model: Bundle | str | Path) -> Bundle:
@@ -347,7 +351,7 @@ def _checked_files(folder: Path) -> dict[str, bytes]:
         raise ModelError(
             f"{folder}: {', '.join(changed)} changed since training (SHA-256 differs); copy the bundle again"
         )
-    return files
+    return {**files, _MANIFEST: manifest_bytes}
 
 
 def _bytes(path: Path) -> bytes:
