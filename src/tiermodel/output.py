@@ -30,6 +30,7 @@ __all__ = [
     "atomic_file",
     "atomic_folder",
     "beside",
+    "check_writable",
     "escape_formulas",
     "file_sha256",
     "settle",
@@ -242,6 +243,26 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             disk.unlink(temporary)
             disk.unlink(old)
         disk.fsync(path.parent)
+
+
+def check_writable(path: Path) -> None:
+    """Raise OutputError where a file or folder could not be put in this place; nothing stays of the trial.
+
+    It is for work that takes long: what cannot be written in the end is said before it starts.
+    """
+    path = _absolute(path)
+    new = [folder for folder in path.parents if not folder.exists()]
+    temporary = _temporary(path)
+    with disk_faults(path):
+        try:
+            disk.make_folder(path.parent)
+            disk.write_bytes(temporary, b"\0")
+        finally:
+            with suppress(OSError):
+                disk.unlink(temporary)
+            for folder in new:
+                with suppress(OSError):  # another run has put something into it
+                    folder.rmdir()
 
 
 def beside(path: Path, name: str) -> Path:

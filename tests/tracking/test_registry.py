@@ -28,9 +28,10 @@ from tiermodel.evaluation.metrics import churn_metrics, value_metrics
 from tiermodel.features.panel import build_panel
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.predict import predict
-from tiermodel.tracking import comparison, connection, promotion, registry
+from tiermodel.tracking import comparison, connection, promotion
 from tiermodel.tracking import store as store_module
 from tiermodel.tracking.artifacts import EVALUATION, draw_evaluation, evaluation_table, learner_metrics
+from tiermodel.tracking.experiment import experiment_of
 from tiermodel.tracking.gate import judge
 from tiermodel.tracking.promotion import gate, promote
 from tiermodel.tracking.registry import log_training, resolve_model
@@ -232,7 +233,7 @@ def test_pictures_are_the_same_bytes_again(store: Store, trained: TrainedWorld, 
     drawn = sorted(tmp_path.iterdir())
     assert len(drawn) == 5
     for path in drawn:
-        assert path.read_bytes() == (run_folder(store) / path.name).read_bytes(), path.name
+        assert path.read_bytes() == (run_folder(store) / "figures" / path.name).read_bytes(), path.name
 
 
 def test_without_later_predictions_there_is_nothing_to_judge_and_the_inputs_are_drawn(
@@ -248,8 +249,9 @@ def test_without_later_predictions_there_is_nothing_to_judge_and_the_inputs_are_
 def test_artifacts_lie_beside_the_database(store: Store) -> None:
     assert run_folder(store).is_relative_to(store.folder / "mlartifacts")
     figures = {f"{name}.png" for name in ("calibration", "concentration", "gains", "importance", "residuals")}
-    wanted = {"card.md", "evaluation.parquet", "slices.json", *figures}
+    wanted = {"card.md", "evaluation.parquet", "figures", "report.html", "slices.json"}
     assert {path.name for path in run_folder(store).iterdir()} == wanted
+    assert {path.name for path in (run_folder(store) / "figures").iterdir()} == figures
 
 
 def run_folder(store: Store) -> Path:
@@ -361,7 +363,7 @@ def test_a_store_that_moved_with_its_files_is_read_where_it_is_now(store: Store,
     tracking = store.project("moved").tracking.model_copy(update={"uri": uri})
     moved = store.project("moved").model_copy(update={"tracking": tracking})
     with connection.opened_store(uri) as client:
-        run = client.create_run(registry._experiment(client, moved))
+        run = client.create_run(experiment_of(client, moved))
         client.log_text(run.info.run_id, "now", "note.txt")
     assert (tmp_path / "new" / "mlartifacts" / run.info.run_id / "artifacts" / "note.txt").is_file()
     assert not folder.exists()
@@ -373,9 +375,9 @@ def test_a_store_that_moved_with_its_files_is_read_where_it_is_now(store: Store,
 def test_an_experiment_deleted_in_mlflow_is_restored(store: Store) -> None:
     project = store.project("restored")
     with connection.opened_store(store.uri) as client:
-        found = registry._experiment(client, project)
+        found = experiment_of(client, project)
         client.delete_experiment(found)
-        assert registry._experiment(client, project) == found
+        assert experiment_of(client, project) == found
         assert client.get_experiment(found).lifecycle_stage == "active"
 
 

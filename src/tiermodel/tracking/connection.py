@@ -7,7 +7,6 @@ last process to set an alias would win. `OutputBusyError` is raised where the lo
 from __future__ import annotations
 
 import atexit
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,12 +16,20 @@ from urllib.request import url2pathname
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from tiermodel import disk
 from tiermodel.errors import TrackingError
 from tiermodel.locks import SQLITE, database_lock, database_of, first_line
 from tiermodel.tables.scratch import new_folder, remove_folder
-from tiermodel.tracking.store import check_answer, set_environment
+from tiermodel.tracking.store import (
+    ARTIFACTS,
+    check_answer,
+    environment,
+    masked,
+    set_environment,
+    without_password,
+)
 
-__all__ = ["ARTIFACTS", "fetched", "opened_store"]
+__all__ = ["fetched", "opened_store", "put_text"]
 
 
 set_environment()
@@ -31,9 +38,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
     import mlflow
     from mlflow.exceptions import MlflowException
-
-ARTIFACTS = "mlartifacts"
-"""The folder of artifacts beside a SQLite store."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 
 @contextmanager
@@ -44,9 +49,13 @@ def opened_store(uri: str, *, create: bool = False) -> Iterator[mlflow.MlflowCli
     """
     database = database_of(uri)
     if database is not None and not create and not database.is_file():
-        raise TrackingError(f"{uri}: there is no such database; train with --register first, or correct the path")
-    address = uri if database is None else f"{SQLITE}{database}"
-    with warnings.catch_warnings(), nullcontext() if database is None else database_lock(database):
+        raise TrackingError(
+            f"{uri}: there is no such database; train with --register first, or correct the path: where the store "
+            f"moved, name its new place in tracking.uri or --tracking-uri, and keep the folder {ARTIFACTS} beside it"
+        )
+    address, who = without_password(uri) if database is None else (f"{SQLITE}{database}", {})
+    alone = nullcontext() if database is None else database_lock(database)
+    with warnings.catch_warnings(), environment(who), alone:
         # MLflow's own use of SQLAlchemy, and its test of column names under pandas 3: nothing a user could change.
         warnings.filterwarnings("ignore", message=r"The ``noload`` loader strategy is deprecated")
         warnings.filterwarnings("ignore", message="Operation with range is deprecated")
@@ -57,7 +66,7 @@ def opened_store(uri: str, *, create: bool = False) -> Iterator[mlflow.MlflowCli
             yield mlflow.MlflowClient(tracking_uri=address, registry_uri=address)
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
             words = f"{uri}: {first_line(error)}; check tracking.uri and that the store is up"
-            raise TrackingError(re.sub(r"://[^\s@/]*@", "://…@", words)) from None  # no message shows a password
+            raise TrackingError(masked(words)) from None
         finally:
             mlflow.set_tracking_uri(before)
 
@@ -68,16 +77,21 @@ def _where_it_is(client: mlflow.MlflowClient, uri: str) -> str:
     Raises `TrackingError` where it is in neither place.
     """
     database = database_of(client.tracking_uri)
-    if database is None or not uri.startswith("models:/"):
-        local = uri
-    else:
+    local = uri
+    if uri.startswith("models:/"):
         local = str(client.get_logged_model(uri.removeprefix("models:/")).artifact_location)
     path = Path(url2pathname(urlsplit(local).path)) if local.startswith(("file:", "/")) else None
-    if database is None or path is None or path.exists():
+    if path is None or path.exists() or path.parent.exists():  # what is not in its folder was never logged
         return uri
+    if database is None:
+        raise TrackingError(
+            f"{client.tracking_uri}: the store moved, or its files are on another machine: it says that they are in "
+            f"{path}, and they are not there. Put them there, or start the server with --serve-artifacts and train "
+            "again with --register"
+        )
     _, found, below = path.as_posix().rpartition(f"/{ARTIFACTS}/")
     here = database.parent / ARTIFACTS / below
-    if not found or not here.exists():
+    if not found or not (here.exists() or here.parent.exists()):
         raise TrackingError(
             f"{SQLITE}{database}: the store moved: it says that a model's files are in {path}, and they are not there. "
             f"Copy the folder {ARTIFACTS} beside the database too, or train again with --register"
@@ -91,3 +105,14 @@ def fetched(client: mlflow.MlflowClient, uri: str) -> Path:
     atexit.register(remove_folder, folder)
     uri = _where_it_is(client, uri)
     return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=client.tracking_uri, dst_path=str(folder)))
+
+
+def put_text(client: mlflow.MlflowClient, run_id: str, name: str, text: str) -> None:
+    """Write a text to the artifacts of a run, where they are now: MLflow would write to where the store once was."""
+    where = _where_it_is(client, str(client.get_run(run_id).info.artifact_uri))
+    folder = new_folder()
+    try:
+        disk.write_bytes(folder / name, text.encode())
+        get_artifact_repository(where, tracking_uri=client.tracking_uri).log_artifact(str(folder / name))
+    finally:
+        remove_folder(folder)

@@ -20,10 +20,12 @@ from tiermodel.errors import GateError, ModelError
 from tiermodel.locks import database_lock, database_of
 from tiermodel.tracking.checks import Situation
 from tiermodel.tracking.connection import opened_store
+from tiermodel.tracking.descriptions import GATE, described, gate_tag
 from tiermodel.tracking.gate import judge, judge_segments
 from tiermodel.tracking.registry import (
     CHALLENGER,
     CHAMPION,
+    MLFLOW_RUN_NOTE,
     aliases_of,
     bundle_of,
     champion_version,
@@ -137,12 +139,14 @@ def promote(
         _refuse_unexpected(client, name, expect)
         verdict = _judged(client, found, tracking_uri, acceptance)
         before = verdict.situation.champion
+        _tag_verdict(client, found, verdict)
         if not verdict.passed:
             raise GateError(verdict.to_text(), verdict)
         if _champion(client, name) != before:
             raise GateError(f"{name}: the champion changed while the gate was at work; run it again")
-        _keep_record(client, found, verdict)
+        told = _keep_record(client, found, verdict)
         _put(client, name, [*_history(client, name, before), str(found.version)])
+        client.update_registered_model(name, told)
         return Promotion(name, str(found.version), before, verdict)
 
 
@@ -188,6 +192,7 @@ def rollback(name: str, *, tracking_uri: str) -> Promotion:
             )
         _put(client, name, earlier)
         client.set_model_version_tag(name, now, _ROLLED_BACK, "true")
+        client.update_registered_model(name, client.get_model_version(name, earlier[-1]).description or "")
         return Promotion(name, earlier[-1], now)
 
 
@@ -302,8 +307,16 @@ def _put(client: Any, name: str, history: Sequence[str]) -> None:
         raise GateError(f"{name}: another promotion set the champion at the same moment; look at it, then run it again")
 
 
-def _keep_record(client: Any, found: Any, verdict: Verdict) -> None:
-    """Keep the verdict with the version: in its tags, in its description, and on the model card of its run."""
+def _tag_verdict(client: Any, found: Any, verdict: Verdict) -> None:
+    """Let a version and its run be found by the verdict, passed or not."""
+    told = gate_tag(verdict)
+    client.set_model_version_tag(found.name, str(found.version), GATE, told)
+    if origin_of(client, found):
+        client.set_tag(str(found.run_id), GATE, told)
+
+
+def _keep_record(client: Any, found: Any, verdict: Verdict) -> str:
+    """Keep the verdict with the version: tags, description, the model card of its run; return the description."""
     name, version, record = found.name, str(found.version), verdict.to_dict()
     client.set_model_version_tag(name, version, _RECORD, json.dumps(record, ensure_ascii=False))
     for check in verdict.accepted:
@@ -312,5 +325,8 @@ def _keep_record(client: Any, found: Any, verdict: Verdict) -> None:
     if _ROLLED_BACK in found.tags:
         client.delete_model_version_tag(name, version, _ROLLED_BACK)
     section = "\n".join([verdict.situation.text("card"), "", *verdict.lines(), ""])
-    client.update_model_version(name, version, section[:5000])
+    description = described(bundle_of(client, found), name, ["", *verdict.lines()])
+    client.update_model_version(name, version, description)
+    client.set_tag(str(found.run_id), MLFLOW_RUN_NOTE, description)
     log_card(client, found, section)
+    return description

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -20,19 +18,23 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from tiermodel import disk
 from tiermodel.bundle.bundle import CARD, Bundle, load_bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import GateError, ModelError, TrackingError
 from tiermodel.evaluation.baselines import OURS
-from tiermodel.locks import database_of, first_line
+from tiermodel.locks import first_line
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
 from tiermodel.monitoring.monitor import MonitorResult
 from tiermodel.output import write_table
 from tiermodel.predict import score_schema
+from tiermodel.reporting.report import report
 from tiermodel.tables.table import EPOCH
 from tiermodel.tracking import runs
 from tiermodel.tracking.artifacts import EVALUATION, LearnerMetrics, draw_evaluation, evaluation_table, learner_metrics
-from tiermodel.tracking.connection import ARTIFACTS, fetched, opened_store
+from tiermodel.tracking.connection import fetched, opened_store, put_text
+from tiermodel.tracking.descriptions import GATE, NOT_JUDGED, SEARCHABLE, described, out_of_time
+from tiermodel.tracking.experiment import experiment_of, started
 from tiermodel.training.train import Trained
 from tiermodel.training.tune import Tuned
 
@@ -56,10 +58,10 @@ with warnings.catch_warnings():
     from mlflow.pyfunc import log_model
     from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import AnyType
-    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 CHALLENGER, CHAMPION = "challenger", "champion"
-_EVALUATION_FILE, _CHANGES_FILE = "evaluation.parquet", "changes.json"
+_EVALUATION_FILE, _CHANGES_FILE, _FIGURES = "evaluation.parquet", "changes.json", "figures"
 MODEL_REQUIREMENTS = ("tiermodel", "lightgbm", "mlflow", "numba", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
 _TYPES = {pa.int64(): "long", pa.float64(): "double", pa.date32(): "datetime", pa.string(): "string"}
@@ -78,23 +80,33 @@ def log_training(project: Project, trained: Trained, bundle_folder: str | Path, 
         wanted = trained.bundle.version
         raise ModelError(f"{bundle_folder} holds {bundle.version}, but {wanted} was trained: save that one there")
     with opened_store(project.tracking.uri, create=True) as client:
-        experiment = _experiment(client, project)
         name = f"{project.name} · {bundle.facts['as_of']} · {bundle.version.rpartition('-')[2]}"
-        with mlflow.start_run(experiment_id=experiment, run_name=name) as run:
-            mlflow.set_tags(runs.tags_of(bundle) | runs.design_of(project) | {"kind": "training"})
+        found = list(learner_metrics(trained.out_of_fold))
+        told = described(bundle, project.name, out_of_time(bundle, project.name, found))
+        tags = runs.tags_of(bundle) | runs.design_of(project) | {GATE: NOT_JUDGED, MLFLOW_RUN_NOTE: told}
+        with started(client, project, "training", name, tags) as run:
             mlflow.log_params(runs.parameters_of(project))
-            found = list(learner_metrics(trained.out_of_fold))
             _log_results(project, trained, found)
-            mlflow.log_artifact(str(Path(bundle_folder, CARD)))
+            _log_pages(bundle, Path(bundle_folder))
             _log_learners(client, run, bundle, found)
             logged = _log_model(bundle, Path(bundle_folder).resolve())
-        if not register:
-            return None
-        if not client.search_registered_models(f"name = '{project.name}'"):
-            client.create_registered_model(project.name)
-        made = client.create_model_version(project.name, logged.model_uri, run.info.run_id, model_id=logged.model_id)
-        client.set_registered_model_alias(project.name, CHALLENGER, str(made.version))
-        return f"{project.name}/{made.version}"
+        return _registered(client, project.name, logged, run, told) if register else None
+
+
+def _registered(client: mlflow.MlflowClient, name: str, logged: Any, run: mlflow.ActiveRun, told: str) -> str:
+    """Register a logged model as the challenger, and return `NAME/VERSION`.
+
+    The registered model is described by its champion, by the latest version until there is one.
+    """
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    tags = {key: run.data.tags[key] for key in (*SEARCHABLE, GATE)}
+    source, model = logged.model_uri, logged.model_id
+    made = client.create_model_version(name, source, run.info.run_id, tags, model_id=model, description=told)
+    client.set_registered_model_alias(name, CHALLENGER, str(made.version))
+    if champion_version(client, name) is None:
+        client.update_registered_model(name, told)
+    return f"{name}/{made.version}"
 
 
 def log_tuning(project: Project, tuned: Tuned) -> None:
@@ -103,16 +115,15 @@ def log_tuning(project: Project, tuned: Tuned) -> None:
     Raises `TrackingError` where the store does not answer.
     """
     with opened_store(project.tracking.uri, create=True) as client:
-        experiment = _experiment(client, project)
-        with mlflow.start_run(experiment_id=experiment, run_name=f"tune {tuned.as_of}"):
-            dates = {"as_of": str(tuned.as_of), "judged_on": str(tuned.judged_on)}
-            mlflow.set_tags({**dates, "code_digest": runs.code_digest(), "kind": "tuning"})
+        dates = {"as_of": str(tuned.as_of), "judged_on": str(tuned.judged_on), "code_digest": runs.code_digest()}
+        with started(client, project, "tuning", f"tune {tuned.as_of}", dates):
             mlflow.log_text(tuned.to_yaml(), "models.yaml")
             for found in tuned.found:
                 mlflow.log_metrics(runs.verdict_of(found))
                 for trial in found.trials:
                     name = f"{found.target} {trial['number']}"
-                    with mlflow.start_run(experiment_id=experiment, run_name=name, nested=True, tags={"kind": "trial"}):
+                    tags = {"kind": "trial", "project": project.name}
+                    with mlflow.start_run(run_name=name, nested=True, tags=tags):
                         mlflow.log_params({"target": found.target, **trial["settings"]})
                         mlflow.log_metrics(runs.finite({f"{found.target}/{found.metric}": trial["error"]}))
 
@@ -124,9 +135,10 @@ def log_monitoring(project: Project, done: MonitorResult) -> None:
     answer.
     """
     with opened_store(project.tracking.uri) as client:
-        experiment, step = _experiment(client, project), (done.as_of - EPOCH).days
-        tags = {"kind": "monitor", "bundle": done.model_version}
-        wanted = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
+        experiment, step = experiment_of(client, project), (done.as_of - EPOCH).days
+        known = {"kind": "monitor", "bundle": done.model_version}
+        tags = {**known, "project": project.name}
+        wanted = " and ".join(f"tags.{name} = '{value}'" for name, value in known.items())
         earlier = client.search_runs([experiment], wanted, max_results=1)
         name = f"monitor {done.model_version}"
         run = earlier[0] if earlier else client.create_run(experiment, tags=tags, run_name=name)
@@ -171,8 +183,16 @@ def _log_results(project: Project, trained: Trained, found: Sequence[LearnerMetr
     with tempfile.TemporaryDirectory() as folder:
         table = pa.Table.from_pandas(evaluation_table(project, trained.out_of_fold), preserve_index=False)
         write_table(table, Path(folder, _EVALUATION_FILE))
-        draw_evaluation(project, trained.bundle, trained.out_of_fold, Path(folder))
+        disk.make_folder(Path(folder, _FIGURES))
+        draw_evaluation(project, trained.bundle, trained.out_of_fold, Path(folder, _FIGURES))
         mlflow.log_artifacts(folder)
+
+
+def _log_pages(bundle: Bundle, folder: Path) -> None:
+    """Log what people read, the report page and the card, at the top of the run's artifacts."""
+    mlflow.log_artifact(str(folder / CARD))
+    with tempfile.TemporaryDirectory() as temporary:
+        mlflow.log_artifact(str(report([folder], Path(temporary, "report.html"), bundle.language)))
 
 
 def _log_learners(
@@ -180,6 +200,7 @@ def _log_learners(
 ) -> None:
     """Log each learner's metrics on each date as a child run, in three calls each because a store on disk is slow."""
     origin = {name: str(bundle.facts[name]) for name in ("as_of", "panel_digest", "project_digest")}
+    origin["project"] = parent.data.tags["project"]
     for one in found:
         learner = {"target": one.target, "learner": one.learner, "date": str(one.day)}
         tags = origin | learner | {MLFLOW_PARENT_RUN_ID: parent.info.run_id, "kind": "learner", "role": one.role}
@@ -253,7 +274,7 @@ def evaluation_of(client: mlflow.MlflowClient, found: ModelVersion) -> pd.DataFr
 def log_card(client: mlflow.MlflowClient, found: ModelVersion, more: str) -> None:
     """Write the model card, with a section added, to the run of a version; its bundle stays as it is."""
     card = trusted_bundle(_download(client, found), f"{found.name}/{found.version}") / CARD
-    client.log_text(str(found.run_id), f"{card.read_text(encoding='utf-8')}\n---\n\n{more}", CARD)
+    put_text(client, str(found.run_id), CARD, f"{card.read_text(encoding='utf-8')}\n---\n\n{more}")
 
 
 def _artifacts_of(client: mlflow.MlflowClient, found: ModelVersion) -> str:
@@ -346,27 +367,3 @@ def bundle_of(client: mlflow.MlflowClient, found: ModelVersion) -> Bundle:
 
 def _download(client: mlflow.MlflowClient, found: ModelVersion) -> Path:
     return fetched(client, client.get_model_version_download_uri(found.name, str(found.version)))
-
-
-def _experiment(client: mlflow.MlflowClient, project: Project) -> str:
-    """Return the id of the project's experiment, made if missing; on SQLite its artifacts go beside the database."""
-    name = project.tracking.experiment or project.name
-    found = client.get_experiment_by_name(name)
-    database = database_of(project.tracking.uri)
-    artifacts = None if database is None else (database.parent / ARTIFACTS).as_uri()
-    if found is None:
-        return str(client.create_experiment(name, artifacts))
-    if found.lifecycle_stage == "deleted":  # in MLflow; its name stays taken
-        client.restore_experiment(found.experiment_id)
-    if database is not None and found.artifact_location.endswith(f"/{ARTIFACTS}"):
-        _keep_beside(database, str(found.experiment_id), str(artifacts))
-    return str(found.experiment_id)
-
-
-def _keep_beside(database: Path, experiment: str, artifacts: str) -> None:
-    """Let artifacts of later runs go beside a database that moved; no interface of MLflow changes the place."""
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute(
-            "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ? AND artifact_location <> ?",
-            (artifacts, int(experiment), artifacts),
-        )

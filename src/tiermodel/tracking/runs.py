@@ -23,6 +23,7 @@ from tiermodel.segments.fit import segment_count
 from tiermodel.tables.table import TABLES
 from tiermodel.tiers.schemes.load import load_scheme, scheme_data
 from tiermodel.tracking.artifacts import LearnerMetrics
+from tiermodel.tracking.descriptions import searchable
 from tiermodel.training.tune_search import Found
 
 __all__ = [
@@ -68,9 +69,9 @@ def _without_literals(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def tags_of(bundle: Bundle) -> dict[str, str]:
-    """Return the version and origin of a bundle, and the code and package versions that made it."""
+    """Return the version, origin and horizon of a bundle, and the code and package versions that made it."""
     noted = ("as_of", "customers", "panel_digest", "project_digest", "training_rows")
-    tags = {"bundle": bundle.version, "scheme_version": bundle.scheme_version}
+    tags = {"bundle": bundle.version, "scheme_version": bundle.scheme_version, **searchable(bundle)}
     tags |= {name: str(bundle.facts[name]) for name in noted} | {"code_digest": code_digest()}
     return tags | {f"version.{name}": str(version) for name, version in bundle.facts["versions"].items()}
 
