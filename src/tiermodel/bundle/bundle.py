@@ -40,13 +40,13 @@ from tiermodel.models.potential import PeerGroups
 from tiermodel.models.upgrade import p_upgrade
 from tiermodel.models.value import ValueModel
 from tiermodel.models.value_spread import Spread
-from tiermodel.output import atomic_folder, to_jsonable
+from tiermodel.output import atomic_folder, check_writable, to_jsonable
 from tiermodel.tiers.customer_scores import EXPECTED_GROWTH
 from tiermodel.tiers.fitted_features import FittedFeatures
 from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.words import in_language, notebook_table, words
 
-__all__ = ["CARD", "FORMAT", "Bundle", "bundle_of", "load_bundle", "save_bundle"]
+__all__ = ["CARD", "FORMAT", "Bundle", "bundle_of", "check_bundle_folder", "load_bundle", "save_bundle"]
 
 
 FORMAT = 5
@@ -259,12 +259,22 @@ def save_bundle(bundle: Bundle, folder: str | Path) -> Path:
 
     """
     target = Path(folder)
-    if target.exists() and not _is_ours(target):
-        raise ProjectError(f"{target} holds something that is no bundle, and it would be replaced: give another folder")
+    _refuse_others(target)
     with atomic_folder(target) as temporary:
         for name, content in bundle._files.items():  # noqa: SLF001
             disk.write_bytes(temporary / name, content)
     return target
+
+
+def check_bundle_folder(folder: str | Path) -> None:
+    """Raise, before a fit, what `save_bundle` would raise after it: ProjectError or OutputError."""
+    _refuse_others(Path(folder))
+    check_writable(Path(folder))
+
+
+def _refuse_others(target: Path) -> None:
+    if target.exists() and not _is_ours(target):
+        raise ProjectError(f"{target} holds something that is no bundle, and it would be replaced: give another folder")
 
 
 def _is_ours(folder: Path) -> bool:

@@ -52,13 +52,20 @@ def demo(out: Path) -> None:
 def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: bool) -> None:
     """Fit the scheme and the models, write the bundle, and track the run in MLflow."""
     settings = load(project)
+    from tiermodel.bundle.bundle import check_bundle_folder
     from tiermodel.bundle.model_card import empty_level_lines, level_lines
     from tiermodel.segments.profiles import segment_lines
     from tiermodel.tiers.capacity import capacity_lines
+    from tiermodel.tracking.store import check_store
     from tiermodel.training.train import train as run_train
 
     folder = out or Path("models") / settings.name
     with progress() as step:
+        check_bundle_folder(folder)  # before the import of MLflow, which takes seconds
+        check_store(settings.tracking.uri)
+        from tiermodel.tracking.experiment import prepare_experiment
+
+        prepare_experiment(settings)
         champion = None
         if register:
             from tiermodel.tracking.registry import champion_of
@@ -156,9 +163,14 @@ def tune(
 ) -> None:
     """Look for better learner settings on past dates, judge them on a later one; a stopped run goes on."""
     settings = load(project)
+    from tiermodel.output import check_writable
+    from tiermodel.tracking.store import check_store
     from tiermodel.training.tune import tune as run_tune
 
     with progress() as step:
+        if out is not None:
+            check_writable(out)
+        check_store(settings.tracking.uri)
         tuned = run_tune(settings, as_of, trials=trials, minutes=minutes, study=study, progress=step)
         if out is not None:
             tuned.save(out)

@@ -33,8 +33,11 @@ def promote(
     """Make the challenger the champion if it passes the gate; exit 9, the reasons and what to do if not."""
     if {operator is not None, reason is not None} != {bool(accept)}:
         raise click.UsageError("--accept CHECK, --operator WHO and --reason WHY go together")
-    from tiermodel.tracking.promotion import promote as run_promote
+    from tiermodel.tracking.store import check_store
     from tiermodel.tracking.verdict import Acceptance, Verdict
+
+    check_store(tracking_uri, create=False)  # before the import of MLflow, which takes seconds
+    from tiermodel.tracking.promotion import promote as run_promote
 
     acceptance = Acceptance(accept, str(operator), str(reason)) if accept else None
     with progress() as step:
@@ -54,6 +57,9 @@ def promote(
 @JSON
 def rollback(name: str, tracking_uri: str, as_json: bool) -> None:
     """Make the champion before the present one the champion again; once more, the one before that."""
+    from tiermodel.tracking.store import check_store
+
+    check_store(tracking_uri, create=False)
     from tiermodel.tracking.promotion import rollback as run_rollback
 
     done = run_rollback(name, tracking_uri=tracking_uri)

@@ -14,9 +14,11 @@ from tiermodel import disk
 from tiermodel.config.project import Project
 from tiermodel.errors import ProjectError, TierModelError
 from tiermodel.jobs.manifest import Manifest, read_manifest
-from tiermodel.jobs.run import CURRENT, FEATURES, Run, open_run
+from tiermodel.jobs.run import CURRENT, FEATURES, Run, folder_of_runs, open_run
 from tiermodel.jobs.stages import STAGES, why_train
 from tiermodel.locks import disk_faults, folder_lock
+from tiermodel.output import check_writable
+from tiermodel.tracking.store import check_store
 
 __all__ = ["Plan", "Refreshed", "plan", "refresh"]
 
@@ -83,6 +85,8 @@ def refresh(
         If the date was refreshed before, from other inputs or settings.
     OutputBusyError
         If another refresh of the project is at work.
+    OutputError, TrackingError
+        If the folder of runs or the tracking store cannot be written, or does not answer; before any row is read.
     TierModelError
         What the verb of a stage raises; the manifest keeps it, and the next run goes on with that stage.
 
@@ -98,6 +102,8 @@ def refresh(
     tiermodel.errors.DataError: ...
 
     """
+    check_writable(folder_of_runs(project) / CURRENT)  # before hours of work, as is the store
+    check_store(project.tracking.uri)
     run = open_run(project, as_of)
     with disk_faults(run.root), folder_lock(run.root):
         _resume(run)

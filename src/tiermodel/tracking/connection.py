@@ -25,6 +25,7 @@ from tiermodel.tracking.store import (
     check_answer,
     environment,
     masked,
+    no_database,
     set_environment,
     without_password,
 )
@@ -49,10 +50,7 @@ def opened_store(uri: str, *, create: bool = False) -> Iterator[mlflow.MlflowCli
     """
     database = database_of(uri)
     if database is not None and not create and not database.is_file():
-        raise TrackingError(
-            f"{uri}: there is no such database; train with --register first, or correct the path: where the store "
-            f"moved, name its new place in tracking.uri or --tracking-uri, and keep the folder {ARTIFACTS} beside it"
-        )
+        raise TrackingError(no_database(uri))
     address, who = without_password(uri) if database is None else (f"{SQLITE}{database}", {})
     alone = nullcontext() if database is None else database_lock(database)
     with warnings.catch_warnings(), environment(who), alone:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiermodel.config.project import Project
 from tiermodel.locks import database_of
 from tiermodel.tracking.connection import opened_store
-from tiermodel.tracking.store import ARTIFACTS, HURRY, check_store, environment
+from tiermodel.tracking.store import ARTIFACTS, HURRY, environment
 
 import mlflow  # isort: skip  # after the connection, which settles its environment
+from mlflow.exceptions import MlflowException  # isort: skip
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-__all__ = ["close_killed", "experiment_of", "prepare_store", "started"]
+__all__ = ["close_killed", "experiment_of", "prepare_experiment", "started"]
 
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 """What makes MLflow's pages open an experiment as model training, not as the traces of an agent."""
@@ -27,12 +28,11 @@ _KINDS = ("training", "learner", "tuning", "trial", "monitor")
 _LONGEST_MS = 3_600_000  # no run of ours is open for an hour: what is logged has been computed before
 
 
-def prepare_store(project: Project) -> None:
-    """Make the project's experiment, before any work; `TrackingError` where the store could not take a run.
+def prepare_experiment(project: Project) -> None:
+    """Make the project's experiment, or restore it where it was deleted, before any work; `TrackingError` if neither.
 
-    An unreachable server and a read-only store are found before MLflow is asked, whose import takes seconds.
+    `check_store` comes first: it needs no MLflow.
     """
-    check_store(project.tracking.uri)
     with opened_store(project.tracking.uri, create=True) as client:
         experiment_of(client, project)
 
@@ -79,7 +79,7 @@ def started(
             close_killed(client, project, run)
             yield run
         except BaseException:
-            with environment(HURRY):
+            with environment(HURRY), suppress(MlflowException):  # what failed is what is told
                 mlflow.end_run("FAILED")
             raise
 
@@ -95,9 +95,7 @@ def close_killed(client: mlflow.MlflowClient, project: Project, run: Run) -> Non
     open_runs = client.search_runs([run.info.experiment_id], "attributes.status = 'RUNNING'", max_results=1000)
     for other in open_runs:
         tags, age = other.data.tags, run.info.start_time - other.info.start_time
-        # runs of older versions have no tag of the project
-        ours = (
-            tags.get("kind") in _KINDS and tags.get("project", project.name if own_experiment else None) == project.name
-        )
+        untagged = project.name if own_experiment else None  # as runs of older versions are
+        ours = tags.get("kind") in _KINDS and tags.get("project", untagged) == project.name
         if ours and other.info.run_id != run.info.run_id and age >= least:
             client.set_terminated(other.info.run_id, "KILLED")

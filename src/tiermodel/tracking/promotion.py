@@ -25,14 +25,13 @@ from tiermodel.tracking.gate import judge, judge_segments
 from tiermodel.tracking.registry import (
     CHALLENGER,
     CHAMPION,
-    MLFLOW_RUN_NOTE,
     aliases_of,
     bundle_of,
     champion_version,
     changes_of,
     evaluation_of,
     find_version,
-    log_card,
+    log_verdict,
     origin_of,
     reference_parts,
 )
@@ -327,6 +326,5 @@ def _keep_record(client: Any, found: Any, verdict: Verdict) -> str:
     section = "\n".join([verdict.situation.text("card"), "", *verdict.lines(), ""])
     description = described(bundle_of(client, found), name, ["", *verdict.lines()])
     client.update_model_version(name, version, description)
-    client.set_tag(str(found.run_id), MLFLOW_RUN_NOTE, description)
-    log_card(client, found, section)
+    log_verdict(client, found, description, section)
     return description

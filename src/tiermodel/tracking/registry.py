@@ -40,7 +40,7 @@ from tiermodel.training.tune import Tuned
 
 __all__ = [
     "CHALLENGER", "CHAMPION", "aliases_of", "bundle_of", "champion_of", "champion_version", "changes_of",
-    "evaluation_of", "find_version", "log_card", "log_monitoring", "log_training", "log_tuning", "origin_of",
+    "evaluation_of", "find_version", "log_monitoring", "log_training", "log_tuning", "log_verdict", "origin_of",
     "reference_parts", "resolve_model", "version_of",
 ]  # fmt: skip
 
@@ -271,8 +271,9 @@ def evaluation_of(client: mlflow.MlflowClient, found: ModelVersion) -> pd.DataFr
     return table
 
 
-def log_card(client: mlflow.MlflowClient, found: ModelVersion, more: str) -> None:
-    """Write the model card, with a section added, to the run of a version; its bundle stays as it is."""
+def log_verdict(client: mlflow.MlflowClient, found: ModelVersion, description: str, more: str) -> None:
+    """Describe the run of a version anew, and add a section to its model card; the bundle stays as it is."""
+    client.set_tag(str(found.run_id), MLFLOW_RUN_NOTE, description)
     card = trusted_bundle(_download(client, found), f"{found.name}/{found.version}") / CARD
     put_text(client, str(found.run_id), CARD, f"{card.read_text(encoding='utf-8')}\n---\n\n{more}")
 

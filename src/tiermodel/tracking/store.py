@@ -1,4 +1,4 @@
-"""What needs no MLflow, whose import takes seconds: its environment, passwords in addresses, and whether a store works."""
+"""What needs no MLflow, whose import takes seconds: its environment, passwords of addresses, whether a store works."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from tiermodel.locks import database_of
 from tiermodel.output import check_writable
 
 __all__ = [
-    "ARTIFACTS", "HURRY", "check_answer", "check_store", "environment", "masked", "set_environment", "without_password",
+    "ARTIFACTS", "HURRY", "check_answer", "check_store", "environment", "masked", "no_database", "set_environment",
+    "without_password",
 ]  # fmt: skip
 
 ARTIFACTS = "mlartifacts"
@@ -94,7 +95,7 @@ def masked(text: str) -> str:
 
 
 def check_answer(uri: str) -> None:
-    """Raise `OSError` where an HTTP store does not answer a question to its database; MLflow would retry for minutes."""
+    """Raise `OSError` where an HTTP store leaves a question to its database unanswered; MLflow would wait minutes."""
     if not uri.startswith(("http://", "https://")):
         return
     address, who = without_password(uri)
@@ -114,13 +115,16 @@ def check_answer(uri: str) -> None:
         raise OSError(f"{type(error).__name__}: {error}") from None
 
 
-def check_store(uri: str) -> None:
+def check_store(uri: str, *, create: bool = True) -> None:
     """Raise `TrackingError` where a store could not be written, within seconds and before any work.
 
     That is a server without an answer, a SQLite database that is read-only, damaged, or missing in a folder that cannot
-    be written, or artifacts beside it that cannot be. Nothing is left behind.
+    be written, or artifacts beside it that cannot be. Without `create` a missing database is a fault in any folder.
+    Nothing is left behind.
     """
     database = database_of(uri)
+    if database is not None and not create and not database.is_file():
+        raise TrackingError(no_database(uri))
     try:
         check_answer(uri)
         if database is None:
@@ -131,6 +135,14 @@ def check_store(uri: str) -> None:
         check_writable(database.parent / ARTIFACTS / "run")
     except (OSError, OutputError, sqlite3.Error) as error:
         raise TrackingError(masked(f"{uri}: {error}; check tracking.uri and that the store is up")) from None
+
+
+def no_database(uri: str) -> str:
+    """Return what is wrong with the address of a SQLite database that is not there, and what to do."""
+    return (
+        f"{uri}: there is no such database; train with --register first, or correct the path: where the store moved, "
+        f"name its new place in tracking.uri or --tracking-uri, and keep the folder {ARTIFACTS} beside it"
+    )
 
 
 def _check_database(database: Path) -> None:

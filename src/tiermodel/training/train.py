@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from tiermodel.bundle.bundle import Bundle, save_bundle
+from tiermodel.bundle.bundle import Bundle, check_bundle_folder, save_bundle
 from tiermodel.config.project import Project, require_project
 from tiermodel.engines.dispatch import Rows, history_of
 from tiermodel.engines.duckdb import complete_until
@@ -110,8 +110,8 @@ def train(
     DataError
         If the rows end long before `as_of`, the history is too short, too few customers churned or bought, or an input
         leaks the outcome.
-    ProjectError
-        If `out` holds anything but a bundle.
+    ProjectError, OutputError
+        If `out` holds anything but a bundle, or cannot be written; before any row is read.
 
     Examples
     --------
@@ -130,6 +130,8 @@ def train(
 
     """
     require_project(project)
+    if out is not None:
+        check_bundle_folder(out)
     say, step = words(project.language), numbered(progress, _STEPS)
     step(say["step_reading"])
     history = history_of(project, history)
