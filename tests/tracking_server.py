@@ -15,7 +15,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import pytest
 
-USER, PASSWORD = "ada", "Geheim/8713@x"  # noqa: S105  of a server that lives for the tests only
+USER, PASSWORD = "ada", "Geheim/8713@x"
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -58,9 +59,9 @@ def test_a_password_in_the_address_works_and_is_nowhere_told(
     wrong = uri.replace(quote(PASSWORD, safe=""), "Falsch-8713")
     said = []
     for bad in (wrong, uri.replace(f"{USER}:", "eve:")):
-        for act in (check_store, lambda bad=bad: resolve_model("behind@challenger", bad)):
+        for act in (check_store, partial(resolve_model, "behind@challenger")):
             with pytest.raises(TrackingError) as refusal:
-                act(bad) if act is check_store else act()
+                act(bad)
             said.append(str(refusal.value))
     assert {"refuses this user and password (401)" in words for words in said} == {True}
     said += [caplog.text, *capfd.readouterr()]
@@ -70,10 +71,10 @@ def test_a_password_in_the_address_works_and_is_nowhere_told(
         assert secret.encode() not in kept
 
 
-def seconds(uri: str, act: object) -> float:
+def seconds(act: Callable[[], object]) -> float:
     began = time.monotonic()
     with pytest.raises(TierModelError) as refusal:
-        act()  # type: ignore[operator]
+        act()
     assert isinstance(refusal.value, TrackingError), refusal.value
     assert PASSWORD not in str(refusal.value)
     assert quote(PASSWORD, safe="") not in str(refusal.value)
@@ -93,9 +94,9 @@ def test_a_server_that_answers_health_and_falls_silent_costs_at_most_fifteen_sec
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", kept["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
     door.silent_after = requests
     try:
-        assert seconds(uri, lambda: log(trained, tracked(trained, uri, f"silent-{requests}"))) < 9
+        assert seconds(lambda: log(trained, tracked(trained, uri, f"silent-{requests}"))) < 9
         door.silent_after = requests // 3
-        assert seconds(uri, lambda: promote("behind", tracking_uri=uri)) < 9
+        assert seconds(lambda: promote("behind", tracking_uri=uri)) < 9
     finally:
         door.silent_after = None
 

@@ -150,7 +150,7 @@ def _check_database(database: Path) -> None:
     with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as connection:
         try:
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute("CREATE TABLE tiermodel_check (nothing)")
+            connection.execute("CREATE TABLE tiermodel_check (x)")
             connection.execute("ROLLBACK")
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
