@@ -83,6 +83,7 @@ def test_mlflow_stays_in_its_room() -> None:
             if any(n.split(".")[0] == "mlflow" for n in names):
                 assert name in {
                     "tiermodel.tracking.connection",
+                    "tiermodel.tracking.experiment",
                     "tiermodel.tracking.registry",
                     "tiermodel.mlflow_flavor",
                 }

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import socket
 import sqlite3
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -31,6 +34,7 @@ from tiermodel.predict import predict
 from tiermodel.tracking import comparison, connection, promotion
 from tiermodel.tracking import store as store_module
 from tiermodel.tracking.artifacts import EVALUATION, draw_evaluation, evaluation_table, learner_metrics
+from tiermodel.tracking.descriptions import described, out_of_time
 from tiermodel.tracking.experiment import experiment_of
 from tiermodel.tracking.gate import judge
 from tiermodel.tracking.promotion import gate, promote
@@ -39,6 +43,7 @@ from tiermodel.tracking.verdict import Acceptance, Verdict
 from worlds import ID_MARK, TrainedWorld, bare_runs, spoiled
 
 import mlflow  # isort: skip  # after our registry, which settles its environment
+from mlflow.pyfunc.scoring_server import invocations  # isort: skip
 
 # MLflow's own use of SQLAlchemy, and its test of column names under pandas 3, when a test calls MLflow itself.
 pytestmark = [
@@ -338,6 +343,113 @@ def test_the_model_in_mlflow_takes_numbers_of_any_type(store: Store, snapshot: p
         pd.testing.assert_frame_equal(model.predict(frame), wanted, check_dtype=False)
     with pytest.raises(ModelError, match="'order_count_total' holds other values than numbers"):
         model.predict(snapshot.assign(order_count_total="many"))
+
+
+def test_a_served_model_takes_its_example_whole_numbers_and_nulls(
+    store: Store, snapshot: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    folder = model_folder(store)
+    model = mlflow.pyfunc.load_model(str(folder))
+    schema = model.metadata.get_input_schema()
+
+    def answered(body: str) -> pd.DataFrame:
+        """Send a body to what `mlflow models serve` runs."""
+        answer = invocations(body, "application/json", model, schema)
+        assert answer.status == 200, answer.response
+        return pd.DataFrame(json.loads(answer.response)["predictions"])
+
+    (example,) = answered((folder / "serving_input_example.json").read_text()).to_dict("records")
+    assert (example["customer_id"], example["as_of"][:10]) == ("C-1", "2025-07-31")
+    assert 0 <= example["churn_risk"] <= 1
+
+    rows = snapshot.head(5).drop(columns=["as_of"])
+    count, gap = "order_count_total", "gap_days_mean"
+    rows = rows.assign(**{gap: [7.0, np.nan, np.nan, 3.0, 2.0]})[["customer_id", *model_inputs(folder)]]
+    records = json.loads(rows.to_json(orient="records"))
+    for record in records:  # whole numbers, and a column that is missing in most rows
+        record |= {count: int(record[count]), gap: None if record[gap] is None else int(record[gap])}
+    wanted = predict(load_bundle(store.world.bundle), rows)
+    found = answered(json.dumps({"dataframe_records": records}))
+    assert found["churn_risk"].tolist() == pytest.approx(wanted["churn_risk"].tolist())
+    assert found["tier_code"].tolist() == wanted["tier_code"].tolist()
+    nothing = answered(json.dumps({"dataframe_records": [{**record, gap: None} for record in records]}))
+    assert nothing["churn_risk"].between(0, 1).all()
+
+
+def model_inputs(folder: Path) -> list[str]:
+    return list(load_bundle(folder / "data" / "bundle").inputs.names)
+
+
+def test_what_mlflow_shows_tells_purpose_verdict_and_rules(store: Store) -> None:
+    name = store.world.project.name
+    run, version = store.run(store.first), store.client.get_model_version(*store.first.split("/"))
+    bundle = store.world.trained.bundle
+    kept = {"horizon_days": "60", "scheme": "pyramid", "gate_verdict": run.data.tags["gate_verdict"]}
+    for tags in (run.data.tags, version.tags):
+        assert {key: tags[key] for key in kept} == kept
+        days = pd.read_parquet(str(store.world.project.data.transactions.path))["day"]
+        first, last = pd.Timestamp(tags["data_first_day"]), pd.Timestamp(tags["data_last_day"])
+        assert first >= pd.Timestamp(days.min()).normalize()
+        assert last == pd.Timestamp(bundle.facts["as_of"]) - pd.Timedelta(days=1)
+    rules = bundle.scheme.rules(bundle.features, bundle.language)
+    for told in (run.data.tags["mlflow.note.content"], version.description,
+                 store.client.get_registered_model(name).description):  # fmt: skip
+        assert "**Purpose.**" in told
+        assert "60 days that follow" in told
+        assert "**Verdict.**" in told
+        assert f"- {rules[0]}" in told
+    experiment = store.client.get_experiment(run.info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    page = (run_folder(store) / "report.html").read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+
+
+def test_descriptions_are_in_the_projects_language_and_cut_at_whole_lines(store: Store) -> None:
+    chinese = replace(store.world.trained.bundle, settings={**store.world.trained.bundle.settings, "language": "zh"})
+    found = list(learner_metrics(store.world.trained.out_of_fold))
+    lines = out_of_time(chinese, "shop", found)
+    told = described(chinese, "shop", lines)
+    assert "**用途**　把 shop 的客户分为" in told
+    assert re.search(r"流失对数损失 0\.\d{4}，最强基线 .* 0\.\d{4}", told)
+    assert "上线审核：尚未进行" in told
+    long = described(chinese, "shop", ["行" * 400] * 20)
+    assert len(long) <= 5000
+    assert long.endswith("\n……其余见 card.md")
+
+
+def test_the_verdict_of_the_gate_is_a_tag_and_in_the_descriptions(store: Store) -> None:
+    good = store.world.trained.out_of_fold
+    store.log("told", good)
+    assert store.run("told/1").data.tags["gate_verdict"] == "not judged"
+    promote("told", tracking_uri=store.uri)
+    store.log("told", spoiled(good, "churn"))
+    with pytest.raises(GateError):
+        promote("told", tracking_uri=store.uri)
+    first, second = (store.client.get_model_version("told", number) for number in ("1", "2"))
+    assert first.tags["gate_verdict"] == store.run("told/1").data.tags["gate_verdict"] == "passed"
+    assert second.tags["gate_verdict"].startswith("refused: ")
+    assert (
+        store.client.search_model_versions("name = 'told' AND tags.gate_verdict = 'passed'")[0].version == first.version
+    )
+    assert "passed churn" in first.description or "passed signal" in first.description
+    assert store.client.get_registered_model("told").description == first.description
+
+
+def test_a_card_is_written_where_the_store_is_now(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "there"
+    shutil.copytree(store.folder, folder)
+    with sqlite3.connect(folder / "mlflow.db") as database:  # it was made in a folder that is gone
+        for column in ("artifact_uri",):
+            database.execute(f"UPDATE runs SET {column} = replace({column}, ?, ?)", [str(store.folder), "/gone/away"])
+            database.execute(
+                f"UPDATE runs SET {column} = replace({column}, ?, ?)", [store.folder.as_uri(), "file:///gone/away"]
+            )
+    run = store.run(store.first).info.run_id
+    with connection.opened_store(f"sqlite:///{folder}/mlflow.db") as client:
+        connection.put_text(client, run, "card.md", "new")
+    assert (folder / "mlartifacts" / run / "artifacts" / "card.md").read_text() == "new"
+    assert not Path("/gone").exists()
 
 
 def test_a_store_that_moved_with_its_files_is_read_where_it_is_now(store: Store, tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ CHALLENGER, CHAMPION = "challenger", "champion"
 _EVALUATION_FILE, _CHANGES_FILE, _FIGURES = "evaluation.parquet", "changes.json", "figures"
 MODEL_REQUIREMENTS = ("tiermodel", "lightgbm", "mlflow", "numba", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
+_WHO: dict[str, Any] = {"customer_id": "C-1", "as_of": pd.Timestamp("2025-07-31")}  # in the input example
 _TYPES = {pa.int64(): "long", pa.float64(): "double", pa.date32(): "datetime", pa.string(): "string"}
 
 
@@ -211,7 +212,7 @@ def _log_learners(
 
 
 def _log_model(bundle: Bundle, folder: Path) -> Any:
-    """Log the folder as a model without code and return it; the input example is a row of ones, never a customer."""
+    """Log the folder as a model without code and return it; the input example is a made-up row, never a customer."""
     names, texts = bundle.inputs.names, bundle.scheme.scheme.text_features
     keys = [ColSpec("string", "customer_id", required=False), ColSpec("datetime", "as_of", required=False)]
     # AnyType, since MLflow refuses whole numbers where doubles are asked for; the model checks and converts them itself
@@ -223,7 +224,7 @@ def _log_model(bundle: Bundle, folder: Path) -> Any:
         loader_module=FLAVOR,
         data_path=str(folder),
         signature=ModelSignature(inputs, outputs),
-        input_example=pd.DataFrame(1.0, index=[0], columns=list(names)).assign(**dict.fromkeys(texts, "text")),
+        input_example=pd.DataFrame(1.0, index=[0], columns=list(names)).assign(**dict.fromkeys(texts, "text"), **_WHO),
         pip_requirements=[f"{name}=={installed(name)}" for name in MODEL_REQUIREMENTS],
     )
 
