@@ -159,10 +159,11 @@ def bare_backtests() -> Iterator[None]:
 
 @contextmanager
 def bare_runs() -> Iterator[None]:
-    """Log neither pictures nor the runs of the learners, which take seconds, where nobody looks at them."""
+    """Log neither pictures, the page nor the runs of the learners, which take seconds, where nobody looks at them."""
     with pytest.MonkeyPatch.context() as patch:
         registry = import_module("tiermodel.tracking.registry")
         patch.setattr(registry, "draw_evaluation", lambda *_: None)
+        patch.setattr(registry, "_log_page", lambda *_: None)
         patch.setattr(registry, "learner_metrics", lambda _: [])
         yield
 

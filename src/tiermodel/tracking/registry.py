@@ -21,7 +21,7 @@ import pyarrow as pa
 from tiermodel import disk
 from tiermodel.bundle.bundle import CARD, Bundle, load_bundle
 from tiermodel.config.project import Project
-from tiermodel.errors import GateError, ModelError, TrackingError
+from tiermodel.errors import GateError, ModelError, ProjectError, TrackingError
 from tiermodel.evaluation.baselines import OURS
 from tiermodel.locks import first_line
 from tiermodel.mlflow_flavor import FLAVOR, trusted_bundle
@@ -88,7 +88,8 @@ def log_training(project: Project, trained: Trained, bundle_folder: str | Path, 
         with started(client, project, "training", name, tags) as run:
             mlflow.log_params(runs.parameters_of(project))
             _log_results(project, trained, found)
-            _log_pages(bundle, Path(bundle_folder))
+            mlflow.log_artifact(str(Path(bundle_folder, CARD)))
+            _log_page(bundle, Path(bundle_folder))
             _log_learners(client, run, bundle, found)
             logged = _log_model(bundle, Path(bundle_folder).resolve())
         return _registered(client, project.name, logged, run, told) if register else None
@@ -189,11 +190,15 @@ def _log_results(project: Project, trained: Trained, found: Sequence[LearnerMetr
         mlflow.log_artifacts(folder)
 
 
-def _log_pages(bundle: Bundle, folder: Path) -> None:
-    """Log what people read, the report page and the card, at the top of the run's artifacts."""
-    mlflow.log_artifact(str(folder / CARD))
+def _log_page(bundle: Bundle, folder: Path) -> None:
+    """Log the page of a bundle beside its card; without the charting library, a tag with the line that installs it."""
     with tempfile.TemporaryDirectory() as temporary:
-        mlflow.log_artifact(str(report([folder], Path(temporary, "report.html"), bundle.language)))
+        try:
+            page = report([folder], Path(temporary, "report.html"), bundle.language)
+        except ProjectError as missing:
+            mlflow.set_tag("report", str(missing))
+        else:
+            mlflow.log_artifact(str(page))
 
 
 def _log_learners(
