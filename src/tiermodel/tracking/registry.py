@@ -118,14 +118,15 @@ def log_tuning(project: Project, tuned: Tuned) -> None:
     """
     with opened_store(project.tracking.uri, create=True) as client:
         dates = {"as_of": str(tuned.as_of), "judged_on": str(tuned.judged_on), "code_digest": runs.code_digest()}
-        with started(client, project, "tuning", f"tune {tuned.as_of}", dates):
+        with started(client, project, "tuning", f"tune {tuned.as_of}", dates) as run:
             mlflow.log_text(tuned.to_yaml(), "models.yaml")
             for found in tuned.found:
                 mlflow.log_metrics(runs.verdict_of(found))
                 for trial in found.trials:
                     name = f"{found.target} {trial['number']}"
                     tags = {"kind": "trial", "project": project.name}
-                    with mlflow.start_run(run_name=name, nested=True, tags=tags):
+                    here = run.info.experiment_id
+                    with mlflow.start_run(experiment_id=here, run_name=name, nested=True, tags=tags):
                         mlflow.log_params({"target": found.target, **trial["settings"]})
                         mlflow.log_metrics(runs.finite({f"{found.target}/{found.metric}": trial["error"]}))
 
