@@ -63,13 +63,12 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, as_json: 
     with progress() as step:
         check_bundle_folder(folder)  # before the import of MLflow, which takes seconds
         check_store(settings.tracking.uri)
-        from tiermodel.tracking.experiment import prepare_experiment
-
-        prepare_experiment(settings)
         champion = None
         if register:
+            from tiermodel.tracking.experiment import prepare_experiment
             from tiermodel.tracking.registry import champion_of
 
+            prepare_experiment(settings)
             champion = champion_of(settings)
         trained = run_train(settings, as_of, out=folder, champion=champion, progress=step)
         from tiermodel.tracking.registry import log_training

@@ -23,6 +23,7 @@ from tiermodel.predict.fitting_project import with_bundle_features
 from tiermodel.quality.check import check
 from tiermodel.reporting.charts import require_library
 from tiermodel.reporting.report import report
+from tiermodel.tracking.experiment import prepare_experiment
 from tiermodel.tracking.promotion import promote
 from tiermodel.tracking.registry import log_monitoring, log_training
 from tiermodel.training.train import train
@@ -118,6 +119,7 @@ def _train(run: Run) -> StageRecord:
     due, why = why_train(run)
     if not due:
         return StageRecord(stage="train", skipped=why)
+    prepare_experiment(run.project)  # before the fit, not after it
     folder = run.folder / "challenger"
     trained = train(run.project, training_day(run), out=folder, champion=run.champion, history=run.history)
     registered = log_training(run.project, trained, folder, register=True)
