@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import socketserver
 import threading
 import warnings
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch as patched
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import pytest
@@ -60,7 +62,7 @@ def tracking_server(folder: Path, empty_store: Path) -> Iterator[tuple[str, Door
     """Yield the address of a server on an empty store, without user and password, and its door."""
     database = folder / "server.db"
     database.write_bytes(empty_store.read_bytes())
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, patched.dict(os.environ):  # the server leaves its store in there
         patch.setenv("_MLFLOW_SERVER_FILE_STORE", f"sqlite:///{database}")
         patch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
         patch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", "mlflow-artifacts:/")
