@@ -70,6 +70,7 @@ def tracking_server(folder: Path, empty_store: Path) -> Iterator[tuple[str, Door
         patch.setenv("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "true")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of MLflow's own imports, some of which come with the first request
+            import mlflow  # noqa: PLC0415  after our own settings
             from mlflow.server import app, handlers  # noqa: PLC0415  reads the environment
 
             with suppress(ImportError):  # it needs a package that we do not
@@ -88,3 +89,4 @@ def tracking_server(folder: Path, empty_store: Path) -> Iterator[tuple[str, Door
                 door.over.set()
                 server.shutdown()
                 thread.join()
+                mlflow.set_tracking_uri(None)  # the server's requests set it for the whole process
