@@ -151,6 +151,8 @@ def test_parts_are_found_in_a_run_folder_and_beside_the_scores(run_folder: Path)
             "ledger": run_folder / "ledger"
         }
         assert parts.missing == ("backtest", "predictions", "outcomes")
+    alone = find_parts([run / "model"]).paths
+    assert {"scores", "features", "predictions", "ledger"}.isdisjoint(alone), "who asks for a model gets no customers"
     inputs = read_sources(list(parts.paths.values()))
     assert inputs.ledger is not None
     assert [str(day) for day in inputs.ledger.graded][-1] == str(LAST_DAY)

@@ -480,6 +480,22 @@ def test_a_store_that_moved_with_its_files_is_read_where_it_is_now(store: Store,
         resolve_model(store.first, uri)
 
 
+def test_a_store_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tiermodel.disk.rename", killed)
+        with pytest.raises(KeyboardInterrupt), connection.opened_store(uri, create=True):
+            pass
+    assert not (tmp_path / "mlflow.db").exists(), "half a store would never open again"
+    with connection.opened_store(uri, create=True) as client:
+        assert client.search_registered_models() == []
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".new"] == []
+
+
 def test_an_experiment_deleted_in_mlflow_is_restored(store: Store) -> None:
     project = store.project("restored")
     with connection.opened_store(store.uri) as client:

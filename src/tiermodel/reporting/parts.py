@@ -27,6 +27,7 @@ _NAMES = {
     "policy": ("policy.yaml",),
 }
 """What the verbs' examples and the nightly job call each part."""
+_OF_CUSTOMERS = {"scores", "features", "predictions", "ledger"}
 _CURRENT = "CURRENT"
 
 
@@ -58,8 +59,9 @@ def find_parts(sources: Sequence[str | Path]) -> Parts:
 
     A folder that is no bundle and no ledger is looked into: what a demo or a refresh left there; a folder of runs leads
     to the last complete run. Parts are looked for under their usual names beside the sources, and a ledger also one
-    folder up, where a refresh keeps it. One of another date, model or project is left out. Errors as `read_source` has
-    them, for a source that was given; a part that cannot be read is left out.
+    folder up, where a refresh keeps it. One of another date, model or project is left out. Tables of customers are
+    added to a folder or to tables of customers only: a page of a model or a backtest alone names nobody. Errors as
+    `read_source` has them, for a source that was given; a part that cannot be read is left out.
     """
     given: dict[str, Path] = {}
     contents: dict[str, Any] = {}
@@ -73,9 +75,10 @@ def find_parts(sources: Sequence[str | Path]) -> Parts:
         given[kind] = path
         folders.append(path.parent)
     paths, left_out = dict(given), list[tuple[Path, str]]()
+    asked_for_customers = any(map(_folder, map(Path, sources))) or not _OF_CUSTOMERS.isdisjoint(given)
     for kind in _NAMES:  # scores and features first: they say to which date and model the rest must belong
         for place in _places(kind, folders):
-            if kind in paths:
+            if kind in paths or (kind in _OF_CUSTOMERS and not asked_for_customers):
                 break
             try:
                 found, content = read_source(place)

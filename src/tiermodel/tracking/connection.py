@@ -7,6 +7,9 @@ last process to set an alias would win. `OutputBusyError` is raised where the lo
 from __future__ import annotations
 
 import atexit
+import glob
+import itertools
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -42,6 +45,9 @@ with warnings.catch_warnings():
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 
+_MADE = itertools.count()
+
+
 @contextmanager
 def opened_store(uri: str, *, create: bool = False) -> Iterator[mlflow.MlflowClient]:
     """Connect to a store, on SQLite as the only process; every fault of the store becomes a `TrackingError`.
@@ -60,6 +66,8 @@ def opened_store(uri: str, *, create: bool = False) -> Iterator[mlflow.MlflowCli
         before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
         try:
             check_answer(uri)
+            if database is not None and not database.is_file():
+                _make_store(database)
             mlflow.set_tracking_uri(address)
             yield mlflow.MlflowClient(tracking_uri=address, registry_uri=address)
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
@@ -67,6 +75,16 @@ def opened_store(uri: str, *, create: bool = False) -> Iterator[mlflow.MlflowCli
             raise TrackingError(masked(words)) from None
         finally:
             mlflow.set_tracking_uri(before)
+
+
+def _make_store(database: Path) -> None:
+    """Make a new SQLite store, whole or not at all: MLflow cannot open one whose making was killed half-way."""
+    for left in database.parent.glob(f".{glob.escape(database.name)}.*.new"):
+        disk.unlink(left)
+    number = next(_MADE)  # MLflow makes tables once for a name
+    new = database.with_name(f".{database.name}.{os.getpid()}-{number}.new")
+    mlflow.MlflowClient(tracking_uri=f"{SQLITE}{new}", registry_uri=f"{SQLITE}{new}").search_experiments(max_results=1)
+    disk.rename(new, database)
 
 
 def _where_it_is(client: mlflow.MlflowClient, uri: str) -> str:
