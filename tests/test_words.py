@@ -32,6 +32,10 @@ NOT_WORDS = {
     "datasets/synthetic.py": "made-up ids and categories",
     "datasets/_draws.py": "made-up names of people",
     "cli/show.py": "column heads of a table in both languages",
+    "config/project.py": "names of presets that were mended",
+    "quality/check.py": "brackets around the name of a rule",
+    "tracking/checks.py": "brackets around the name of a check",
+    "cli/printing.py": "brackets around the code of a rule",
 }
 
 

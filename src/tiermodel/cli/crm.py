@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from tiermodel.cli.options import JSON, PATH
-from tiermodel.cli.printing import print_json, print_table, progress
+from tiermodel.cli.printing import print_json, progress
+from tiermodel.cli.tables import print_table
 from tiermodel.words import words
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def export(
     from tiermodel.crm.mapping import load_mapping
 
     with progress() as step:
-        step("exporting")
+        step(words(language or load_mapping(mapping).language or "en")["step_exporting"])
         done = run_export(scores, mapping, out, to=to, since=since)
     if as_json:
         print_json({"out": str(out), **done.model_dump(mode="json")})

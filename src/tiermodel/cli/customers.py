@@ -19,6 +19,8 @@ from tiermodel.cli.printing import (
     print_tiers,
     progress,
 )
+from tiermodel.cli.tables import tier_names
+from tiermodel.words import words
 
 __all__ = ["check", "features", "score", "upgrades"]
 
@@ -36,7 +38,7 @@ def check(project: Path, as_json: bool) -> None:
 
     settings = load(project)
     with progress() as step:
-        step("reading transactions")
+        step(words(settings.language)["step_reading"])
         report = run_check(settings)
     print_json(report.to_dict()) if as_json else click.echo(report.to_text(settings.language))
     if report.refused:
@@ -55,13 +57,13 @@ def features(project: Path, as_of: str, out: Path, allow_empty: bool, as_json: b
     from tiermodel.features.export import write_features
 
     with progress() as step:
-        step(f"building features as of {as_of}")
+        step(words(settings.language)["step_features"].format(as_of))
         tally = write_features(settings, as_of, out, allow_empty=allow_empty)
     print_accounts(settings, tally.accounts)
     if as_json:
         print_json({"out": str(out), "rows": tally.snapshots, **accounts_as_data(tally.accounts)})
     else:
-        click.echo(f"{tally.snapshots:,} rows in {out}")
+        click.echo(words(settings.language)["features_rows"].format(n=tally.snapshots, out=out))
 
 
 @click.command()
@@ -96,26 +98,37 @@ def score(
     with progress() as step:
         folder = model_folder(model, settings.tracking.uri)
         other = None if shadow is None else model_folder(shadow, settings.tracking.uri)
-        step(f"scoring as of {as_of}")
+        step(words(settings.language)["step_scoring"].format(as_of))
         scored = run_score(
             settings, folder, as_of, out, ledger=ledger, regrade_reason=reason, shadow=other, allow_empty=allow_empty
         )  # fmt: skip
     print_accounts(settings, scored.accounts)
-    added = scored.added
+    added, say = scored.added, words(settings.language)
     if scored.trained_later:
-        click.echo(f"WARNING: the model was trained on what followed {as_of}", err=True)
+        click.echo(say["score_trained_later"].format(as_of), err=True)
     if as_json:
         counts = {name: getattr(scored, name) for name in ("customers", "tiers", "capacity", "trained_later")}
         beside = {} if scored.shadow is None else {"shadow": scored.shadow}
         print_json({"out": str(out), **counts, **beside, **added_as_data(added), **accounts_as_data(scored.accounts)})
         return
-    print_tiers(scored.tiers)
-    print_capacity(scored.capacity)
-    click.echo(f"{scored.customers:,} customers in {out}")
+    names = _names(folder, settings.language)
+    print_tiers(scored.tiers, settings.language, names)
+    print_capacity(scored.capacity, settings.language, names)
+    click.echo(say["scored_rows"].format(n=scored.customers, out=out))
     if added is not None:
         print_added(added, scored.day, ledger, settings.language)
     if scored.shadow is not None:
-        print_shadow(scored.shadow, out, settings.language)
+        print_shadow(scored.shadow, out, settings.language, names)
+
+
+def _names(folder: Path, language: str) -> dict[str, str]:
+    """Return what a bundle's tiers are called in a table; in English by their codes, so nothing is read."""
+    if language != "zh":
+        return {}
+    from tiermodel.bundle.bundle import load_bundle
+
+    scheme = load_bundle(folder).scheme.scheme
+    return tier_names(scheme.codes, scheme.names(language), language)
 
 
 @click.command()
@@ -133,7 +146,7 @@ def upgrades(project: Path, model: str, as_of: str, out: Path, language: str | N
     tally = Tally()
     with progress() as step:
         folder = model_folder(model, settings.tracking.uri)
-        step(f"grading as of {as_of}")
+        step(words(settings.language)["step_grading"].format(as_of))
         rows, customers = run_upgrades(settings, folder, as_of, out, language=language, tally=tally)
     print_accounts(settings, tally.accounts)
-    click.echo(f"{rows:,} ways up for {customers:,} customers in {out}")
+    click.echo(words(settings.language)["upgrades_rows"].format(rows=rows, customers=customers, out=out))

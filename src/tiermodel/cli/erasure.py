@@ -9,6 +9,7 @@ import click
 
 from tiermodel.cli.options import JSON, PATH, PROJECT, load
 from tiermodel.cli.printing import print_json, progress
+from tiermodel.words import words
 
 __all__ = ["forget"]
 
@@ -29,10 +30,9 @@ def forget(project: Path, customer: str, ledger: Path, folders: tuple[Path, ...]
     """
     settings = load(project)
     from tiermodel.erasure.forget import forget as run_forget
-    from tiermodel.words import words
 
     with progress() as step:
-        step("erasing")
+        step(words(settings.language)["step_erasing"])
         done = run_forget(settings, customer, ledger, folders, revoke=revoke)
     wording = words(settings.language)
     if as_json:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tiermodel.cli.options import AS_OF, JSON, PROJECT, load
-from tiermodel.cli.printing import print_json, print_table, progress
+from tiermodel.cli.printing import print_json, progress
+from tiermodel.cli.tables import print_table
 from tiermodel.words import words
 
 if TYPE_CHECKING:

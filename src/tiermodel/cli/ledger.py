@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from tiermodel.cli.options import JSON, PATH
-from tiermodel.cli.printing import print_json, print_table
+from tiermodel.cli.printing import print_json
+from tiermodel.cli.tables import print_table
 
 if TYPE_CHECKING:
     from tiermodel.ledger.ledger import Ledger

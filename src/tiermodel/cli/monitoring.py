@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tiermodel.cli.options import AS_OF, JSON, MODEL, PATH, PROJECT, load, model_folder
-from tiermodel.cli.printing import print_json, print_table, progress
+from tiermodel.cli.printing import print_json, progress
+from tiermodel.cli.tables import print_table
 from tiermodel.words import words
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def outcomes(project: Path, ledger: Path, out: Path, smallest: int, as_json: boo
     from tiermodel.monitoring.outcomes import outcomes as run_outcomes
 
     with progress() as step:
-        step("looking at what followed each grading")
+        step(words(settings.language)["step_outcomes"])
         done = run_outcomes(settings, ledger, out, smallest=smallest)
     if as_json:
         print_json({"out": str(out), **done.to_dict()})
@@ -111,7 +112,7 @@ def monitor(
 
     with progress() as step:
         folder = model_folder(model, settings.tracking.uri)
-        step(f"looking at what is known as of {as_of}")
+        step(words(settings.language)["step_monitor"].format(as_of))
         done = run_monitor(settings, folder, as_of, scores=scores, ledger=ledger, out=out)
         not_tracked = _tracked(settings, done)
     if as_json:

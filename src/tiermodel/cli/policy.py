@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tiermodel.cli.options import JSON, PATH, PROJECT, load
-from tiermodel.cli.printing import print_json, print_table, progress
+from tiermodel.cli.printing import print_json, progress
+from tiermodel.cli.tables import print_table
 from tiermodel.words import words
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def allocate(
     given = load_policy(policy)
     language = language or given.language or (settings.language if settings else "en")
     with progress() as step:
-        step("allocating")
+        step(words(language)["step_allocating"])
         done = run_allocate(scores, given, budget, out, project=settings, measured=measured, language=language)
         if figure is not None:
             _draw(done, figure, language, settings.currency if settings else None)

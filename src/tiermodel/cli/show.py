@@ -10,7 +10,8 @@ import click
 
 from tiermodel.cli.options import JSON, LANGUAGE, PATH, PROJECT, STORE, is_folder, load, model_folder, promotion_of
 from tiermodel.cli.policy import show_policy
-from tiermodel.cli.printing import print_json, print_table, progress
+from tiermodel.cli.printing import print_json, progress
+from tiermodel.cli.tables import print_table
 
 __all__ = ["report", "rules", "show"]
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from tiermodel.cli.options import JSON, LANGUAGE, MODEL, PATH, STORE, model_folder
-from tiermodel.cli.printing import print_json, print_table, progress
+from tiermodel.cli.printing import print_json, progress
+from tiermodel.cli.tables import print_table
 from tiermodel.words import words
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def lists(
 
     with progress() as step:
         bundle = load_bundle(model_folder(model, tracking_uri))
-        step("making work lists")
+        step(words(language or bundle.language)["step_lists"])
         done = run_lists(
             scores,
             bundle,

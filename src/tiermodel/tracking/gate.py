@@ -199,7 +199,7 @@ def _where(both: Matched, situation: Situation) -> str:
     if both.paired:
         dates = situation.words["comma"].join(sorted(both.ours["as_of"].unique()))
         return situation.text("paired", rows=len(both.ours), customers=both.ours["key"].nunique(), dates=dates)
-    spans = [f"{frame['as_of'].min()} to {frame['as_of'].max()}" for frame in both[:2]]
+    spans = [situation.text("span", first=frame["as_of"].min(), last=frame["as_of"].max()) for frame in both[:2]]
     return situation.text("unpaired", ours=spans[0], theirs=spans[1])
 
 
