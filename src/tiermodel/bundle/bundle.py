@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class Bundle:
     that the features are built from. `facts` are the origin of the model and its metrics on later snapshots.
     `typical_rhythm` is in days. `upgrade` is the share of those who rise who stay. `prospects` is
     None where too few prospects made a first purchase to fit a model. `scores` are the customer scores (None in bundles
-    of earlier versions).
+    of earlier versions). `read` are, of a bundle that was loaded, the digest of its `bundle.json` and its card.
     """
 
     name: str
@@ -79,6 +79,7 @@ class Bundle:
     upgrade: float = 1.0
     prospects: CalibratedEnsemble | None = None
     scores: FittedFeatures | None = None
+    read: tuple[str, bytes] | None = field(default=None, compare=False, repr=False)
 
     @property
     def language(self) -> str:
@@ -206,8 +207,12 @@ class Bundle:
                 "calibration": chance.calibration,
             }
         files = {name: text.encode() for name, text in texts.items()}
-        card = model_card(self.name, self.settings, self.facts, self.features, self.scheme, self.segments)
-        files |= {_JSON: _dump(data), CARD: card.encode()}
+        files[_JSON] = _dump(data)
+        if self.read is not None and self.read[0] == _digest(files[_JSON]):
+            files[CARD] = self.read[1]  # as it was written: a text mended since is no other model
+        else:
+            parts = (self.settings, self.facts, self.features, self.scheme, self.segments)
+            files[CARD] = model_card(self.name, *parts).encode()
         manifest = {"format": FORMAT, "files": {name: _digest(files[name]) for name in sorted(files)}}
         return {**files, _MANIFEST: _dump(manifest)}
 
@@ -291,7 +296,8 @@ def load_bundle(folder: str | Path) -> Bundle:
     """
     files = _checked_files(Path(folder))
     try:
-        return _read(json.loads(files[_JSON]), files)
+        bundle = _read(json.loads(files[_JSON]), files)
+        return replace(bundle, read=(_digest(files[_JSON]), files[CARD]))
     except (KeyError, TypeError, ValueError, ProjectError) as error:
         raise ModelError(
             f"{folder}: {_JSON} does not have the shape of format {FORMAT}: {error!r}; train it again"

@@ -38,7 +38,7 @@ def promote(
 
     acceptance = Acceptance(accept, str(operator), str(reason)) if accept else None
     with progress() as step:
-        step("comparing challenger and champion")
+        step(name)
         try:
             done = run_promote(name, challenger, tracking_uri=tracking_uri, expect=expect, acceptance=acceptance)
         except GateError as refusal:

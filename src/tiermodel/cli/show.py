@@ -48,7 +48,7 @@ def report(
     from tiermodel.reporting.report import report as run_report
 
     with progress() as step:
-        step("drawing")
+        step(str(out))
         if customer is None:
             run_report(sources, out, language)
         else:

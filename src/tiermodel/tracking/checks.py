@@ -87,9 +87,8 @@ class Check:
         """Return the finding as one line: passed, failed or accepted, and of which kind."""
         state = "passed" if self.passed else "accepted" if accepted else "failed"
         kind = "" if self.passed or accepted else situation.text("blocking" if self.blocking else "advisory")
-        return situation.text(
-            "line", state=situation.text(state), check=self._told(situation), kind=kind, words=self.words
-        )
+        told = self._told(situation)
+        return situation.text("line", state=situation.text(state), check=told, kind=kind, words=self.words)
 
     def _told(self, situation: Situation) -> str:
         """Return the name of the check, in Chinese with the name that `--accept` takes."""

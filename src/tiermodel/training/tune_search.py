@@ -108,9 +108,8 @@ class Found:
     def words(self, language: str = "en") -> str:
         """Return the verdict as a sentence."""
         say, first = words(language), self.verdict[0]
-        target, metric = self.target, first["metric"]
-        if language == "zh":
-            target, metric = say[f"target_{target}"], say[f"metric_{metric}"]
+        named = (f"target_{self.target}", f"metric_{first['metric']}")
+        target, metric = map(say.__getitem__, named) if language == "zh" else (self.target, first["metric"])
         if not self.settings:
             return say["tune_no_trial"].format(target=target)
         which = "tune_better" if self.better else "tune_worse" if first["low"] > 0 else "tune_as_good"
