@@ -64,7 +64,9 @@ def report(
 @click.command()
 @click.argument("model")
 @click.option("--format", "form", type=click.Choice(["text", "sql"]), default="text", show_default=True)
-@click.option("--dialect", type=click.Choice(["duckdb", "postgres", "spark"]), default="duckdb", show_default=True)
+@click.option(
+    "--dialect", type=click.Choice(["duckdb", "postgres", "spark", "mysql"]), default="duckdb", show_default=True
+)
 @click.option("--table", default="features", show_default=True, help="The feature table that the SQL reads.")
 @LANGUAGE
 @STORE

@@ -17,7 +17,7 @@ __all__ = ["figures_in", "print_table", "tier_names"]
 
 _UNLIMITED = 200  # a file or a pipe has no width, and rich would fold tables at 80 characters
 _NAMES = {"model": "model_", "against": "model_", "metric": "metric_", "target": "target_", "by": "by_",
-          "learner": "learner_", "settings": "settings_"}  # fmt: skip
+          "learner": "learner_", "settings": "head_"}  # fmt: skip
 _TIERS = frozenset({"tier", "from", "to", "group", "level"})
 
 
