@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pytest
 import yaml
 
-from commands import run_command
-from conftest import Once
 from tiermodel import make_world
-from worlds import bare_backtests, bare_runs, quick_fits
 
 DAYS = ("2023-02-01", "2023-03-01", "2023-04-01")
 _WORD = re.compile(r"[A-Za-z]{4,}")

@@ -188,7 +188,7 @@ def refusals(project: Path, bundle: Path) -> Iterator[tuple[int, str, tuple[obje
     yield 2, "Missing option '--as-of'", ("score", project, "--model", bundle, "--out", "s.parquet")
     yield 2, "No such option", (*score, "--as-of", "latest", "--out", "s.parquet", "--fast")
     yield 2, "2023-02-30", (*score, "--as-of", "2023-02-30", "--out", "s.parquet")
-    yield 2, ".parquet or .csv", (*score, "--as-of", "latest", "--out", "s.xlsx")
+    yield 2, ".parquet or .csv", (*score, "--as-of", "latest", "--out", "s.xls")
     yield 2, "absent.yaml", ("backtest", "absent.yaml")
     yield 3, "no customer has a row before 2019-01-01", (*score, "--as-of", "2019-01-01", "--out", "s.parquet")
     yield 3, "no customer has a row before", ("features", project, "--as-of", "2019-01-01", "--out", "s.parquet")

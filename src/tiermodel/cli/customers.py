@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tiermodel.cli.options import AS_OF, EMPTY, JSON, LANGUAGE, MODEL, PATH, PROJECT, load, model_folder
+from tiermodel.cli.options import AS_OF, EMPTY, EXCEL, JSON, LANGUAGE, MODEL, PATH, PROJECT, load, model_folder
 from tiermodel.cli.printing import (
     accounts_as_data,
     added_as_data,
@@ -26,7 +26,7 @@ __all__ = ["check", "features", "score", "upgrades"]
 
 
 _AS_OF = click.option("--as-of", required=True, help=AS_OF)
-_OUT = click.option("--out", type=PATH, required=True, help="A .parquet or .csv file.")
+_OUT = click.option("--out", type=PATH, required=True, help="A .parquet, .csv or .xlsx file.")
 
 
 @click.command()
@@ -49,14 +49,16 @@ def check(project: Path, as_json: bool) -> None:
 @PROJECT
 @click.option("--as-of", required=True, help=f"One or more dates, separated by commas. {AS_OF}")
 @_OUT
+@EXCEL
 @EMPTY
 @JSON
-def features(project: Path, as_of: str, out: Path, allow_empty: bool, as_json: bool) -> None:
+def features(project: Path, as_of: str, out: Path, excel: bool, allow_empty: bool, as_json: bool) -> None:
     """Write every customer's features as known at each date."""
     settings = load(project)
     from tiermodel.features.export import write_features
+    from tiermodel.output import for_excel
 
-    with progress() as step:
+    with progress() as step, for_excel(excel):
         step(words(settings.language)["step_features"].format(as_of))
         tally = write_features(settings, as_of, out, allow_empty=allow_empty)
     print_accounts(settings, tally.accounts)
@@ -75,6 +77,7 @@ def features(project: Path, as_of: str, out: Path, allow_empty: bool, as_json: b
 @click.option("--regrade", is_flag=True, help="Correct the ledger: grade a day again, and put off all later gradings.")
 @click.option("--reason", help="Why; the ledger keeps it.  [with --regrade]")
 @click.option("--shadow", metavar="MODEL", help="Another model: its scores, and who would move, go beside --out.")
+@EXCEL
 @EMPTY
 @JSON
 def score(
@@ -86,6 +89,7 @@ def score(
     regrade: bool,
     reason: str | None,
     shadow: str | None,
+    excel: bool,
     allow_empty: bool,
     as_json: bool,
 ) -> None:
@@ -93,9 +97,10 @@ def score(
     if regrade != (reason is not None):
         raise click.UsageError("--regrade and --reason TEXT go together")
     settings = load(project)
+    from tiermodel.output import for_excel
     from tiermodel.predict import score as run_score
 
-    with progress() as step:
+    with progress() as step, for_excel(excel):
         folder = model_folder(model, settings.tracking.uri)
         other = None if shadow is None else model_folder(shadow, settings.tracking.uri)
         step(words(settings.language)["step_scoring"].format(as_of))
@@ -136,15 +141,17 @@ def _names(folder: Path, language: str) -> dict[str, str]:
 @MODEL
 @_AS_OF
 @_OUT
+@EXCEL
 @LANGUAGE
-def upgrades(project: Path, model: str, as_of: str, out: Path, language: str | None) -> None:
+def upgrades(project: Path, model: str, as_of: str, out: Path, excel: bool, language: str | None) -> None:
     """Write what would move each customer up: the smallest change of one thing that the customer can change."""
     settings = load(project)
     from tiermodel.features.panel import Tally
+    from tiermodel.output import for_excel
     from tiermodel.predict import upgrades as run_upgrades
 
     tally = Tally()
-    with progress() as step:
+    with progress() as step, for_excel(excel):
         folder = model_folder(model, settings.tracking.uri)
         step(words(settings.language)["step_grading"].format(as_of))
         rows, customers = run_upgrades(settings, folder, as_of, out, language=language, tally=tally)

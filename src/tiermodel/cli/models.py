@@ -123,7 +123,7 @@ def _print_training(bundle: Bundle, language: str) -> None:
 @click.command()
 @PROJECT
 @click.option("--out", type=PATH, help="A .json file for the results.")
-@click.option("--predictions", type=PATH, help="A .parquet or .csv file for every model's predictions.")
+@click.option("--predictions", type=PATH, help="A .parquet, .csv or .xlsx file for every model's predictions.")
 @click.option("--details", is_flag=True, help="Print every table after the verdict.")
 @JSON
 def backtest(project: Path, out: Path | None, predictions: Path | None, details: bool, as_json: bool) -> None:

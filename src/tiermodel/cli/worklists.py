@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tiermodel.cli.options import JSON, LANGUAGE, MODEL, PATH, STORE, model_folder
+from tiermodel.cli.options import EXCEL, JSON, LANGUAGE, MODEL, PATH, STORE, model_folder
 from tiermodel.cli.printing import print_json, progress
 from tiermodel.cli.tables import print_table
 from tiermodel.words import words
@@ -28,6 +28,7 @@ __all__ = ["lists"]
 @click.option(
     "--expiring-within", type=int, default=30, show_default=True, metavar="DAYS", help="When overrides are listed."
 )
+@EXCEL
 @LANGUAGE
 @STORE
 @JSON
@@ -39,6 +40,7 @@ def lists(
     out: Path,
     limit: int,
     expiring_within: int,
+    excel: bool,
     language: str | None,
     tracking_uri: str,
     as_json: bool,
@@ -48,9 +50,10 @@ def lists(
     Nobody is on two lists: expiring overrides come first, then win back, keep, develop and review.
     """
     from tiermodel.bundle.bundle import load_bundle
+    from tiermodel.output import for_excel
     from tiermodel.worklists.lists import lists as run_lists
 
-    with progress() as step:
+    with progress() as step, for_excel(excel):
         bundle = load_bundle(model_folder(model, tracking_uri))
         step(words(language or bundle.language)["step_lists"])
         done = run_lists(

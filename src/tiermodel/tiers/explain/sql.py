@@ -74,6 +74,9 @@ def _as_mysql_means_it(tree: exp.Expr) -> None:
     """
     from sqlglot import exp  # noqa: PLC0415
 
+    for cast in list(tree.find_all(exp.Cast)):
+        if cast.is_type("varbinary"):  # so sqlglot reads BINARY, and MySQL casts to no VARBINARY
+            cast.set("to", exp.DataType(this=exp.DataType.Type.BINARY))
     for number in list(tree.find_all(exp.Literal)):
         if not number.is_string and "." in number.name and "e" not in number.name.lower():
             number.replace(exp.Literal.number(f"{number.name}e0"))
