@@ -265,4 +265,5 @@ def test_a_verb_is_a_function_whichever_module_came_first() -> None:
 
 
 def test_verbs_call_the_function_of_their_name() -> None:
-    assert set(run.commands) <= {*tiermodel.__all__, "demo", "features", "ledger", "rules", "serve", "show"}
+    others = {"completion", "demo", "features", "ledger", "rules", "serve", "show"}
+    assert set(run.commands) <= {*tiermodel.__all__, *others}

@@ -29,7 +29,10 @@ __all__ = ["export"]
 def export(
     scores: Path, to: str, mapping: str, out: Path, since: Path | None, language: str | None, as_json: bool
 ) -> None:
-    """Write mapped columns of scores as files for the import of a CRM; nothing is sent anywhere."""
+    """Write scores as files for the import of a CRM.
+
+    Writes the columns that --mapping names, in files of as many rows as the CRM takes, and a manifest, to the folder of --out. Nothing is sent anywhere.
+    """
     from tiermodel.crm.export import export as run_export
     from tiermodel.crm.mapping import load_mapping
 

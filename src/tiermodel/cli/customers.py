@@ -33,7 +33,11 @@ _OUT = click.option("--out", type=PATH, required=True, help="A .parquet, .csv or
 @PROJECT
 @JSON
 def check(project: Path, as_json: bool) -> None:
-    """Report data quality and whether grading makes sense here; exit 3 if not."""
+    """Report whether the data are good, and grading makes sense.
+
+    Reads every table of PROJECT and prints findings, gravest first: rows that break a rule with what to do about each,
+    columns that look like personal data, and what training needs. Writes nothing. Exit 3 where the data are refused.
+    """
     from tiermodel.quality.check import check as run_check
 
     settings = load(project)
@@ -53,7 +57,11 @@ def check(project: Path, as_json: bool) -> None:
 @EMPTY
 @JSON
 def features(project: Path, as_of: str, out: Path, excel: bool, allow_empty: bool, as_json: bool) -> None:
-    """Write every customer's features as known at each date."""
+    """Write every customer's features as known at each date.
+
+    Writes one row for each customer and date to the file of --out, and bad rows with their remedies to
+    NAME.quarantine.csv beside it. No feature sees a row of the date itself or later.
+    """
     settings = load(project)
     from tiermodel.features.export import write_features
     from tiermodel.output import for_excel
@@ -93,7 +101,12 @@ def score(
     allow_empty: bool,
     as_json: bool,
 ) -> None:
-    """Score every customer, old and new, as of a date."""
+    """Score every customer, old and new, as of a date.
+
+    Writes one row for each customer to the file of --out: tier and why, churn risk, expected value, service. Bad rows
+    go to NAME.quarantine.csv beside it. With --ledger the tiers that were in force count, and changes are added.
+    Exit 5 where the model is refused, 4 where more rows are bad than data.max_bad_share allows.
+    """
     if regrade != (reason is not None):
         raise click.UsageError("--regrade and --reason TEXT go together")
     settings = load(project)
@@ -144,7 +157,10 @@ def _names(folder: Path, language: str) -> dict[str, str]:
 @EXCEL
 @LANGUAGE
 def upgrades(project: Path, model: str, as_of: str, out: Path, excel: bool, language: str | None) -> None:
-    """Write what would move each customer up: the smallest change of one thing that the customer can change."""
+    """Write what would move each customer up a tier.
+
+    Writes to the file of --out, for each customer, the smallest change of one thing that the customer can change.
+    """
     settings = load(project)
     from tiermodel.features.panel import Tally
     from tiermodel.output import for_excel

@@ -34,7 +34,7 @@ def _spoken(book: Ledger, asked: str | None) -> tuple[str, dict[str, str]]:
 
 @click.group()
 def ledger() -> None:
-    """Look into a tier ledger, check it, or set a customer's tier by hand."""
+    """Look into a tier ledger, check it, or set a tier by hand."""
 
 
 @ledger.command("show")

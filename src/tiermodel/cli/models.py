@@ -34,7 +34,11 @@ _STUDY = "Where trials are kept.  [default: tune.db beside a SQLite tracking sto
 @click.command()
 @click.option("--out", type=PATH, default=Path("tiermodel-demo"), show_default=True, help="Folder for the results.")
 def demo(out: Path) -> None:
-    """Run the whole line on the Complete Journey: 1.47 M real grocery lines of 2,469 households."""
+    """Run everything once on real data of 2,469 households.
+
+    Trains, backtests, scores and reports on the Complete Journey, 1.47 M lines of groceries, within minutes, and writes
+    all of it to the folder of --out.
+    """
     from tiermodel.demo import demo as run_demo
 
     with progress() as step:
@@ -55,7 +59,11 @@ def demo(out: Path) -> None:
 @click.option("--details", is_flag=True, help="Print every metric, and the learners that were tried.")
 @JSON
 def train(project: Path, as_of: str, out: Path | None, register: bool, details: bool, as_json: bool) -> None:
-    """Fit the scheme and the models, write the bundle, and track the run in MLflow."""
+    """Fit tiers and models, and judge them on later dates.
+
+    Writes the bundle, a folder that `score` reads, to --out, and records the run in MLflow. With --register the model
+    also becomes the challenger of the registry, which `promote` judges.
+    """
     settings = load(project)
     from tiermodel.bundle.model_card import empty_level_lines, level_lines
     from tiermodel.segments.profiles import segment_lines
@@ -127,7 +135,11 @@ def _print_training(bundle: Bundle, language: str) -> None:
 @click.option("--details", is_flag=True, help="Print every table after the verdict.")
 @JSON
 def backtest(project: Path, out: Path | None, predictions: Path | None, details: bool, as_json: bool) -> None:
-    """Play the past again, out of time, with the baselines beside the model; the verdict comes first."""
+    """Train at past dates and compare with what followed.
+
+    Prints a verdict of about ten lines: are risk, value and tiers better than simple baselines beyond chance? With
+    --details every table follows; --out writes every figure, --predictions every prediction.
+    """
     settings = load(project)
     from tiermodel.backtesting.backtest import backtest as run_backtest
     from tiermodel.backtesting.verdict import verdict_lines
@@ -191,7 +203,11 @@ def _print_details(done: Backtest, project: Project) -> None:
 def tune(
     project: Path, as_of: str | None, trials: int, minutes: float, study: Path | None, out: Path | None, as_json: bool
 ) -> None:
-    """Look for better learner settings on past dates, judge them on a later one; a stopped run goes on."""
+    """Look for better settings of the learners on past dates.
+
+    Judges them on a later date and prints the section `models` for the project file; settings that are not better beyond chance stay comments. Trials
+    are kept, so that a stopped run goes on where it was.
+    """
     settings = load(project)
     from tiermodel.training.tune import tune as run_tune
 

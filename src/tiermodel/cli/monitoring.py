@@ -37,7 +37,11 @@ _PAYBACK = (
 @click.option("--smallest", type=int, default=5, show_default=True, help="The fewest customers of which is told.")
 @JSON
 def outcomes(project: Path, ledger: Path, out: Path, smallest: int, as_json: bool) -> None:
-    """Write what came of each tier, one row for each grading and tier whose outcome window is over."""
+    """Write what came of each tier after each grading.
+
+    Writes one row for each grading and tier whose outcome window is over to the file of --out: retention, value,
+    contribution, complaints, moves. Gradings whose window is not over are named.
+    """
     settings = load(project)
     from tiermodel.monitoring.outcomes import outcomes as run_outcomes
 
@@ -105,7 +109,10 @@ def _shown(key: str, value: float) -> float | None:
 def monitor(
     project: Path, model: str, as_of: str, scores: Path | None, ledger: Path | None, out: Path | None, as_json: bool
 ) -> None:
-    """Watch a model: drift, tiers, past scores against what came, and what to do; exit 9 where something is."""
+    """Watch a model: drift, past scores, movement, and what to do.
+
+    Prints only what is beyond chance, with advice. Exit 9 where something is to be done, 0 where nothing is.
+    """
     settings = load(project)
     from tiermodel.errors import GateError
     from tiermodel.monitoring.monitor import monitor as run_monitor

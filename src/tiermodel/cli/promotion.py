@@ -30,7 +30,11 @@ def promote(
     tracking_uri: str,
     as_json: bool,
 ) -> None:
-    """Make the challenger the champion if it passes the gate; exit 9, the reasons and what to do if not."""
+    """Make the challenger the champion if it passes the gate.
+
+    Prints what each check found. Exit 9 where the gate refuses, with the reasons and what to do about each; a person
+    may accept advisory checks that failed, by --accept.
+    """
     if {operator is not None, reason is not None} != {bool(accept)}:
         raise click.UsageError("--accept CHECK, --operator WHO and --reason WHY go together")
     from tiermodel.tracking.promotion import promote as run_promote
@@ -53,7 +57,10 @@ def promote(
 @STORE
 @JSON
 def rollback(name: str, tracking_uri: str, as_json: bool) -> None:
-    """Make the champion before the present one the champion again; once more, the one before that."""
+    """Make the champion before the present one the champion again.
+
+    Called once more, it goes back to the one before that. Exit 9 where there is none.
+    """
     from tiermodel.tracking.promotion import rollback as run_rollback
 
     done = run_rollback(name, tracking_uri=tracking_uri)

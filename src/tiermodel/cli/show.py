@@ -37,7 +37,11 @@ def report(
     features: Path | None,
     tracking_uri: str,
 ) -> None:
-    """Make one HTML page from scores, a backtest, a model, or all of them; or a page on one customer."""
+    """Make one HTML page from scores, a backtest and a model.
+
+    Writes one file that needs no network to --out. With --customer ID the page is about one customer, with a letter
+    of explanation beside it.
+    """
     if customer is None and any((project, ledger, model, features)):
         raise click.UsageError("--project, --ledger, --model and --features go with --customer ID")
     if customer is not None and len(sources) != 1:
@@ -71,7 +75,11 @@ def report(
 @LANGUAGE
 @STORE
 def rules(model: str, form: str, dialect: str, table: str, language: str | None, tracking_uri: str) -> None:
-    """Print the rules that assign the tiers, in words or as one SQL statement over the feature table."""
+    """Print the rules that assign the tiers, in words or as SQL.
+
+    The SQL is one statement over the table that `tiermodel features` writes; it gives every customer the tier of the
+    rules, before stability, overrides and capacity.
+    """
     from tiermodel.bundle.bundle import load_bundle
     from tiermodel.tiers.explain.sql import scheme_sql
 
@@ -84,7 +92,7 @@ def rules(model: str, form: str, dialect: str, table: str, language: str | None,
 
 @click.group()
 def show() -> None:
-    """Print what there is: keys and settings of a project, policy, scores, features, schemes, a model, codes."""
+    """Print what there is: settings, features, schemes, a model."""
 
 
 show.add_command(show_policy)

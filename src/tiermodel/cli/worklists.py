@@ -45,9 +45,10 @@ def lists(
     tracking_uri: str,
     as_json: bool,
 ) -> None:
-    """List whom to keep, to win back and to develop, whose tier to review, and overrides that expire.
+    """Write lists of whom to keep, win back, develop or review.
 
-    Nobody is on two lists: expiring overrides come first, then win back, keep, develop and review.
+    Each list is a CSV file and a workbook in the folder of --out. Nobody is on two lists: overrides about to expire
+    come first, then win back, keep, develop and review.
     """
     from tiermodel.bundle.bundle import load_bundle
     from tiermodel.output import for_excel
