@@ -31,7 +31,8 @@ def export(
 ) -> None:
     """Write scores as files for the import of a CRM.
 
-    Writes the columns that --mapping names, in files of as many rows as the CRM takes, and a manifest, to the folder of --out. Nothing is sent anywhere.
+    Writes the columns that --mapping names, in files of as many rows as the CRM takes, and a manifest, to the folder of
+    --out. Nothing is sent anywhere.
     """
     from tiermodel.crm.export import export as run_export
     from tiermodel.crm.mapping import load_mapping

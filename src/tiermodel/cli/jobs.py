@@ -30,8 +30,9 @@ __all__ = ["refresh"]
 def refresh(project: Path, as_of: str, dry_run: bool, as_json: bool) -> None:
     """Bring everything up to a date, as a nightly job.
 
-    Checks the data, trains where due, promotes, scores, writes lists, exports and the report. Made for schedulers: the same date again does nothing, a killed run goes on where it was. Exit 9 where
-    monitoring or the gate said no; scores and lists are written all the same.
+    Checks the data, trains where due, promotes, scores, writes lists, exports and the report. Made for schedulers: the
+    same date again does nothing, a killed run goes on where it was. Exit 9 where monitoring or the gate said no; scores
+    and lists are written all the same.
     """
     from tiermodel.jobs.refresh import plan
     from tiermodel.jobs.refresh import refresh as run_refresh

@@ -205,8 +205,8 @@ def tune(
 ) -> None:
     """Look for better settings of the learners on past dates.
 
-    Judges them on a later date and prints the section `models` for the project file; settings that are not better beyond chance stay comments. Trials
-    are kept, so that a stopped run goes on where it was.
+    Judges them on a later date and prints the section `models` for the project file; settings that are not better
+    beyond chance stay comments. Trials are kept, so that a stopped run goes on where it was.
     """
     settings = load(project)
     from tiermodel.training.tune import tune as run_tune
