@@ -73,14 +73,14 @@ def print_table(
     names = list(dict.fromkeys(name for row in rows for name in row))
     heads = {figures_in(language, [{name: None}])[0].popitem()[0] for name in keep} | set(keep)
     shown, left_out = list(names), list[str]()
-    while (table := _table(title, rows, shown)) and console.measure(table).maximum > console.width:
+    while len(shown) > 1 and not _fits(rows, shown, console.width):
         spare = [name for name in shown if name not in heads]
         if not keep or not spare:
             break
         left_out.insert(0, spare[-1])
         shown.remove(spare[-1])
-    if console.measure(table).maximum <= console.width or len(names) < 2 or _folds_well(rows, shown, console.width):
-        console.print(table)
+    if len(shown) < 2 or _fits(rows, shown, console.width):
+        console.print(_table(title, rows, shown))
     else:
         left_out = []
         click.echo("\n".join(_records(title, rows, names)))
@@ -89,13 +89,15 @@ def print_table(
         click.echo(say["columns_left_out"].format(say["comma"].join(left_out)))
 
 
-def _folds_well(rows: Sequence[Mapping[str, Any]], names: Sequence[str], width: int) -> bool:
-    """Return whether one column of text alone is too wide, which can be folded without harm to the others."""
+def _fits(rows: Sequence[Mapping[str, Any]], names: Sequence[str], width: int) -> bool:
+    """Return whether a table fits, its heads folded at two lines and one column of text, the widest, at a third."""
     from rich.cells import cell_len
 
-    widths = [max(cell_len(str(name)), *(cell_len(_cell(row.get(name))) for row in rows), 0) + 3 for name in names]
+    widths = [
+        max(-(-cell_len(str(name)) // 2), *(cell_len(_cell(row.get(name))) for row in rows), 0) + 3 for name in names
+    ]
     widest = max(widths, default=0)
-    return width - (sum(widths) + 1 - widest) >= min(28, width // 3)
+    return sum(widths) + 1 - widest + min(widest, max(28, width // 3)) <= width
 
 
 def _table(title: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Table:
