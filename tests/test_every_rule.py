@@ -146,6 +146,7 @@ UNDATED = beside(
 )
 EVENTS = beside("events", "id,at,what\nK01,2024-01-05,visit\nK02,2024-01-05,dance\n", {"time": "at", "kind": "what"})
 
+OWN = {"name": "own", "name_zh": "自", "name_en": "own", "measure": "1 / amount::DOUBLE"}
 ROWS = {
     "file_empty": Row(b"", "a.csv is empty"),
     "no_rows": Row(HEADER, "a.csv: there are 0 rows of transactions"),
@@ -220,6 +221,8 @@ ROWS = {
     "kind_unknown": Row(EVENTS[0], "what", data=EVENTS[1]),
     "attribute_not_a_number": Row(PEOPLE, "attribute", "declare text under data.customers.categories",
                                   data={**PROFILES, "features": {"attributes": ["size"]}}),
+    "custom_not_a_number": Row(GOOD + b"Z,2024-01-01,0,x\n", "custom", r"divide by nullif\(column, 0\)",
+                               data={"features": {"custom": [OWN]}}),
     "category_type": Row(AS_TEXT[0], r"data\.customers\.categories\.size", "column::BIGINT::VARCHAR", data=AS_TEXT[1]),
     "category_many": Row(MANY[0], r"data\.customers\.categories\.city", "map a coarser expression", data=MANY[1]),
     "date_missing": bad("Z,,1,x", "when", "where: .*when"),

@@ -23,6 +23,7 @@ __all__ = [
     "check",
     "export",
     "forget",
+    "init",
     "lists",
     "load_bundle",
     "load_project",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from tiermodel.monitoring.outcomes import outcomes
     from tiermodel.policy.allocate import allocate
     from tiermodel.predict import score, upgrades
+    from tiermodel.project_init.init import init
     from tiermodel.quality.check import check
     from tiermodel.reporting.report import report
     from tiermodel.tracking.promotion import promote, rollback
@@ -74,6 +76,7 @@ _HOMES = {
     "check": "quality.check",
     "export": "crm.export",
     "forget": "erasure.forget",
+    "init": "project_init.init",
     "lists": "worklists.lists",
     "load_bundle": "bundle.bundle",
     "load_project": "config.project",

@@ -13,6 +13,7 @@ from tiermodel.config.project import Project, load_project
 from tiermodel.errors import GateError
 from tiermodel.features.export import write_features
 from tiermodel.predict import score
+from tiermodel.reporting.charts import require_library
 from tiermodel.reporting.report import report
 from tiermodel.tracking.promotion import promote
 from tiermodel.tracking.registry import log_training
@@ -37,6 +38,7 @@ def demo_project() -> Project:
 
 def demo(out: str | Path, progress: Callable[[str], None] = lambda _: None) -> Demo:
     """Backtest, train, register, promote, score and report, with all files in one folder; `progress` gets each step."""
+    require_library()  # before half an hour's work, not after it
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     project = demo_project()

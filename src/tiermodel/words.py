@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from html import escape
 from itertools import accumulate
 from typing import TypeVar
 
-__all__ = ["in_language", "numbered", "words"]
+__all__ = ["in_language", "notebook_table", "numbered", "words"]
 
 
 _Thing = TypeVar("_Thing")
@@ -26,6 +27,28 @@ def in_language(language: str, zh: _Thing, en: _Thing) -> _Thing:
 def words(language: str) -> Mapping[str, str]:
     """Return every text of `words.yaml` by its key, in one language: zh or en."""
     return {key: in_language(language, *pair) for key, pair in _pairs().items()}
+
+
+def notebook_table(language: str, title: str, rows: Iterable[Sequence[object]], heads: Sequence[str] = ()) -> str:
+    """Return a static HTML table for a notebook; the first cell of each row names it, and every text is escaped.
+
+    >>> notebook_table("en", "a < b", [("customers", 1234)])
+    '<table lang="en"><caption>a &lt; b</caption><tr><th scope="row">customers</th><td>1,234</td></tr></table>'
+    """
+    lines = ["".join(f'<th scope="col">{escape(head)}</th>' for head in heads)] if heads else []
+    for name, *cells in rows:
+        shown = "".join(f"<td>{escape(_cell(value))}</td>" for value in cells)
+        lines.append(f'<th scope="row">{escape(str(name))}</th>{shown}')
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<table lang="{language}"><caption>{escape(title)}</caption>{body}</table>'
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1_000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 @cache

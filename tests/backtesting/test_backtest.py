@@ -423,24 +423,38 @@ def test_differences_of_tiers_are_those_of_their_figures_and_the_verdict_is_what
     assert len(summary) == len(preset_names())
 
 
-def test_a_scheme_is_proposed_only_where_it_is_better_at_every_date() -> None:
-    sound = {"empty": 0, "monotone": 2, "worse": 0}
-    rows = [
-        {"scheme": "pyramid (ours)", "better": 0, **sound},
-        {"scheme": "rfm", "better": 1, **sound},
-        {"scheme": "learned", "better": 2, **sound},
+def with_ends(rows: list[dict[str, Any]], low: float, high: float, schemes: Sequence[str]) -> list[dict[str, Any]]:
+    """Give the figures of schemes with the differences of some of them to the project's within an interval."""
+    ends = {"difference": (low + high) / 2, "low": low, "high": high}
+    minus = dict.fromkeys(("value_capture_of_best", "qwk_value"), ends)
+    return [{**row, "minus_ours": minus} if row["scheme"] in schemes else row for row in rows]
+
+
+def test_a_scheme_is_proposed_only_where_it_is_better_at_every_date(played: Played) -> None:
+    rows = played.results["tiers"]
+    others = [row["scheme"] for row in rows if not row["ours"]]
+    alike = with_ends([{**row, "empty": [], "monotone": True} for row in rows], -0.1, 0.1, others)
+    assert proposed_scheme(alike).endswith("keep it.")
+    assert proposed_scheme(with_ends(alike, 0.01, 0.1, ["learned"])).endswith("tiers: {scheme: learned}")
+    once = [row for row in with_ends(alike, 0.01, 0.1, ["learned"]) if row["as_of"] == rows[0]["as_of"]]
+    assert proposed_scheme([*once, *(r for r in alike if r["as_of"] != rows[0]["as_of"])]).endswith("keep it.")
+    worse = {"difference": -0.2, "low": -0.3, "high": -0.1}  # as where nearly all are key customers
+    everybody = [
+        {**row, "minus_ours": {**row["minus_ours"], "qwk_value": worse}} if row["scheme"] == "learned" else row
+        for row in with_ends(alike, 0.01, 0.1, ["learned"])
     ]
-    assert proposed_scheme(rows, 2).endswith("tiers: {scheme: learned}")
-    assert proposed_scheme(rows[:2], 2).endswith("keep it.")
+    assert proposed_scheme(everybody).endswith("keep it.")
 
 
-@pytest.mark.parametrize("fault", [{"empty": 1}, {"monotone": 1}])
-def test_a_scheme_without_the_faults_of_the_projects_own_is_proposed(fault: dict[str, int]) -> None:
-    sound = {"empty": 0, "monotone": 2, "worse": 0, "better": 0}
-    own = {"scheme": "vip (ours)", **sound, **fault}
-    worse, same = {"scheme": "kaism", **sound, **fault}, {"scheme": "long_tail", **sound, "worse": 1}
-    assert proposed_scheme([own, worse, same, {"scheme": "learned", **sound}], 2).endswith("tiers: {scheme: learned}")
-    assert proposed_scheme([own, worse, same], 2).endswith("rises in value with it, either.")
+@pytest.mark.parametrize("fault", [{"empty": ["major"]}, {"monotone": False}])
+def test_a_scheme_without_the_faults_of_the_projects_own_is_proposed(played: Played, fault: dict[str, Any]) -> None:
+    rows = played.results["tiers"]
+    others = [row["scheme"] for row in rows if not row["ours"]]
+    faulty = with_ends([{**row, "empty": [], "monotone": True, **fault} for row in rows], -0.1, 0.1, others)
+    assert proposed_scheme(faulty).endswith("rises in value with it, either.")
+    mended = [{**row, "empty": [], "monotone": True} if row["scheme"] == "learned" else row for row in faulty]
+    assert proposed_scheme(mended).endswith("tiers: {scheme: learned}")
+    assert proposed_scheme(with_ends(mended, -0.2, -0.1, ["learned"])).endswith("rises in value with it, either.")
 
 
 def test_levels_that_nobody_reaches_and_values_out_of_order_are_told_by_date(played: Played) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -46,8 +47,24 @@ def test_a_loaded_bundle_is_the_one_saved_to_the_bit(
     assert loaded.facts == bundle.facts
     pd.testing.assert_frame_equal(predict(loaded, snapshot), predict(bundle, snapshot), check_exact=True)
     again = save_bundle(loaded, tmp_path / "again")
+    anew = save_bundle(dataclasses.replace(loaded), tmp_path / "anew")  # written from what was read
     for file in sorted(trained.bundle.iterdir()):
         assert (again / file.name).read_bytes() == file.read_bytes()
+        assert (anew / file.name).read_bytes() == file.read_bytes()
+
+
+def test_other_words_on_the_card_leave_a_bundle_and_its_version_as_they_were(
+    trained: TrainedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in trained.bundle.iterdir()}
+    monkeypatch.setattr("tiermodel.bundle.bundle.model_card", lambda *_: "# the card of another release")
+    loaded = load_bundle(trained.bundle)
+    assert loaded.version == trained.trained.bundle.version
+    again = save_bundle(loaded, tmp_path / "again")
+    assert {path.name: path.read_bytes() for path in again.iterdir()} == before
+    changed = dataclasses.replace(loaded, name="other")  # a new bundle, with a card of its own
+    assert changed.version not in {loaded.version, f"other-{loaded.version.rpartition('-')[2]}"}
+    assert (save_bundle(changed, tmp_path / "other") / "card.md").read_text() == "# the card of another release"
 
 
 def test_law_8_the_same_data_project_and_seed_give_the_same_bundle_on_any_number_of_threads(

@@ -42,6 +42,17 @@ QUICK_TO_START = (
 )
 JAVA = shutil.which("java") or os.environ.get("JAVA_HOME")
 
+CUSTOM = [
+    {
+        "name": "thirds",
+        "name_zh": "三分之一",
+        "name_en": "thirds",
+        "measure": "CASE WHEN amount > 5 THEN amount / 3 END",
+    },
+    {"name": "busy", "name_zh": "忙", "name_en": "busy", "table": "events", "measure": "length(kind)"},
+    {"name": "both", "name_zh": "两者", "name_en": "both", "formula": "sqrt(thirds_90d) / busy_90d * 0.1"},
+]
+
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[Any]:
@@ -111,7 +122,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     table = project.data.customers.model_copy(update={"columns": columns, "categories": {"industry": "industry"}})
     late = project.data.transactions.columns.model_copy(update={"ingested_at": "arrived"})
     tables = {"customers": table, "transactions": project.data.transactions.model_copy(update={"columns": late})}
-    return project.model_copy(update={"data": project.data.model_copy(update=tables)})
+    project = project.model_copy(update={"data": project.data.model_copy(update=tables)})
+    return Project.model_validate(
+        {**project.model_dump(), "features": {**project.features.model_dump(), "custom": CUSTOM}}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +154,7 @@ def test_features_of_every_table_are_the_same_bits(
     assert (sales.quarantined, accounts["events"].quarantined) == (5, 4)
     assert "opted out" in sales.warnings[-1]
     assert set(accounts) == {"transactions", *OTHERS}
+    assert len(found[0]["both"].unique()) > 15
     assert set(found[0]["attribute_industry"].to_pylist()) == {"制造", "金融", None, "café"}
 
 

@@ -137,6 +137,18 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return file_project(path)
 
 
+def test_rows_that_are_not_known_yet_are_not_counted_as_used(shop: Project) -> None:
+    now, days = as_dates(DAYS)[-2], as_dates(DAYS)[:-1]
+    trained, scored = Tally(), Tally()
+    known = build_panel(shop, days, with_outcome=True, known_until=now, tally=trained)
+    build_panel(shop, days, tally=scored)
+    assert trained.accounts == scored.accounts
+    assert trained.account.out_of_window > 0
+    whole = build_panel(shop, days, with_outcome=True)
+    there = known["outcome_purchase_days"].notna()
+    pd.testing.assert_frame_equal(known[there], whole[there])
+
+
 def test_panel_from_files_equals_the_stream(shop: Project) -> None:
     tally = Tally()
     panel = build_panel(shop, as_dates(DAYS), with_outcome=True, tally=tally)

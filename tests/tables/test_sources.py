@@ -225,6 +225,51 @@ def test_files_with_names_are_joined_by_a_query(tmp_path: Path) -> None:
         open_history(load_project(write_project(tmp_path, **{**place, "query": "SELECT * FROM sale"})))
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "read_text('{secret}')",
+        "read_csv('{secret}')",
+        "'{secret}'",
+        "(FROM sales WHERE EXISTS (FROM read_blob('{secret}')))",
+        "glob('{folder}/*')",
+        "read_csv('http://127.0.0.1:9/x.csv')",
+        "read_parquet('s3://bucket/x.parquet')",
+        "sqlite_scan('{folder}/shop.db', 'sales')",
+        "sniff_csv('{secret}')",
+        "query('SELECT * FROM read_text(''{secret}'')')",
+    ],
+)
+def test_a_query_reads_its_files_and_nothing_else(tmp_path: Path, source: str) -> None:
+    (tmp_path / "sales.csv").write_text(text([row[:3] for row in ROWS], HEADER[:3]), encoding="utf-8")
+    secret = tmp_path / "secret.csv"
+    secret.write_text("会员,paid,amount\nKANARIENVOGEL,2024-01-01,1\n", encoding="utf-8")
+    query = f"SELECT * FROM {source.format(secret=secret, folder=tmp_path)}"
+    place = {"path": {"sales": "sales.csv"}, "query": query}
+    with pytest.raises(ProjectError, match=r"data\.transactions\.query") as refused:
+        open_history(load_project(write_project(tmp_path, **place)))
+    assert "sales" in str(refused.value)
+    assert "KANARIENVOGEL" not in str(refused.value)
+
+
+@pytest.mark.parametrize("statement", ["ATTACH 'x.db'", "INSTALL httpfs", "COPY sales TO 'x.csv'", "SET threads = 1"])
+def test_a_query_is_a_select(tmp_path: Path, statement: str) -> None:
+    (tmp_path / "sales.csv").write_text(text([row[:3] for row in ROWS], HEADER[:3]), encoding="utf-8")
+    place = {"path": {"sales": "sales.csv"}, "query": statement}
+    with pytest.raises(ProjectError, match="give one SELECT"):
+        open_history(load_project(write_project(tmp_path, **place)))
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_a_query_without_an_end_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiermodel.tables.readers.joined.MOST_SECONDS", 0.2)
+    (tmp_path / "sales.csv").write_text(text([row[:3] for row in ROWS], HEADER[:3]), encoding="utf-8")
+    query = "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n) SELECT s.* FROM sales s, n"
+    place = {"path": {"sales": "sales.csv"}, "query": query}
+    with pytest.raises(ProjectError, match=r"takes more than 0\.2 seconds and was stopped"):
+        open_history(load_project(write_project(tmp_path, **place)))
+
+
 # Python's own frames
 
 

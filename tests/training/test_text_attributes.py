@@ -75,7 +75,7 @@ def test_models_are_the_same_with_and_without_text_attributes(transactions: Path
     one, other = without.bundle, told.bundle
     assert one.columns == other.columns
     assert one.inputs.to_dict() == other.inputs.to_dict()
-    files = [{k: v for k, v in b._files().items() if k.endswith(".txt")} for b in (one, other)]
+    files = [{k: v for k, v in b._files.items() if k.endswith(".txt")} for b in (one, other)]
     assert files[0] == files[1]
     assert (one.scheme, one.segments, one.scheme_version) == (other.scheme, other.segments, other.scheme_version)
     assert (one.settings, one.upgrade, one.peers) == (other.settings, other.upgrade, other.peers)

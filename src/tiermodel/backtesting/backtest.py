@@ -28,8 +28,8 @@ from tiermodel.backtesting.tiers import TierForecasts, tier_results, with_all_da
 from tiermodel.backtesting.upgrade_conversion import Compared, judge_prospects, judge_upgrade
 from tiermodel.backtesting.verdict import comparison_words, losing, named_comparison
 from tiermodel.bundle.bundle import Bundle
-from tiermodel.config.project import Project
-from tiermodel.engines.dispatch import open_history
+from tiermodel.config.project import Project, require_project
+from tiermodel.engines.dispatch import Rows, history_of
 from tiermodel.engines.duckdb import complete_until
 from tiermodel.errors import DataError
 from tiermodel.evaluation.baselines import (
@@ -55,7 +55,7 @@ from tiermodel.tables.history import History
 from tiermodel.tables.source import refuse_outputs
 from tiermodel.training.dates import backtest_dates, panel_dates, training_dates
 from tiermodel.training.train import Progress, fit_bundle
-from tiermodel.words import numbered, words
+from tiermodel.words import notebook_table, numbered, words
 
 __all__ = ["Backtest", "backtest"]
 
@@ -80,6 +80,18 @@ class Backtest:
     results: dict[str, Any]
     predictions: pd.DataFrame
     accounts: dict[str, Accounting]
+    language: str = "en"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the metrics of churn and value of every model at every date."""
+        say, heads = words(self.language), ("auc", "log_loss", "gini", "mae")
+        rows = [
+            (f"{target} {row['as_of']} {row['model']}", *(row.get(name) for name in heads))
+            for target in ("churn", "value")
+            for row in self.results[target]
+        ]
+        title = say["shown_backtest"].format(name=self.results["project"])
+        return notebook_table(self.language, title, rows, ("", *heads))
 
     def losses(self, language: str = "en") -> list[str]:
         """Return one line of text for each comparison in which a baseline is better than the model beyond chance."""
@@ -91,7 +103,7 @@ class Backtest:
 def backtest(
     project: Project,
     *,
-    history: History | None = None,
+    history: Rows = None,
     out: str | Path | None = None,
     predictions: str | Path | None = None,
     progress: Progress = lambda _: None,
@@ -102,8 +114,9 @@ def backtest(
     ----------
     project : Project
         Its section `backtest` sets the test dates.
-    history : History, optional
-        Tables that are read and checked already; by default those of the project's files.
+    history : History, DataFrame or mapping, optional
+        Tables that are read and checked already, a DataFrame of transactions, or DataFrames by the name of the table;
+        by default the project's files.
     out, predictions : str or Path, optional
         Files for the results (JSON) and the predictions (Parquet or CSV).
     progress : callable
@@ -129,9 +142,10 @@ def backtest(
     tiermodel.errors.DataError: a backtest needs 150 days and more of history; the data runs from 2022-01-...
 
     """
+    require_project(project)
     say = words(project.language)
     progress(say["step_reading"])
-    history = open_history(project) if history is None else history
+    history = history_of(project, history)
     outputs = (None if path is None else Path(path) for path in (out, predictions))
     refuse_outputs((table.source for table in history.tables.values()), *outputs)
     dates = backtest_dates(project, history)
@@ -157,7 +171,7 @@ def backtest(
         frames = _every_date(project, known_at, season, trained_on, history.columns, results, step)
     frames.append(_lifetime(project, history, results, step))
     results["comparisons"] = with_all_dates(results["comparisons"])
-    done = Backtest(to_jsonable(results), pd.concat(frames, ignore_index=True), tally.accounts)
+    done = Backtest(to_jsonable(results), pd.concat(frames, ignore_index=True), tally.accounts, project.language)
     if out is not None:
         write_json(done.results, Path(out))
     if predictions is not None:

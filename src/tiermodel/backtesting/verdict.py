@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tiermodel.backtesting.proposals import proposed_scheme, scheme_faults
-from tiermodel.backtesting.tiers import scheme_summary
 from tiermodel.words import words
 
 __all__ = ["comparison_words", "losing", "model_words", "named_comparison", "verdict_lines"]
@@ -84,7 +83,7 @@ def verdict_lines(results: Mapping[str, Any], language: str) -> list[str]:
     lines += _tiers(results, ours, language)
     faults = scheme_faults(results["tiers"], language)
     lines += [say["verdict_faults"].format(n=len(faults), first=faults[0])] if faults else []
-    lines.append(proposed_scheme(scheme_summary(results["tiers"]), len(dates), language))
+    lines.append(proposed_scheme(results["tiers"], language))
     unseen = [row for row in results["level"] if not row["year_seen"]]
     if unseen:
         lines.append(say["verdict_season"].format(n=len(unseen), **unseen[-1]))

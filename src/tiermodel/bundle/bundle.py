@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,9 @@ from tiermodel.output import atomic_folder, to_jsonable
 from tiermodel.tiers.customer_scores import EXPECTED_GROWTH
 from tiermodel.tiers.fitted_features import FittedFeatures
 from tiermodel.tiers.fitted_scheme import FittedScheme
+from tiermodel.words import in_language, notebook_table, words
 
-__all__ = ["CARD", "FORMAT", "Bundle", "load_bundle", "save_bundle"]
+__all__ = ["CARD", "FORMAT", "Bundle", "bundle_of", "load_bundle", "save_bundle"]
 
 
 FORMAT = 5
@@ -61,7 +62,7 @@ class Bundle:
     that the features are built from. `facts` are the origin of the model and its metrics on later snapshots.
     `typical_rhythm` is in days. `upgrade` is the share of those who rise who stay. `prospects` is
     None where too few prospects made a first purchase to fit a model. `scores` are the customer scores (None in bundles
-    of earlier versions). `read` are, of a bundle that was loaded, the digest of its `bundle.json` and its card.
+    of earlier versions).
     """
 
     name: str
@@ -79,7 +80,6 @@ class Bundle:
     upgrade: float = 1.0
     prospects: CalibratedEnsemble | None = None
     scores: FittedFeatures | None = None
-    read: tuple[str, bytes] | None = field(default=None, compare=False, repr=False)
 
     @property
     def language(self) -> str:
@@ -154,14 +154,28 @@ class Bundle:
 
     @cached_property
     def version(self) -> str:
-        """The name and a short hash of the whole bundle.
+        """The name and a short hash of the whole bundle; of one that was read, that of its files.
 
         It is equal for the same data, project and seed on one kind of processor; on another one, fits differ in their
         last digits.
         """
-        return f"{self.name}-{_digest(self._files()[_MANIFEST])[:12]}"
+        return f"{self.name}-{_digest(self._files[_MANIFEST])[:12]}"
 
-    def _files(self) -> dict[str, bytes]:
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: date, customers, scheme with its levels, and the number of inputs."""
+        say, scheme = words(self.language), self.scheme.scheme
+        rows = [
+            (say["shown_as_of"], self.facts["as_of"]),
+            (say["customers"], self.facts["customers"]),
+            (say["scheme"], in_language(self.language, scheme.name_zh, scheme.name_en)),
+            (say["shown_levels"], ", ".join(scheme.names(self.language))),
+            (say["shown_inputs"], len(self.inputs.names)),
+        ]
+        return notebook_table(self.language, say["shown_bundle"].format(version=self.version), rows)
+
+    @cached_property
+    def _files(self) -> Mapping[str, bytes]:
+        """The content of the folder, by name; of a bundle that was read, as it was: a card is never written anew."""
         texts = {"churn.txt": self.churn.boosted.text, "value.txt": self.value.boosted.text}
         if (chance := self.prospects) is not None:
             texts["prospects.txt"] = chance.boosted.text
@@ -207,12 +221,8 @@ class Bundle:
                 "calibration": chance.calibration,
             }
         files = {name: text.encode() for name, text in texts.items()}
-        files[_JSON] = _dump(data)
-        if self.read is not None and self.read[0] == _digest(files[_JSON]):
-            files[CARD] = self.read[1]  # as it was written: a text mended since is no other model
-        else:
-            parts = (self.settings, self.facts, self.features, self.scheme, self.segments)
-            files[CARD] = model_card(self.name, *parts).encode()
+        card = model_card(self.name, self.settings, self.facts, self.features, self.scheme, self.segments)
+        files |= {_JSON: _dump(data), CARD: card.encode()}
         manifest = {"format": FORMAT, "files": {name: _digest(files[name]) for name in sorted(files)}}
         return {**files, _MANIFEST: _dump(manifest)}
 
@@ -252,7 +262,7 @@ def save_bundle(bundle: Bundle, folder: str | Path) -> Path:
     if target.exists() and not _is_ours(target):
         raise ProjectError(f"{target} holds something that is no bundle, and it would be replaced: give another folder")
     with atomic_folder(target) as temporary:
-        for name, content in bundle._files().items():  # noqa: SLF001
+        for name, content in bundle._files.items():  # noqa: SLF001
             disk.write_bytes(temporary / name, content)
     return target
 
@@ -297,11 +307,22 @@ def load_bundle(folder: str | Path) -> Bundle:
     files = _checked_files(Path(folder))
     try:
         bundle = _read(json.loads(files[_JSON]), files)
-        return replace(bundle, read=(_digest(files[_JSON]), files[CARD]))
     except (KeyError, TypeError, ValueError, ProjectError) as error:
         raise ModelError(
             f"{folder}: {_JSON} does not have the shape of format {FORMAT}: {error!r}; train it again"
         ) from error
+    vars(bundle)["_files"] = files  # else another release, with other words on the card, would change the version
+    return bundle
+
+
+def bundle_of(model: Bundle | str | Path) -> Bundle:
+    """Return a bundle, or that of a folder; `TypeError`, with what to write instead, for anything else."""
+    if isinstance(model, Bundle):
+        return model
+    if isinstance(model, str | Path):
+        return load_bundle(model)
+    own = "; it has one: pass its .bundle" if isinstance(getattr(model, "bundle", None), Bundle) else ""
+    raise TypeError(f"model: expected a bundle, or the folder of one, got {type(model).__name__}{own}")
 
 
 def _checked_files(folder: Path) -> dict[str, bytes]:
@@ -330,7 +351,7 @@ def _checked_files(folder: Path) -> dict[str, bytes]:
         raise ModelError(
             f"{folder}: {', '.join(changed)} changed since training (SHA-256 differs); copy the bundle again"
         )
-    return files
+    return {**files, _MANIFEST: manifest_bytes}
 
 
 def _bytes(path: Path) -> bytes:

@@ -177,7 +177,7 @@ def _figures(facts: Mapping[str, Any], language: str) -> dict[str, list[str]]:
 
 def _metric(name: str, language: str) -> str:
     """Return the name of a metric; in English that of the results."""
-    return words(language).get(f"metric_{name}", words(language)[f"head_{name}"]) if language == "zh" else name
+    return words(language).get(f"metric_{name}", words(language)[f"figure_{name}"]) if language == "zh" else name
 
 
 def empty_level_lines(facts: Mapping[str, Any], scheme: BaseScheme, language: str) -> list[str]:

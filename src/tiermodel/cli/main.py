@@ -14,6 +14,7 @@ import click
 from tiermodel.cli.crm import export
 from tiermodel.cli.customers import check, features, score, upgrades
 from tiermodel.cli.erasure import forget
+from tiermodel.cli.init import init
 from tiermodel.cli.jobs import refresh
 from tiermodel.cli.ledger import ledger
 from tiermodel.cli.models import backtest, demo, train, tune
@@ -120,6 +121,7 @@ def completion(shell: str) -> None:
 for verb in (
     completion,
     demo,
+    init,
     check,
     features,
     train,

@@ -21,10 +21,11 @@ __all__ = ["report", "rules", "show"]
 @click.option("--out", type=PATH, required=True, help="An .html file.")
 @click.option("--language", type=click.Choice(["zh", "en"]), help="The language of the page.  [default: the model's]")
 @click.option("--customer", metavar="ID", help="One customer of the score table: file, and letter of explanation.")
-@click.option("--project", type=PATH, help="The project, to build features from.  [with --customer]")
+@click.option("--project", type=PATH, help="The project, for its service policy; with --customer to build features.")
 @click.option("--ledger", type=PATH, help="The ledger's folder, for the tier history.  [with --customer]")
 @click.option("--model", help="The bundle, for reasons and ways up.  [with --customer]")
 @click.option("--features", type=PATH, help="The feature table of the same date.  [with --customer]")
+@click.option("--no-ids", is_flag=True, help="Leave customer ids out of the page: ranks stand in for them.")
 @STORE
 def report(
     sources: Sequence[Path],
@@ -35,15 +36,19 @@ def report(
     ledger: Path | None,
     model: str | None,
     features: Path | None,
+    no_ids: bool,
     tracking_uri: str,
 ) -> None:
     """Make one HTML page from scores, a backtest and a model.
 
-    Writes one file that needs no network to --out. With --customer ID the page is about one customer, with a letter
-    of explanation beside it.
+    Writes one file that needs no network to --out. What belongs to the sources and lies beside them, in a run folder of
+    `refresh` or in the folder of a demo is used too; a folder is a source as well. What was found, and what is missing,
+    is said. With --customer ID the page is about one customer, with a letter of explanation beside it.
     """
-    if customer is None and any((project, ledger, model, features)):
-        raise click.UsageError("--project, --ledger, --model and --features go with --customer ID")
+    if customer is None and any((ledger, model, features)):
+        raise click.UsageError("--ledger, --model and --features go with --customer ID; here they are sources")
+    if customer is not None and no_ids:
+        raise click.UsageError("--no-ids leaves ids out of the page on all customers; --customer is about one")
     if customer is not None and len(sources) != 1:
         raise click.UsageError(
             "--customer needs the score table alone; give --model, --features and --ledger beside it"
@@ -51,13 +56,22 @@ def report(
     from tiermodel.reporting.report import customer_report
     from tiermodel.reporting.report import report as run_report
 
+    settings = None if project is None else load(project)
     with progress() as step:
-        step(str(out))
         if customer is None:
-            run_report(sources, out, language)
+            from tiermodel.policy.service_policy import load_policy
+            from tiermodel.reporting.parts import find_parts
+
+            spoken = language or (settings.language if settings else None)
+            policy = None if settings is None or not settings.policy else load_policy(settings.policy, settings.folder)
+            parts = find_parts(sources)
+            for line in parts.lines(spoken or "en"):
+                click.echo(line, err=True)
+            step("drawing")
+            run_report(list(parts.paths.values()), out, spoken, ids=not no_ids, policy=policy)
         else:
+            step("drawing")
             folder = None if model is None else model_folder(model, tracking_uri)
-            settings = None if project is None else load(project)
             customer_report(
                 sources[0], customer, out, project=settings, ledger=ledger, model=folder, features=features,
                 language=language,

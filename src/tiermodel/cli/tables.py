@@ -17,7 +17,7 @@ __all__ = ["figures_in", "print_table", "tier_names"]
 
 _UNLIMITED = 200  # a file or a pipe has no width, and rich would fold tables at 80 characters
 _NAMES = {"model": "model_", "against": "model_", "metric": "metric_", "target": "target_", "by": "by_",
-          "learner": "learner_", "settings": "head_"}  # fmt: skip
+          "learner": "learner_", "settings": "figure_"}  # fmt: skip
 _TIERS = frozenset({"tier", "from", "to", "group", "level"})
 
 
@@ -41,7 +41,9 @@ def figures_in(
     if language != "zh":
         return [dict(row) for row in rows]
     say, names = words(language), tiers or {}
-    return [{say.get(f"head_{key}", key): _named(key, value, say, names) for key, value in row.items()} for row in rows]
+    return [
+        {say.get(f"figure_{key}", key): _named(key, value, say, names) for key, value in row.items()} for row in rows
+    ]
 
 
 def _named(key: str, value: Any, say: Mapping[str, str], tiers: Mapping[str, str]) -> Any:

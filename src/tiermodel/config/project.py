@@ -14,6 +14,7 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from tiermodel.config.custom import CustomFeature, increasing
 from tiermodel.config.data import Data, Section, Text
 from tiermodel.config.learners import Models
 from tiermodel.config.refresh import Refresh
@@ -22,8 +23,9 @@ from tiermodel.config.tiers import Segments, Tiers
 from tiermodel.config.validation import checked, nearest
 from tiermodel.config.yaml_reader import YamlSource, shown
 from tiermodel.errors import ProjectError
+from tiermodel.words import notebook_table, words
 
-__all__ = ["FeatureGroup", "Project", "design_digest", "load_project", "project_digest"]
+__all__ = ["FeatureGroup", "Project", "design_digest", "load_project", "project_digest", "require_project"]
 
 
 FeatureGroup = Literal[
@@ -34,14 +36,6 @@ FeatureGroup = Literal[
 _VERSION = 1
 
 
-def _increasing(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    wanted = tuple(sorted(set(values)))
-    if not values or values != wanted:
-        instead = f"; write [{', '.join(map(str, wanted))}]" if values else ""
-        raise ValueError(f"expected one value or more, increasing, each once{instead}")
-    return values
-
-
 class Features(Section):
     """The feature groups and the window lengths, in days, increasing.
 
@@ -50,14 +44,17 @@ class Features(Section):
     by default none, since age, sex or region may stand for characteristics that must not decide. `audited` names
     attributes or `data.customers.categories` for audits: metrics are sliced by their values, and the proxy audit
     predicts them from the inputs. Being audited makes an attribute no input.
+
+    `custom` are features of the project's own.
     """
 
     groups: tuple[FeatureGroup, ...] = (
         "rfm", "loyalty", "potential", "value", "behaviour", "season", "engagement", "service", "credit",
     )  # fmt: skip
-    windows_days: Annotated[tuple[Days, ...], AfterValidator(_increasing)] = (30, 90, 180, 365)
+    windows_days: Annotated[tuple[Days, ...], AfterValidator(increasing)] = (30, 90, 180, 365)
     attributes: tuple[str, ...] = ()
     audited: tuple[str, ...] = ()
+    custom: tuple[CustomFeature, ...] = ()
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -69,6 +66,14 @@ class Features(Section):
     def _each_group_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or len(set(value)) < len(value):
             raise ValueError("expected one group or more, each once")
+        return value
+
+    @field_validator("custom")
+    @classmethod
+    def _each_name_once(cls, value: tuple[CustomFeature, ...]) -> tuple[CustomFeature, ...]:
+        names = [feature.name for feature in value]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"the name {twice[0]} is there twice; rename one of the two")
         return value
 
 
@@ -88,7 +93,7 @@ class Panel(Section):
 class Backtest(Section):
     """The test dates; without `dates`, the last `folds` dates whose outcome is fully observed."""
 
-    dates: Annotated[tuple[Date, ...], AfterValidator(_increasing)] | None = None
+    dates: Annotated[tuple[Date, ...], AfterValidator(increasing)] | None = None
     folds: Annotated[int, Field(strict=True, ge=1, le=24)] = 3
 
 
@@ -162,6 +167,19 @@ class Project(Section):
     seed: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)] = 7
     folder: Path = Path()
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the tables without passwords, and the settings that decide most."""
+        say, plain = words(self.language), self.model_dump(mode="json")
+        tables = [name for name in Data.model_fields if isinstance(plain["data"][name], dict) and name != "ids"]
+        custom = [feature.name for feature in self.features.custom]
+        rows = [
+            (say["shown_tables"], ", ".join(f"{name}: {plain['data'][name]['path']}" for name in tables)),
+            (say["shown_horizon"], self.outcome.horizon_days),
+            (say["shown_windows"], ", ".join(map(str, self.features.windows_days))),
+            *([(say["shown_custom"], ", ".join(custom))] if custom else []),
+        ]
+        return notebook_table(self.language, say["shown_project"].format(name=self.name), rows)
+
     @field_validator("version", mode="before")
     @classmethod
     def _supported(cls, value: object) -> object:
@@ -212,6 +230,10 @@ class Project(Section):
         data = info.data.get("data")
         if data is None:
             return value
+        if absent := [f for f in value.custom if f.measure and getattr(data, f.table) is None]:
+            raise ValueError(
+                f"custom.{absent[0].name}: data.{absent[0].table} is not mapped; map it, or take another `table`"
+            )
         numbers, texts = (data.customers.attributes, data.customers.categories) if data.customers else ({}, {})
         if text := [name for name in value.attributes if name in texts]:
             raise ValueError(
@@ -277,6 +299,13 @@ def load_project(path: str | Path) -> Project:
     return checked(Project, document, source, folder=source.path.absolute().parent)
 
 
+def require_project(given: object) -> None:
+    """Raise `TypeError`, with what to write instead, for anything but a project."""
+    if not isinstance(given, Project):
+        how = f"load_project({str(given)!r})" if isinstance(given, str | Path) else "load_project('shop.yaml')"
+        raise TypeError(f"expected a Project, got {type(given).__name__} {shown(given)[:60]}; load it: {how}")
+
+
 _LATER = (
     ("data", "ids"),
     ("data", "customers", "categories"),
@@ -285,6 +314,7 @@ _LATER = (
     ("data", "invoices", "columns", "paid_amount"),
     ("data", "events", "columns", "subject"),
     ("data", "events", "surveys"),
+    ("features", "custom"),
     ("tiers", "strata"),
     ("churn", "campaign"),
     ("outcome", "calendar"),

@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
+import pandas as pd
 import pyarrow as pa
 
-from tiermodel.config.project import Project
+from tiermodel.config.project import Project, require_project
 from tiermodel.engines.duckdb import sorted_rows
 from tiermodel.tables.history import History, read_history
 from tiermodel.tables.row_kinds import RowCounts
 from tiermodel.tables.source import refuse_changed
 
-__all__ = ["Work", "open_history", "stream"]
+__all__ = ["Rows", "Work", "history_of", "open_history", "stream"]
 
 
 Work: TypeAlias = Callable[[Iterator[pa.RecordBatch], RowCounts], Iterator[pa.RecordBatch]]
 """A function of customer-sorted batches and row counts, which yields results in the order of customers and adds to the
 counts. An engine may run it on ranges of customers, in other processes."""
+
+
+Rows: TypeAlias = History | pd.DataFrame | Mapping[str, Any] | None
+"""Where a verb has its rows from: a history opened before, a DataFrame of transactions, DataFrames or Arrow tables by
+the name of the table, or (None) the project's files."""
+
+
+def history_of(project: Project, rows: Rows = None) -> History:
+    """Return the history of a project; `TypeError`, with what to write instead, for objects that have none.
+
+    >>> history_of("shop.yaml")
+    Traceback (most recent call last):
+        ...
+    TypeError: expected a Project, got str 'shop.yaml'; load it: load_project('shop.yaml')
+    """
+    require_project(project)
+    if isinstance(rows, History):
+        return rows
+    if isinstance(rows, pd.DataFrame):
+        return open_history(project, transactions=rows)
+    if isinstance(rows, Mapping):
+        return open_history(project, **rows)
+    if rows is not None:
+        raise TypeError(
+            f"history: expected what open_history returns, a DataFrame of transactions or DataFrames by the name of "
+            f"the table, got {type(rows).__name__}; pass history={{'transactions': pd.DataFrame(rows)}}"
+        )
+    return open_history(project)
 
 
 def open_history(project: Project, **frames: Any) -> History:
@@ -58,6 +87,7 @@ def open_history(project: Project, **frames: Any) -> History:
     ('2024-01-01', '2024-03-01', 2)
 
     """
+    require_project(project)
     if project.data.engine == "spark":
         from tiermodel.engines.spark import reader  # noqa: PLC0415  # an extra
 

@@ -15,6 +15,7 @@ from typing import Any
 from tiermodel.arrays import Floats
 from tiermodel.config.project import Features
 from tiermodel.features.contacts import CONTACTS
+from tiermodel.features.custom import custom_features
 from tiermodel.features.formula import Feature, FeatureContext, columns_of
 from tiermodel.features.purchases import PURCHASES
 from tiermodel.tables.categories import is_text, text_column
@@ -43,7 +44,9 @@ def expand(features: Features, columns: Iterable[str]) -> tuple[Feature, ...]:
     """Return the features of the chosen groups and `CORE` for every window, as far as the mapped columns allow.
 
     After them come the customer attributes of the project, each as known at the date; attributes for audits are named
-    `audited_…`. Text attributes come last: all that `columns` has.
+    `audited_…`. Then come the custom features, and last text attributes: all that `columns` has.
+
+    Raises `ProjectError` for a custom feature whose name is taken, or whose formula reads what is not there.
 
     >>> found = expand(Features(groups=("potential",), windows_days=(30,)), [])
     >>> [f.name for f in found if "amount" in f.name and "30d" in f.name]
@@ -62,7 +65,8 @@ def expand(features: Features, columns: Iterable[str]) -> tuple[Feature, ...]:
     audited = (_attribute(AUDITED, name) for name in features.audited if name not in texts)
     categories = (_category(ATTRIBUTE, name) for name in texts)
     audited_texts = (_category(AUDITED, name) for name in features.audited if name in texts)
-    every = (*made, *attributes, *audited, *categories, *audited_texts)
+    own = custom_features(features, CATALOGUE, present)
+    every = (*made, *attributes, *audited, *own, *categories, *audited_texts)
     return tuple(f for f in every if columns_of(f) <= present)
 
 

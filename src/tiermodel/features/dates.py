@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from datetime import date, datetime, time, timedelta
+
+import numpy as np
 
 from tiermodel.config.project import Panel
 from tiermodel.errors import DataError, ProjectError
@@ -16,8 +19,20 @@ __all__ = ["one_date", "parse_dates", "snapshot_dates", "stale_words"]
 _SNAPSHOTS, _MOST_SNAPSHOTS, _LATER = 12, 24, 6  # where `panel.snapshots` is not set; each one costs rows to learn from
 
 
-def parse_dates(text: str, history: History) -> tuple[date, ...]:
-    """Return dates from a text that separates them by commas; `latest` is `History.latest`, never today."""
+def parse_dates(given: Collection[date | str] | date | str, history: History) -> tuple[date, ...]:
+    """Return dates given as such or as text, which separates several by commas, in order, each once.
+
+    `latest` is `History.latest`, never today.
+    """
+    if isinstance(given, str):
+        return _parsed(given, history)
+    days = [given] if isinstance(given, date | np.datetime64) else given
+    if not isinstance(days, Iterable):
+        raise TypeError(f"expected a date, or several, got {type(given).__name__} {given!r}; write '2017-11-30'")
+    return tuple(sorted({one_date(day, history) for day in days}))
+
+
+def _parsed(text: str, history: History) -> tuple[date, ...]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     try:
         found = {history.latest if p == "latest" else date.fromisoformat(p) for p in parts}
@@ -32,13 +47,17 @@ def parse_dates(text: str, history: History) -> tuple[date, ...]:
 
 def one_date(as_of: date | str, history: History) -> date:
     """Return a date given as such, as text, or as `latest`."""
+    if isinstance(as_of, np.datetime64):
+        as_of = as_of.astype("datetime64[us]").item()
     if isinstance(as_of, datetime):
         if as_of.time() != time():
             raise ProjectError(f"as_of {as_of} is not the start of a day; give a date")
         return as_of.date()
     if isinstance(as_of, date):
         return as_of
-    dates = parse_dates(as_of, history)
+    if not isinstance(as_of, str):
+        raise TypeError(f"as_of: expected a date, got {type(as_of).__name__} {as_of!r}; write '2017-11-30' or 'latest'")
+    dates = _parsed(as_of, history)
     if len(dates) != 1:
         raise ProjectError(f"--as-of {as_of!r}: one date is needed here, not {len(dates)}")
     return dates[0]

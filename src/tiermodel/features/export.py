@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tiermodel import disk
 from tiermodel.config.project import Project
-from tiermodel.engines.dispatch import open_history
+from tiermodel.engines.dispatch import Rows, history_of
 from tiermodel.errors import DataError, EmptyInputError
 from tiermodel.features.catalogue import left_out
 from tiermodel.features.dates import parse_dates, stale_words
@@ -42,10 +42,10 @@ def left_out_words(project: Project) -> str:
 
 def write_features(
     project: Project,
-    as_of: str | Sequence[date],
+    as_of: str | date | Sequence[date | str],
     out: str | Path,
     *,
-    history: History | None = None,
+    history: Rows = None,
     allow_empty: bool = False,
 ) -> Tally:
     """Write the snapshots at some dates to .parquet or .csv as a stream, and return the counts of customers and rows.
@@ -55,12 +55,12 @@ def write_features(
     give a table without a row. Raises `DataError` where no customer has a row before any date.
     """
     try:
-        history = open_history(project) if history is None else history
+        history = history_of(project, history)
     except EmptyInputError:
         if not allow_empty:
             raise
         return write_nothing(Snapshots(project, history_columns(project), ()).schema, Path(out), project.language)
-    dates = parse_dates(as_of, history) if isinstance(as_of, str) else tuple(as_of)
+    dates = parse_dates(as_of, history)
     snapshots, tally = Snapshots(project, history.columns, dates), Tally()
     stale = stale_words(history, max(dates), project.panel.every_days, project.data.max_stale_days, project.language)
     batches = snapshot_batches(history, snapshots, tally)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tiermodel.arrays import Floats
 from tiermodel.config.project import FeatureGroup
-from tiermodel.features.measures import MEASURES
+from tiermodel.features.measures import measure_of
 from tiermodel.features.stream import RHYTHM, Chunk, Latest, Plan, Request
 from tiermodel.tables.categories import text_column
 
@@ -106,7 +106,7 @@ class Feature:
     """
 
     name: str
-    group: FeatureGroup | Literal["attribute"]
+    group: FeatureGroup | Literal["attribute", "custom"]
     unit: Literal["days", "count", "amount", "share", "ratio", "number", "text"]
     zh: str
     en: str
@@ -144,7 +144,7 @@ def context_from(chunk: Chunk, plan: Plan) -> FeatureContext:
 def columns_of(feature: Feature) -> frozenset[str]:
     """Return the optional columns, kinds of events and tables that a feature needs."""
     sums, latest = needs_of([feature])
-    found = {need for request in sums for need in MEASURES[request.measure].needs}
+    found = {need for request in sums for need in measure_of(request.measure).needs}
     for asked in latest:
         of_kind = {"profile": (asked.column,), "signup": ("signup",), "paid": ("invoices",), "part_paid": ("invoices",)}
         found.update(of_kind.get(asked.kind, (asked.kind, "value") if asked.column == "value" else (asked.kind,)))

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiermodel.arrays import Flags, Ints
+from tiermodel.config.custom import is_custom
 from tiermodel.tables.row_kinds import EVENTS, KINDS
 
-__all__ = ["MEASURES", "MONEY", "UNKNOWN", "Measure", "Rows", "every_need"]
+__all__ = ["MEASURES", "MONEY", "UNKNOWN", "Measure", "Rows", "every_need", "measure_of"]
 
 
 MONEY = 10_000
@@ -163,6 +164,16 @@ MEASURES: dict[str, Measure] = {
         Measure("dispute_count", "count", lambda r: r.of_kind("dispute"), ("invoices", "disputed")),
     )
 }  # fmt: skip
+
+
+def measure_of(name: str) -> Measure:
+    """Return a measure by name: one of `MEASURES`, or that of a custom feature, which counts as zero where unknown."""
+    return MEASURES[name] if not is_custom(name) else Measure(name, "amount", lambda r: _or_zero(r, name), (name,))
+
+
+def _or_zero(r: Rows, column: str) -> Ints:
+    values: Ints = r.columns[column]
+    return np.where(values == UNKNOWN, 0, values)
 
 
 def every_need() -> frozenset[str]:

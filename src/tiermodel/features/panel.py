@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tiermodel.config.project import Project
-from tiermodel.engines.dispatch import open_history, stream
+from tiermodel.engines.dispatch import Rows, history_of, stream
 from tiermodel.engines.duckdb import complete_until, rows_from, sorted_again
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.arrivals import walk_as_known
 from tiermodel.features.catalogue import expand
+from tiermodel.features.dates import one_date, parse_dates
 from tiermodel.features.formula import Feature, context_from, needs_of
 from tiermodel.features.frame import KEYS
 from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels, outcome_columns, outcome_requests
@@ -120,6 +121,12 @@ class Snapshots:
         return Plan(tuple((d - EPOCH).days for d in sorted(set(self.dates))), asked, latest)
 
     @property
+    def end(self) -> int:
+        """The first day (counted from 1970-01-01) whose rows are not read: what is not known yet counts for nothing."""
+        last = self.plan.end
+        return last if self.known_until is None else min(last, (self.known_until - EPOCH).days)
+
+    @property
     def arrived(self) -> int | None:
         """The first day (counted from 1970-01-01) of which arriving rows are left out; None if no row is."""
         if self.with_outcome:
@@ -213,7 +220,7 @@ def snapshot_batches(
     customer list which hash belongs to which customer.
     """
     tally = Tally() if tally is None else tally
-    end, arrived = snapshots.plan.end, snapshots.arrived
+    end, arrived = snapshots.end, snapshots.arrived
     work = snapshots if then is None else _Then(snapshots, then)
     batches = stream(snapshots.project, history, history.before(end, arrived), work, tally)
     if snapshots.key is not None:
@@ -225,12 +232,12 @@ def snapshot_batches(
 
 def build_panel(
     project: Project,
-    dates: Collection[date],
+    dates: Collection[date | str] | date | str,
     *,
     with_outcome: bool = False,
-    known_until: date | None = None,
-    drawn_before: date | None = None,
-    history: History | None = None,
+    known_until: date | str | None = None,
+    drawn_before: date | str | None = None,
+    history: Rows = None,
     tally: Tally | None = None,
 ) -> pd.DataFrame:
     """Build the panel of a project: one row for each customer and date, sorted by both, with every feature.
@@ -242,7 +249,8 @@ def build_panel(
     project
         The project whose tables are read and whose features are built.
     dates
-        The dates of the snapshots; a snapshot has rows of earlier days only.
+        The dates of the snapshots, or one of them; a snapshot has rows of earlier days only. A date is a date, an ISO
+        date as text, or `latest`, the day after the last row.
     with_outcome
         Whether `OUTCOME_COLUMNS` are added, NaN where the outcome is not fully observed.
     known_until
@@ -250,7 +258,8 @@ def build_panel(
     drawn_before
         One of the dates: before it, only customers sampled for learning (`panel.customers`) are in the snapshots.
     history
-        The project's tables, opened before; without it the project's files are read.
+        The project's tables, opened before, or a DataFrame of transactions, or DataFrames by the name of the table;
+        without it the project's files are read.
     tally
         The counts to add to; at the end it has the account of every table.
 
@@ -271,29 +280,32 @@ def build_panel(
     --------
     >>> from datetime import date
     >>> import pandas as pd
-    >>> from tiermodel import Project, TierModelError, build_panel, open_history
+    >>> from tiermodel import Project, TierModelError, build_panel
     >>> columns = {"customer_id": "id", "time": "day", "amount": "amount"}
     >>> data = {"transactions": {"path": "sales.csv", "columns": columns}}
     >>> project = Project.model_validate({"version": 1, "name": "shop", "data": data})
     >>> sales = pd.DataFrame({"id": ["a", "b"], "day": ["2024-01-01", "2024-03-01"], "amount": [5, 7]})
-    >>> history = open_history(project, transactions=sales)
+    >>> build_panel(project, "2024-02-01", history=sales)["net_amount_total"].tolist()
+    [5.0]
     >>> try:  # on the first day no earlier row is known
-    ...     build_panel(project, [date(2024, 1, 1)], history=history)
+    ...     build_panel(project, [date(2024, 1, 1)], history=sales)
     ... except TierModelError as error:
     ...     print(str(error).split(":")[0])
     TM2071 no customer has a row before 2024-01-01
 
     """
-    rows = open_history(project) if history is None else history
+    rows = history_of(project, history)
+    days = parse_dates(dates, rows)
+    known_until, drawn_before = (None if day is None else one_date(day, rows) for day in (known_until, drawn_before))
     data_end = complete_until(rows, known_until) if known_until else rows.last_day + timedelta(1)
-    snapshots = Snapshots(project, rows.columns, tuple(dates), with_outcome, data_end, known_until)
+    snapshots = Snapshots(project, rows.columns, days, with_outcome, data_end, known_until)
     batches: Iterable[pa.RecordBatch] = snapshot_batches(rows, snapshots, tally)
     if drawn_before is not None:
         batches = sample_batches(batches, drawn_before, project.panel.customers, project.seed)
     table = pa.Table.from_batches(batches, schema=snapshots.schema)
     if table.num_rows == 0:
         raise DataError(
-            f"TM2071 no customer has a row before {max(dates)}: the data runs from {rows.first_day} to "
+            f"TM2071 no customer has a row before {max(days)}: the data runs from {rows.first_day} to "
             f"{rows.last_day}; choose a later date"
         )
     panel: pd.DataFrame = table.to_pandas(date_as_object=False, split_blocks=True, self_destruct=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.errors import DataError
-from tiermodel.features.measures import MEASURES, MONEY, UNKNOWN, Rows
+from tiermodel.features.measures import MONEY, UNKNOWN, Rows, measure_of
 from tiermodel.tables.categories import is_text
 from tiermodel.tables.row_kinds import KINDS
 
@@ -268,7 +268,7 @@ def walk(table: pa.Table, plan: Plan, named: Callable[[pa.Array], pa.Array] = la
     customers, starts, rows, duplicates = _read_rows(table)
     matrix = np.empty((len(rows.day), len(plan.measures)), dtype=np.int64)
     for column, name in enumerate(plan.measures):
-        matrix[:, column] = MEASURES[name].expression(rows)
+        matrix[:, column] = measure_of(name).expression(rows)
     _refuse_overflow(matrix, starts, customers, named)
     days, at, opened, closed = plan.boundaries()
     as_of = np.array(plan.as_of, dtype=np.int32)
@@ -276,7 +276,7 @@ def walk(table: pa.Table, plan: Plan, named: Callable[[pa.Array], pa.Array] = la
     known = len(as_of) - np.searchsorted(as_of, seen, side="right")
     offsets = np.append(0, np.cumsum(known)).astype(np.int64)
     which = np.array([plan.measures.index(r.measure) for r in plan.requests], dtype=np.int64)
-    scale = np.array([MONEY if MEASURES[r.measure].unit == "amount" else 1 for r in plan.requests], dtype=np.float64)
+    scale = np.array([MONEY if measure_of(r.measure).unit == "amount" else 1 for r in plan.requests], dtype=np.float64)
     kinds = tuple(dict.fromkeys(asked.kind for asked in plan.latest))
     slot = np.full(len(KINDS), -1, dtype=np.int64)
     slot[[KINDS[kind] for kind in kinds]] = range(len(kinds))

@@ -9,16 +9,19 @@ from typing import Any
 
 from tiermodel.bundle.bundle import Bundle, save_bundle
 from tiermodel.crm.export import export
-from tiermodel.errors import DataError, GateError, TrackingError
+from tiermodel.errors import DataError, GateError, ProjectError, TrackingError
 from tiermodel.features.export import write_features
 from tiermodel.jobs.manifest import StageRecord
 from tiermodel.jobs.run import MODEL, SCORES, Run, mapping_of
 from tiermodel.ledger.calendar import next_grading
+from tiermodel.ledger.ledger import Ledger
 from tiermodel.monitoring.monitor import monitor
 from tiermodel.output import write_json
+from tiermodel.policy.service_policy import load_policy
 from tiermodel.predict import score
 from tiermodel.predict.fitting_project import with_bundle_features
 from tiermodel.quality.check import check
+from tiermodel.reporting.charts import require_library
 from tiermodel.reporting.report import report
 from tiermodel.tracking.promotion import promote
 from tiermodel.tracking.registry import log_monitoring, log_training
@@ -189,10 +192,18 @@ def _exports(run: Run) -> StageRecord:
 
 
 def _report(run: Run) -> StageRecord:
-    """Draw the page."""
-    watched = run.folder / "monitor.json"
-    sources = [run.scores, run.features, run.folder / MODEL, *([watched] if watched.is_file() else [])]
-    report(sources, run.folder / "report.html", run.project.language)
+    """Draw the page; without the charting library the run goes on, and says what installs it."""
+    try:
+        require_library()
+    except ProjectError as lacking:
+        return StageRecord(stage="report", skipped=str(lacking))
+    beside = [run.folder / name for name in ("monitor.json", "check.json")]
+    sources = [run.scores, run.features, run.folder / MODEL, *(path for path in beside if path.is_file())]
+    if Ledger(run.ledger).graded:
+        sources.append(run.ledger)
+    project = run.project
+    policy = load_policy(project.policy, project.folder) if project.policy else None
+    report(sources, run.folder / "report.html", project.language, policy=policy)
     return StageRecord(stage="report")
 
 

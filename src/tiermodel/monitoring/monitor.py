@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from tiermodel.arrays import Floats
-from tiermodel.bundle.bundle import Bundle, load_bundle
+from tiermodel.bundle.bundle import Bundle, bundle_of
 from tiermodel.config.project import Project
-from tiermodel.engines.dispatch import open_history
+from tiermodel.engines.dispatch import Rows, history_of
 from tiermodel.features.dates import one_date
 from tiermodel.features.outcome import Labels
 from tiermodel.monitoring.alarms import Advice, Alarm, advice_on, drift_alarms, hints_of, spans_of
@@ -26,9 +26,8 @@ from tiermodel.monitoring.profiles import SAMPLE, Profiles, profiles, sampled, w
 from tiermodel.monitoring.tier_checks import tier_checks
 from tiermodel.output import to_jsonable, write_json
 from tiermodel.predict.fitting_project import with_bundle_features
-from tiermodel.tables.history import History
 from tiermodel.tables.source import refuse_outputs
-from tiermodel.words import words
+from tiermodel.words import notebook_table, words
 
 __all__ = ["MonitorResult", "monitor"]
 
@@ -72,6 +71,11 @@ class MonitorResult:
         """Return everything as JSON; the same run gives the same text."""
         return json.dumps(to_jsonable(self.to_dict()), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the lines of `to_text`."""
+        title, *lines = self.to_text().splitlines()
+        return notebook_table(self.language, title, [(line.removeprefix("- "),) for line in lines])
+
     def to_text(self) -> str:
         """Return the result as a few lines in the project's language: alarms, advice, what is known of the model."""
         say, comma = words(self.language), words(self.language)["comma"]
@@ -102,7 +106,7 @@ def monitor(
     scores: str | Path | None = None,
     ledger: str | Path | None = None,
     out: str | Path | None = None,
-    history: History | None = None,
+    history: Rows = None,
 ) -> MonitorResult:
     """Look at what comes in, at the tiers and at past scores as known at a date, and say what to do.
 
@@ -125,7 +129,8 @@ def monitor(
     out
         A .json file to write.
     history
-        The project's tables, opened before; without it the project's files are read.
+        The project's tables, opened before, or a DataFrame of transactions, or DataFrames by the name of the table;
+        without it the project's files are read.
 
     Returns
     -------
@@ -153,9 +158,9 @@ def monitor(
     tiermodel.errors.ModelError: no-bundle: there is no manifest.json, so this is no bundle; ...
 
     """
-    bundle = model if isinstance(model, Bundle) else load_bundle(model)
+    bundle = bundle_of(model)
     kept = None if scores is None else Path(scores)
-    history = open_history(project) if history is None else history
+    history = history_of(project, history)
     fitting = with_bundle_features(project, bundle, history)
     if out is not None:
         refuse_outputs((table.source for table in history.tables.values()), Path(out))

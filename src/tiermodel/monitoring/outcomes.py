@@ -7,15 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import duckdb
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiermodel import disk
-from tiermodel.config.project import Project
-from tiermodel.engines.dispatch import open_history
+from tiermodel.config.project import Project, require_project
+from tiermodel.engines.dispatch import Rows, history_of
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.followed import CHANNEL, Followed, followed_batches
 from tiermodel.features.outcome import Labels
@@ -25,10 +26,12 @@ from tiermodel.ledger.ledger import Ledger
 from tiermodel.monitoring.measures import MOVES, base_row, channel_rows, curve_rows, tier_rows
 from tiermodel.monitoring.surveys import ANSWERS, answers, scales, sorted_out
 from tiermodel.output import beside, staged, to_jsonable, write_table
+from tiermodel.tables.frames import in_memory
 from tiermodel.tables.history import History, connect
 from tiermodel.tables.privacy import hash_key
 from tiermodel.tables.source import literal, refuse_outputs, scratch_folder
 from tiermodel.tables.table import EPOCH
+from tiermodel.words import notebook_table, words
 
 __all__ = ["Outcomes", "outcomes", "outcomes_beside"]
 
@@ -51,6 +54,13 @@ class Outcomes:
     curve: tuple[dict[str, Any], ...] = ()
     not_counted: tuple[dict[str, Any], ...] = ()
     lacking: tuple[str, ...] = ()
+    language: str = "en"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the rows by grading and tier."""
+        heads = tuple(dict.fromkeys(name for row in self.tiers for name in row))
+        title = words(self.language)["shown_outcomes"]
+        return notebook_table(self.language, title, [[row.get(name) for name in heads] for row in self.tiers], heads)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data, for JSON."""
@@ -68,8 +78,22 @@ def outcomes_beside(out: Path) -> tuple[Path, Path, Path]:
     return beside(out, "channels"), beside(out, "base"), beside(out, "curve")
 
 
-def outcomes(project: Project, ledger: str | Path, out: str | Path, *, smallest: int = 5) -> Outcomes:
-    """Write what came of each tier of a ledger, one row for each grading and tier, and return it.
+@overload
+def outcomes(
+    project: Project, ledger: str | Path, out: None = None, *, smallest: int = 5, history: Rows = None
+) -> pd.DataFrame: ...
+
+
+@overload
+def outcomes(
+    project: Project, ledger: str | Path, out: str | Path, *, smallest: int = 5, history: Rows = None
+) -> Outcomes: ...
+
+
+def outcomes(
+    project: Project, ledger: str | Path, out: str | Path | None = None, *, smallest: int = 5, history: Rows = None
+) -> Outcomes | pd.DataFrame:
+    """Return what came of each tier of a ledger, one row for each grading and tier, or write it to a file.
 
     A customer counts in the tier in force on the day of the grading. Sums are of the outcome window of that day; only
     gradings whose windows are over are judged, and answers to surveys after the window never count.
@@ -83,13 +107,17 @@ def outcomes(project: Project, ledger: str | Path, out: str | Path, *, smallest:
     out
         The file to write, .parquet or .csv; beside it, `NAME.channels` has acquisition costs by channel, `NAME.base`
         how concentrated what all customers brought is, and `NAME.curve` its cumulated share, best customers first.
+        Without it the rows of the tiers are returned.
     smallest
         The fewest customers, or answers, of which anything is told.
+    history
+        The project's tables, opened before, or a DataFrame of transactions, or DataFrames by the name of the table;
+        without it the project's files are read.
 
     Returns
     -------
-    Outcomes
-        The rows written.
+    Outcomes or pandas.DataFrame
+        The rows written; without `out`, those of the tiers.
 
     Raises
     ------
@@ -110,10 +138,13 @@ def outcomes(project: Project, ledger: str | Path, out: str | Path, *, smallest:
     tiermodel.errors.ProjectError: no-ledger is no ledger yet; ...
 
     """
+    require_project(project)
+    if out is None:
+        return in_memory(lambda path: outcomes(project, ledger, path, smallest=smallest, history=history))
     if smallest < 1:
         raise ProjectError(f"--smallest: expected 1 customer or more, got {smallest}")
     book, out = Ledger(ledger).must_exist(), Path(out)
-    history = open_history(project)
+    history = history_of(project, history)
     refuse_outputs((table.source for table in history.tables.values()), out, *outcomes_beside(out))
     delay = timedelta(Labels.of(project).delay_days)
     over = [day for day in book.graded if day + delay <= history.last_day + timedelta(1)]
@@ -137,6 +168,7 @@ def outcomes(project: Project, ledger: str | Path, out: str | Path, *, smallest:
         tuple(point for judged in found for point in judged.curve),
         tuple(not_counted),
         _lacking(follow, scales(project)),
+        project.language,
     )
     _write(done, out)
     return done

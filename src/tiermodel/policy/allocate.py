@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from tiermodel.arrays import Floats, Ints
@@ -24,7 +25,8 @@ from tiermodel.policy.problem import Problem
 from tiermodel.policy.scores import open_scores
 from tiermodel.policy.service_policy import Policy, load_policy
 from tiermodel.policy.solve import Solved, solve
-from tiermodel.words import words
+from tiermodel.tables.frames import as_file, in_memory
+from tiermodel.words import notebook_table, words
 
 __all__ = ["Allocation", "allocate"]
 
@@ -65,6 +67,16 @@ class Allocation:
     curve: tuple[dict[str, Any], ...]
     advisory: dict[str, Any] | None
     effects: dict[str, Any]
+    language: str = "en"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the sums, and the customers, cost and gain of every action."""
+        say = words(self.language)
+        sums = [("shown_objective", self.objective), ("shown_bound", self.bound), ("shown_cost", self.cost)]
+        rows: list[tuple[object, ...]] = [(say[key], value) for key, value in sums]
+        rows.append((say["customers"], self.customers))
+        rows += [(row["action"], row["customers"], row["cost"], row["gain"]) for row in self.by_action]
+        return notebook_table(self.language, say["shown_allocation"], rows)
 
     @property
     def gap(self) -> float:
@@ -73,20 +85,35 @@ class Allocation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data, for JSON."""
-        return {**vars(self), "gap": self.gap}
+        plain = {name: value for name, value in vars(self).items() if name != "language"}
+        return {**plain, "gap": self.gap}
+
+
+@overload
+def allocate(
+    scores: pd.DataFrame | str | Path, policy: Policy | str | Path, budget: float | str, out: None = None, *,
+    project: Project | None = None, measured: pd.DataFrame | str | Path | None = None, language: str | None = None,
+) -> pd.DataFrame: ...  # fmt: skip
+
+
+@overload
+def allocate(
+    scores: pd.DataFrame | str | Path, policy: Policy | str | Path, budget: float | str, out: str | Path, *,
+    project: Project | None = None, measured: pd.DataFrame | str | Path | None = None, language: str | None = None,
+) -> Allocation: ...  # fmt: skip
 
 
 def allocate(
-    scores: str | Path,
+    scores: pd.DataFrame | str | Path,
     policy: Policy | str | Path,
     budget: float | str,
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     project: Project | None = None,
-    measured: str | Path | None = None,
+    measured: pd.DataFrame | str | Path | None = None,
     language: str | None = None,
-) -> Allocation:
-    """Choose actions for customers so that the sum of gain less cost is largest, and write one row for each choice.
+) -> Allocation | pd.DataFrame:
+    """Choose actions for customers so that the sum of gain less cost is largest: return the choices, or write them.
 
     The minimum service (`floor`) comes before anything else. Beyond it nobody gets an action that does not bring more
     than it costs. Who opted out or did not consent, by the columns `opt_out` and `consent` of the scores, gets nothing;
@@ -95,7 +122,8 @@ def allocate(
     Parameters
     ----------
     scores
-        A table, .parquet or .csv, with `customer_id`, `tier_code` and the columns that the policy's expressions name.
+        A table, .parquet or .csv, or a DataFrame, with `customer_id`, `tier_code` and the columns that the policy's
+        expressions name.
     policy
         A policy, its file, or the name of one that ships.
     budget
@@ -103,6 +131,7 @@ def allocate(
     out
         The file to write, .parquet or .csv: `customer_id, tier_code, action, cost, gain, why`. Beside it,
         `NAME.advisory.csv` lists customers whose service costs more than they bring, each to be approved by a person.
+        Without it the rows are returned.
     project
         The project whose horizon is the period where the policy has none, and whose language texts are in.
     measured
@@ -112,8 +141,8 @@ def allocate(
 
     Returns
     -------
-    Allocation
-        The sums, bounds, prices and tables of the allocation.
+    Allocation or pandas.DataFrame
+        The sums, bounds, prices and tables of the allocation; without `out`, the rows.
 
     Raises
     ------
@@ -134,12 +163,15 @@ def allocate(
     policy = policy if isinstance(policy, Policy) else load_policy(policy)
     if not policy.actions:
         raise ProjectError(f"policy {policy.name}: there are no actions to choose from; add some below actions")
+    if out is None:
+        given = {"project": project, "measured": measured, "language": language}
+        return in_memory(lambda path: allocate(scores, policy, budget, path, **given))  # type: ignore[arg-type]
     language = language or policy.language or (project.language if project else "en")
-    path, out = Path(scores), Path(out)
-    named = [*expressions_of(policy), VALUE]
-    with open_scores(path, named, (out, advisory_path(out))) as table:
+    out, named = Path(out), [*expressions_of(policy), VALUE]
+    with as_file(scores, "scores") as path, open_scores(path, named, (out, advisory_path(out))) as table:
         found = candidates_of(table, policy)
-    effects = None if measured is None else read_effects(Path(measured), policy)
+    with as_file("" if measured is None else measured, "measured") as path:
+        effects = None if measured is None else read_effects(path, policy)
     found = found if effects is None else with_effects(found, policy, effects)
     solved = solve(policy, found, amount)
     period = policy.period_days or (project.outcome if project else Outcome()).horizon_days
@@ -148,7 +180,9 @@ def allocate(
         write_table(_rows(policy, found, solved, language), out, into=files)
         write_advisory(listed, policy, found, out, files)
     sums = None if listed is None else listed.sums(out)
-    return _told(policy, found, solved, amount, effects, {"period_days": period, "advisory": sums})
+    return _told(
+        policy, found, solved, amount, effects, {"period_days": period, "advisory": sums, "language": language}
+    )
 
 
 def _amount(budget: float | str) -> Decimal:

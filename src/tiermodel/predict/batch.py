@@ -7,14 +7,15 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, overload
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tiermodel.bundle.bundle import Bundle, load_bundle
-from tiermodel.config.project import Project
-from tiermodel.engines.dispatch import open_history
+from tiermodel.bundle.bundle import Bundle, bundle_of
+from tiermodel.config.project import Project, require_project
+from tiermodel.engines.dispatch import Rows, history_of
 from tiermodel.errors import EmptyInputError, ProjectError
 from tiermodel.features.dates import one_date, stale_words
 from tiermodel.features.export import write_nothing, write_rows
@@ -33,10 +34,10 @@ from tiermodel.predict.scoring import Scoring
 from tiermodel.predict.shadow import Shadow, settled_journal
 from tiermodel.predict.table import score_schema
 from tiermodel.tables.contract import Accounting
-from tiermodel.tables.history import History
+from tiermodel.tables.frames import in_memory
 from tiermodel.tables.source import scratch_folder
 from tiermodel.tiers.capacity import LevelPlaces
-from tiermodel.words import words
+from tiermodel.words import notebook_table, words
 
 __all__ = ["Scored", "past_words", "score"]
 
@@ -59,6 +60,14 @@ class Scored:
     day: date | None = None
     capacity: tuple[dict[str, Any], ...] = ()
     shadow: dict[str, Any] | None = None
+    language: str = "en"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the customers by tier, and the warnings of the transactions."""
+        say = words(self.language)
+        rows: list[tuple[str, object]] = [(say["customers"], self.customers), *self.tiers.items()]
+        rows += [(say["shown_warning"], text) for text in self.accounts["transactions"].warnings]
+        return notebook_table(self.language, say["shown_scored"].format(day=self.day), rows)
 
     @property
     def trained_later(self) -> bool:
@@ -66,19 +75,35 @@ class Scored:
         return any(told.startswith("TM4001") for told in self.accounts["transactions"].warnings)
 
 
+@overload
+def score(
+    project: Project, model: Bundle | str | Path, as_of: date | str, out: None = None, *, history: Rows = None,
+    allow_empty: bool = False, ledger: str | Path | None = None, regrade_reason: str | None = None,
+    shadow: Bundle | str | Path | None = None,
+) -> pd.DataFrame: ...  # fmt: skip
+
+
+@overload
+def score(
+    project: Project, model: Bundle | str | Path, as_of: date | str, out: str | Path, *, history: Rows = None,
+    allow_empty: bool = False, ledger: str | Path | None = None, regrade_reason: str | None = None,
+    shadow: Bundle | str | Path | None = None,
+) -> Scored: ...  # fmt: skip
+
+
 def score(  # noqa: PLR0913  the options of the verb
     project: Project,
     model: Bundle | str | Path,
     as_of: date | str,
-    out: str | Path,
+    out: str | Path | None = None,
     *,
-    history: History | None = None,
+    history: Rows = None,
     allow_empty: bool = False,
     ledger: str | Path | None = None,
     regrade_reason: str | None = None,
     shadow: Bundle | str | Path | None = None,
-) -> Scored:
-    """Write the score table of a date, one row for every customer known then, and return the accounts of the run.
+) -> Scored | pd.DataFrame:
+    """Score the customers known at a date: return the score table, or write it and return the accounts of the run.
 
     A customer is known from the first row before `as_of` on, whether that row is a purchase or not. The features are
     those that the bundle was trained with, whatever the project file says now.
@@ -104,9 +129,10 @@ def score(  # noqa: PLR0913  the options of the verb
         The first day that is not known: a date, an ISO date as text, or `latest`, the day after the last row.
     out
         The file to write, .parquet or .csv, with the columns of `score_schema`. Rows that break the contract go to
-        `NAME.quarantine.csv` beside it.
+        `NAME.quarantine.csv` beside it. Without it the table is returned.
     history
-        The project's tables, opened before; without it the project's files are read.
+        The project's tables, opened before, or a DataFrame of transactions, or DataFrames by the name of the table;
+        without it the project's files are read.
     allow_empty
         Whether transactions without a row give a table without a row instead of an `EmptyInputError`.
     ledger
@@ -125,8 +151,9 @@ def score(  # noqa: PLR0913  the options of the verb
 
     Returns
     -------
-    Scored
-        The accounts of the tables, the customers by tier code, and the rows added to the ledger.
+    Scored or pandas.DataFrame
+        The accounts of the tables, the customers by tier code, and the rows added to the ledger. Without `out`, the
+        score table, with the warnings of the accounts in `attrs["warnings"]`.
 
     Raises
     ------
@@ -156,17 +183,40 @@ def score(  # noqa: PLR0913  the options of the verb
     tiermodel.errors.ModelError: no-bundle: there is no manifest.json, so this is no bundle; ...
 
     """
+    require_project(project)
     _refuse_reason(ledger, regrade_reason)
-    bundle = model if isinstance(model, Bundle) else load_bundle(model)
+    options = _Options(as_of, history, allow_empty, ledger, regrade_reason, shadow)
+    bundle = bundle_of(model)
+    if out is not None:
+        return _write_scores(project, bundle, Path(out), options)
+    if shadow is not None:
+        raise ProjectError("a shadow is compared in files beside the scores: name a file, such as scores.parquet")
+    return in_memory(lambda path: _write_scores(project, bundle, path, options))
+
+
+class _Options(NamedTuple):
+    """The options of `score`, under their names."""
+
+    as_of: date | str
+    history: Rows
+    allow_empty: bool
+    ledger: str | Path | None
+    regrade_reason: str | None
+    shadow: Bundle | str | Path | None
+
+
+def _write_scores(project: Project, bundle: Bundle, out: Path, options: _Options) -> Scored:
+    """Write the score table of a date, and return the accounts of the run."""
+    as_of, rows, allow_empty, ledger, regrade_reason, shadow = options
     service = service_columns(project, bundle.scheme.scheme.codes)
     written = with_manual(project, score_schema(bundle) if service is None else service.schema(score_schema(bundle)))
     try:
-        history = open_history(project) if history is None else history
+        history = history_of(project, rows)
     except EmptyInputError:
         if not allow_empty or shadow is not None:
             raise
-        nobody = write_nothing(written, Path(out), project.language)
-        return Scored(nobody.accounts, 0, dict.fromkeys(bundle.scheme.scheme.codes, 0))
+        nobody = write_nothing(written, out, project.language)
+        return Scored(nobody.accounts, 0, dict.fromkeys(bundle.scheme.scheme.codes, 0), language=bundle.language)
     scored_project = with_bundle_features(project, bundle, history)
     beside = None if shadow is None else Shadow.of(project, bundle, shadow, history)
     day = one_date(as_of, history)
@@ -193,10 +243,10 @@ def score(  # noqa: PLR0913  the options of the verb
         manual = manual_decisions(project, history, floor_of(bundle, service), bundle.language, before)
         scored = scored if manual is None else manual.added(scored)
         scored = scored if beside is None else beside.noting(scored)
-        alone = None if beside is None or book is not None else settled_journal(Path(out))
+        alone = None if beside is None or book is not None else settled_journal(out)
         with staged(alone if book is None else journal_of(book.folder)) as files:
-            write_rows(scored, written, Path(out), history, tally, before=day, into=files)
-            differs = None if beside is None else beside.write(Path(out), history, erased, files)
+            write_rows(scored, written, out, history, tally, before=day, into=files)
+            differs = None if beside is None else beside.write(out, history, erased, files)
             if book is not None and before is not None and before.grades:
                 rows, levels = pa.Table.from_batches(graded), _level_names(project, bundle)
                 added = book.append(day, rows, regrade_reason=regrade_reason, levels=levels, into=files)
@@ -206,7 +256,7 @@ def score(  # noqa: PLR0913  the options of the verb
     tally.warn(past_words(bundle, day, project.language))
     tally.warn("" if manual is None else manual.account(project.language))
     places = tuple(level.to_dict(bundle.scheme.scheme.codes) for level in filled)
-    return Scored(tally.accounts, sum(counts.values()), counts, added, day, places, differs)
+    return Scored(tally.accounts, sum(counts.values()), counts, added, day, places, differs, bundle.language)
 
 
 def _refuse_reason(ledger: str | Path | None, reason: str | None) -> None:

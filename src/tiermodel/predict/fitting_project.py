@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 
 from tiermodel.bundle.bundle import Bundle
-from tiermodel.config.project import Project
+from tiermodel.config.project import Features, Project
 from tiermodel.errors import ModelError
 from tiermodel.tables.history import History, project_key
 
@@ -36,3 +36,10 @@ def _refuse_other_meaning(project: Project, bundle: Bundle) -> None:
         if now[key] != then[key]:
             words = f"the bundle {bundle.version} was trained with {key}: {then[key]}, the project says {now[key]}"
             raise ModelError(f"{words}; train again, or correct the project")
+    trained = {own.name: own for own in Features.model_validate(bundle.settings["features"]).custom}
+    for own in project.features.custom:  # the project's tables have been read under its own expressions
+        learned = trained.get(own.name)
+        if learned is not None and (own.measure, own.table) != (learned.measure, learned.table):
+            words = f"features.custom.{own.name}: the bundle {bundle.version} was trained with"
+            was, now_is = (f"{each.measure or each.formula} (of {each.table})" for each in (learned, own))
+            raise ModelError(f"{words} {was}, the project says {now_is}; train again, or correct the project")

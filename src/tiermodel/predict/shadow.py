@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from tiermodel.bundle.bundle import Bundle, load_bundle
+from tiermodel.bundle.bundle import Bundle, bundle_of
 from tiermodel.config.project import Project
 from tiermodel.errors import ModelError
 from tiermodel.features.panel import Snapshots, Tally, snapshot_batches
@@ -82,7 +82,7 @@ class Shadow:
     @classmethod
     def of(cls, project: Project, first: Bundle, model: Bundle | str | Path, history: History) -> Shadow:
         """Return the shadow of a bundle; `ModelError` where the two answer different questions."""
-        bundle = model if isinstance(model, Bundle) else load_bundle(model)
+        bundle = bundle_of(model)
         if bundle.name != first.name:
             raise ModelError(
                 f"the shadow {bundle.version} is of the project {bundle.name}, the model {first.version} of "

@@ -4,33 +4,51 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from typing import overload
 
+import pandas as pd
 import pyarrow as pa
 
-from tiermodel.bundle.bundle import Bundle, load_bundle
-from tiermodel.config.project import Project
-from tiermodel.engines.dispatch import open_history
+from tiermodel.bundle.bundle import Bundle, bundle_of
+from tiermodel.config.project import Project, require_project
+from tiermodel.engines.dispatch import Rows, history_of
 from tiermodel.features.dates import one_date
 from tiermodel.features.panel import Tally, build_panel
 from tiermodel.output import write_table
 from tiermodel.predict.fitting_project import with_bundle_features
 from tiermodel.predict.table import checked
+from tiermodel.tables.frames import frame_of_table
 from tiermodel.tables.source import refuse_outputs
 from tiermodel.tiers.explain.next_tier import next_tier_actions
 
 __all__ = ["upgrades"]
 
 
+@overload
+def upgrades(
+    project: Project, model: Bundle | str | Path, as_of: date | str, out: None = None, *, language: str | None = None,
+    history: Rows = None, tally: Tally | None = None,
+) -> pd.DataFrame: ...  # fmt: skip
+
+
+@overload
+def upgrades(
+    project: Project, model: Bundle | str | Path, as_of: date | str, out: str | Path, *, language: str | None = None,
+    history: Rows = None, tally: Tally | None = None,
+) -> tuple[int, int]: ...  # fmt: skip
+
+
 def upgrades(
     project: Project,
     model: Bundle | str | Path,
     as_of: date | str,
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     language: str | None = None,
+    history: Rows = None,
     tally: Tally | None = None,
-) -> tuple[int, int]:
-    """Write, for each customer, the single changes that would lead to a higher tier, and return how many there are.
+) -> tuple[int, int] | pd.DataFrame:
+    """Return, for each customer, the single changes that would lead to a higher tier, or write them to a file.
 
     The tier is that of the rules: before the stability rule, overrides and capacity.
 
@@ -44,15 +62,19 @@ def upgrades(
         The first day that is not known: a date, an ISO date as text, or `latest`, the day after the last row.
     out
         The file to write, .parquet or .csv: a row has the customer, the tier now and then, the feature and its change.
+        Without it the table is returned.
     language
         `zh` or `en`, for the words of a change; by default the bundle's language.
+    history
+        The project's tables, opened before, or a DataFrame of transactions, or DataFrames by the name of the table;
+        without it the project's files are read.
     tally
         The counts to add to; at the end it has the account of every table.
 
     Returns
     -------
-    tuple[int, int]
-        The number of rows written, and of customers with at least one row.
+    tuple[int, int] or pandas.DataFrame
+        The number of rows written, and of customers with at least one row. Without `out`, the rows.
 
     Raises
     ------
@@ -73,9 +95,11 @@ def upgrades(
     tiermodel.errors.ModelError: no-bundle: there is no manifest.json, so this is no bundle; ...
 
     """
-    bundle = model if isinstance(model, Bundle) else load_bundle(model)
-    history = open_history(project)
-    refuse_outputs((table.source for table in history.tables.values()), Path(out))
+    require_project(project)
+    bundle = bundle_of(model)
+    history = history_of(project, history)
+    if out is not None:
+        refuse_outputs((table.source for table in history.tables.values()), Path(out))
     scored_project = with_bundle_features(project, bundle, history)
     snapshot = build_panel(scored_project, [one_date(as_of, history)], history=history, tally=tally)
     found = next_tier_actions(bundle.scheme, checked(bundle, snapshot), bundle.features, language or bundle.language)
@@ -84,5 +108,8 @@ def upgrades(
     schema = pa.schema([
         dates if name == "as_of" else pa.field(name, pa.string() if name in texts else pa.float64()) for name in found
     ])  # fmt: skip
-    write_table(pa.Table.from_pandas(found, schema=schema, preserve_index=False), Path(out))
+    table = pa.Table.from_pandas(found, schema=schema, preserve_index=False)
+    if out is None:
+        return frame_of_table(table)
+    write_table(table, Path(out))
     return len(found), int(found["customer_id"].nunique())

@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tiermodel.config.project import Project
+from tiermodel.config.project import Project, require_project
+from tiermodel.engines.dispatch import Rows, history_of
 from tiermodel.engines.duckdb import query_faults, rows_from
 from tiermodel.quality.pii import find_personal
 from tiermodel.quality.suitability import Finding, Level, suitability_of
@@ -23,7 +24,7 @@ from tiermodel.tables.rules import RULES
 from tiermodel.tables.source import refuse_changed
 from tiermodel.tables.table import EPOCH
 from tiermodel.tiers.schemes.load import load_scheme
-from tiermodel.words import words
+from tiermodel.words import notebook_table, words
 
 __all__ = ["CheckReport", "HorizonAdvice", "check", "suggest_horizon"]
 
@@ -67,6 +68,12 @@ class CheckReport:
     facts: dict[str, Any]
     findings: tuple[Finding, ...]
     horizon: HorizonAdvice | None
+    language: str = "en"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the lines of `to_text`, in the language of the project."""
+        lines = self.to_text(self.language).splitlines()
+        return notebook_table(self.language, words(self.language)["shown_check"], [(line,) for line in lines])
 
     @property
     def refused(self) -> bool:
@@ -93,7 +100,7 @@ class CheckReport:
         return {**result, "findings": findings, "horizon": horizon}
 
 
-def check(project: Project, *, history: History | None = None) -> CheckReport:
+def check(project: Project, *, history: Rows = None) -> CheckReport:
     """Check whether a project's transactions suffice to grade customers, and whether columns hold personal data.
 
     Parameters
@@ -130,7 +137,8 @@ def check(project: Project, *, history: History | None = None) -> CheckReport:
     (True, ['buyers', 'repeat_buyers', 'history'])
 
     """
-    history = read_history(project) if history is None else history
+    require_project(project)
+    history = read_history(project) if history is None else history_of(project, history)
     with query_faults():
         facts = _facts(history)
         customer = facts.pop("largest_value_customer")
@@ -158,7 +166,7 @@ def check(project: Project, *, history: History | None = None) -> CheckReport:
         *_personal(project, history),
         *([_horizon_finding(advice)] if advice else []),
     )
-    return CheckReport(account, facts, findings, advice)
+    return CheckReport(account, facts, findings, advice, project.language)
 
 
 def suggest_horizon(history: History, horizon_days: int = 90) -> HorizonAdvice | None:

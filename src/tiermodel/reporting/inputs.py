@@ -1,10 +1,10 @@
-"""The inputs of a report, known by content: tables, outcomes, a backtest, a bundle, the verdict of a gate."""
+"""The inputs of a report, known by content: tables, outcomes, a backtest, a bundle, a ledger, a policy, a gate."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,25 @@ import pyarrow.parquet as pq
 
 from tiermodel.bundle.bundle import Bundle, load_bundle
 from tiermodel.errors import DataError, ProjectError
+from tiermodel.ledger.ledger import Ledger
 from tiermodel.output import beside
+from tiermodel.policy.service_policy import Policy, load_policy
 
-__all__ = ["OutcomesRead", "ReportInputs", "read_sources"]
+__all__ = ["OutcomesRead", "ReportInputs", "read_source", "read_sources"]
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of table: the columns that mark it, and those that a report reads; `more` is a pattern of numeric ones."""
+    """A kind of table: the columns that mark it, those that a report reads, and a pattern of more numeric ones.
+
+    `optional` are texts that tables of older versions or other projects lack.
+    """
 
     marks: frozenset[str]
     texts: tuple[str, ...]
     numbers: tuple[str, ...]
     more: str
+    optional: tuple[str, ...] = ()
 
 
 _KINDS = {
@@ -41,6 +47,7 @@ _KINDS = {
         ),
         ("tier", "previous_tier", "churn_risk", "expected_value", "expected_value_low", "expected_value_high"),
         r"p_.+",
+        ("segment", "policy_name"),
     ),
     "predictions": _Kind(
         frozenset({"churned", "churn_tiermodel"}), ("customer_id", "as_of"), ("churned", "value"), r"(churn|value)_.+"
@@ -53,6 +60,7 @@ _KINDS = {
     ),
 }
 _GATE = ("name", "version", "champion", "promoted", "checks")
+_CHECK = ("refused", "accounting", "findings")
 _MONITOR = ("model_version", "as_of", "alarms", "advice", "matured", "estimates")
 _OUTCOMES = frozenset({"graded", "tier_code", "hidden", "retained_share"})
 _OUTCOMES_TEXTS = ("graded", "tier_code", "name_zh", "name_en", "channel")
@@ -72,9 +80,9 @@ class OutcomesRead:
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """The inputs of one report; None for an input that was not given."""
+    """The inputs of one report; None for an input that was not given. `places` has the path of each by its kind."""
 
-    files: tuple[str, ...]
+    places: Mapping[str, Path]
     scores: pd.DataFrame | None = None
     predictions: pd.DataFrame | None = None
     features: pd.DataFrame | None = None
@@ -83,6 +91,14 @@ class ReportInputs:
     bundle: Bundle | None = None
     gate: dict[str, Any] | None = None
     monitor: dict[str, Any] | None = None
+    check: dict[str, Any] | None = None
+    ledger: Ledger | None = None
+    policy: Policy | None = None
+
+    @property
+    def files(self) -> list[str]:
+        """The names of the files and folders, in the order given."""
+        return [path.name for path in self.places.values()]
 
     @property
     def codes(self) -> list[str]:
@@ -116,7 +132,7 @@ class ReportInputs:
 
 
 def read_sources(sources: Sequence[str | Path]) -> ReportInputs:
-    """Read score, feature, prediction and outcome tables (.parquet, .csv), a backtest, a gate (.json) and a bundle.
+    """Read tables (.parquet, .csv), a backtest, a gate (.json), a policy (.yaml), and folders: a bundle, a ledger.
 
     Raises `ProjectError` for a source that is not there, is none of these or is the second of its kind,
     `DataError` and `ModelError` for one that cannot be read.
@@ -126,15 +142,18 @@ def read_sources(sources: Sequence[str | Path]) -> ReportInputs:
     found: dict[str, Any] = {}
     places: dict[str, Path] = {}
     for path in map(Path, sources):
-        kind, content = _read(path)
+        kind, content = read_source(path)
         if kind in found:
             raise ProjectError(f"{path}: a report takes one {kind}, and {places[kind]} is one already; leave one out")
         found[kind], places[kind] = content, path
-    return ReportInputs(files=tuple(path.name for path in places.values()), **found)
+    return ReportInputs(places=places, **found)
 
 
-def _read(path: Path) -> tuple[str, Any]:
+def read_source(path: Path) -> tuple[str, Any]:
+    """Return the kind of a source, as `ReportInputs` names it, and what it holds; errors as `read_sources` has them."""
     if path.is_dir():
+        if not (path / "bundle.json").is_file() and any(path.glob("*.parquet")):
+            return "ledger", Ledger(path).must_exist()
         return "bundle", load_bundle(path)
     if not path.is_file():
         raise ProjectError(
@@ -143,6 +162,8 @@ def _read(path: Path) -> tuple[str, Any]:
     ending = path.suffix.lower()
     if ending == ".json":
         return _read_json(path)
+    if ending in {".yaml", ".yml"}:
+        return "policy", load_policy(path)
     if ending not in {".parquet", ".csv"}:
         raise ProjectError(f"{path}: a report reads .parquet and .csv tables, a backtest .json and bundle folders")
     table = _read_table(path)
@@ -189,7 +210,8 @@ def _plain(path: Path, table: pa.Table) -> pd.DataFrame:
 
 
 def _read_csv(path: Path) -> pa.Table:
-    texts = dict.fromkeys({name for kind in _KINDS.values() for name in kind.texts} | {*_OUTCOMES_TEXTS}, pa.string())
+    named = {name for kind in _KINDS.values() for name in (*kind.texts, *kind.optional)}
+    texts = dict.fromkeys(named | {*_OUTCOMES_TEXTS}, pa.string())
     options = pa.csv.ConvertOptions(column_types=texts)
     return pa.csv.read_csv(path, convert_options=options, parse_options=pa.csv.ParseOptions(newlines_in_values=True))
 
@@ -204,6 +226,8 @@ def _read_json(path: Path) -> tuple[str, dict[str, Any]]:
         if lacking := [key for key in _MONITOR if key not in content]:
             raise DataError(f"{path}: a result of monitor has {lacking}; write it again with `tiermodel monitor --out`")
         return "monitor", content
+    if isinstance(content, dict) and set(_CHECK) <= set(content):
+        return "check", content
     if isinstance(content, dict) and set(_GATE) <= set(content):
         return "gate", content
     missing = [key for key in _BACKTEST if not isinstance(content, dict) or key not in content]
@@ -223,7 +247,8 @@ def _checked(path: Path, kind: str, table: pa.Table) -> pd.DataFrame:
         raise DataError(f"{path}: the {kind} lack the columns {missing}; write them again with this version")
     if not table.num_rows:
         raise DataError(f"{path}: the {kind} have no row")
-    frame: pd.DataFrame = table.select([*wanted.texts]).to_pandas().astype(object)
+    texts = [*wanted.texts, *(name for name in wanted.optional if name in table.column_names)]
+    frame: pd.DataFrame = table.select(texts).to_pandas().astype(object)
     frame = frame.where(frame.notna(), "").astype(str)
     frame["as_of"] = frame["as_of"].str[:10]
     for name in (*wanted.numbers, *more):

@@ -9,20 +9,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 
+from tiermodel.backtesting.proposals import clearly_better
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.bundle.model_card import level_lines, share_rows
 from tiermodel.evaluation.baselines import OURS
-from tiermodel.reporting import figures_model
-from tiermodel.reporting.figures import FigureStyle, svg
-from tiermodel.reporting.figures_model import LOWER_IS_BETTER, found_at, input_names, model_name
+from tiermodel.reporting import charts_model, figures_model
+from tiermodel.reporting.charts import Chart
+from tiermodel.reporting.figures import FigureStyle
+from tiermodel.reporting.figures_model import LOWER_IS_BETTER, found_at, model_name
 from tiermodel.reporting.inputs import ReportInputs
 from tiermodel.segments.profiles import segment_lines
 from tiermodel.tiers.schemes.load import load_preset, preset_names
-from tiermodel.words import in_language
+from tiermodel.words import in_language, words
 
-__all__ = ["model_sections"]
+__all__ = ["model_sections", "scheme_name", "verdict_on"]
 
 
 _METRICS = {
@@ -32,57 +33,45 @@ _METRICS = {
 _VERDICTS = ("better", "unclear", "worse", "not_measured")
 _SCHEME_FIGURES = ("key_customers_share", "value_capture_top", "gini", "qwk", "moved_share", "reversed_share")
 _DATES_DRAWN = 3
+_DRAWN = ("churn_logistic_rfm", "churn_mbg_nbd")
 
 
-def model_sections(inputs: ReportInputs, style: FigureStyle) -> dict[str, Any]:
+def model_sections(inputs: ReportInputs, language: str) -> dict[str, Any]:
     """Return the sections that the bundle, the backtest and its predictions allow, by name."""
+    wording = words(language)
     sections: dict[str, Any] = {}
-    if inputs.gate is not None or inputs.backtest is not None:
-        sections["verdict"] = _of_gate_and_backtest(inputs)
     if inputs.bundle is not None:
-        sections["rules"] = _rules(inputs.bundle, style)
-        sections |= _importance(inputs.bundle, inputs.currency, style)
-        if lines := segment_lines(inputs.bundle.segments, inputs.bundle.features, style.language):
+        sections["rules"] = _rules(inputs.bundle, language)
+        if found := _importance(inputs.bundle, inputs.currency, language):
+            sections["importance"] = found
+        if lines := segment_lines(inputs.bundle.segments, inputs.bundle.features, language):
             sections["segments"] = lines
-        if rows := share_rows(inputs.bundle.facts, inputs.bundle.scheme.scheme, style.language):
+        if rows := share_rows(inputs.bundle.facts, inputs.bundle.scheme.scheme, language):
             sections["shares"] = rows
     if inputs.backtest is not None:
-        sections["backtest"] = _backtest(inputs.backtest, style)
-        sections["schemes"] = _schemes(inputs.backtest["tiers"], style)
+        sections["backtest"] = _backtest(inputs.backtest, language)
+        sections["schemes"] = _schemes(inputs.backtest["tiers"], language)
         if slices := inputs.backtest.get("slices"):
-            sections["slices"] = _slices(slices, style)
+            sections["slices"] = _slices(slices, wording)
     if inputs.backtest is not None or inputs.predictions is not None:
-        sections["churn"] = _churn(inputs.backtest, inputs.predictions, style)
-    if inputs.predictions is not None:
-        sections |= _residuals(inputs.predictions, inputs.currency, style)
+        sections["churn"] = _churn(inputs.backtest, inputs.predictions, wording)
+    if inputs.predictions is not None and (found := _residuals(inputs.predictions, inputs.currency, wording)):
+        sections["residuals"] = found
     return sections
 
 
-def _of_gate_and_backtest(inputs: ReportInputs) -> dict[str, Any]:
-    """Return what the gate said, and in how many comparisons of the backtest a baseline was better beyond chance."""
-    section: dict[str, Any] = {"gate": None, "backtest": None}
-    if inputs.gate is not None:
-        checks = sorted(inputs.gate["checks"], key=lambda check: (check["passed"], check["accepted"]))
-        section["gate"] = {**inputs.gate, "checks": checks, "failed": sum(not check["passed"] for check in checks)}
-    if inputs.backtest is not None:
-        found = Counter(map(_verdict, inputs.backtest["comparisons"]))
-        section["backtest"] = {"compared": found.total() - found["not_measured"], **found}
-    return section
-
-
-def _rules(bundle: Bundle, style: FigureStyle) -> dict[str, Any]:
-    """Return a learned scheme as a table and a figure of its tree; any other as the lines of its rules."""
-    fitted, language = bundle.scheme.readable, style.language
+def _rules(bundle: Bundle, language: str) -> dict[str, Any]:
+    """Return a learned scheme as a table and a tree; any other as the lines of its rules."""
+    fitted = bundle.scheme.readable
     if "tree" not in fitted.state:
         return {"lines": fitted.rules(bundle.features, language)}
-    state = fitted.state
-    names = dict(zip(fitted.scheme.codes, fitted.scheme.names(language), strict=True))
-    levels = [names[code] for code in fitted.scheme.bought_levels]
+    state, codes = fitted.state, fitted.scheme.codes
+    levels = [codes.index(code) for code in fitted.scheme.bought_levels]
+    names = fitted.scheme.names(language)
     rows = [
         {
-            "level": level,
-            "name": levels[level],
-            "depth": round(0.12 + 0.5 * level / max(len(levels) - 1, 1), 3),
+            "tier": levels[level],
+            "name": names[levels[level]],
             "conditions": [c.text(bundle.features, language) for c in path],
             **fact,
         }
@@ -90,18 +79,39 @@ def _rules(bundle: Bundle, style: FigureStyle) -> dict[str, Any]:
             fitted.kind.conditions(fitted.scheme, state), state["level"], state["leaves"], strict=True
         )
     ]
-    rows.sort(key=lambda row: (-row["level"], -row["value_mean"]))
-    figure = figures_model.tree(style, state, levels, input_names(style, bundle.features))
-    return {"rows": rows, "figure": svg(figure, "tree", style.words["rules"]), "snapshots": bundle.facts["snapshots"]}
+    told = {name: in_language(language, f.zh, f.en) for name, f in bundle.features.items()}
+    ends = [node for node, name in enumerate(state["tree"]["feature"]) if name is None]  # rows have them in this order
+    tree = _branch(state["tree"], 0, "", dict(zip(ends, rows, strict=True)), told)
+    rows.sort(key=lambda row: (-row["tier"], -row["value_mean"]))
+    return {"rows": rows, "tree": tree, "snapshots": bundle.facts["snapshots"]}
 
 
-def _importance(bundle: Bundle, currency: str, style: FigureStyle) -> dict[str, Any]:
-    """Draw the inputs that move the predictions most; nothing for a bundle whose facts lack them."""
-    targets = bundle.facts.get("importance") or {}
-    if not any(targets.values()):
-        return {}
-    figure = figures_model.importance(style, targets, input_names(style, bundle.features), currency)
-    return {"importance": svg(figure, "importance", style.words["importance"])}
+def _branch(
+    nodes: Mapping[str, Any],
+    node: int,
+    condition: str,
+    leaves: Mapping[int, Mapping[str, Any]],
+    told: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return a node of the tree with the condition that leads to it: two branches, or the leaf's tier and facts."""
+    name = nodes["feature"][node]
+    if name is None:
+        return {"condition": condition, "leaf": leaves[node]}
+    line, label = f"{nodes['threshold'][node]:,g}", told.get(name, name)
+    sides = (("left", "≤"), ("right", ">"))
+    parts = [_branch(nodes, nodes[side][node], f"{label} {sign} {line}", leaves, told) for side, sign in sides]
+    return {"condition": condition, "parts": parts}
+
+
+def _importance(bundle: Bundle, currency: str, language: str) -> list[Chart]:
+    """Return the inputs that move each target's predictions most; nothing for a bundle whose facts lack them."""
+    wording, style = words(language), FigureStyle(language, browser=True)
+    names = figures_model.input_names(style, bundle.features)
+    return [
+        charts_model.importance(target, rows, names, wording, currency if target == "value" else wording["log_odds"])
+        for target, rows in (bundle.facts.get("importance") or {}).items()
+        if rows
+    ]
 
 
 def _last_dates(predictions: pd.DataFrame, label: str, predicted: str) -> dict[str, pd.DataFrame]:
@@ -110,20 +120,22 @@ def _last_dates(predictions: pd.DataFrame, label: str, predicted: str) -> dict[s
     return {str(day): rows for day, rows in list(known.groupby("as_of"))[-_DATES_DRAWN:]}
 
 
-def _residuals(predictions: pd.DataFrame, currency: str, style: FigureStyle) -> dict[str, Any]:
-    """Draw observed minus predicted value on the last test dates."""
+def _residuals(predictions: pd.DataFrame, currency: str, wording: Mapping[str, str]) -> list[Chart]:
+    """Return observed minus predicted value on the last test dates."""
     if "value_tiermodel" not in predictions:
-        return {}
+        return []
     dates = _last_dates(predictions, "value", "value_tiermodel")
-    panels = {day: (rows["value"].to_numpy(), rows["value_tiermodel"].to_numpy()) for day, rows in dates.items()}
-    if not panels:
-        return {}
-    return {"residuals": svg(figures_model.residuals(style, panels, currency), "residuals", style.words["residuals"])}
+    return [
+        charts_model.residuals(day, rows["value"].to_numpy(), rows["value_tiermodel"].to_numpy(), wording, currency)
+        for day, rows in dates.items()
+    ]
 
 
-def _churn(backtest: Mapping[str, Any] | None, predictions: pd.DataFrame | None, style: FigureStyle) -> dict[str, Any]:
-    """Return the calibration of churn risk by test date, with figures of it and of the gains from the predictions."""
-    section: dict[str, Any] = {"rows": [], "figure": None}
+def _churn(
+    backtest: Mapping[str, Any] | None, predictions: pd.DataFrame | None, wording: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the calibration of churn risk by test date, with charts of it and of the gains from the predictions."""
+    section: dict[str, Any] = {"rows": [], "charts": []}
     by_chance: dict[str, float | None] = {}
     for row in backtest["churn"] if backtest else []:
         if row["model"] == OURS:
@@ -133,46 +145,48 @@ def _churn(backtest: Mapping[str, Any] | None, predictions: pd.DataFrame | None,
     if predictions is None:
         return section
     dates = _last_dates(predictions, "churned", "churn_tiermodel")
-    panels = {
-        day: (rows["churned"].to_numpy(), rows["churn_tiermodel"].to_numpy(), by_chance.get(day))
+    section["charts"] = [
+        charts_model.reliability(
+            day, rows["churned"].to_numpy(), rows["churn_tiermodel"].to_numpy(), by_chance.get(day), wording
+        )
         for day, rows in dates.items()
-    }
-    if panels:
-        section["figure"] = svg(figures_model.reliability(style, panels), "reliability", style.words["churn"])
+    ]
+    if dates:
         last = list(dates.values())[-1]
-        section |= _gains(last, style) if last["churned"].any() else {}
+        section |= _gains(last, wording) if last["churned"].any() else {}
     return section
 
 
-def _gains(last: pd.DataFrame, style: FigureStyle) -> dict[str, Any]:
-    """Draw the gains on one test date of the model and of every baseline whose predictions differ by customer."""
+def _gains(last: pd.DataFrame, wording: Mapping[str, str]) -> dict[str, Any]:
+    """Return the gains on one test date of the model and of the first baselines that tell customers apart."""
     names = [
         c for c in last.columns if c.startswith("churn_") and last[c].notna().all() and last[c].max() > last[c].min()
     ]
-    names.sort(key=lambda c: c != f"churn_{OURS}")
-    churned = last["churned"].to_numpy()
-    models = {model_name(c.removeprefix("churn_"), style.words): last[c].to_numpy() for c in names}
+    names.sort(key=lambda c: (c != f"churn_{OURS}", c not in _DRAWN))
+    churned, day = last["churned"].to_numpy(), str(last["as_of"].iloc[0])
+    models = {model_name(c.removeprefix("churn_"), wording): last[c].to_numpy() for c in names[:3]}
     return {
-        "gains": svg(figures_model.gains(style, churned, models), "gains", style.words["found"]),
-        "gains_date": last["as_of"].iloc[0],
+        "gains": charts_model.gains(day, churned, models, wording),
+        "gains_date": day,
         "found": float(found_at(churned, last["churn_tiermodel"].to_numpy(), np.array([0.2]))[0]),
     }
 
 
-def _backtest(backtest: Mapping[str, Any], style: FigureStyle) -> dict[str, Any]:
+def _backtest(backtest: Mapping[str, Any], language: str) -> dict[str, Any]:
     """Return the means over the test dates, and the verdicts on every comparison with a baseline."""
-    comparisons = [{**row, "verdict": _verdict(row)} for row in backtest["comparisons"] if row["target"] in _METRICS]
+    wording = words(language)
+    comparisons = [{**row, "verdict": verdict_on(row)} for row in backtest["comparisons"] if row["target"] in _METRICS]
     return {
         "dates": backtest["dates"],
         "levels": [
             f"{row['as_of']}: {line}"
             for row in backtest.get("level", [])  # a file of an earlier version has none
-            for line in level_lines(row, style.language)
+            for line in level_lines(row, language)
         ],
         "verdicts": _verdicts(comparisons),
-        "tables": [_means(target, backtest[target], style.words) for target in _METRICS if backtest[target]],
-        "details": _details(comparisons, style.words),
-        "figure": _differences(comparisons, style),
+        "tables": [_means(target, backtest[target], wording) for target in _METRICS if backtest[target]],
+        "details": _details(comparisons, wording),
+        "charts": _differences(comparisons, wording),
     }
 
 
@@ -183,14 +197,15 @@ def _verdicts(comparisons: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, i
     return {target: by_verdict for target, by_verdict in verdicts.items() if any(by_verdict.values())}
 
 
-def _differences(comparisons: Sequence[Mapping[str, Any]], style: FigureStyle) -> Markup | None:
-    drawable = [c for c in comparisons if c["verdict"] != "not_measured" and c["against"] != "rate"]
-    if not drawable:
-        return None
-    return svg(figures_model.differences(style, drawable), "differences", style.words["backtest"])
+def _differences(comparisons: Sequence[Mapping[str, Any]], wording: Mapping[str, str]) -> list[Chart]:
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for c in comparisons:
+        if c["verdict"] != "not_measured" and c["against"] != "rate":
+            groups.setdefault((c["target"], c["metric"]), []).append(c)
+    return [charts_model.differences(*key, rows, wording) for key, rows in groups.items()]
 
 
-def _verdict(row: Mapping[str, Any]) -> str:
+def verdict_on(row: Mapping[str, Any]) -> str:
     """Return better or worse where the interval of the difference lies on one side of zero, else unclear."""
     if any(row[k] is None for k in ("difference", "low", "high")):
         return "not_measured"
@@ -250,7 +265,7 @@ def _details(comparisons: Sequence[Mapping[str, Any]], words: Mapping[str, str])
     return list(rows.values())
 
 
-def _scheme_name(code: str, language: str) -> str:
+def scheme_name(code: str, language: str) -> str:
     """Return the name of a preset, or the code of a project's own scheme."""
     if code not in preset_names():
         return code
@@ -258,17 +273,18 @@ def _scheme_name(code: str, language: str) -> str:
     return in_language(language, scheme.name_zh, scheme.name_en)
 
 
-def _slices(rows: Sequence[Mapping[str, Any]], style: FigureStyle) -> dict[str, Any]:
+def _slices(rows: Sequence[Mapping[str, Any]], wording: Mapping[str, str]) -> dict[str, Any]:
     """Return the metrics by group of customers on the last test date."""
     last = max(row["as_of"] for row in rows)
-    named = [{**row, "by": style.words.get(f"by_{row['by']}", row["by"])} for row in rows if row["as_of"] == last]
+    named = [{**row, "by": wording.get(f"by_{row['by']}", row["by"])} for row in rows if row["as_of"] == last]
     return {"as_of": last, "rows": named}
 
 
 def _scheme_means(code: str, rows: Sequence[Mapping[str, Any]], language: str) -> dict[str, Any]:
     """Return the mean metrics of one scheme over its test dates."""
     return {
-        "name": _scheme_name(code, language),
+        "code": code,
+        "name": scheme_name(code, language),
         "ours": bool(rows[0].get("ours")),
         "monotone": sum(bool(row["monotone"]) for row in rows),
         "dates": len(rows),
@@ -276,18 +292,14 @@ def _scheme_means(code: str, rows: Sequence[Mapping[str, Any]], language: str) -
     }
 
 
-def _schemes(tiers: Sequence[Mapping[str, Any]], style: FigureStyle) -> dict[str, Any] | None:
+def _schemes(tiers: Sequence[Mapping[str, Any]], language: str) -> dict[str, Any] | None:
     """Return each scheme's mean metrics over the test dates, highest Gini first; None without schemes."""
     codes = dict.fromkeys(row["scheme"] for row in tiers)
-    rows = [_scheme_means(code, [row for row in tiers if row["scheme"] == code], style.language) for code in codes]
+    rows = [_scheme_means(code, [row for row in tiers if row["scheme"] == code], language) for code in codes]
     if not rows:
         return None
+    better = clearly_better(tiers)
     rows.sort(key=lambda row: -(row["gini"] if row["gini"] is not None else -np.inf))
-    return {"rows": rows, "figure": _tournament(rows, style)}
-
-
-def _tournament(rows: Sequence[Mapping[str, Any]], style: FigureStyle) -> Markup | None:
-    points = {row["name"]: (row["key_customers_share"], row["value_capture_top"]) for row in rows}
-    points = {name: point for name, point in points.items() if None not in point}
-    ours = next((row["name"] for row in rows if row["ours"]), "")
-    return svg(figures_model.tournament(style, points, ours), "schemes", style.words["schemes"]) if points else None
+    rows = [{**row, "rank": k, "better": row["code"] in better, "proposed": row["code"] in better[:1]}
+            for k, row in enumerate(rows, 1)]  # fmt: skip
+    return {"rows": rows, "chart": charts_model.schemes(rows, words(language))}

@@ -8,8 +8,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tiermodel.reporting.figures import COLOURS, FigureStyle, percent_axes, svg
+from tiermodel.reporting import charts_model
+from tiermodel.reporting.charts import Chart, lines
+from tiermodel.reporting.figures import COLOURS, FigureStyle, percent_axes
 from tiermodel.reporting.inputs import OutcomesRead, ReportInputs
+from tiermodel.words import words
 
 __all__ = ["outcomes_section", "whale_figure"]
 
@@ -18,7 +21,7 @@ _LACKS = ("margin", "cost_to_serve", "complaints", "acquisition_cost")
 _PAST = ("retained_share", "contribution")
 
 
-def outcomes_section(inputs: ReportInputs, style: FigureStyle) -> dict[str, Any] | None:
+def outcomes_section(inputs: ReportInputs, language: str) -> dict[str, Any] | None:
     """Return the section on the last grading whose window is over; None without outcomes."""
     read = inputs.outcomes
     if read is None:
@@ -26,8 +29,9 @@ def outcomes_section(inputs: ReportInputs, style: FigureStyle) -> dict[str, Any]
     days = sorted(read.tiers["graded"].unique())
     tiers, base, curve, channels = (_of_day(frame, days[-1]) for frame in (read.tiers, read.base, read.curve,
                                                                             read.channels))  # fmt: skip
-    name = _names(inputs, style.language)
-    rows = [{**row, "name": name(row)} for row in tiers.sort_values("tier", ascending=False).to_dict("records")]
+    name, wording = _names(inputs, language), words(language)
+    found: list[Any] = tiers.sort_values("tier", ascending=False).to_dict("records")
+    rows = [{**row, "name": name(row)} for row in found]
     surveys = [survey for survey in _SURVEYS if f"{survey}_n" in tiers]
     section: dict[str, Any] = {
         "day": days[-1],
@@ -38,12 +42,17 @@ def outcomes_section(inputs: ReportInputs, style: FigureStyle) -> dict[str, Any]
         "base": base.to_dict("records")[0] if len(base) else None,
         "channels": channels.to_dict("records"),
         "past": _past(read, days, name) if len(days) > 1 else None,
-        "figure": None,
+        "whale": _whale(curve, wording) if len(curve) else None,
+        "retention": charts_model.retention(rows, [row["name"] for row in rows[::-1]], wording),
     }
-    if len(curve):
-        figure = whale_figure(style, curve, section["base"])
-        section["figure"] = svg(figure, "outcomes", style.words["outcomes_curve"])
     return section
+
+
+def _whale(curve: pd.DataFrame, wording: Mapping[str, str]) -> Chart:
+    """Return the cumulated share of contribution, best customers first."""
+    points = curve["customers_share"].to_numpy(), curve["contribution_share"].to_numpy()
+    titles = wording["cum_customers"], wording["cum_contribution"]
+    return lines("whale", wording["outcomes_curve"], {wording["cum_contribution"]: points}, *titles)
 
 
 def _of_day(frame: pd.DataFrame, day: str) -> pd.DataFrame:

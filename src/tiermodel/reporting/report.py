@@ -1,43 +1,52 @@
-"""The HTML report: one page on scores, a backtest and a model, without scripts and requests, in Chinese or English."""
+"""The HTML report: one page on scores, a backtest and a model, without a request, in Chinese or English."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tiermodel import disk
 from tiermodel.bundle.bundle import load_bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import ProjectError
 from tiermodel.output import atomic_file
-from tiermodel.policy.service_policy import load_policy
+from tiermodel.policy.service_policy import Policy, load_policy
+from tiermodel.reporting.charts import require_library
 from tiermodel.reporting.customer import customer_page, read_features, resolve_customer
-from tiermodel.reporting.customers import customer_sections
-from tiermodel.reporting.figures import COLOURS, FigureStyle
-from tiermodel.reporting.inputs import ReportInputs, read_sources
-from tiermodel.reporting.models import model_sections
-from tiermodel.reporting.outcomes import outcomes_section
+from tiermodel.reporting.figures import COLOURS
+from tiermodel.reporting.inputs import read_sources
+from tiermodel.reporting.page import environment, render
 from tiermodel.words import words
 
 __all__ = ["customer_report", "report"]
 
 
-def report(sources: Sequence[str | Path], out: str | Path, language: str | None = None) -> Path:
+def report(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    language: str | None = None,
+    *,
+    ids: bool = True,
+    policy: Policy | None = None,
+) -> Path:
     """Write one self-contained HTML page with the sections that the sources allow, and a line for each missing one.
 
     Parameters
     ----------
     sources : sequence of str or Path
         At most one of each: a score table, a feature table, a backtest's predictions, outcomes (.parquet or .csv,
-        recognised by their columns; what was written beside outcomes is read too), a backtest (.json), the verdict of
-        the gate (what `promote --json` printed), a bundle folder.
+        recognised by their columns; what was written beside outcomes is read too), a backtest, a data check, the
+        result of a monitor, the verdict of the gate (what `promote --json` printed; .json), a service policy (.yaml),
+        a bundle folder, the folder of a tier ledger.
     out : str or Path
         The page, an .html file.
     language : {"zh", "en"}, optional
         By default the bundle's, or English without a bundle.
+    ids : bool
+        Whether customers are named by their ids; without, by their rank.
+    policy : Policy, optional
+        The service policy, where it is not among the sources.
 
     Returns
     -------
@@ -47,7 +56,8 @@ def report(sources: Sequence[str | Path], out: str | Path, language: str | None 
     Raises
     ------
     ProjectError
-        For an unknown source, two sources of one kind, another language or another ending of `out`.
+        For an unknown source, two sources of one kind, another language or another ending of `out`, or without the
+        charting library (`pip install 'tiermodel[report]'`).
     DataError, ModelError
         For a source that cannot be read.
 
@@ -65,10 +75,12 @@ def report(sources: Sequence[str | Path], out: str | Path, language: str | None 
 
     """
     target = _target(out, language)
+    require_library()
     inputs = read_sources(sources)
-    style = FigureStyle(language or (inputs.bundle.language if inputs.bundle else "en"), browser=True)
-    page = _page(inputs, style)
-    return _written(page, target)
+    if policy is not None:
+        inputs = replace(inputs, policy=policy)
+    spoken = language or (inputs.bundle.language if inputs.bundle else "en")
+    return _written(render(inputs, spoken, ids=ids), target)
 
 
 def customer_report(  # noqa: PLR0913  the options of the verb
@@ -118,7 +130,7 @@ def customer_report(  # noqa: PLR0913  the options of the verb
     table = read_features(None if features is None else Path(features), project, bundle, day)
     policy = None if project is None or project.policy is None else load_policy(project.policy, project.folder)
     page = customer_page(Path(scores), known, spoken, bundle, table, None if ledger is None else Path(ledger), policy)
-    text = _environment().get_template("customer.html.j2").render(
+    text = environment().get_template("customer.html.j2").render(
         t=words(spoken), language=spoken, colours=COLOURS, p=page
     )  # fmt: skip
     return _written(text, target)
@@ -138,76 +150,3 @@ def _written(page: str, target: Path) -> Path:
     with atomic_file(target) as temporary:
         disk.write_bytes(temporary, page.encode())
     return target
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("tiermodel"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"count": _count, "percent": _percent, "figure": _figure}
-    return environment
-
-
-def _page(inputs: ReportInputs, style: FigureStyle) -> str:
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            t=style.words,
-            language=style.language,
-            colours=COLOURS,
-            inputs=inputs,
-            currency=inputs.currency,
-            facts=_facts(inputs),
-            sections=customer_sections(inputs, style) | _of_outcomes(inputs, style) | model_sections(inputs, style),
-        )
-    )
-
-
-def _of_outcomes(inputs: ReportInputs, style: FigureStyle) -> dict[str, Any]:
-    section = outcomes_section(inputs, style)
-    return {} if section is None else {"outcomes": section}
-
-
-def _facts(inputs: ReportInputs) -> dict[str, Any]:
-    """Return the facts that head and close the page: project, date, horizon, measure, versions; None if not known."""
-    bundle, backtest = inputs.bundle, inputs.backtest or {}
-    facts: dict[str, Any] = {
-        **dict.fromkeys(("as_of", "model_version", "scheme_version", "other_version", "training")),
-        "project": backtest.get("project") or (inputs.gate or {}).get("name"),
-        "horizon": backtest.get("horizon_days"),
-        "measure": backtest.get("value_measure"),
-    }
-    if bundle is not None:
-        facts |= {
-            "project": bundle.name,
-            "as_of": bundle.facts["as_of"],
-            "horizon": bundle.settings["outcome"]["horizon_days"],
-            "measure": bundle.settings["value"]["measure"],
-            "model_version": bundle.version,
-            "scheme_version": bundle.scheme_version,
-            "training": bundle.facts,
-        }
-    if inputs.scores is not None:  # the score table says by itself what made it
-        row = inputs.scores.iloc[0]
-        facts |= {key: row[key] for key in ("as_of", "model_version", "scheme_version") if row.get(key)}
-        if bundle is not None and bundle.version != facts["model_version"]:
-            facts["other_version"] = bundle.version
-    return facts
-
-
-def _count(value: float | None, decimals: int = 0) -> str:
-    """Return a number with thousands separators as text; a dash for None and NaN."""
-    return "–" if value is None or value != value else f"{value:,.{decimals}f}"  # noqa: PLR0124  # NaN
-
-
-def _percent(value: float | None, decimals: int = 1) -> str:
-    return "–" if value is None or value != value else f"{value:.{decimals}%}"  # noqa: PLR0124  # NaN
-
-
-def _figure(value: float | None) -> str:
-    """Return a metric as text with three or four digits (0.0213, 66.2, 1,204); a dash for None."""
-    if value is None:
-        return "–"
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tiermodel.config.custom import custom_column, is_custom
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, EmptyInputError, TooManyBadRowsError
 from tiermodel.tables import rules
@@ -37,6 +38,11 @@ def account_of(run: Run, project: Project, contract: Contract, source: Source, g
     warnings = tuple(
         say[f"note_{name}"].format(n=good[name], order_id=mapped.get("order_id")) for name in _NOTES if good.get(name)
     )
+    for name in filter(is_custom, mapped):
+        if good.get(f"{name}_missing"):
+            key = f"features.custom.{name.removeprefix(custom_column(''))}"
+            lacking = {"n": good[f"{name}_missing"], "key": key, "column": mapped[name]}
+            warnings += (say["note_custom_missing"].format(**lacking),)
     if 2 * good.get("arrived_late", 0) > good.get("rows", 0):
         late = {"late": good["arrived_late"], "rows": good["rows"], "column": mapped["ingested_at"]}
         warnings += (say["note_loaded"].format(**late),)

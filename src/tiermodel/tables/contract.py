@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 
+from tiermodel.config.custom import custom_column, is_custom
 from tiermodel.config.data import Customers, Events, Ids, Rows
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, TierModelError
@@ -135,12 +136,14 @@ class Contract:
     def bad_sql(self) -> str:
         """The SQL of the rows that break a rule: file, row number, rule number, value at fault."""
         at_fault = {name: f"_tm_{name}::VARCHAR" for name in self.mapped}
-        attributes = (
-            f"CASE WHEN _tm_{name}_value = {rules.UNKNOWN} THEN {literal(name[10:] + ' = ')} || {at_fault[name]} END"
-            for name in self.mapped
-            if name.startswith("attribute_")
-        )
-        at_fault["attribute"] = f"concat_ws(', ', NULL, {', '.join(attributes) or 'NULL'})"
+        for kind in ("attribute", "custom"):
+            named = (
+                f"CASE WHEN _tm_{name}_value = {rules.UNKNOWN} THEN {literal(f'{name[len(kind) + 1 :]} = ')} || "
+                f"{at_fault[name]} END"
+                for name in self.mapped
+                if name.startswith(f"{kind}_")
+            )
+            at_fault[kind] = f"concat_ws(', ', NULL, {', '.join(named) or 'NULL'})"
         values = " ".join(
             f"WHEN {number} THEN {at_fault[rule.column]}"
             for number, rule in enumerate(RULES.values(), 1)
@@ -199,7 +202,7 @@ _KEYS = ("order_id", "product_id", "category", "channel")
 def mapped_columns(project: Project, table: str) -> dict[str, tuple[str, str]]:
     """Return, by canonical column, the key of the project file that maps it, and the column or expression there.
 
-    Attributes that no feature carries are left out.
+    Attributes that no feature carries are left out. The measures of custom features come last.
     """
     rows: Rows = getattr(project.data, table)
     key = f"data.{table}"
@@ -211,6 +214,9 @@ def mapped_columns(project: Project, table: str) -> dict[str, tuple[str, str]]:
                 mapped[f"attribute_{name}"] = (f"{key}.attributes.{name}", text)
         for name, text in rows.categories.items():
             mapped[text_column(name)] = (f"{key}.categories.{name}", text)
+    for own in project.features.custom:
+        if own.measure and own.table == table:
+            mapped[custom_column(own.name)] = (f"features.custom.{own.name}", own.measure)
     return mapped
 
 
@@ -233,6 +239,8 @@ def _parse(
             parsed[name] = rules.kind(getattr(rows, "kinds", None))
         elif name.startswith("attribute_"):
             parsed[name] = rules.attribute(name, expression)
+        elif is_custom(name):
+            parsed[name] = rules.custom(name, expression)
         elif is_text(name):
             parsed[name] = rules.category(name, expression)
     return parsed

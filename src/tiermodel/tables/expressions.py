@@ -19,6 +19,11 @@ __all__ = ["Expression", "bind", "nodes", "refuse_unrepeatable"]
 
 _RESERVED = {"asc", "desc", "end", "from", "group", "order", "select", "table", "to", "user", "when", "where"}
 _BEFORE = "SELECT ("
+# What an expression may be made of: each gives one value for a row, from that row alone.
+_OF_A_ROW = {
+    "BETWEEN", "CASE", "CAST", "COLLATE", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION", "LAMBDA",
+    "LAMBDA_REF", "OPERATOR", "TYPE",
+}  # fmt: skip
 # Functions whose result is an instant: their numbers count from 1970-01-01 in UTC, whatever the project's zone.
 _INSTANTS = {"epoch_ms", "make_timestamp", "make_timestamp_ms", "make_timestamp_ns"}
 
@@ -99,7 +104,7 @@ def nodes(tree: Any) -> Iterator[dict[str, Any]]:
 def _refuse_unknown(source: Source, key: str, text: str, nodes: list[dict[str, Any]]) -> None:
     known = {name.casefold() for name in source.columns}
     for node in nodes:
-        if node.get("class") in {"SUBQUERY", "STAR", "WINDOW"}:
+        if node.get("class", "CONSTANT") not in _OF_A_ROW:
             raise _problem(key, text, f"a {node['class'].lower()} is not allowed; give one value per row")
         if node.get("class") == "COLUMN_REF" and len(node["column_names"]) == 1:
             name = node["column_names"][0]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import duckdb
 import pyarrow as pa
 
+from tiermodel.config.custom import custom_column, is_custom
 from tiermodel.config.data import CustomerColumns, Ids
 from tiermodel.config.project import Project
 from tiermodel.errors import ProjectError
@@ -24,7 +25,7 @@ from tiermodel.tables.privacy import hash_key
 from tiermodel.tables.readers.open import Frame, open_source
 from tiermodel.tables.row_kinds import EVENTS, KINDS
 from tiermodel.tables.rules import NEVER, UNKNOWN
-from tiermodel.tables.source import Run, literal, run_here, scratch_folder
+from tiermodel.tables.source import NO_EXTENSIONS, Run, literal, run_here, scratch_folder
 from tiermodel.tables.table import EPOCH, TABLES, Table, common_id_type
 from tiermodel.tables.units import unit_words
 
@@ -129,7 +130,7 @@ class History:
 
 def connect(project: Project) -> duckdb.DuckDBPyConnection:
     """Return a private DuckDB connection with the project's memory limit and time zone, which spills to disk."""
-    connection = duckdb.connect()
+    connection = duckdb.connect(config=dict(NO_EXTENSIONS))
     folder = scratch_folder(connection)
     spill = shutil.disk_usage(folder).free // 2
     connection.execute(f"SET temp_directory = {literal(str(folder))}")
@@ -226,6 +227,7 @@ def history_columns(project: Project) -> frozenset[str]:
         names |= {"value"} if data.events.columns.value else set()
     if data.invoices:
         names |= {"invoices", *({"issued", "disputed"} & set(data.invoices.columns.model_dump(exclude_none=True)))}
+    names |= {custom_column(own.name) for own in project.features.custom if own.measure}
     return frozenset(names | ({"costs"} if data.costs else set()))
 
 
@@ -239,9 +241,10 @@ def project_key(column: str) -> str:
         return f"data.events ({column})"
     if column in {"invoices", "costs"}:
         return f"data.{column}"
-    for key, prefix in (("categories", text_column("")), ("attributes", "attribute_")):
+    own = {text_column(""): "data.customers.categories", "attribute_": "data.customers.attributes"}
+    for prefix, key in {**own, custom_column(""): "features.custom"}.items():
         if column.startswith(prefix):
-            return f"data.customers.{key}.{column.removeprefix(prefix)}"
+            return f"{key}.{column.removeprefix(prefix)}"
     homes = {"value": "events", "issued": "invoices", "disputed": "invoices"}
     homes |= dict.fromkeys(CustomerColumns.model_fields, "customers")
     return f"data.{homes.get(column, 'transactions')}.columns.{column}"
@@ -257,6 +260,7 @@ def columns_of(mapped: Mapping[str, Collection[str]], id_type: str, *, keep_dupl
     """Return the columns of `stream_layout` for tables with these mapped columns, and ids of this type."""
     layout = {"customer_id": id_type, "day": _NO_DAY, "amount": _NO_KEY, "order_key": _NO_KEY}
     layout |= {name: default for given, (name, default) in _COLUMNS.items() if given in mapped["transactions"]}
+    layout |= {name: _NO_AMOUNT for columns in mapped.values() for name in columns if is_custom(name)}
     if len(mapped) > 1:
         layout["kind"] = "0::TINYINT"
     if "invoices" in mapped:
@@ -312,15 +316,16 @@ def _row_key(contract: Contract, kind: str, several: bool) -> str:
 def _emitted(contract: Contract) -> list[_Emitted]:
     """Return the rows of the stream that one good row of the table becomes."""
     value = contract.value
+    own = {name: value(name) for name in contract.mapped if is_custom(name)}
     match contract.table:
         case "transactions":
             values = {"day": value("time"), "amount": value("amount"), "order_key": _order_key(contract)}
             values |= {name: value(given) for given, (name, _) in _COLUMNS.items() if given in contract.mapped}
-            return [_Emitted("transaction", values)]
+            return [_Emitted("transaction", {**values, **own})]
         case "events":
-            return [_Emitted("_tm_kind_value", {"day": value("time"), "amount": value("value", _NO_KEY)})]
+            return [_Emitted("_tm_kind_value", {"day": value("time"), "amount": value("value", _NO_KEY), **own})]
         case "costs":
-            return [_Emitted("service_cost", {"day": value("time"), "amount": value("amount")})]
+            return [_Emitted("service_cost", {"day": value("time"), "amount": value("amount"), **own})]
         case "invoices":
             due, paid, disputed = value("due"), value("paid", NEVER), value("disputed", NEVER)
             amount, part = value("amount"), value("paid_amount", UNKNOWN)

@@ -8,7 +8,7 @@ import unicodedata
 from tiermodel.tables.source import literal
 from tiermodel.words import words
 
-__all__ = ["remedy_for"]
+__all__ = ["date_calls", "remedy_for"]
 
 # Forms of dates that a reader may not guess, or does not know, each with what strptime needs; the time is added.
 _DATES = (
@@ -101,7 +101,7 @@ def _numeric(name: str, value: str, column: str) -> _Told:
         return f"map_{'julian' if re.fullmatch(_JULIAN, whole) else 'instant'}", name, instant
     for digits, pattern in _COMPACT.items():
         if re.fullmatch(rf"(19|20)\d{{{digits}}}", whole):
-            return "map", name, _strptime(column, value, pattern)
+            return "map", name, _or_plain(_strptime(column, value, pattern), column)
     if len(whole) == 5:
         days = _or_plain(f"DATE '1899-12-30' + floor({number})::INTEGER", column)
         return "map_spreadsheet", name, days
@@ -117,18 +117,27 @@ def _or_plain(sql: str, column: str) -> str:
 
 
 def _date(name: str, value: str, column: str) -> _Told:
+    calls = [_or_plain(call, column) for call in date_calls(value, column)]
+    if len(calls) == 2:
+        return "map_either", name, *calls
+    return ("map", name, *calls) if calls else ()
+
+
+def date_calls(value: str, column: str) -> tuple[str, ...]:
+    """Return the SQL that reads a date whose form the contract does not read: two, where day or month may come first.
+
+    >>> date_calls("31/01/2024", "t"), len(date_calls("03/01/2024", "t")), date_calls("soon", "t")
+    (("try_strptime(t, '%d/%m/%Y')",), 2, ())
+    """
     for time, clock in _TIMES:
         for form, pattern in _DATES:
             if re.fullmatch(form + time, value):
-                return "map", name, _strptime(column, value, pattern + clock)
+                return (_strptime(column, value, pattern + clock),)
         if (found := re.fullmatch(_EITHER.pattern + time, value)) and max(int(found[1]), int(found[3])) <= 31:
             mark, year = found[2], "%Y" if len(found[4]) == 4 else "%y"
             orders = [f"%d{mark}%m{mark}{year}{clock}"] * (int(found[3]) <= 12)
             orders += [f"%m{mark}%d{mark}{year}{clock}"] * (int(found[1]) <= 12)
-            first, *second = [_strptime(column, value, order) for order in orders] or [""]
-            if second:
-                return "map_either", name, first, second[0]
-            return ("map", name, first) if first else ()
+            return tuple(_strptime(column, value, order) for order in orders)
     return ()
 
 
@@ -143,7 +152,7 @@ def _strptime(column: str, value: str, pattern: str) -> str:
         pattern = pattern.replace("-", "/")
     if re.search(r"\d[AaPp][Mm]$", value):
         pattern = pattern.replace(" %p", "%p")
-    return _or_plain(f"try_strptime({given}, '{pattern}')", column)
+    return f"try_strptime({given}, '{pattern}')"
 
 
 def _money(name: str, value: str, column: str) -> _Told:

@@ -1,7 +1,5 @@
 """The kinds of rows in a customer's history, each with its code in the stream."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import get_args
 

@@ -23,6 +23,7 @@ __all__ = [
     "attribute",
     "category",
     "currency",
+    "custom",
     "digits",
     "family",
     "flag",
@@ -107,6 +108,7 @@ RULES = {
         *(_rule(f"{column}_unparsable", column, "flag_unparsable") for column in FLAGS),
         _rule("kind_unknown", "kind"),
         _rule("attribute_not_a_number", "attribute"),
+        _rule("custom_not_a_number", "custom"),
     )
 }
 
@@ -151,7 +153,7 @@ def money(column: str, expression: Expression, key: str) -> Parsed:
             *rules,
         )
     else:
-        place = f"{key}.{column.removeprefix('attribute_')}"
+        place = f"{key}.{column.removeprefix('attribute_').removeprefix('custom_')}"
         one = f"{expression.inside}::INTEGER" if expression.type == "BOOLEAN" else "an expression that gives a number"
         raise ProjectError(f"TM2045 {place}: {expression.text!r} is {expression.type}, not a number or text: map {one}")
     # TRY_CAST, because DuckDB drops bounds that hold by a Parquet file's statistics, and those leave NaN out.
@@ -174,6 +176,12 @@ def attribute(column: str, expression: Expression) -> Parsed:
     """Return the SQL of a number that models may use, in 1/10,000, unknown where it is missing."""
     parsed = money(column, expression, "data.customers.attributes")
     return replace(parsed, rules=tuple(("attribute_not_a_number", test) for _, test in parsed.rules), counters=())
+
+
+def custom(column: str, expression: Expression) -> Parsed:
+    """Return the SQL of the measure of a custom feature, in 1/10,000; unknown, and counted, where it is NULL."""
+    parsed = money(column, expression, "features.custom")
+    return replace(parsed, rules=tuple(("custom_not_a_number", test) for _, test in parsed.rules))
 
 
 def category(column: str, expression: Expression) -> Parsed:

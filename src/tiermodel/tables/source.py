@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import weakref
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -24,6 +24,10 @@ __all__ = [
 
 FILE, ROW = "_file", "_row"
 _BATCH = 10_000
+NO_EXTENSIONS: Mapping[str, str] = dict.fromkeys(
+    ("autoinstall_known_extensions", "autoload_known_extensions", "allow_community_extensions"), "false"
+)
+"""Settings of a new DuckDB under which a project file cannot make it fetch or load code."""
 
 
 @dataclass(frozen=True)

@@ -124,8 +124,8 @@ def fit_features(names: Iterable[str], buyers: pd.DataFrame, seed: int) -> Fitte
 
 
 def windows_of(names: Collection[str]) -> list[int]:
-    """Return the window lengths in the names of features, in days, increasing."""
-    return sorted({int(found[1]) for name in names if (found := re.search(r"_(\d+)d$", name))})
+    """Return the window lengths of a project, in days, increasing; custom features may have windows of their own."""
+    return sorted({int(found[1]) for name in names if (found := re.fullmatch(r"net_amount_(\d+)d", name))})
 
 
 def headroom(peers: PeerGroups, silence: Floats, frame: pd.DataFrame) -> Floats:

@@ -242,7 +242,8 @@ def recorded_settings(project: Project, label: str | None) -> dict[str, Any]:
 
     Neither the attribute `label` nor audited attributes are included: rows to score need none of them.
     """
-    aside: dict[str, Any] = {"features": {"audited"}} | ({} if project.outcome.calendar else {"outcome": {"calendar"}})
+    features = {"audited"} if project.features.custom else {"audited", "custom"}
+    aside: dict[str, Any] = {"features": features} | ({} if project.outcome.calendar else {"outcome": {"calendar"}})
     settings = project.model_dump(mode="json", include=_SETTINGS, exclude=aside)
     attributes = [name for name in settings["features"]["attributes"] if f"attribute_{name}" != label]
     return {**settings, "features": {**settings["features"], "attributes": attributes}}

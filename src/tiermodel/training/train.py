@@ -12,8 +12,8 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from tiermodel.bundle.bundle import Bundle, save_bundle
-from tiermodel.config.project import Project
-from tiermodel.engines.dispatch import open_history
+from tiermodel.config.project import Project, require_project
+from tiermodel.engines.dispatch import Rows, history_of
 from tiermodel.engines.duckdb import complete_until
 from tiermodel.errors import DataError
 from tiermodel.evaluation.leakage import refuse_leaks
@@ -33,7 +33,6 @@ from tiermodel.quality.suitability import refuse_unsuitable, suitability
 from tiermodel.segments.fit import align_segments
 from tiermodel.segments.selection import choose_segments
 from tiermodel.tables.contract import Accounting
-from tiermodel.tables.history import History
 from tiermodel.tiers.categories import unseen_lines
 from tiermodel.tiers.customer_scores import SCORES
 from tiermodel.tiers.fitted_features import fit_features
@@ -67,12 +66,15 @@ class Trained:
     out_of_fold: dict[str, pd.DataFrame]
     changes: dict[str, Any] | None = None
 
+    def _repr_html_(self) -> str:
+        return self.bundle._repr_html_()
+
 
 def train(
     project: Project,
     as_of: date | str = "latest",
     *,
-    history: History | None = None,
+    history: Rows = None,
     out: str | Path | None = None,
     champion: Bundle | None = None,
     progress: Progress = lambda _: None,
@@ -89,7 +91,8 @@ def train(
     as_of
         The first day that is not known: a date, an ISO date as text, or `latest`, the day after the last row.
     history
-        The project's tables, opened before; without it the project's files are read.
+        The project's tables, opened before, or a DataFrame of transactions, or DataFrames by the name of the table;
+        without it the project's files are read.
     out
         The folder to write the bundle to; without it no file is written.
     champion
@@ -126,9 +129,10 @@ def train(
     ...
 
     """
+    require_project(project)
     say, step = words(project.language), numbered(progress, _STEPS)
     step(say["step_reading"])
-    history = open_history(project) if history is None else history
+    history = history_of(project, history)
     now = one_date(as_of, history)
     if (now - history.last_day).days > project.panel.every_days:
         raise DataError(

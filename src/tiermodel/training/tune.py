@@ -19,8 +19,8 @@ from threadpoolctl import threadpool_limits
 
 from tiermodel import disk
 from tiermodel.config.learners import Models
-from tiermodel.config.project import Project
-from tiermodel.engines.dispatch import open_history
+from tiermodel.config.project import Project, require_project
+from tiermodel.engines.dispatch import Rows, history_of
 from tiermodel.engines.duckdb import complete_until
 from tiermodel.features.dates import one_date
 from tiermodel.features.outcome import Labels
@@ -30,7 +30,6 @@ from tiermodel.models.btyd.forecast import Horizons
 from tiermodel.models.design_matrix import design_matrix_of_panel
 from tiermodel.output import atomic_file
 from tiermodel.tables.contract import Accounting
-from tiermodel.tables.history import History
 from tiermodel.tiers.schemes.load import load_scheme
 from tiermodel.tiers.schemes.schema import input_names
 from tiermodel.training.dates import backtest_dates, training_dates
@@ -86,7 +85,7 @@ def tune(
     trials: int = 50,
     minutes: float = 60.0,
     study: str | Path | None = None,
-    history: History | None = None,
+    history: Rows = None,
     progress: Progress = lambda _: None,
 ) -> Tuned:
     """Search hyperparameters of the churn and value models, and judge the best on a later date.
@@ -109,7 +108,8 @@ def tune(
         The SQLite file that keeps the trials; by default `tune.db` beside a SQLite tracking store, or else in the
         current folder.
     history
-        The project's tables, opened before; without it the project's files are read.
+        The project's tables, opened before, or a DataFrame of transactions, or DataFrames by the name of the table;
+        without it the project's files are read.
     progress
         A function that takes lines on the progress.
 
@@ -148,9 +148,10 @@ def tune(
     """
     optuna, file = open_optuna(), study_file(project, study)
     with output_lock(file):
+        require_project(project)
         say = words(project.language)
         progress(say["step_reading"])
-        history = open_history(project) if history is None else history
+        history = history_of(project, history)
         now = backtest_dates(project, history)[0] if as_of is None else one_date(as_of, history)
         dates = training_dates(project, complete_until(history, now), history.first_day)
         progress(say["step_snapshots_up_to"].format(day=dates[-1]))

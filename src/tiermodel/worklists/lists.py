@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from tiermodel import disk
-from tiermodel.bundle.bundle import Bundle, load_bundle
+from tiermodel.bundle.bundle import Bundle, bundle_of
 from tiermodel.errors import ProjectError
 from tiermodel.ledger.ledger import Ledger
 from tiermodel.ledger.listing import overrides_on
 from tiermodel.locks import disk_faults
 from tiermodel.output import settle, staged
 from tiermodel.policy.scores import Scores, open_scores
+from tiermodel.tables.frames import as_file, frame_of_table
+from tiermodel.words import notebook_table, words
 from tiermodel.worklists.details import with_details
 from tiermodel.worklists.feature_table import FeatureTable
 from tiermodel.worklists.files import MOST_ROWS, files_of, write_list
@@ -57,25 +59,53 @@ class WorkLists:
     on_none: int
     refused: int
     without_reach: int
+    language: str = "en"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the customers of each list, those listed, and their worth."""
+        say = words(self.language)
+        rows = [(one.list, one.customers, one.listed, one.worth) for one in self.lists]
+        title = say["shown_lists"].format(day=self.day)
+        return notebook_table(
+            self.language, title, rows, ("", say["customers"], say["shown_listed"], say["shown_worth"])
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data, for JSON."""
-        counts = {name: value for name, value in vars(self).items() if name not in {"day", "lists"}}
+        counts = {name: value for name, value in vars(self).items() if name not in {"day", "lists", "language"}}
         return {"as_of": str(self.day), "lists": [asdict(found) for found in self.lists], **counts}
 
 
+@overload
+def lists(
+    scores: pd.DataFrame | str | Path, model: Bundle | str | Path, features: pd.DataFrame | str | Path,
+    out: None = None, *,
+    ledger: str | Path | None = None, limit: int = LIMIT, expiring_days: int = EXPIRING_DAYS,
+    language: str | None = None,
+) -> dict[str, pd.DataFrame]: ...  # fmt: skip
+
+
+@overload
+def lists(
+    scores: pd.DataFrame | str | Path, model: Bundle | str | Path, features: pd.DataFrame | str | Path,
+    out: str | Path, *,
+    ledger: str | Path | None = None, limit: int = LIMIT, expiring_days: int = EXPIRING_DAYS,
+    language: str | None = None,
+) -> WorkLists: ...  # fmt: skip
+
+
 def lists(  # noqa: PLR0913  the options of the verb
-    scores: str | Path,
+    scores: pd.DataFrame | str | Path,
     model: Bundle | str | Path,
-    features: str | Path,
-    out: str | Path,
+    features: pd.DataFrame | str | Path,
+    out: str | Path | None = None,
     *,
     ledger: str | Path | None = None,
     limit: int = LIMIT,
     expiring_days: int = EXPIRING_DAYS,
     language: str | None = None,
-) -> WorkLists:
-    """Write a work list for each kind of work that customers ask for, as CSV and as a workbook.
+) -> WorkLists | dict[str, pd.DataFrame]:
+    """Make a work list for each kind of work that customers ask for: return them, or write CSV files and workbooks.
 
     Nobody is on two lists; the first of these counts. Amounts are lifetime value (`clv`).
 
@@ -94,13 +124,13 @@ def lists(  # noqa: PLR0913  the options of the verb
     Parameters
     ----------
     scores
-        A table that `tiermodel score` wrote, .parquet or .csv.
+        A table that `tiermodel score` wrote, .parquet or .csv, or what `score` returned.
     model
         The bundle that made the scores, or its folder.
     features
-        A table that `tiermodel features` wrote for the date of the scores.
+        A table that `tiermodel features` wrote for the date of the scores, or what `build_panel` returned for it.
     out
-        The folder to write to. Lists that are there are replaced, other files stay.
+        The folder to write to. Lists that are there are replaced, other files stay. Without it nothing is written.
     ledger
         The folder of a ledger with overrides.
     limit
@@ -112,8 +142,8 @@ def lists(  # noqa: PLR0913  the options of the verb
 
     Returns
     -------
-    WorkLists
-        The counts of each list.
+    WorkLists or dict
+        The counts of each list; without `out`, the lists as DataFrames by name.
 
     Raises
     ------
@@ -136,22 +166,29 @@ def lists(  # noqa: PLR0913  the options of the verb
         raise ProjectError(f"--limit: expected 1 to {MOST_ROWS:,} customers of a list, got {limit}")
     if expiring_days < 0:
         raise ProjectError(f"--expiring-within: expected 0 days or more, got {expiring_days}")
-    bundle = model if isinstance(model, Bundle) else load_bundle(model)
-    out, language = Path(out), language or bundle.language
+    bundle = bundle_of(model)
+    language = language or bundle.language
     names = [name for name in LISTS if name != _OVERRIDES or ledger is not None]
-    outputs = tuple(path for name in LISTS for path in files_of(out, name))
+    outputs = () if out is None else tuple(path for name in LISTS for path in files_of(Path(out), name))
     chances = [f"p_{code}" for code in bundle.scheme.scheme.codes]
-    with open_scores(Path(scores), [*TEXTS, *NUMBERS, *chances, "opt_out", "consent"], outputs) as table:
+    columns = [*TEXTS, *NUMBERS, *chances, "opt_out", "consent"]
+    with (
+        as_file(scores, "scores") as path,
+        as_file(features, "features") as beside,
+        open_scores(path, columns, outputs) as table,
+    ):
         day = date_of(table, bundle)
         overrides = _expiring(ledger, day, expiring_days)
-        known = FeatureTable.open(table, Path(features), bundle, day, outputs)
+        known = FeatureTable.open(table, beside, bundle, day, outputs)
         rate(table, bundle, known.returns(), known.sides(), overrides)
         rows = {name: _listed(table, name, limit) for name in names if name != _OVERRIDES}
         if ledger is not None:
             rows[_OVERRIDES] = _overrides(table, overrides, limit)
         tables = {name: with_details(name, rows[name], known, bundle, language) for name in names}
-        found = _counted(table, day, names, tables, len(overrides))
-    _write(tables, out, day, language, outputs)
+        found = replace(_counted(table, day, names, tables, len(overrides)), language=language)
+    if out is None:
+        return {name: frame_of_table(rows) for name, rows in tables.items()}
+    _write(tables, Path(out), day, language, outputs)
     return found
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from typing import Any, TypeAlias
 
 import duckdb
@@ -14,20 +12,10 @@ from pandas.api.types import is_scalar
 from tiermodel.config.data import DATABASES, Rows
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.tables.expressions import nodes, refuse_unrepeatable
 from tiermodel.tables.readers.database import open_query
 from tiermodel.tables.readers.files import open_files
-from tiermodel.tables.source import (
-    FILE,
-    ROW,
-    Source,
-    check_names,
-    from_batches,
-    from_copy,
-    quoted,
-    refuse_changed,
-    scratch_folder,
-)
+from tiermodel.tables.readers.joined import open_joined
+from tiermodel.tables.source import Source, check_names, from_batches
 
 __all__ = ["Frame", "open_source"]
 
@@ -50,7 +38,7 @@ def open_source(
     if rows.path is None:
         raise ProjectError(f"{key}.path: there is none; give a file, or hand the rows over: open_history({name}=frame)")
     if isinstance(rows.path, dict):
-        return _joined(connection, project, name, rows.path, rows)
+        return open_joined(connection, project, name, rows.path, rows)
     if isinstance(rows.path, str) and rows.path.lower().startswith(DATABASES):
         return open_query(connection, project, view, key, rows.path, rows.query or "")
     return open_files(connection, project, view, f"{key}.path", rows.path, rows.encoding)
@@ -83,47 +71,3 @@ def _odd_one_out(known: dict[int, Any]) -> str:
         f"{one!r} is {type(one).__name__}, but at position {place} {other!r} is {type(other).__name__}. "
         "Make all of one type, ids best as text."
     )
-
-
-def _joined(
-    connection: duckdb.DuckDBPyConnection, project: Project, name: str, paths: dict[str, str], rows: Rows
-) -> Source:
-    """Return the rows that the query selects from the named files, each a view in a common schema, in a fixed order."""
-    query, key, schema = rows.query or "", f"data.{name}", f"{name}_files"
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-    parts = []
-    for given, path in paths.items():
-        place = f"{key}.path.{given}"
-        part = open_files(connection, project, f"{schema}.{quoted(given + ' as read')}", place, path, rows.encoding)
-        parts.append(part)
-        connection.execute(
-            f"CREATE OR REPLACE VIEW {schema}.{quoted(given)} AS SELECT * EXCLUDE ({FILE}, {ROW}) FROM {part.view}"
-        )
-    cursor = connection.cursor()
-    _refuse_unlike_select(cursor, f"{key}.query", query)
-    copy = scratch_folder(connection) / "rows.parquet"
-    try:
-        cursor.execute(f"SET search_path = '{schema}'")
-        cursor.execute("SET preserve_insertion_order = true")
-        check_names(f"{key}.query", (column[0] for column in cursor.execute(f"DESCRIBE {query}\n").fetchall()))
-        cursor.execute(f"COPY (SELECT * FROM ({query}\n) ORDER BY ALL) TO '{copy}' (FORMAT parquet)")
-    except duckdb.Error as error:
-        words = str(error).split("\n", 1)[0]
-        raise ProjectError(f"{key}.query: {words}. It may use: {', '.join(paths)}") from error
-    finally:
-        cursor.execute("SET preserve_insertion_order = false")
-    source = from_copy(connection, f"{name}_source", f"{key}.query", copy)
-    rejected = tuple(record for part in parts for record in part.rejected)
-    warnings = tuple(warning for part in parts for warning in part.warnings)
-    origins = tuple(file for part in parts for file in part.origins)
-    for part in parts:
-        refuse_changed(part.seen)
-    return replace(source, rejected=rejected, warnings=warnings, origins=origins)
-
-
-def _refuse_unlike_select(cursor: duckdb.DuckDBPyConnection, key: str, query: str) -> None:
-    """Raise ProjectError unless the query is one SELECT that returns the same rows on every run."""
-    parsed = json.loads(cursor.execute("SELECT json_serialize_sql(?)", [query]).fetchall()[0][0])
-    if parsed["error"] or len(parsed["statements"]) != 1:
-        raise ProjectError(f"{key}: give one SELECT: {parsed.get('error_message', 'there are several statements')}")
-    refuse_unrepeatable(cursor, key, query, list(nodes(parsed)))
