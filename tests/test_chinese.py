@@ -19,7 +19,7 @@ from worlds import bare_backtests, bare_runs, quick_fits
 NAMES = {
     *("LightGBM", "Tweedie", "Gamma", "Pareto", "Brier", "Kappa", "Excel", "tiermodel", "Wilson"),
     *("transactions", "customers", "events", "invoices", "costs", "retail", "shop", "team", "desk", "amount"),
-    *("customer_id", "where", "keep", "models", "ledger"),
+    *("customer_id", "where", "keep", "models", "ledger", "lists", "exported"),
     *("major", "secondary", "regular", "small"),  # of a score table alone the names of tiers are not known
 }
 # keys of the project file, files, options, codes behind a name, identifiers, commands and SQL
@@ -50,7 +50,7 @@ show policy project.yaml scores.parquet
 export scores.parquet --to fxiaoke --mapping fxiaoke_customers --out exported
 rules models/a
 backtest project.yaml --out b.json --details
-report scores.parquet b.json models/a --out r.html
+report scores.parquet b.json models/a --out r.html --language zh
 refresh project.yaml --dry-run
 forget project.yaml C0000002 --ledger ledger --in lists
 """

@@ -67,10 +67,10 @@ def report(
             parts = find_parts(sources)
             for line in parts.lines(spoken or "en"):
                 click.echo(line, err=True)
-            step("drawing")
+            step(str(out))
             run_report(list(parts.paths.values()), out, spoken, ids=not no_ids, policy=policy)
         else:
-            step("drawing")
+            step(str(out))
             folder = None if model is None else model_folder(model, tracking_uri)
             customer_report(
                 sources[0], customer, out, project=settings, ledger=ledger, model=folder, features=features,
