@@ -19,7 +19,7 @@ from worlds import bare_backtests, bare_runs, quick_fits
 NAMES = {
     *("LightGBM", "Tweedie", "Gamma", "Pareto", "Brier", "Kappa", "Excel", "tiermodel", "Wilson"),
     *("transactions", "customers", "events", "invoices", "costs", "retail", "shop", "team", "desk", "amount"),
-    *("customer_id", "where", "keep", "models", "ledger", "lists", "exported"),
+    *("customer_id", "where", "keep", "models", "ledger", "lists", "exported", "pyramid"),
     *("major", "secondary", "regular", "small"),  # of a score table alone the names of tiers are not known
 }
 # keys of the project file, files, options, codes behind a name, identifiers, commands and SQL

@@ -282,6 +282,9 @@ def _against(c: Mapping[str, Any], language: str) -> str:
     say = words(language)
     metric, against = c["metric"], c["against"]
     if language == "zh":
+        base, _, days = against.rpartition("_")
+        if f"model_{base}" in say and days.endswith("d"):  # a composite over so many days
+            against = say["verdict_days"].format(say[f"model_{base}"], days[:-1])
         metric, against = say[f"metric_{metric}"], say.get(f"model_{against}", against)
     told = say["details_minus"].format(metric=metric, against=against)
     if None in (c["difference"], c["low"], c["high"]):
