@@ -154,8 +154,8 @@ def test_csv_escapes_formulas_and_keeps_missing_apart_from_text(tmp_path: Path) 
 
 
 def test_other_endings_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProjectError, match=r"\.xlsx: results are written as \.parquet or \.csv"):
-        write_table(TABLE, tmp_path / "scores.xlsx")
+    with pytest.raises(ProjectError, match=r"\.xls: results are written as \.parquet or \.csv"):
+        write_table(TABLE, tmp_path / "scores.xls")
 
 
 def test_json_keeps_chinese_and_refuses_nan(tmp_path: Path) -> None:

@@ -35,6 +35,10 @@ NOT_WORDS = {
     "project_init/forms.py": "digits of full width",
     "project_init/headers.py": "brackets of full width",
     "cli/show.py": "column heads of a table in both languages",
+    "config/project.py": "names of presets that were mended",
+    "quality/check.py": "brackets around the name of a rule",
+    "tracking/checks.py": "brackets around the name of a check",
+    "cli/printing.py": "brackets around the code of a rule",
 }
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import json
 import math
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,6 +30,7 @@ from tiermodel.locks import disk_faults, output_lock
 
 __all__ = [
     "FORMULA_SIGNS",
+    "SHEET_ROWS",
     "Staged",
     "atomic_file",
     "atomic_folder",
@@ -33,6 +38,7 @@ __all__ = [
     "check_writable",
     "escape_formulas",
     "file_sha256",
+    "for_excel",
     "settle",
     "staged",
     "to_jsonable",
@@ -43,6 +49,10 @@ __all__ = [
 
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """The signs at which a spreadsheet takes a text for a formula."""
+SHEET_ROWS = 1_048_576
+"""The rows of a sheet, its head included."""
+_EXACT = 10**15
+_FOR_EXCEL: ContextVar[bool] = ContextVar("for_excel", default=False)
 
 
 class Staged:
@@ -281,19 +291,19 @@ def write_table(
     *,
     into: Staged | None = None,
 ) -> None:
-    """Write rows as Parquet (page checksums) or CSV (formula-like text made harmless), by the ending of `path`.
+    """Write rows as Parquet (page checksums), CSV (formula-like text made harmless) or a workbook, by the ending.
 
     Batches need `schema`. The file is put in place with the others of `into`, at once without it. Raises ProjectError
-    for any other ending.
+    for any other ending, and for more rows than a sheet has.
     """
     ending = path.suffix.lower()
-    if ending not in {".parquet", ".csv"}:
-        raise ProjectError(f"{path}: results are written as .parquet or .csv; give one of these endings")
+    if ending not in _WRITERS:
+        raise ProjectError(f"{path}: results are written as .parquet or .csv, or .xlsx; give one of these endings")
     batches: Iterable[pa.RecordBatch] = table.to_batches() if isinstance(table, pa.Table) else table
     schema = table.schema if isinstance(table, pa.Table) else schema
     if schema is None:
         raise TypeError("batches need a schema")
-    write = _write_parquet if ending == ".parquet" else _write_csv
+    write = _WRITERS[ending]
     with nullcontext(into) if into is not None else staged() as files:
         temporary = files.add(path)
         with disk_faults(path), disk.create(temporary) as file:
@@ -309,10 +319,66 @@ def _write_parquet(batches: Iterable[pa.RecordBatch], file: BinaryIO, schema: pa
 
 
 def _write_csv(batches: Iterable[pa.RecordBatch], file: BinaryIO, schema: pa.Schema) -> None:
+    if _FOR_EXCEL.get():
+        file.write(codecs.BOM_UTF8)
     with pa.csv.CSVWriter(file, schema) as writer:
         for batch in batches:
             columns = [_escaped_column(column) if _is_text(column.type) else column for column in batch.columns]
             writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+@contextmanager
+def for_excel(asked: bool = True) -> Iterator[None]:
+    """Begin every CSV that is written in this block with a byte order mark, without which Excel garbles Chinese."""
+    token = _FOR_EXCEL.set(asked)
+    try:
+        yield
+    finally:
+        _FOR_EXCEL.reset(token)
+
+
+def _write_workbook(batches: Iterable[pa.RecordBatch], file: BinaryIO, schema: pa.Schema) -> None:
+    """Write a workbook of one sheet, row by row; ids and numbers of more than 15 digits are text, so nothing is lost.
+
+    The same rows give the same bytes. A text is never a formula or a link; what is not known is an empty cell.
+    """
+    import xlsxwriter  # noqa: PLC0415  needed here alone
+
+    with tempfile.TemporaryDirectory(prefix="tiermodel-") as scratch:
+        options = {"constant_memory": True, "tmpdir": scratch}
+        with xlsxwriter.Workbook(file, options) as book:
+            book.set_properties({"created": datetime(2000, 1, 1)})  # noqa: DTZ001  no clock: the same bytes
+            sheet, day = book.add_worksheet(), book.add_format({"num_format": "yyyy-mm-dd"})
+            for place, name in enumerate(schema.names):
+                sheet.write_string(0, place, name)
+            row = 0
+            for batch in batches:
+                if row + batch.num_rows >= SHEET_ROWS:
+                    raise ProjectError(f"a sheet has {SHEET_ROWS:,} rows, and there are more: write .csv or .parquet")
+                for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    row += 1
+                    for place, (name, cell) in enumerate(zip(schema.names, cells, strict=True)):
+                        _write_cell(sheet, row, place, str(cell) if _is_id(name, cell) else cell, day)
+            sheet.freeze_panes(1, 0)
+
+
+def _is_id(name: str, cell: Any) -> bool:
+    return cell is not None and (name.endswith("_id") or (isinstance(cell, int) and abs(cell) >= _EXACT))
+
+
+def _write_cell(sheet: Any, row: int, place: int, cell: Any, day: Any) -> None:
+    if isinstance(cell, str):
+        if sheet.write_string(row, place, cell):
+            raise ProjectError(f"row {row}: a text of {len(cell):,} characters is longer than a cell of a sheet holds")
+    elif isinstance(cell, bool):
+        sheet.write_boolean(row, place, cell)
+    elif isinstance(cell, date):  # a moment is one, too
+        sheet.write_datetime(row, place, cell, day)
+    elif cell is not None and math.isfinite(cell):
+        sheet.write_number(row, place, cell)
+
+
+_WRITERS = {".parquet": _write_parquet, ".csv": _write_csv, ".xlsx": _write_workbook}
 
 
 def _is_text(kind: pa.DataType) -> bool:

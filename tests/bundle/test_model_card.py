@@ -109,7 +109,7 @@ def test_a_level_of_an_unseen_season_is_said_to_be_uncertain(trained: TrainedWor
     level = {"year_seen": False, "churn_points": 4.2, "value_low": -0.3, "value_high": 0.43}
     told = written(bundle, facts={**bundle.facts, "level": level})
     assert "churn risk may be off by ±4.2 points, total expected value by -30 % to +43 % (90 %)" in told
-    assert "平均流失率可能偏差 ±4.2 个百分点，预期价值合计可能偏差 -30 % 至 +43 %" in told
+    assert "平均流失风险可能偏差 ±4.2 个百分点，预期价值合计可能偏差 -30 % 至 +43 %" in told
     assert "may be off" not in written(bundle, facts={**bundle.facts, "level": {**level, "year_seen": True}})
     own = bundle.facts["level"]
     assert 0 < own["churn_points"] < 25
@@ -140,7 +140,7 @@ def test_the_card_says_what_the_inputs_tell_of_audited_attributes(card: str, aud
         line = "| {} | {} | AUC | {} [{}, {}] | {} | ".format(attribute, *cells)
         for text, language, nothing in (
             (english, "en", "none: no better than chance"),
-            (chinese, "zh", "无：不高于偶然水平"),
+            (chinese, "zh", "无：不高于随机水平"),
         ):
             (told,) = (rest for rest in text.splitlines() if rest.startswith(line))
             assert (told == f"{line}{nothing} |") == (attribute == "coin")
@@ -220,6 +220,6 @@ def test_weak_groups_and_short_histories_are_named(trained: TrainedWorld) -> Non
     text = written(bundle, facts=facts)
     assert "tier small: the calibration error 0.3 is beyond chance (0.05)" in text
     assert "The data span 200 days, less than a year" in text
-    assert "等级 small：校准误差 0.3 超出偶然上限 0.05" in text
+    assert "等级 small：校准误差 0.3 超出随机波动范围 0.05" in text
     short = written(bundle, facts={**facts, "slices": [], "later": {}, "later_dates": []})
     assert "The history is too short for a later date: no figure can be given" in short

@@ -188,7 +188,7 @@ def refusals(project: Path, bundle: Path) -> Iterator[tuple[int, str, tuple[obje
     yield 2, "Missing option '--as-of'", ("score", project, "--model", bundle, "--out", "s.parquet")
     yield 2, "No such option", (*score, "--as-of", "latest", "--out", "s.parquet", "--fast")
     yield 2, "2023-02-30", (*score, "--as-of", "2023-02-30", "--out", "s.parquet")
-    yield 2, ".parquet or .csv", (*score, "--as-of", "latest", "--out", "s.xlsx")
+    yield 2, ".parquet or .csv", (*score, "--as-of", "latest", "--out", "s.xls")
     yield 2, "absent.yaml", ("backtest", "absent.yaml")
     yield 3, "no customer has a row before 2019-01-01", (*score, "--as-of", "2019-01-01", "--out", "s.parquet")
     yield 3, "no customer has a row before", ("features", project, "--as-of", "2019-01-01", "--out", "s.parquet")
@@ -265,4 +265,5 @@ def test_a_verb_is_a_function_whichever_module_came_first() -> None:
 
 
 def test_verbs_call_the_function_of_their_name() -> None:
-    assert set(run.commands) <= {*tiermodel.__all__, "demo", "features", "ledger", "rules", "serve", "show"}
+    others = {"completion", "demo", "features", "ledger", "rules", "serve", "show"}
+    assert set(run.commands) <= {*tiermodel.__all__, *others}

@@ -102,7 +102,7 @@ def test_a_chain_is_forecast_better_than_as_many_as_now_and_a_still_world_is_not
     still = forecast_sizes(days, chain(5, np.eye(3, 4), [0, 0, 0], [100, 50, 10]))
     assert still.forecast == still.now == {"low": 100, "middle": 50, "high": 10}
     assert still.verdict("en").endswith('no better than "as many as now"')
-    assert still.verdict("zh").endswith("预测并不比“与现在相同”更好")
+    assert still.verdict("zh").endswith("预测并不优于“维持现状”")
     assert "too few" in forecast_sizes(days[:2], steps[:1]).verdict("en")
 
 
@@ -168,7 +168,7 @@ def test_the_command_line_shows_movement_and_forecast(cli: Run, book: Path) -> N
     assert sum(cell["customers"] or 0 for cell in cells) > 100
     table = cli("ledger", "movement", book / "book", *days, "--scores", book / "3.parquet", "--language", "zh")
     assert table.code == 0
-    assert "新进" in table.out
+    assert "首次定级" in table.out
     assert "升级" in table.out
     assert cli("ledger", "movement", book / "book", "--from", DAYS[1], "--to", DAYS[0]).code == 2
     forecast = cli("ledger", "forecast", book / "book")

@@ -70,8 +70,8 @@ def test_below_the_floor_is_refused_with_the_floor_in_words(tmp_path: Path) -> N
     refused = {code for code, level in levels(report).items() if level == "refuse"}
     assert refused == {"buyers", "repeat_buyers", "history"}
     assert f"2 buying customers; at least {FLOOR['buyers']} are needed" in report.to_text()
-    assert f"购买客户 2 个，至少需要 {FLOOR['buyers']} 个" in report.to_text("zh")
-    assert report.to_text("zh").splitlines()[2].startswith("拒绝")
+    assert f"购买客户 2 位，至少需要 {FLOOR['buyers']} 位" in report.to_text("zh")
+    assert report.to_text("zh").splitlines()[2].startswith("不通过")
 
 
 @pytest.mark.parametrize(

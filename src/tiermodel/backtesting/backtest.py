@@ -26,7 +26,7 @@ from tiermodel.backtesting.season import same_season, with_season
 from tiermodel.backtesting.tier_value import draws_for
 from tiermodel.backtesting.tiers import TierForecasts, tier_results, with_all_dates
 from tiermodel.backtesting.upgrade_conversion import Compared, judge_prospects, judge_upgrade
-from tiermodel.backtesting.verdict import comparison_words, losing
+from tiermodel.backtesting.verdict import comparison_words, losing, named_comparison
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project, require_project
 from tiermodel.engines.dispatch import Rows, history_of
@@ -93,10 +93,11 @@ class Backtest:
         title = say["shown_backtest"].format(name=self.results["project"])
         return notebook_table(self.language, title, rows, ("", *heads))
 
-    def losses(self) -> list[str]:
+    def losses(self, language: str = "en") -> list[str]:
         """Return one line of text for each comparison in which a baseline is better than the model beyond chance."""
         lost = (c for c in self.results["comparisons"] if losing(c))
-        return [f"{c['target']} {c['metric']} on {c['as_of']}: {comparison_words(c, 'en')}" for c in lost]
+        said = words(language)["details_loss"]
+        return [said.format(**named_comparison(c, language), words=comparison_words(c, language)) for c in lost]
 
 
 def backtest(
@@ -211,7 +212,7 @@ def _every_date(
             bundle, _ = fit_bundle(project, rows_at(known, panel_dates(project, day, learned)), day, learned, columns)
         except DataError as error:
             refused.append(error)
-            results["notes"].append(f"{day}: left out, since nothing could be trained before it: {error}")
+            results["notes"].append(say["note_backtest_left_out"].format(day=day, error=error))
             continue
         results["dates"].append(str(day))
         progress(say["step_baselines"].format(day=day))
@@ -229,6 +230,7 @@ def _one_date(
     bundle: Bundle, results: dict[str, Any],
 ) -> pd.DataFrame:  # fmt: skip
     """Predict the customers of a date, add the metrics to `results`; return the predictions."""
+    say = words(project.language)
     snapshot, past = rows_at(panel, [day]).reset_index(drop=True), rows_at(panel, trained_on)
     bought = has_bought(snapshot)
     customers, x = snapshot[bought].reset_index(drop=True), bundle.inputs.matrix(snapshot)
@@ -236,9 +238,12 @@ def _one_date(
     expected = bundle.value.outlook(x[bought])
     exposed, churn, value = _predictions(project, bundle, *seasonal, x[bought], expected.mean)
     if not churn:
-        results["notes"].append(f"{day}: nobody is at risk of churn: churn is not judged")
-    if missing := [name for name, by in (("churn", churn), ("value", value)) if by and "same_season" not in by]:
-        results["notes"].append(f"{day}: no year of data before, so no same_season baseline of {', '.join(missing)}")
+        results["notes"].append(say["note_backtest_nobody"].format(day=day))
+    lacking = [name for name, by in (("churn", churn), ("value", value)) if by and "same_season" not in by]
+    if lacking:
+        named = [say[f"target_{name}"] for name in lacking] if project.language == "zh" else lacking
+        told = say["note_backtest_no_season"].format(day=day, targets=say["comma"].join(named))
+        results["notes"].append(told)
     frame = _prediction_table(customers, exposed, churn, value, expected)
     churned, worth = frame["churned"].to_numpy()[exposed], frame["value"].to_numpy()
     results["churn"] += _churn_figures(day, churned, churn, float(value[OURS].mean()))

@@ -26,6 +26,7 @@ from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.kinds.index_points import fit_points, points_of
 from tiermodel.tiers.schemes.load import load_preset, preset_names
 from tiermodel.tiers.stability.rule import replay
+from tiermodel.words import words
 
 __all__ = [
     "TierForecasts",
@@ -268,18 +269,25 @@ def _above_zero(interval: Mapping[str, Any]) -> bool:
     return interval["low"] is not None and interval["low"] > 0
 
 
-def tier_verdict(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+def tier_verdict(comparisons: Sequence[Mapping[str, Any]], language: str = "en") -> list[str]:
     """Return, as text, whether the project's tiers beat every baseline beyond chance, over all dates together."""
     each = [c for c in comparisons if c["target"] == "tiers"]
     rows = [c for c in each if c["as_of"] == _ALL] or each
-    verdict = "yes" if rows and all(map(_above_zero, rows)) else "no"
-    return [
-        f"Tiers above every baseline beyond chance, in captured value and kappa: {verdict}",
-        *(f"  {c['metric']} minus {c['against']}: {_ends(c)}" for c in rows),
-    ]
+    say = words(language)
+    verdict = say["policy_yes" if rows and all(map(_above_zero, rows)) else "policy_no"]
+    return [say["details_tiers"].format(verdict), *(_against(c, language) for c in rows)]
 
 
-def _ends(c: Mapping[str, Any]) -> str:
+def _against(c: Mapping[str, Any], language: str) -> str:
+    say = words(language)
+    metric, against = c["metric"], c["against"]
+    if language == "zh":
+        base, _, days = against.rpartition("_")
+        if f"model_{base}" in say and days.endswith("d"):  # a composite over so many days
+            against = say["verdict_days"].format(say[f"model_{base}"], days[:-1])
+        metric, against = say[f"metric_{metric}"], say.get(f"model_{against}", against)
+    told = say["details_minus"].format(metric=metric, against=against)
     if None in (c["difference"], c["low"], c["high"]):
-        return "not measured"
-    return f"{c['difference']:+.4f} [{c['low']:+.4f}, {c['high']:+.4f}] ({c['as_of']})"
+        return told + say["not_measured"]
+    day = say["all_dates"] if c["as_of"] == _ALL else c["as_of"]
+    return f"{told}{c['difference']:+.4f} [{c['low']:+.4f}, {c['high']:+.4f}] ({day})"

@@ -8,7 +8,7 @@ from typing import Any
 from tiermodel.backtesting.proposals import proposed_scheme, scheme_faults
 from tiermodel.words import words
 
-__all__ = ["comparison_words", "losing", "verdict_lines"]
+__all__ = ["comparison_words", "losing", "model_words", "named_comparison", "verdict_lines"]
 
 OURS, ALL = "tiermodel", "all dates"
 LOWER_IS_BETTER = frozenset({"log_loss", "mae"})
@@ -46,6 +46,15 @@ def comparison_words(comparison: Mapping[str, Any], language: str) -> str:
     by, low, high = (value if better else -value for value in ends)
     said = say["verdict_ours_better" if better else "verdict_theirs_better"]
     return said.format(against=against, by=by, low=min(low, high), high=max(low, high))
+
+
+def named_comparison(comparison: Mapping[str, Any], language: str) -> dict[str, str]:
+    """Return what is compared where: target, metric and date; in English by the names that the results file has."""
+    say, target, metric, day = words(language), *(str(comparison[key]) for key in ("target", "metric", "as_of"))
+    if language != "zh":
+        return {"target": target, "metric": metric, "day": day}
+    day = say["all_dates"] if day == ALL else day
+    return {"target": say[f"target_{target}"], "metric": say.get(f"metric_{metric}", metric), "day": day}
 
 
 def model_words(name: str, language: str) -> str:

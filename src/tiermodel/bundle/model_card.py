@@ -59,7 +59,7 @@ def model_card(
     churn_zh = churn_question(Churn(**settings["churn"]), Outcome(**settings["outcome"]), "zh")
     same = {
         "name": name, "number": number, "churn_zh": churn_zh, "facts": told, "settings": settings,
-        "scheme": scheme.scheme, "inputs": by_group, "figures": _figures(told), "fewest": FEWEST,
+        "scheme": scheme.scheme, "inputs": by_group, "fewest": FEWEST,
     }  # fmt: skip
     templates = Environment(
         loader=PackageLoader("tiermodel"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -68,7 +68,9 @@ def model_card(
     languages = in_language(settings["language"], ("zh", "en"), ("en", "zh"))
     return "\n---\n\n".join(
         templates.get_template(f"card.{language}.md.j2").render(
+            say=words(language),
             levels=scheme.scheme.names(language),
+            figures=_figures(told, language),
             rules=scheme.rules(features, language),
             places=capacity_lines(told.get("capacity", []), scheme.scheme, language),
             segments=segment_lines(segments, features, language),
@@ -160,16 +162,22 @@ def _share_text(share: list[float] | None, language: str) -> str:
     return "{} [{}, {}]".format(*map(number, share))
 
 
-def _figures(facts: Mapping[str, Any]) -> dict[str, list[str]]:
+def _figures(facts: Mapping[str, Any], language: str) -> dict[str, list[str]]:
     """Return the metrics of every target as text, each with its 95 % interval where there is one."""
     found: dict[str, list[str]] = {}
     for target, figures in sorted(facts["later"].items(), key=lambda item: _TARGETS.index(item[0])):
         ends = facts["intervals"].get(target, {})
         found[target] = [
-            f"{name} {number(value)}" + (f" [{number(ends[name][0])}, {number(ends[name][1])}]" if name in ends else "")
+            f"{_metric(name, language)} {number(value)}"
+            + (f" [{number(ends[name][0])}, {number(ends[name][1])}]" if name in ends else "")
             for name, value in sorted(figures.items())
         ]
     return found
+
+
+def _metric(name: str, language: str) -> str:
+    """Return the name of a metric; in English that of the results."""
+    return words(language).get(f"metric_{name}", words(language)[f"figure_{name}"]) if language == "zh" else name
 
 
 def empty_level_lines(facts: Mapping[str, Any], scheme: BaseScheme, language: str) -> list[str]:

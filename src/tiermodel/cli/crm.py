@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from tiermodel.cli.options import JSON, PATH
-from tiermodel.cli.printing import print_json, print_table, progress
+from tiermodel.cli.printing import print_json, progress
+from tiermodel.cli.tables import print_table
 from tiermodel.words import words
 
 if TYPE_CHECKING:
@@ -28,12 +29,16 @@ __all__ = ["export"]
 def export(
     scores: Path, to: str, mapping: str, out: Path, since: Path | None, language: str | None, as_json: bool
 ) -> None:
-    """Write mapped columns of scores as files for the import of a CRM; nothing is sent anywhere."""
+    """Write scores as files for the import of a CRM.
+
+    Writes the columns that --mapping names, in files of as many rows as the CRM takes, and a manifest, to the folder of
+    --out. Nothing is sent anywhere.
+    """
     from tiermodel.crm.export import export as run_export
     from tiermodel.crm.mapping import load_mapping
 
     with progress() as step:
-        step("exporting")
+        step(words(language or load_mapping(mapping).language or "en")["step_exporting"])
         done = run_export(scores, mapping, out, to=to, since=since)
     if as_json:
         print_json({"out": str(out), **done.model_dump(mode="json")})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tiermodel.cli.options import AS_OF, EMPTY, JSON, LANGUAGE, MODEL, PATH, PROJECT, load, model_folder
+from tiermodel.cli.options import AS_OF, EMPTY, EXCEL, JSON, LANGUAGE, MODEL, PATH, PROJECT, load, model_folder
 from tiermodel.cli.printing import (
     accounts_as_data,
     added_as_data,
@@ -19,24 +19,30 @@ from tiermodel.cli.printing import (
     print_tiers,
     progress,
 )
+from tiermodel.cli.tables import tier_names
+from tiermodel.words import words
 
 __all__ = ["check", "features", "score", "upgrades"]
 
 
 _AS_OF = click.option("--as-of", required=True, help=AS_OF)
-_OUT = click.option("--out", type=PATH, required=True, help="A .parquet or .csv file.")
+_OUT = click.option("--out", type=PATH, required=True, help="A .parquet, .csv or .xlsx file.")
 
 
 @click.command()
 @PROJECT
 @JSON
 def check(project: Path, as_json: bool) -> None:
-    """Report data quality and whether grading makes sense here; exit 3 if not."""
+    """Report whether the data are good, and grading makes sense.
+
+    Reads every table of PROJECT and prints findings, gravest first: rows that break a rule with what to do about each,
+    columns that look like personal data, and what training needs. Writes nothing. Exit 3 where the data are refused.
+    """
     from tiermodel.quality.check import check as run_check
 
     settings = load(project)
     with progress() as step:
-        step("reading transactions")
+        step(words(settings.language)["step_reading"])
         report = run_check(settings)
     print_json(report.to_dict()) if as_json else click.echo(report.to_text(settings.language))
     if report.refused:
@@ -47,21 +53,27 @@ def check(project: Path, as_json: bool) -> None:
 @PROJECT
 @click.option("--as-of", required=True, help=f"One or more dates, separated by commas. {AS_OF}")
 @_OUT
+@EXCEL
 @EMPTY
 @JSON
-def features(project: Path, as_of: str, out: Path, allow_empty: bool, as_json: bool) -> None:
-    """Write every customer's features as known at each date."""
+def features(project: Path, as_of: str, out: Path, excel: bool, allow_empty: bool, as_json: bool) -> None:
+    """Write every customer's features as known at each date.
+
+    Writes one row for each customer and date to the file of --out, and bad rows with their remedies to
+    NAME.quarantine.csv beside it. No feature sees a row of the date itself or later.
+    """
     settings = load(project)
     from tiermodel.features.export import write_features
+    from tiermodel.output import for_excel
 
-    with progress() as step:
-        step(f"building features as of {as_of}")
+    with progress() as step, for_excel(excel):
+        step(words(settings.language)["step_features"].format(as_of))
         tally = write_features(settings, as_of, out, allow_empty=allow_empty)
     print_accounts(settings, tally.accounts)
     if as_json:
         print_json({"out": str(out), "rows": tally.snapshots, **accounts_as_data(tally.accounts)})
     else:
-        click.echo(f"{tally.snapshots:,} rows in {out}")
+        click.echo(words(settings.language)["features_rows"].format(n=tally.snapshots, out=out))
 
 
 @click.command()
@@ -73,6 +85,7 @@ def features(project: Path, as_of: str, out: Path, allow_empty: bool, as_json: b
 @click.option("--regrade", is_flag=True, help="Correct the ledger: grade a day again, and put off all later gradings.")
 @click.option("--reason", help="Why; the ledger keeps it.  [with --regrade]")
 @click.option("--shadow", metavar="MODEL", help="Another model: its scores, and who would move, go beside --out.")
+@EXCEL
 @EMPTY
 @JSON
 def score(
@@ -84,38 +97,56 @@ def score(
     regrade: bool,
     reason: str | None,
     shadow: str | None,
+    excel: bool,
     allow_empty: bool,
     as_json: bool,
 ) -> None:
-    """Score every customer, old and new, as of a date."""
+    """Score every customer, old and new, as of a date.
+
+    Writes one row for each customer to the file of --out: tier and why, churn risk, expected value, service. Bad rows
+    go to NAME.quarantine.csv beside it. With --ledger the tiers that were in force count, and changes are added.
+    Exit 5 where the model is refused, 4 where more rows are bad than data.max_bad_share allows.
+    """
     if regrade != (reason is not None):
         raise click.UsageError("--regrade and --reason TEXT go together")
     settings = load(project)
+    from tiermodel.output import for_excel
     from tiermodel.predict import score as run_score
 
-    with progress() as step:
+    with progress() as step, for_excel(excel):
         folder = model_folder(model, settings.tracking.uri)
         other = None if shadow is None else model_folder(shadow, settings.tracking.uri)
-        step(f"scoring as of {as_of}")
+        step(words(settings.language)["step_scoring"].format(as_of))
         scored = run_score(
             settings, folder, as_of, out, ledger=ledger, regrade_reason=reason, shadow=other, allow_empty=allow_empty
         )  # fmt: skip
     print_accounts(settings, scored.accounts)
-    added = scored.added
+    added, say = scored.added, words(settings.language)
     if scored.trained_later:
-        click.echo(f"WARNING: the model was trained on what followed {as_of}", err=True)
+        click.echo(say["score_trained_later"].format(as_of), err=True)
     if as_json:
         counts = {name: getattr(scored, name) for name in ("customers", "tiers", "capacity", "trained_later")}
         beside = {} if scored.shadow is None else {"shadow": scored.shadow}
         print_json({"out": str(out), **counts, **beside, **added_as_data(added), **accounts_as_data(scored.accounts)})
         return
-    print_tiers(scored.tiers)
-    print_capacity(scored.capacity)
-    click.echo(f"{scored.customers:,} customers in {out}")
+    names = _names(folder, settings.language)
+    print_tiers(scored.tiers, settings.language, names)
+    print_capacity(scored.capacity, settings.language, names)
+    click.echo(say["scored_rows"].format(n=scored.customers, out=out))
     if added is not None:
         print_added(added, scored.day, ledger, settings.language)
     if scored.shadow is not None:
-        print_shadow(scored.shadow, out, settings.language)
+        print_shadow(scored.shadow, out, settings.language, names)
+
+
+def _names(folder: Path, language: str) -> dict[str, str]:
+    """Return what a bundle's tiers are called in a table; in English by their codes, so nothing is read."""
+    if language != "zh":
+        return {}
+    from tiermodel.bundle.bundle import load_bundle
+
+    scheme = load_bundle(folder).scheme.scheme
+    return tier_names(scheme.codes, scheme.names(language), language)
 
 
 @click.command()
@@ -123,17 +154,22 @@ def score(
 @MODEL
 @_AS_OF
 @_OUT
+@EXCEL
 @LANGUAGE
-def upgrades(project: Path, model: str, as_of: str, out: Path, language: str | None) -> None:
-    """Write what would move each customer up: the smallest change of one thing that the customer can change."""
+def upgrades(project: Path, model: str, as_of: str, out: Path, excel: bool, language: str | None) -> None:
+    """Write what would move each customer up a tier.
+
+    Writes to the file of --out, for each customer, the smallest change of one thing that the customer can change.
+    """
     settings = load(project)
     from tiermodel.features.panel import Tally
+    from tiermodel.output import for_excel
     from tiermodel.predict import upgrades as run_upgrades
 
     tally = Tally()
-    with progress() as step:
+    with progress() as step, for_excel(excel):
         folder = model_folder(model, settings.tracking.uri)
-        step(f"grading as of {as_of}")
+        step(words(settings.language)["step_grading"].format(as_of))
         rows, customers = run_upgrades(settings, folder, as_of, out, language=language, tally=tally)
     print_accounts(settings, tally.accounts)
-    click.echo(f"{rows:,} ways up for {customers:,} customers in {out}")
+    click.echo(words(settings.language)["upgrades_rows"].format(rows=rows, customers=customers, out=out))

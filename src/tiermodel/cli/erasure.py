@@ -9,6 +9,7 @@ import click
 
 from tiermodel.cli.options import JSON, PATH, PROJECT, load
 from tiermodel.cli.printing import print_json, progress
+from tiermodel.words import words
 
 __all__ = ["forget"]
 
@@ -23,16 +24,16 @@ __all__ = ["forget"]
 @click.option("--revoke", is_flag=True, help="Let the person's later rows in again; what was erased stays so.")
 @JSON
 def forget(project: Path, customer: str, ledger: Path, folders: tuple[Path, ...], revoke: bool, as_json: bool) -> None:
-    """Erase one person from a ledger and from every file of some folders; exit 9 if a file is left to look at.
+    """Erase one person from a ledger and from files.
 
-    ID is written as in the project's tables. The tables themselves are yours, and are not touched.
+    Rows of the person leave the ledger and every file of the folders that --in names; exit 9 if a file is left to look
+    at. ID is written as in the project's tables. The tables themselves are yours, and are not touched.
     """
     settings = load(project)
     from tiermodel.erasure.forget import forget as run_forget
-    from tiermodel.words import words
 
     with progress() as step:
-        step("erasing")
+        step(words(settings.language)["step_erasing"])
         done = run_forget(settings, customer, ledger, folders, revoke=revoke)
     wording = words(settings.language)
     if as_json:

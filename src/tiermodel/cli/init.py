@@ -43,7 +43,10 @@ def init(
     amount: str | None,
     as_json: bool,
 ) -> None:
-    """Write a commented project file for raw exports: what columns mean, the horizon and a scheme; then check it."""
+    """Write a commented project file for raw exports.
+
+    It says what columns mean, the horizon and a scheme, and is checked at once. A file that is there is not replaced.
+    """
     from tiermodel.project_init.init import init as run_init
 
     named = {"customer_id": customer, "time": time, "amount": amount}

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tiermodel.cli.options import AS_OF, JSON, PROJECT, load
-from tiermodel.cli.printing import print_json, print_table, progress
+from tiermodel.cli.printing import print_json, progress
+from tiermodel.cli.tables import print_table
 from tiermodel.words import words
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ __all__ = ["refresh"]
 )
 @JSON
 def refresh(project: Path, as_of: str, dry_run: bool, as_json: bool) -> None:
-    """Bring everything up to a date: check, train where due, promote, score, lists, exports, report.
+    """Bring everything up to a date, as a nightly job.
 
-    Made for cron and schedulers: the same date again does nothing, a killed run goes on where it was. Exit 9 where
-    monitoring or the gate said no; scores and lists are written all the same.
+    Checks the data, trains where due, promotes, scores, writes lists, exports and the report. Made for schedulers: the
+    same date again does nothing, a killed run goes on where it was. Exit 9 where monitoring or the gate said no; scores
+    and lists are written all the same.
     """
     from tiermodel.jobs.refresh import plan
     from tiermodel.jobs.refresh import refresh as run_refresh

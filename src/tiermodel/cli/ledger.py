@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from tiermodel.cli.options import JSON, PATH
-from tiermodel.cli.printing import print_json, print_table
+from tiermodel.cli.printing import print_json
+from tiermodel.cli.tables import print_table
 
 if TYPE_CHECKING:
     from tiermodel.ledger.ledger import Ledger
@@ -33,7 +34,7 @@ def _spoken(book: Ledger, asked: str | None) -> tuple[str, dict[str, str]]:
 
 @click.group()
 def ledger() -> None:
-    """Look into a tier ledger, check it, or set a customer's tier by hand."""
+    """Look into a tier ledger, check it, or set a tier by hand."""
 
 
 @ledger.command("show")

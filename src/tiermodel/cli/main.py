@@ -68,7 +68,7 @@ def _signals(stopped: list[int]) -> Iterator[None]:
 
 def _run() -> None:
     try:
-        run(standalone_mode=False)
+        run(standalone_mode=False, prog_name="tiermodel")
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -85,13 +85,41 @@ def _run() -> None:
         sys.exit(OutputError.exit_code)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_EPILOG = """\b
+Exit codes: 0 done; 1 a bug of ours; 2 usage or project file; 3 input refused;
+4 more bad rows than max_bad_share; 5 model refused; 6 output in use;
+7 disk or permission; 8 tracking server unreachable; 9 a gate said no.
+
+\b
+Completion of verbs and options by the tab key:
+  bash  eval "$(tiermodel completion bash)"    in ~/.bashrc
+  zsh   eval "$(tiermodel completion zsh)"     in ~/.zshrc
+  fish  tiermodel completion fish | source     in ~/.config/fish/config.fish
+"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80}, epilog=_EPILOG)
 @click.version_option(package_name="tiermodel")
 def run() -> None:
     """Turn a transaction log into customer tiers, churn risk and value: learned, readable, validated out of time."""
 
 
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that completes verbs and options in a shell.
+
+    Let the shell read it at its start: tiermodel --help says how.
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    if found is not None:
+        click.echo(found(run, {}, "tiermodel", "_TIERMODEL_COMPLETE").source())
+
+
 for verb in (
+    completion,
     demo,
     init,
     check,

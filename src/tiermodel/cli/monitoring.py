@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tiermodel.cli.options import AS_OF, JSON, MODEL, PATH, PROJECT, load, model_folder
-from tiermodel.cli.printing import print_json, print_table, progress
+from tiermodel.cli.printing import print_json, progress
+from tiermodel.cli.tables import print_table
 from tiermodel.words import words
 
 if TYPE_CHECKING:
@@ -36,12 +37,16 @@ _PAYBACK = (
 @click.option("--smallest", type=int, default=5, show_default=True, help="The fewest customers of which is told.")
 @JSON
 def outcomes(project: Path, ledger: Path, out: Path, smallest: int, as_json: bool) -> None:
-    """Write what came of each tier, one row for each grading and tier whose outcome window is over."""
+    """Write what came of each tier after each grading.
+
+    Writes one row for each grading and tier whose outcome window is over to the file of --out: retention, value,
+    contribution, complaints, moves. Gradings whose window is not over are named.
+    """
     settings = load(project)
     from tiermodel.monitoring.outcomes import outcomes as run_outcomes
 
     with progress() as step:
-        step("looking at what followed each grading")
+        step(words(settings.language)["step_outcomes"])
         done = run_outcomes(settings, ledger, out, smallest=smallest)
     if as_json:
         print_json({"out": str(out), **done.to_dict()})
@@ -104,14 +109,17 @@ def _shown(key: str, value: float) -> float | None:
 def monitor(
     project: Path, model: str, as_of: str, scores: Path | None, ledger: Path | None, out: Path | None, as_json: bool
 ) -> None:
-    """Watch a model: drift, tiers, past scores against what came, and what to do; exit 9 where something is."""
+    """Watch a model: drift, past scores, movement, and what to do.
+
+    Prints only what is beyond chance, with advice. Exit 9 where something is to be done, 0 where nothing is.
+    """
     settings = load(project)
     from tiermodel.errors import GateError
     from tiermodel.monitoring.monitor import monitor as run_monitor
 
     with progress() as step:
         folder = model_folder(model, settings.tracking.uri)
-        step(f"looking at what is known as of {as_of}")
+        step(words(settings.language)["step_monitor"].format(as_of))
         done = run_monitor(settings, folder, as_of, scores=scores, ledger=ledger, out=out)
         not_tracked = _tracked(settings, done)
     if as_json:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from tiermodel.config.project import Project
 
 __all__ = [
-    "AS_OF", "EMPTY", "JSON", "LANGUAGE", "MODEL", "PATH", "PROJECT", "STORE", "is_folder", "load", "model_folder",
-    "promotion_of", "store_option",
+    "AS_OF", "EMPTY", "EXCEL", "JSON", "LANGUAGE", "MODEL", "PATH", "PROJECT", "STORE", "is_folder", "load",
+    "model_folder", "promotion_of", "store_option",
 ]  # fmt: skip
 
 PATH = click.Path(path_type=Path)
@@ -24,6 +24,9 @@ _DEFAULT_STORE = "sqlite:///mlflow.db"
 STORE = click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", default=_DEFAULT_STORE, show_default=True)
 EMPTY = click.option(
     "--allow-empty", is_flag=True, help="Of transactions without a row make a table without a row, not an error."
+)
+EXCEL = click.option(
+    "--excel", is_flag=True, help="Begin CSV files with a byte order mark, so that Excel reads Chinese as it is."
 )
 LANGUAGE = click.option("--language", type=click.Choice(["zh", "en"]), help="[default: the model's]")
 MODEL = click.option(

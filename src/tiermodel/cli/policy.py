@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tiermodel.cli.options import JSON, PATH, PROJECT, load
-from tiermodel.cli.printing import print_json, print_table, progress
+from tiermodel.cli.printing import print_json, progress
+from tiermodel.cli.tables import print_table
 from tiermodel.words import words
 
 if TYPE_CHECKING:
@@ -46,7 +47,11 @@ def allocate(
     language: str | None,
     as_json: bool,
 ) -> None:
-    """Choose who gets which action of a policy, within budget, capacity and teams, the minimum service first."""
+    """Choose who gets which action of a policy, within a budget.
+
+    The minimum service comes first, then what brings most beyond its cost, within the capacity of actions and teams.
+    Writes one row for each customer and chosen action to the file of --out.
+    """
     from tiermodel.errors import ProjectError
     from tiermodel.policy.allocate import allocate as run_allocate
     from tiermodel.policy.service_policy import load_policy
@@ -57,7 +62,7 @@ def allocate(
     given = load_policy(policy)
     language = language or given.language or (settings.language if settings else "en")
     with progress() as step:
-        step("allocating")
+        step(words(language)["step_allocating"])
         done = run_allocate(scores, given, budget, out, project=settings, measured=measured, language=language)
         if figure is not None:
             _draw(done, figure, language, settings.currency if settings else None)
@@ -130,7 +135,10 @@ def _print_prices(done: Allocation, names: Mapping[str, str], language: str) -> 
 @_LANGUAGE
 @JSON
 def show_policy(project: Path, scores: Path | None, language: str | None, as_json: bool) -> None:
-    """Print a project's service policy and, with SCORES, where its managers do not suffice for the customers."""
+    """Print a project's service policy; with SCORES, whether its managers suffice.
+
+    Where a team has fewer places than customers, what to do about it is told.
+    """
     from tiermodel.errors import ProjectError
     from tiermodel.policy.service_policy import load_policy, policy_names
     from tiermodel.policy.workload import count_tiers, workload

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tiermodel.cli.tables import figures_in, print_table
+from tiermodel.words import words
+
 __all__ = [
     "accounts_as_data",
     "added_as_data",
@@ -21,12 +24,13 @@ __all__ = [
     "print_chances",
     "print_json",
     "print_shadow",
-    "print_table",
     "print_tiers",
     "print_values",
     "progress",
 ]
 
+
+_COUNTED = ("read", "used", "deduplicated", "quarantined", "filtered", "out_of_window")
 
 if TYPE_CHECKING:
     from datetime import date
@@ -42,11 +46,11 @@ def progress() -> Iterator[Callable[[str], None]]:
     """Yield a function that shows the current step on stderr: a spinner and a clock on a terminal, lines elsewhere."""
     started = time.monotonic()
 
-    def told(words: str) -> str:
-        return words + _time_left(words, time.monotonic() - started)
+    def told(step: str) -> str:
+        return step + _time_left(step, time.monotonic() - started)
 
     if not sys.stderr.isatty():
-        yield lambda words: click.echo(f"[{time.monotonic() - started:6.1f} s] {told(words)}", err=True)
+        yield lambda step: click.echo(f"[{time.monotonic() - started:6.1f} s] {told(step)}", err=True)
         return
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -54,16 +58,16 @@ def progress() -> Iterator[Callable[[str], None]]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting")
-        yield lambda words: bar.update(task, description=told(words))
+        yield lambda step: bar.update(task, description=told(step))
 
 
-def _time_left(words: str, seconds: float) -> str:
-    """Return about how long the rest takes, for words that tell how much is done, after a tenth of it.
+def _time_left(told: str, seconds: float) -> str:
+    """Return about how long the rest takes, for a text that tells how much is done, after a tenth of it.
 
     >>> _time_left("5/9 (40 %) training", 60), _time_left("reading", 3)
     (' · 1 min 30 s', '')
     """
-    found = re.search(r"\d+/\d+ \((\d+) %\)", words)
+    found = re.search(r"\d+/\d+ \((\d+) %\)", told)
     if found is None or int(found[1]) < 10 or seconds < 5:
         return ""
     minutes, rest = divmod(max(round(seconds * (100 - int(found[1])) / int(found[1]), -1), 10), 60)
@@ -73,18 +77,20 @@ def _time_left(words: str, seconds: float) -> str:
 def print_accounts(project: Project, accounts: Mapping[str, Accounting]) -> None:
     """Print to stderr how every row of every table was used, and which feature groups cannot be built."""
     from tiermodel.features.export import left_out_words
+    from tiermodel.tables.rules import RULES
+    from tiermodel.words import in_language
 
+    say, language = words(project.language), project.language
     for table, account in accounts.items():
-        click.echo(
-            f"{table}: {account.read:,} read = {account.used:,} used + {account.deduplicated:,} duplicate "
-            f"+ {account.quarantined:,} quarantined + {account.filtered:,} filtered "
-            f"+ {account.out_of_window:,} out of window",
-            err=True,
-        )
-        for words in (*(f"{n:,} rows: {rule}" for rule, n in account.rules.items()), *account.warnings):
-            click.echo(f"  {words}", err=True)
-    if words := left_out_words(project):
-        click.echo(words, err=True)
+        counts = {name: getattr(account, name) for name in _COUNTED}
+        click.echo(say["account_line"].format(table=say[f"table_{table}"], **counts), err=True)
+        for rule, n in account.rules.items():
+            told = in_language(language, f"{RULES[rule].wrong_zh}（{RULES[rule].code} {rule}）", rule)
+            click.echo("  " + say["account_rule"].format(n=n, rule=told), err=True)
+        for warning in account.warnings:
+            click.echo(f"  {warning}", err=True)
+    if told := left_out_words(project):
+        click.echo(told, err=True)
 
 
 def accounts_as_data(accounts: Mapping[str, Accounting]) -> dict[str, Any]:
@@ -94,8 +100,6 @@ def accounts_as_data(accounts: Mapping[str, Accounting]) -> dict[str, Any]:
 
 def print_added(added: Added, day: date | None, ledger: Path | None, language: str) -> None:
     """Print what a grading added to a ledger: changes of tier, further rows, and the gradings that it superseded."""
-    from tiermodel.words import words
-
     wording, moves = words(language), sum(added.moves.values())
     if added.next_grading is not None:
         click.echo(wording["ledger_not_graded"].format(day=day, ledger=ledger, next=added.next_grading))
@@ -118,39 +122,42 @@ def added_as_data(added: Added | None) -> dict[str, Any]:
     return {"ledger_rows": added.rows, "ledger_moves": added.moves, **days, "next_grading": after}
 
 
-def print_chances(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def print_chances(what: str, rows: Sequence[Mapping[str, Any]], language: str) -> None:
     """Print the metrics of predicted probabilities, one line for each model and date; nothing without rows."""
     keys = ("model", "as_of", "n", "rate", "auc", "average_precision", "log_loss", "brier", "ece", "ece_by_chance")
     if rows:
-        print_table(f"{title}, out of time", [{k: row[k] for k in keys} for row in rows])
+        shown = figures_in(language, [{k: row[k] for k in keys} for row in rows])
+        print_table(words(language)[f"title_{what}"], shown, language, ("model", "as_of", "auc", "log_loss", "ece"))
 
 
-def print_values(rows: Sequence[Mapping[str, Any]]) -> None:
+def print_values(rows: Sequence[Mapping[str, Any]], language: str) -> None:
     """Print the metrics of predicted values, one line for each model and date."""
     keys = ("model", "as_of", "n", "gini", "spearman", "mae", "rmse", "bias", "decile_mape")
-    print_table("Value, out of time", [{k: row[k] for k in keys} for row in rows])
+    shown = figures_in(language, [{k: row[k] for k in keys} for row in rows])
+    print_table(words(language)["title_values"], shown, language, ("model", "as_of", "gini", "spearman", "mae"))
 
 
-def print_tiers(tiers: Mapping[str, int]) -> None:
-    """Print the number and the share of customers in each tier, highest tier first."""
+def print_tiers(tiers: Mapping[str, int], language: str, names: Mapping[str, str] | None = None) -> None:
+    """Print the number and the share of customers in each tier, highest tier first, in `names` by code."""
     total = max(sum(tiers.values()), 1)
     rows = [{"tier": code, "customers": n, "share": f"{n / total:.1%}"} for code, n in tiers.items()]
-    print_table("Tiers", rows[::-1])
+    print_table(words(language)["title_tiers"], figures_in(language, rows[::-1], names))
 
 
-def print_capacity(levels: Sequence[Mapping[str, Any]]) -> None:
+def print_capacity(levels: Sequence[Mapping[str, Any]], language: str, names: Mapping[str, str] | None = None) -> None:
     """Print how the levels with a capacity filled, and how many customers found no place; nothing without levels."""
     if levels:
-        print_table("Levels with a capacity", levels)
+        print_table(words(language)["title_capacity"], figures_in(language, levels, names), language)
 
 
-def print_shadow(found: Mapping[str, Any], out: Path, language: str) -> None:
+def print_shadow(found: Mapping[str, Any], out: Path, language: str, names: Mapping[str, str] | None = None) -> None:
     """Print how a shadow's scores differ: the matrix of tiers with customers and value, and what is in which file."""
     from tiermodel.predict.shadow import shadow_paths
-    from tiermodel.words import words
 
     wording = words(language)
-    print_table(wording["shadow_matrix"].format(shadow=found["shadow_version"]), found["matrix"])
+    print_table(
+        wording["shadow_matrix"].format(shadow=found["shadow_version"]), figures_in(language, found["matrix"], names)
+    )
     if not found["same_levels"]:
         click.echo(wording["shadow_other_levels"])
     else:
@@ -165,30 +172,6 @@ def print_shadow(found: Mapping[str, Any], out: Path, language: str) -> None:
             click.echo(wording[f"shadow_{key}"].format(**found[key]))
     scores, changes, summary = shadow_paths(out)
     click.echo(wording["shadow_files"].format(scores=scores, changes=changes, summary=summary))
-
-
-def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows as a table of every column that any row has; a missing value is shown as `-`."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    for name in names:
-        numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in names))
-    # a file or a pipe has no width, and rich would fold tables at 80 characters
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:,.4f}" if abs(value) < 100 else f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def print_json(data: Any) -> None:

@@ -30,7 +30,11 @@ def promote(
     tracking_uri: str,
     as_json: bool,
 ) -> None:
-    """Make the challenger the champion if it passes the gate; exit 9, the reasons and what to do if not."""
+    """Make the challenger the champion if it passes the gate.
+
+    Prints what each check found. Exit 9 where the gate refuses, with the reasons and what to do about each; a person
+    may accept advisory checks that failed, by --accept.
+    """
     if {operator is not None, reason is not None} != {bool(accept)}:
         raise click.UsageError("--accept CHECK, --operator WHO and --reason WHY go together")
     from tiermodel.tracking.store import check_store
@@ -41,7 +45,7 @@ def promote(
 
     acceptance = Acceptance(accept, str(operator), str(reason)) if accept else None
     with progress() as step:
-        step("comparing challenger and champion")
+        step(name)
         try:
             done = run_promote(name, challenger, tracking_uri=tracking_uri, expect=expect, acceptance=acceptance)
         except GateError as refusal:
@@ -56,7 +60,10 @@ def promote(
 @STORE
 @JSON
 def rollback(name: str, tracking_uri: str, as_json: bool) -> None:
-    """Make the champion before the present one the champion again; once more, the one before that."""
+    """Make the champion before the present one the champion again.
+
+    Called once more, it goes back to the one before that. Exit 9 where there is none.
+    """
     from tiermodel.tracking.store import check_store
 
     check_store(tracking_uri, create=False)

@@ -19,7 +19,10 @@ __all__ = ["serve"]
 @click.option("--host", default="127.0.0.1", show_default=True, help="Beyond this machine only with a token.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8321, show_default=True, help="0: any free one.")
 def serve(project: Path, model: str, host: str, port: int) -> None:
-    """Score customers over HTTP, from feature rows or raw rows; with $TIERMODEL_TOKEN set, for who brings it."""
+    """Score customers over HTTP, from feature rows or from raw rows.
+
+    Serves until it is stopped, and writes nothing. With $TIERMODEL_TOKEN set, only who brings the token is answered.
+    """
     settings = load(project)
     try:
         from tiermodel.serving.server import serve as run_serve

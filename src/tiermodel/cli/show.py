@@ -10,7 +10,8 @@ import click
 
 from tiermodel.cli.options import JSON, LANGUAGE, PATH, PROJECT, STORE, is_folder, load, model_folder, promotion_of
 from tiermodel.cli.policy import show_policy
-from tiermodel.cli.printing import print_json, print_table, progress
+from tiermodel.cli.printing import print_json, progress
+from tiermodel.cli.tables import print_table
 
 __all__ = ["report", "rules", "show"]
 
@@ -38,10 +39,11 @@ def report(
     no_ids: bool,
     tracking_uri: str,
 ) -> None:
-    """Make one HTML page from scores, a backtest, a model, or all of them; or a page on one customer.
+    """Make one HTML page from scores, a backtest and a model.
 
-    What belongs to the sources and lies beside them, in a run folder of `refresh` or in the folder of a demo is used
-    too; a folder is a source as well. What was found, and what is missing, is said.
+    Writes one file that needs no network to --out. What belongs to the sources and lies beside them, in a run folder of
+    `refresh` or in the folder of a demo is used too; a folder is a source as well. What was found, and what is missing,
+    is said. With --customer ID the page is about one customer, with a letter of explanation beside it.
     """
     if customer is None and any((ledger, model, features)):
         raise click.UsageError("--ledger, --model and --features go with --customer ID; here they are sources")
@@ -65,10 +67,10 @@ def report(
             parts = find_parts(sources)
             for line in parts.lines(spoken or "en"):
                 click.echo(line, err=True)
-            step("drawing")
+            step(str(out))
             run_report(list(parts.paths.values()), out, spoken, ids=not no_ids, policy=policy)
         else:
-            step("drawing")
+            step(str(out))
             folder = None if model is None else model_folder(model, tracking_uri)
             customer_report(
                 sources[0], customer, out, project=settings, ledger=ledger, model=folder, features=features,
@@ -80,12 +82,18 @@ def report(
 @click.command()
 @click.argument("model")
 @click.option("--format", "form", type=click.Choice(["text", "sql"]), default="text", show_default=True)
-@click.option("--dialect", type=click.Choice(["duckdb", "postgres", "spark"]), default="duckdb", show_default=True)
+@click.option(
+    "--dialect", type=click.Choice(["duckdb", "postgres", "spark", "mysql"]), default="duckdb", show_default=True
+)
 @click.option("--table", default="features", show_default=True, help="The feature table that the SQL reads.")
 @LANGUAGE
 @STORE
 def rules(model: str, form: str, dialect: str, table: str, language: str | None, tracking_uri: str) -> None:
-    """Print the rules that assign the tiers, in words or as one SQL statement over the feature table."""
+    """Print the rules that assign the tiers, in words or as SQL.
+
+    The SQL is one statement over the table that `tiermodel features` writes; it gives every customer the tier of the
+    rules, before stability, overrides and capacity.
+    """
     from tiermodel.bundle.bundle import load_bundle
     from tiermodel.tiers.explain.sql import scheme_sql
 
@@ -98,7 +106,7 @@ def rules(model: str, form: str, dialect: str, table: str, language: str | None,
 
 @click.group()
 def show() -> None:
-    """Print what there is: keys and settings of a project, policy, scores, features, schemes, a model, codes."""
+    """Print what there is: settings, features, schemes, a model."""
 
 
 show.add_command(show_policy)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tiermodel.cli.options import JSON, LANGUAGE, MODEL, PATH, STORE, model_folder
-from tiermodel.cli.printing import print_json, print_table, progress
+from tiermodel.cli.options import EXCEL, JSON, LANGUAGE, MODEL, PATH, STORE, model_folder
+from tiermodel.cli.printing import print_json, progress
+from tiermodel.cli.tables import print_table
 from tiermodel.words import words
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = ["lists"]
 @click.option(
     "--expiring-within", type=int, default=30, show_default=True, metavar="DAYS", help="When overrides are listed."
 )
+@EXCEL
 @LANGUAGE
 @STORE
 @JSON
@@ -38,20 +40,23 @@ def lists(
     out: Path,
     limit: int,
     expiring_within: int,
+    excel: bool,
     language: str | None,
     tracking_uri: str,
     as_json: bool,
 ) -> None:
-    """List whom to keep, to win back and to develop, whose tier to review, and overrides that expire.
+    """Write lists of whom to keep, win back, develop or review.
 
-    Nobody is on two lists: expiring overrides come first, then win back, keep, develop and review.
+    Each list is a CSV file and a workbook in the folder of --out. Nobody is on two lists: overrides about to expire
+    come first, then win back, keep, develop and review.
     """
     from tiermodel.bundle.bundle import load_bundle
+    from tiermodel.output import for_excel
     from tiermodel.worklists.lists import lists as run_lists
 
-    with progress() as step:
+    with progress() as step, for_excel(excel):
         bundle = load_bundle(model_folder(model, tracking_uri))
-        step("making work lists")
+        step(words(language or bundle.language)["step_lists"])
         done = run_lists(
             scores,
             bundle,

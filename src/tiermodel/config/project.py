@@ -322,6 +322,8 @@ _LATER = (
 """Keys that came later: a project that does not set them keeps its digest."""
 
 
+_RENAMED = {"模型分级": "学习分级", "模型分级（择优）": "学习分级（择优）"}
+"""Chinese names of presets that were wrong: a design does not change because its name was mended."""
 _NO_DESIGN: Any = {
     "name": True, "contact": True, "folder": True, "tracking": True, "policy": True, "backtest": True,
     "refresh": True,
@@ -351,7 +353,8 @@ def design_digest(project: Project, scheme: Mapping[str, Any]) -> str:
         for key in ("where", "query"):
             if table.get(key):
                 table[key] = re.sub(r"\d{4}-\d{2}-\d{2}", "DATE", table[key])
-    return _digest({**content, "scheme": dict(scheme)})
+    named = {"name_zh": _RENAMED.get(scheme["name_zh"], scheme["name_zh"])} if "name_zh" in scheme else {}
+    return _digest({**content, "scheme": {**scheme, **named}})
 
 
 def _digest(content: dict[str, Any]) -> str:

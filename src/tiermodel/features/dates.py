@@ -11,6 +11,7 @@ from tiermodel.config.project import Panel
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.outcome import Labels
 from tiermodel.tables.history import History
+from tiermodel.words import words
 
 __all__ = ["one_date", "parse_dates", "snapshot_dates", "stale_words"]
 
@@ -62,15 +63,14 @@ def one_date(as_of: date | str, history: History) -> date:
     return dates[0]
 
 
-def stale_words(history: History, day: date, every_days: int, max_stale_days: int | None) -> str:
+def stale_words(history: History, day: date, every_days: int, max_stale_days: int | None, language: str) -> str:
     """Warn where the transactions end long before the date; DataError beyond `data.max_stale_days`."""
     silence = (day - history.last_day).days - 1
-    words = f"TM2070 the last row is {silence} days older than {day}"
+    say = words(language)
+    told = say["note_stale"].format(days=silence, day=day)
     if max_stale_days is not None and silence > max_stale_days:
-        raise DataError(
-            f"{words}, and data.max_stale_days is {max_stale_days}: bring the data up to date, or choose a date"
-        )
-    return f"{words}: features call silent who may only be missing" if silence > every_days else ""
+        raise DataError(told + say["note_stale_refused"].format(max_stale_days))
+    return told + say["note_stale_warns"] if silence > every_days else ""
 
 
 def snapshot_dates(panel: Panel, labels: Labels, last: date, first_row: date) -> tuple[date, ...]:

@@ -21,6 +21,7 @@ from tiermodel.output import Staged, escape_formulas, staged, write_table
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, history_columns, project_key
 from tiermodel.tables.source import refuse_outputs
+from tiermodel.words import words
 
 __all__ = ["left_out_words", "write_features", "write_nothing", "write_quarantine", "write_rows"]
 
@@ -28,11 +29,15 @@ __all__ = ["left_out_words", "write_features", "write_nothing", "write_quarantin
 def left_out_words(project: Project) -> str:
     """Return a text on the chosen groups that cannot be built and the columns they need; empty if none."""
     missing = left_out(project.features, history_columns(project))
+    say = words(project.language)
     needs = (
-        f"{group} (needs {' or '.join(' and '.join(map(project_key, names)) for names in any_of)})"
+        say["left_out_needs"].format(
+            group=say[f"group_{group}"],
+            needs=say["left_out_or"].join(say["left_out_and"].join(map(project_key, names)) for names in any_of),
+        )
         for group, any_of in missing.items()
     )
-    return f"feature groups left out: {', '.join(needs)}" if missing else ""
+    return say["left_out"].format(say["comma"].join(needs)) if missing else ""
 
 
 def write_features(
@@ -54,10 +59,10 @@ def write_features(
     except EmptyInputError:
         if not allow_empty:
             raise
-        return write_nothing(Snapshots(project, history_columns(project), ()).schema, Path(out))
+        return write_nothing(Snapshots(project, history_columns(project), ()).schema, Path(out), project.language)
     dates = parse_dates(as_of, history)
     snapshots, tally = Snapshots(project, history.columns, dates), Tally()
-    stale = stale_words(history, max(dates), project.panel.every_days, project.data.max_stale_days)
+    stale = stale_words(history, max(dates), project.panel.every_days, project.data.max_stale_days, project.language)
     batches = snapshot_batches(history, snapshots, tally)
     with staged() as files:
         write_rows(batches, snapshots.schema, Path(out), history, tally, before=max(dates), into=files)
@@ -96,12 +101,12 @@ def write_rows(
     write_quarantine(history, out, into)
 
 
-def write_nothing(schema: pa.Schema, out: Path) -> Tally:
+def write_nothing(schema: pa.Schema, out: Path, language: str) -> Tally:
     """Write a table without rows, and return the account of no row read."""
     with staged() as files:
         write_table([], out, schema, into=files)
         files.remove(_quarantine(out))
-    warnings = ("TM1002 there are 0 rows, as was allowed",)
+    warnings = (words(language)["note_empty"],)
     return Tally(accounts={"transactions": Accounting(0, 0, 0, warnings=warnings)})
 
 

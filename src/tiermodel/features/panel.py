@@ -32,6 +32,7 @@ from tiermodel.tables.history import History
 from tiermodel.tables.privacy import hash_key, public_ids
 from tiermodel.tables.row_kinds import KINDS, MAIN_KINDS, RowCounts
 from tiermodel.tables.table import EPOCH
+from tiermodel.words import words
 
 __all__ = ["Snapshots", "Tally", "build_panel", "snapshot_batches"]
 
@@ -53,11 +54,11 @@ class Tally(RowCounts):
         """The account of the transactions."""
         return self.accounts["transactions"]
 
-    def warn(self, words: str) -> None:
+    def warn(self, told: str) -> None:
         """Add a warning, unless it is empty, to the account of the transactions."""
-        if words:
+        if told:
             account = self.account
-            self.accounts["transactions"] = replace(account, warnings=(*account.warnings, words))
+            self.accounts["transactions"] = replace(account, warnings=(*account.warnings, told))
 
     def close(self, history: History, out_of_window: Mapping[int, int]) -> None:
         """Complete the accounts with the fate of the good rows; `TierModelError` where one is not accounted for."""
@@ -70,9 +71,8 @@ class Tally(RowCounts):
             )
             account.check()
             if account.deduplicated:
-                words = f"{account.deduplicated:,} rows that repeat another in every column are dropped"
-                words += f"; where they are meant, set data.{name}.duplicates: keep"
-                account = replace(account, warnings=(words, *account.warnings))
+                told = words(table.contract.language)["note_duplicates"].format(n=account.deduplicated, table=name)
+                account = replace(account, warnings=(told, *account.warnings))
             self.accounts[name] = account
 
 

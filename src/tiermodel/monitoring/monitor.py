@@ -90,7 +90,10 @@ class MonitorResult:
             lines.append(say[known].format(**{**one, "name": say[f"monitor_{one['name']}"]}))
         last = self.figures["matured"][-1:] if self.figures["matured"] else []
         lines += [say["monitor_matured"].format(**one) for one in last if "rate" in one and "gini" in one]
-        silent = [say["monitor_silent"].format(**one) for one in self.figures["freshness"]]
+        silent = [
+            say["monitor_silent"].format(**{**one, "table": say[f"table_{one['table']}"]})
+            for one in self.figures["freshness"]
+        ]
         lines.append(say["monitor_model"].format(silent=comma.join(silent), **self.figures["model"]))
         return "\n".join(lines)
 

@@ -72,7 +72,7 @@ class Scored:
     @property
     def trained_later(self) -> bool:
         """Whether the model was trained on what followed the date of the scores."""
-        return any(words.startswith("TM4001") for words in self.accounts["transactions"].warnings)
+        return any(told.startswith("TM4001") for told in self.accounts["transactions"].warnings)
 
 
 @overload
@@ -215,13 +215,13 @@ def _write_scores(project: Project, bundle: Bundle, out: Path, options: _Options
     except EmptyInputError:
         if not allow_empty or shadow is not None:
             raise
-        nobody = write_nothing(written, out)
+        nobody = write_nothing(written, out, project.language)
         return Scored(nobody.accounts, 0, dict.fromkeys(bundle.scheme.scheme.codes, 0), language=bundle.language)
     scored_project = with_bundle_features(project, bundle, history)
     beside = None if shadow is None else Shadow.of(project, bundle, shadow, history)
     day = one_date(as_of, history)
     every = timedelta(bundle.settings["panel"]["every_days"])
-    stale = stale_words(history, day, every.days, project.data.max_stale_days)
+    stale = stale_words(history, day, every.days, project.data.max_stale_days, project.language)
     earlier = tuple(day - every * k for k in reversed(range(1, bundle.scheme.memory(every.days) + 1)))
     snapshots = Snapshots(scored_project, frozenset(bundle.columns), (*earlier, day))
     tally, counts, filled = Tally(), dict.fromkeys(bundle.scheme.scheme.codes, 0), list[LevelPlaces]()
@@ -253,8 +253,8 @@ def _write_scores(project: Project, bundle: Bundle, out: Path, options: _Options
             elif book is not None and book.last_graded is not None:
                 added = Added(0, dict.fromkeys(MOVES, 0), next_grading=next_grading(dates, book.last_graded))
     tally.warn(stale)
-    tally.warn(past_words(bundle, day))
-    tally.warn("" if manual is None else manual.account())
+    tally.warn(past_words(bundle, day, project.language))
+    tally.warn("" if manual is None else manual.account(project.language))
     places = tuple(level.to_dict(bundle.scheme.scheme.codes) for level in filled)
     return Scored(tally.accounts, sum(counts.values()), counts, added, day, places, differs, bundle.language)
 
@@ -273,15 +273,12 @@ def _level_names(project: Project, bundle: Bundle) -> Levels:
     return Levels(project.language, tuple((level.code, level.name_zh, level.name_en) for level in levels))
 
 
-def past_words(bundle: Bundle, day: date) -> str:
+def past_words(bundle: Bundle, day: date, language: str) -> str:
     """Return a warning where the bundle learned from days on or after the date that it scores, else nothing."""
     learned = date.fromisoformat(str(bundle.facts["as_of"]))
     if day >= learned:
         return ""
-    return (
-        f"TM4001 the model {bundle.version} was trained as of {learned} and so knows what followed {day}: its scores "
-        "of that date look better than they are; to judge a model on the past, use `tiermodel backtest`"
-    )
+    return words(language)["note_past"].format(model=bundle.version, learned=learned, day=day)
 
 
 def _scored(

@@ -54,12 +54,10 @@ class ManualDecisions:
             told = pc.if_else(waiting, texts[0], pc.if_else(asked, texts[1], pa.scalar(None, pa.string())))
             yield known.append_column(_COLUMN, told)
 
-    def account(self) -> str:
+    def account(self, language: str) -> str:
         """Return a text on them for the account of the run."""
-        return (
-            f"{len(self.customers):,} customers asked for no automated decision: {self.waiting:,} of those scored have "
-            f"the service of the lowest level and wait for a person (column {_COLUMN}; `tiermodel ledger override`)"
-        )
+        counts = {"n": len(self.customers), "waiting": self.waiting, "column": _COLUMN}
+        return words(language)["note_manual"].format(**counts)
 
 
 def with_manual(project: Project, scores: pa.Schema) -> pa.Schema:

@@ -23,7 +23,7 @@ from tiermodel.features.sampling import sample_rows
 from tiermodel.models.learners.time_split import FEWEST_PER_CLASS, FEWEST_POSITIVE
 from tiermodel.tables.history import History
 from tiermodel.tiers.schemes.load import load_scheme
-from tiermodel.words import words
+from tiermodel.words import in_language, words
 
 __all__ = ["FLOOR", "Finding", "refuse_unsuitable", "suitability", "suitability_of"]
 
@@ -51,11 +51,13 @@ class Finding:
         """Return the finding as a text.
 
         >>> Finding("warn", "returns", {"return_share": 0.25}).text("zh")
-        '退货占 25.0% 的行'
+        '退货记录占 25.0%'
         """
         wording, values = words(language), self.values
         if "kind" in values:
             values = {**values, "kind": wording[f"personal_{values['kind']}"]}
+        if "wrong_zh" in values:
+            values = {**values, "rule": in_language(language, values["wrong_zh"], values["rule"])}
         text = wording[f"check_{self.code}"].format(**values)
         return text + wording["check_one_in"].format(**values) if "one_in" in values else text
 

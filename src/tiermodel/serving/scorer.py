@@ -171,4 +171,4 @@ class Scorer:
         return pa.Table.from_batches(batches, self.schema)
 
     def _warnings(self, day: date) -> tuple[str, ...]:
-        return tuple(filter(None, [past_words(self.bundle, day)]))
+        return tuple(filter(None, [past_words(self.bundle, day, self.bundle.language)]))

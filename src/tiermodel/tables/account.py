@@ -12,10 +12,15 @@ from tiermodel.tables import rules
 from tiermodel.tables.contract import FILTERED, GOOD, Accounting, Contract, Groups
 from tiermodel.tables.rules import RULES
 from tiermodel.tables.source import Run, Source
+from tiermodel.words import in_language, words
 
 __all__ = ["account_of"]
 
 _EXAMPLES = 5
+_NOTES = (
+    "ids_cleaned", "ids_whole", "ids_null_words", "quantity_missing", "discount_missing", "arrival_unknown",
+    "orders_missing",
+)  # fmt: skip
 _FIRST, _LAST = -25567, 84005  # 1900-01-01 and 2199-12-31, in days since 1970
 
 
@@ -29,23 +34,20 @@ def account_of(run: Run, project: Project, contract: Contract, source: Source, g
     for record in source.rejected:
         counts[record.rule] = counts.get(record.rule, 0) + 1
     good = groups.get(GOOD, {})
-    notes = {
-        "ids_cleaned": "customer ids were trimmed or brought to one Unicode form (NFC)",
-        "ids_whole": "customer ids such as 13085.0 are read as 13085",
-        "ids_null_words": "customer ids read NA, null, None or the like; they are kept as text",
-        "quantity_missing": "rows without quantity count as 0",
-        "discount_missing": "rows without discount count as 0",
-        "arrival_unknown": "rows do not say when they arrived: they are known from their own day on",
-        "orders_missing": f"rows without order_id ({contract.mapped.get('order_id')}): one order per customer and day",
-    }
-    for name in filter(is_custom, contract.mapped):
-        key = f"features.custom.{name.removeprefix(custom_column(''))}"
-        notes[f"{name}_missing"] = f"rows without a value of {key} ({contract.mapped[name]}) count as 0"
-    warnings = tuple(f"{good[name]} {text}" for name, text in notes.items() if good.get(name))
+    say, mapped = words(contract.language), contract.mapped
+    warnings = tuple(
+        say[f"note_{name}"].format(n=good[name], order_id=mapped.get("order_id")) for name in _NOTES if good.get(name)
+    )
+    for name in filter(is_custom, mapped):
+        if good.get(f"{name}_missing"):
+            key = f"features.custom.{name.removeprefix(custom_column(''))}"
+            lacking = {"n": good[f"{name}_missing"], "key": key, "column": mapped[name]}
+            warnings += (say["note_custom_missing"].format(**lacking),)
     if 2 * good.get("arrived_late", 0) > good.get("rows", 0):
-        warnings += (_loaded_words(contract, good),)
+        late = {"late": good["arrived_late"], "rows": good["rows"], "column": mapped["ingested_at"]}
+        warnings += (say["note_loaded"].format(**late),)
     warnings += tuple(
-        f"{good[f'{name}_open']} values of {name} ({contract.mapped[name]}), such as 9999-12-31, mean none"
+        say["note_open"].format(n=good[f"{name}_open"], name=name, column=mapped[name])
         for name in rules.DATES
         if good.get(f"{name}_open")
     )
@@ -64,14 +66,6 @@ def account_of(run: Run, project: Project, contract: Contract, source: Source, g
     return account
 
 
-def _loaded_words(contract: Contract, good: dict[str, Any]) -> str:
-    return (
-        f"TM2068 {good['arrived_late']:,} of {good['rows']:,} rows arrived a month and more after their own day; no "
-        f"earlier date knows them: map to ingested_at when a row arrived first, not when the table was loaded last "
-        f"({contract.mapped['ingested_at']})"
-    )
-
-
 def _refuse_empty(contract: Contract, source: Source, account: Accounting) -> None:
     where = ", ".join(source.files[:3])
     if account.read == 0:
@@ -88,12 +82,13 @@ def _refuse_bad(run: Run, project: Project, contract: Contract, source: Source, 
     damaged = account.rules.get("customer_id_damaged", 0)
     if share <= project.data.max_bad_share and account.quarantined < left and not damaged:
         return
-    lines = [f"{account.quarantined:,} of {left:,} rows break the contract ({share:.1%})"]
+    say = words(contract.language)
+    lines = [say["bad_rows"].format(bad=account.quarantined, rows=left, share=share)]
     lines += _broken_rules(run, contract, source, account)
     if account.quarantined == left or damaged:
-        why = "No row is good" if not damaged else "Damaged customer ids cannot be told apart"
-        raise DataError("\n".join([f"{why}: {lines[0]}", *lines[1:]]))
-    lines.append(f"  data.max_bad_share allows {project.data.max_bad_share:.1%}: correct the data, or allow more.")
+        why = say["bad_ids_damaged" if damaged else "bad_all"].format(lines[0])
+        raise DataError("\n".join([why, *lines[1:]]))
+    lines.append(say["bad_allowed"].format(project.data.max_bad_share))
     raise TooManyBadRowsError("\n".join(lines))
 
 
@@ -101,9 +96,11 @@ def _broken_rules(run: Run, contract: Contract, source: Source, account: Account
     """Yield a line for each rule that rows break, and one for each of a few such rows."""
     for name, count in account.rules.items():
         example = next(contract.bad_rows(run, source, account.rules, 1, name))
-        yield f"  {count:,} × {name} ({RULES[name].code}): {example[-1]}"
+        wrong = in_language(contract.language, f"{RULES[name].wrong_zh} ", "")
+        yield f"  {count:,} × {wrong}{name} ({RULES[name].code}): {example[-1]}"
+    say = words(contract.language)
     for file, row, _, _, column, value, _ in contract.bad_rows(run, source, account.rules, _EXAMPLES):
-        yield f"  {file}, row {row}: {column or 'record'} = {value!r}"
+        yield say["bad_row"].format(file=file, row=row, column=column or say["bad_record"], value=value)
 
 
 def _refuse_impossible(contract: Contract, source: Source, good: dict[str, Any]) -> None:
@@ -116,7 +113,7 @@ def _refuse_impossible(contract: Contract, source: Source, good: dict[str, Any])
         "a day before 1900 or after 2199": any(not _FIRST <= day <= _LAST for day in days),
         "an amount beyond 1e12": good.get("amount_none", 0) > 0,
     }
-    for what in (words for words, found in impossible.items() if found):
+    for what in (told for told, found in impossible.items() if found):
         raise DataError(
             f"TM1105 {', '.join(source.files[:3])}: the {contract.table} hold {what}, but the file itself states that "
             "it has none: it is damaged, or its writer at fault. Copy or write it again."

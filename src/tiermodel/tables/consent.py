@@ -15,6 +15,7 @@ from tiermodel.tables.row_kinds import KINDS, MAIN_KINDS
 from tiermodel.tables.rules import NEVER
 from tiermodel.tables.source import Part, Run, literal, scratch_folder
 from tiermodel.tables.table import Table, common_id_type
+from tiermodel.words import words
 
 __all__ = ["objections", "objectors", "refusals", "without_refusals"]
 
@@ -105,15 +106,13 @@ def _with_filtered(run: Run, tables: dict[str, Table], left_out: dict[str, str])
     result = {}
     for name, table in tables.items():
         rows, customers = lost[name]
-        notes = []
+        notes, say = [], words(table.contract.language)
         if rows:
-            left = f"{rows:,} rows of {name}, of {len(customers):,} customers, are left out"
-            notes.append(f"{left}: opted out, or no consent")
+            notes.append(say["note_refused"].format(rows=rows, table=name, customers=len(customers)))
         if name == "customers":
             nobody = len(refused - elsewhere)
-            words = f"{nobody:,} of {len(refused):,} customers who opted out or did not consent"
-            words += " match nobody in another table"
-            notes.append(words + (": are ids written alike, not as 00123 and 123?" if nobody else ""))
+            told = say["note_refused_nobody"].format(nobody=nobody, refused=len(refused))
+            notes.append(told + (say["note_refused_alike"] if nobody else ""))
         account = replace(table.account, filtered=table.account.filtered + rows)
         result[name] = replace(table, account=replace(account, warnings=(*account.warnings, *notes)))
     account = result["transactions"].account

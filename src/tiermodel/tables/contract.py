@@ -20,6 +20,7 @@ from tiermodel.tables.privacy import masked
 from tiermodel.tables.remedies import remedy_for
 from tiermodel.tables.rules import RULES, Parsed
 from tiermodel.tables.source import FILE, ROW, Run, Source, literal, quoted
+from tiermodel.words import in_language
 
 __all__ = [
     "FILTERED", "GOOD", "LAST_ROWS", "Accounting", "Bad", "Contract", "Groups", "check_rows", "compile_contract",
@@ -78,7 +79,7 @@ class Contract:
     `mapped` has the column or expression that the project maps
     to each canonical column, `columns` these as
     SQL, `types` the DuckDB type. `row_key` is the SQL of a hash of the whole row. Equal rows are
-    kept if `keep_duplicates`; bad values are shown only as shapes if `hide_values`.
+    kept if `keep_duplicates`; bad values are shown only as shapes if `hide_values`; remedies are in the `language`.
     """
 
     table: str
@@ -94,6 +95,7 @@ class Contract:
     row_key: str
     keep_duplicates: bool
     hide_values: bool = False
+    language: str = "en"
 
     @property
     def ids(self) -> str:
@@ -126,7 +128,8 @@ class Contract:
         rule = RULES[name]
         shown = masked(value) if self.hide_values else value
         column = self.mapped.get(rule.column, rule.column)
-        remedy = remedy_for(name, value, self.columns.get(rule.column, column)) or rule.remedy
+        remedy = remedy_for(name, value, self.columns.get(rule.column, column), self.language)
+        remedy = remedy or in_language(self.language, rule.remedy_zh, rule.remedy)
         return file, place, name, rule.code, column, shown, remedy
 
     @property
@@ -189,6 +192,7 @@ def compile_contract(
         row_key=f"hash({', '.join(map(quoted, source.columns))})",
         keep_duplicates=rows.duplicates == "keep",
         hide_values=project.data.hash_ids is not None,
+        language=project.language,
     )
 
 

@@ -166,7 +166,9 @@ def read_history(
     sold = tables["transactions"]
     span = plausible_span(run, sold.contract, sold.source, good)
     alike = _look_alikes(connection, run, project, tables)
-    tables["transactions"] = sold.with_warnings((*far_off_words(good, span), *unit_words(run, sold, good), *alike))
+    tables["transactions"] = sold.with_warnings(
+        (*far_off_words(good, span, project.language), *unit_words(run, sold, good), *alike)
+    )
     layout = stream_layout(tables)
     selects = {name: " UNION ALL ".join(stream_rows(table, layout, tables)) for name, table in tables.items()}
     tables, selects = without_refusals(connection, run, tables, selects, ", ".join(layout))
@@ -209,7 +211,7 @@ def _look_alikes(
     else:
         found += every_id([each.contract for each in texts])
     hide = project.data.hash_ids is not None
-    return look_alikes(connection, found, project.data.ids or Ids(), hide_values=hide)
+    return look_alikes(connection, found, project.data.ids or Ids(), project.language, hide_values=hide)
 
 
 def history_columns(project: Project) -> frozenset[str]:

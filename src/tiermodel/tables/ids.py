@@ -14,6 +14,7 @@ from tiermodel.tables.expressions import Expression
 from tiermodel.tables.privacy import masked
 from tiermodel.tables.rules import NOTHING, Parsed, digits, family, known, trimmed
 from tiermodel.tables.source import literal
+from tiermodel.words import words
 
 __all__ = ["customer", "look_alikes"]
 
@@ -106,7 +107,6 @@ class _Likeness:
     """A way in which ids of two customers can be alike: its code, the SQL that levels it, and the key that decides."""
 
     code: str
-    what: str
     key: str
     remedy: str
     level: str
@@ -116,13 +116,18 @@ class _Likeness:
 _SEEN = f"CASE WHEN regexp_matches(id, {literal(_INVISIBLE)}) THEN {_visible('id')} ELSE id END"
 _SINGLE_WORDS = "bool_and(id = upper(id) OR NOT regexp_matches(id, '\\p{Ll}\\p{Lu}'))"
 _LIKENESSES = (
-    _Likeness("TM2004", "upper and lower case", "case", "fold", "lower(id)", _SINGLE_WORDS),
-    _Likeness("TM2005", "characters that nobody sees", "invisible", "strip", _SEEN, "true"),
+    _Likeness("TM2004", "case", "fold", "lower(id)", _SINGLE_WORDS),
+    _Likeness("TM2005", "invisible", "strip", _SEEN, "true"),
 )
 
 
 def look_alikes(
-    connection: duckdb.DuckDBPyConnection, found: Iterable[str | pa.Table], ids: Ids, *, hide_values: bool
+    connection: duckdb.DuckDBPyConnection,
+    found: Iterable[str | pa.Table],
+    ids: Ids,
+    language: str,
+    *,
+    hide_values: bool,
 ) -> tuple[str, ...]:
     """Return warnings of ids, of all tables, that differ by case or by invisible characters only.
 
@@ -142,12 +147,12 @@ def look_alikes(
     if not asked:
         return ()
     connection.execute(f"CREATE OR REPLACE TEMP TABLE _tm_ids AS {every}")
-    warnings = tuple(filter(None, (_told(connection, one, hide_values=hide_values) for one in asked)))
+    warnings = tuple(filter(None, (_told(connection, one, language, hide_values=hide_values) for one in asked)))
     connection.execute("DROP TABLE _tm_ids")
     return warnings
 
 
-def _told(connection: duckdb.DuckDBPyConnection, one: _Likeness, *, hide_values: bool) -> str:
+def _told(connection: duckdb.DuckDBPyConnection, one: _Likeness, language: str, *, hide_values: bool) -> str:
     several = f"SELECT level FROM (SELECT {one.level} AS level FROM _tm_ids) GROUP BY level HAVING count(*) > 1"
     connection.execute(f"CREATE OR REPLACE TEMP TABLE _tm_levels AS {several}")  # the rest is done for these few only
     if not connection.execute("SELECT count(*) FROM _tm_levels").fetchall()[0][0]:
@@ -161,10 +166,9 @@ def _told(connection: duckdb.DuckDBPyConnection, one: _Likeness, *, hide_values:
         f"FROM ({groups})"
     ).fetchall()[0]
     shown = [masked(text) if hide_values else text for text in (first, last)]
-    words = f"{one.code} {n:,} customer ids differ in {one.what} only, such as {shown[0]!a} and {shown[1]!a}"
+    say = words(language)
+    told = say[f"note_alike_{one.key}"].format(code=one.code, n=n, first=ascii(shown[0]), last=ascii(shown[1]))
+    rest = say["note_alike_decide" if alike else "note_alike_apart"].format(key=one.key, remedy=one.remedy)
     if alike:
-        raise DataError(
-            f"{words}: where they are one customer, set data.ids: {{{one.key}: {one.remedy}}}; "
-            f"where they are not, data.ids: {{{one.key}: keep}}"
-        )
-    return f"{words}: they are kept apart (data.ids: {{{one.key}: {one.remedy}}} would join them)"
+        raise DataError(told + rest)
+    return told + rest

@@ -12,6 +12,7 @@ from typing import Any
 from tiermodel.tables.contract import GOOD, LAST_ROWS, Contract
 from tiermodel.tables.privacy import masked
 from tiermodel.tables.source import FILE, ROW, Run, Source, quoted
+from tiermodel.words import words
 
 __all__ = ["Span", "early_rows", "far_off_words", "isolated_after", "may_be_isolated", "plausible_span"]
 
@@ -120,19 +121,15 @@ def _shown(contract: Contract, value: str) -> str:
     return masked(value) if contract.hide_values else value
 
 
-def far_off_words(good: dict[str, Any], span: Span) -> Iterator[str]:
+def far_off_words(good: dict[str, Any], span: Span, language: str) -> Iterator[str]:
     """Yield warnings of a few rows far from all others: before them, and after the last plausible day."""
+    say = words(language)
     first, last = good["first"], date(1970, 1, 1) + timedelta(days=span.last)
     if early := early_rows(first, good["rows"]):
         day, later = (date(1970, 1, 1) + timedelta(days=first[place]) for place in (0, early))
-        yield f"TM2067 {early:,} rows are dated years before all others, the first {day}, the next {later}: is it true?"
+        yield say["note_early"].format(n=early, day=day, later=later)
     if good["rows"] < _FEW and len(good["last"]) > 1 and (days := good["last"][0] - good["last"][1]) > _MONTH:
-        said = f"TM2067 the last row, of {last}, follows {days - 1} days without one"
-        yield f"{said}, and `latest` is the day after it: is it true?"
+        yield say["note_last_alone"].format(last=last, days=days - 1)
     if span.later:
-        places = "; ".join(f"{file}, row {row}: {value}" for file, row, value in span.examples)
-        yield (
-            f"TM2065 {span.later:,} rows are dated long after all others ({places}): the last plausible day is "
-            f"{last}, `latest` is the day after it, and these rows count for later dates only; if a date is wrong, "
-            "correct it, or leave the row out by `where`"
-        )
+        places = "; ".join(say["note_place"].format(*example) for example in span.examples)
+        yield say["note_far_off"].format(n=span.later, places=places, last=last)

@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 from tiermodel.tables.source import literal
+from tiermodel.words import words
 
 __all__ = ["date_calls", "remedy_for"]
 
@@ -35,11 +36,15 @@ _COMPACT = {12: "%Y%m%d%H%M%S", 10: "%Y%m%d%H%M"}
 _JULIAN = r"24\d{5}"
 _DAYS = ("time", "due", "issued", "paid", "disputed", "valid_from", "signup", "contract_end", "ingested_at")
 _REQUIRED = ("customer_id", "time", "due", "amount", "cost")
-_CALENDARS = (("Buddhist", 2443, 2742, "> '2199'", "- 543"), ("Minguo", 60, 199, "< '0200'", "+ 1911"))
+_CALENDARS = (("buddhist", 2443, 2742, "> '2199'", "- 543"), ("minguo", 60, 199, "< '0200'", "+ 1911"))
 _SIGNS = "¥￥$€£₽₩₹元円"
 
 
-def remedy_for(rule: str, value: str, column: str) -> str:
+_Told = tuple[str, ...]
+"""A remedy: the key of its text after `remedy_`, and what stands in its blanks; empty for none."""
+
+
+def remedy_for(rule: str, value: str, column: str, language: str = "en") -> str:
     """Return the remedy for a value that breaks a rule, with an expression over the SQL `column`; empty for none.
 
     >>> remedy_for("time_unparsable", "31.01.2024 17:30", "t")
@@ -47,8 +52,12 @@ def remedy_for(rule: str, value: str, column: str) -> str:
     >>> remedy_for("amount_unparsable", "￥1,234.50", "amount")
     "map amount to regexp_replace(amount, '[,￥]', '', 'g')"
     """
+    key, *blanks = _told(rule, value.strip(), column) or ("",)
+    return words(language)[f"remedy_{key}"].format(*blanks) if key else ""
+
+
+def _told(rule: str, value: str, column: str) -> _Told:
     name, _, fault = rule.rpartition("_")
-    value = value.strip()
     if fault == "numeric":
         return _numeric(name, value, column)
     if fault == "implausible":
@@ -57,31 +66,31 @@ def remedy_for(rule: str, value: str, column: str) -> str:
         return _without(name, value, column)
     if rule == "currency_other":
         left = f"where: upper(trim({column})) IS DISTINCT FROM {literal(value.upper())}"
-        return f"convert the amounts, or leave rows in this currency out by {left}"
+        return "convert", left
     if fault != "unparsable":
-        return ""
+        return ()
     return _date(name, value, column) if name in _DAYS else _money(name, value, column)
 
 
-def _without(name: str, value: str, column: str) -> str:
+def _without(name: str, value: str, column: str) -> _Told:
     """Return the remedy for rows without an id, a day or a number: `value` is empty, or a word that means nothing."""
     empty = f"trim({column}::VARCHAR)"
     test = f"{empty} NOT IN ('', {literal(value)})" if value else f"{empty} <> ''"
-    return f"give every row a value of {name}, or leave such rows out by where: {test}"
+    return "without", name, test
 
 
-def _other_years(name: str, value: str, column: str) -> str:
+def _other_years(name: str, value: str, column: str) -> _Told:
     """Return the remedy for a year of another calendar; its 29th of February is a day of ours only, so it is text."""
     year = int(value[:4]) if re.match(r"\d{4}-", value) else 0
     written = f"left({column}::VARCHAR, 4)"
     for what, first, last, test, shift in _CALENDARS:
         if first <= year <= last:
             ours = f"({written}::INTEGER {shift})::VARCHAR || substr({column}::VARCHAR, 5)"
-            return f"map {name} to CASE WHEN {written} {test} THEN {ours} ELSE {column}::VARCHAR END, of {what} years"
-    return ""
+            return f"map_{what}", name, f"CASE WHEN {written} {test} THEN {ours} ELSE {column}::VARCHAR END"
+    return ()
 
 
-def _numeric(name: str, value: str, column: str) -> str:
+def _numeric(name: str, value: str, column: str) -> _Told:
     whole = value.partition(".")[0]
     number = f"TRY_CAST({column} AS DOUBLE)"
     seconds = {length: f"{number}{unit}" for length, unit in _EPOCHS.items()}
@@ -89,15 +98,14 @@ def _numeric(name: str, value: str, column: str) -> str:
         seconds[len(whole)] = f"({number} - 2440587.5) * 86400"
     if len(whole) in seconds:
         instant = _or_plain(f"to_timestamp({seconds[len(whole)]})", column)
-        since = "days of julianday()" if re.fullmatch(_JULIAN, whole) else "an instant since 1970"
-        return f"map {name} to {instant}, {since} in UTC"
+        return f"map_{'julian' if re.fullmatch(_JULIAN, whole) else 'instant'}", name, instant
     for digits, pattern in _COMPACT.items():
         if re.fullmatch(rf"(19|20)\d{{{digits}}}", whole):
-            return f"map {name} to {_or_plain(_strptime(column, value, pattern), column)}"
+            return "map", name, _or_plain(_strptime(column, value, pattern), column)
     if len(whole) == 5:
         days = _or_plain(f"DATE '1899-12-30' + floor({number})::INTEGER", column)
-        return f"map {name} to {days}, days of a spreadsheet, no epoch"
-    return ""
+        return "map_spreadsheet", name, days
+    return ()
 
 
 def _or_plain(sql: str, column: str) -> str:
@@ -108,11 +116,11 @@ def _or_plain(sql: str, column: str) -> str:
     return f"coalesce({sql}, TRY_CAST({column} AS TIMESTAMPTZ))"
 
 
-def _date(name: str, value: str, column: str) -> str:
-    first, *second = [_or_plain(call, column) for call in date_calls(value, column)] or [""]
-    if second:
-        return f"map {name} to {first} if the day comes first, to {second[0]} if the month does"
-    return f"map {name} to {first}" if first else ""
+def _date(name: str, value: str, column: str) -> _Told:
+    calls = [_or_plain(call, column) for call in date_calls(value, column)]
+    if len(calls) == 2:
+        return "map_either", name, *calls
+    return ("map", name, *calls) if calls else ()
 
 
 def date_calls(value: str, column: str) -> tuple[str, ...]:
@@ -147,22 +155,22 @@ def _strptime(column: str, value: str, pattern: str) -> str:
     return f"try_strptime({given}, '{pattern}')"
 
 
-def _money(name: str, value: str, column: str) -> str:
+def _money(name: str, value: str, column: str) -> _Told:
     plain = "".join(
         unicodedata.normalize("NFKC", mark) if mark.isdigit() or mark in "．，－＋" else mark for mark in value
     )
     if plain != value:
-        return f"map {name} to translate({column}, '０１２３４５６７８９．，－＋', '0123456789.,-+')"
+        return "map", name, f"translate({column}, '０１２３４５６７８９．，－＋', '0123456789.,-+')"
     if "\u2212" in value:
-        return f"map {name} to replace({column}, '\u2212', '-')"
+        return "map", name, f"replace({column}, '\u2212', '-')"
     if re.fullmatch(r"\([\d.]+\)", value):
-        return f"map {name} to regexp_replace({column}, '^\\((.*)\\)$', '-\\1')"
+        return "map", name, f"regexp_replace({column}, '^\\((.*)\\)$', '-\\1')"
     if re.fullmatch(r"[\d.]+-", value):
-        return f"map {name} to regexp_replace({column}, '^(.*)-$', '-\\1')"
+        return "map", name, f"regexp_replace({column}, '^(.*)-$', '-\\1')"
     return _marks(name, value, column)
 
 
-def _marks(name: str, value: str, column: str) -> str:
+def _marks(name: str, value: str, column: str) -> _Told:
     """Return the remedy for signs of a currency, blanks, and commas that part thousands or decimals."""
     signs = {mark for mark in value if mark in _SIGNS or mark.isspace()}
     number = "".join(mark for mark in value if mark not in signs)
@@ -171,13 +179,13 @@ def _marks(name: str, value: str, column: str) -> str:
     letters = "A-Z" if words and (words[1] or words[3]) else ""
     gone = "".join(sorted(signs)) + letters
     if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+\.\d+|[+-]?\d{1,3}(,\d{3}){2,}", number):
-        return f"map {name} to regexp_replace({column}, '[,{gone}]', '', 'g')"
+        return "map", name, f"regexp_replace({column}, '[,{gone}]', '', 'g')"
     if re.fullmatch(r"[+-]?\d{1,3}(\.\d{3})+,\d+|[+-]?\d{1,3}(\.\d{3}){2,}", number):
-        return f"map {name} to replace(regexp_replace({column}, '[.{gone}]', '', 'g'), ',', '.')"
+        return "map", name, f"replace(regexp_replace({column}, '[.{gone}]', '', 'g'), ',', '.')"
     inner = f"regexp_replace({column}, '[{gone}]', '', 'g')" if gone else column
     if re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", number):
         two = f"replace({inner}, ',', '')", f"replace({inner}, ',', '.')"
-        return f"map {name} to {two[0]} if the comma parts thousands, to {two[1]} if it is the decimal mark"
+        return "map_comma", name, *two
     if re.fullmatch(r"[+-]?\d+,\d+", number):
-        return f"map {name} to replace({inner}, ',', '.')"
-    return f"map {name} to {inner}" if gone and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", number) else ""
+        return "map", name, f"replace({inner}, ',', '.')"
+    return ("map", name, inner) if gone and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", number) else ()

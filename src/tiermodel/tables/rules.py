@@ -62,18 +62,20 @@ _YES, _NO = "('true', 't', 'yes', 'y', '1', '是')", "('false', 'f', 'no', 'n', 
 
 @dataclass(frozen=True)
 class Rule:
-    """A way in which a row can be bad: a stable name, a stable code, the column, and the remedy."""
+    """A way in which a row can be bad: a stable name, a stable code, the column, the remedy, and both in Chinese."""
 
     name: str
     code: str
     column: str
     remedy: str
+    remedy_zh: str
+    wrong_zh: str
 
 
 def _rule(name: str, column: str, like: str | None = None) -> Rule:
     """Return the rule of a column, with the code and remedy that the table has for its name, or for that of `like`."""
     row = rule_table()[like or name]
-    return Rule(name, row.code, column, row.remedy[1])
+    return Rule(name, row.code, column, row.remedy[1], row.remedy[0], row.wrong[0])
 
 
 def _column_rules(column: str, like: str, *faults: str) -> Iterator[Rule]:

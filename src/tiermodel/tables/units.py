@@ -12,6 +12,7 @@ from typing import Any
 from tiermodel.tables.contract import GOOD, Contract
 from tiermodel.tables.source import FILE, ROW, Run, Source, quoted
 from tiermodel.tables.table import Table
+from tiermodel.words import words
 
 __all__ = ["unit_words"]
 
@@ -126,16 +127,16 @@ def _quantile(sizes: Counter[int], share: float) -> float:
 
 def _told(what: str, jump: _Jump, contract: Contract) -> str:
     names = [_month(key) if what == "month" else str(key) for key in jump.odd]
-    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-    words = (
-        f"TM2047 the median amount of {shown} is about {jump.median:,.4g}, but {jump.usual:,.4g} in the other "
-        f"{what}s, {'a' if jump.larger else 'one'} {jump.factor:,}{'-fold' if jump.larger else 'th'} of it: "
-        "cents beside whole units?"
+    say = words(contract.language)
+    shown = say["comma"].join(names[:_SHOWN])
+    shown += say["note_and_more"].format(len(names) - _SHOWN) if len(names) > _SHOWN else ""
+    told = say["note_units_larger" if jump.larger else "note_units_smaller"].format(
+        shown=shown, median=jump.median, usual=jump.usual, others=say[f"note_units_{what}s"], factor=jump.factor
     )
     if what == "file":
-        return f"{words} Bring the files to one unit"
+        return told + say["note_units_one"]
     factor = f"CASE WHEN {_in_months(jump, contract.columns['time'])} THEN {jump.factor} ELSE 1 END"
-    return f"{words} If so, map amount to {contract.columns['amount']} {'/' if jump.larger else '*'} {factor}"
+    return told + say["note_units_map"].format(f"{contract.columns['amount']} {'/' if jump.larger else '*'} {factor}")
 
 
 def _in_months(jump: _Jump, time: str) -> str:
@@ -175,9 +176,9 @@ def _quantity_words(
     )
     vast = [row for batch in run(source, query) for row in batch.to_pylist()]
     first = max(vast, key=lambda row: row["size"])
-    beside = f", where 999 in 1,000 rows have about {usual:,.2g} at most" if usual else ""
-    yield (
-        f"TM2046 {sum(row['n'] for row in vast):,} rows have a quantity of {limit:,.0f} or more{beside}, such as "
-        f"{first['size']:,.15g} ({first['file']}, row {source.line(first['file'], first['row'])}): is another column "
-        "mapped, such as a bar code or a date, or did a number go wrong?"
-    )
+    say = words(contract.language)
+    beside = say["note_quantity_usual"].format(usual) if usual else ""
+    yield say["note_quantity"].format(
+        n=sum(row["n"] for row in vast), limit=limit, beside=beside, size=first["size"], file=first["file"],
+        row=source.line(first["file"], first["row"]),
+    )  # fmt: skip

@@ -13,6 +13,7 @@ from tiermodel.errors import DataError, ProjectError
 from tiermodel.features.frame import category_names, feature_names, texts_of
 from tiermodel.tiers.schemes.protocol import State
 from tiermodel.tiers.schemes.schema import BaseScheme
+from tiermodel.words import words
 
 __all__ = ["refuse_unknown_features", "states_by_stratum", "unseen_lines", "unseen_values"]
 
@@ -83,11 +84,15 @@ def _folded(value: str) -> str:
     return "".join(unicodedata.normalize("NFKC", value).casefold().split())
 
 
-def unseen_lines(state: Mapping[str, Any]) -> list[str]:
+def unseen_lines(state: Mapping[str, Any], language: str) -> list[str]:
     """Return a warning for each value of a condition that no customer had when the scheme was fitted."""
+    say = words(language)
     return [
-        f"tiers.scheme: no customer has {item['feature']} {item['value']!r}; there are "
-        f"{', '.join(map(repr, item['there_are'])) or 'none'}"
+        say["note_unseen"].format(
+            feature=item["feature"],
+            value=item["value"],
+            there_are=say["comma"].join(map(repr, item["there_are"])) or say["note_none"],
+        )
         for item in state.get("unseen_values", [])
     ]
 

@@ -87,7 +87,13 @@ class Check:
         """Return the finding as one line: passed, failed or accepted, and of which kind."""
         state = "passed" if self.passed else "accepted" if accepted else "failed"
         kind = "" if self.passed or accepted else situation.text("blocking" if self.blocking else "advisory")
-        return situation.text("line", state=situation.text(state), check=self.name, kind=kind, words=self.words)
+        told = self._told(situation)
+        return situation.text("line", state=situation.text(state), check=told, kind=kind, words=self.words)
+
+    def _told(self, situation: Situation) -> str:
+        """Return the name of the check, in Chinese with the name that `--accept` takes."""
+        named = situation.text(f"name_{self.name}")
+        return named if named == self.name else f"{named}（{self.name}）"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the check as JSON holds it."""

@@ -132,9 +132,11 @@ def _baselines(churn: pd.DataFrame, situation: Situation) -> Check:
     losses = {name: measure(log_loss, churn, ("actual", name)) for name in ("rate", *BASELINES)}
     strongest = min(losses, key=losses.__getitem__)
     found = _beside(churn, strongest)
-    others = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items() if name != strongest)
+    named = {name: situation.words[f"model_{name}"] if situation.language == "zh" else name for name in losses}
+    rest = (f"{named[name]} {loss:.4f}" for name, loss in losses.items() if name != strongest)
+    others = situation.words["comma"].join(rest)
     verdict = "worse" if found.worse else "not_worse"
-    told = _figures(situation, "baselines", found, verdict, name=strongest, others=others)
+    told = _figures(situation, "baselines", found, verdict, name=named[strongest], others=others)
     remedy = situation.text("do_baselines", excess=found.ours - found.theirs)
     return Check.of(situation, "baselines", told, passed=not found.worse, remedy=remedy)
 
@@ -199,7 +201,7 @@ def _where(both: Matched, situation: Situation) -> str:
     if both.paired:
         dates = situation.words["comma"].join(sorted(both.ours["as_of"].unique()))
         return situation.text("paired", rows=len(both.ours), customers=both.ours["key"].nunique(), dates=dates)
-    spans = [f"{frame['as_of'].min()} to {frame['as_of'].max()}" for frame in both[:2]]
+    spans = [situation.text("span", first=frame["as_of"].min(), last=frame["as_of"].max()) for frame in both[:2]]
     return situation.text("unpaired", ours=spans[0], theirs=spans[1])
 
 
@@ -223,8 +225,9 @@ def _tiers_not_worse(found: Difference, both: Matched, situation: Situation) -> 
 def _improved(found: Sequence[Difference], situation: Situation) -> Check:
     """Return the check that a new design is better in something; the intervals are widened for as many looks."""
     tail = 0.025 / len(found)
-    names = [one.name for one in found if one.gain(tail)[0] > 0]
-    shown = names or [f"{one.name} {one.to_text(tail)}" for one in found]
+    named = {one.name: situation.text(f"name_{one.name}") for one in found}
+    names = [named[one.name] for one in found if one.gain(tail)[0] > 0]
+    shown = names or [f"{named[one.name]} {one.to_text(tail)}" for one in found]
     told = situation.text(
         "better_found" if names else "better_none", n=len(found), names=situation.words["semicolon"].join(shown)
     )
@@ -237,7 +240,7 @@ def _within_margin(found: Sequence[Difference], both: Matched, situation: Situat
     parts = [
         situation.text(
             "margin_one",
-            name=one.name,
+            name=situation.text(f"name_{one.name}"),
             difference=one.to_text(),
             margin=one.margin,
             verdict=situation.text("margin_kept" if one.within_margin else "margin_open"),

@@ -180,7 +180,7 @@ def rollback(name: str, *, tracking_uri: str) -> Promotion:
         earlier = _history(client, name, now)[:-1]
         while earlier:
             try:
-                bundle_of(client, find_version(client, name, alias=None, version=earlier[-1]))
+                bundle = bundle_of(client, find_version(client, name, alias=None, version=earlier[-1]))
                 break
             except ModelError:  # deleted in MLflow, or damaged: the one before it
                 earlier.pop()
@@ -192,7 +192,7 @@ def rollback(name: str, *, tracking_uri: str) -> Promotion:
         _put(client, name, earlier)
         client.set_model_version_tag(name, now, _ROLLED_BACK, "true")
         client.update_registered_model(name, client.get_model_version(name, earlier[-1]).description or "")
-        return Promotion(name, earlier[-1], now)
+        return Promotion(name, earlier[-1], now, language=bundle.language)
 
 
 def promotion_record(reference: str, tracking_uri: str) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tiermodel.errors import ProjectError
 from tiermodel.tracking.checks import ADVISORY, BLOCKING, Check, Situation
+from tiermodel.words import words
 
 __all__ = ["Acceptance", "Promotion", "Verdict"]
 
@@ -105,12 +106,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Promotion:
-    """Result of a promotion or a rollback: the champion now, and the version before it (None: there was none)."""
+    """Result of a promotion or a rollback: the champion now, and the version before it (None: there was none).
+
+    Texts are in the `language` of the model.
+    """
 
     name: str
     version: str
     previous: str | None
     verdict: Verdict | None = None
+    language: str = "en"
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -120,10 +125,8 @@ class Promotion:
     def to_text(self) -> str:
         """Return the result as text, one line for each finding."""
         if self.verdict is None:
-            return (
-                f"{self.name}: version {self.version} is the champion again; version {self.previous} was rolled back, "
-                "and is promoted again only if somebody accepts that (rolled_back)"
-            )
+            told = {"name": self.name, "version": self.version, "previous": self.previous}
+            return words(self.language)["gate_rolled_back_to"].format(**told)
         now = self.verdict.situation
         before = now.text("before", previous=self.previous) if self.previous else now.text("first")
         return "\n".join([now.text("promoted", before=before), *self.verdict.lines()])

@@ -155,7 +155,7 @@ def train(
     rows = censor(project, labels, panel, now, trained_on).training_rows
     with threadpool_limits(limits=1):
         tiers = with_tiers(out_of_fold["value"], rows, bundle.scheme, labels.delay_days, project.seed)
-    for line in unseen_lines(bundle.scheme.state):
+    for line in unseen_lines(bundle.scheme.state, project.language):
         tally.warn(line)
     changes = None
     if champion is not None:  # the same customers keep the champion's names of segments

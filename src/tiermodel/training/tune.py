@@ -55,11 +55,11 @@ class Tuned:
     models: Models
     accounts: dict[str, Accounting]
 
-    def to_yaml(self) -> str:
+    def to_yaml(self, language: str = "en") -> str:
         """Return the section `models` for the project file; settings not better beyond chance are comments."""
         section = {"models": self.models.model_dump(exclude_defaults=True)}
-        lines = [f"# found on dates before {self.judged_on}, judged on {self.judged_on}"]
-        lines += [f"# {f.words()}" for f in self.found]
+        lines = [words(language)["tune_head"].format(self.judged_on)]
+        lines += [f"# {f.words(language)}" for f in self.found]
         lines.append(yaml.safe_dump(section, sort_keys=False).rstrip())
         for f in self.found:
             if f.settings and not f.better:

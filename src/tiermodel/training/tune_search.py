@@ -43,6 +43,7 @@ from tiermodel.models.learners.boosting import with_default_sizes
 from tiermodel.models.value import fit_value, squared_errors
 from tiermodel.tiers.schemes.load import load_scheme
 from tiermodel.tiers.schemes.schema import input_names
+from tiermodel.words import words
 
 __all__ = ["Found", "Search", "Target", "changed", "nested", "open_optuna", "open_storage", "study_file"]
 
@@ -104,17 +105,16 @@ class Found:
         """Whether the settings found beat the project's: the 95 % interval of the first metric is below zero."""
         return bool(self.settings) and self.verdict[0]["high"] < 0
 
-    def words(self) -> str:
+    def words(self, language: str = "en") -> str:
         """Return the verdict as a sentence."""
-        first = self.verdict[0]
-        interval = f"{first['difference']:+.4g} [{first['low']:+.4g}, {first['high']:+.4g}]"
-        seen = f"{first['metric']} found minus defaults {interval}"
+        say, first = words(language), self.verdict[0]
+        named = (f"target_{self.target}", f"metric_{first['metric']}")
+        target, metric = map(say.__getitem__, named) if language == "zh" else (self.target, first["metric"])
         if not self.settings:
-            return f"{self.target}: the defaults are as good, no trial did better on the earlier dates"
-        if self.better:
-            return f"{self.target}: the settings found are better beyond chance, {seen}"
-        word = "better" if first["low"] > 0 else "as good"
-        return f"{self.target}: the defaults are {word}, {seen}"
+            return say["tune_no_trial"].format(target=target)
+        which = "tune_better" if self.better else "tune_worse" if first["low"] > 0 else "tune_as_good"
+        ends = {name: f"{first[name]:+.4g}" for name in ("difference", "low", "high")}
+        return say[which].format(target=target, metric=metric, **ends)
 
 
 @dataclass(frozen=True)

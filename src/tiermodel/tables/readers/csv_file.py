@@ -16,6 +16,7 @@ import pyarrow as pa
 from tiermodel.errors import DataError
 from tiermodel.tables.readers.text_encoding import CHUNK, PlainText, not_utf8, plain_text
 from tiermodel.tables.source import ROW, Layout, Rejected, check_names, literal, quoted
+from tiermodel.words import words
 
 __all__ = ["Table", "load"]
 
@@ -43,7 +44,9 @@ class Table:
     warnings: tuple[str, ...]
 
 
-def load(connection: duckdb.DuckDBPyConnection, file: str, scratch: Path, encoding: str, key: str) -> Table:
+def load(
+    connection: duckdb.DuckDBPyConnection, file: str, scratch: Path, encoding: str, key: str, language: str
+) -> Table:
     """Return a CSV file with its well-formed records copied to Parquet, numbered in `_row`, and the others rejected.
 
     Raises DataError for a file that is cut short, not text in `encoding` (which `key` of the project file sets), or
@@ -68,18 +71,18 @@ def load(connection: duckdb.DuckDBPyConnection, file: str, scratch: Path, encodi
         )
     damaged = _damaged(connection, file, text, (header, delimiter), copy, layout)
     blank = layout.shifts[-1] - header_lines - len(outside) - sum(further for _, further in many_lined)
-    notes = _notes(file, delimiter, blank, complete=text.ends_with_newline)
+    notes = _notes(file, delimiter, blank, language, complete=text.ends_with_newline)
     return Table(file, header, copy, tuple(sorted((*rejected, *damaged), key=lambda r: r.line)), layout, notes)
 
 
-def _notes(file: str, delimiter: str, blank: int, *, complete: bool) -> tuple[str, ...]:
-    notes = []
+def _notes(file: str, delimiter: str, blank: int, language: str, *, complete: bool) -> tuple[str, ...]:
+    notes, say = [], words(language)
     if delimiter != "," and not file.endswith((".tsv", ".tsv.gz")):
-        notes.append(f"{file}: read with delimiter {delimiter!r}")
+        notes.append(say["note_delimiter"].format(file=file, delimiter=delimiter))
     if blank:
-        notes.append(f"{file}: skipped {blank} blank lines")
+        notes.append(say["note_blank_lines"].format(file=file, n=blank))
     if not complete:
-        notes.append(f"TM1011 {file}: the last line has no newline: is the file complete?")
+        notes.append(say["note_no_newline"].format(file=file))
     return tuple(notes)
 
 

@@ -14,24 +14,28 @@ import pyarrow as pa
 
 from tiermodel.errors import DataError, EmptyInputError, ProjectError
 from tiermodel.tables.source import Layout, Source, from_batches
+from tiermodel.words import words
 
 __all__ = ["load"]
 
 _EXACT, _ROUNDED = 1 << 53, 10**15
 
 
-def load(connection: duckdb.DuckDBPyConnection, view: str, file: str, warnings: tuple[str, ...]) -> Source:
+def load(
+    connection: duckdb.DuckDBPyConnection, view: str, file: str, warnings: tuple[str, ...], language: str
+) -> Source:
     """Return a source of the first sheet, whose first row has the column names; a warning names other sheets.
 
     Raises DataError for a workbook that cannot be read, ProjectError where the extra `excel` is not installed.
     """
     rows, sheets = _first_sheet(file)
     names, *cells = _without_empty_columns(rows)
+    say = words(language)
     if others := sheets[1:]:
-        warnings += (f"{file}: read sheet {sheets[0]!r}, ignored {', '.join(others[:5])}",)
+        warnings += (say["note_sheets"].format(file=file, first=sheets[0], others=say["comma"].join(others[:5])),)
     blank = [place for place, row in enumerate(cells, 2) if _is_blank(row)]
     if blank:
-        warnings += (f"{file}: skipped {len(blank)} blank rows",)
+        warnings += (say["note_blank_rows"].format(file=file, n=len(blank)),)
     kept = list(filterfalse(_is_blank, cells))
     columns = list(map(_column, zip(*kept, strict=True))) or [pa.array([], pa.string())] * len(names)
     schema = pa.schema([(_text(name), column.type) for name, column in zip(names, columns, strict=True)])

@@ -30,6 +30,7 @@ from tiermodel.tables.source import (
     scratch_folder,
     stamp,
 )
+from tiermodel.words import words
 
 __all__ = ["open_files"]
 
@@ -63,13 +64,14 @@ def open_files(
     for file in files:
         _refuse_magic(file, alone=len(files) == 1 and key == "data.transactions.path")
     if files[0].lower().endswith(_PARQUET):
-        return replace(_open_parquet(connection, view, roots, warnings), origins=files, seen=seen)
+        return replace(_open_parquet(connection, view, roots, warnings, project.language), origins=files, seen=seen)
     if files[0].lower().endswith(_EXCEL):
         if len(files) > 1:
             raise ProjectError(f"{key}: {len(files)} workbooks; one at a time can be read: export them as CSV")
-        source = excel.load(connection, view, files[0], warnings)
+        source = excel.load(connection, view, files[0], warnings, project.language)
     else:
-        source = _open_csv(connection, view, (encoding, f"{'.'.join(key.split('.')[:2])}.encoding"), files, warnings)
+        how = (encoding, f"{'.'.join(key.split('.')[:2])}.encoding", project.language)
+        source = _open_csv(connection, view, how, files, warnings)
     refuse_changed(seen)  # these are read from a copy from here on
     return replace(source, origins=files)
 
@@ -102,13 +104,15 @@ def _find_files(project: Project, key: str, paths: list[str]) -> tuple[dict[str,
     """Return the data files of paths, each with the folder that was given, and warnings of files left out."""
     found: dict[str, str] = {}
     warnings: list[str] = []
+    say = words(project.language)
     for path in paths:
         for match in _matches(project, path, key):
             files, ignored = _expand(match, key)
             root = match if Path(match).is_dir() else str(Path(match).parent)
             found |= dict.fromkeys(files, _root(project.resolve(path)) if match != project.resolve(path) else root)
             if ignored:
-                warnings.append(f"{match}: ignored {', '.join(ignored[:5])}{' …' if len(ignored) > 5 else ''}")
+                shown = say["comma"].join(ignored[:5]) + " …" * (len(ignored) > 5)
+                warnings.append(say["note_ignored"].format(match=match, files=shown))
     kinds = {ending for file in found for ending in (_PARQUET, _CSV, _EXCEL) if file.lower().endswith(ending)}
     if len(kinds) > 1:
         raise ProjectError(f"{key} mixes formats: {', '.join(list(found)[:5])}. Give one format.")
@@ -238,7 +242,7 @@ def _head(file: str) -> bytes:
 
 
 def _open_parquet(
-    connection: duckdb.DuckDBPyConnection, view: str, roots: dict[str, str], warnings: tuple[str, ...]
+    connection: duckdb.DuckDBPyConnection, view: str, roots: dict[str, str], warnings: tuple[str, ...], language: str
 ) -> Source:
     files = tuple(roots)
     own = _refuse_drift(connection, files)
@@ -256,8 +260,9 @@ def _open_parquet(
         f"SELECT * EXCLUDE ({left_out}){beside}, {FILE}, file_row_number + 1 AS {ROW} FROM {scan}"
     )
     columns = {name: kind for name, kind in _described(connection, view) if name not in {FILE, ROW}}
-    notes = [f"ignored the pandas index {', '.join(index)}"] if index else []
-    notes += [f"TM1104 column {name!r} is that of the files: the folders {name}=… are not read" for name in shadowed]
+    say = words(language)
+    notes = [say["note_pandas_index"].format(", ".join(index))] if index else []
+    notes += [say["note_folders"].format(name) for name in shadowed]
     named = (f"{folders[name]} AS {quoted(name)}" if name in folders else quoted(name) for name in columns)
     selected = ", ".join([*named, FILE, f"file_row_number + 1 AS {ROW}"])
     parts = tuple(Part(file, selected, options) for file in sorted(files))
@@ -318,11 +323,11 @@ def _first_line(error: Exception) -> str:
 def _open_csv(
     connection: duckdb.DuckDBPyConnection,
     view: str,
-    encoding: tuple[str, str],
+    how: tuple[str, str, str],
     files: tuple[str, ...],
     warnings: tuple[str, ...],
 ) -> Source:
-    tables = [csv_file.load(connection, file, scratch_folder(connection), *encoding) for file in files]
+    tables = [csv_file.load(connection, file, scratch_folder(connection), *how) for file in files]
     for table in tables:
         if set(table.header) != set(tables[0].header):
             odd = sorted(set(table.header) ^ set(tables[0].header))

@@ -1,12 +1,14 @@
 """A fitted scheme as one SQL statement over the feature table; its result equals `FittedScheme.assign`.
 
 Thresholds are compared in double precision, as in Python. NaN becomes NULL first, since databases sort it above every
-number. A comparison with NULL falls to ELSE, which is where the tree sends a missing value by default.
+number. A comparison with NULL falls to ELSE, which is where the tree sends a missing value by default. MySQL and
+MariaDB have no NaN, take numbers with a decimal point for exact decimals, and compare texts without case: there every
+number is written as a double, and texts are compared byte by byte.
 """
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from tiermodel.errors import ProjectError
 from tiermodel.tables.source import literal
@@ -15,10 +17,13 @@ from tiermodel.tiers.kinds.sql_terms import SCORE, quoted
 from tiermodel.tiers.kinds.thresholds import condition_sql
 from tiermodel.tiers.schemes.protocol import SqlLevel
 
+if TYPE_CHECKING:
+    from sqlglot import exp
+
 __all__ = ["DIALECTS", "Dialect", "scheme_sql"]
 
 
-Dialect = Literal["duckdb", "postgres", "spark"]
+Dialect = Literal["duckdb", "postgres", "spark", "mysql"]
 DIALECTS: tuple[str, ...] = get_args(Dialect)
 
 
@@ -39,7 +44,7 @@ def scheme_sql(fitted: FittedScheme, dialect: str = "duckdb", table: str = "feat
     texts = set(fitted.scheme.text_features)
     steps = list(fitted.fitted_features.sql()) if fitted.fitted_features is not None else []
     known = {"days_since_last", *features}.union(*(reads for _, _, reads in steps)) - {name for name, _, _ in steps}
-    columns = ", ".join(_column(name, name in texts) for name in sorted(known))
+    columns = ", ".join(_column(name, name in texts, dialect) for name in sorted(known))
     source = ".".join(map(quoted, table.split(".")))
     steps += [(SCORE, score, set())] if score else []
     tables = ["known", *(f"with_{name}" for name, _, _ in steps)]
@@ -55,11 +60,39 @@ def scheme_sql(fitted: FittedScheme, dialect: str = "duckdb", table: str = "feat
         f"FROM {tables[-1]}) "
         f"SELECT customer_id, as_of, tier, CASE tier {codes} END AS tier_code FROM graded"
     )
-    return note + str(sqlglot.transpile(statement, read="duckdb", write=dialect, pretty=True, identify=False)[0])
+    tree = sqlglot.parse_one(statement, read="duckdb")
+    if dialect == "mysql":
+        _as_mysql_means_it(tree)
+    return note + tree.sql(dialect, pretty=True, identify=False)
 
 
-def _column(name: str, is_text: bool) -> str:
+def _as_mysql_means_it(tree: exp.Expr) -> None:
+    """Rewrite terms that MySQL would take otherwise than DuckDB.
+
+    A number with a decimal point is an exact decimal there, so it gets an exponent; LEAST and GREATEST are NULL where
+    one of their terms is, so the other follows.
+    """
+    from sqlglot import exp  # noqa: PLC0415
+
+    for cast in list(tree.find_all(exp.Cast)):
+        if cast.is_type("varbinary"):  # so sqlglot reads BINARY, and MySQL casts to no VARBINARY
+            cast.set("to", exp.DataType(this=exp.DataType.Type.BINARY))
+    for number in list(tree.find_all(exp.Literal)):
+        if not number.is_string and "." in number.name and "e" not in number.name.lower():
+            number.replace(exp.Literal.number(f"{number.name}e0"))
+    for node in reversed(list(tree.find_all(exp.Least, exp.Greatest))):  # the innermost first
+        found, *others = node.this, *node.expressions
+        for other in others:
+            both = type(node)(this=found.copy(), expressions=[other.copy()])
+            found = exp.Coalesce(this=both, expressions=[found.copy(), other.copy()])
+        node.replace(found)
+
+
+def _column(name: str, is_text: bool, dialect: str) -> str:
     """Return a column of the feature table as SQL, NULL where a number is NaN or a text is empty."""
+    if dialect == "mysql":
+        kept = f"NULLIF(CAST({quoted(name)} AS BINARY), '')" if is_text else f"CAST({quoted(name)} AS DOUBLE)"
+        return f"{kept} AS {quoted(name)}"
     if is_text:
         return f"NULLIF(CAST({quoted(name)} AS VARCHAR), '') AS {quoted(name)}"
     return f"NULLIF(CAST({quoted(name)} AS DOUBLE), CAST('NaN' AS DOUBLE)) AS {quoted(name)}"
