@@ -223,14 +223,14 @@ def test_the_command_line_shows_segments_in_both_languages(cli: Run, trained: Tr
     shown = {language: cli("show", "model", trained.bundle, "--language", language) for language in ("zh", "en")}
     told = {language: json.loads(ran.out)["segments"] for language, ran in shown.items()}
     assert told["en"]["words"][0].startswith("k-means, 3 groups, stability under resampling")
-    assert told["zh"]["words"][0].startswith("k均值，3 群")
+    assert told["zh"]["words"][0].startswith("K 均值聚类，3 个客群")
     assert set(told["en"]["profiles"]) == {"segment_1", "segment_2", "segment_3"}
     catalogue = {f.name: f for f in expand(trained.project.features, trained.trained.bundle.columns)}
     first = told["zh"]["profiles"]["segment_1"]["marks"][0]["feature"]
     assert catalogue[first].zh in told["zh"]["words"][1]
     assert "## Segments" in (trained.bundle / "card.md").read_text()
     page = report([trained.bundle], Path("page.html"), "zh").read_text(encoding="utf-8")
-    assert "行为细分群" in page
+    assert "客群说明" in page
     assert catalogue[first].zh in page
 
 

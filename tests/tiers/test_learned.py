@@ -311,7 +311,7 @@ def test_the_commands_train_score_and_tell_a_learner_chosen(
     file, model, out = tmp_path / "p.yaml", tmp_path / "model", tmp_path / "s.csv"
     settings = project.model_dump(mode="json", exclude={"folder"}, exclude_none=True)
     file.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    trained = cli("train", file, "--as-of", "2023-12-31", "--out", model)
+    trained = cli("train", file, "--as-of", "2023-12-31", "--out", model, "--details")
     assert "Learners of the tiers, tried on later snapshots" in trained.out
     assert "Learned tiers beside tiers by rules" in trained.out
     assert cli("score", file, "--model", model, "--as-of", "2023-12-31", "--out", out).code == 0
