@@ -103,7 +103,7 @@ def round_readable(value: float, digits: int = 3) -> float:
 def roundest(value: float, fits: Callable[[float], bool]) -> float:
     """Return a number rounded to the fewest significant digits that `fits`; the number itself where no rounding does.
 
-    Where the nearest never fits, as for a third that must not become less, the numbers beside it are tried.
+    Where only the number itself fits, as a third that must not become less, the rounded numbers beside it are tried.
 
     >>> roundest(1234.123, lambda r: 1232 < r <= 1234.123), roundest(5.0, lambda r: r < 5)
     (1234.0, 5.0)
@@ -111,8 +111,10 @@ def roundest(value: float, fits: Callable[[float], bool]) -> float:
     0.34
     """
     nearest = next((r for digits in range(1, 16) if fits(r := round_readable(value, digits))), None)
-    if nearest is not None or value == 0 or not math.isfinite(value):
-        return value if nearest is None else nearest
+    if nearest is not None:
+        return nearest
+    if value == 0 or not math.isfinite(value) or not fits(value):
+        return value
     size = math.floor(math.log10(abs(value)))
     beside = (
         round_readable(round_readable(value, digits) + side * 10.0 ** (size + 1 - digits), digits)
