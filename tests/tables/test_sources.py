@@ -167,7 +167,7 @@ def test_a_workbook_reads_the_same_whatever_its_cells_hold(tmp_path: Path) -> No
 
 
 def test_lines_of_one_cell_above_the_names_of_a_workbook_are_titles(tmp_path: Path) -> None:
-    head = [["Receipts", None, None, None], [None] * 4, list(HEADER)]
+    head: list[list[Any]] = [["Receipts", None, None, None], [None] * 4, list(HEADER)]
     rows = [["00123", date(2024, 1, 31), 12.5, "A"], ["00123", date(2024, 2, 1), "abc", "A"]]
     workbook(tmp_path / "a.xlsx", [*head, *rows], ("Shop 1", "", "", ""))
     history = open_history(load_project(write_project(tmp_path, path="a.xlsx", max_bad_share=0.9)))
