@@ -208,6 +208,52 @@ def test_of_a_large_file_only_some_places_are_read(tmp_path: Path, monkeypatch: 
     assert money(Path("shop.yaml"))[1] == pytest.approx(truth("taobao"), abs=2)
 
 
+def shop_with_signs(refund: str) -> None:
+    """Write orders in GB18030 with "¥" (four bytes there) at every amount, the last with a refund."""
+    rows = [f"{p % 40:03d},2024-{1 + k:02d}-{1 + p % 28:02d},¥1,交易成功,¥{10 + p}.00,¥0.50"
+            for k in range(6) for p in range(200)]  # fmt: skip
+    rows.append(f'007,2024-06-30,¥1,交易成功,"¥3,000.00","{refund}"')
+    head = "买家会员名,订单创建时间,总金额,订单状态,买家实际支付金额,退款金额"
+    Path("orders.csv").write_bytes("\n".join([head, *rows, ""]).encode("gb18030"))
+
+
+def test_a_refund_of_thousands_is_taken_off_though_no_other_is_as_large() -> None:
+    shop_with_signs("")
+    made = init(["orders.csv"], "shop.yaml")
+    assert made.project.data.transactions.encoding == "gb18030"
+    without = money(Path("shop.yaml"))[1]
+    assert without == pytest.approx(6 * sum(9.5 + p for p in range(200)) + 3000)
+    shop_with_signs("¥1,234.50")
+    assert money(Path("shop.yaml"))[1] == pytest.approx(without - 1234.5)
+
+
+def test_a_refund_that_cannot_be_read_is_told_and_not_taken_for_none() -> None:
+    shop_with_signs("")
+    init(["orders.csv"], "shop.yaml")
+    shop_with_signs("见备注 12元3角")
+    assert read_history(load_project("shop.yaml")).account.quarantined == 1
+    shop_with_signs("无退款")
+    assert read_history(load_project("shop.yaml")).account.quarantined == 0
+
+
+def test_titles_above_a_sheet_are_left_out_and_told_in_the_language_of_its_names() -> None:
+    rows = [[f"{p % 50:05d}", f"2024年{1 + k}月{1 + p % 28}日 09:30", 10.5 + p, f"XS{k}-{p}"]
+            for k in range(6) for p in range(100)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["会员卡号", "消费时间", "实收金额", "小票号"])
+    with pd.ExcelWriter("receipts.xlsx", engine="openpyxl") as book:
+        table.to_excel(book, sheet_name="明细", index=False, startrow=2)
+        book.sheets["明细"]["A1"] = "会员消费明细表"
+        book.sheets["明细"]["A2"] = "导出时间：2024年7月1日"
+        pd.DataFrame({"门店": ["甲"]}).to_excel(book, sheet_name="门店", index=False)
+    made = init(["receipts.xlsx"], "shop.yaml")
+    customers, net = money(Path("shop.yaml"))
+    assert customers == 50
+    assert net == pytest.approx(table["实收金额"].sum())
+    told = " ".join(note.text("zh") for note in made.notes)
+    assert "列名之上的标题行未读：'会员消费明细表'、'导出时间：2024年7月1日'" in told
+    assert "读取工作表 '明细'，未读 门店" in told
+
+
 def test_rows_that_break_the_contract_leave_a_file_to_correct(cli: Run, tmp_path: Path) -> None:
     o = orders_of()
     amount = o["amount"].map("{:.2f}".format).where(o["fate"] > 0.08, "see note")

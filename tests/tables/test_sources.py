@@ -166,6 +166,17 @@ def test_a_workbook_reads_the_same_whatever_its_cells_hold(tmp_path: Path) -> No
     assert plain(found) == WANTED
 
 
+def test_lines_of_one_cell_above_the_names_of_a_workbook_are_titles(tmp_path: Path) -> None:
+    head: list[list[Any]] = [["Receipts", None, None, None], [None] * 4, list(HEADER)]
+    rows = [["00123", date(2024, 1, 31), 12.5, "A"], ["00123", date(2024, 2, 1), "abc", "A"]]
+    workbook(tmp_path / "a.xlsx", [*head, *rows], ("Shop 1", "", "", ""))
+    history = open_history(load_project(write_project(tmp_path, path="a.xlsx", max_bad_share=0.9)))
+    assert next((row, value) for _, row, _, _, _, value, _ in history.bad_rows()) == (6, "abc")
+    assert f"{tmp_path}/a.xlsx: ignored the titles above the names of columns: 'Shop 1', 'Receipts'" in (
+        history.account.warnings
+    )
+
+
 def test_whole_numbers_of_a_workbook_are_ids_and_those_beyond_its_precision_are_not(tmp_path: Path) -> None:
     columns = {"customer_id": "id", "time": "paid", "amount": "amount"}
     rows = [[13085, date(2024, 1, 31), 1.5], [13085, date(2024, 1, 31), 2], [str(BIG), date(2024, 1, 31), 2]]

@@ -250,6 +250,7 @@ def test_the_rules_say_that_they_imitate_and_how_well(learner: str) -> None:
     assert f"same tier {np.mean(told == level):.1%}" in lines[0]
     assert f"captured value kept {fitted.state['fidelity']['value_kept']:.1%}" in lines[0]
     assert 0.7 < np.mean(told == level) <= 1
+    assert set(told) == set(level), "every level in use has a rule"
     assert 2 < len(lines) <= 1 + LEARNED["max_leaves"]
     assert "只是其近似" in fitted.rules(FEATURES, "zh")[0]
 

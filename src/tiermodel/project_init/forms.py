@@ -86,6 +86,8 @@ def number_form(values: Sequence[str]) -> NumberForm | None:
     if letters:
         texts = [re.sub(r"^[A-Z]{3}|[A-Z]{3}$", "", text) for text in texts]
     decimal, parted = _decimal(texts)
+    # money with decimals has thousands in later rows, if not in these
+    parted |= bool(strip & signs.keys()) and any(re.search(rf"\d\{decimal}\d\d$", text) for text in texts)
     thousands = {"." if decimal == "," else ","} if parted else set()
     brackets = any(text.startswith("(") and text.endswith(")") for text in texts)
     read = [_number(text, decimal, thousands) for text in texts]

@@ -100,8 +100,10 @@ def init(
     if not files:
         raise ProjectError("no file: tiermodel init FILE…")
     progress(words(language or "en")["init_step_look"])
-    samples = _samples(files)
+    samples = _samples(files, language or "en")
     plan = plan_of(samples, dict(columns or {}), out.absolute().parent)
+    if language is None and plan.chinese and any(sample.notes for sample in samples):
+        samples = _samples(files, "zh")
     language = language or ("zh" if plan.chinese else "en")
     shown = ", ".join(dict.fromkeys(Path(file).name for file in files))
     project = _project(plan, out, language)
@@ -120,13 +122,13 @@ def init(
     return Initialised(out, project, tuple(notes), report, fault)
 
 
-def _samples(files: Sequence[str]) -> list[Sample]:
-    """Return a sample of every table of the files; files of the same columns are one table."""
+def _samples(files: Sequence[str], language: str) -> list[Sample]:
+    """Return a sample of every table of the files, its notes in a language; files of the same columns are one table."""
     connection = connect(Project.model_validate(_FIRST_SIGHT))
     found: list[Sample] = []
     for path in dict.fromkeys(files):
         for given in given_tables(connection, path):
-            sample = sample_of(connection, given)
+            sample = sample_of(connection, given, language)
             like = next((n for n, known in enumerate(found) if _same_layout(known, sample)), None)
             if like is None:
                 found.append(sample)

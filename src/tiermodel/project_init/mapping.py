@@ -108,17 +108,22 @@ def _amount(roles: Roles, made: Mapping) -> str:
     if refund is not None:
         below = refund.number is not None and min(refund.number.values, default=0) < 0
         taken = f"abs({refund.as_number})" if below else refund.as_number
-        sql = (
-            f"({amount.in_arithmetic} - coalesce({taken}, 0))"
-            if back or made.split
-            else f"{sql} - coalesce({taken}, 0)"
-        )
+        sql = f"{sql} - {_or_nothing(refund, taken)}"
+        if back or made.split:
+            sql = f"({sql})"
         made.notes.append(Note("refund", {"amount": amount.name, "refund": refund.name}))
     if back and direction is not None:
         sign = f"CASE WHEN trim({direction.as_text}) IN ({', '.join(map(literal, back))}) THEN -1 ELSE 1 END"
         sql = f"{sql} * {sign}"
         made.notes.append(Note("returns", {"column": direction.name, "values": ", ".join(back)}))
     return f"{sql} / {LINES}" if made.split else sql
+
+
+def _or_nothing(refund: Column, taken: str) -> str:
+    """Return the SQL of a refund, 0 where there is none; NULL where digits cannot be read, so that the row is told."""
+    if refund.type != "VARCHAR":
+        return f"coalesce({taken}, 0)"
+    return f"CASE WHEN regexp_matches({refund.sql}, '[0-9０-９]') THEN {taken} ELSE 0 END"
 
 
 def _odd(column: Column) -> str:

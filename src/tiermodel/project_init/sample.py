@@ -78,7 +78,7 @@ def given_tables(connection: duckdb.DuckDBPyConnection, path: str) -> Iterator[G
     if not path.lower().startswith(DATABASES):
         yield Given((path,), name=_short(path))
         return
-    listed = _open(connection, Given((path,), _TABLES[path.split("://")[0].lower()]), "utf-8")
+    listed = _open(connection, Given((path,), _TABLES[path.split("://")[0].lower()]), "utf-8", "en")
     names = [str(name) for (name,) in connection.execute(f"SELECT name FROM {listed.view} ORDER BY 1").fetchall()]
     if not names:
         raise DataError(f"{path} has no table")
@@ -90,20 +90,21 @@ def _short(path: str) -> str:
     return stem or "rows"
 
 
-def _project(given: Given, encoding: str) -> Project:
+def _project(given: Given, encoding: str, language: str) -> Project:
     """Return a project by which the readers open a table; its mappings are never bound."""
     rows = {"path": given.path, "encoding": encoding, "columns": dict.fromkeys(("customer_id", "time", "amount"), "x")}
     if given.query:
         rows["query"] = given.query
-    return Project.model_validate({"version": 1, "name": "init", "data": {"transactions": rows}, "folder": Path.cwd()})
+    settings = {"version": 1, "name": "init", "language": language, "data": {"transactions": rows}}
+    return Project.model_validate({**settings, "folder": Path.cwd()})
 
 
-def _open(connection: duckdb.DuckDBPyConnection, given: Given, encoding: str) -> Source:
-    return open_source(connection, _project(given, encoding), "transactions")
+def _open(connection: duckdb.DuckDBPyConnection, given: Given, encoding: str, language: str) -> Source:
+    return open_source(connection, _project(given, encoding, language), "transactions")
 
 
-def sample_of(connection: duckdb.DuckDBPyConnection, given: Given) -> Sample:
-    """Return a sample of a table; of a large text file only some blocks are read.
+def sample_of(connection: duckdb.DuckDBPyConnection, given: Given, language: str) -> Sample:
+    """Return a sample of a table, its notes in a language; of a large text file only some blocks are read.
 
     Raises DataError where the rows cannot be read, as every verb does.
     """
@@ -119,11 +120,11 @@ def sample_of(connection: duckdb.DuckDBPyConnection, given: Given) -> Sample:
     elif given.query:
         taken = Given(given.paths, f"SELECT * FROM ({given.query}) AS given LIMIT {3 * _ROWS}", given.name)
     try:
-        source = _open(connection, taken, encoding)
+        source = _open(connection, taken, encoding, language)
     except DataError as error:
         if not places:
             raise
-        source, places = _first_blocks(connection, blocks, encoding, error), False
+        source, places = _first_blocks(connection, blocks, encoding, error, language), False
     rows, whole = _rows(connection, source)
     names = [_quoted_marks(str(given.paths[0]), note) for note in source.warnings] if taken is given else []
     personal = find_personal(connection, source, rows.num_rows, "")
@@ -206,12 +207,16 @@ def _copies(
 
 
 def _first_blocks(
-    connection: duckdb.DuckDBPyConnection, blocks: dict[Path, list[bytes]], encoding: str, fault: DataError
+    connection: duckdb.DuckDBPyConnection,
+    blocks: dict[Path, list[bytes]],
+    encoding: str,
+    fault: DataError,
+    language: str,
 ) -> Source:
     """Return a source of the first blocks only: a block in the middle may begin inside a quoted field."""
     copies = _copies(connection, blocks, encoding, most=1)
     try:
-        return _open(connection, Given(copies), encoding)
+        return _open(connection, Given(copies), encoding, language)
     except TierModelError as error:
         words = str(error)
         for copy, file in zip(copies, blocks, strict=True):

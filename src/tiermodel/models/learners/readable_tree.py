@@ -103,7 +103,22 @@ def round_readable(value: float, digits: int = 3) -> float:
 def roundest(value: float, fits: Callable[[float], bool]) -> float:
     """Return a number rounded to the fewest significant digits that `fits`; the number itself where no rounding does.
 
+    Where only the number itself fits, as a third that must not become less, the rounded numbers beside it are tried.
+
     >>> roundest(1234.123, lambda r: 1232 < r <= 1234.123), roundest(5.0, lambda r: r < 5)
     (1234.0, 5.0)
+    >>> roundest(1 / 3, lambda r: 1 / 3 <= r < 0.35)
+    0.34
     """
-    return next((r for digits in range(1, 16) if fits(r := round_readable(value, digits))), value)
+    nearest = next((r for digits in range(1, 16) if fits(r := round_readable(value, digits))), None)
+    if nearest is not None:
+        return nearest
+    if value == 0 or not math.isfinite(value) or not fits(value):
+        return value
+    size = math.floor(math.log10(abs(value)))
+    beside = (
+        round_readable(round_readable(value, digits) + side * 10.0 ** (size + 1 - digits), digits)
+        for digits in range(1, 15)
+        for side in (1, -1)
+    )
+    return next((r for r in beside if fits(r)), value)

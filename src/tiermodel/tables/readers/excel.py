@@ -19,28 +19,32 @@ from tiermodel.words import words
 __all__ = ["load"]
 
 _EXACT, _ROUNDED = 1 << 53, 10**15
+_FEW_COLUMNS = 2
 
 
 def load(
     connection: duckdb.DuckDBPyConnection, view: str, file: str, warnings: tuple[str, ...], language: str
 ) -> Source:
-    """Return a source of the first sheet, whose first row has the column names; a warning names other sheets.
+    """Return a source of the first sheet, whose first row below titles has the column names; warnings name the rest.
 
     Raises DataError for a workbook that cannot be read, ProjectError where the extra `excel` is not installed.
     """
     rows, sheets = _first_sheet(file)
-    names, *cells = _without_empty_columns(rows)
+    above, (names, *cells) = _below_titles(_without_empty_columns(rows))
     say = words(language)
     if others := sheets[1:]:
         warnings += (say["note_sheets"].format(file=file, first=sheets[0], others=say["comma"].join(others[:5])),)
-    blank = [place for place, row in enumerate(cells, 2) if _is_blank(row)]
+    if titles := ["".join(map(_text, row)) for row in above if not _is_blank(row)]:
+        shown = say["comma"].join(f"{title!r}" for title in titles[:5])
+        warnings += (say["note_titles"].format(file=file, titles=shown),)
+    blank = [place for place, row in enumerate(cells, len(above) + 2) if _is_blank(row)]
     if blank:
         warnings += (say["note_blank_rows"].format(file=file, n=len(blank)),)
     kept = list(filterfalse(_is_blank, cells))
     columns = list(map(_column, zip(*kept, strict=True))) or [pa.array([], pa.string())] * len(names)
     schema = pa.schema([(_text(name), column.type) for name, column in zip(names, columns, strict=True)])
     source = from_batches(connection, view, file, schema, [pa.record_batch(columns, schema=schema)])
-    return replace(source, warnings=warnings, layouts={file: Layout.of(1, blank)})
+    return replace(source, warnings=warnings, layouts={file: Layout.of(len(above) + 1, blank)})
 
 
 def _first_sheet(file: str) -> tuple[list[list[Any]], list[str]]:
@@ -63,6 +67,16 @@ def _without_empty_columns(rows: list[list[Any]]) -> list[list[Any]]:
     """Return the rows without the columns that are empty, name and all: a sheet has them where cells were formatted."""
     used = [not _is_blank(cells) for cells in zip(*rows, strict=True)]
     return [list(compress(row, used)) for row in rows]
+
+
+def _below_titles(rows: list[list[Any]]) -> tuple[list[list[Any]], list[list[Any]]]:
+    """Return the rows above the names of columns, and the rest: a report has lines of one cell there, as its title.
+
+    A sheet of fewer than three columns, or of such lines only, has none: its first row has the names.
+    """
+    first = next((place for place, row in enumerate(rows) if sum(cell != "" for cell in row) > 1), 0)
+    split = first if len(rows[0]) > _FEW_COLUMNS else 0
+    return rows[:split], rows[split:]
 
 
 def _is_blank(cells: Iterable[Any]) -> bool:

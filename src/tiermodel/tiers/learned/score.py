@@ -54,7 +54,9 @@ def fit(
     state["splits"] = [_splits(name, snapshot) for name in names]
     score = _score(state, training.frame)
     by_score = replace(training, target_level=cut_points.level_of(state["level_cuts"], score), rank=None)
-    return state | {"surrogate": tree.imitate(scheme, by_score, score, seed)}
+    # The tree learns the levels, not the score: an order has nearly all its spread among the many customers of low
+    # levels, so that no leaf would be as small as the highest level, and the rules would not tell who is in it.
+    return state | {"surrogate": tree.grow(scheme, by_score, seed)}
 
 
 def _splits(name: str, frame: pd.DataFrame) -> list[float]:

@@ -27,7 +27,6 @@ __all__ = [
     "assign",
     "conditions",
     "grow",
-    "imitate",
     "levels_of_rules",
     "rule_facts",
     "sql",
@@ -43,22 +42,17 @@ def grow(scheme: LearnedScheme, training: TrainingSet, seed: int) -> dict[str, A
     hold.
     """
     if training.rank is not None:
-        return _ordered(scheme, training, training.rank, training.value, seed)
+        return _ordered(scheme, training, training.rank, seed)
     grown = DecisionTreeClassifier(**_size(scheme, training), random_state=seed).fit(training.x, training.target_level)
     tree, leaf = freeze(grown.tree_, training.names, training.frame)
     level = np.array([np.bincount(training.target_level[leaf == n]).argmax() for n in range(leaf.max() + 1)])
     return _state(scheme, training, tree, leaf, level)
 
 
-def imitate(scheme: LearnedScheme, training: TrainingSet, score: Floats, seed: int) -> dict[str, Any]:
-    """Return a tree that orders customers as a score does; `target_level` of the rows is the level by that score."""
-    return _ordered(scheme, training, np.argsort(np.argsort(score, kind="stable")) / len(score), score, seed)
-
-
-def _ordered(scheme: LearnedScheme, training: TrainingSet, rank: Floats, worth: Floats, seed: int) -> dict[str, Any]:
+def _ordered(scheme: LearnedScheme, training: TrainingSet, rank: Floats, seed: int) -> dict[str, Any]:
     grown = DecisionTreeRegressor(**_size(scheme, training), random_state=seed).fit(training.x, rank)
     tree, leaf = freeze(grown.tree_, training.names, training.frame)
-    return _state(scheme, training, tree, leaf, _levels_by_worth(training.shares, leaf, worth))
+    return _state(scheme, training, tree, leaf, _levels_by_worth(training.shares, leaf, training.value))
 
 
 def _size(scheme: LearnedScheme, training: TrainingSet) -> dict[str, int]:
