@@ -114,7 +114,7 @@ def test_sentences_have_units_and_what_is_no_bound_stays() -> None:
     own = {"net_amount_90d": 140.004, "days_since_last": 12.0, "discount_share_90d": np.nan}
     rules = [
         "近90天净消费额 > 140 且 ≤ 1,241.5（提升）",
-        "距最近一次购买的天数 ≤ 30 或无",
+        "距最近一次购买的天数 ≤ 30 或缺失",
         "近90天折扣占折前金额的比例 ≥ 0.25",
         "人工指定等级",
     ]

@@ -171,7 +171,7 @@ def test_its_rules_and_reasons_are_words_in_both_languages() -> None:
     frame = with_spend([50.0, 150.0, 450.0])
     scheme = fitted(frame)
     for language, entry, words in (
-        ("zh", FEATURES[SPEND].zh, ["≥ 400.5", "≥ 100 且 < 400.5", "< 100 或无"]),
+        ("zh", FEATURES[SPEND].zh, ["≥ 400.5", "≥ 100 且 < 400.5", "< 100 或缺失"]),
         ("en", FEATURES[SPEND].en, ["≥ 400.5", "≥ 100 and < 400.5", "< 100 or missing"]),
     ):
         lines = scheme.rules(FEATURES, language)

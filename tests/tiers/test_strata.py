@@ -212,7 +212,7 @@ def test_the_band_is_that_of_the_stratum(kind: str) -> None:
 def test_rules_in_words_say_whose_they_are() -> None:
     scheme = stratified("veto")
     for language, whose, others in (
-        ("zh", "客户属性 industry 为 制造 ｜ ", "客户属性 industry 为其他值或无 ｜ "),
+        ("zh", "客户属性 industry 为 制造 ｜ ", "客户属性 industry 为其他值或缺失 ｜ "),
         ("en", "attribute industry is 制造 | ", "attribute industry is another or missing | "),
     ):
         lines = scheme.rules(FEATURES, language)

@@ -36,10 +36,10 @@ def sentences(
             active=figures["active"], n=figures["leaving"], key=figures["key_leaving"], gone=gone,
             window=_window(facts, wording)))  # fmt: skip
         moved = sections.get("movement")
-        since = "" if not moved or moved["from"] is None else wording["says_since"].format(day=moved["from"])
-        if moved:
+        if moved and moved["from"] is not None:  # without a ledger nobody was graded before: moves are replayed
+            since = wording["says_since"].format(day=moved["from"])
             found.append(wording["says_moved"].format(since=since, **{k: moved[k] for k in ("up", "down", "same")}))
-        else:
+        elif not moved:
             found.append(wording["movement_none"])
     tiers = next((v for v in told if v["id"] == "tiers"), None)
     if tiers is not None:
