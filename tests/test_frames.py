@@ -164,6 +164,16 @@ def test_results_show_themselves_in_a_notebook(
     assert "收益减成本" in pages["allocation"]
 
 
+def test_a_model_is_one_line_at_the_prompt_and_names_complete_before_they_are_loaded(trained: TrainedWorld) -> None:
+    bundle = tm.load_bundle(trained.bundle)
+    assert repr(bundle) == (
+        f"<Bundle {bundle.version}: {bundle.scheme_version}, as of {bundle.facts['as_of']}, "
+        f"{bundle.facts['customers']} customers>"
+    )
+    assert repr(trained.trained) == f"Trained(bundle={bundle!r})"
+    assert set(tm.__all__) <= set(dir(tm))
+
+
 def test_no_password_is_shown_in_a_notebook(in_memory: tm.Project) -> None:
     url = {"path": "postgresql://me:hush@db/shop", "query": "SELECT 1"}
     sold = in_memory.data.transactions.model_copy(update=url)

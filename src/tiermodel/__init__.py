@@ -96,6 +96,10 @@ _HOMES = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})  # so that Python and notebooks complete names not loaded yet
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'tiermodel' has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -14,7 +14,7 @@ import yaml
 
 from commands import Run
 from exports_made import EXPORTS, orders_of
-from tiermodel import load_project, make_world
+from tiermodel import build_panel, load_project, make_world
 from tiermodel.errors import DataError, ProjectError, TooManyBadRowsError
 from tiermodel.project_init.init import Initialised, init
 from tiermodel.tables.history import read_history
@@ -81,6 +81,15 @@ def test_every_layout_gives_the_money_of_the_shop(layout: str, tmp_path: Path) -
     text = Path("shop.yaml").read_text(encoding="utf-8")
     assert bool(re.search(r"# .*[\u4e00-\u9fff]", text)) == chinese
     assert f"path: {file.name}" in text or f"orders: {file.name}" in text
+
+
+def test_the_project_of_a_csv_reads_the_frame_that_pandas_makes_of_it(tmp_path: Path) -> None:
+    file = EXPORTS["shopify"](tmp_path)
+    init([file.name], "shop.yaml")
+    frame = pd.read_csv(file)
+    assert frame["Total"].dtype == "float64"  # where the file has text
+    project, dates = load_project("shop.yaml"), ["2024-03-01"]
+    pd.testing.assert_frame_equal(build_panel(project, dates, history=frame), build_panel(project, dates))
 
 
 def test_columns_without_a_name_are_told_by_their_values(tmp_path: Path) -> None:

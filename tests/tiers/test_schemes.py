@@ -408,4 +408,4 @@ def test_conditions_are_said_in_both_languages() -> None:
     condition = Condition("gap_days_mean", 3, 7.5, missing=True)
     assert condition.text(FEATURES, "en").endswith("> 3 and ≤ 7.5 or missing")
     assert condition.text(FEATURES, "zh").endswith("> 3 且 ≤ 7.5 或缺失")
-    assert Condition("unheard_of").text(FEATURES, "en") == "unheard_of anything"
+    assert Condition("unheard_of").text(FEATURES, "en") == "unheard_of not missing"

@@ -82,6 +82,11 @@ class Backtest:
     accounts: dict[str, Accounting]
     language: str = "en"
 
+    def __repr__(self) -> str:
+        """Return one line: `results` are hundreds of figures."""
+        dates = self.results["dates"]
+        return f"<Backtest of {self.results['project']}: {len(dates)} test dates, {len(self.predictions)} predictions>"
+
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the metrics of churn and value of every model at every date."""
         say, heads = words(self.language), ("auc", "log_loss", "gini", "mae")

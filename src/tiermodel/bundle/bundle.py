@@ -161,6 +161,11 @@ class Bundle:
         """
         return f"{self.name}-{_digest(self._files[_MANIFEST])[:12]}"
 
+    def __repr__(self) -> str:
+        """Return one line: the fields hold the model, a megabyte of text."""
+        facts = self.facts
+        return f"<Bundle {self.version}: {self.scheme_version}, as of {facts['as_of']}, {facts['customers']} customers>"
+
     def _repr_html_(self) -> str:
         """Return what a notebook shows: date, customers, scheme with its levels, and the number of inputs."""
         say, scheme = words(self.language), self.scheme.scheme

@@ -67,7 +67,7 @@ class Condition:
         wording = words(language)
         within = self._within(language)
         if not within:
-            within = wording["value_missing" if self.missing else "value_any"]
+            within = wording["value_missing" if self.missing else "value_known"]
         elif self.missing:
             within += wording["or_missing"]
         return f"{feature_name(self.feature, features, language)} {within}"

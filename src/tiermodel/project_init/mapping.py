@@ -123,7 +123,7 @@ def _or_nothing(refund: Column, taken: str) -> str:
     """Return the SQL of a refund, 0 where there is none; NULL where digits cannot be read, so that the row is told."""
     if refund.type != "VARCHAR":
         return f"coalesce({taken}, 0)"
-    return f"CASE WHEN regexp_matches({refund.sql}, '[0-9０-９]') THEN {taken} ELSE 0 END"
+    return f"CASE WHEN regexp_matches({refund.sql}::VARCHAR, '[0-9０-９]') THEN {taken} ELSE 0 END"
 
 
 def _odd(column: Column) -> str:
@@ -156,7 +156,7 @@ def _kept(roles: Roles, made: Mapping) -> Iterator[str]:
         made.notes.append(Note("guests", {"column": customer.name, "share": zeros / rows}))
     status = roles.get("status")
     if status is not None and (out := _left_out(status, roles)):
-        yield f"coalesce(trim({status.as_text}), '') NOT IN ({', '.join(map(literal, out))})"
+        yield f"coalesce(trim({status.sql}::VARCHAR), '') NOT IN ({', '.join(map(literal, out))})"
         share = sum(status.shares[value] for value in out) / rows
         made.notes.append(Note("statuses", {"column": status.name, "values": ", ".join(out), "share": share}))
 
@@ -167,8 +167,9 @@ def _usual(column: Column) -> float:
 
 
 def _has_value(column: Column) -> str:
+    """Return the condition that there is a value: text in a file may be numbers in a DataFrame of its rows."""
     if column.type == "VARCHAR":
-        return f"coalesce(trim({column.sql}), '') <> ''"
+        return f"coalesce(trim({column.sql}::VARCHAR), '') <> ''"
     return f"{column.sql} IS NOT NULL"
 
 

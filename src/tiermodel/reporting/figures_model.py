@@ -29,6 +29,7 @@ __all__ = [
     "model_name",
     "reliability",
     "residuals",
+    "sides",
     "tournament",
     "tree",
 ]
@@ -71,11 +72,18 @@ def tree(style: FigureStyle, state: Mapping[str, Any], levels: Sequence[str], fe
                 continue
             text = "\n".join(textwrap.wrap(features.get(name, name), in_language(style.language, zh=9, en=17)))
             axes.text(x, y, text, ha="center", va="center", fontsize=8, bbox=_box("paper", 1.0))
-            for side, sign in (("left", "≤"), ("right", ">")):
-                _branch(axes, (x, y), place[nodes[side][node]], f"{sign} {nodes['threshold'][node]:,g}")
+            for side, text in sides(nodes["threshold"][node], style.words):
+                _branch(axes, (x, y), place[nodes[side][node]], text)
         axes.set(xlim=(-0.45, deepest + 1.3), ylim=(-0.7, len(leaves) - 0.3))
         axes.set_axis_off()
     return figure
+
+
+def sides(threshold: float | None, wording: Mapping[str, Any]) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Return what leads to the left and to the right of a split; without a threshold, missing values go right."""
+    if threshold is None:
+        return ("left", wording["value_known"]), ("right", wording["value_missing"])
+    return ("left", f"≤ {threshold:,g}"), ("right", f"> {threshold:,g}")
 
 
 def _box(colour: str, depth: float) -> dict[str, Any]:

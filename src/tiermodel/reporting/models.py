@@ -81,7 +81,7 @@ def _rules(bundle: Bundle, language: str) -> dict[str, Any]:
     ]
     told = {name: in_language(language, f.zh, f.en) for name, f in bundle.features.items()}
     ends = [node for node, name in enumerate(state["tree"]["feature"]) if name is None]  # rows have them in this order
-    tree = _branch(state["tree"], 0, "", dict(zip(ends, rows, strict=True)), told)
+    tree = _branch(state["tree"], 0, "", dict(zip(ends, rows, strict=True)), told, words(language))
     rows.sort(key=lambda row: (-row["tier"], -row["value_mean"]))
     return {"rows": rows, "tree": tree, "snapshots": bundle.facts["snapshots"]}
 
@@ -92,14 +92,14 @@ def _branch(
     condition: str,
     leaves: Mapping[int, Mapping[str, Any]],
     told: Mapping[str, str],
+    wording: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return a node of the tree with the condition that leads to it: two branches, or the leaf's tier and facts."""
     name = nodes["feature"][node]
     if name is None:
         return {"condition": condition, "leaf": leaves[node]}
-    line, label = f"{nodes['threshold'][node]:,g}", told.get(name, name)
-    sides = (("left", "≤"), ("right", ">"))
-    parts = [_branch(nodes, nodes[side][node], f"{label} {sign} {line}", leaves, told) for side, sign in sides]
+    label, sides = told.get(name, name), figures_model.sides(nodes["threshold"][node], wording)
+    parts = [_branch(nodes, nodes[side][node], f"{label} {text}", leaves, told, wording) for side, text in sides]
     return {"condition": condition, "parts": parts}
 
 

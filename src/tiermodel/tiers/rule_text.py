@@ -69,7 +69,7 @@ def rule_lines(fitted: Fitted, features: Mapping[str, Named], language: str) -> 
     facts = fitted.kind.rule_facts(state, language) if isinstance(fitted.kind, LearningKind) else []
     found = []
     for i, rule in enumerate(fitted.kind.conditions(scheme, state)):
-        if any(condition.impossible for condition in rule):
+        if any(condition.impossible and not condition.missing for condition in rule):
             continue
         level = codes.index(scheme.bought_levels[int(levels[i])])
         text = _joined(rule, known, language) or words(language)["everybody_else"]

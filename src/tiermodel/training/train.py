@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -62,9 +62,9 @@ class Trained:
     """
 
     bundle: Bundle
-    accounts: dict[str, Accounting]
-    out_of_fold: dict[str, pd.DataFrame]
-    changes: dict[str, Any] | None = None
+    accounts: dict[str, Accounting] = field(repr=False)
+    out_of_fold: dict[str, pd.DataFrame] = field(repr=False)
+    changes: dict[str, Any] | None = field(default=None, repr=False)
 
     def _repr_html_(self) -> str:
         return self.bundle._repr_html_()

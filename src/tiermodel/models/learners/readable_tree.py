@@ -1,4 +1,8 @@
-"""Small decision trees as plain lists, with thresholds rounded to readable numbers."""
+"""Small decision trees as plain lists, with thresholds rounded to readable numbers.
+
+A split may tell missing values from known ones, and nothing else. scikit-learn gives it an infinite threshold, with
+the missing on the right; JSON has no infinity, so that its threshold is None here: every known value goes left.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,8 @@ def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, 
         frozen = {
             "feature": [names[f] if f >= 0 else None for f in tree.feature],
             "threshold": [
-                round_readable(float(t), digits) if i else None for t, i in zip(tree.threshold, inner, strict=True)
+                round_readable(float(t), digits) if i and np.isfinite(t) else None
+                for t, i in zip(tree.threshold, inner, strict=True)
             ],
             "left": tree.children_left.tolist(),
             "right": tree.children_right.tolist(),
@@ -43,14 +48,17 @@ def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, 
 
 
 def leaf_of(tree: dict[str, list[Any]], frame: pd.DataFrame) -> Ints:
-    """Return each row's leaf, numbered in the tree's order: left where x <= threshold, or NaN and `missing_left`."""
+    """Return each row's leaf, numbered in the tree's order: left where x <= threshold, or NaN and `missing_left`.
+
+    A split without a threshold has every known value on the left.
+    """
     names = list(dict.fromkeys(name for name in tree["feature"] if name is not None))
     x = np.array([frame[name].to_numpy(dtype=np.float64) for name in names]).reshape(len(names), len(frame))
     inner = np.array([name is not None for name in tree["feature"]])
     return _walk(
         x,
         np.array([names.index(name) if name is not None else -1 for name in tree["feature"]]),
-        np.array([np.nan if bound is None else bound for bound in tree["threshold"]]),
+        np.array([np.inf if bound is None else bound for bound in tree["threshold"]]),
         np.column_stack([np.array(tree["left"]), np.array(tree["right"])]),
         np.array(tree["missing_left"]),
         np.cumsum(~inner) - 1,
@@ -80,7 +88,8 @@ def node_conditions(tree: dict[str, list[Any]], may_miss: Collection[str]) -> li
     for n, name in enumerate(tree["feature"]):  # children come after their parent
         if name is None:
             continue
-        threshold, missing_left = tree["threshold"][n], tree["missing_left"][n]
+        threshold = math.inf if tree["threshold"][n] is None else tree["threshold"][n]
+        missing_left = tree["missing_left"][n]
         before = found[n].get(name, Condition(name, missing=name in may_miss))
         left = Condition(name, before.low, min(before.high, threshold), before.missing and missing_left)
         right = Condition(name, max(before.low, threshold), before.high, before.missing and not missing_left)

@@ -46,7 +46,8 @@ def tree_sql(tree: Mapping[str, Sequence[Any]], leaves: Sequence[str]) -> str:
         if name is None:
             return leaves[leaf[n]]
         x = quoted(name)
-        left = f"{x} <= {number(tree['threshold'][n])}"
+        threshold = tree["threshold"][n]
+        left = f"{x} IS NOT NULL" if threshold is None else f"{x} <= {number(threshold)}"
         if tree["missing_left"][n]:
             left = f"({left} OR {x} IS NULL)"
         return f"CASE WHEN {left} THEN {branch(tree['left'][n])} ELSE {branch(tree['right'][n])} END"

@@ -6,6 +6,7 @@ printed rules and the assigned levels agree to the last bit.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,8 @@ def _bands(scheme: LearnedScheme, tree: dict[str, list[Any]], frame: pd.DataFram
     """Return the band around the threshold of every split of the tree."""
     bands: dict[str, Any] = {"up": [], "down": []}
     for name, threshold in zip(tree["feature"], tree["threshold"], strict=True):
-        values = None if name is None else frame[name].to_numpy(dtype=np.float64)
+        # no band at a leaf, nor between known and missing values
+        values = None if threshold is None else frame[name].to_numpy(dtype=np.float64)
         pairs = {} if values is None else band_edges(scheme, [threshold], values, "right")
         for side, of_side in bands.items():
             of_side.append(pairs[side][0] if pairs else None)
@@ -135,7 +137,7 @@ def _reach(state: dict[str, Any], frame: pd.DataFrame, side: str) -> tuple[Ints,
             leaf += 1
             continue
         x = frame[name].to_numpy(dtype=np.float64)
-        low, high = state[side][n]
+        low, high = state[side][n] or (math.inf, math.inf)  # known or missing
         missing, missing_left = np.isnan(x), tree["missing_left"][n]
         here[tree["left"][n]] = mask & np.where(missing, missing_left, x <= high)
         here[tree["right"][n]] = mask & np.where(missing, not missing_left, x > low)
@@ -164,9 +166,9 @@ def rule_facts(state: dict[str, Any], language: str) -> list[str]:
 
 
 def thresholds(_scheme: LearnedScheme, state: dict[str, Any]) -> Thresholds:
-    """Return the thresholds of the splits."""
+    """Return the thresholds of the splits; none of a split that only tells missing values from known ones."""
     splits = zip(state["tree"]["feature"], state["tree"]["threshold"], strict=True)
-    return [(feature, [threshold]) for feature, threshold in splits if feature is not None]
+    return [(feature, [threshold]) for feature, threshold in splits if threshold is not None]
 
 
 def sql(scheme: LearnedScheme, state: dict[str, Any]) -> SqlLevel:
