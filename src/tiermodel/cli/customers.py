@@ -69,7 +69,7 @@ def features(project: Path, as_of: str, out: Path, excel: bool, allow_empty: boo
     with progress() as step, for_excel(excel):
         step(words(settings.language)["step_features"].format(as_of))
         tally = write_features(settings, as_of, out, allow_empty=allow_empty)
-    print_accounts(settings, tally.accounts)
+    print_accounts(settings, tally.accounts, needs=True)
     if as_json:
         print_json({"out": str(out), "rows": tally.snapshots, **accounts_as_data(tally.accounts)})
     else:

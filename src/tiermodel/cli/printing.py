@@ -74,7 +74,7 @@ def _time_left(told: str, seconds: float) -> str:
     return f" · {minutes:.0f} min {rest:.0f} s" if minutes else f" · {rest:.0f} s"
 
 
-def print_accounts(project: Project, accounts: Mapping[str, Accounting]) -> None:
+def print_accounts(project: Project, accounts: Mapping[str, Accounting], *, needs: bool = False) -> None:
     """Print to stderr how every row of every table was used, and which feature groups cannot be built."""
     from tiermodel.features.export import left_out_words
     from tiermodel.tables.rules import RULES
@@ -89,7 +89,7 @@ def print_accounts(project: Project, accounts: Mapping[str, Accounting]) -> None
             click.echo("  " + say["account_rule"].format(n=n, rule=told), err=True)
         for warning in account.warnings:
             click.echo(f"  {warning}", err=True)
-    if told := left_out_words(project):
+    if told := left_out_words(project, needs=needs):
         click.echo(told, err=True)
 
 

@@ -26,18 +26,20 @@ from tiermodel.words import words
 __all__ = ["left_out_words", "write_features", "write_nothing", "write_quarantine", "write_rows"]
 
 
-def left_out_words(project: Project) -> str:
-    """Return a text on the chosen groups that cannot be built and the columns they need; empty if none."""
+def left_out_words(project: Project, *, needs: bool) -> str:
+    """Return a text on the chosen groups that cannot be built, with or without what they need; empty if none."""
     missing = left_out(project.features, history_columns(project))
     say = words(project.language)
-    needs = (
+    if missing and not needs:
+        return say["left_out_briefly"].format(say["comma"].join(say[f"group_{group}"] for group in missing))
+    told = (
         say["left_out_needs"].format(
             group=say[f"group_{group}"],
             needs=say["left_out_or"].join(say["left_out_and"].join(map(project_key, names)) for names in any_of),
         )
         for group, any_of in missing.items()
     )
-    return say["left_out"].format(say["comma"].join(needs)) if missing else ""
+    return say["left_out"].format(say["comma"].join(told)) if missing else ""
 
 
 def write_features(

@@ -113,7 +113,7 @@ class Service:
         if found.rows:
             answer |= {"rows": found.rows, "quarantined": found.quarantined}
         answer["warnings"] = found.warnings
-        return json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()
+        return json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
     def _wanted(self, scorer: Scorer) -> Wanted:
         bundle = scorer.bundle
