@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import multiprocessing
 import os
@@ -10,7 +11,6 @@ import socket
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,6 @@ from tiermodel.tracking import store
 from worlds import small_project
 
 _FORKS = multiprocessing.get_context("fork")
-NOBODY = 65534
 WORK = {
     "train": ("train", "shop.yaml", "--register", "--out", "models/shop"),
     "tune": ("tune", "shop.yaml", "--out", "models.yaml"),
@@ -71,10 +70,10 @@ def test_a_server_that_does_not_answer(
     assert {path.name for path in folder.iterdir()} == {"mlflow.db", "shop.yaml"}
 
 
-def as_nobody(words: tuple[str, ...], told: Path) -> None:
-    """Run a command as somebody who owns nothing."""
-    if os.getuid() == 0:
-        os.setuid(NOBODY)
+def without_privileges(words: tuple[str, ...], told: Path) -> None:
+    """Run a command without the right of root to write where the mode of a file forbids it."""
+    header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # capabilities of this process
+    assert ctypes.CDLL(None).capset(header, none) == 0
     with told.open("w") as file:
         sys.stderr = file
         sys.argv[1:] = list(words)
@@ -87,14 +86,11 @@ def as_nobody(words: tuple[str, ...], told: Path) -> None:
         os._exit(code)
 
 
-def run_as_nobody(words: tuple[str, ...], folder: Path) -> tuple[int, str]:
+def run_without_privileges(words: tuple[str, ...], folder: Path) -> tuple[int, str]:
     told = folder / "told.txt"
     told.touch()
     told.chmod(0o666)
-    for above in (folder, *folder.parents[:3]):
-        with suppress(PermissionError):
-            above.chmod(above.stat().st_mode | 0o055)
-    run = _FORKS.Process(target=as_nobody, args=(words, told))
+    run = _FORKS.Process(target=without_privileges, args=(words, told))
     run.start()
     run.join(60)
     return int(run.exitcode or 0), told.read_text()
@@ -113,7 +109,9 @@ def test_a_read_only_store(shop: Callable[..., Path], verb: str) -> None:
     shop("sqlite:///store/mlflow.db")
     read_only(folder / "store")
     folder.chmod(0o777)
-    code, said = run_as_nobody(WORK.get(verb, (verb, "shop", "--tracking-uri", "sqlite:///store/mlflow.db")), folder)
+    code, said = run_without_privileges(
+        WORK.get(verb, (verb, "shop", "--tracking-uri", "sqlite:///store/mlflow.db")), folder
+    )
     assert (code, "Traceback" in said) == (8, False), said
     assert "sqlite:///store/mlflow.db" in said
     assert "readonly" in said or "cannot be written" in said
@@ -128,7 +126,7 @@ def test_an_output_folder_that_is_read_only(shop: Callable[..., Path], verb: str
         one.chmod(0o777)
     read_only(folder)
     (folder / "store").chmod(0o777)
-    code, said = run_as_nobody(WORK[verb], folder)
+    code, said = run_without_privileges(WORK[verb], folder)
     assert (code, "Traceback" in said) == (7, False), said
     assert "cannot be written: Permission denied" in said
 

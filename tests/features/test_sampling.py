@@ -115,7 +115,7 @@ def test_models_learn_from_those_drawn_and_tiers_are_of_everyone(trained: Traine
     few, everyone = (fitted(project, panel, said) for project in (of_few(trained.project), trained.project))
     buyers = among(panel, LAST_DAY)["days_since_last"].notna().sum()
     assert [words for words in said if "drawn" in words] == [
-        f"learning from 150 of {buyers} buyers, drawn by lot (panel.customers)"
+        f"fitting churn risk, learning from 150 of {buyers} buyers, drawn by lot (panel.customers)"
     ]
     assert few.facts["training_customers"] <= 150 < everyone.facts["training_customers"]
     assert few.facts["customers"] == everyone.facts["customers"] == len(among(panel, LAST_DAY))

@@ -130,7 +130,7 @@ def test_at_risk_are_recent_buyers_whose_contract_ends_in_the_window() -> None:
 def test_the_question_is_said_in_words() -> None:
     project = make_project(outcome={"horizon_days": 90, "gap_days": 7})
     assert churn_question(project.churn, project.outcome) == "no purchase in the 90 days that follow a gap of 7 days"
-    assert churn_question(project.churn, project.outcome, "zh") == "某日之后间隔 7 天起 90 天内不再购买"
+    assert churn_question(project.churn, project.outcome, "zh") == "某日之后间隔 7 天起 90 天内没有购买"
     churn = {"contract_renewal_days": 30, "gap_days": 0, "horizon_days": 60, "active_days": 365}
     project = make_project(churn=churn)
     assert churn_question(project.churn, project.outcome) == (

@@ -347,8 +347,8 @@ def test_refusals_write_nothing(trained: TrainedWorld, tmp_path: Path) -> None:
         score(trained.project, bundle, "2023-13-01", out)
     with pytest.raises(ProjectError, match="one date is needed here, not 2"):
         score(trained.project, bundle, "2023-10-01,2023-11-01", out)
-    with pytest.raises(ProjectError, match=r"\.parquet or \.csv"):
-        score(trained.project, bundle, AS_OF, tmp_path / "out.xlsx")
+    with pytest.raises(ProjectError, match=r"\.parquet"):
+        score(trained.project, bundle, AS_OF, tmp_path / "out.json")
     columns = trained.project.data.transactions.columns.model_copy(update={"product_id": None})
     table = trained.project.data.transactions.model_copy(update={"columns": columns})
     unmapped = trained.project.model_copy(

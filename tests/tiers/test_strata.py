@@ -248,7 +248,7 @@ def test_reasons_are_those_of_the_stratum_and_the_first_names_it(language: str) 
         wanted = part.kind.conditions(part.scheme, part.state)
         told = {"zh": f"（{value}）", "en": f" ({value})"}[language] if value else ""
         assert first[bought].tolist() == [wanted[k][0].text(FEATURES, language) + told for k in rule[bought]]
-    assert set(first[rule < 0]) == {"尚无购买" if language == "zh" else "no purchase yet"}
+    assert set(first[rule < 0]) == {"尚未购买" if language == "zh" else "no purchase yet"}
     assert level.max() == 2
 
 

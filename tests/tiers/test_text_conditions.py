@@ -143,7 +143,7 @@ def test_rules_and_reasons_name_attribute_and_values() -> None:
     scheme = fitted({**CASCADE, "veto": [VETO]}, FRAME)
     assert scheme.rules(FEATURES, "zh")[0].startswith("top (top): 客户属性 industry 为 制造 或 金融 且 ")
     assert scheme.rules(FEATURES, "en")[1].startswith(f"mid (mid): attribute industry is not 零售, {ODD[0]} and ")
-    assert scheme.rules(FEATURES, "zh")[-1] == f"一票否决（否），最高为 low: 客户属性 industry 为 {ODD[0]} 或 {ODD[1]}"
+    assert scheme.rules(FEATURES, "zh")[-1] == f"等级上限（否）：最高 low: 客户属性 industry 为 {ODD[0]} 或 {ODD[1]}"
     codes, words = scheme.explain(FRAME, scheme.assign(FRAME)[1], FEATURES, "en")
     first = np.array(words, dtype=object)[codes[:, 0]]
     level = scheme.assign(FRAME)[0]

@@ -157,6 +157,7 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, details:
         print_json(done.results)
         return
     click.echo("\n".join(verdict_lines(done.results, settings.language)))
+    click.echo("\n".join(done.results["notes"]), nl=bool(done.results["notes"]))
     if details:
         _print_details(done, settings)
     else:
@@ -195,7 +196,7 @@ def _print_details(done: Backtest, project: Project) -> None:
     lines += [f"{row['as_of']}: {line}" for row in results["level"] for line in level_lines(row, language)]
     losses = done.losses(language)
     verdict = say["details_losses" if losses else "details_no_losses"]
-    click.echo("\n".join([*lines, verdict, *losses, *results["notes"]]))
+    click.echo("\n".join([*lines, verdict, *losses]))
 
 
 @click.command()

@@ -46,7 +46,7 @@ def every_key(language: str) -> list[Key]:
     """Return every key, in the order of the sections; those that several sections share, once.
 
     >>> {key.path: (key.type, key.default) for key in every_key("en")}["outcome.horizon_days"]
-    ('whole number, 1 to 3660', '90')
+    ('whole number, 1 to 3,660', '90')
     """
     schema = Project.model_json_schema()
     found = dict[str, Key]()
