@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tiermodel.backtesting.proposals import proposed_scheme, scheme_faults
+from tiermodel.evaluation.metrics import LOWER_IS_BETTER
 from tiermodel.words import words
 
-__all__ = ["comparison_words", "losing", "model_words", "named_comparison", "verdict_lines"]
+__all__ = ["comparison_words", "losing", "model_name", "named_comparison", "verdict_lines"]
 
 OURS, ALL = "tiermodel", "all dates"
-LOWER_IS_BETTER = frozenset({"log_loss", "mae"})
 _FORECASTS = {"churn": "log_loss", "value": "gini"}
 
 
@@ -40,7 +40,8 @@ def comparison_words(comparison: Mapping[str, Any], language: str) -> str:
     >>> comparison_words(loss, "en")
     'logistic on all features is better by 0.0360 [0.0100, 0.0650]'
     """
-    say, against = words(language), model_words(comparison["against"], language)
+    say = words(language)
+    against = model_name(comparison["against"], say)
     ends = [_gain(comparison, comparison[name]) for name in ("difference", "low", "high")]
     better = ends[0] >= 0
     by, low, high = (value if better else -value for value in ends)
@@ -57,13 +58,12 @@ def named_comparison(comparison: Mapping[str, Any], language: str) -> dict[str, 
     return {"target": say[f"target_{target}"], "metric": say.get(f"metric_{metric}", metric), "day": day}
 
 
-def model_words(name: str, language: str) -> str:
-    """Return the name of a model or baseline in words.
+def model_name(name: str, say: Mapping[str, str]) -> str:
+    """Return the name of a model or baseline in words, given the texts of a language.
 
-    >>> model_words("composite_365d", "en")
+    >>> model_name("composite_365d", words("en"))
     'RFM composite (365 d)'
     """
-    say = words(language)
     base, _, days = name.rpartition("_")
     if days.endswith("d") and days[:-1].isdigit() and f"model_{base}" in say:
         return say["verdict_days"].format(say[f"model_{base}"], days[:-1])
@@ -101,7 +101,7 @@ def _forecast(results: Mapping[str, Any], target: str, language: str) -> str:
     days = dict.fromkeys(c["as_of"] for c in each if c["as_of"] != ALL)
     won = sum(all(_sure(c, 1) for c in each if c["as_of"] == day) for day in days)
     lost = sum(any(losing(c) for c in each if c["as_of"] == day) for day in days)
-    figures = {"ours": ours, "best": model_words(best, language), "theirs": means[best]}
+    figures = {"ours": ours, "best": model_name(best, say), "theirs": means[best]}
     return say[f"verdict_{target}"].format(**figures, won=won, lost=lost, n=len(days))
 
 

@@ -14,10 +14,13 @@ from tiermodel.arrays import Column, Floats
 from tiermodel.errors import DataError
 
 __all__ = [
-    "auc", "check_probabilities", "churn_metrics", "decile_mape", "ece", "ece_null_band", "gini", "gini_coefficient",
-    "herfindahl", "log_loss", "lorenz_curve", "mae", "mean_ranks", "pair", "pareto_share", "quadratic_weighted_kappa",
-    "quantile_groups", "reliability_table", "spearman", "value_metrics", "whale_curve",
+    "LOWER_IS_BETTER", "auc", "check_probabilities", "churn_metrics", "decile_mape", "ece", "ece_null_band", "gini",
+    "gini_coefficient", "herfindahl", "log_loss", "lorenz_curve", "mae", "mean_ranks", "pair", "pareto_share",
+    "quadratic_weighted_kappa", "quantile_groups", "reliability_table", "spearman", "value_metrics", "whale_curve",
 ]  # fmt: skip
+
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "mae", "rmse", "decile_mape"})
+"""The metrics of which less is better; of all others more is."""
 
 
 ECE_BINS = 15

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from tiermodel.arrays import Floats
-from tiermodel.evaluation.metrics import ece, quantile_groups, reliability_table
+from tiermodel.backtesting.verdict import model_name
+from tiermodel.evaluation.metrics import LOWER_IS_BETTER, ece, quantile_groups, reliability_table
 from tiermodel.reporting.charts import Chart, data, drawn, lines, tier_scale
-from tiermodel.reporting.figures_model import LOWER_IS_BETTER, found_at, model_name
+from tiermodel.reporting.figures_model import found_at
 
 __all__ = ["differences", "gains", "importance", "reliability", "residuals", "retention", "schemes"]
 

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +31,9 @@ __all__ = [
     "SMALL",
     "FigureStyle",
     "concentration",
-    "ladder",
     "percent_axes",
     "pyramid",
     "rfm_map",
-    "risk_map",
     "save_png",
     "short",
     "svg",
@@ -216,26 +213,6 @@ def percent_axes(axes: Axes, x: str, y: str) -> None:
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
-def risk_map(
-    style: FigureStyle, names: Sequence[str], tier: Ints, churn_risk: Floats, expected_value: Floats
-) -> Figure:
-    """Draw the number of customers by level and band of churn risk, shaded by churn risk × expected value."""
-    known = np.isfinite(churn_risk)
-    band = np.searchsorted(RISK_MAP_EDGES, churn_risk[known], side="right")
-    edges = (0.0, *RISK_MAP_EDGES, 1.0)
-    shape = (len(names), len(edges) - 1)
-    counts, at_risk = np.zeros(shape), np.zeros(shape)
-    np.add.at(counts, (tier[known], band), 1)
-    np.add.at(at_risk, (tier[known], band), (churn_risk * np.nan_to_num(expected_value))[known])
-    with style.draw(5.4, 1.3 + 0.55 * len(names)) as (figure, (axes,)):
-        columns = [f"{100 * low:.0f}–{high:.0%}" for low, high in pairwise(edges)]
-        _cells(axes, counts, at_risk, [[f"{int(n):,}" for n in row] for row in counts])
-        axes.set_xticks(range(len(columns)), columns, fontsize=8)
-        axes.set_yticks(range(len(names)), [short(n) for n in names])
-        axes.set_xlabel(style.words["churn_risk"])
-    return figure
-
-
 def _cells(axes: Axes, counts: Floats, shade: Floats, texts: Sequence[Sequence[str]]) -> None:
     """Fill a grid of cells, darker where `shade` is higher; cells of fewer than `SMALL` customers show no figure."""
     shown = np.where(counts >= SMALL, np.nan_to_num(shade), np.nan)
@@ -285,25 +262,3 @@ def _groups(values: Floats) -> tuple[Ints, list[str]]:
     _, group = np.unique(np.searchsorted(cuts, values, side="left"), return_inverse=True)
     spans = [(values[group == g].min(), values[group == g].max()) for g in range(group.max() + 1)]
     return group, [f"{low:,.0f}" if low == high else f"{low:,.0f}–{high:,.0f}" for low, high in spans]
-
-
-def ladder(style: FigureStyle, names: Sequence[str], stages: Sequence[str], counts: Ints, title: str) -> Figure:
-    """Draw the share of each level's customers at each stage, worst stage last; `counts` has shape (levels, stages)."""
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    shades = [("accent", 0.72), ("accent", 0.45), ("accent", 0.22), ("muted", 0.35), ("sand", 0.75), ("warm", 0.8)]
-    if len(stages) < len(shades):
-        shades = [shades[0], shades[1], shades[4], shades[5]]
-    with style.draw(5.4, 1.7 + 0.42 * len(names)) as (figure, (axes,)):
-        start = np.zeros(len(names))
-        for k, (stage, (colour, alpha)) in enumerate(zip(stages, shades, strict=True)):
-            look: dict[str, Any] = {"color": COLOURS[colour], "alpha": alpha, "label": stage}
-            axes.barh(np.arange(len(names)), shares[:, k], left=start, height=0.66, **look)
-            for i in [i for i in range(len(names)) if shares[i, k] >= 0.09]:
-                axes.text(start[i] + shares[i, k] / 2, i, f"{shares[i, k]:.0%}", ha="center", va="center", fontsize=8)
-            start += shares[:, k]
-        percent_axes(axes, style.words["share_of_tier"], "")
-        axes.set_yticks(range(len(names)), [short(n) for n in names])
-        axes.set_title(title)
-        axes.grid(visible=False)
-        figure.legend(loc="outside lower center", ncols=3)
-    return figure

@@ -13,30 +13,27 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 
 from tiermodel.arrays import Floats
-from tiermodel.evaluation.metrics import ece, quantile_groups, reliability_table
+from tiermodel.backtesting.verdict import model_name
+from tiermodel.evaluation.metrics import LOWER_IS_BETTER, ece, quantile_groups, reliability_table
 from tiermodel.features.formula import Feature
 from tiermodel.models.btyd.forecast import BTYD_INPUTS
 from tiermodel.reporting.figures import COLOURS, LINES, FigureStyle, percent_axes, short
 from tiermodel.words import in_language
 
 __all__ = [
-    "LOWER_IS_BETTER",
     "differences",
     "found_at",
     "gains",
     "importance",
     "input_names",
-    "model_name",
     "reliability",
     "residuals",
     "sides",
-    "tournament",
     "tree",
 ]
 
 
 _TENTHS, _ONE_WAY = 10, 0.5
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "mae", "rmse", "decile_mape"})
 
 
 def tree(style: FigureStyle, state: Mapping[str, Any], levels: Sequence[str], features: Mapping[str, str]) -> Figure:
@@ -265,30 +262,3 @@ def _difference_bars(style: FigureStyle, panel: Axes, rows: Sequence[Mapping[str
         panel.plot(middle, y, "o", color=colour, markersize=4)
     panel.set_yticks(range(len(models)), [model_name(m, style.words) for m in models])
     panel.set(ylim=(-0.6, len(models) - 0.4))
-
-
-def model_name(code: str, words: Mapping[str, str]) -> str:
-    """Return the name of a model or baseline; that of a composite with a window includes its days.
-
-    >>> model_name("composite_365d", {"model_composite": "RFM composite"})
-    'RFM composite (365d)'
-    """
-    name, _, days = code.rpartition("_")
-    if f"model_{code}" not in words and f"model_{name}" in words:
-        return f"{words[f'model_{name}']} ({days})"
-    return words.get(f"model_{code}", code)
-
-
-def tournament(style: FigureStyle, schemes: Mapping[str, tuple[float, float]], ours: str) -> Figure:
-    """Draw each scheme's share of key customers against the share of the observed value that they brought."""
-    with style.draw(5.4, 4.0) as (figure, (axes,)):
-        axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linewidth=0.8)
-        axes.text(0.72, 0.69, style.words["random_choice"], color=COLOURS["muted"], fontsize=8, va="top")
-        for name, (x, y) in schemes.items():
-            colour = COLOURS["accent" if name == ours else "sand"]
-            axes.plot(x, y, "o", color=colour, markersize=8)
-            offset, weight = ((7, -13), "bold") if name == ours else ((7, 3), "normal")
-            axes.annotate(short(name), (x, y), offset, textcoords="offset points", fontweight=weight)
-        percent_axes(axes, style.words["key_share"], style.words["capture"])
-        axes.set(ylim=(0, 1.05))
-    return figure

@@ -11,13 +11,15 @@ import numpy as np
 import pandas as pd
 
 from tiermodel.backtesting.proposals import clearly_better
+from tiermodel.backtesting.verdict import model_name
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.bundle.model_card import level_lines, share_rows
 from tiermodel.evaluation.baselines import OURS
+from tiermodel.evaluation.metrics import LOWER_IS_BETTER
 from tiermodel.reporting import charts_model, figures_model
 from tiermodel.reporting.charts import Chart
 from tiermodel.reporting.figures import FigureStyle
-from tiermodel.reporting.figures_model import LOWER_IS_BETTER, found_at, model_name
+from tiermodel.reporting.figures_model import found_at
 from tiermodel.reporting.inputs import ReportInputs
 from tiermodel.segments.profiles import segment_lines
 from tiermodel.tiers.schemes.load import load_preset, preset_names

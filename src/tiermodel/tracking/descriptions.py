@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from statistics import fmean
 
-from tiermodel.backtesting.verdict import model_words
+from tiermodel.backtesting.verdict import model_name
 from tiermodel.bundle.bundle import Bundle
 from tiermodel.evaluation.baselines import OURS
 from tiermodel.tracking.artifacts import LearnerMetrics
@@ -78,7 +78,7 @@ def _beside_baselines(language: str, target: str, found: Sequence[LearnerMetrics
     told = say[f"mlflow_{target}"].format(ours=ours)
     if means:
         best = better(means, key=lambda name: means[name])
-        told += say["mlflow_baseline"].format(name=model_words(best, language), theirs=means[best])
+        told += say["mlflow_baseline"].format(name=model_name(best, say), theirs=means[best])
     yield told
 
 
