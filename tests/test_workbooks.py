@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from commands import Run
 from tiermodel import output
 from tiermodel.errors import ProjectError
 from tiermodel.output import write_table
+from tiermodel.tables import scratch
 from worlds import TrainedWorld
 
 ROWS = pa.table({
@@ -48,6 +50,22 @@ def test_a_workbook_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert book.active["G2"].hyperlink is None
     write_table(ROWS, tmp_path / "b.xlsx")
     assert (tmp_path / "a.xlsx").read_bytes() == (tmp_path / "b.xlsx").read_bytes()
+
+
+def test_another_run_that_tidies_up_leaves_a_workbook_in_the_making(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from ROWS.to_batches()
+        scratch._remove_orphans.__wrapped__(tmp_path / "tmp")
+        yield from ROWS.to_batches()
+
+    write_table(batches(), tmp_path / "a.xlsx", ROWS.schema)
+    assert len(cells(tmp_path / "a.xlsx")) == 1 + 2 * len(ROWS)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.xlsx", "tmp"]
 
 
 def test_more_rows_than_a_sheet_has_are_refused_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

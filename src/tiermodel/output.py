@@ -9,7 +9,6 @@ import json
 import math
 import os
 import re
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -344,8 +343,10 @@ def _write_workbook(batches: Iterable[pa.RecordBatch], file: BinaryIO, schema: p
     """
     import xlsxwriter  # noqa: PLC0415  needed here alone
 
-    with tempfile.TemporaryDirectory(prefix="tiermodel-") as scratch:
-        options = {"constant_memory": True, "tmpdir": scratch}
+    scratch = Path(file.name).with_suffix(".rows.tmp")  # beside the output, whose next writer removes what a kill left
+    disk.make_folder(scratch)
+    try:
+        options = {"constant_memory": True, "tmpdir": str(scratch)}
         with xlsxwriter.Workbook(file, options) as book:
             book.set_properties({"created": datetime(2000, 1, 1)})  # noqa: DTZ001  no clock: the same bytes
             sheet, day = book.add_worksheet(), book.add_format({"num_format": "yyyy-mm-dd"})
@@ -360,6 +361,8 @@ def _write_workbook(batches: Iterable[pa.RecordBatch], file: BinaryIO, schema: p
                     for place, (name, cell) in enumerate(zip(schema.names, cells, strict=True)):
                         _write_cell(sheet, row, place, str(cell) if _is_id(name, cell) else cell, day)
             sheet.freeze_panes(1, 0)
+    finally:
+        disk.unlink(scratch)
 
 
 def _is_id(name: str, cell: Any) -> bool:

@@ -74,10 +74,10 @@ def numbered(progress: Callable[[str], None], weights: Sequence[float]) -> Calla
     (None, None)
     """
     total = sum(weights)
-    before = iter(list(enumerate(accumulate(weights, initial=0), 1)))
+    before = enumerate(accumulate(weights[:-1], initial=0), 1)
 
     def tell(text: str) -> None:
         number, done = next(before, (len(weights), total))
-        progress(f"{number}/{len(weights)} ({done / total:.0%}) {text}".replace("%)", " %)"))
+        progress(f"{number}/{len(weights)} ({100 * done / total:.0f} %) {text}")
 
     return tell

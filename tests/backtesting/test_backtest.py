@@ -310,6 +310,13 @@ def test_the_verdict_is_short_and_tells_the_dates_that_are_lost(played: Played, 
         assert not re.search(r"\b(better|chance|dates?|value|the)\b", "".join(lines).partition("tiers:")[0])
 
 
+def test_a_verdict_leaves_out_what_no_date_could_judge(played: Played) -> None:
+    rows = [{**row, "value_capture_top": None, "moved_share": None} for row in played.results["tiers"]]
+    told = "\n".join(verdict_lines({**played.results, "churn": [], "tiers": rows}, "en"))
+    assert "Expected value:" in told
+    assert not any(word in told for word in ("Churn risk:", "Calibration:", "Tiers:", "Stability:", "None"))
+
+
 def test_a_verdict_on_tiers_that_lose_says_worse(played: Played) -> None:
     spoiled = [{**c, "difference": -0.2, "low": -0.3, "high": -0.1} for c in played.results["comparisons"]]
     told = "\n".join(verdict_lines({**played.results, "comparisons": spoiled}, "en"))

@@ -28,6 +28,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from failpoints import failing
+from run_folders import files_of
 from tiermodel.config.project import load_project
 from tiermodel.errors import TierModelError
 from tiermodel.jobs.refresh import refresh
@@ -51,24 +52,6 @@ def world(folder: Path) -> Path:
     return folder
 
 
-def files_of(folder: Path) -> dict[str, bytes]:
-    """Give every file below a folder; of the manifest without what differs from run to run."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            content = path.read_bytes()
-            if path.name == "manifest.json" and b'"stages"' in content:
-                content = json.dumps(_without(json.loads(content))).encode()
-            found[str(path.relative_to(folder))] = content.replace(str(folder.parent).encode(), b"SHOP")
-    return found
-
-
-def _without(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without(one) for key, one in value.items() if key not in CHANGING}
-    return [_without(one) for one in value] if isinstance(value, list) else value
-
-
 def run(shop: Path) -> None:
     """Run the refresh in this process."""
     os.chdir(shop)
@@ -80,7 +63,9 @@ def state(shop: Path) -> tuple[dict[str, bytes], str, str | None]:
     os.chdir(shop)  # to which the tracking store of the project is relative
     champion = champion_of(load_project(shop / "project.yaml"))
     version = None if champion is None else champion.version
-    return files_of(shop / "runs"), (shop / "runs" / "CURRENT").readlink().name, version
+    found = files_of(shop / "runs", CHANGING).items()
+    files = {name: content.replace(str(shop).encode(), b"SHOP") for name, content in found}
+    return files, (shop / "runs" / "CURRENT").readlink().name, version
 
 
 def judged(shop: Path, wanted: tuple[Any, ...], what: str) -> int:

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from failpoints import failing
+from run_folders import files_of
 from tiermodel.config.project import Project, load_project
 from tiermodel.errors import OutputBusyError, OutputError, ProjectError
 from tiermodel.jobs.manifest import Manifest, StageRecord, read_manifest
@@ -78,21 +79,6 @@ def shop(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def project_of(shop: Path) -> Project:
     return load_project(shop / "project.yaml")
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    """Give every file below a folder; of manifests without the seconds that stages took."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            content = path.read_bytes()
-            if path.name == "manifest.json" and b'"stages"' in content:
-                manifest = json.loads(content)
-                for stage in manifest["stages"]:
-                    stage["seconds"] = 0
-                content = json.dumps(manifest).encode()
-            found[str(path.relative_to(folder))] = content
-    return found
 
 
 def test_two_dates_leave_counts_that_add_up_and_the_last_one_current(shop: Path, trained: TrainedWorld) -> None:

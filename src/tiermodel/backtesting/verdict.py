@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from tiermodel.backtesting.proposals import proposed_scheme, scheme_faults
@@ -12,6 +13,7 @@ from tiermodel.words import words
 __all__ = ["comparison_words", "losing", "model_name", "named_comparison", "verdict_lines"]
 
 OURS, ALL = "tiermodel", "all dates"
+_SHARES = ("key_customers_share", "value_capture_top", "moved_share", "reversed_share")
 _FORECASTS = {"churn": "log_loss", "value": "gini"}
 
 
@@ -76,10 +78,10 @@ def verdict_lines(results: Mapping[str, Any], language: str) -> list[str]:
     dates, ours = results["dates"], [row for row in results["tiers"] if row["ours"]]
     head = {"project": results["project"], "n": len(dates), "first": dates[0], "last": dates[-1]}
     lines = [say["verdict_head"].format(**head, customers=max(row["n"] for row in ours), days=results["horizon_days"])]
-    lines += [_forecast(results, target, language) for target in _FORECASTS]
+    lines += [_forecast(results, target, language) for target in _FORECASTS if results[target]]
     rows = [row for row in results["churn"] if row["model"] == OURS]
     held = sum(row["ece"] <= row["ece_by_chance"] for row in rows)
-    lines.append(say["verdict_calibration"].format(held=held, n=len(rows)))
+    lines += [say["verdict_calibration"].format(held=held, n=len(rows))] if rows else []
     lines += _tiers(results, ours, language)
     faults = scheme_faults(results["tiers"], language)
     lines += [say["verdict_faults"].format(n=len(faults), first=faults[0])] if faults else []
@@ -117,18 +119,21 @@ def _means(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
 def _tiers(results: Mapping[str, Any], ours: Sequence[Mapping[str, Any]], language: str) -> Iterator[str]:
     """Yield what the tiers brought, beside grading by what was just spent and by the RFM composite; how they moved."""
     say = words(language)
-    shares = {key: sum(row[key] for row in ours) / len(ours) for key in ("key_customers_share", "value_capture_top")}
-    yield say["verdict_tiers"].format(**shares)
+    mean = {key: _mean(ours, key) for key in _SHARES}
+    if mean["value_capture_top"] is not None:
+        yield say["verdict_tiers"].format(**mean)
     rows = [c for c in results["comparisons"] if c["target"] == "tiers" and c["metric"] == "value_capture_top"]
     pooled = [c for c in rows if c["as_of"] == ALL] or rows
     for against in ("same_tier_as_now", "composite"):
-        for c in (c for c in pooled if c["against"] == against and c["difference"] is not None):
-            sure = "better" if _sure(c, 1) else "worse" if losing(c) else "chance"
-            points = {name: 100 * c[name] for name in ("difference", "low", "high")} if c["low"] is not None else None
-            if points is not None:
-                yield say[f"verdict_against_{against}"].format(**points, sure=say[f"verdict_{sure}"])
-    moved = [row["moved_share"] for row in ours if row["moved_share"] is not None]
-    back = [row["reversed_share"] for row in ours if row["reversed_share"] is not None]
-    if moved:
-        shown = {"moved": sum(moved) / len(moved), "back": sum(back) / len(back) if back else 0.0}
-        yield say["verdict_moved"].format(**shown)
+        for c in (c for c in pooled if c["against"] == against and c["low"] is not None):
+            sure = say["verdict_better" if _sure(c, 1) else "verdict_worse" if losing(c) else "verdict_chance"]
+            points = {name: 100 * c[name] for name in ("difference", "low", "high")}
+            yield say[f"verdict_against_{against}"].format(**points, sure=sure)
+    if mean["moved_share"] is not None:
+        yield say["verdict_moved"].format(moved=mean["moved_share"], back=mean["reversed_share"] or 0.0)
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    """Return the mean of a figure over the dates at which it is known; None where it is at none."""
+    known = [row[key] for row in rows if row[key] is not None]
+    return fmean(known) if known else None

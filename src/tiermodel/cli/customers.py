@@ -110,15 +110,16 @@ def score(
     if regrade != (reason is not None):
         raise click.UsageError("--regrade and --reason TEXT go together")
     settings = load(project)
+    from tiermodel.bundle.bundle import load_bundle
     from tiermodel.output import for_excel
     from tiermodel.predict import score as run_score
 
     with progress() as step, for_excel(excel):
-        folder = model_folder(model, settings.tracking.uri)
+        bundle = load_bundle(model_folder(model, settings.tracking.uri))
         other = None if shadow is None else model_folder(shadow, settings.tracking.uri)
         step(words(settings.language)["step_scoring"].format(as_of))
         scored = run_score(
-            settings, folder, as_of, out, ledger=ledger, regrade_reason=reason, shadow=other, allow_empty=allow_empty
+            settings, bundle, as_of, out, ledger=ledger, regrade_reason=reason, shadow=other, allow_empty=allow_empty
         )  # fmt: skip
     print_accounts(settings, scored.accounts)
     added, say = scored.added, words(settings.language)
@@ -129,7 +130,8 @@ def score(
         beside = {} if scored.shadow is None else {"shadow": scored.shadow}
         print_json({"out": str(out), **counts, **beside, **added_as_data(added), **accounts_as_data(scored.accounts)})
         return
-    names = _names(folder, settings.language)
+    scheme = bundle.scheme.scheme
+    names = tier_names(scheme.codes, scheme.names(settings.language), settings.language)
     print_tiers(scored.tiers, settings.language, names)
     print_capacity(scored.capacity, settings.language, names)
     click.echo(say["scored_rows"].format(n=scored.customers, out=out))
@@ -137,16 +139,6 @@ def score(
         print_added(added, scored.day, ledger, settings.language)
     if scored.shadow is not None:
         print_shadow(scored.shadow, out, settings.language, names)
-
-
-def _names(folder: Path, language: str) -> dict[str, str]:
-    """Return what a bundle's tiers are called in a table; in English by their codes, so nothing is read."""
-    if language != "zh":
-        return {}
-    from tiermodel.bundle.bundle import load_bundle
-
-    scheme = load_bundle(folder).scheme.scheme
-    return tier_names(scheme.codes, scheme.names(language), language)
 
 
 @click.command()

@@ -126,13 +126,13 @@ def sample_of(connection: duckdb.DuckDBPyConnection, given: Given, language: str
             raise
         source, places = _first_blocks(connection, blocks, encoding, error, language), False
     rows, whole = _rows(connection, source)
-    names = [_quoted_marks(str(given.paths[0]), note) for note in source.warnings] if taken is given else []
+    names = [_by_name(str(given.paths[0]), note) for note in source.warnings] if taken is given else []
     personal = find_personal(connection, source, rows.num_rows, "")
     whole = whole and taken is given
     return Sample(given, dict(source.columns), rows, encoding, whole, places, personal, tuple(names))
 
 
-def _quoted_marks(path: str, note: str) -> str:
+def _by_name(path: str, note: str) -> str:
     return note.replace(str(Path(path).absolute()), Path(path).name)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from tiermodel.tables.scratch import new_folder, remove_folder
 
 __all__ = ["as_file", "frame_of_table", "in_memory"]
 
@@ -28,8 +29,8 @@ def in_memory(write: Callable[[Path], Any]) -> pd.DataFrame:
 
     The warnings of the accounts in the result are in `attrs["warnings"]` of the frame.
     """
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "table.parquet")
+    with _scratch() as folder:
+        path = folder / "table.parquet"
         result = write(path)
         frame = frame_of_table(pq.read_table(path, partitioning=None))
     accounts = getattr(result, "accounts", {})
@@ -52,7 +53,17 @@ def as_file(table: pd.DataFrame | str | Path, name: str) -> Iterator[Path]:
     for place, field in enumerate(rows.schema):
         if field.name in _DAYS and pa.types.is_timestamp(field.type):  # a day, which pandas has as an instant
             rows = rows.set_column(place, field.name, rows.column(place).cast(pa.date32()))
-    with TemporaryDirectory() as folder:
-        path = Path(folder, f"{name}.parquet")
+    with _scratch() as folder:
+        path = folder / f"{name}.parquet"
         pq.write_table(rows, path)
         yield path
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Give a private folder that goes with the block, or with the user's next run where the process was killed."""
+    folder = new_folder()
+    try:
+        yield folder
+    finally:
+        remove_folder(folder)
