@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tiermodel.arrays import Floats, Ints
+from tiermodel.evaluation.bootstrap import draw_count
 from tiermodel.evaluation.metrics import quadratic_weighted_kappa
 from tiermodel.features.condition import Condition, Named
 from tiermodel.models.learners.time_split import split_by_date
@@ -37,14 +39,24 @@ __all__ = [
 
 
 _FOLDS = 2
+_ROWS, _LEAST, _MOST = 1_000_000, 50, 400  # rows drawn in all, fewest and most draws of the bootstrap
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """The customers of a later date, with what followed, and the level that each learner gave them."""
+
+    later: TrainingSet
+    levels: Mapping[str, Ints]
+    metrics: Sequence[dict[str, Any]]
 
 
 def fit(scheme: LearnedScheme, snapshot: pd.DataFrame, context: FitContext) -> State:
     """Return the state fitted on past dates; a strong learner's score is cut on the snapshot of buyers.
 
     Every strong learner, and the tree that imitates it, is tried on up to two later dates of the training data;
-    `trials` in the state keeps the metrics. `auto` takes the best of all three learners, or the tree where no date is
-    late enough to try.
+    `trials` in the state keeps the metrics. `auto` takes the simplest of the three learners that is within one standard
+    error of the best of them, or the tree where no date is late enough to try.
     """
     history, seed = context.history, context.seed
     training = training_set_of(scheme, snapshot, history, seed)
@@ -52,10 +64,10 @@ def fit(scheme: LearnedScheme, snapshot: pd.DataFrame, context: FitContext) -> S
         return tree.grow(scheme, training, seed)
     learners = ["tree", *score.LEARNERS] if scheme.learner == "auto" else [scheme.learner]
     delay = context.label_delay_days or (snapshot["as_of"].max() - history["as_of"].max()).days
-    trials = _trials(scheme, training, learners, seed, delay) if delay > 0 else []
-    learner = _best(learners, trials)
+    tried = _trials(scheme, training, learners, seed, delay) if delay > 0 else []
+    learner = _simplest_of_best(scheme, learners, tried, seed)
     state = _learned(scheme, learner, training, snapshot, seed)
-    state["trials"] = trials
+    trials = state["trials"] = [row for trial in tried for row in trial.metrics]
     if "surrogate" in state:
         state["fidelity"] = _fidelity(scheme, state, snapshot, [t for t in trials if t["learner"] == learner])
     return state
@@ -77,36 +89,38 @@ def _learned(
 
 def _trials(
     scheme: LearnedScheme, training: TrainingSet, learners: Sequence[str], seed: int, label_delay_days: int
-) -> list[dict[str, Any]]:
+) -> list[_Trial]:
     """Return every learner's metrics on later dates, trained on dates whose outcome was known by then."""
     found = []
     for split in split_by_date(
         training.frame["as_of"], label_delay_days, _FOLDS, lambda rows: len(rows) >= 2 * scheme.max_leaves
     ):
         past, later = training.take(split.train), training.take(split.test)
+        levels, metrics = {}, []
         for learner in learners:
             state = _learned(scheme, learner, past, later.frame, seed)
+            level = levels[learner] = assign(scheme, state, later.frame)[0]
             row = {"learner": learner, "as_of": str(split.day.date()), "n": len(later.frame)}
-            row |= learner_metrics(scheme, later, assign(scheme, state, later.frame)[0])
+            row |= learner_metrics(scheme, later.target_level, later.value, level)
             if "surrogate" in state:
                 imitated = tree.assign(scheme, state["surrogate"], later.frame)[0]
-                row["of_best_imitated"] = learner_metrics(scheme, later, imitated)["of_best"]
-            found.append(row)
+                row["of_best_imitated"] = learner_metrics(scheme, later.target_level, later.value, imitated)["of_best"]
+            metrics.append(row)
+        found.append(_Trial(later, levels, metrics))
     return found
 
 
-def learner_metrics(scheme: LearnedScheme, later: TrainingSet, level: Ints) -> dict[str, float | None]:
+def learner_metrics(scheme: LearnedScheme, actual: Ints, value: Floats, level: Ints) -> dict[str, float | None]:
     """Return the kappa, the share of the value that key customers brought, and that over the most possible.
 
     The last, `of_best`, is 1 where no other customers, as many, brought more, so that schemes compare whose key levels
     differ in size. None where no value is known.
     """
-    value = later.value
     total, inside = np.nansum(value), np.isin(level, key_levels(scheme))
     most = np.sort(value[~np.isnan(value)])[::-1][: np.count_nonzero(inside & ~np.isnan(value))].sum()
     known = bool(total > 0 and most > 0)
     return {
-        "qwk": _kappa(scheme, later.target_level, level),
+        "qwk": _kappa(scheme, actual, level),
         "value_capture": float(np.nansum(value[inside]) / total) if known else None,
         "of_best": float(np.nansum(value[inside]) / most) if known else None,
     }
@@ -117,13 +131,26 @@ def _kappa(scheme: LearnedScheme, actual: Ints, level: Ints) -> float | None:
     return None if np.isnan(kappa) else kappa
 
 
-def _best(learners: Sequence[str], trials: Sequence[dict[str, Any]]) -> str:
-    """Return the learner with the greatest sum of kappa and `of_best` over the dates; the simplest of equals."""
+def _simplest_of_best(scheme: LearnedScheme, learners: Sequence[str], tried: Sequence[_Trial], seed: int) -> str:
+    """Return the first learner, `learners` being ordered from the simplest, within one standard error of the best.
 
-    def worth(learner: str) -> float:
-        return sum((t["qwk"] or 0.0) + (t["of_best"] or 0.0) for t in trials if t["learner"] == learner)
-
-    return max(learners, key=worth)
+    The best has the greatest sum of kappa and `of_best` over the dates; the error is that of a difference to the best,
+    by a paired bootstrap over customers (one-standard-error rule: Breiman, Friedman, Olshen and Stone 1984).
+    """
+    if len(learners) == 1 or not tried:
+        return learners[0]
+    rng, rows = np.random.default_rng(seed), sum(len(trial.later.value) for trial in tried)
+    draws = draw_count(rows, _ROWS, _LEAST, _MOST)
+    worth = np.zeros((1 + draws, len(learners)))
+    for trial in tried:
+        actual, value = trial.later.target_level, trial.later.value
+        for draw in range(1 + draws):
+            drawn = rng.integers(0, len(value), len(value)) if draw else np.arange(len(value))
+            for column, learner in enumerate(learners):
+                figures = learner_metrics(scheme, actual[drawn], value[drawn], trial.levels[learner][drawn])
+                worth[draw, column] += (figures["qwk"] or 0.0) + (figures["of_best"] or 0.0)
+    behind = worth[:, [np.argmax(worth[0])]] - worth
+    return learners[int(np.argmax(behind[0] <= behind[1:].std(axis=0)))]
 
 
 def _fidelity(
