@@ -408,7 +408,7 @@ def test_an_output_never_replaces_the_scores(tmp_path: Path) -> None:
         allocate(scores, policy, 5, scores)
 
 
-def test_the_period_is_the_policys_or_the_projects_horizon(tmp_path: Path) -> None:
+def test_the_period_is_the_policys_or_the_projects_horizon(tmp_path: Path, cli: Run) -> None:
     from histories import make_project  # noqa: PLC0415
 
     project = make_project()
@@ -420,7 +420,10 @@ def test_the_period_is_the_policys_or_the_projects_horizon(tmp_path: Path) -> No
         assert found.period_days == days
         assert found.advisory is not None
         assert found.advisory["customers"] == listed
+        assert found.period_assumed == (given_project is None)
     assert replace(found, bound=0.0).gap == 0
+    words = ("--policy", policy, "--budget", "5", "--out", "o.csv")
+    assert "90 are assumed. Give --project" in cli("allocate", scores, *words).out
 
 
 def test_customers_whom_nothing_can_be_done_for_may_be_the_last_kind() -> None:

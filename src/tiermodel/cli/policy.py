@@ -31,7 +31,7 @@ _LANGUAGE = click.option(
 @click.option("--policy", required=True, help="A policy file, or the name of one that ships.")
 @click.option("--budget", required=True, metavar="AMOUNT", help="The most that all actions may cost in a period.")
 @click.option("--out", type=PATH, required=True, help="A .parquet or .csv file.")
-@click.option("--project", type=PATH, help="The project file: its horizon is the period, unless the policy has one.")
+@click.option("--project", type=PATH, help="The project file: its horizon, else that of SCORES, is the period.")
 @click.option("--measured", type=PATH, help="A table of a randomised trial: its effects in place of assumed gains.")
 @click.option("--figure", type=PATH, help="A .png file: what other budgets would bring.")
 @_LANGUAGE
@@ -91,6 +91,8 @@ def _print(done: Allocation, policy: Policy, out: Path, language: str) -> None:
         for row in done.by_tier_action
     ]
     print_table(title, rows)
+    if done.period_assumed:
+        click.echo(say["allocate_period_assumed"].format(days=done.period_days))
     click.echo(say["allocate_sums"].format(**done.to_dict()))
     _print_effects(done, language)
     _print_prices(done, names, language)

@@ -47,6 +47,7 @@ class Allocation:
     `shadow_prices` tell what one more unit would bring at the margin: of `budget`, of each action's `capacity`, of a
     place in a `team`, and, at most, of a `manager` with all the places that one has. `curve` has what budgets between
     nothing and all that pays would bring. `advisory` counts customers whose service costs more than they bring.
+    `period_assumed` is true where neither policy, project nor scores tell the days of a period.
     `effects` says where gains come from: `assumed` by the policy, or `measured`, with intervals.
     """
 
@@ -60,6 +61,7 @@ class Allocation:
     customers_read: int
     refused: int
     period_days: int
+    period_assumed: bool
     by_action: tuple[dict[str, Any], ...]
     by_tier: tuple[dict[str, Any], ...]
     by_tier_action: tuple[dict[str, Any], ...]
@@ -133,7 +135,8 @@ def allocate(
         `NAME.advisory.csv` lists customers whose service costs more than they bring, each to be approved by a person.
         Without it the rows are returned.
     project
-        The project whose horizon is the period where the policy has none, and whose language texts are in.
+        The project whose horizon is the period where the policy has none, and whose language texts are in. Without
+        it the period is the horizon that the file of scores names, else 90 days are assumed.
     measured
         A table of a randomised trial, whose effects take the place of assumed gains: `read_effects` has its columns.
     language
@@ -169,20 +172,20 @@ def allocate(
     language = language or policy.language or (project.language if project else "en")
     out, named = Path(out), [*expressions_of(policy), VALUE]
     with as_file(scores, "scores") as path, open_scores(path, named, (out, advisory_path(out))) as table:
-        found = candidates_of(table, policy)
+        found, told = candidates_of(table, policy), table.horizon_days
     with as_file("" if measured is None else measured, "measured") as path:
         effects = None if measured is None else read_effects(path, policy)
     found = found if effects is None else with_effects(found, policy, effects)
     solved = solve(policy, found, amount)
-    period = policy.period_days or (project.outcome if project else Outcome()).horizon_days
+    known = policy.period_days or (project.outcome.horizon_days if project else told)
+    period = known or Outcome().horizon_days
     listed = unprofitable(policy, found, period)
     with staged() as files:
         write_table(_rows(policy, found, solved, language), out, into=files)
         write_advisory(listed, policy, found, out, files)
     sums = None if listed is None else listed.sums(out)
-    return _told(
-        policy, found, solved, amount, effects, {"period_days": period, "advisory": sums, "language": language}
-    )
+    rest = {"period_days": period, "period_assumed": known is None, "advisory": sums, "language": language}
+    return _told(policy, found, solved, amount, effects, rest)
 
 
 def _amount(budget: float | str) -> Decimal:

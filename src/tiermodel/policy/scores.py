@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ProjectError
@@ -19,7 +20,10 @@ from tiermodel.tables.readers.files import open_files
 from tiermodel.tables.rules import family, flag
 from tiermodel.tables.source import Source, quoted, refuse_outputs
 
-__all__ = ["Scores", "open_scores", "reading_project"]
+__all__ = ["HORIZON_NOTE", "Scores", "open_scores", "reading_project"]
+
+HORIZON_NOTE = "tiermodel.horizon_days"
+"""The note in the schema of scores, kept by Parquet, with the days that their values are for."""
 
 _VIEW, _READ = "scores", "scores_read"
 _KEYS = ("customer_id", "tier_code")
@@ -32,6 +36,8 @@ class Scores:
     connection: duckdb.DuckDBPyConnection
     source: Source
     file: str
+    horizon_days: int | None = None
+    """The days that values are for, where the file says so."""
 
     @property
     def columns(self) -> dict[str, str]:
@@ -114,9 +120,18 @@ def open_scores(
             )
         told = " ".join(named).casefold()
         texts = {name for name in source.columns if name.casefold() in told or (numbers and numbers.fullmatch(name))}
-        scores = Scores(connection, _typed(connection, source, texts), str(path))
+        scores = Scores(connection, _typed(connection, source, texts), str(path), _horizon(source))
         _check_keys(scores, keys)
         yield scores
+
+
+def _horizon(source: Source) -> int | None:
+    """Return the horizon that every file of scores names; None for CSV, and where they name none or several."""
+    found = set()
+    for file in source.files:
+        notes = (pq.read_schema(file).metadata or {}) if Path(file).suffix == ".parquet" else {}
+        found.add(notes.get(HORIZON_NOTE.encode(), b""))
+    return int(note) if len(found) == 1 and (note := found.pop()).isdigit() else None
 
 
 def reading_project() -> Project:

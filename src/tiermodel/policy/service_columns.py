@@ -26,7 +26,7 @@ class ServiceColumns:
 
     def schema(self, scores: pa.Schema) -> pa.Schema:
         """Return the columns of a score table with those of the policy, which come last."""
-        return pa.schema([*scores, *((name, pa.string()) for name in _ADDED)])
+        return pa.schema([*scores, *((name, pa.string()) for name in _ADDED)], metadata=scores.metadata)
 
     def of_level(self, code: str) -> dict[str, str]:
         """Return the service of one tier by column."""

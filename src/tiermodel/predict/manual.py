@@ -62,7 +62,7 @@ class ManualDecisions:
 
 def with_manual(project: Project, scores: pa.Schema) -> pa.Schema:
     """Return the columns of a score table with `manual_decision`, which comes last, where the project maps it."""
-    return pa.schema([*scores, (_COLUMN, pa.string())]) if has_manual(project) else scores
+    return scores.append(pa.field(_COLUMN, pa.string())) if has_manual(project) else scores
 
 
 def has_manual(project: Project) -> bool:
