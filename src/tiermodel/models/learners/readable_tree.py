@@ -18,7 +18,7 @@ from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.errors import DataError
 from tiermodel.features.condition import Condition
 
-__all__ = ["freeze", "leaf_of", "node_conditions", "round_readable", "roundest"]
+__all__ = ["freeze", "leaf_of", "node_conditions", "round_readable", "roundest", "without_idle_splits"]
 
 
 def freeze(tree: Any, names: list[str], frame: pd.DataFrame) -> tuple[dict[str, list[Any]], Ints]:
@@ -77,6 +77,40 @@ def _walk(x: Floats, feature: Ints, threshold: Floats, children: Ints, missing_l
             node = children[node, 0] if left else children[node, 1]
         reached[row] = leaf[node]
     return reached
+
+
+def without_idle_splits(tree: dict[str, list[Any]], level: Ints) -> tuple[dict[str, list[Any]], Ints]:
+    """Return the tree without splits below which all leaves have the same level, and the leaf that each leaf became.
+
+    `level` has that of every leaf. No row changes its level; a rule is then no longer than it must be.
+
+    >>> tree = {"feature": ["a", "b", None, None, None], "threshold": [1.0, 2.0, None, None, None]}
+    >>> tree |= {"left": [1, 2, -1, -1, -1], "right": [4, 3, -1, -1, -1], "missing_left": [False] * 5}
+    >>> short, became = without_idle_splits(tree, np.array([0, 0, 1]))
+    >>> short["feature"], short["left"], short["right"], became.tolist()
+    (['a', None, None], [1, -1, -1], [2, -1, -1], [0, 0, 1])
+    """
+    nodes, leaves = range(len(tree["feature"])), iter(level.tolist())
+    of_node = [next(leaves) if tree["feature"][n] is None else None for n in nodes]
+    for n in reversed(nodes):  # children come after their parent
+        if tree["feature"][n] is not None and of_node[tree["left"][n]] == of_node[tree["right"][n]]:
+            of_node[n] = of_node[tree["left"][n]]
+    stands_for = list(nodes)  # a node within which nothing changes stands for all nodes below it
+    for n in nodes:
+        if tree["feature"][n] is not None:
+            for child in (tree["left"][n], tree["right"][n]):
+                stands_for[child] = child if of_node[n] is None else stands_for[n]
+    kept = [n for n in nodes if stands_for[n] == n]
+    place = {n: new for new, n in enumerate(kept)} | {-1: -1}
+    at_leaf: dict[str, Any] = {"feature": None, "threshold": None, "left": -1, "right": -1, "missing_left": False}
+    short: dict[str, list[Any]] = {}
+    for key, none in at_leaf.items():
+        short[key] = [tree[key][n] if of_node[n] is None else none for n in kept]
+    for side in ("left", "right"):
+        short[side] = [place[n] for n in short[side]]
+    number = np.cumsum([name is None for name in short["feature"]]) - 1
+    became = [number[place[stands_for[n]]] for n in nodes if tree["feature"][n] is None]
+    return short, np.array(became, dtype=np.int64)
 
 
 def node_conditions(tree: dict[str, list[Any]], may_miss: Collection[str]) -> list[list[Condition]]:

@@ -16,7 +16,13 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from tiermodel.arrays import Floats, Ints
 from tiermodel.errors import DataError
 from tiermodel.features.condition import Condition
-from tiermodel.models.learners.readable_tree import freeze, leaf_of, node_conditions, round_readable
+from tiermodel.models.learners.readable_tree import (
+    freeze,
+    leaf_of,
+    node_conditions,
+    round_readable,
+    without_idle_splits,
+)
 from tiermodel.tiers.kinds.cut_points import band_edges
 from tiermodel.tiers.kinds.sql_terms import tree_sql
 from tiermodel.tiers.learned.scheme import LearnedScheme
@@ -66,6 +72,9 @@ def _size(scheme: LearnedScheme, training: TrainingSet) -> dict[str, int]:
 def _state(
     scheme: LearnedScheme, training: TrainingSet, tree: dict[str, list[Any]], leaf: Ints, level: Ints
 ) -> dict[str, Any]:
+    """Return what is applied and what is told of it; splits between leaves of one level are left out."""
+    tree, became = without_idle_splits(tree, level)
+    leaf, level = became[leaf], level[np.unique(became, return_index=True)[1]]
     value = training.value
     facts = [
         {
