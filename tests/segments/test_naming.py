@@ -181,9 +181,9 @@ def test_lines_card_and_command_line_tell_name_and_rule(cli: Run, trained: Train
     for n, (code, profile) in enumerate(sorted_profiles(state)):
         assert told["en"]["segments"]["profiles"][code]["name"] == profile["name"] == state["names"][n]
         line = told["en"]["segments"]["words"][n + 1]
-        assert line.startswith(f"{code} ({profile['name']['en']}): ")
+        assert line.startswith(f"{profile['name']['en']} ({code}): ")
         assert f"(precision {profile['rule']['precision']:.0%}, recall {profile['rule']['recall']:.0%})" in line
-        assert f"{code}（{profile['name']['zh']}）" in told["zh"]["segments"]["words"][n + 1]
+        assert f"{profile['name']['zh']}（{code}）" in told["zh"]["segments"]["words"][n + 1]
         assert f"- {line}\n" in card
 
 

@@ -177,6 +177,23 @@ def test_profiles_name_what_sets_a_group_apart_once_and_hide_small_groups() -> N
     assert segment_lines(state, {}, "zh")[-1] == "segment_2: 少于 5 位客户"
 
 
+@pytest.mark.parametrize(
+    ("figures", "told"),
+    [
+        ({"median": 3.0, "median_all": 1.0, "mean": 9.0, "mean_all": 2.0}, "high clicks (median 3, all 1)"),
+        ({"median": 0.0, "median_all": 0.0, "mean": 0.71, "mean_all": 0.2}, "high clicks (mean 0.71, all 0.2)"),
+        ({"median": 0.0, "median_all": 0.0, "mean": 0.1, "mean_all": 0.2}, "high clicks"),  # one outlier outside
+        ({"median": 1.0, "median_all": 1.0001, "mean": None, "mean_all": None}, "high clicks"),
+        ({"median": 0.0, "median_all": 0.0}, "high clicks"),  # a bundle made before means were kept
+    ],
+)
+def test_equal_medians_are_not_told_as_a_difference(figures: dict[str, float | None], told: str) -> None:
+    profile = {"share": 0.5, "customers": 9, "marks": [{"feature": "clicks", "difference": 0.7, **figures}]}
+    state = chosen("kmeans", buyers(), 2)
+    lines = segment_lines({**state, "profiles": [profile], "names": [], "rules": []}, {}, "en")
+    assert lines[1].split("; ")[1] == told
+
+
 def test_the_gate_refuses_segments_that_a_refit_would_shuffle(trained: TrainedWorld) -> None:
     state = trained.trained.bundle.segments
     assert judge_segments(state).passed == (state["stability"] >= FLOOR)

@@ -44,8 +44,8 @@ def profiles_of(state: Mapping[str, Any], frame: pd.DataFrame, labels: Ints) -> 
     """Return a profile of every segment of buyers: share, customers, and up to three features that set it apart most.
 
     The difference of a feature is the mean of its signed logarithm in the segment less that of all buyers, in standard
-    deviations, 0.3 at least; of features with a correlation above 0.8 only one is listed. Medians leave out missing
-    values. A segment of fewer than `SMALLEST` customers has no figures (None).
+    deviations, 0.3 at least; of features with a correlation above 0.8 only one is listed. Medians and means
+    leave out missing values. A segment of fewer than `SMALLEST` customers has no figures (None).
     """
     names = feature_names(frame)
     z = np.column_stack([_standard(frame[name].to_numpy(dtype=np.float64)) for name in names])
@@ -93,6 +93,8 @@ def _mark(frame: pd.DataFrame, name: str, inside: Flags, difference: float) -> d
         "difference": difference,
         "median": float(frame[name][inside].median()),
         "median_all": float(frame[name].median()),
+        "mean": float(frame[name][inside].mean()),
+        "mean_all": float(frame[name].mean()),
     }
 
 
@@ -140,8 +142,7 @@ def _words(profile: Mapping[str, Any], features: Mapping[str, Named], language: 
     marks = [
         wording["segment_high" if mark["difference"] > 0 else "segment_low"].format(
             name=feature_name(mark["feature"], features, language),
-            here=_number(mark["median"]),
-            everybody=_number(mark["median_all"]),
+            figures=_figures(mark, language),
         )
         for mark in profile["marks"]
     ]
@@ -149,5 +150,16 @@ def _words(profile: Mapping[str, Any], features: Mapping[str, Named], language: 
     return size + wording["semicolon"] + (wording["clause"].join(marks) or wording["segment_average"]) + rule
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None or np.isnan(value) else f"{float(f'{value:.3g}'):,.10g}"
+def _figures(mark: Mapping[str, Any], language: str) -> str:
+    """Return the medians of a mark, or the means where the medians are equal; nothing where neither shows it."""
+    for kind in ("median", "mean"):  # older bundles have no means
+        here, everybody = mark.get(kind), mark.get(f"{kind}_all")
+        if here is not None and everybody is not None and (here - everybody) * mark["difference"] > 0:
+            texts = _number(here), _number(everybody)
+            if texts[0] != texts[1]:
+                return words(language)[f"segment_{kind}"].format(here=texts[0], everybody=texts[1])
+    return ""
+
+
+def _number(value: float) -> str:
+    return f"{float(f'{value:.3g}'):,.10g}"
