@@ -32,7 +32,7 @@ Level = Literal["ok", "warn", "refuse"]
 
 # Below these, grading is refused. Vendors publish 100 to 1,000 customers and twice the outcome window or 180 days.
 FLOOR = {"buyers": 100, "repeat_buyers": 50, "horizons_of_history": 2, "budget_dates": 3}
-_SAMPLED = 250  # customers, where there are many more: twice what the floors ask for, and more
+_SAMPLED = 2_500  # customers, where there are many more: what the floors ask for many times
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class Finding:
         if "wrong_zh" in values:
             values = {**values, "rule": in_language(language, values["wrong_zh"], values["rule"])}
         text = wording[f"check_{self.code}"].format(**values)
+        if self.level != "ok" and f"check_{self.code}_remedy" in wording:
+            text += wording[f"check_{self.code}_remedy"]
         return text + wording["check_one_in"].format(**values) if "one_in" in values else text
 
 
