@@ -89,6 +89,9 @@ def test_a_season_that_came_every_year_is_no_alarm_and_its_absence_is_one() -> N
 def test_a_young_log_is_not_judged_by_windows_longer_than_itself() -> None:
     assert spans_of(FEATURES.values(), 90)["net_amount_90d"] == 90
     assert spans_of(FEATURES.values(), 90)["amount_change_90d"] == 180
+    spans = spans_of(expand(Features(windows_days=(30,), groups=("season",)), ["cost"]), 365)
+    assert spans["amount_year_change_30d"] == 394 + 365  # a second Christmas to compare with a first one
+    assert spans["order_count_year_ago_30d"] > 10_000
     dates = grid(date(2021, 9, 1), FIRST)
     values = {"net_amount_90d": np.linspace(0, 3, len(dates)), "net_amount_30d": np.zeros(len(dates))}
     found = drift(values, dates, np.full(len(dates), 5000.0), FIRST, {"net_amount_90d": 170, "net_amount_30d": 30})

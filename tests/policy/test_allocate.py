@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -23,6 +25,7 @@ from tiermodel.policy.allocate import Allocation, allocate
 from tiermodel.policy.exact import best_allocation, best_counts, best_of_kinds
 from tiermodel.policy.lagrangian import allocated, find_prices, polished
 from tiermodel.policy.problem import Limit, Problem
+from tiermodel.policy.scores import HORIZON_NOTE, LANGUAGE_NOTE
 
 LEVELS = {tier: {"name_zh": f"{tier}级", "name_en": tier, "cost_per_year": 365} for tier in ("small", "major")}
 COLUMNS = ["customer_id", "tier_code", "action", "cost", "gain", "why"]
@@ -400,6 +403,26 @@ def test_texts_are_in_the_language_asked_for(tmp_path: Path, cli: Run) -> None:
     ran = cli(*words, "--language", "en")
     assert "Gains are assumptions of the policy file, not measured effects." in ran.out
     assert "uplift" not in ran.out
+
+
+def test_texts_are_in_the_language_of_the_scores_and_tiers_have_their_names(tmp_path: Path, cli: Run) -> None:
+    columns = {"customer_id": ["1", "2"], "tier_code": ["small"] * 2, "tier_name": ["小客户"] * 2, "v": [5.0, 6.0]}
+    table = pa.table(columns).replace_schema_metadata({LANGUAGE_NOTE: "zh", HORIZON_NOTE: "30"})
+    pq.write_table(table, tmp_path / "scores.parquet")
+    letter = {"name_zh": "简报", "name_en": "a letter", "cost": 0.5, "gain": 0}
+    write_policy(tmp_path, actions={"letter": letter}, floor={"action": "letter", "tiers": ["small"]})
+    words = ("--policy", "policy.yaml", "--budget", "5", "--out", "o.csv")
+    ran = cli("allocate", "scores.parquet", *words)
+    assert "每 30 天" in ran.out
+    assert "小客户 (small)" in ran.out
+    assert "简报是最低服务：小客户 (small)的每位客户先得到它，不论收益。" in ran.out
+    assert read(tmp_path / "o.csv")["why"][0] == "最低服务：该等级的每位客户都有"
+    ran = cli("allocate", "scores.parquet", *words, "--language", "en")
+    assert "a letter is the minimum service: every customer of small gets it first, whatever it brings." in ran.out
+    for note in ({}, {LANGUAGE_NOTE: "x", HORIZON_NOTE: "-3"}):  # not notes of ours: as if there were none
+        pq.write_table(table.replace_schema_metadata(note), tmp_path / "scores.parquet")
+        found = allocate(tmp_path / "scores.parquet", tmp_path / "policy.yaml", 5, tmp_path / "o.csv")
+        assert (found.language, found.period_days, found.period_assumed) == ("en", 90, True)
 
 
 def test_an_output_never_replaces_the_scores(tmp_path: Path) -> None:

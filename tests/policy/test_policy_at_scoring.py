@@ -117,6 +117,7 @@ def test_the_line_runs_from_a_project_to_an_allocation(trained: TrainedWorld, tm
     assert told["period_days"] == trained.project.outcome.horizon_days
     alone = json.loads(cli("allocate", "scores.parquet", *words[:-2], "--json").out)
     assert (alone["period_days"], alone["period_assumed"]) == (told["period_days"], False)  # the scores tell it
+    assert set(alone["tier_names"]) == set(pd.read_parquet(tmp_path / "scores.parquet")["tier_code"])
     assert told["exact"]
     assert (written["gain"] - written["cost"]).sum() == pytest.approx(told["objective"])
     assert written["cost"].sum() <= 300

@@ -21,6 +21,7 @@ from tiermodel.models.churn import ChurnModel, fit_churn
 from tiermodel.models.design_matrix import design_matrix_of_panel
 from tiermodel.models.value import ValueModel, fit_value
 from tiermodel.training.dates import panel_dates
+from tiermodel.words import words
 
 __all__ = ["learning_curve"]
 
@@ -51,7 +52,8 @@ def learning_curve(
                 churn, _ = fit_churn(rows, x, names, labels.churn, learners.churn, risk, project.seed)
                 value, _ = fit_value(rows, x, names, labels.value, learners.value, worth, project.seed)
             except DataError as error:
-                notes.append(f"{day}, {count} snapshots: {error}")
+                text = words(project.language)["note_backtest_curve"]
+                notes.append(text.format(day=day, n=count, error=error))
                 continue
         about = {"as_of": str(day), "snapshots": count, "first_snapshot": str(dates[0]), "rows": len(rows)}
         yield about | _figures(customers, exposed, x_now, churn, value)

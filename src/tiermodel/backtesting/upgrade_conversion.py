@@ -19,6 +19,7 @@ from tiermodel.models.calibrated_ensemble import group_rates
 from tiermodel.models.conversion import is_prospect
 from tiermodel.models.future_tier import p_above
 from tiermodel.models.upgrade import can_rise, stayed_above
+from tiermodel.words import words
 
 __all__ = ["Compared", "judge_prospects", "judge_upgrade"]
 
@@ -46,10 +47,11 @@ def judge_upgrade(project: Project, panel: pd.DataFrame, day: date, bundle: Bund
     today = (panel["as_of"] == now).to_numpy()
     here = rising & today
     if not here.any():
-        return f"{day}: who stays in a higher tier is known {labels.upgrade_delay_days} days later only: not judged"
+        text = words(project.language)["note_backtest_upgrade_later"]
+        return text.format(day=day, days=labels.upgrade_delay_days)
     known = rising & (panel["as_of"] + timedelta(labels.upgrade_delay_days) <= now).to_numpy()
     if not known.any():
-        return f"{day}: nobody's rise and stay in a higher tier was known by then: upgrades are not judged"
+        return words(project.language)["note_backtest_upgrade_unknown"].format(day=day)
     frame, tier = panel[here].reset_index(drop=True), level[here]
     forecast = p[rising[today]]
     predicted = {
@@ -64,7 +66,7 @@ def judge_prospects(panel: pd.DataFrame, past: pd.DataFrame, day: date, bundle: 
     """Return labels and predictions of conversion: the model and the past rate; a note where there is no model."""
     here = is_prospect(panel) & (panel["as_of"] == pd.Timestamp(day)).to_numpy()
     if bundle.prospects is None or not here.any():
-        return f"{day}: too few prospects made a first purchase for a model of them" if here.any() else ""
+        return words(bundle.language)["note_backtest_prospects"].format(day=day) if here.any() else ""
     frame = panel[here].reset_index(drop=True)
     before = past[is_prospect(past)]
     bought, one = (before["outcome_purchase_days"] > 0).to_numpy(), np.zeros(len(before), dtype=np.int64)

@@ -10,7 +10,7 @@ import click
 
 from tiermodel.cli.options import JSON, PATH, PROJECT, load
 from tiermodel.cli.printing import print_json, progress
-from tiermodel.cli.tables import print_table
+from tiermodel.cli.tables import print_table, tier_names
 from tiermodel.words import words
 
 if TYPE_CHECKING:
@@ -60,16 +60,16 @@ def allocate(
         raise ProjectError(f"--figure: {figure}: figures are written as .png; give this ending")
     settings = None if project is None else load(project)
     given = load_policy(policy)
-    language = language or given.language or (settings.language if settings else "en")
+    asked = language or given.language or (settings.language if settings else None)
     with progress() as step:
-        step(words(language)["step_allocating"])
-        done = run_allocate(scores, given, budget, out, project=settings, measured=measured, language=language)
+        step(words(asked or "en")["step_allocating"])
+        done = run_allocate(scores, given, budget, out, project=settings, measured=measured, language=asked)
         if figure is not None:
-            _draw(done, figure, language, settings.currency if settings else None)
+            _draw(done, figure, done.language, settings.currency if settings else None)
     if as_json:
         print_json({"out": str(out), **done.to_dict()})
     else:
-        _print(done, given, out, language)
+        _print(done, given, out)
 
 
 def _draw(done: Allocation, path: Path, language: str, currency: str | None) -> None:
@@ -80,17 +80,22 @@ def _draw(done: Allocation, path: Path, language: str, currency: str | None) -> 
     save_png(allocation_curve(style, done.curve, done.budget, done.objective, currency or ""), path)
 
 
-def _print(done: Allocation, policy: Policy, out: Path, language: str) -> None:
-    say = words(language)
+def _print(done: Allocation, policy: Policy, out: Path) -> None:
+    language, say = done.language, words(done.language)
     title = say["allocate_title"].format(customers=done.customers, read=done.customers_read, days=done.period_days)
     heads = {"tier_code": "allocate_tier", "action": "allocate_action", "customers": "allocate_customers"}
     heads |= {name: f"allocate_{name}" for name in ("cost", "gain", "net", "return")}
     names = {code: action.name(language, code) for code, action in policy.actions.items()}
+    tiers = tier_names(tuple(done.tier_names), list(done.tier_names.values()), language)
+    shown = {"action": names, "tier_code": tiers}
     rows = [
-        {say[heads[key]]: names[value] if key == "action" else value for key, value in row.items()}
+        {say[heads[key]]: shown.get(key, {}).get(value, value) for key, value in row.items()}
         for row in done.by_tier_action
     ]
     print_table(title, rows)
+    if policy.floor is not None:
+        levels = say["comma"].join(tiers.get(code, code) for code in policy.floor.tiers)
+        click.echo(say["allocate_floor"].format(action=names[policy.floor.action], tiers=levels))
     if done.period_assumed:
         click.echo(say["allocate_period_assumed"].format(days=done.period_days))
     click.echo(say["allocate_sums"].format(**done.to_dict()))

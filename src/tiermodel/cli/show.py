@@ -65,7 +65,7 @@ def report(
             spoken = language or (settings.language if settings else None)
             policy = None if settings is None or not settings.policy else load_policy(settings.policy, settings.folder)
             parts = find_parts(sources)
-            for line in parts.lines(spoken or "en"):
+            for line in parts.lines(spoken or parts.language or "en"):
                 click.echo(line, err=True)
             step(str(out))
             run_report(list(parts.paths.values()), out, spoken, ids=not no_ids, policy=policy)

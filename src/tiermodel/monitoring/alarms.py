@@ -97,16 +97,19 @@ def spans_of(features: Iterable[Feature], longest: int, tiers: Iterable[str] = (
 
     It is as far as a feature looks back. One that reads the whole history changes with every day that a log gets
     longer, and is taken to be what it is once the log is as old as the `longest` window; so are the scores and the
-    shares of `tiers`, which are made of such features. A feature of rows that are all older than the reference says
-    nothing of what comes in, and no log is old enough for it.
+    shares of `tiers`, which are made of such features. One that compares with rows of a year ago has a season of its
+    own, and needs a year more. A feature of rows that are all older than the reference says nothing of what comes in:
+    no log is old enough for it.
     """
     found = dict.fromkeys((*SCORES, ACTIVE, *tiers), longest)
     for feature in features:
         sums = needs_of([feature])[0]
         whole = not sums or any(r.start is None or r.measure in _FIRST_EVER for r in sums)
-        past = bool(sums) and all(r.end <= -LAG_DAYS for r in sums)
-        spans = (-r.start for r in sums if r.start is not None)
-        found[feature.name] = _NEVER if past else max([longest * whole, *spans])
+        old = [r.end <= -LAG_DAYS for r in sums]
+        spans = [-r.start for r in sums if r.start is not None]
+        span = max([longest * whole, *spans])
+        yearly = any(old) and span >= YEAR_DAYS
+        found[feature.name] = _NEVER if old and all(old) else span + YEAR_DAYS * yearly
     return found
 
 

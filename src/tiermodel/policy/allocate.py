@@ -47,7 +47,8 @@ class Allocation:
     `shadow_prices` tell what one more unit would bring at the margin: of `budget`, of each action's `capacity`, of a
     place in a `team`, and, at most, of a `manager` with all the places that one has. `curve` has what budgets between
     nothing and all that pays would bring. `advisory` counts customers whose service costs more than they bring.
-    `period_assumed` is true where neither policy, project nor scores tell the days of a period.
+    `period_assumed` is true where neither policy, project nor scores tell the days of a period; `tier_names` has names
+    by code where the scores have them.
     `effects` says where gains come from: `assumed` by the policy, or `measured`, with intervals.
     """
 
@@ -62,6 +63,7 @@ class Allocation:
     refused: int
     period_days: int
     period_assumed: bool
+    tier_names: dict[str, str]
     by_action: tuple[dict[str, Any], ...]
     by_tier: tuple[dict[str, Any], ...]
     by_tier_action: tuple[dict[str, Any], ...]
@@ -140,7 +142,7 @@ def allocate(
     measured
         A table of a randomised trial, whose effects take the place of assumed gains: `read_effects` has its columns.
     language
-        `zh` or `en`; by default that of the policy, else of the project, else English.
+        `zh` or `en`; by default that of the policy, else of the project, else of the scores, else English.
 
     Returns
     -------
@@ -169,23 +171,24 @@ def allocate(
     if out is None:
         given = {"project": project, "measured": measured, "language": language}
         return in_memory(lambda path: allocate(scores, policy, budget, path, **given))  # type: ignore[arg-type]
-    language = language or policy.language or (project.language if project else "en")
     out, named = Path(out), [*expressions_of(policy), VALUE]
     with as_file(scores, "scores") as path, open_scores(path, named, (out, advisory_path(out))) as table:
-        found, told = candidates_of(table, policy), table.horizon_days
+        found, horizon, spoken = candidates_of(table, policy), table.horizon_days, table.language
+        names = table.tier_names()
+    language = language or policy.language or (project.language if project else spoken) or "en"
     with as_file("" if measured is None else measured, "measured") as path:
         effects = None if measured is None else read_effects(path, policy)
     found = found if effects is None else with_effects(found, policy, effects)
     solved = solve(policy, found, amount)
-    known = policy.period_days or (project.outcome.horizon_days if project else told)
+    known = policy.period_days or (project.outcome.horizon_days if project else horizon)
     period = known or Outcome().horizon_days
     listed = unprofitable(policy, found, period)
     with staged() as files:
         write_table(_rows(policy, found, solved, language), out, into=files)
         write_advisory(listed, policy, found, out, files)
     sums = None if listed is None else listed.sums(out)
-    rest = {"period_days": period, "period_assumed": known is None, "advisory": sums, "language": language}
-    return _told(policy, found, solved, amount, effects, rest)
+    rest: dict[str, Any] = {"period_days": period, "period_assumed": known is None, "tier_names": names}
+    return _told(policy, found, solved, amount, effects, {**rest, "advisory": sums, "language": language})
 
 
 def _amount(budget: float | str) -> Decimal:

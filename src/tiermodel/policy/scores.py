@@ -20,10 +20,10 @@ from tiermodel.tables.readers.files import open_files
 from tiermodel.tables.rules import family, flag
 from tiermodel.tables.source import Source, quoted, refuse_outputs
 
-__all__ = ["HORIZON_NOTE", "Scores", "open_scores", "reading_project"]
+__all__ = ["HORIZON_NOTE", "LANGUAGE_NOTE", "Scores", "open_scores", "reading_project"]
 
-HORIZON_NOTE = "tiermodel.horizon_days"
-"""The note in the schema of scores, kept by Parquet, with the days that their values are for."""
+HORIZON_NOTE, LANGUAGE_NOTE = "tiermodel.horizon_days", "tiermodel.language"
+"""Notes in the schema of scores, kept by Parquet: the days that values are for, and the language of texts."""
 
 _VIEW, _READ = "scores", "scores_read"
 _KEYS = ("customer_id", "tier_code")
@@ -38,6 +38,8 @@ class Scores:
     file: str
     horizon_days: int | None = None
     """The days that values are for, where the file says so."""
+    language: str | None = None
+    """The language of their texts, where the file says so."""
 
     @property
     def columns(self) -> dict[str, str]:
@@ -85,6 +87,14 @@ class Scores:
         text = f"({parsed.text.replace(f'_tm_{name}', f'({raw})')})"
         return f"({parsed.clean.replace(f'_tm_{name}_text', text)})", text
 
+    def tier_names(self) -> dict[str, str]:
+        """Return the name of each tier by its code; none without a column `tier_name`, or with several of a code."""
+        if self.columns.get("tier_name") != "VARCHAR":
+            return {}
+        query = f"SELECT DISTINCT tier_code, tier_name FROM {_VIEW} WHERE tier_name <> '' ORDER BY ALL"
+        pairs = self.connection.execute(query).fetchall()
+        return dict(pairs) if len({code for code, _ in pairs}) == len(pairs) else {}
+
     def select(self, columns: Sequence[str]) -> pa.Table:
         """Return SQL columns of every row, ordered by customer, so that the order of the file does not matter."""
         self.connection.execute("SET preserve_insertion_order = true")
@@ -120,18 +130,20 @@ def open_scores(
             )
         told = " ".join(named).casefold()
         texts = {name for name in source.columns if name.casefold() in told or (numbers and numbers.fullmatch(name))}
-        scores = Scores(connection, _typed(connection, source, texts), str(path), _horizon(source))
+        scores = Scores(connection, _typed(connection, source, texts), str(path), *_notes(source))
         _check_keys(scores, keys)
         yield scores
 
 
-def _horizon(source: Source) -> int | None:
-    """Return the horizon that every file of scores names; None for CSV, and where they name none or several."""
-    found = set()
+def _notes(source: Source) -> tuple[int | None, str | None]:
+    """Return the horizon and the language that every file of scores names; None of CSV, and where they differ."""
+    horizons, languages = set(), set()
     for file in source.files:
         notes = (pq.read_schema(file).metadata or {}) if Path(file).suffix == ".parquet" else {}
-        found.add(notes.get(HORIZON_NOTE.encode(), b""))
-    return int(note) if len(found) == 1 and (note := found.pop()).isdigit() else None
+        horizons.add(notes.get(HORIZON_NOTE.encode(), b""))
+        languages.add(notes.get(LANGUAGE_NOTE.encode(), b"").decode())
+    horizon = int(note) if len(horizons) == 1 and (note := horizons.pop()).isdigit() else None
+    return horizon, language if len(languages) == 1 and (language := languages.pop()) in {"zh", "en"} else None
 
 
 def reading_project() -> Project:

@@ -14,7 +14,7 @@ from tiermodel.bundle.bundle import Bundle
 from tiermodel.errors import DataError, ModelError
 from tiermodel.evaluation.profit import contact_threshold
 from tiermodel.features.frame import KEYS, has_bought
-from tiermodel.policy.scores import HORIZON_NOTE
+from tiermodel.policy.scores import HORIZON_NOTE, LANGUAGE_NOTE
 from tiermodel.segments.fit import assign_segments, segment_names
 from tiermodel.tiers.customer_scores import POTENTIAL, SCORES, SILENCE, WILLINGNESS
 from tiermodel.tiers.fitted_features import headroom
@@ -52,9 +52,10 @@ def score_schema(bundle: Bundle) -> pa.Schema:
     `contact_threshold` is the churn risk from which a contact pays, and `churn_warning` whether `churn_risk` reaches
     it, where `churn.campaign` states the costs; `risk_band` is high for exactly these customers then, without costs
     from 0.5 on. A matrix has a column `grade_…` for each axis. Where the project names a service policy, `score`
-    appends `policy_id` and `policy_name`. A note of the schema, which Parquet keeps, tells the horizon in days.
+    appends `policy_id` and `policy_name`. Notes of the schema, which Parquet keeps, tell the horizon in
+    days and the language.
     """
-    text, notes = pa.string(), {HORIZON_NOTE: str(bundle.settings["outcome"]["horizon_days"])}
+    text, horizon = pa.string(), bundle.settings["outcome"]["horizon_days"]
     columns = [
         ("customer_id", pa.string()), ("as_of", pa.date32()),
         ("tier", pa.int64()), ("tier_code", text), ("tier_name", text),
@@ -72,7 +73,7 @@ def score_schema(bundle: Bundle) -> pa.Schema:
         *((f"grade_{axis}", text) for axis in bundle.scheme.axes),
         ("expected_value_median", pa.float64()),
     ]  # fmt: skip
-    return pa.schema(columns, metadata=notes)
+    return pa.schema(columns, metadata={HORIZON_NOTE: str(horizon), LANGUAGE_NOTE: bundle.language})
 
 
 def predict(

@@ -33,12 +33,16 @@ _CURRENT = "CURRENT"
 
 @dataclass(frozen=True)
 class Parts:
-    """The sources of a report: those given and found by kind, those left out with a reason, and the kinds missing."""
+    """The sources of a report: those given and found by kind, those left out with a reason, and the kinds missing.
+
+    `language` is that of the bundle, where there is one.
+    """
 
     paths: dict[str, Path]
     found: tuple[str, ...]
     left_out: tuple[tuple[Path, str], ...]
     missing: tuple[str, ...]
+    language: str | None
 
     def lines(self, language: str) -> list[str]:
         """Return what was found, left out and is missing, a line each."""
@@ -92,7 +96,8 @@ def find_parts(sources: Sequence[str | Path]) -> Parts:
     if not paths and sources:  # a folder without any part: let the reader of sources say what it wants
         read_source(Path(sources[0]))
     missing = tuple(kind for kind in _NAMES if kind not in paths and kind not in {"gate", "monitor", "check", "policy"})
-    return Parts(paths, tuple(kind for kind in paths if kind not in given), tuple(left_out), missing)
+    language = contents["bundle"].language if "bundle" in contents else None
+    return Parts(paths, tuple(kind for kind in paths if kind not in given), tuple(left_out), missing, language)
 
 
 def _folder(path: Path) -> Path | None:
