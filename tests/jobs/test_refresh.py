@@ -26,6 +26,7 @@ from tiermodel.jobs.refresh import plan, refresh
 from tiermodel.jobs.run import CURRENT, FEATURES, SCORES, Run
 from tiermodel.jobs.stages import STAGES, training_day, why_train
 from tiermodel.locks import folder_lock
+from tiermodel.tables.history import read_history
 from tiermodel.tracking.connection import opened_store
 from tiermodel.tracking.registry import log_training
 from worlds import TrainedWorld, bare_runs
@@ -223,6 +224,13 @@ def test_the_first_run_trains_and_promotes(shop: Path, monkeypatch: pytest.Monke
     assert promoted.exit == 0
     assert done.manifest.model == made.counts["bundle"]
     assert done.manifest.trained
+    verdict = (done.folder / "promote.json").read_bytes()
+    assert (json.loads(verdict)["version"], json.loads(verdict)["promoted"]) == ("1", True)
+    assert "Did the model pass the gate?" in (done.folder / "report.html").read_text(encoding="utf-8")
+    (done.folder / "promote.json").unlink()  # as a kill after the promotion, before the verdict was written, leaves it
+    project = project_of(shop)
+    STAGES["promote"](Run(project, read_history(project), done.folder.parent, done.manifest, []))
+    assert (done.folder / "promote.json").read_bytes() == verdict
 
 
 Days = Callable[[int], date]

@@ -24,13 +24,16 @@ from tiermodel.quality.check import check
 from tiermodel.reporting.charts import require_library
 from tiermodel.reporting.report import report
 from tiermodel.tracking.experiment import prepare_experiment
-from tiermodel.tracking.promotion import promote
+from tiermodel.tracking.promotion import promote, promotion_record
 from tiermodel.tracking.registry import log_monitoring, log_training
+from tiermodel.tracking.verdict import Verdict
 from tiermodel.training.train import train
 from tiermodel.words import words
 from tiermodel.worklists.lists import lists
 
 __all__ = ["STAGES", "why_train"]
+
+_VERDICT = "promote.json"
 
 
 def _check(run: Run) -> StageRecord:
@@ -133,14 +136,22 @@ def _promote(run: Run) -> StageRecord:
     if made is None or made.skipped is not None:
         return StageRecord(stage="promote", skipped=words(run.project.language)["refresh_nothing_trained"])
     name, _, number = str(made.counts["registered"]).rpartition("/")
+    verdict = run.folder / _VERDICT
     if run.champion is not None and run.champion.version == made.counts["bundle"]:  # promoted before a kill
+        kept = promotion_record(made.counts["registered"], run.project.tracking.uri)
+        if kept is not None:
+            del kept["rolled_back"]
+            write_json({**kept, "previous": kept["champion"], "promoted": True}, verdict)
         return StageRecord(stage="promote", counts={"champion": number})
     try:
         done = promote(name, number, tracking_uri=run.project.tracking.uri)
     except GateError as refusal:
         if run.champion is None:
             raise
+        if isinstance(refusal.verdict, Verdict):
+            write_json({**refusal.verdict.to_dict(), "promoted": False}, verdict)
         return StageRecord(stage="promote", exit=refusal.exit_code, said=tuple(str(refusal).splitlines()))
+    write_json(done.to_dict(), verdict)
     return StageRecord(stage="promote", said=tuple(done.to_text().splitlines()), counts={"champion": number})
 
 
@@ -199,7 +210,7 @@ def _report(run: Run) -> StageRecord:
         require_library()
     except ProjectError as lacking:
         return StageRecord(stage="report", skipped=str(lacking))
-    beside = [run.folder / name for name in ("monitor.json", "check.json")]
+    beside = [run.folder / name for name in ("monitor.json", "check.json", _VERDICT)]
     sources = [run.scores, run.features, run.folder / MODEL, *(path for path in beside if path.is_file())]
     if Ledger(run.ledger).graded:
         sources.append(run.ledger)

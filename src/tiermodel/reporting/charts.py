@@ -139,7 +139,7 @@ def pyramid(
                 "told": f"{amount}{unit if side else ''} · {share:.1%}",
                 "far": max(share, 0.0) if side else -share,
             })  # fmt: skip
-    reach = 1.4 * max(float(np.abs(np.concatenate(shares)).max()), 0.1)
+    reach = 1.75 * max(float(np.abs(np.concatenate(shares)).max()), 0.1)
     tips = [
         alt.Tooltip("tier:N", title=wording["tier"]),
         alt.Tooltip("kind:N", title=wording["share"]),
@@ -147,7 +147,7 @@ def pyramid(
     ]
     base = data(rows).encode(
         y=alt.Y("tier:N", sort=list(names)[::-1], title=None),
-        x=alt.X("x:Q", title=f"← {wording['customers_share']} · {wording['value_share']} →",
+        x=alt.X("x:Q", title=f"← {wording['customers']} · {wording['expected_value']} →",
                 scale=alt.Scale(domain=[-reach, reach], nice=False),
                 axis=alt.Axis(labelExpr="format(abs(datum.value), '.0%')", grid=False, tickCount=5)),
         tooltip=tips,
