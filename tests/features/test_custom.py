@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from tiermodel import Project, build_panel, open_history
 from tiermodel.bundle.bundle import Bundle
-from tiermodel.config.custom import parsed
+from tiermodel.config.custom import CustomFeature, parsed
 from tiermodel.config.project import Features, design_digest, load_project, project_digest
 from tiermodel.errors import DataError, ProjectError, TierModelError, TooManyBadRowsError
 from tiermodel.features.catalogue import expand
@@ -299,6 +299,15 @@ def test_a_name_that_is_there_twice_and_the_place_in_the_file_are_told(tmp_path:
     file.write_text(f"{head}features:\n  custom: [{entry % '+'}, {entry % '-'}]\n", encoding="utf-8")
     with pytest.raises(ProjectError, match="the name own is there twice"):
         load_project(file)
+
+
+def test_one_name_stands_for_both() -> None:
+    named = {"name": "own", "formula": "a / b"}
+    both = CustomFeature.model_validate({**named, "name_zh": "自有", "name_en": "自有"})
+    assert CustomFeature.model_validate({**named, "name_zh": "自有"}) == both
+    assert CustomFeature.model_validate({**named, "name_en": "自有"}) == both
+    with pytest.raises(ValueError, match="name_zh"):
+        CustomFeature.model_validate(named)
 
 
 def test_a_deep_formula_is_no_crash() -> None:

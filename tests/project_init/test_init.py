@@ -236,6 +236,23 @@ def test_a_refund_of_thousands_is_taken_off_though_no_other_is_as_large() -> Non
     assert money(Path("shop.yaml"))[1] == pytest.approx(without - 1234.5)
 
 
+def test_taxes_and_shipping_in_a_total_and_returns_below_zero_are_told() -> None:
+    rows = [
+        f"{p % 50:05d},{1 + p % 28:02d}.0{1 + k}.2024,{k}-{p},{sign * (10.5 + p)},{sign * (8.5 + p)},2.00,0.00,{kind}"
+        for k in range(6)
+        for p in range(100)
+        for sign, kind in (((-1, "Storno"),) if p % 20 == 0 else ((1, "Rechnung"),))
+    ]
+    head = "Kundennummer,Belegdatum,Belegnr.,Bruttobetrag,{net},MwSt,Versandkosten,Belegart"
+    for net, told in (("Rabatt", True), ("Nettobetrag", False)):
+        Path("orders.csv").write_text("\n".join([head.format(net=net), *rows, ""]), encoding="utf-8")
+        made = init(["orders.csv"], f"{net}.yaml")
+        text = "\n".join(note.text("en") for note in made.notes)
+        wanted = "'Bruttobetrag' may hold MwSt: where these are no income of yours, take them off in columns.amount"
+        assert (wanted in text) == told, text  # no shipping was ever charged: a column of zeros is not named
+        assert "rows whose 'Belegart' is Storno are below zero already, and count as returns" in text
+
+
 def test_a_refund_that_cannot_be_read_is_told_and_not_taken_for_none() -> None:
     shop_with_signs("")
     init(["orders.csv"], "shop.yaml")

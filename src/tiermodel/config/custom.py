@@ -104,7 +104,7 @@ def increasing(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 class CustomFeature(Section):
-    """A feature of the project's own: its names, its unit, and either a `measure` or a `formula`.
+    """A feature of the project's own: its names (one language is enough), unit, and a `measure` or a `formula`.
 
     A `measure` is a column of a `table`, or an SQL expression over the columns of one row of it. Its sums are the
     features `NAME_30d` … for `windows_days` (by default those of `features`) and `NAME_total`. It is rounded to
@@ -135,6 +135,14 @@ class CustomFeature(Section):
                 f"such as gift_lines; got {shown(value)}"
             )
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_name_for_both(cls, given: Any) -> Any:
+        if isinstance(given, dict) and ("name_zh" in given) != ("name_en" in given):
+            name = given.get("name_zh", given.get("name_en"))
+            return {**given, "name_zh": name, "name_en": name}
+        return given
 
     @field_validator("formula")
     @classmethod

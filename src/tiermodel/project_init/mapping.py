@@ -97,10 +97,16 @@ def _amount(roles: Roles, made: Mapping) -> str:
         quantity, price = roles.columns["quantity"], roles.columns["price"]
         made.notes.append(Note("product", {"quantity": quantity.name, "price": price.name}))
         return f"{quantity.in_arithmetic} * {price.in_arithmetic}"
+    if roles.carried and not words_in("parts_of_totals", "without", amount.name):
+        made.notes.append(Note("carried", {"column": amount.name, "others": ", ".join(roles.carried)}))
     refund, direction = roles.get("refund"), roles.get("direction")
     back = _signs(direction, amount)
     if amount.number is not None and not amount.number.is_plain:
         made.notes.append(Note("marks", {"column": amount.name, "example": _odd(amount)}))
+    if below := _returns(direction, back):
+        made.notes.append(
+            Note("returns_below", {"column": roles.columns["direction"].name, "values": ", ".join(below)})
+        )
     if refund is None and not back and not made.split:
         is_plain = amount.number is None or amount.number.is_plain
         return amount.name if is_plain or amount.number is None else amount.number.sql(amount.sql)
@@ -140,6 +146,12 @@ def _signs(direction: Column | None, amount: Column) -> list[str]:
         if kind is not None and value is not None and words_in("directions", "returns", kind):
             found[kind].append(value.strip("¥￥$€£ ").startswith(("-", "(")))
     return sorted(kind for kind, below in found.items() if sum(below) * 2 < len(below))
+
+
+def _returns(direction: Column | None, signed: list[str]) -> list[str]:
+    """Return the values of a kind of row that takes back, but for those `signed` by us: their amounts are below zero."""
+    found = set() if direction is None else set(direction.values)
+    return sorted(kind for kind in found if kind not in signed and words_in("directions", "returns", kind))
 
 
 def _kept(roles: Roles, made: Mapping) -> Iterator[str]:

@@ -28,7 +28,8 @@ _REPEATED = 1.2  # rows a value, at the least, of ids told by values alone
 class Roles:
     """The columns of a table by role, others that are equally plausible, and what was assumed.
 
-    `kinds` says of what kind the customers' ids are; `guessed` names the roles that values alone told.
+    `kind` says of what kind the customers' ids are; `guessed` names the roles that values alone told; `carried` are
+    the columns of taxes and shipping.
     """
 
     columns: dict[str, Column] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class Roles:
     kind: str = "id"
     layout: str = ""
     guessed: set[str] = field(default_factory=set)
+    carried: list[str] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
     def __contains__(self, role: str) -> bool:
@@ -60,7 +62,15 @@ def roles_of(columns: Mapping[str, Column], wanted: Mapping[str, str]) -> Roles:
             _choose(role, columns, preferred.get(role, []), taken, roles)
     if "amount" not in wanted and _is_product(roles):
         roles.columns.pop("amount", None)
+    used = {column.name for column in roles.columns.values()}
+    roles.carried = [name for name, column in columns.items() if name not in used and _is_carried(column)]
     return roles
+
+
+def _is_carried(column: Column) -> bool:
+    """Return whether a column has taxes or shipping, and not only zeros."""
+    names = {plain(name) for name in directory()["parts_of_totals"]["carried"]}
+    return plain(column.name) in names and column.number is not None and any(column.number.values)
 
 
 def _exact_elsewhere(columns: Mapping[str, Column]) -> dict[str, set[str]]:
