@@ -103,10 +103,8 @@ def _amount(roles: Roles, made: Mapping) -> str:
     back = _signs(direction, amount)
     if amount.number is not None and not amount.number.is_plain:
         made.notes.append(Note("marks", {"column": amount.name, "example": _odd(amount)}))
-    if below := _returns(direction, back):
-        made.notes.append(
-            Note("returns_below", {"column": roles.columns["direction"].name, "values": ", ".join(below)})
-        )
+    if direction is not None and (negative := _returns(direction, back)):
+        made.notes.append(Note("returns_below", {"column": direction.name, "values": ", ".join(negative)}))
     if refund is None and not back and not made.split:
         is_plain = amount.number is None or amount.number.is_plain
         return amount.name if is_plain or amount.number is None else amount.number.sql(amount.sql)
@@ -148,10 +146,10 @@ def _signs(direction: Column | None, amount: Column) -> list[str]:
     return sorted(kind for kind, below in found.items() if sum(below) * 2 < len(below))
 
 
-def _returns(direction: Column | None, signed: list[str]) -> list[str]:
-    """Return the values of a kind of row that takes back, but for those `signed` by us: their amounts are below zero."""
-    found = set() if direction is None else set(direction.values)
-    return sorted(kind for kind in found if kind not in signed and words_in("directions", "returns", kind))
+def _returns(direction: Column, signed: list[str]) -> list[str]:
+    """Return the values of a kind of row that takes back, whose amounts are below zero: all but the `signed` ones."""
+    found = set(direction.values) - set(signed)
+    return sorted(kind for kind in found if words_in("directions", "returns", kind))
 
 
 def _kept(roles: Roles, made: Mapping) -> Iterator[str]:
