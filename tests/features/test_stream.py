@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import random
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histories import (
+    COLUMNS,
     FIRST_DAY,
     LAST_DAY,
     Row,
     all_rows,
     as_batches,
+    as_dates,
+    make_project,
     make_row,
     random_histories,
     same_bits,
@@ -24,8 +29,10 @@ from histories import (
     snapshot,
     sorted_table,
 )
-from tiermodel.errors import DataError
+from tiermodel.errors import DataError, OutputError
+from tiermodel.features.large_customer import LargeCustomer
 from tiermodel.features.measures import MEASURES
+from tiermodel.features.panel import Snapshots
 from tiermodel.features.stream import RHYTHM, Chunk, Plan, Request, walk, whole_customers
 
 ROWS = all_rows(random_histories(seed=5, customers=40))
@@ -42,11 +49,15 @@ def read(chunk: Chunk, name: str) -> list[float]:
 # regrouping of batches
 
 
+def in_memory(batches: list[pa.RecordBatch]) -> list[pa.Table]:
+    return [table for table in whole_customers(batches) if isinstance(table, pa.Table)]
+
+
 @settings(max_examples=50, deadline=None)
 @given(small_histories(), st.lists(st.integers(1, 9), min_size=1, max_size=4))
 def test_whole_customers_splits_none_and_loses_no_row(histories: dict[str, list[Row]], sizes: list[int]) -> None:
     batches = as_batches(all_rows(histories), sizes)
-    tables = list(whole_customers(batches))
+    tables = in_memory(batches)
     assert pa.concat_tables(tables).equals(pa.Table.from_batches(batches))
     seen = [set(table["customer_id"].to_pylist()) for table in tables]
     assert sum(map(len, seen)) == len(histories)
@@ -54,9 +65,9 @@ def test_whole_customers_splits_none_and_loses_no_row(histories: dict[str, list[
 
 def test_whole_customers_holds_one_customer_back_and_no_more() -> None:
     rows = [make_row(f"c{n}", day, 1, day) for n in range(4) for day in range(6)]
-    assert [t.num_rows for t in whole_customers(as_batches(rows, [1]))] == [6, 6, 6, 6]
-    assert [t.num_rows for t in whole_customers(as_batches(rows, [3]))] == [6, 6, 6, 6]
-    assert [t.num_rows for t in whole_customers(as_batches(rows, [100]))] == [18, 6]
+    assert [t.num_rows for t in in_memory(as_batches(rows, [1]))] == [6, 6, 6, 6]
+    assert [t.num_rows for t in in_memory(as_batches(rows, [3]))] == [6, 6, 6, 6]
+    assert [t.num_rows for t in in_memory(as_batches(rows, [100]))] == [18, 6]
 
 
 def test_whole_customers_skips_empty_batches() -> None:
@@ -64,6 +75,66 @@ def test_whole_customers_skips_empty_batches() -> None:
     assert list(whole_customers([])) == []
     assert list(whole_customers([batch.slice(0, 0)])) == []
     assert pa.concat_tables(whole_customers([batch.slice(0, 0), batch, batch.slice(0, 0)])).num_rows == batch.num_rows
+
+
+# customers on disk
+
+
+def sums_of(table: pa.Table | LargeCustomer, plan: Plan) -> list[Any]:
+    chunk = walk(table, plan)
+    latest = [found.to_pylist() if isinstance(found, pa.Array) else found.tolist() for found in chunk.latest]
+    counted = chunk.rows_used.tolist(), chunk.rows_duplicate.tolist()
+    return [
+        chunk.customers.to_pylist(),
+        chunk.as_of.tolist(),
+        chunk.sums.tobytes(),
+        chunk.rhythm.tobytes(),
+        latest,
+        counted,
+    ]
+
+
+@settings(max_examples=40, deadline=None)
+@given(small_histories(), st.integers(1, 9), st.integers(1, 12))
+def test_a_customer_on_disk_has_the_same_bits(histories: dict[str, list[Row]], size: int, large: int) -> None:
+    rows, plan = all_rows(histories), Snapshots(make_project(), COLUMNS, as_dates(DAYS)).plan
+    for found in whole_customers(as_batches(rows + rows[::3], [size]), large):
+        if isinstance(found, LargeCustomer):
+            customer = found.customers[0].as_py()
+            whole = sorted_table(row for row in rows + rows[::3] if row["customer_id"] == customer)
+            assert found.rows + found.duplicates.sum() == whole.num_rows > large
+            assert repr(sums_of(found, plan)) == repr(sums_of(whole, plan))  # NaN is NaN
+            assert repr(sums_of(found.to_table(), plan)[:-1]) == repr(sums_of(whole, plan)[:-1])
+
+
+def test_whole_customers_loses_no_row_with_customers_on_disk() -> None:
+    for size, large in ((1, 1), (3, 2), (50, 10), (1_000, 5), (7, 10_000)):
+        batches = as_batches(ROWS, [size])
+        found = list(whole_customers(batches, large))
+        tables = [one.to_table() if isinstance(one, LargeCustomer) else one for one in found]
+        repeated = sum(int(one.duplicates.sum()) for one in found if isinstance(one, LargeCustomer))
+        assert sum(table.num_rows for table in tables) + repeated == sum(batch.num_rows for batch in batches)
+        ids = [set(table["customer_id"].to_pylist()) for table in tables]
+        assert sum(map(len, ids)) == len(set.union(*ids))
+
+
+def test_sums_beyond_64_bits_and_days_out_of_order_are_refused_on_disk_too() -> None:
+    huge = as_batches([make_row("c1", day, 4_000_000_000_000_000_000, day) for day in range(4)], [2])
+    (large,) = whole_customers(huge, 1)
+    with pytest.raises(DataError, match="TM2044 customer 'c1'"):
+        walk(large, Plan((10,), (SPENT,)))
+    back = as_batches([make_row("c1", day, 1, day) for day in (1, 2, 3)], [1])
+    with pytest.raises(DataError, match="not sorted"):
+        list(whole_customers([back[2], back[1], back[0]], 1))
+
+
+def test_a_full_disk_for_a_large_customer_names_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tiermodel.features.large_customer.tempfile.TemporaryFile", full)
+    with pytest.raises(OutputError, match="cannot be written: No space left on device"):
+        list(whole_customers(as_batches(ROWS, [50]), 3))
 
 
 # bits

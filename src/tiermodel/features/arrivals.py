@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tiermodel.arrays import Ints
+from tiermodel.features.large_customer import LargeCustomer
 from tiermodel.features.stream import Chunk, Plan, walk
 
 __all__ = ["walk_as_known"]
@@ -18,7 +19,7 @@ __all__ = ["walk_as_known"]
 KNOWN = "known_day"
 
 
-def walk_as_known(table: pa.Table, plan: Plan, named: Callable[[pa.Array], pa.Array]) -> Chunk:
+def walk_as_known(table: pa.Table | LargeCustomer, plan: Plan, named: Callable[[pa.Array], pa.Array]) -> Chunk:
     """Return the walk of a table of whole customers in which a row that arrived late is unknown until it arrived.
 
     The column `known_day`, where the stream has it, is the day on which a row arrived; at a date the rows of earlier
@@ -27,7 +28,7 @@ def walk_as_known(table: pa.Table, plan: Plan, named: Callable[[pa.Array], pa.Ar
     """
     if KNOWN not in table.column_names:
         return walk(table, plan, named)
-    table = table.combine_chunks()
+    table = table.to_table() if isinstance(table, LargeCustomer) else table.combine_chunks()
     day = table.column("day").to_numpy()
     known = np.maximum(day, table.column(KNOWN).to_numpy())
     table = table.drop_columns([KNOWN])

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.config.project import Project
 from tiermodel.config.targets import Calendar, Churn, Outcome, Value
+from tiermodel.features.large_customer import LargeCustomer
 from tiermodel.features.stream import Chunk, Request
 from tiermodel.tables.row_kinds import KINDS
 from tiermodel.words import words
@@ -175,7 +176,11 @@ def followed_requests(labels: Labels, columns: frozenset[str]) -> dict[str, Requ
 
 
 def outcome_columns(
-    labels: Labels, chunk: Chunk, sums: Mapping[Request, Floats], table: pa.Table, contract_end: Floats | None
+    labels: Labels,
+    chunk: Chunk,
+    sums: Mapping[Request, Floats],
+    table: pa.Table | LargeCustomer,
+    contract_end: Floats | None,
 ) -> tuple[Floats, ...]:
     """Return `OUTCOME_COLUMNS` of a chunk of `table`, whether the outcome is fully observed or not.
 
@@ -188,7 +193,7 @@ def outcome_columns(
     return days, value, _not_renewed(labels.churn, chunk, table, contract_end)
 
 
-def _not_renewed(label: ChurnLabel, chunk: Chunk, table: pa.Table, contract_end: Floats) -> Floats:
+def _not_renewed(label: ChurnLabel, chunk: Chunk, table: pa.Table | LargeCustomer, contract_end: Floats) -> Floats:
     """Return 1 where a contract ended in the churn window and was not renewed, 0 where it was, NaN where none ended.
 
     Renewal is a purchase within `contract_renewal_days` from the end on, or a later end that is known by then.
@@ -198,6 +203,7 @@ def _not_renewed(label: ChurnLabel, chunk: Chunk, table: pa.Table, contract_end:
     churned = np.full(len(left), np.nan)
     customer, end = chunk.customer[ends], contract_end[ends].astype(np.int64)
     judged = end + int(label.contract_renewal_days or 0)
+    table = table.to_table() if isinstance(table, LargeCustomer) else table
     key = np.asarray(pc.fill_null(table.column("customer_id").combine_chunks().dictionary_encode().indices, 0))
     day, kind = (table.column(name).to_numpy() for name in ("day", "kind"))
     place = _place(key, day)  # rows come sorted by customer and day

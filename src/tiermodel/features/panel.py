@@ -24,9 +24,11 @@ from tiermodel.features.catalogue import expand
 from tiermodel.features.dates import one_date, parse_dates
 from tiermodel.features.formula import Feature, context_from, needs_of
 from tiermodel.features.frame import KEYS
+from tiermodel.features.large_customer import LargeCustomer
 from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels, outcome_columns, outcome_requests
+from tiermodel.features.row_columns import UNSORTED
 from tiermodel.features.sampling import sample_batches
-from tiermodel.features.stream import UNSORTED, Chunk, Latest, Plan, whole_customers
+from tiermodel.features.stream import Chunk, Latest, Plan, whole_customers
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
 from tiermodel.tables.privacy import hash_key, public_ids
@@ -140,13 +142,15 @@ class Snapshots:
         outcome = ((name, pa.float64()) for name in (OUTCOME_COLUMNS if self.with_outcome else ()))
         return pa.schema([("customer_id", pa.string()), ("as_of", pa.date32()), *features, *outcome])
 
-    def walker(self, named: Callable[[pa.Array], pa.Array]) -> Callable[[pa.Table], tuple[Chunk, pa.RecordBatch]]:
+    def walker(
+        self, named: Callable[[pa.Array], pa.Array]
+    ) -> Callable[[pa.Table | LargeCustomer], tuple[Chunk, pa.RecordBatch]]:
         """Return the function that walks a table of whole customers; `named` turns their ids into those of the rows."""
         plan, features, schema = self.plan, self.features, self.schema
         data_end = (self.data_end - EPOCH).days
         contracts = Latest("profile", "contract_end") in plan.latest
 
-        def one(table: pa.Table) -> tuple[Chunk, pa.RecordBatch]:
+        def one(table: pa.Table | LargeCustomer) -> tuple[Chunk, pa.RecordBatch]:
             chunk = walk_as_known(table, plan, named)
             known = context_from(chunk, plan)
             columns = [f.compute(known) for f in features]

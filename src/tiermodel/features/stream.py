@@ -17,13 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tiermodel.arrays import Flags, Floats, Ints
+from tiermodel.arrays import Floats, Ints
 from tiermodel.errors import DataError
-from tiermodel.features.measures import MONEY, UNKNOWN, Rows, measure_of
+from tiermodel.features.large_customer import DayRows, LargeCustomer
+from tiermodel.features.measures import MONEY, UNKNOWN, measure_of
+from tiermodel.features.row_columns import by_kind, read_rows
 from tiermodel.tables.categories import is_text
 from tiermodel.tables.row_kinds import KINDS
 
-__all__ = ["RHYTHM", "UNSORTED", "Chunk", "Latest", "Plan", "Request", "rows_by_kind", "walk", "whole_customers"]
+__all__ = ["RHYTHM", "Chunk", "Latest", "Plan", "Request", "walk", "whole_customers"]
 
 
 RHYTHM = (
@@ -38,11 +40,11 @@ with a purchase; sums that halve every 30 (90) days; the net amount of the first
 row of any kind. Days and amounts of purchases are NaN before the first purchase, gaps before the second; counts and
 sums are 0."""
 
-UNSORTED = "the row stream is not sorted by customer and day: the engine broke its promise; report this bug"
-
 NEVER = np.iinfo(np.int32).min
 """A day that is not known, and a start before every row."""
 _LARGEST_SUM = 9.0e18
+LARGE_ROWS = 500_000
+"""The rows of one customer above which they are kept on disk: some 150 MB, with all that is made of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,164 +114,49 @@ class Chunk:
     rows_duplicate: Ints
 
 
-def whole_customers(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Yield sorted batches as tables that never split a customer: a batch's last customer waits for the next batch."""
+def whole_customers(
+    batches: Iterable[pa.RecordBatch], large_rows: int = LARGE_ROWS
+) -> Iterator[pa.Table | LargeCustomer]:
+    """Yield sorted batches as tables that never split a customer: a batch's last customer waits for the next batch.
+
+    A customer of whom more than `large_rows` rows wait is kept on disk instead.
+    """
     held: list[pa.RecordBatch] = []
-    for batch in batches:
+    large: LargeCustomer | None = None
+    for read in batches:
+        batch = read if large is None else large.take(read)
         if batch.num_rows == 0:
             continue
         key = batch.column("customer_id")
-        if held and held[-1].column("customer_id")[-1] != key[0]:
+        if large is not None:
+            yield large
+            large = None
+        elif held and held[-1].column("customer_id")[-1] != key[0]:
             yield pa.Table.from_batches(held)
             held = []
         others = np.flatnonzero(np.asarray(pc.not_equal(key, key[-1])))
         start = int(others[-1]) + 1 if others.size else 0  # where the batch's last customer begins
-        if start == 0:
-            held.append(batch)
-            continue
-        yield pa.Table.from_batches([*held, batch.slice(0, start)])
-        held = [batch.slice(start)]
+        if start > 0:
+            yield pa.Table.from_batches([*held, batch.slice(0, start)])
+            held = []
+        held.append(batch.slice(start))
+        if sum(rows.num_rows for rows in held) > large_rows:
+            large, held = LargeCustomer(held), []
+    if large is not None:
+        yield large
     if held:
         yield pa.Table.from_batches(held)
 
 
-def _read_rows(table: pa.Table) -> tuple[pa.Array, Ints, Rows, Ints]:
-    """Return the customers, each one's first row, the rows without duplicates, and the duplicates by kind."""
-    table = table.combine_chunks()
-    key = table.column("customer_id").chunk(0)
-    new = np.empty(len(key), dtype=np.bool_)
-    new[0] = True
-    new[1:] = np.asarray(pc.not_equal(key[1:], key[:-1]))
-    day = _ints(table, "day")
-    customers = key.filter(pa.array(new))
-    if np.any((day[1:] < day[:-1]) & ~new[1:]) or pc.any(pc.greater_equal(customers[:-1], customers[1:])).as_py():
-        raise DataError(UNSORTED)
-    duplicates = np.zeros(len(KINDS), dtype=np.int64)
-    if "row_key" in table.column_names:
-        same = _repeats(table, new)
-        if same.any():
-            duplicates = _by_kind(_kinds(table)[same])
-            kept = ~same
-            table, new = table.filter(pa.array(kept)).combine_chunks(), new[kept]
-    starts = np.append(np.flatnonzero(new), len(new)).astype(np.int64)
-    return customers, starts, _measured(table, starts), duplicates
-
-
-def rows_by_kind(table: pa.Table) -> tuple[Ints, Ints]:
-    """Return the numbers of rows, and of rows that repeat another, of a sorted table, by the code of their kind."""
-    if not table.num_rows:
-        return _by_kind(np.zeros(0, dtype=np.int8)), _by_kind(np.zeros(0, dtype=np.int8))
-    table = table.combine_chunks()
-    same = np.zeros(table.num_rows, dtype=np.bool_)
-    if "row_key" in table.column_names:
-        key = table.column("customer_id").chunk(0)
-        same[1:] = np.asarray(pc.equal(key[1:], key[:-1]))
-        same = _repeats(table, ~same)
-    kinds = _kinds(table)
-    return _by_kind(kinds[~same]), _by_kind(kinds[same])
-
-
-def _repeats(table: pa.Table, new: Flags) -> Flags:
-    """Return which rows equal the row before: sorted by a hash of the whole row, equal rows are neighbours."""
-    same = ~new
-    for name in ("day", "order_key", "row_key"):
-        values = _ints(table, name)
-        same[1:] &= values[1:] == values[:-1]
-    return same
-
-
-def _ints(table: pa.Table, name: str) -> NDArray[Any]:
-    values: NDArray[Any] = table.column(name).chunk(0).to_numpy()  # without a copy, so missing values raise
-    return values
-
-
-def _kinds(table: pa.Table) -> NDArray[np.int8]:
-    """Return each row's kind; where the stream has no such column, all rows are transactions."""
-    return _ints(table, "kind") if "kind" in table.column_names else np.zeros(table.num_rows, dtype=np.int8)
-
-
-def _by_kind(kinds: NDArray[np.int8]) -> Ints:
-    return np.bincount(kinds, minlength=len(KINDS))
-
-
-def _measured(table: pa.Table, starts: Ints) -> Rows:
-    texts = {name: table.column(name).chunk(0) for name in filter(is_text, table.column_names)}
-    others = {"customer_id", "row_key", *texts}
-    columns = {name: _ints(table, name) for name in table.column_names if name not in others}
-    day, value, kind = columns["day"], columns["amount"], _kinds(table)
-    sale = kind == 0
-    amount = np.where(sale, value, 0) if "kind" in columns else value
-    purchase = (amount >= 0) & sale if "kind" in columns else amount >= 0
-
-    def nth(name: str) -> NDArray[np.int32]:
-        if name not in columns:
-            return np.zeros(0, dtype=np.int32)
-        return _occurrences(starts, columns[name], purchase & (columns[name] != UNKNOWN))
-
-    return Rows(
-        day=day,
-        amount=amount,
-        value=value,
-        purchase=purchase,
-        first_return=_occurrences(starts, columns["order_key"], sale & (amount < 0)) == 0,
-        nth_of_order=_occurrences(starts, columns["order_key"], purchase),
-        nth_of_day=_occurrences(starts, day.astype(np.int64), purchase),
-        nth_of_product=nth("product_key"),
-        nth_of_category=nth("category_key"),
-        nth_of_channel=nth("channel_key"),
-        kind=kind,
-        columns=columns,
-        texts=texts,
-    )
-
-
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _occurrences(starts: Any, key: Any, eligible: Any) -> Any:
-    """Return, for every eligible row, how many earlier eligible rows of the customer have the same key; -1 for others.
-
-    A count of distinct keys is then a sum: of the rows that are the first (0) of their key.
-    """
-    widest = 1
-    for c in range(len(starts) - 1):
-        widest = max(widest, starts[c + 1] - starts[c])
-    size = 2
-    while size < 2 * widest:
-        size *= 2
-    slots = np.empty(size, dtype=np.int64)
-    owner = np.full(size, -1, dtype=np.int64)
-    seen = np.empty(size, dtype=np.int32)
-    nth = np.full(len(key), -1, dtype=np.int32)
-    for c in range(len(starts) - 1):
-        mask = 2
-        while mask < 2 * (starts[c + 1] - starts[c]):
-            mask *= 2
-        mask -= 1
-        for i in range(starts[c], starts[c + 1]):
-            if not eligible[i]:
-                continue
-            slot = np.int64((np.uint64(key[i]) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(33)) & mask
-            while owner[slot] == c and slots[slot] != key[i]:
-                slot = (slot + 1) & mask
-            if owner[slot] != c:
-                owner[slot] = c
-                slots[slot] = key[i]
-                seen[slot] = 0
-            nth[i] = seen[slot]
-            seen[slot] += 1
-    return nth
-
-
-def walk(table: pa.Table, plan: Plan, named: Callable[[pa.Array], pa.Array] = lambda customers: customers) -> Chunk:
+def walk(
+    table: pa.Table | LargeCustomer, plan: Plan, named: Callable[[pa.Array], pa.Array] = lambda customers: customers
+) -> Chunk:
     """Return every sum of the plan and the rhythm, for every customer and date with an earlier row of the customer.
 
     `table` has whole customers only. Raises `DataError` where amounts could add up beyond 64 bits; `named` turns the
     customer's id into the one that the message shows.
     """
-    customers, starts, rows, duplicates = _read_rows(table)
-    matrix = np.empty((len(rows.day), len(plan.measures)), dtype=np.int64)
-    for column, name in enumerate(plan.measures):
-        matrix[:, column] = measure_of(name).expression(rows)
-    _refuse_overflow(matrix, starts, customers, named)
+    customers, starts, rows, used, duplicates = _day_rows(table, plan, named)
     days, at, opened, closed = plan.boundaries()
     as_of = np.array(plan.as_of, dtype=np.int32)
     seen = np.minimum.reduceat(np.where(rows.day == NEVER, np.iinfo(np.int32).max, rows.day), starts[:-1])
@@ -283,23 +170,39 @@ def walk(table: pa.Table, plan: Plan, named: Callable[[pa.Array], pa.Array] = la
     sums = np.empty((len(plan.requests), offsets[-1]))
     rhythm = np.empty((len(RHYTHM), offsets[-1]), dtype=np.float64)
     row = np.empty((len(kinds), offsets[-1]), dtype=np.int64)
-    history = (starts, seen, rows.day, rows.amount, rows.nth_of_order, rows.nth_of_day, rows.kind, matrix)
+    history = (starts, seen, rows.day, rows.amount, rows.orders, rows.bought, rows.kind, rows.matrix)
     _walk(history, (days, at, opened, closed, which, scale, slot), offsets, (sums, rhythm, row))
     customer = np.repeat(np.arange(len(customers)), known)
     dates = as_of[np.arange(offsets[-1]) - np.repeat(offsets[1:], known) + len(as_of)]
     latest = [_found(rows, asked.column, row[kinds.index(asked.kind)]) for asked in plan.latest]
-    used = _by_kind(rows.kind[rows.day < plan.end])
     return Chunk(customers, customer, dates, sums, latest, rhythm, used, duplicates)
 
 
-def _found(rows: Rows, column: str, row: Ints) -> Any:
+def _day_rows(
+    table: pa.Table | LargeCustomer, plan: Plan, named: Callable[[pa.Array], pa.Array]
+) -> tuple[pa.Array, Ints, DayRows, Ints, Ints]:
+    """Return the customers, each one's first row, the rows, and the rows used and left out as repeats, by kind."""
+    if isinstance(table, LargeCustomer):
+        columns = [asked.column for asked in plan.latest if asked.column != "value"]
+        rows, used = table.by_day(plan.measures, plan.end, columns, lambda sums: _refuse(sums, table.customers, named))
+        return table.customers, np.array([0, len(rows.day)]), rows, used, table.duplicates
+    customers, starts, found, duplicates = read_rows(table)
+    matrix = np.empty((len(found.day), len(plan.measures)), dtype=np.int64)
+    for column, name in enumerate(plan.measures):
+        matrix[:, column] = measure_of(name).expression(found)
+    _refuse_overflow(matrix, starts, customers, named)
+    rows = DayRows.of(found, matrix, {**found.columns, **found.texts})
+    return customers, starts, rows, by_kind(found.kind[found.day < plan.end]), duplicates
+
+
+def _found(rows: DayRows, column: str, row: Ints) -> Any:
     """Return a column at some rows (-1: none), NaN where unknown; days as they are, all else in currency units.
 
     A column of text is returned as an Arrow array, null where unknown.
     """
-    if is_text(column):
-        return rows.texts[column].take(pa.array(row, mask=row < 0)).cast(pa.string())
     values = rows.value if column == "value" else rows.columns[column]
+    if is_text(column):
+        return values.take(pa.array(row, mask=row < 0)).cast(pa.string())
     is_day = values.dtype == np.int32
     unknown = (row < 0) | (values[row] == (NEVER if is_day else UNKNOWN))
     return np.where(unknown, np.nan, values[row] / (1 if is_day else MONEY))
@@ -311,11 +214,16 @@ def _refuse_overflow(matrix: Ints, starts: Ints, customers: pa.Array, named: Cal
         return
     reach = np.add.reduceat(np.abs(matrix.astype(np.float64)), starts[:-1], axis=0).max(axis=1)
     worst = int(reach.argmax())
-    if reach[worst] >= _LARGEST_SUM:
-        customer = named(customers[worst : worst + 1])[0].as_py()
+    _refuse(reach[worst : worst + 1], customers[worst : worst + 1], named)
+
+
+def _refuse(reach: Floats, customer: pa.Array, named: Callable[[pa.Array], pa.Array]) -> None:
+    """Raise `DataError` where a customer's sums of absolute values may exceed 64 bits."""
+    largest = float(reach.max(initial=0.0))
+    if largest >= _LARGEST_SUM:
         raise DataError(
-            f"TM2044 customer {customer!r}: amounts add up to {reach[worst] / MONEY:.3g}, more than 64 bits "
-            "hold; check the amount expression, or give amounts in a larger unit"
+            f"TM2044 customer {named(customer)[0].as_py()!r}: amounts add up to {largest / MONEY:.3g}, more than 64 "
+            "bits hold; check the amount expression, or give amounts in a larger unit"
         )
 
 
@@ -325,7 +233,7 @@ def _walk(history, plan, offsets, found):  # type: ignore[no-untyped-def]  # noq
 
     Within a day only whole numbers are added, so the order of the day's rows is irrelevant to the last bit.
     """
-    starts, seen, day, amount, nth_of_order, nth_of_day, kind, matrix = history
+    starts, seen, day, amount, orders, bought_on, kind, matrix = history
     days, at, opened, closed, which, scale, slot = plan
     sums, rhythm, latest = found
     n_measures, n_dates, n_kinds = matrix.shape[1], len(at), len(latest)
@@ -355,11 +263,10 @@ def _walk(history, plan, offsets, found):  # type: ignore[no-untyped-def]  # noq
                     for m in range(n_measures):
                         total[m] += matrix[row, m]
                     day_amount += amount[row]
-                    if nth_of_order[row] == 0:
-                        day_orders += 1
+                    day_orders += orders[row]
                     if kind[row] == 0:
                         traded = True
-                    if nth_of_day[row] == 0:
+                    if bought_on[row]:
                         purchased = True
                     if slot[kind[row]] >= 0:
                         last_row[slot[kind[row]]] = row

@@ -22,7 +22,8 @@ from tiermodel.bundle.bundle import Bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError
 from tiermodel.features.panel import Snapshots
-from tiermodel.features.stream import Chunk, rows_by_kind
+from tiermodel.features.row_columns import rows_by_kind
+from tiermodel.features.stream import Chunk
 from tiermodel.policy.service_columns import service_columns
 from tiermodel.predict.batch import past_words
 from tiermodel.predict.fitting_project import fitting
