@@ -43,7 +43,9 @@ from tiermodel.config.project import Project
 from tiermodel.engines import duckdb as duckdb_engine
 from tiermodel.engines.dispatch import open_history
 from tiermodel.errors import DataError, ProjectError
+from tiermodel.features import stream
 from tiermodel.features.dates import parse_dates, snapshot_dates
+from tiermodel.features.large_customer import LargeCustomer
 from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels
 from tiermodel.features.panel import Snapshots, Tally, build_panel, snapshot_batches
 from tiermodel.tables.history import read_history
@@ -203,6 +205,36 @@ def test_rows_that_do_not_fit_in_memory_are_sorted_in_ranges_of_customers(
     whole = build_panel(shop, as_dates(DAYS))
     monkeypatch.setattr(duckdb_engine, "_memory", lambda _: 100_000.0)
     pd.testing.assert_frame_equal(build_panel(shop, as_dates(DAYS)), whole, check_exact=True)
+
+
+def test_a_customer_with_most_of_the_rows_is_sorted_and_summed_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = np.random.default_rng(5)
+    sales = pd.DataFrame({
+        "customer_id": np.where(draw.random(6_000) < 0.9, "m", draw.choice(list("abxyz"), 6_000)),
+        "time": pd.Timestamp("2020-01-01") + pd.to_timedelta(draw.integers(0, 90, 6_000), "D"),
+        "amount": draw.integers(-500, 9_000, 6_000) / 100, "order_id": draw.integers(0, 3_000, 6_000),
+        "product_id": draw.choice(["p", "q", "r"], 6_000),
+    })  # fmt: skip
+    sales = pd.concat([sales, sales[::7]])  # rows that repeat others are told across parts
+    sales.to_parquet(tmp_path / "rows.parquet")
+    transactions = {"path": str(tmp_path / "rows.parquet"), "columns": {name: name for name in sales}}
+    project = make_project(data={"transactions": transactions}, features={"windows_days": WINDOWS})
+    days = [date(2020, 2, 1), date(2020, 4, 1)]
+    whole = build_panel(project, days)
+    monkeypatch.setattr(duckdb_engine, "_memory", lambda _: 200_000.0)
+    monkeypatch.setattr(stream, "LARGE_ROWS", 1_000)
+    parts = list[int]()
+    take = LargeCustomer.take
+
+    def counted(large: LargeCustomer, batch: pa.RecordBatch) -> pa.RecordBatch:
+        parts.append(batch.num_rows)
+        return take(large, batch)
+
+    monkeypatch.setattr(LargeCustomer, "take", counted)
+    pd.testing.assert_frame_equal(build_panel(project, days), whole, check_exact=True)
+    assert len(parts) > 3
 
 
 def test_duplicates_may_be_kept(tmp_path: Path) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 from itertools import chain
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -29,7 +30,7 @@ BATCH_ROWS = 122_880
 # fourth key (the order) would more than double the time of the sort.
 _SORT_KEYS = ("customer_id", "day", "row_key")
 # A sort that spills can need more memory than its limit (DuckDB 2.0): rows that would not fit are first cut into ranges
-# of customers that do. Both are shares of data.memory.
+# of customers, or of one customer's days, that do. Both are shares of data.memory.
 _FITS, _RANGE = 0.7, 0.25
 _SAMPLE = 20_000
 
@@ -94,7 +95,7 @@ def _grouped_first(history: History, cursor: duckdb.DuckDBPyConnection, before: 
 
 
 def _in_ranges(history: History, cursor: duckdb.DuckDBPyConnection, rows: str, size: int) -> Iterator[str]:
-    """Yield queries that select all rows between them, each a range of customers that sorts in memory, in order.
+    """Yield queries that select all rows between them, each a range of sort keys that sorts in memory, in order.
 
     `size` is that of all rows, in bytes.
     """
@@ -103,11 +104,11 @@ def _in_ranges(history: History, cursor: duckdb.DuckDBPyConnection, rows: str, s
         yield rows
         return
     parts = math.ceil(size / (_RANGE * memory))
-    sample = cursor.execute(f"SELECT customer_id FROM ({rows}) USING SAMPLE {_SAMPLE} ROWS").fetchall()
-    ids = sorted(row[0] for row in sample)
-    cuts = sorted({ids[len(ids) * n // parts] for n in range(1, parts)}) if ids else []
-    # a range has the ids below its cut; an id equal to a cut starts the next range
-    part = " ".join(f"WHEN customer_id < {_sql(cut)} THEN {n}" for n, cut in enumerate(cuts))
+    keys = sort_keys(cursor.sql(rows).columns)
+    sample = sorted(cursor.execute(f"SELECT {', '.join(keys)} FROM ({rows}) USING SAMPLE {_SAMPLE} ROWS").fetchall())
+    cuts = _cuts([sample[len(sample) * n // parts] for n in range(1, parts)] if sample else [])
+    # a range has the keys below its cut; a key equal to a cut starts the next range
+    part = " ".join(f"WHEN {_below(keys, cut)} THEN {n}" for n, cut in enumerate(cuts))
     which = f"CASE {part} ELSE {len(cuts)} END" if cuts else "0"
     folder = scratch_folder(history.connection)
     cursor.execute("SET preserve_insertion_order = false")
@@ -117,6 +118,26 @@ def _in_ranges(history: History, cursor: duckdb.DuckDBPyConnection, rows: str, s
         if (folder / f"part={n}").is_dir():
             yield f"SELECT * FROM read_parquet('{folder}/part={n}/*.parquet', hive_partitioning = false)"
             shutil.rmtree(folder / f"part={n}")
+
+
+def _cuts(found: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return sorted keys as cuts, each once: customers, and whole keys of those who are there more than once.
+
+    >>> _cuts([("a", 1, 5), ("b", 1, 7), ("b", 2, 9), ("b", 2, 9)])
+    [('a',), ('b', 1, 7), ('b', 2, 9)]
+    """
+    times = Counter(key[0] for key in found)
+    return list(dict.fromkeys(key if times[key[0]] > 1 else key[:1] for key in found))
+
+
+def _below(keys: Sequence[str], cut: tuple[Any, ...]) -> str:
+    """Return the condition that a row's first keys are below a cut.
+
+    >>> _below(["customer_id", "day"], ("b", 1))
+    "(customer_id < 'b' OR (customer_id = 'b' AND day < 1))"
+    """
+    name, value, rest = keys[0], _sql(cut[0]), cut[1:]
+    return f"({name} < {value} OR ({name} = {value} AND {_below(keys[1:], rest)}))" if rest else f"{name} < {value}"
 
 
 def _memory(cursor: duckdb.DuckDBPyConnection) -> float:

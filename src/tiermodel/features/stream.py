@@ -115,12 +115,13 @@ class Chunk:
 
 
 def whole_customers(
-    batches: Iterable[pa.RecordBatch], large_rows: int = LARGE_ROWS
+    batches: Iterable[pa.RecordBatch], large_rows: int | None = None
 ) -> Iterator[pa.Table | LargeCustomer]:
     """Yield sorted batches as tables that never split a customer: a batch's last customer waits for the next batch.
 
-    A customer of whom more than `large_rows` rows wait is kept on disk instead.
+    A customer of whom more than `large_rows` rows wait (by default `LARGE_ROWS`) is kept on disk instead.
     """
+    most = LARGE_ROWS if large_rows is None else large_rows
     held: list[pa.RecordBatch] = []
     large: LargeCustomer | None = None
     for read in batches:
@@ -140,7 +141,7 @@ def whole_customers(
             yield pa.Table.from_batches([*held, batch.slice(0, start)])
             held = []
         held.append(batch.slice(start))
-        if sum(rows.num_rows for rows in held) > large_rows:
+        if sum(rows.num_rows for rows in held) > most:
             large, held = LargeCustomer(held), []
     if large is not None:
         yield large
