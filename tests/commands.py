@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from failpoints import failing
 from tiermodel.cli.main import main
-from worlds import quick_fits
+from worlds import bare_backtests, bare_runs, quick_fits
 
-__all__ = ["Ran", "Run", "Started", "run_command"]
+__all__ = ["FORKS", "Ran", "Run", "Started", "run_command"]
 
 
-# forked from a process without threads that has imported what takes seconds
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["tiermodel.tracking.registry", "tiermodel.training.tune", "optuna", "worlds"])
+FORKS = multiprocessing.get_context("forkserver")
+"""Forks a process without threads that has imported what takes seconds."""
+FORKS.set_forkserver_preload(["tiermodel.tracking.registry", "tiermodel.training.tune", "optuna", "worlds"])
 
 
 class Ran(NamedTuple):
@@ -48,22 +52,29 @@ def run_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
 class Started:
     """A command at work in a folder, in a process of its own, whose streams go to files beside that folder.
 
-    It fits quickly: what it finds does not matter, only that it is at work.
+    It fits quickly: what it finds does not matter, only that it is at work. Its scratch is the folder `scratch` in its
+    folder, where there is one. With a `fault`, the number of a step on the disk and an errno (or `KILL`), that step
+    fails; `bare` leaves out what takes longest.
     """
 
-    def __init__(self, folder: Path, *words: object) -> None:
+    def __init__(self, folder: Path, *words: object, fault: tuple[int, int] | None = None, bare: bool = False) -> None:
         number = len(list(folder.parent.glob(f"{folder.name}.*.out")))
         self._out, self._err = (folder.with_name(f"{folder.name}.{number}.{name}") for name in ("out", "err"))
         self._out.touch()
         self._err.touch()
-        given = str(folder), [str(self._out), str(self._err)], ["tiermodel", *map(str, words)]
-        self.process = _FORKS.Process(target=_as_a_user, args=given)
+        given = str(folder), [str(self._out), str(self._err)], ["tiermodel", *map(str, words)], fault, bare
+        self.process = FORKS.Process(target=_as_a_user, args=given)
         self.process.start()
 
     @property
     def said(self) -> str:
         """What the command wrote to its error stream so far."""
         return self._err.read_text(encoding="utf-8")
+
+    @property
+    def steps(self) -> list[str]:
+        """The steps on the disk that a command with a fault took until it ended."""
+        return self._err.with_suffix(".steps").read_text(encoding="utf-8").split()
 
     def wait(self) -> Ran:
         """Return what the command left, once it has ended; fail after two minutes."""
@@ -72,10 +83,20 @@ class Started:
         return Ran(self.process.exitcode, self._out.read_text(encoding="utf-8"), self.said)
 
 
-def _as_a_user(folder: str, streams: list[str], words: list[str]) -> None:
+def _as_a_user(folder: str, streams: list[str], words: list[str], fault: tuple[int, int] | None, bare: bool) -> None:
     for number, name in enumerate(streams, start=1):
         os.dup2(os.open(name, os.O_WRONLY), number)
     os.chdir(folder)
+    scratch = Path(folder, "scratch")
+    tempfile.tempdir = str(scratch) if scratch.is_dir() else None
     sys.argv = words
-    with quick_fits():
-        main()
+    less = (bare_runs(), bare_backtests()) if bare else ()
+    with ExitStack() as stack:
+        for one in (quick_fits(), *less):
+            stack.enter_context(one)
+        taken = stack.enter_context(nullcontext([]) if fault is None else failing(*fault))
+        try:
+            main()
+        finally:
+            atexit._run_exitfuncs()  # which multiprocessing leaves out: scratch goes with its connection, or here
+            Path(streams[-1]).with_suffix(".steps").write_text("\n".join(taken), encoding="utf-8")

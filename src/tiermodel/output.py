@@ -306,9 +306,11 @@ def check_writable(path: Path) -> None:
             disk.make_folder(path.parent)
             disk.write_bytes(temporary, b"\0")
             disk.unlink(temporary)
-        finally:
+        except BaseException:
             with suppress(OSError):
                 disk.unlink(temporary)
+            raise
+        finally:
             for folder in new:
                 with suppress(OSError):  # another run has put something into it
                     folder.rmdir()
