@@ -23,7 +23,7 @@ __all__ = ["FORKS", "Ran", "Run", "Started", "run_command"]
 
 FORKS = multiprocessing.get_context("forkserver")
 """Forks a process without threads that has imported what takes seconds."""
-FORKS.set_forkserver_preload(["tiermodel.tracking.registry", "tiermodel.training.tune", "optuna", "worlds"])
+FORKS.set_forkserver_preload(["warm"])
 
 
 class Ran(NamedTuple):

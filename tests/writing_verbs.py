@@ -10,8 +10,9 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,6 +141,60 @@ class Shop:
         """Start a verb in a folder, with a step that fails and how."""
         return Started(folder, *COMMANDS[verb].words, fault=fault, bare=True)
 
+    def together(self, folder: Path, *commands: Sequence[str]) -> list[Ran]:
+        """Run commands at once in one folder."""
+        return [one.wait() for one in [Started(folder, *words, bare=True) for words in commands]]
+
+    def at_once(self, number: int) -> list[str]:
+        """Let runs meet that write the same, and say what is wrong with what they leave: one wins, no grading twice."""
+        faults = []
+        for verb in ("score", "features", "train", "export", "lists"):
+            clean, folder = self.clean(verb), self.copy(verb)
+            ran = self.together(folder, *[COMMANDS[verb].words] * number)
+            codes = sorted(one.code for one in ran)
+            faults += [f"{number} × {verb}: {codes}"] * (codes[0] != 0 or not set(codes) <= {0, 6})
+            faults += [f"{number} × {verb}: {one.err[-300:]}" for one in ran if one.code not in {0, 6}]
+            faults += [f"{number} × {verb} leave {odd}" for odd in [_odd(state(folder), clean.new)] if odd]
+            faults += self._proof(folder)
+        return faults + self._promoters(number) + self._gradings(number) + self._forgetting()
+
+    def _promoters(self, number: int) -> list[str]:
+        folder = self.copy("promote")
+        codes = sorted(one.code for one in self.together(folder, *[COMMANDS["promote"].words] * number))
+        return [f"{number} × promote: {codes}"] * (codes[0] != 0 or set(codes[1:]) - {6, 9} != set())
+
+    def _gradings(self, number: int) -> list[str]:
+        """Grade one date several times at once, and two dates at once."""
+        faults = []
+        words = ("score", "shop.yaml", "--model", "bundle", *_BOOK)
+        for what, days in (("same date", [SECOND] * number), ("two dates", [SECOND, SECOND + timedelta(30)])):
+            folder = self.copy("score")
+            each = [(*words, "--as-of", str(day), "--out", f"{n}.parquet") for n, day in enumerate(days)]
+            codes = [one.code for one in self.together(folder, *each)]
+            graded = sorted(path.name for path in (folder / "book").glob("*.parquet"))
+            won = {str(day) for day, code in zip(days, codes, strict=True) if code == 0}
+            right = 0 in codes and set(codes) <= {0, 2, 6} and (what == "two dates" or 2 not in codes)
+            right &= graded == sorted(f"{day}.parquet" for day in {str(FIRST), *won})
+            faults += [f"{what}: {codes}, {graded}"] * (not right) + self._proof(folder)
+        return faults
+
+    def _forgetting(self) -> list[str]:
+        """Forget a person while a date is graded: who comes later goes on, or is told to wait."""
+        folder = self.copy("score")
+        score, forget = self.together(folder, COMMANDS["score"].words, COMMANDS["forget"].words)
+        faults = [f"forget beside score: {score.code}, {forget.code}"] * (
+            {score.code, forget.code} not in ({0}, {0, 6}) or "Traceback" in score.err + forget.err
+        )
+        again = self.together(folder, COMMANDS["forget"].words)[0]
+        gone = COMMANDS["forget"].words[2].encode()
+        left = [path.name for path in (folder / "book").glob("*.parquet") if gone in path.read_bytes()]
+        return faults + [f"forget again: {again.code}, {left}"] * (again.code != 0 or bool(left)) + self._proof(folder)
+
+    def _proof(self, folder: Path) -> list[str]:
+        proof = self.together(folder, ("ledger", "check", "book"))[0]
+        shutil.rmtree(folder.parent)
+        return [f"ledger check: {proof.code} {proof.out[-300:]}"] * (proof.code != 0)
+
     def clean(self, verb: str) -> Clean:
         """Run a verb where nothing fails."""
         folder, began = self.copy(verb), time.perf_counter()
@@ -190,8 +245,7 @@ class Shop:
             faults.append(f"the next run: exit {ran.code}: {ran.err[-300:]}")
         after = state(folder)
         if after != new:
-            odd = sorted(n for n in {*after, *new} if after.get(n) != new.get(n))
-            faults.append(f"after the next run: {odd}")
+            faults.append(f"after the next run: {_odd(after, new)}")
         return faults
 
     def _tidy(self, folder: Path, verb: str, new: dict[str, bytes]) -> list[str]:
@@ -210,6 +264,10 @@ def state(folder: Path) -> dict[str, bytes]:
         if not re.match(r"\.?(mlflow\.db|mlartifacts|tune\.db)", name)
     }  # fmt: skip
     return {name: b"salted" if name.endswith("erased.json") else content for name, content in known.items()}
+
+
+def _odd(found: dict[str, bytes], wanted: dict[str, bytes]) -> list[str]:
+    return sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
 
 
 def leftovers(folder: Path, wanted: dict[str, bytes]) -> list[str]:

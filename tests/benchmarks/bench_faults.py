@@ -1,9 +1,10 @@
 """Break every verb that writes: each step on the disk fails once, and runs are killed at random steps and moments.
 
-    python tests/benchmarks/bench_faults.py [--kills 200] [--every 1] [--verbs score train]
+    python tests/benchmarks/bench_faults.py [--kills 200] [--every 1] [--at-once 5] [--verbs score train]
 
 After each fault every file must be as before or as after a run without a fault, a failure must be told by an exit code
-and a sentence with a path, and the next run must leave what a run without a fault leaves, and nothing else.
+and a sentence with a path, and the next run must leave what a run without a fault leaves, and nothing else. Last, runs
+of one verb meet, eight at a time.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ def kills(shop: Shop, cleans: dict[str, Clean], number: int) -> str:
             started.process.kill()
             what, ended = f"killed after {moment:.1f} s", started.wait()
         early += ended.code == -9
+        if n % len(verbs) == 0:
+            print(f"{n} kills, {early} of them before the end, {bad} faults so far", flush=True)
         bad += told(f"{verb}, {what}", shop.judged(folder, verb, clean, ended))
     return f"{number} kills, {early} of them before the end: {bad} faults"
 
@@ -67,6 +70,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--kills", type=int, default=200)
     arguments.add_argument("--every", type=int, default=1)
+    arguments.add_argument("--at-once", type=int, default=5)
     arguments.add_argument("--verbs", nargs="+", default=list(COMMANDS))
     asked = arguments.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -77,6 +81,8 @@ def main() -> None:
             for place, (verb, clean) in enumerate(cleans.items()):
                 print(every_step(shop, verb, clean, asked.every, place), flush=True)
         print(kills(shop, cleans, asked.kills), flush=True)
+        bad = sum(told(f"round {n}", shop.at_once(8)) for n in range(asked.at_once))
+        print(f"{asked.at_once} rounds of eight runs at once: {bad} with faults", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -28,6 +28,7 @@ from tiermodel.cli.serving import serve
 from tiermodel.cli.show import report, rules, show
 from tiermodel.cli.worklists import lists
 from tiermodel.errors import OutputError, TierModelError
+from tiermodel.tables.scratch import remove_orphans
 
 __all__ = ["main", "run"]
 
@@ -70,6 +71,8 @@ def _signals(stopped: list[int]) -> Iterator[None]:
 
 
 def _run() -> None:
+    with suppress(OSError):  # who needs scratch says that there is none
+        remove_orphans()
     try:
         run(standalone_mode=False, prog_name="tiermodel")
     except click.ClickException as error:
