@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,11 +90,11 @@ def _as_a_user(folder: str, streams: list[str], words: list[str], fault: tuple[i
     scratch = Path(folder, "scratch")
     tempfile.tempdir = str(scratch) if scratch.is_dir() else None
     sys.argv = words
-    less = (bare_runs(), bare_backtests()) if bare else ()
     with ExitStack() as stack:
-        for one in (quick_fits(), *less):
-            stack.enter_context(one)
-        taken = stack.enter_context(nullcontext([]) if fault is None else failing(*fault))
+        stack.enter_context(quick_fits())
+        for less in (bare_runs, bare_backtests) if bare else ():
+            stack.enter_context(less())
+        taken = [] if fault is None else stack.enter_context(failing(*fault))
         try:
             main()
         finally:

@@ -145,10 +145,15 @@ class Shop:
         """Run commands at once in one folder."""
         return [one.wait() for one in [Started(folder, *words, bare=True) for words in commands]]
 
-    def at_once(self, number: int) -> list[str]:
+    def at_once(
+        self, number: int, verbs: Sequence[str] = ("score", "features", "train", "export", "lists", "promote")
+    ) -> list[str]:
         """Let runs meet that write the same, and say what is wrong with what they leave: one wins, no grading twice."""
         faults = []
-        for verb in ("score", "features", "train", "export", "lists"):
+        for verb in verbs:
+            if verb == "promote":
+                faults += self._promoters(number)
+                continue
             clean, folder = self.clean(verb), self.copy(verb)
             ran = self.together(folder, *[COMMANDS[verb].words] * number)
             codes = sorted(one.code for one in ran)
@@ -156,7 +161,7 @@ class Shop:
             faults += [f"{number} × {verb}: {one.err[-300:]}" for one in ran if one.code not in {0, 6}]
             faults += [f"{number} × {verb} leave {odd}" for odd in [_odd(state(folder), clean.new)] if odd]
             faults += self._proof(folder)
-        return faults + self._promoters(number) + self._gradings(number) + self._forgetting()
+        return faults + self._gradings(number) + self._forgetting()
 
     def _promoters(self, number: int) -> list[str]:
         folder = self.copy("promote")

@@ -18,7 +18,6 @@ import yaml
 from commands import Run
 from privileges import read_only, run_without_privileges
 from tiermodel.locks import folder_lock, output_lock
-from tiermodel.tables import targets
 from worlds import small_project
 from writing_verbs import COMMANDS, MAPPING, READS, every_verb
 
@@ -108,7 +107,7 @@ def test_a_full_disk(cli: Run, shop: Path, verb: str, monkeypatch: pytest.Monkey
         asked.append(folder)
         return Usage(10**9, 10**9 - 300_000, 300_000)
 
-    monkeypatch.setattr(targets.shutil, "disk_usage", usage)
+    monkeypatch.setattr(shutil, "disk_usage", usage)
     done = cli(*COMMANDS[verb].words)
     assert done.code == 7, done.err
     assert "it takes about 1.0 MB" in done.err
@@ -120,7 +119,7 @@ def test_an_output_that_is_there_stands_for_the_size_of_the_next(
     cli: Run, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (shop / "f.csv").write_bytes(b"0" * 5_000_000)
-    monkeypatch.setattr(targets.shutil, "disk_usage", lambda _: Usage(0, 0, 5_500_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 5_500_000))
     done = cli(*COMMANDS["features"].words)
     assert (done.code, "it takes about 6.0 MB" in done.err) == (7, True), done.err
 
@@ -128,7 +127,7 @@ def test_an_output_that_is_there_stands_for_the_size_of_the_next(
 def test_rows_that_do_not_fit_in_memory_need_scratch(cli: Run, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (shop / "never-read.parquet").open("wb") as file:
         file.truncate(400_000_000)
-    monkeypatch.setattr(targets.shutil, "disk_usage", lambda _: Usage(0, 0, 300_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 300_000_000))
     done = cli(*COMMANDS["score"].words)
     assert (done.code, "set TMPDIR to a folder with more room, or raise data.memory" in done.err) == (7, True), done.err
 

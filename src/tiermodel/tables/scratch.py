@@ -49,10 +49,14 @@ def _locked(folder: Path) -> int | None:
     return handle
 
 
-@cache
 def remove_orphans() -> None:
     """Remove, once a process, the user's scratch folders that no living process holds; the kernel frees locks."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_NAME}*"):
+    _remove_orphans(Path(tempfile.gettempdir()))
+
+
+@cache
+def _remove_orphans(root: Path) -> None:
+    for folder in root.glob(f"{_NAME}*"):
         with suppress(OSError):
             if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.getuid():
                 continue
