@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import signal
 import stat
@@ -18,10 +19,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from failpoints import failing
+from failpoints import KILL, failing
 from tiermodel import disk
 from tiermodel.errors import OutputBusyError, OutputError, ProjectError
-from tiermodel.output import atomic_file, atomic_folder, settle, staged, unsettled, write_json, write_table
+from tiermodel.locks import folder_lock, held_from_here
+from tiermodel.output import (
+    atomic_file,
+    atomic_folder,
+    settle,
+    settle_beside,
+    staged,
+    unsettled,
+    write_json,
+    write_table,
+)
 
 TABLE = pa.table({"customer_id": ["=1+1", "B", None], "value": [1.5, None, 3.0]})
 
@@ -270,3 +281,48 @@ def test_files_that_belong_together_are_all_old_or_all_new(tmp_path: Path, lasti
             left.unlink()
     assert seen == sorted(seen, reverse=True)
     assert set(seen) == {"old", "new"}
+
+
+def put_two(folder: Path, step: int) -> None:
+    with failing(step, KILL), staged() as files:
+        for name in ("f.csv", "f.quarantine.csv"):
+            files.add(folder / name).write_text("new")
+
+
+def test_files_that_belong_together_are_all_old_or_all_new_once_the_next_run_has_begun(tmp_path: Path) -> None:
+    seen, between = set(), 0
+    for step in range(1, 13):
+        here = tmp_path / str(step)
+        here.mkdir()
+        paths = [here / "f.csv", here / "f.quarantine.csv"]
+        for path in paths:
+            path.write_text("old")
+        process = multiprocessing.get_context("fork").Process(target=put_two, args=(here, step))
+        process.start()
+        process.join(60)
+        between += len({path.read_text() for path in paths}) == 2
+        settle_beside(paths[0])
+        (text,) = {path.read_text() for path in paths}
+        seen.add(text)
+        with staged() as files:  # the next run, which fails, leaves nothing of the killed one
+            files.add(paths[0])
+            files.add(paths[1])
+            files._moves.clear()
+        assert [name for name in names(here) if not name.endswith(".lock")] == ["f.csv", "f.quarantine.csv"], step
+    assert (seen, between > 0) == ({"old", "new"}, True)
+
+
+def test_a_run_that_holds_its_outputs_from_the_beginning_is_the_only_one(tmp_path: Path) -> None:
+    out, book = tmp_path / "s.csv", tmp_path / "book"
+    with held_from_here([out], [book]):
+        with atomic_file(out) as temporary:
+            temporary.write_text("ours")
+        with folder_lock(book):
+            (book / "a.parquet").write_text("ours")
+        with ThreadPoolExecutor(1) as other:  # of another run, which holds nothing
+            for locked in (partial(write_json, 1, out), folder_lock(book).__enter__):
+                with pytest.raises(OutputBusyError, match="another run"):
+                    other.submit(locked).result()
+    with atomic_file(out) as temporary:
+        temporary.write_text("later")
+    assert names(tmp_path) == ["book", "s.csv"]

@@ -9,7 +9,8 @@ import errno
 import io
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,7 +28,8 @@ class _NewFile(io.FileIO):
 
     def write(self, content: Any) -> int:
         """Write some bytes, and return how many were written."""
-        return write(super().write, content)
+        with _naming(self.name):
+            return write(super().write, content)
 
 
 def create(path: Path) -> BinaryIO:
@@ -39,6 +41,17 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a new file."""
     with create(path) as file:
         file.write(content)
+
+
+@contextmanager
+def _naming(path: object) -> Iterator[None]:
+    """Let the system's errors name the file, which those of open files do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write(to: Callable[[Any], int], content: Any) -> int:
@@ -53,7 +66,8 @@ def fsync(path: Path) -> None:
     """
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        with _naming(path):
+            os.fsync(handle)
     except OSError as error:
         if not path.is_dir() or error.errno not in _NO_FOLDER_SYNC:
             raise

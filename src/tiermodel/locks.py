@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import glob
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,16 +15,39 @@ from filelock import FileLock, Timeout
 from tiermodel import disk
 from tiermodel.errors import OutputBusyError, OutputError
 
-__all__ = ["SQLITE", "database_lock", "database_of", "disk_faults", "first_line", "folder_lock", "output_lock"]
+__all__ = [
+    "SQLITE", "database_lock", "database_of", "disk_faults", "first_line", "folder_lock", "held_from_here",
+    "output_lock",
+]  # fmt: skip
 
 SQLITE = "sqlite:///"
 """How the address of a SQLite store begins."""
 
 WAIT_SECONDS = 120.0  # for a database
+_HELD: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 _FAULTS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EFBIG),
     *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
 }
+
+
+@contextmanager
+def held_from_here(outputs: Collection[Path], folders: Collection[Path] = ()) -> Iterator[None]:
+    """Lock outputs, and what is in some folders, until the block ends; whoever locks them within it has them already.
+
+    So a run that takes long is refused in its beginning and not in its end. Raises what `output_lock` raises.
+    """
+    with ExitStack() as locks:
+        for path in outputs:
+            locks.enter_context(output_lock(path.absolute()))
+        for folder in folders:
+            locks.enter_context(folder_lock(folder))
+        mine = {path.absolute() for path in outputs} | {_inside(folder).absolute() for folder in folders}
+        token = _HELD.set(_HELD.get() | mine)
+        try:
+            yield
+        finally:
+            _HELD.reset(token)
 
 
 @contextmanager
@@ -48,7 +72,7 @@ def folder_lock(folder: Path, seconds: float = 0) -> Iterator[None]:
     busy = f"{folder} is being written by another run: wait until it has ended, then run again"
     new = not folder.exists()
     try:
-        with _held(folder / "folder", seconds, busy):
+        with _held(_inside(folder), seconds, busy):
             yield
     finally:
         if new and folder.exists():
@@ -56,8 +80,16 @@ def folder_lock(folder: Path, seconds: float = 0) -> Iterator[None]:
                 folder.rmdir()
 
 
+def _inside(folder: Path) -> Path:
+    """Return the name whose lock is that of what is in a folder."""
+    return folder / "folder"
+
+
 @contextmanager
 def _held(path: Path, seconds: float, busy: str) -> Iterator[None]:
+    if path.absolute() in _HELD.get():
+        yield
+        return
     with disk_faults(path):
         lock = _acquire(path, seconds, busy)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import glob
 import hashlib
 import json
 import math
@@ -24,21 +25,24 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from tiermodel import disk
-from tiermodel.errors import OutputError, ProjectError
+from tiermodel.errors import OutputBusyError, OutputError, ProjectError
 from tiermodel.locks import disk_faults, output_lock
 
 __all__ = [
     "FORMULA_SIGNS",
+    "JOURNAL_ENDING",
     "SHEET_ROWS",
     "Staged",
     "atomic_file",
     "atomic_folder",
     "beside",
+    "check_ending",
     "check_writable",
     "escape_formulas",
     "file_sha256",
     "for_excel",
     "settle",
+    "settle_beside",
     "staged",
     "to_jsonable",
     "unsettled",
@@ -48,6 +52,8 @@ __all__ = [
 
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """The signs at which a spreadsheet takes a text for a formula."""
+JOURNAL_ENDING = ".journal"
+"""How the name of a journal beside an output ends."""
 SHEET_ROWS = 1_048_576
 """The rows of a sheet, its head included."""
 _EXACT = 10**15
@@ -57,7 +63,8 @@ _FOR_EXCEL: ContextVar[bool] = ContextVar("for_excel", default=False)
 class Staged:
     """Output files that are put in place together: until then, each is written beside its final name.
 
-    `staged` makes one and puts its files in place.
+    `staged` makes one and puts its files in place. A journal notes what a killed run has to finish; without one that is
+    given it lies beside the first file, and whoever writes that file next finishes first.
     """
 
     def __init__(self, locks: ExitStack, journal: Path | None) -> None:
@@ -71,6 +78,11 @@ class Staged:
         """
         path = _absolute(path)
         self._locks.enter_context(output_lock(path))
+        if self._journal is None:
+            self._journal = journal_beside(path)
+            if self._journal.exists():
+                with disk_faults(path):
+                    settle(self._journal)
         temporary = _temporary(path)
         self._moves[path] = temporary
         return temporary
@@ -88,7 +100,7 @@ class Staged:
     def commit(self) -> None:
         """Put all files in place: the first of them decides, what fails before it is there leaves everything as it was.
 
-        With a journal, what fails after it is made up for by `settle`.
+        What fails after it is made up for by `settle`, which reads the journal.
         """
         moves = sorted(self._moves.items(), key=lambda move: move[1] is None)  # what is removed comes last
         for path, temporary in moves:
@@ -125,8 +137,8 @@ class Staged:
 def staged(journal: Path | None = None) -> Iterator[Staged]:
     """Yield `Staged` files, all put in place when the block ends well, none otherwise.
 
-    `journal` is a file that notes what a killed run has to finish: `settle` reads it. Without it, a run that is killed
-    between two renames leaves the first file new and the others old. Raises OutputError for a full disk or missing
+    `journal` is a file that notes what a killed run has to finish: `settle` reads it. Without it that is a file beside
+    the first output, which is read by whoever writes the output next. Raises OutputError for a full disk or missing
     permission.
     """
     with ExitStack() as locks:
@@ -138,11 +150,33 @@ def staged(journal: Path | None = None) -> Iterator[Staged]:
             files.clean_up()
 
 
+def journal_beside(path: Path) -> Path:
+    """Return the journal of an output, and of what is written together with it, where no other is given.
+
+    >>> journal_beside(Path("features.csv")).name
+    '.features.csv.journal'
+    """
+    return path.with_name(f".{path.name}{JOURNAL_ENDING}")
+
+
+def settle_beside(path: Path) -> None:
+    """Finish or undo what a run left that wrote an output, and files together with it, and was killed between two.
+
+    Where nothing can be written, or another run is at work, nothing is done.
+    """
+    path = _absolute(path)
+    if journal_beside(path).exists():
+        with suppress(OutputBusyError, OutputError), output_lock(path), disk_faults(path):
+            settle(journal_beside(path))
+
+
 def settle(journal: Path) -> None:
     """Finish or undo what a run left that stopped between two renames; nothing where there is no journal.
 
     The first file decides: where it is there, by its digest, the others are put in place, else all are dropped.
     """
+    for stale in journal.parent.glob(f"{glob.escape(journal.name)}.*.tmp"):
+        disk.unlink(stale)
     for final, temporary, done in _noted(journal):
         if not done and temporary is not None:
             disk.unlink(temporary)
@@ -162,7 +196,7 @@ def _write_journal(journal: Path, moves: list[tuple[Path, Path | None]]) -> None
     """Note the files, and the digest of the first, which decides."""
     here, digest = journal.parent, file_sha256(next(temporary for _, temporary in moves if temporary is not None))
     noted = [[_from(here, path), None if temporary is None else _from(here, temporary)] for path, temporary in moves]
-    temporary = _temporary(journal)
+    temporary = journal.with_name(f"{journal.name}.{uuid.uuid4().hex[:8]}.tmp")  # which the lock of the output removes
     try:
         disk.write_bytes(temporary, json.dumps({"sha256": digest, "moves": noted}, ensure_ascii=False).encode())
         disk.fsync(temporary)
@@ -231,8 +265,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises what `atomic_file` raises, and ProjectError for a folder that the process is in.
     """
     path = _absolute(path)
-    if Path.cwd().is_relative_to(path.resolve()):  # the process would stay in the old folder after the swap
-        raise ProjectError(f"{path} is the current folder, or holds it, and would be replaced: give a folder in it")
+    refuse_current(path)
     with output_lock(path), disk_faults(path):
         temporary, old = _temporary(path), path.with_name(f".{path.name}.old")
         if old.exists() and not path.exists():  # a run was killed between the two renames below
@@ -254,6 +287,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         disk.fsync(path.parent)
 
 
+def refuse_current(folder: Path) -> None:
+    """Raise ProjectError for a folder that the process is in: it would stay in the old one after a swap."""
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise ProjectError(f"{folder} is the current folder, or holds it, and would be replaced: give a folder in it")
+
+
 def check_writable(path: Path) -> None:
     """Raise OutputError where a file or folder could not be put in this place; nothing stays of the trial.
 
@@ -266,9 +305,12 @@ def check_writable(path: Path) -> None:
         try:
             disk.make_folder(path.parent)
             disk.write_bytes(temporary, b"\0")
-        finally:
+            disk.unlink(temporary)
+        except BaseException:
             with suppress(OSError):
                 disk.unlink(temporary)
+            raise
+        finally:
             for folder in new:
                 with suppress(OSError):  # another run has put something into it
                     folder.rmdir()
@@ -295,18 +337,22 @@ def write_table(
     Batches need `schema`. The file is put in place with the others of `into`, at once without it. Raises ProjectError
     for any other ending, and for more rows than a sheet has.
     """
-    ending = path.suffix.lower()
-    if ending not in _WRITERS:
-        raise ProjectError(f"{path}: results are written as .parquet or .csv, or .xlsx; give one of these endings")
+    check_ending(path)
     batches: Iterable[pa.RecordBatch] = table.to_batches() if isinstance(table, pa.Table) else table
     schema = table.schema if isinstance(table, pa.Table) else schema
     if schema is None:
         raise TypeError("batches need a schema")
-    write = _WRITERS[ending]
+    write = _WRITERS[path.suffix.lower()]
     with nullcontext(into) if into is not None else staged() as files:
         temporary = files.add(path)
         with disk_faults(path), disk.create(temporary) as file:
             write(batches, file, schema)
+
+
+def check_ending(path: Path) -> None:
+    """Raise ProjectError where the ending of a file says no form in which a table is written."""
+    if path.suffix.lower() not in _WRITERS:
+        raise ProjectError(f"{path}: results are written as .parquet or .csv, or .xlsx; give one of these endings")
 
 
 def _write_parquet(batches: Iterable[pa.RecordBatch], file: BinaryIO, schema: pa.Schema) -> None:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
-import multiprocessing
-import os
 import shutil
 import socket
-import stat
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from commands import Run
-from tiermodel.cli.main import main
+from privileges import read_only, run_without_privileges
 from tiermodel.tracking import store
 from worlds import small_project
 
-_FORKS = multiprocessing.get_context("fork")
 WORK = {
     "train": ("train", "shop.yaml", "--register", "--out", "models/shop"),
     "tune": ("tune", "shop.yaml", "--out", "models.yaml"),
@@ -68,37 +62,6 @@ def test_a_server_that_does_not_answer(
     assert "no answer within 0.3 s; check tracking.uri" in done.err
     assert "Geheim" not in done.err + done.out
     assert {path.name for path in folder.iterdir()} == {"mlflow.db", "shop.yaml"}
-
-
-def without_privileges(words: tuple[str, ...], told: Path) -> None:
-    """Run a command without the right of root to write where the mode of a file forbids it."""
-    header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # capabilities of this process
-    assert ctypes.CDLL(None).capset(header, none) == 0
-    with told.open("w") as file:
-        sys.stderr = file
-        sys.argv[1:] = list(words)
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def run_without_privileges(words: tuple[str, ...], folder: Path) -> tuple[int, str]:
-    told = folder / "told.txt"
-    told.touch()
-    told.chmod(0o666)
-    run = _FORKS.Process(target=without_privileges, args=(words, told))
-    run.start()
-    run.join(60)
-    return int(run.exitcode or 0), told.read_text()
-
-
-def read_only(path: Path) -> None:
-    for one in (path, *path.rglob("*")):
-        one.chmod(stat.S_IMODE(one.stat().st_mode) & ~0o222 | 0o444)
 
 
 @pytest.mark.parametrize("verb", [*WORK, "promote", "rollback"])

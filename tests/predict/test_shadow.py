@@ -15,8 +15,9 @@ from commands import Run
 from tiermodel.bundle.bundle import Bundle, save_bundle
 from tiermodel.config.project import Project
 from tiermodel.errors import ModelError
+from tiermodel.output import settle_beside
 from tiermodel.predict import score
-from tiermodel.predict.shadow import settled_journal, shadow_paths
+from tiermodel.predict.shadow import shadow_paths
 from tiermodel.tiers.fitted_scheme import FittedScheme
 from worlds import TrainedWorld, with_capacity
 
@@ -186,7 +187,7 @@ def test_a_run_killed_between_two_files_is_finished_by_the_next(
     assert out.read_bytes() != old
     journal = tmp_path / ".s.parquet.journal"
     assert journal.exists()
-    settled_journal(out)
+    settle_beside(out)
     assert not journal.exists()
     score(trained.project, shifted(first), DAY, tmp_path / "second.parquet")
     assert (tmp_path / "s.shadow.parquet").read_bytes() == (tmp_path / "second.parquet").read_bytes()

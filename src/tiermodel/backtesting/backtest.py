@@ -49,7 +49,7 @@ from tiermodel.features.outcome import OUTCOME_COLUMNS, Labels, at_risk
 from tiermodel.features.panel import Tally, build_panel
 from tiermodel.features.sampling import sample_rows
 from tiermodel.models.value_spread import Outlook
-from tiermodel.output import to_jsonable, write_json, write_table
+from tiermodel.output import staged, to_jsonable, write_json, write_table
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History
 from tiermodel.tables.source import refuse_outputs
@@ -177,10 +177,12 @@ def backtest(
     frames.append(_lifetime(project, history, results, step))
     results["comparisons"] = with_all_dates(results["comparisons"])
     done = Backtest(to_jsonable(results), pd.concat(frames, ignore_index=True), tally.accounts, project.language)
-    if out is not None:
-        write_json(done.results, Path(out))
-    if predictions is not None:
-        write_table(pa.Table.from_pandas(done.predictions, preserve_index=False), Path(predictions))
+    with staged() as files:
+        if out is not None:
+            write_json(done.results, Path(out), into=files)
+        if predictions is not None:
+            rows = pa.Table.from_pandas(done.predictions, preserve_index=False)
+            write_table(rows, Path(predictions), into=files)
     return done
 
 

@@ -36,8 +36,9 @@ def export(
     """
     from tiermodel.crm.export import export as run_export
     from tiermodel.crm.mapping import load_mapping
+    from tiermodel.tables.targets import targets
 
-    with progress() as step:
+    with progress() as step, targets(folders=[out]):
         step(words(language or load_mapping(mapping).language or "en")["step_exporting"])
         done = run_export(scores, mapping, out, to=to, since=since)
     if as_json:

@@ -63,10 +63,12 @@ def features(project: Path, as_of: str, out: Path, excel: bool, allow_empty: boo
     NAME.quarantine.csv beside it. No feature sees a row of the date itself or later.
     """
     settings = load(project)
-    from tiermodel.features.export import write_features
+    from tiermodel.features.export import quarantine_beside, write_features
     from tiermodel.output import for_excel
+    from tiermodel.tables.targets import targets
 
-    with progress() as step, for_excel(excel):
+    written = targets(quarantine_beside(out), tables=[out], project=settings)
+    with progress() as step, for_excel(excel), written:
         step(words(settings.language)["step_features"].format(as_of))
         tally = write_features(settings, as_of, out, allow_empty=allow_empty)
     print_accounts(settings, tally.accounts, needs=True)
@@ -111,10 +113,16 @@ def score(
         raise click.UsageError("--regrade and --reason TEXT go together")
     settings = load(project)
     from tiermodel.bundle.bundle import load_bundle
+    from tiermodel.features.export import quarantine_beside
     from tiermodel.output import for_excel
     from tiermodel.predict import score as run_score
+    from tiermodel.predict.shadow import shadow_paths
+    from tiermodel.tables.targets import targets
 
-    with progress() as step, for_excel(excel):
+    more = () if shadow is None else shadow_paths(out)
+    books = () if ledger is None else (ledger,)
+    written = targets(quarantine_beside(out), *more, tables=[out], inside=books, project=settings)
+    with progress() as step, for_excel(excel), written:
         bundle = load_bundle(model_folder(model, settings.tracking.uri))
         other = None if shadow is None else model_folder(shadow, settings.tracking.uri)
         step(words(settings.language)["step_scoring"].format(as_of))
@@ -157,9 +165,10 @@ def upgrades(project: Path, model: str, as_of: str, out: Path, excel: bool, lang
     from tiermodel.features.panel import Tally
     from tiermodel.output import for_excel
     from tiermodel.predict import upgrades as run_upgrades
+    from tiermodel.tables.targets import targets
 
     tally = Tally()
-    with progress() as step, for_excel(excel):
+    with progress() as step, for_excel(excel), targets(tables=[out], project=settings):
         folder = model_folder(model, settings.tracking.uri)
         step(words(settings.language)["step_grading"].format(as_of))
         rows, customers = run_upgrades(settings, folder, as_of, out, language=language, tally=tally)

@@ -31,8 +31,13 @@ def forget(project: Path, customer: str, ledger: Path, folders: tuple[Path, ...]
     """
     settings = load(project)
     from tiermodel.erasure.forget import forget as run_forget
+    from tiermodel.ledger.ledger import Ledger
+    from tiermodel.output import check_writable
+    from tiermodel.tables.targets import targets
 
-    with progress() as step:
+    with progress() as step, targets(inside=[Ledger(ledger).must_exist().folder]):
+        for folder in folders:
+            check_writable(folder / "any")
         step(words(settings.language)["step_erasing"])
         done = run_forget(settings, customer, ledger, folders, revoke=revoke)
     wording = words(settings.language)

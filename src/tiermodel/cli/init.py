@@ -48,9 +48,10 @@ def init(
     It says what columns mean, the horizon and a scheme, and is checked at once. A file that is there is not replaced.
     """
     from tiermodel.project_init.init import init as run_init
+    from tiermodel.tables.targets import targets
 
     named = {"customer_id": customer, "time": time, "amount": amount}
-    with progress() as step:
+    with progress() as step, targets(out):
         columns = {role: text for role, text in named.items() if text is not None}
         made = run_init(files, out, language=language, columns=columns, progress=step)
     if as_json:

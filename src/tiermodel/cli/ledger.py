@@ -60,6 +60,7 @@ def ledger_show(
     from tiermodel.ledger.ledger import Ledger
     from tiermodel.ledger.listing import listed_rows
     from tiermodel.output import write_table
+    from tiermodel.tables.targets import targets
     from tiermodel.words import words
 
     if superseded and as_of is not None:
@@ -67,13 +68,14 @@ def ledger_show(
     book = Ledger(folder, _date(known_on)).must_exist()
     spoken, names = _spoken(book, language)
     spans = book.written if superseded else lambda: book.history(customer)
-    rows = spans() if as_of is None else book.as_of(as_of.date())
-    if customer is not None:
-        rows = rows[rows["customer_id"] == customer]
-    if out is not None:
-        write_table(pa.Table.from_pandas(rows, preserve_index=False), out)
-        click.echo(words(spoken)["ledger_written"].format(n=len(rows), out=out))
-        return
+    with targets(tables=[out]):
+        rows = spans() if as_of is None else book.as_of(as_of.date())
+        if customer is not None:
+            rows = rows[rows["customer_id"] == customer]
+        if out is not None:
+            write_table(pa.Table.from_pandas(rows, preserve_index=False), out)
+            click.echo(words(spoken)["ledger_written"].format(n=len(rows), out=out))
+            return
     title = words(spoken)["ledger_assignments"].format(n=len(rows))
     print_table(title, listed_rows(rows.head(_LISTED), spoken, names))
 

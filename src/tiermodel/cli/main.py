@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import click
 
@@ -25,6 +28,7 @@ from tiermodel.cli.serving import serve
 from tiermodel.cli.show import report, rules, show
 from tiermodel.cli.worklists import lists
 from tiermodel.errors import OutputError, TierModelError
+from tiermodel.tables.scratch import remove_orphans
 
 __all__ = ["main", "run"]
 
@@ -67,6 +71,8 @@ def _signals(stopped: list[int]) -> Iterator[None]:
 
 
 def _run() -> None:
+    with suppress(OSError):  # who needs scratch says that there is none
+        remove_orphans()
     try:
         run(standalone_mode=False, prog_name="tiermodel")
     except click.ClickException as error:
@@ -81,8 +87,18 @@ def _run() -> None:
     except BrokenPipeError:
         os._exit(0)  # stdout is closed: flushing it at exit would fail again
     except OSError as error:
-        click.echo(f"tiermodel: {error}", err=True)
+        click.echo(f"tiermodel: {_with_place(error)}", err=True)
         sys.exit(OutputError.exit_code)
+
+
+def _with_place(error: OSError) -> str:
+    """Return what the system says, and of which file; where it names none, where to look."""
+    if error.filename is not None or error.errno is None:
+        return str(error)
+    return (
+        f"{error.strerror} ({errno.errorcode.get(error.errno, error.errno)}), and the system does not say where: look "
+        f"at the disks of {Path.cwd()}, of {tempfile.gettempdir()} (TMPDIR), and of standard output"
+    )
 
 
 _EPILOG = """\b

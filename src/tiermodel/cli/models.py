@@ -68,13 +68,14 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, details: 
     from tiermodel.bundle.bundle import check_bundle_folder
     from tiermodel.bundle.model_card import empty_level_lines, level_lines
     from tiermodel.segments.profiles import segment_lines
+    from tiermodel.tables.targets import targets
     from tiermodel.tiers.capacity import capacity_lines
     from tiermodel.tracking.store import check_store
     from tiermodel.training.train import train as run_train
 
     folder = out or Path("models") / settings.name
-    with progress() as step:
-        check_bundle_folder(folder)  # before the import of MLflow, which takes seconds
+    check_bundle_folder(folder)  # before the import of MLflow, which takes seconds
+    with progress() as step, targets(folders=[folder], project=settings):
         check_store(settings.tracking.uri)
         champion = None
         if register:
@@ -149,8 +150,9 @@ def backtest(project: Path, out: Path | None, predictions: Path | None, details:
     settings = load(project)
     from tiermodel.backtesting.backtest import backtest as run_backtest
     from tiermodel.backtesting.verdict import verdict_lines
+    from tiermodel.tables.targets import targets
 
-    with progress() as step:
+    with progress() as step, targets(out, tables=[predictions], project=settings):
         done = run_backtest(settings, out=out, predictions=predictions, progress=step)
     print_accounts(settings, done.accounts)
     if as_json:
@@ -216,13 +218,11 @@ def tune(
     beyond chance stay comments. Trials are kept, so that a stopped run goes on where it was.
     """
     settings = load(project)
-    from tiermodel.output import check_writable
+    from tiermodel.tables.targets import targets
     from tiermodel.tracking.store import check_store
     from tiermodel.training.tune import tune as run_tune
 
-    with progress() as step:
-        if out is not None:
-            check_writable(out)
+    with progress() as step, targets(out, project=settings):
         check_store(settings.tracking.uri)
         tuned = run_tune(settings, as_of, trials=trials, minutes=minutes, study=study, progress=step)
         if out is not None:

@@ -44,8 +44,10 @@ def outcomes(project: Path, ledger: Path, out: Path, smallest: int, as_json: boo
     """
     settings = load(project)
     from tiermodel.monitoring.outcomes import outcomes as run_outcomes
+    from tiermodel.monitoring.outcomes import outcomes_beside
+    from tiermodel.tables.targets import targets
 
-    with progress() as step:
+    with progress() as step, targets(*outcomes_beside(out), tables=[out], project=settings):
         step(words(settings.language)["step_outcomes"])
         done = run_outcomes(settings, ledger, out, smallest=smallest)
     if as_json:
@@ -116,8 +118,9 @@ def monitor(
     settings = load(project)
     from tiermodel.errors import GateError
     from tiermodel.monitoring.monitor import monitor as run_monitor
+    from tiermodel.tables.targets import targets
 
-    with progress() as step:
+    with progress() as step, targets(out, project=settings):
         folder = model_folder(model, settings.tracking.uri)
         step(words(settings.language)["step_monitor"].format(as_of))
         done = run_monitor(settings, folder, as_of, scores=scores, ledger=ledger, out=out)

@@ -53,15 +53,17 @@ def allocate(
     Writes one row for each customer and chosen action to the file of --out.
     """
     from tiermodel.errors import ProjectError
+    from tiermodel.policy.advisory import advisory_path
     from tiermodel.policy.allocate import allocate as run_allocate
     from tiermodel.policy.service_policy import load_policy
+    from tiermodel.tables.targets import targets
 
     if figure is not None and figure.suffix.lower() != ".png":
         raise ProjectError(f"--figure: {figure}: figures are written as .png; give this ending")
     settings = None if project is None else load(project)
     given = load_policy(policy)
     asked = language or given.language or (settings.language if settings else None)
-    with progress() as step:
+    with progress() as step, targets(advisory_path(out), figure, tables=[out]):
         step(words(asked or "en")["step_allocating"])
         done = run_allocate(scores, given, budget, out, project=settings, measured=measured, language=asked)
         if figure is not None:

@@ -53,12 +53,15 @@ def report(
         raise click.UsageError(
             "--customer needs the score table alone; give --model, --features and --ledger beside it"
         )
+    from tiermodel.reporting.charts import require_library
     from tiermodel.reporting.report import customer_report
     from tiermodel.reporting.report import report as run_report
+    from tiermodel.tables.targets import targets
 
     settings = None if project is None else load(project)
-    with progress() as step:
+    with progress() as step, targets(out):
         if customer is None:
+            require_library()
             from tiermodel.policy.service_policy import load_policy
             from tiermodel.reporting.parts import find_parts
 

@@ -52,9 +52,13 @@ def lists(
     """
     from tiermodel.bundle.bundle import load_bundle
     from tiermodel.output import for_excel
+    from tiermodel.tables.targets import targets
+    from tiermodel.worklists.files import LOCKED, files_of
     from tiermodel.worklists.lists import lists as run_lists
+    from tiermodel.worklists.membership import LISTS
 
-    with progress() as step, for_excel(excel):
+    files = (path for name in LISTS for path in files_of(out, name))
+    with progress() as step, for_excel(excel), targets(out / LOCKED, *files):
         bundle = load_bundle(model_folder(model, tracking_uri))
         step(words(language or bundle.language)["step_lists"])
         done = run_lists(

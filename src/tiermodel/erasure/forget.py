@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +19,9 @@ from tiermodel.errors import DataError, ProjectError
 from tiermodel.ledger.files import LedgerFile, journal_of, list_files, read_rows
 from tiermodel.ledger.ledger import Ledger, writing
 from tiermodel.ledger.tombstones import read_tombstones
-from tiermodel.locks import SQLITE, output_lock
-from tiermodel.output import Staged, staged
-from tiermodel.tables.table import TABLES
+from tiermodel.locks import output_lock
+from tiermodel.output import JOURNAL_ENDING, Staged, settle_beside, staged
+from tiermodel.tables.targets import input_files
 
 __all__ = ["Forgotten", "forget"]
 
@@ -100,12 +99,11 @@ def _files(project: Project, folders: Sequence[Path], ledger: Path) -> list[Path
     Left out are the ledger and bundles. What killed runs left beside a file is removed.
     """
     found: dict[Path, None] = {}
-    sources = _sources(project)
+    sources = input_files(project)
     for folder in folders:
         if not folder.is_dir():
             raise ProjectError(f"--in {folder}: there is no such folder; give one with scores, lists or exports")
-        for journal in [path for path in files_below(folder) if path.name == JOURNAL]:
-            finish_erasure(journal.parent)  # before what killed runs left is removed
+        _finish_runs(folder)  # before what they left is removed
         for path in files_below(folder):
             whole = path.resolve()
             if not sources.isdisjoint((whole, *whole.parents)):
@@ -127,21 +125,17 @@ def _files(project: Project, folders: Sequence[Path], ledger: Path) -> list[Path
     return [path for path in found if not path.name.endswith(".lock")]
 
 
+def _finish_runs(folder: Path) -> None:
+    """Finish what killed runs left to do in a folder: erasures from exports, and files that belong together."""
+    for journal in [path for path in files_below(folder) if path.name.endswith(JOURNAL_ENDING)]:
+        if journal.name == JOURNAL:
+            finish_erasure(journal.parent)
+        else:
+            settle_beside(journal.with_name(journal.name[1 : -len(JOURNAL_ENDING)]))
+
+
 def _is_bundle(path: Path) -> bool:
     return (path.parent / "bundle.json").exists()
-
-
-def _sources(project: Project) -> set[Path]:
-    """Return the files and folders that the project reads."""
-    found: set[Path] = set()
-    for table in (getattr(project.data, name) for name in TABLES):
-        given = () if table is None or table.path is None else table.path
-        paths = [given] if isinstance(given, str) else given.values() if isinstance(given, dict) else given
-        for path in paths:
-            place = project.resolve(path.removeprefix(SQLITE))
-            matches = [place] if Path(place).exists() else glob.glob(place, recursive=True)  # noqa: PTH207  absolute
-            found |= {Path(match).resolve() for match in matches}
-    return found
 
 
 def _knows(book: Ledger, person: Person) -> bool:

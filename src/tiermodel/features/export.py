@@ -23,7 +23,7 @@ from tiermodel.tables.history import History, history_columns, project_key
 from tiermodel.tables.source import refuse_outputs
 from tiermodel.words import words
 
-__all__ = ["left_out_words", "write_features", "write_nothing", "write_quarantine", "write_rows"]
+__all__ = ["left_out_words", "quarantine_beside", "write_features", "write_nothing", "write_quarantine", "write_rows"]
 
 
 def left_out_words(project: Project, *, needs: bool) -> str:
@@ -87,7 +87,7 @@ def write_rows(
     The files are put in place with the others of `into`. Raises `DataError` where there is no row, so no customer known
     `before` the date.
     """
-    refuse_outputs((table.source for table in history.tables.values()), out, _quarantine(out))
+    refuse_outputs((table.source for table in history.tables.values()), out, quarantine_beside(out))
 
     def counted() -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -107,7 +107,7 @@ def write_nothing(schema: pa.Schema, out: Path, language: str) -> Tally:
     """Write a table without rows, and return the account of no row read."""
     with staged() as files:
         write_table([], out, schema, into=files)
-        files.remove(_quarantine(out))
+        files.remove(quarantine_beside(out))
     warnings = (words(language)["note_empty"],)
     return Tally(accounts={"transactions": Accounting(0, 0, 0, warnings=warnings)})
 
@@ -117,7 +117,7 @@ def write_quarantine(history: History, beside: Path, into: Staged) -> None:
 
     A spreadsheet opens the file without running formulas. It is put in place with the others of `into`.
     """
-    quarantine = _quarantine(beside)
+    quarantine = quarantine_beside(beside)
     if not any(table.account.quarantined for table in history.tables.values()):
         into.remove(quarantine)
         return
@@ -129,5 +129,6 @@ def write_quarantine(history: History, beside: Path, into: Staged) -> None:
             writer.writerow(escape_formulas(cell) if isinstance(cell, str) else cell for cell in row)
 
 
-def _quarantine(beside: Path) -> Path:
+def quarantine_beside(beside: Path) -> Path:
+    """Return the file of the bad rows beside an output."""
     return beside.with_name(f"{beside.stem}.quarantine.csv")

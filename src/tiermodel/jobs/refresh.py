@@ -103,11 +103,19 @@ def refresh(
 
     """
     check_writable(folder_of_runs(project) / CURRENT)  # before hours of work, as is the store
-    check_store(project.tracking.uri)
-    run = open_run(project, as_of)
-    with disk_faults(run.root), folder_lock(run.root):
+    root = folder_of_runs(project)
+    with folder_lock(root):
+        check_store(project.tracking.uri)
+        run = open_run(project, as_of)
+        ran = _go_on(run, progress)
+    return Refreshed(run.folder, run.manifest, tuple(ran))
+
+
+def _go_on(run: Run, progress: Callable[[str], None]) -> list[str]:
+    """Do every stage that is not done, publish the run, and return the names of the stages done now."""
+    ran = []
+    with disk_faults(run.root):
         _resume(run)
-        ran = []
         for name in STAGES:
             if run.manifest.record(name) is None:
                 progress(name)
@@ -116,7 +124,7 @@ def refresh(
         if not run.manifest.complete:
             run.update(complete=True)
         _publish(run)
-    return Refreshed(run.folder, run.manifest, tuple(ran))
+    return ran
 
 
 def _resume(run: Run) -> None:

@@ -31,7 +31,7 @@ from tiermodel.predict.capacity import has_capacity, keep_capacity
 from tiermodel.predict.fitting_project import with_bundle_features
 from tiermodel.predict.manual import floor_of, manual_decisions, with_manual
 from tiermodel.predict.scoring import Scoring
-from tiermodel.predict.shadow import Shadow, settled_journal
+from tiermodel.predict.shadow import Shadow
 from tiermodel.predict.table import score_schema
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.frames import in_memory
@@ -243,8 +243,7 @@ def _write_scores(project: Project, bundle: Bundle, out: Path, options: _Options
         manual = manual_decisions(project, history, floor_of(bundle, service), bundle.language, before)
         scored = scored if manual is None else manual.added(scored)
         scored = scored if beside is None else beside.noting(scored)
-        alone = None if beside is None or book is not None else settled_journal(out)
-        with staged(alone if book is None else journal_of(book.folder)) as files:
+        with staged(None if book is None else journal_of(book.folder)) as files:
             write_rows(scored, written, out, history, tally, before=day, into=files)
             differs = None if beside is None else beside.write(out, history, erased, files)
             if book is not None and before is not None and before.grades:

@@ -21,8 +21,7 @@ from tiermodel.errors import ModelError
 from tiermodel.features.panel import Snapshots, Tally, snapshot_batches
 from tiermodel.ledger.rows import Before
 from tiermodel.ledger.tombstones import Tombstones
-from tiermodel.locks import output_lock
-from tiermodel.output import Staged, beside, settle, to_jsonable, write_json, write_table
+from tiermodel.output import Staged, beside, to_jsonable, write_json, write_table
 from tiermodel.policy.service_columns import service_columns
 from tiermodel.predict.capacity import has_capacity, keep_capacity
 from tiermodel.predict.fitting_project import with_bundle_features
@@ -33,7 +32,7 @@ from tiermodel.tables.history import History
 from tiermodel.tables.source import refuse_outputs, scratch_folder
 from tiermodel.words import words
 
-__all__ = ["Shadow", "settled_journal", "shadow_paths"]
+__all__ = ["Shadow", "shadow_paths"]
 
 
 _PREFIX = "shadow_"
@@ -52,17 +51,6 @@ def shadow_paths(out: Path) -> tuple[Path, Path, Path]:
     ['scores.shadow.parquet', 'scores.shadow_changes.parquet', 'scores.shadow.json']
     """
     return beside(out, "shadow"), beside(out, "shadow_changes"), out.with_name(f"{out.stem}.shadow.json")
-
-
-def settled_journal(out: Path) -> Path:
-    """Return the journal of a score table with a shadow, after finishing what a killed run noted in it.
-
-    Raises OutputBusyError while another run writes the table.
-    """
-    journal = out.with_name(f".{out.name}.journal")
-    with output_lock(out.absolute()):
-        settle(journal)
-    return journal
 
 
 @dataclass

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-__all__ = ["new_folder", "remove_folder"]
+__all__ = ["new_folder", "remove_folder", "remove_orphans"]
 
 _NAME, _UNBORN = "tiermodel-", ".tiermodel-new-"
 _LOCKS: dict[Path, int] = {}
@@ -19,7 +19,7 @@ _LOCKS: dict[Path, int] = {}
 def new_folder() -> Path:
     """Return a new private folder, locked as long as this process lives; remove what killed runs of the user left."""
     root = Path(tempfile.gettempdir())
-    _remove_orphans(root)
+    remove_orphans()
     unborn = Path(tempfile.mkdtemp(prefix=_UNBORN, dir=root))
     lock = _locked(unborn)
     folder = unborn.rename(root / unborn.name.replace(_UNBORN, _NAME))  # only now may others look whether it is locked
@@ -49,9 +49,13 @@ def _locked(folder: Path) -> int | None:
     return handle
 
 
+def remove_orphans() -> None:
+    """Remove, once a process, the user's scratch folders that no living process holds; the kernel frees locks."""
+    _remove_orphans(Path(tempfile.gettempdir()))
+
+
 @cache
 def _remove_orphans(root: Path) -> None:
-    """Remove, once a process, the user's scratch folders that no living process holds; the kernel frees locks."""
     for folder in root.glob(f"{_NAME}*"):
         with suppress(OSError):
             if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.getuid():

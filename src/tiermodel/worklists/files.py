@@ -16,11 +16,14 @@ from tiermodel.locks import disk_faults
 from tiermodel.output import Staged, escape_formulas, write_table
 from tiermodel.words import words
 
-__all__ = ["COLUMNS", "ENDINGS", "MOST_ROWS", "files_of", "schema_of", "write_list"]
+__all__ = ["COLUMNS", "ENDINGS", "LOCKED", "MOST_ROWS", "files_of", "schema_of", "write_list"]
 
 ENDINGS = (".csv", ".xlsx")
 MOST_ROWS = 1_048_575
 """The most customers of a list: the rows of a sheet, but for its head."""
+
+LOCKED = "lists"
+"""The name, in a folder of lists, whose lock is that of all of them."""
 
 _WIDEST, _SAMPLE = 60, 200
 _CUSTOMER = ("rank", "customer_id", "tier_code", "tier_name")

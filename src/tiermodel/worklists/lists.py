@@ -11,19 +11,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from tiermodel import disk
 from tiermodel.bundle.bundle import Bundle, bundle_of
 from tiermodel.errors import ProjectError
 from tiermodel.ledger.ledger import Ledger
 from tiermodel.ledger.listing import overrides_on
-from tiermodel.locks import disk_faults
-from tiermodel.output import settle, staged
+from tiermodel.locks import disk_faults, output_lock
+from tiermodel.output import journal_beside, settle, staged
 from tiermodel.policy.scores import Scores, open_scores
 from tiermodel.tables.frames import as_file, frame_of_table
 from tiermodel.words import notebook_table, words
 from tiermodel.worklists.details import with_details
 from tiermodel.worklists.feature_table import FeatureTable
-from tiermodel.worklists.files import MOST_ROWS, files_of, write_list
+from tiermodel.worklists.files import LOCKED, MOST_ROWS, files_of, write_list
 from tiermodel.worklists.membership import LISTS, NUMBERS, TEXTS, date_of, rate
 
 __all__ = ["EXPIRING_DAYS", "LIMIT", "ListCount", "WorkLists", "lists"]
@@ -232,11 +231,10 @@ def _counted(scores: Scores, day: date, names: list[str], tables: dict[str, pa.T
 
 def _write(tables: dict[str, pa.Table], out: Path, day: date, language: str, outputs: tuple[Path, ...]) -> None:
     """Put all lists in place together; a list that is not made this time is removed."""
-    journal = out / ".lists.journal"
-    with disk_faults(out):
-        disk.make_folder(out)
-    settle(journal)
-    with staged(journal) as files:
+    journal = journal_beside(out / LOCKED)
+    with output_lock(out / LOCKED), staged(journal) as files:
+        with disk_faults(out):
+            settle(journal)
         for name, rows in tables.items():
             write_list(name, rows, out, day, language, files)
         for path in outputs:
