@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 from tiermodel.errors import ModelError
+from tiermodel.output import set_aside
 
 __all__ = ["CARD", "FORMAT", "GOLDEN", "JSON", "MANIFEST", "digest", "read_files"]
 
@@ -25,10 +26,7 @@ def read_files(folder: Path) -> dict[str, bytes]:
     A folder that is replaced meanwhile is read again: what is returned was in one folder.
     """
     for _ in range(_SWAPS):
-        try:
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        except (FileNotFoundError, NotADirectoryError):
-            raise _no_bundle(folder) from None
+        handle = _opened(folder)
         try:
             return _read(folder, handle)
         except (ModelError, FileNotFoundError) as error:
@@ -39,6 +37,16 @@ def read_files(folder: Path) -> dict[str, bytes]:
         finally:
             os.close(handle)
     raise ModelError(f"{folder}: it is replaced all the time; load it once that is over")
+
+
+def _opened(folder: Path) -> int:
+    """Return an open folder: that of the name, or the one `set_aside` while another takes its place."""
+    for path in (folder, set_aside(folder), folder) if folder.name else (folder,):
+        try:
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    raise _no_bundle(folder)
 
 
 def digest(content: bytes) -> str:
