@@ -21,11 +21,11 @@ Files = dict[str, bytes]
 Draw = np.random.Generator
 _MANIFEST, _HUGE = "manifest.json", 10**400
 _RAW = "@raw@"  # begins a text that is written without its quotes
-NUMBERS = [
+NUMBERS: list[Any] = [
     0, -1, 1, 0.5, 1e308, -1e308, 1e-308, 2**31, -(2**31), 2**63, _HUGE, float("nan"), float("inf"), -float("inf"),
     f"{_RAW}1e999", f"{_RAW}-0.0",
 ]  # fmt: skip
-OTHER_TYPES = [None, True, "", "x", "1.5", [], {}, [[]], [None], {"a": 1}, "\u0000", "x" * 1_000_000]
+OTHER_TYPES: list[Any] = [None, True, "", "x", "1.5", [], {}, [[]], [None], {"a": 1}, "\u0000", "x" * 1_000_000]
 
 
 class Variant(NamedTuple):

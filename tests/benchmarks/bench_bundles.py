@@ -110,7 +110,7 @@ def outcome_of(folder: Path, frame: pd.DataFrame, original: pd.DataFrame) -> Out
 
 def out_of_range(scores: pd.DataFrame) -> str:
     """Return the name of a score that is outside of its range, by rules of its own; empty where there is none."""
-    for name in scores.select_dtypes("number"):
+    for name in map(str, scores.select_dtypes("number")):
         values = scores[name].to_numpy(dtype=np.float64)
         known = values[~np.isnan(values)]
         share = name.startswith("p_") or name in {"churn_risk", "upgrade_potential", "conversion_chance"}
@@ -118,7 +118,7 @@ def out_of_range(scores: pd.DataFrame) -> str:
             return name
         if name != "contact_threshold" and not np.isfinite(known).all():
             return name
-    if scores[[name for name in scores if name.startswith("p_")]].isna().to_numpy().any():
+    if scores[[name for name in scores.columns if name.startswith("p_")]].isna().to_numpy().any():
         return "p_"
     return "expected_value" if scores.loc[scores["movement"] == "", "expected_value"].isna().any() else ""
 
@@ -174,6 +174,8 @@ def main() -> None:
             counts["manifest as it was" not in variant.told][found.kind] += 1
             if found.kind in FAULTS:
                 faults.append(f"{found.kind}: {variant.told}: {found.said[:300]}")
+            if found.kind == "other scores":
+                print(f"other scores: {variant.told}")
     for hashed, of_kind in counts.items():
         told = ", ".join(f"{count} {kind}" for kind, count in of_kind.most_common())
         print(f"{sum(of_kind.values())} {'with' if hashed else 'without'} a right manifest: {told}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,8 +26,8 @@ from tiermodel.segments.fit import assign_segments, segment_names
 from tiermodel.tiers.fitted_features import headroom
 from tiermodel.tiers.lifecycle import silence_ratio
 
-if TYPE_CHECKING:
-    from tiermodel.bundle.bundle import Bundle
+Bundle = Any
+"""A `Bundle`, whose module imports this one."""
 
 __all__ = ["golden_data", "refuse_other_scores"]
 

@@ -170,18 +170,15 @@ def _check(scheme: BaseScheme, state: Mapping[str, Any], known: Collection[str])
     if scheme.kind == "learned" and "surrogate" in state:
         shape, fits = _Score, _fits_score
     found = shape.model_validate_json(json.dumps(state))
-    require((found.silent_after_days is None) == (scheme.stability is None), "silent_after_days: not as `stability`")
     same_length("veto", found.veto, len(scheme.veto))
     for veto, conditions in zip(scheme.veto, found.veto, strict=True):
-        _fits_conditions("veto", veto.when, conditions, scheme, known)
+        _fits_conditions("veto", veto.when, conditions, known)
     if found.fitted is not None:
         found.fitted.check_names("fitted", known)
     fits(scheme, found, known)
 
 
-def _fits_conditions(
-    key: str, wanted: Sequence[When], found: Sequence[_Condition], scheme: BaseScheme, known: Collection[str]
-) -> None:
+def _fits_conditions(key: str, wanted: Sequence[When], found: Sequence[_Condition], known: Collection[str]) -> None:
     same_length(key, found, len(wanted))
     for when, condition in zip(wanted, found, strict=True):
         require(when.feature == condition.feature, f"{key}: {condition.feature!r} stands in for {when.feature!r}")
@@ -190,10 +187,7 @@ def _fits_conditions(
         require(of_text == (when.text is not None), f"{key}: side {condition.side!r} of {when.feature!r}")
         require(of_text == (condition.values is not None), f"{key}: values of {when.feature!r}")
         require(of_text == (condition.bound is None), f"{key}: bound of {when.feature!r}")
-        banded = scheme.stability is not None and not of_text
-        require(
-            (condition.up is not None) == (condition.down is not None) == banded, f"{key}: band of {when.feature!r}"
-        )
+        require((condition.up is None) == (condition.down is None), f"{key}: band of {when.feature!r}")
 
 
 def _fits_names(key: str, names: Collection[str], known: Collection[str]) -> None:
@@ -208,7 +202,7 @@ def _fits_cuts(key: str, cuts: Sequence[float], wanted: int) -> None:
 
 def _fits_bands(scheme: BaseScheme, up: Sequence[Any] | None, down: Sequence[Any] | None, wanted: int) -> None:
     for side, bands in (("up", up), ("down", down)):
-        require((bands is None) == (scheme.stability is None), f"{side}: not as `stability`")
+        require(bands is not None or scheme.stability is None, f"{side}: missing, and there is a stability rule")
         same_length(side, [None] * wanted if bands is None else bands, wanted)
 
 
@@ -222,7 +216,7 @@ def _fits_share(scheme: ShareScheme, state: _Share, known: Collection[str]) -> N
 def _fits_thresholds(scheme: ThresholdScheme, state: _Thresholds, known: Collection[str]) -> None:
     same_length("rules", state.rules, len(scheme.rules))
     for rule, conditions in zip(scheme.rules, state.rules, strict=True):
-        _fits_conditions("rules", rule.when, conditions, scheme, known)
+        _fits_conditions("rules", rule.when, conditions, known)
 
 
 def _fits_grid(scheme: RfmScheme | MatrixScheme, state: _Grid, known: Collection[str]) -> None:
