@@ -1,7 +1,8 @@
 """The bundle: everything that a score depends on, in one folder of hashed JSON and LightGBM text files.
 
-Loading a bundle runs no foreign code. The hash of every file is checked before any parser sees a byte, because
-LightGBM's text parser crashes on damaged files.
+Loading a bundle runs no foreign code. The hash of every file is checked before any parser sees a byte, then the
+structure of every file before a model is built from it (`proof`), because LightGBM's text parser crashes on damaged
+ones. Last, made-up customers are scored: they must get the scores that they got when the bundle was made (`golden`).
 """
 
 from __future__ import annotations
@@ -286,12 +287,12 @@ def _is_ours(folder: Path) -> bool:
     present = {path.name for path in folder.iterdir()}
     try:
         return not present or present == {*json.loads((folder / MANIFEST).read_bytes())["files"], MANIFEST}
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return False
 
 
 def load_bundle(folder: str | Path) -> Bundle:
-    """Read a bundle from its folder, after checking the hash of every file.
+    """Read a bundle from its folder, after checking the hash and structure of every file, and that it scores as it did.
 
     Parameters
     ----------
@@ -306,8 +307,9 @@ def load_bundle(folder: str | Path) -> Bundle:
     Raises
     ------
     ModelError
-        Where the folder is no bundle or one of another format, or a file is missing, extra or changed: the message
-        names it.
+        Where the folder is no bundle or one of another format, a file is missing, extra, changed or not of the
+        structure of a bundle, or the scores are other ones than when it was made: the message names file, key and
+        value.
 
     Examples
     --------

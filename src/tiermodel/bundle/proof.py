@@ -10,9 +10,10 @@ from typing import Any, Literal, NoReturn
 
 from pydantic import ValidationError
 
+from tiermodel.bundle.bundle_shape import BundleShape
 from tiermodel.bundle.files import CARD, GOLDEN, JSON, MANIFEST
 from tiermodel.bundle.scheme_shapes import check_scheme
-from tiermodel.bundle.shapes import BundleShape, first_problem
+from tiermodel.bundle.shapes import first_problem
 from tiermodel.errors import ModelError, ProjectError
 from tiermodel.models.btyd.forecast import BTYD_INPUTS
 from tiermodel.models.learners.tree_text import check_tree_text
@@ -46,7 +47,7 @@ def checked_data(folder: Path, files: Mapping[str, bytes]) -> dict[str, Any]:
         check_scheme(scheme, data["scheme"]["state"], shape.features)
     except ValidationError as error:
         _refuse(where, first_problem(error))
-    except (ProjectError, ValueError, KeyError, TypeError) as error:
+    except (ProjectError, ValueError, KeyError, TypeError, RecursionError) as error:
         told = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
         _refuse(where, told)
     trees = _tree_files(data, shape, [*shape.features, *BTYD_INPUTS])

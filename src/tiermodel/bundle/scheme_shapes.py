@@ -16,6 +16,7 @@ from tiermodel.bundle.shapes import (
     ReadableTree,
     Shape,
     first_problem,
+    no_more_than,
     points_fit,
     require,
     rising,
@@ -191,8 +192,7 @@ def _fits_conditions(key: str, wanted: Sequence[When], found: Sequence[_Conditio
 
 
 def _fits_names(key: str, names: Collection[str], known: Collection[str]) -> None:
-    unknown = sorted(set(names) - set(known))
-    require(not unknown, f"{key}: {unknown[:1]} is no feature")
+    no_more_than(key, names, known, "feature")
 
 
 def _fits_cuts(key: str, cuts: Sequence[float], wanted: int) -> None:
