@@ -31,11 +31,11 @@ Bundle = Any
 
 __all__ = ["golden_data", "refuse_other_scores"]
 
-_BUYERS, _PROSPECTS, _SEED = 56, 8, 7
+_BUYERS, _PROSPECTS, _SEED = 120, 8, 7  # they reach nine of ten leaves of the demo's trees
 _MISSING = 0.2  # of the values of a feature that training rows lacked
 _DIGITS = 12
 _CLOSE = 1e-9  # C libraries may differ in the last bits of a logarithm
-_EXACT = ("tier", "rule", "lowest_sure", "highest_sure", "segment")
+_EXACT = ("tier", "rule", "lowest_sure", "highest_sure", "set_low", "set_high", "segment")
 
 
 def golden_data(bundle: Bundle) -> dict[str, Any]:
@@ -68,10 +68,8 @@ def refuse_other_scores(bundle: Bundle, folder: Path, golden: tuple[Path, bytes]
 
 
 def _compare(where: Path, found: Mapping[str, Floats], wanted: Mapping[str, Floats]) -> None:
-    if list(found) != list(wanted):
-        raise ModelError(f"{where}: scores of {list(wanted)[:9]}, not of {list(found)[:9]}; train it again")
-    for name, now in found.items():
-        then = wanted[name]
+    for name in (name for name in found if name in wanted):  # another version may know more scores, or fewer
+        now, then = found[name], wanted[name]
         close = 0.0 if name in _EXACT else _CLOSE
         same = len(then) == len(now) and np.isclose(now, then, rtol=close, atol=close, equal_nan=True)
         if not np.all(same):
@@ -177,10 +175,12 @@ def _scores(bundle: Bundle, frame: pd.DataFrame) -> dict[str, Floats]:
     if bundle.scores is not None:
         made = bundle.scores.added_to(bundle.with_expected_growth(frame, columns["expected_value"]))
         columns |= {name: made[name].to_numpy(dtype=np.float64) for name in bundle.scores.scores}
-    refuse_beyond("golden rows", columns, {name: where for name, (_, where) in known.items()})
+    may_miss = {"clv", "potential"}
+    needed = {name: where for name, (_, where) in known.items() if name not in may_miss}
+    refuse_beyond("golden rows", columns, needed)
     lowest, highest = bundle.scheme.sure_levels(frame)
     segment = np.where(bought, assign_segments(bundle.segments, frame), -1)
-    whole = dict(zip(_EXACT, (tier, rule, lowest, highest, segment), strict=True))
+    whole = dict(zip(_EXACT, (tier, rule, lowest, highest, *bundle.tier.sets(p), segment), strict=True))
     for name, limit in (("tier", len(levels)), ("segment", len(segment_names(bundle.segments)))):
         if whole[name].max() >= limit:
             raise ModelError(f"{name} is {whole[name].max()}, and there are {limit}")
