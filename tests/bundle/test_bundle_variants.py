@@ -46,6 +46,11 @@ def replaced(name: str, old: bytes, new: bytes) -> Callable[[Files], Files]:
     return lambda files: with_manifest({**files, name: files[name].replace(old, new, 1)})
 
 
+def without(files: Files, key: str) -> Files:
+    data = {name: part for name, part in json.loads(files["bundle.json"]).items() if name != key}
+    return with_manifest({**files, "bundle.json": json.dumps(data, ensure_ascii=False).encode()})
+
+
 def dropped(name: str) -> Callable[[Files], Files]:
     return lambda files: with_manifest({key: content for key, content in files.items() if key != name})
 
@@ -107,6 +112,8 @@ REFUSED: dict[str, tuple[Callable[[Files], Files], str]] = {
     "no JSON": (lambda files: with_manifest({**files, "bundle.json": b"\xff"}), "bundle.json: 'utf-8' codec"),
     "golden rows of others": (
         lambda files: with_json(files, "rows", {}, "golden.json"), "golden rows have"),
+    "customer scores left out": (
+        lambda files: without(files, "scores"), "this bundle has no score_loyalty, as it had when it was made"),
     "other scores": (
         json_is("churn.blend.0", 0.987654321),
         r"golden\.json: this bundle does not score as it did when it was made: churn_risk of made-up customer 0 was"),

@@ -68,8 +68,10 @@ def refuse_other_scores(bundle: Bundle, folder: Path, golden: tuple[Path, bytes]
 
 
 def _compare(where: Path, found: Mapping[str, Floats], wanted: Mapping[str, Floats]) -> None:
-    for name in (name for name in found if name in wanted):  # another version may know more scores, or fewer
-        now, then = found[name], wanted[name]
+    for name, then in wanted.items():  # a bundle of an earlier version may lack scores that are new
+        if name not in found:
+            raise ModelError(f"{where}: this bundle has no {name}, as it had when it was made; copy the bundle again")
+        now = found[name]
         close = 0.0 if name in _EXACT else _CLOSE
         same = len(then) == len(now) and np.isclose(now, then, rtol=close, atol=close, equal_nan=True)
         if not np.all(same):
@@ -178,6 +180,7 @@ def _scores(bundle: Bundle, frame: pd.DataFrame) -> dict[str, Floats]:
     may_miss = {"clv", "potential"}
     needed = {name: where for name, (_, where) in known.items() if name not in may_miss}
     refuse_beyond("golden rows", columns, needed)
+    columns["priority"] = bundle.scheme.priority(frame)  # the points or the score that levels are cut from
     lowest, highest = bundle.scheme.sure_levels(frame)
     segment = np.where(bought, assign_segments(bundle.segments, frame), -1)
     whole = dict(zip(_EXACT, (tier, rule, lowest, highest, *bundle.tier.sets(p), segment), strict=True))
