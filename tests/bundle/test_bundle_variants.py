@@ -66,7 +66,7 @@ REFUSED: dict[str, tuple[Callable[[Files], Files], str]] = {
     "more leaves than numbers": (
         tree_is(r"^num_leaves=\d+", "num_leaves=900"), r"numbers long, which does not fit num_leaves"),
     "more leaves than memory": (
-        tree_is(r"^num_leaves=\d+", "num_leaves=2147483647"), r"num_leaves of tree 0 is 2.14748e\+09 : not 1 to 1024"),
+        tree_is(r"^num_leaves=\d+", "num_leaves=2147483647"), r"num_leaves of tree 0 is 2.14748e\+09, not 1 to 1024"),
     "an input that is not there": (
         tree_is(r"^split_feature=\d+", "split_feature=9999"), r"split_feature of tree 0 is 9999, not 0 to \d+"),
     "a threshold that is no number": (
@@ -75,7 +75,7 @@ REFUSED: dict[str, tuple[Callable[[Files], Files], str]] = {
         tree_is(r"^leaf_value=\S+", "leaf_value=1e999"), r"leaf_value of tree 0 is inf, not a finite number"),
     "a categorical split": (
         tree_is(r"^decision_type=\d+", "decision_type=1"), r"decision_type 1 is not that of a numeric split"),
-    "categories": (tree_is(r"^num_cat=0", "num_cat=1"), r"num_cat of tree 0 is 1 : our trees have none"),
+    "categories": (tree_is(r"^num_cat=0", "num_cat=1"), r"num_cat of tree 0 is 1, and our trees have none"),
     "wrong sizes": (
         replaced("churn.txt", b"tree_sizes=", b"tree_sizes=1"), r"tree_sizes of tree 0 is 1\d+, but it has \d+ bytes"),
     "another number of trees": (

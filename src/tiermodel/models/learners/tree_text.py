@@ -161,13 +161,13 @@ class _Trees:
     def one_each(self, key: str) -> Floats:
         """Return the number that every tree has under a key."""
         values, counts = self.numbers(key)
-        self._refuse_at(key, counts, counts != 1, "numbers, not one")
+        self._refuse_at(key, counts, counts != 1, " numbers, not one")
         return values
 
     def _refuse_at(self, key: str, values: NDArray[Any], wrong: NDArray[np.bool_], told: str) -> None:
         if wrong.any():
             n = int(np.flatnonzero(wrong)[0])
-            _refuse(f"{key} of tree {n} is {values[n]:g} {told}")
+            _refuse(f"{key} of tree {n} is {values[n]:g}{told}")
 
     def check(self, width: int) -> None:
         """Refuse numbers out of their range, lengths that do not fit the leaves, and splits that are no tree."""
@@ -176,17 +176,17 @@ class _Trees:
             n = [a == b for a, b in zip(self.lines[_TREE], numbered, strict=True)].index(False)
             _refuse(f"tree {n} begins with {_shown(self.lines[_TREE][n])}")
         leaves = self.one_each("num_leaves")
-        self._refuse_at("num_leaves", leaves, (leaves < 1) | (leaves > MOST_LEAVES), f": not 1 to {MOST_LEAVES}")
+        self._refuse_at("num_leaves", leaves, (leaves < 1) | (leaves > MOST_LEAVES), f", not 1 to {MOST_LEAVES}")
         for key in ("num_cat", "is_linear"):
             values = self.one_each(key)
-            self._refuse_at(key, values, values != 0, ": our trees have none")
+            self._refuse_at(key, values, values != 0, ", and our trees have none")
         self.one_each("shrinkage")
         splits, each = leaves.astype(np.int64) - 1, dict[str, Floats]()
         for key in (*_OF_SPLIT, *_OF_LEAF):
             each[key], counts = self.numbers(key)
             wanted = splits + (key in _OF_LEAF)
             fits = (counts == wanted) | ((splits == 0) & (key in {"leaf_weight", "leaf_count"}) & (counts == 0))
-            self._refuse_at(key, counts, ~fits, "numbers long, which does not fit num_leaves")
+            self._refuse_at(key, counts, ~fits, " numbers long, which does not fit num_leaves")
         self._refuse_outside("split_feature", each, splits, 0, width - 1)
         self._refuse_outside("internal_count", each, splits, 1, np.inf)
         self._refuse_outside("leaf_count", each, splits, 0, np.inf)
