@@ -41,6 +41,7 @@ __all__ = [
     "escape_formulas",
     "file_sha256",
     "for_excel",
+    "set_aside",
     "settle",
     "settle_beside",
     "staged",
@@ -262,29 +263,38 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`, and put it in the place of `path` when the block ends well.
 
-    Raises what `atomic_file` raises, and ProjectError for a folder that the process is in.
+    An earlier folder and the new one take each other's place in one step, so that there is a whole one at any moment.
+    Where the file system cannot do so, there is none of that name between two renames; the earlier one is `set_aside`
+    then. Raises what `atomic_file` raises, and ProjectError for a folder that the process is in.
     """
     path = _absolute(path)
     refuse_current(path)
     with output_lock(path), disk_faults(path):
-        temporary, old = _temporary(path), path.with_name(f".{path.name}.old")
-        if old.exists() and not path.exists():  # a run was killed between the two renames below
+        temporary, old = _temporary(path), set_aside(path)
+        if old.exists() and not path.exists():  # a run was killed between two renames
             disk.rename(old, path)
         disk.unlink(old)
         disk.make_folder(temporary)
         try:
             yield temporary
-            for file in sorted(temporary.rglob("*")):
+            for file in (*sorted(temporary.rglob("*")), temporary):
                 disk.fsync(file)
-            if path.exists():
+            if not path.exists():
+                disk.rename(temporary, path)
+            elif not disk.exchange(temporary, path):
                 disk.rename(path, old)
-            disk.rename(temporary, path)
+                disk.rename(temporary, path)
+            disk.fsync(path.parent)  # the new folder is on the disk before the earlier one is removed
         finally:
             if old.exists() and not path.exists():
                 disk.rename(old, path)
             disk.unlink(temporary)
             disk.unlink(old)
-        disk.fsync(path.parent)
+
+
+def set_aside(path: Path) -> Path:
+    """Return where a folder is while another takes its place, where the file system cannot do that in one step."""
+    return path.with_name(f".{path.name}.old")
 
 
 def refuse_current(folder: Path) -> None:

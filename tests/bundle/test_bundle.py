@@ -25,7 +25,7 @@ from worlds import LAST_DAY, TrainedWorld
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "models" / "complete-journey"
 GOLDEN = ROOT / "tests" / "golden"
-FILES = ("bundle.json", "card.md", "churn.txt", "value.txt", "tier_0.txt", "tier_1.txt", "tier_2.txt")
+FILES = ("bundle.json", "card.md", "churn.txt", "golden.json", "value.txt", "tier_0.txt", "tier_1.txt", "tier_2.txt")
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """The bundle: everything that a score depends on, in one folder of hashed JSON and LightGBM text files.
 
-Loading a bundle runs no foreign code. The hash of every file is checked before any parser sees a byte, because
-LightGBM's text parser crashes on damaged files.
+Loading a bundle runs no foreign code. The hash of every file is checked before any parser sees a byte, then the
+structure of every file before a model is built from it (`proof`), because LightGBM's text parser crashes on damaged
+ones. Last, made-up customers are scored: they must get the scores that they got when the bundle was made (`golden`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,10 @@ import pandas as pd
 
 from tiermodel import disk
 from tiermodel.arrays import Flags, Floats, Ints
+from tiermodel.bundle.files import CARD, FORMAT, GOLDEN, JSON, MANIFEST, digest, read_files
+from tiermodel.bundle.golden import golden_data, refuse_other_scores
 from tiermodel.bundle.model_card import model_card
+from tiermodel.bundle.proof import PROSPECTS, checked_data, tier_file
 from tiermodel.config.project import Features
 from tiermodel.config.targets import Churn, Outcome, Value
 from tiermodel.errors import ModelError, ProjectError
@@ -47,11 +50,6 @@ from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.words import in_language, notebook_table, words
 
 __all__ = ["CARD", "FORMAT", "Bundle", "bundle_of", "check_bundle_folder", "load_bundle", "save_bundle"]
-
-
-FORMAT = 5
-_JSON, _MANIFEST, CARD = "bundle.json", "manifest.json", "card.md"
-_LARGEST = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ class Bundle:
     @cached_property
     def scheme_version(self) -> str:
         """The code of the scheme and a short hash of the fitted scheme."""
-        return f"{self.scheme.scheme.code}-{_digest(_dump(self.scheme.to_dict(), sort_keys=True))[:8]}"
+        return f"{self.scheme.scheme.code}-{digest(_dump(self.scheme.to_dict(), sort_keys=True))[:8]}"
 
     @cached_property
     def version(self) -> str:
@@ -159,7 +157,7 @@ class Bundle:
         It is equal for the same data, project and seed on one kind of processor; on another one, fits differ in their
         last digits.
         """
-        return f"{self.name}-{_digest(self._files[_MANIFEST])[:12]}"
+        return f"{self.name}-{digest(self._files[MANIFEST])[:12]}"
 
     def __repr__(self) -> str:
         """Return one line: the fields hold the model, a megabyte of text."""
@@ -183,8 +181,8 @@ class Bundle:
         """The content of the folder, by name; of a bundle that was read, as it was: a card is never written anew."""
         texts = {"churn.txt": self.churn.boosted.text, "value.txt": self.value.boosted.text}
         if (chance := self.prospects) is not None:
-            texts["prospects.txt"] = chance.boosted.text
-        texts |= {f"tier_{k}.txt": b.text for k, b in enumerate(self.tier.boosted) if b is not None}
+            texts[PROSPECTS] = chance.boosted.text
+        texts |= {tier_file(k): b.text for k, b in enumerate(self.tier.boosted) if b is not None}
         scheme, trees = self.scheme.to_files()
         texts |= trees
         data = {
@@ -227,9 +225,9 @@ class Bundle:
             }
         files = {name: text.encode() for name, text in texts.items()}
         card = model_card(self.name, self.settings, self.facts, self.features, self.scheme, self.segments)
-        files |= {_JSON: _dump(data), CARD: card.encode()}
-        manifest = {"format": FORMAT, "files": {name: _digest(files[name]) for name in sorted(files)}}
-        return {**files, _MANIFEST: _dump(manifest)}
+        files |= {JSON: _dump(data), GOLDEN: _dump(golden_data(self), indent=None), CARD: card.encode()}
+        manifest = {"format": FORMAT, "files": {name: digest(files[name]) for name in sorted(files)}}
+        return {**files, MANIFEST: _dump(manifest)}
 
 
 def save_bundle(bundle: Bundle, folder: str | Path) -> Path:
@@ -288,13 +286,13 @@ def _is_ours(folder: Path) -> bool:
         return False
     present = {path.name for path in folder.iterdir()}
     try:
-        return not present or present == {*json.loads((folder / _MANIFEST).read_bytes())["files"], _MANIFEST}
-    except (OSError, ValueError, TypeError, KeyError):
+        return not present or present == {*json.loads((folder / MANIFEST).read_bytes())["files"], MANIFEST}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return False
 
 
 def load_bundle(folder: str | Path) -> Bundle:
-    """Read a bundle from its folder, after checking the hash of every file.
+    """Read a bundle from its folder, after checking the hash and structure of every file, and that it scores as it did.
 
     Parameters
     ----------
@@ -309,8 +307,9 @@ def load_bundle(folder: str | Path) -> Bundle:
     Raises
     ------
     ModelError
-        Where the folder is no bundle or one of another format, or a file is missing, extra or changed: the message
-        names it.
+        Where the folder is no bundle or one of another format, a file is missing, extra, changed or not of the
+        structure of a bundle, or the scores are other ones than when it was made: the message names file, key and
+        value.
 
     Examples
     --------
@@ -319,13 +318,16 @@ def load_bundle(folder: str | Path) -> Bundle:
     tiermodel.errors.ModelError: models/shop: there is no manifest.json, so this is no bundle; give a folder that ...
 
     """
-    files = _checked_files(Path(folder))
+    path = Path(folder)
+    files = read_files(path)
+    data = checked_data(path, files)
     try:
-        bundle = _read(json.loads(files[_JSON]), files)
+        bundle = _read(data, files)
     except (KeyError, TypeError, ValueError, ProjectError) as error:
         raise ModelError(
-            f"{folder}: {_JSON} does not have the shape of format {FORMAT}: {error!r}; train it again"
+            f"{folder}: {JSON} does not have the shape of format {FORMAT}: {error!r}; train it again"
         ) from error
+    refuse_other_scores(bundle, path, (path / GOLDEN, files[GOLDEN]) if GOLDEN in files else None)
     vars(bundle)["_files"] = files  # else another release, with other words on the card, would change the version
     return bundle
 
@@ -340,41 +342,6 @@ def bundle_of(model: Bundle | str | Path) -> Bundle:
     raise TypeError(f"model: expected a bundle, or the folder of one, got {type(model).__name__}{own}")
 
 
-def _checked_files(folder: Path) -> dict[str, bytes]:
-    if not (folder / _MANIFEST).is_file():
-        raise ModelError(
-            f"{folder}: there is no {_MANIFEST}, so this is no bundle; give a folder that `tiermodel train --out` wrote"
-        )
-    manifest_bytes = _bytes(folder / _MANIFEST)
-    try:
-        manifest = json.loads(manifest_bytes)
-        wanted = dict(manifest["files"])
-        found_format = manifest["format"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError(f"{folder / _MANIFEST}: not a manifest ({error!r}); copy the bundle again") from None
-    if found_format != FORMAT:
-        raise ModelError(
-            f"{folder}: bundle format {found_format!r}, this version reads {FORMAT}; run `tiermodel train` again"
-        )
-    present = {p.name for p in folder.iterdir()} - {_MANIFEST}
-    if present != set(wanted):
-        missing, extra = sorted(set(wanted) - present), sorted(present - set(wanted))
-        raise ModelError(f"{folder}: files missing {missing}, files not in the manifest {extra}; copy the bundle again")
-    files = {name: _bytes(folder / name) for name in sorted(wanted)}
-    changed = [name for name, content in files.items() if _digest(content) != wanted[name]]
-    if changed:
-        raise ModelError(
-            f"{folder}: {', '.join(changed)} changed since training (SHA-256 differs); copy the bundle again"
-        )
-    return {**files, _MANIFEST: manifest_bytes}
-
-
-def _bytes(path: Path) -> bytes:
-    if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST:
-        raise ModelError(f"{path}: not a plain file of at most {_LARGEST >> 20} MB; copy the bundle again")
-    return path.read_bytes()
-
-
 def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
     inputs = DesignMatrix.from_dict(tuple(data["features"]), data["inputs"])
     names = tuple(inputs.all_names)
@@ -384,7 +351,7 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
 
     churn, tier = dict(data["churn"]), data["tier"]
     shares = tuple(tier["share_above"])
-    boosted = tuple(trees(f"tier_{k}.txt") if f"tier_{k}.txt" in files else None for k in range(len(shares)))
+    boosted = tuple(trees(tier_file(k)) if tier_file(k) in files else None for k in range(len(shares)))
     logistic, compact = Linear(**churn["linear"]), Linear(**churn["compact"])
     return Bundle(
         name=data["name"],
@@ -418,15 +385,11 @@ def _prospects(data: Mapping[str, Any] | None, files: Mapping[str, bytes]) -> Ca
     if data is None:
         return None
     names = tuple(data["names"])
-    trees = Boosted(names, files["prospects.txt"].decode())
+    trees = Boosted(names, files[PROSPECTS].decode())
     return CalibratedEnsemble(names, Linear(**data["linear"]), trees, tuple(data["calibration"]))
 
 
-def _dump(data: Any, *, sort_keys: bool = False) -> bytes:
+def _dump(data: Any, *, sort_keys: bool = False, indent: int | None = 1) -> bytes:
     """Return JSON; NaN and infinity become null. Keys keep their order, which is that of axes and rules of a scheme."""
-    text = json.dumps(to_jsonable(data), ensure_ascii=False, sort_keys=sort_keys, indent=1, allow_nan=False)
+    text = json.dumps(to_jsonable(data), ensure_ascii=False, sort_keys=sort_keys, indent=indent, allow_nan=False)
     return f"{text}\n".encode()
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

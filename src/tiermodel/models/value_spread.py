@@ -16,14 +16,18 @@ import numpy as np
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.models.calibration.logit import Calibration, calibrated, fit_calibration
 
-__all__ = ["Outlook", "PastForecasts", "Spread", "fit_spread"]
+__all__ = ["CHANCE_GROUPS", "QUANTILES", "Outlook", "PastForecasts", "Spread", "fit_spread"]
 
 COVERAGE = 0.90
 _TAUS = np.array([0.0, 0.01, 0.025, *np.arange(1, 20) / 20, 0.975, 0.99, 0.995, 1.0])
+QUANTILES = len(_TAUS)
+"""The number of quantiles in a row of `Spread.above` and `Spread.below`."""
 _BANDS, _BAND_ROWS = 10, 150
 _REACHES = np.r_[np.linspace(0.6, 0.98, 39), 0.985, 0.99, 0.995, 1.0]
 _SIZES = (0.25, 0.5, 0.75, 0.9, 0.97)
 _CHANCES = (0.1, 0.3, 0.6, 0.85)
+CHANCE_GROUPS = len(_CHANCES) + 1
+"""The number of groups of chances of nothing: the columns of `Spread.reach`."""
 _GROUP_ROWS, _MOST_ROWS = 100, 30_000
 _LARGEST = 0.9
 _TARGETS = (0.88, 0.885, 0.89, 0.895, 0.90)  # what a group holds at least: the least with which all rows hold 90 %

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tiermodel.arrays import Flags, Floats, Ints
 from tiermodel.bundle.bundle import Bundle
+from tiermodel.bundle.ranges import refuse_beyond
 from tiermodel.errors import DataError, ModelError
 from tiermodel.evaluation.profit import contact_threshold
 from tiermodel.features.frame import KEYS, has_bought
@@ -36,6 +37,8 @@ _MOVEMENTS = ("down", "same", "up", "new")
 _DECIMALS = 6
 
 _MEDIAN = "expected_value_median"
+
+_OF_VALUE = ("expected_value", "expected_value_low", "expected_value_high", _MEDIAN)
 
 _NUMERIC = {"floating", "integer", "mixed-integer-float", "boolean", "decimal", "empty"}
 
@@ -110,7 +113,7 @@ def _columns(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None,
     warning = _warning_columns(bundle, np.round(churn, _DECIMALS), values["clv"])
     tier = _tier_columns(bundle, grading, probabilities)
     policy = tier.pop("policy")
-    return {
+    columns = {
         "customer_id": frame["customer_id"],
         "as_of": frame["as_of"],
         **tier,
@@ -126,6 +129,17 @@ def _columns(bundle: Bundle, frame: pd.DataFrame, previous: pd.DataFrame | None,
         **{f"grade_{axis}": _words(*found) for axis, found in bundle.scheme.grades(frame).items()},
         _MEDIAN: median,
     }
+    _refuse_beyond(bundle, columns, bought, bundle.at_risk(frame))
+    return columns
+
+
+def _refuse_beyond(bundle: Bundle, columns: Columns, bought: Flags, at_risk: Flags) -> None:
+    """Raise `ModelError` for a score outside of its range: whoever reads it would believe it."""
+    everybody = np.ones(len(bought), dtype=np.bool_)
+    known = {f"p_{code}": everybody for code in bundle.scheme.scheme.codes} | {"churn_risk": at_risk}
+    known |= dict.fromkeys((*_OF_VALUE, "upgrade_potential"), bought)
+    ranged = (*known, "clv", "potential", "conversion_chance", *(score.name for score in SCORES))
+    refuse_beyond(bundle.version, {name: columns[name] for name in ranged}, known)
 
 
 def _tier_columns(bundle: Bundle, grading: Grading, probabilities: Floats) -> Columns:

@@ -16,6 +16,7 @@ from scipy.special import logit
 from tiermodel.arrays import Flags, Floats
 from tiermodel.config.learners import Trees
 from tiermodel.errors import ModelError
+from tiermodel.models.learners.tree_text import model_part
 from tiermodel.models.learners.weights import FitWeights
 
 __all__ = ["ROUNDS", "Boosted", "fit_binary", "fit_boosted", "map_threads", "with_default_sizes"]
@@ -47,8 +48,8 @@ class Boosted:
 
     @cached_property
     def booster(self) -> lgb.Booster:
-        """The parsed text, which must be newly trained or checked by hash; `ModelError` if inputs are not `names`."""
-        booster = lgb.Booster(model_str=self.text)
+        """The parsed text, new or passed by `check_tree_text`; `ModelError` where inputs are not `names`."""
+        booster = lgb.Booster(model_str=model_part(self.text))
         if tuple(booster.feature_name()) != self.names:
             raise ModelError(
                 f"the trees were trained on {booster.feature_name()[:5]}…, not on {list(self.names)[:5]}…: train again"

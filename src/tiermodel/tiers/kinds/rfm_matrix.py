@@ -34,6 +34,8 @@ __all__ = [
     "thresholds",
 ]
 
+_MOST_CELLS = 1000  # combinations of three scores from 1 to 10
+
 
 class Cell(Data):
     """A named set of score combinations, and the level of their customers."""
@@ -116,7 +118,7 @@ class RfmScheme(GridScheme):
     r: Score
     f: Score
     m: Score
-    cells: tuple[Cell, ...]
+    cells: Annotated[tuple[Cell, ...], Field(max_length=_MOST_CELLS)]
 
     @property
     def grid(self) -> Mapping[str, Score]:
@@ -145,7 +147,7 @@ class MatrixScheme(GridScheme):
 
     kind: Literal["matrix"]
     axes: Annotated[dict[str, Axis], Field(min_length=2, max_length=3)]
-    cells: tuple[MatrixCell, ...] = ()
+    cells: Annotated[tuple[MatrixCell, ...], Field(max_length=_MOST_CELLS)] = ()
     combine: Combination | None = None
 
     @property

@@ -60,7 +60,7 @@ class ThresholdScheme(BaseScheme):
     """A cascade of readable conditions, highest level first; the first rule that holds decides."""
 
     kind: Literal["thresholds"]
-    rules: Annotated[tuple[Rule, ...], Field(min_length=2)]
+    rules: Annotated[tuple[Rule, ...], Field(min_length=2, max_length=1000)]
 
     @model_validator(mode="after")
     def _rules_are_ordered_exclusive_complete(self) -> Self:

@@ -23,6 +23,7 @@ from tiermodel.words import words
 
 __all__ = [
     "LEARNERS",
+    "SPLITS",
     "assign",
     "conditions",
     "explain",
@@ -37,7 +38,8 @@ __all__ = [
 ]
 
 LEARNERS: Mapping[str, Any] = {"ordinal_boosting": ordinal, "neural_network": neural}
-_SPLITS = (0.10, 0.25, 0.50, 0.75, 0.90)
+SPLITS = (0.10, 0.25, 0.50, 0.75, 0.90)
+"""The shares of customers at fit below the bounds of reasons."""
 
 
 def fit(
@@ -62,8 +64,8 @@ def fit(
 def _splits(name: str, frame: pd.DataFrame) -> list[float]:
     values = frame[name].to_numpy(dtype=np.float64)
     if np.isnan(values).all():
-        return [0.0] * len(_SPLITS)
-    return cut_points.score_cuts(Score(feature=name, bins=len(_SPLITS) + 1, quantiles=_SPLITS), values)
+        return [0.0] * len(SPLITS)
+    return cut_points.score_cuts(Score(feature=name, bins=len(SPLITS) + 1, quantiles=SPLITS), values)
 
 
 def ranking(_scheme: LearnedScheme, state: dict[str, Any], frame: pd.DataFrame) -> Floats:
