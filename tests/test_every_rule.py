@@ -238,7 +238,7 @@ ROWS = {
     "rows_far_ahead": Row(sales(*(f"K{n:02},2024-01-{n % 28 + 1:02},{n}" for n in range(200)), "Z,2099-01-01,1"),
                           "a.csv, row 202: 2099-01-01", "leave the row out by `where`"),
     "offsets_mixed": bad("Z,2024-01-01T00:00:00+08:00,1,x", "'when' mixes", r"map time to "),
-    "rows_isolated": Row(sales(*(f"K{n:02},2024-01-01,{n}" for n in range(50)), "Z,2024-06-01,1"), "of 2024-06-01"),
+    "rows_isolated": Row(sales(*(f"K{n:02},2024-01-01,{n}" for n in range(50)), "Z,2024-06-01,1"), "up to 2024-06-01"),
     "data_stale": Row(GOOD, "days older than 2027-01-28", words=("features", "shop.yaml", "--as-of", "2027-01-28",
                                                                "--out", "out.parquet")),
     "data_too_stale": Row(GOOD, "data.max_stale_days is 30", "bring the data up to date", data={"max_stale_days": 30},

@@ -119,7 +119,7 @@ def test_rows_after_the_last_plausible_day_are_no_part_of_what_check_describes(t
 def test_the_last_row_of_few_is_told(tmp_path: Path) -> None:
     found = read_history(project(tmp_path, daily(10, "C1,2024-01-20,5")))
     assert found.last_day == date(2024, 1, 20)
-    assert "TM2067 the last row, of 2024-01-20, follows 374 days without one" in told(found)
+    assert "TM2067 after 374 days without a row come 1 more, up to 2024-01-20" in told(found)
 
 
 def test_rows_years_before_all_others_are_told(tmp_path: Path) -> None:

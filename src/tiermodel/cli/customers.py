@@ -20,7 +20,7 @@ from tiermodel.cli.printing import (
     progress,
 )
 from tiermodel.cli.tables import tier_names
-from tiermodel.words import words
+from tiermodel.words import visible, words
 
 __all__ = ["check", "features", "score", "upgrades"]
 
@@ -44,7 +44,7 @@ def check(project: Path, as_json: bool) -> None:
     with progress() as step:
         step(words(settings.language)["step_reading"])
         report = run_check(settings)
-    print_json(report.to_dict()) if as_json else click.echo(report.to_text(settings.language))
+    print_json(report.to_dict()) if as_json else click.echo(visible(report.to_text(settings.language)))
     if report.refused:
         sys.exit(3)
 

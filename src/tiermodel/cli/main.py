@@ -25,6 +25,7 @@ from tiermodel.cli.serving import serve
 from tiermodel.cli.show import report, rules, show
 from tiermodel.cli.worklists import lists
 from tiermodel.errors import OutputError, TierModelError
+from tiermodel.words import visible
 
 __all__ = ["main", "run"]
 
@@ -76,12 +77,12 @@ def _run() -> None:
         click.echo("stopped", err=True)
         sys.exit(130)
     except TierModelError as error:
-        click.echo(f"tiermodel: {error}", err=True)
+        click.echo(visible(f"tiermodel: {error}"), err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os._exit(0)  # stdout is closed: flushing it at exit would fail again
     except OSError as error:
-        click.echo(f"tiermodel: {error}", err=True)
+        click.echo(visible(f"tiermodel: {error}"), err=True)
         sys.exit(OutputError.exit_code)
 
 

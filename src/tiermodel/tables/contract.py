@@ -174,6 +174,9 @@ def compile_contract(
     left_out = [f"({bind(connection, source, f'{key}.where', rows.where).sql}) IS NOT TRUE"] if rows.where else []
     kept = f" WHERE NOT ({' OR '.join(left_out)})" if left_out else ""
     ids_only = f"SELECT DISTINCT {mapped['customer_id'].sql} AS _tm_customer_id FROM {source.view}{kept}"
+    if mapped["customer_id"].type == "VARCHAR":  # a header among the rows is like nobody's id
+        is_name = f"lower(trim(_tm_customer_id)) = {literal(mapped['customer_id'].text.strip().lower())}"
+        ids_only = f"SELECT * FROM ({ids_only}) WHERE ({is_name}) IS NOT TRUE"
     customer = parsed["customer_id"]
     left_out += ["_tm_kind_clean IS NULL"] if isinstance(rows, Events) and rows.kinds is not None else []
     checked = _checked(source, mapped, parsed, left_out)
