@@ -164,7 +164,7 @@ def test_ids_that_look_like_one_customer_are_refused_or_joined(
 
 def test_ids_that_look_alike_in_two_tables_are_refused(tmp_path: Path) -> None:
     refusing = customers_table(tmp_path, "id,out\nc1,true\n", {"opt_out": "out"})
-    with pytest.raises(DataError, match=r"TM2004 2 customer ids differ in upper and lower case only.*'C1' and 'c1'"):
+    with pytest.raises(DataError, match=r"TM2004 2 customer ids differ in upper and lower case only.*'A9' and 'a9'"):
         read_history(project(tmp_path, daily(3), customers=refusing))
     found = read_history(project(tmp_path, daily(3), customers=refusing, ids={"case": "fold"}))
     assert set(ids_of(found)) == {"c0", "c2", "c3"}
@@ -196,7 +196,7 @@ def test_long_numbers_beside_text_in_a_workbook_are_no_ids(tmp_path: Path) -> No
         for number, cell in enumerate(cells):
             book.active.append([cell, date(2024, 1, 5 + number), 10])
         book.save(tmp_path / "s.xlsx")
-        with pytest.raises(DataError, match=r"(?s)Damaged customer ids.*TM2003.*row 2: id = '1.2345678901234.E.1[58]'"):
+        with pytest.raises(DataError, match=r"(?s)Damaged customer ids.*TM2003.*row 2: id = '9.9999999999999.A.99'"):
             read_history(project(tmp_path, "", table={"path": str(tmp_path / "s.xlsx")}))
     book.active["A2"] = 1234567890123457  # a program's, exact: 16 digits that do not all end in 0
     book.save(tmp_path / "s.xlsx")

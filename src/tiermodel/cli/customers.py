@@ -7,7 +7,19 @@ from pathlib import Path
 
 import click
 
-from tiermodel.cli.options import AS_OF, EMPTY, EXCEL, JSON, LANGUAGE, MODEL, PATH, PROJECT, load, model_folder
+from tiermodel.cli.options import (
+    AS_OF,
+    EMPTY,
+    EXCEL,
+    JSON,
+    LANGUAGE,
+    MODEL,
+    PATH,
+    PROJECT,
+    SHOW_VALUES,
+    load,
+    model_folder,
+)
 from tiermodel.cli.printing import (
     accounts_as_data,
     added_as_data,
@@ -32,6 +44,7 @@ _OUT = click.option("--out", type=PATH, required=True, help="A .parquet, .csv or
 @click.command()
 @PROJECT
 @JSON
+@SHOW_VALUES
 def check(project: Path, as_json: bool) -> None:
     """Report whether the data are good, and grading makes sense.
 
@@ -56,6 +69,7 @@ def check(project: Path, as_json: bool) -> None:
 @EXCEL
 @EMPTY
 @JSON
+@SHOW_VALUES
 def features(project: Path, as_of: str, out: Path, excel: bool, allow_empty: bool, as_json: bool) -> None:
     """Write every customer's features as known at each date.
 
@@ -88,6 +102,7 @@ def features(project: Path, as_of: str, out: Path, excel: bool, allow_empty: boo
 @EXCEL
 @EMPTY
 @JSON
+@SHOW_VALUES
 def score(
     project: Path,
     model: str,
@@ -148,6 +163,7 @@ def score(
 @_OUT
 @EXCEL
 @LANGUAGE
+@SHOW_VALUES
 def upgrades(project: Path, model: str, as_of: str, out: Path, excel: bool, language: str | None) -> None:
     """Write what would move each customer up a tier.
 

@@ -16,6 +16,7 @@ from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.tables.expressions import bind
 from tiermodel.tables.history import connect
+from tiermodel.tables.privacy import masked
 from tiermodel.tables.readers.files import open_files
 from tiermodel.tables.rules import family, flag
 from tiermodel.tables.source import Source, quoted, refuse_outputs
@@ -122,7 +123,9 @@ def open_scores(
         refuse_outputs([source], *outputs)
         if source.rejected:
             bad = source.rejected[0]
-            raise DataError(f"{bad.file}:{bad.line}: {bad.rule}: {bad.text!r} is no row of the table; correct it")
+            raise DataError(
+                f"{bad.file}:{bad.line}: {bad.rule}: {masked(bad.text)!r} is no row of the table; correct it"
+            )
         if missing := [name for name in keys if name not in source.columns]:
             raise DataError(
                 f"{path}: there is no column {', '.join(missing)}; give the file that `tiermodel score` wrote, or any "

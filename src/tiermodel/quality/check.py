@@ -14,16 +14,16 @@ import pyarrow as pa
 from tiermodel.config.project import Project, require_project
 from tiermodel.engines.dispatch import Rows, history_of
 from tiermodel.engines.duckdb import query_faults, rows_from
-from tiermodel.quality.pii import find_personal
 from tiermodel.quality.suitability import Finding, Level, suitability_of
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, read_history
+from tiermodel.tables.personal_data import find_personal, names_column
 from tiermodel.tables.privacy import hash_key, masked, public_ids
 from tiermodel.tables.readers.parquet_pages import has_checksums, values_outside
 from tiermodel.tables.row_kinds import KINDS
 from tiermodel.tables.rules import RULES
 from tiermodel.tables.source import refuse_changed
-from tiermodel.tables.table import EPOCH
+from tiermodel.tables.table import EPOCH, Table
 from tiermodel.tiers.schemes.load import load_scheme
 from tiermodel.words import notebook_table, words
 
@@ -357,9 +357,16 @@ def _damage(history: History) -> Iterator[Finding]:
             unguarded.add(file)
             if outside := next(values_outside(file, used), None):
                 shown = {name: masked(outside[name]) for name in ("found", "least", "most")}
-                yield Finding("warn", "values_outside", outside | (shown if table.contract.hide_values else {}))
+                yield Finding("warn", "values_outside", outside | (shown if _hidden(table, outside) else {}))
     if unguarded:
         yield Finding("ok", "no_checksums", {"files": len(unguarded)})
+
+
+def _hidden(table: Table, outside: dict[str, Any]) -> bool:
+    """Return whether values of a source column are shown as shapes: of ids, and what looks like personal data."""
+    contract, column = table.contract, outside["column"]
+    mapped = [name for name, text in contract.mapped.items() if names_column(text, column)]
+    return any(contract.hides(name, outside["found"]) for name in [*mapped, *([] if mapped else [""])])
 
 
 def _personal(project: Project, history: History) -> Iterator[Finding]:

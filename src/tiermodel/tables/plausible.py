@@ -118,7 +118,7 @@ def _last_plausible(
 
 
 def _shown(contract: Contract, value: str) -> str:
-    return masked(value) if contract.hide_values else value
+    return masked(value) if contract.hides("time", value) else value
 
 
 def _apart(days: Sequence[int], rows: int) -> int:

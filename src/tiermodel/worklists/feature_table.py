@@ -25,6 +25,7 @@ from tiermodel.models.btyd.forecast import frequency_recency_age
 from tiermodel.output import FORMULA_SIGNS
 from tiermodel.policy.scores import Scores, reading_project
 from tiermodel.predict.table import checked
+from tiermodel.tables.privacy import masked
 from tiermodel.tables.readers.files import open_files
 from tiermodel.tables.source import quoted, refuse_outputs
 from tiermodel.tiers.lifecycle import LOST, silence_ratio
@@ -73,7 +74,9 @@ class FeatureTable:
         refuse_outputs([source], *outputs)
         if source.rejected:
             bad = source.rejected[0]
-            raise DataError(f"{bad.file}:{bad.line}: {bad.rule}: {bad.text!r} is no row of the table; correct it")
+            raise DataError(
+                f"{bad.file}:{bad.line}: {bad.rule}: {masked(bad.text)!r} is no row of the table; correct it"
+            )
         texts = bundle.scheme.scheme.text_features
         wanted = [*bundle.inputs.names, *texts]
         if missing := [name for name in ("customer_id", "as_of") if name not in source.columns]:
