@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -31,6 +32,7 @@ __all__ = [
     "FORMULA_SIGNS",
     "SHEET_ROWS",
     "Staged",
+    "asked_mode",
     "atomic_file",
     "atomic_folder",
     "beside",
@@ -50,6 +52,8 @@ FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠
 """The signs at which a spreadsheet takes a text for a formula."""
 SHEET_ROWS = 1_048_576
 """The rows of a sheet, its head included."""
+MODE = "TIERMODEL_OUTPUT_MODE"
+"""The environment variable with the mode of every output file, in octal digits."""
 _EXACT = 10**15
 _FOR_EXCEL: ContextVar[bool] = ContextVar("for_excel", default=False)
 
@@ -61,7 +65,7 @@ class Staged:
     """
 
     def __init__(self, locks: ExitStack, journal: Path | None) -> None:
-        self._locks, self._journal = locks, journal
+        self._locks, self._journal, self._mode = locks, journal, asked_mode()
         self._moves: dict[Path, Path | None] = {}
 
     def add(self, path: Path) -> Path:
@@ -94,6 +98,7 @@ class Staged:
         for path, temporary in moves:
             if temporary is not None:
                 with disk_faults(path):
+                    _give_mode(temporary, path, self._mode)
                     disk.fsync(temporary)
         journal = self._journal if len(moves) > 1 else None
         if journal is not None:
@@ -136,6 +141,34 @@ def staged(journal: Path | None = None) -> Iterator[Staged]:
             files.commit()
         finally:
             files.clean_up()
+
+
+def asked_mode() -> int | None:
+    """Return the mode that every output file gets, from the environment variable `MODE`; None where it is not set.
+
+    Raises ProjectError for what is no mode with which the owner reads and writes.
+    """
+    asked = os.environ.get(MODE, "").strip()
+    if not asked:
+        return None
+    if not re.fullmatch(r"0?[67][0-7]{2}", asked):
+        raise ProjectError(
+            f"{MODE}={asked!r}: expected three octal digits with which the owner reads and writes, as 600"
+        )
+    return int(asked, 8)
+
+
+def _give_mode(temporary: Path, path: Path, mode: int | None) -> None:
+    """Give a new file or folder, and all in it, the mode asked for, else that of what it replaces, if anything.
+
+    Whoever may read a file may enter its folder.
+    """
+    for new in (temporary, *(temporary.rglob("*") if temporary.is_dir() else ())):
+        old = path / new.relative_to(temporary)
+        if mode is not None:
+            new.chmod(mode | (mode & 0o444) >> 2 if new.is_dir() else mode)
+        elif old.exists() and not old.is_symlink() and old.is_dir() == new.is_dir():
+            new.chmod(stat.S_IMODE(old.stat().st_mode))
 
 
 def settle(journal: Path) -> None:
@@ -233,6 +266,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path = _absolute(path)
     if Path.cwd().is_relative_to(path.resolve()):  # the process would stay in the old folder after the swap
         raise ProjectError(f"{path} is the current folder, or holds it, and would be replaced: give a folder in it")
+    mode = asked_mode()
     with output_lock(path), disk_faults(path):
         temporary, old = _temporary(path), path.with_name(f".{path.name}.old")
         if old.exists() and not path.exists():  # a run was killed between the two renames below
@@ -241,6 +275,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         disk.make_folder(temporary)
         try:
             yield temporary
+            _give_mode(temporary, path, mode)
             for file in sorted(temporary.rglob("*")):
                 disk.fsync(file)
             if path.exists():

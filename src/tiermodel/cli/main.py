@@ -67,9 +67,27 @@ def _signals(stopped: list[int]) -> Iterator[None]:
             signal.signal(one, signal.SIG_DFL)
 
 
+@contextmanager
+def _output_mode() -> Iterator[None]:
+    """Let nobody read what is still being written who may not read it in the end; nothing where no mode is asked."""
+    if not os.environ.get("TIERMODEL_OUTPUT_MODE"):
+        yield
+        return
+    from tiermodel.output import asked_mode
+
+    mode = asked_mode() or 0o666
+    before = os.umask(0o077)
+    os.umask(before | 0o777 & ~(mode | (mode & 0o444) >> 2))
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def _run() -> None:
     try:
-        run(standalone_mode=False, prog_name="tiermodel")
+        with _output_mode():
+            run(standalone_mode=False, prog_name="tiermodel")
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
