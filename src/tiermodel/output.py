@@ -29,6 +29,7 @@ from tiermodel.errors import OutputError, ProjectError
 from tiermodel.locks import disk_faults, output_lock
 
 __all__ = [
+    "FORMULA",
     "FORMULA_SIGNS",
     "SHEET_ROWS",
     "Staged",
@@ -50,6 +51,17 @@ __all__ = [
 
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """The signs at which a spreadsheet takes a text for a formula."""
+# White space and characters that nobody sees, which a spreadsheet may pass over.
+_UNSEEN = (
+    "\x01-\x20\x7f-\xa0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f"
+    "\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0"
+)
+FORMULA = f"^'*([\t\r\n]|[{_UNSEEN}]*[=+@＝＋－＠-])"
+"""The pattern (of Python and RE2) of texts that get one more quote in a CSV file: formulas, with quotes before or not.
+
+So no two texts become one, and whoever takes one quote off such a text has what it was.
+"""
+_IS_FORMULA = re.compile(FORMULA)
 SHEET_ROWS = 1_048_576
 """The rows of a sheet, its head included."""
 MODE = "TIERMODEL_OUTPUT_MODE"
@@ -424,18 +436,18 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _escaped_column(column: pa.Array) -> pa.Array:
-    dangerous = pc.match_substring_regex(column, f"^[{re.escape(''.join(FORMULA_SIGNS))}]")
+    dangerous = pc.match_substring_regex(column, FORMULA)
     quote, nothing = pa.scalar("'", column.type), pa.scalar("", column.type)
     return pc.if_else(dangerous, pc.binary_join_element_wise(quote, column, nothing), column)
 
 
 def escape_formulas(cell: str) -> str:
-    """Return the cell as text that no spreadsheet takes for a formula.
+    r"""Return the cell as text that no spreadsheet takes for a formula; no two cells become one.
 
-    >>> escape_formulas("=1+1"), escape_formulas("A-1")
-    ("'=1+1", 'A-1')
+    >>> escape_formulas("=1+1"), escape_formulas("'=1+1"), escape_formulas("\u200b=1"), escape_formulas("A-1")
+    ("'=1+1", "''=1+1", "'\u200b=1", 'A-1')
     """
-    return "'" + cell if cell.startswith(FORMULA_SIGNS) else cell
+    return "'" + cell if _IS_FORMULA.match(cell) else cell
 
 
 def write_json(value: Any, path: Path, *, into: Staged | None = None) -> None:
