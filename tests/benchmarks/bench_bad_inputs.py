@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ HEADER = b"id,when,amount,note\n"
 
 
 def beyond_four_gigabytes(folder: Path) -> None:
-    """A bad row behind byte 2^32 of a file is quarantined with its line (B026)."""
+    """Quarantine a bad row behind byte 2^32 of a file, with its line (B026)."""
     rows = b"".join(b"K%04d,2024-01-%02d,%d.5,%s\n" % (n, n % 28 + 1, n, b"x" * 500) for n in range(8_000))
     count = (1 << 32) // len(rows) + 1
     with (folder / "a.csv").open("wb") as file:
@@ -40,7 +41,7 @@ def beyond_four_gigabytes(folder: Path) -> None:
 
 
 def endless_line(folder: Path) -> None:
-    """Two gigabytes without a line break are refused at 16 MB (B025)."""
+    """Refuse two gigabytes without a line break at 16 MB (B025)."""
     with (folder / "a.csv").open("wb") as file:
         for _ in range(2048):
             file.write(b"x" * (1 << 20))
@@ -48,7 +49,7 @@ def endless_line(folder: Path) -> None:
 
 
 def bomb(folder: Path) -> None:
-    """A gzip file of 50 GB of zeros is refused before it is unpacked (B020)."""
+    """Refuse a gzip file of 50 GB of zeros before it is unpacked (B020)."""
     block = gzip.compress(bytes(1 << 30), 9)
     with (folder / "a.csv.gz").open("wb") as file:
         for _ in range(50):
@@ -57,7 +58,7 @@ def bomb(folder: Path) -> None:
 
 
 def customers_of_one_row(folder: Path) -> None:
-    """Ten million customers of one row each are ten million customers (B152)."""
+    """Count ten million customers of one row each (B152)."""
     with (folder / "a.csv").open("wb") as file:
         file.write(HEADER)
         for start in range(0, 10_000_000, 100_000):
@@ -72,13 +73,9 @@ def run(folder: Path, path: str) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "tiermodel", "features", "shop.yaml", "--as-of", "latest", "--out", "out.parquet"]
     started, before = time.monotonic(), os.times()
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
-    import resource  # noqa: PLC0415
-
     seconds = os.times().children_user + os.times().children_system - before.children_user - before.children_system
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-    print(
-        f"  exit {done.returncode}, {time.monotonic() - started:.0f} s, {seconds:.0f} CPU-s, {peak:.2f} GB at most so far"
-    )
+    print(f"  exit {done.returncode}, {time.monotonic() - started:.0f} s, {seconds:.0f} CPU-s, {peak:.2f} GB")
     return done
 
 
