@@ -220,7 +220,7 @@ HELD = {
     ),
     "B185": "serving/test_server.py::test_a_slow_client_is_let_go_and_others_do_not_wait",
     "B187": "predict/test_predict.py::test_the_index_is_ignored_or_stands_for_the_customer",
-    "B188": "tables/test_sources.py::test_columns_of_mixed_types_are_refused_with_the_first_odd_value",
+    "B188": "test_odd_frames.py::test_an_odd_frame_is_right_or_refused_in_a_sentence",
     "B190": "test_bad_input_kinds.py::test_threads_and_forks_of_one_model_give_the_bits_of_one_after_the_other",
     "B191": "test_bad_input_kinds.py::test_threads_and_forks_of_one_model_give_the_bits_of_one_after_the_other",
 }

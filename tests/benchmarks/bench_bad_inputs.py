@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def bomb(folder: Path) -> None:
     with (folder / "a.csv.gz").open("wb") as file:
         for _ in range(50):
             file.write(block)
-    assert "TM1008" in run(folder, "a.csv.gz").stderr
+    assert re.search("TM1008|TM1013", run(folder, "a.csv.gz").stderr)  # zeros are one line, too
 
 
 def customers_of_one_row(folder: Path) -> None:

@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from tiermodel.config.data import Ids
-from tiermodel.errors import DataError
+from tiermodel.errors import DataError, ProjectError
 from tiermodel.tables.expressions import Expression
 from tiermodel.tables.privacy import masked
 from tiermodel.tables.rules import NOTHING, Parsed, digits, family, known, trimmed
@@ -46,6 +46,11 @@ def customer(expression: Expression, beside: tuple[str, Expression] | None, ids:
     """
     kind, raw, clean = family(expression.type), "_tm_customer_id", "_tm_customer_id_clean"
     missing = ("customer_id_missing", f"{clean} IS NULL")
+    if expression.type.endswith("]") or expression.type.startswith(("STRUCT", "MAP", "UNION")):
+        raise ProjectError(
+            f"columns.customer_id: {expression.text!r} is {expression.type}, not a number or text: map an "
+            "expression that gives one value"
+        )
     if kind == "integer":
         return Parsed(raw, raw, f"{clean}::BIGINT", (missing,))
     if kind == "float":

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import duckdb
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pandas.api.types import is_scalar
 
 from tiermodel.config.data import DATABASES, Rows
@@ -55,12 +56,29 @@ def _from_frame(connection: duckdb.DuckDBPyConnection, view: str, what: str, fra
 
 
 def _array(what: str, name: str, column: pd.Series[Any], ids: str) -> pa.Array | pa.ChunkedArray:
+    if isinstance(column.dtype, pd.SparseDtype):
+        column = column.sparse.to_dense()
+    if isinstance(column.dtype, pd.DatetimeTZDtype):  # which pandas warns of that Arrow reads it without its zone
+        return pc.assume_timezone(pa.array(column.dt.tz_convert(None), from_pandas=True), "UTC")
+    if isinstance(column.dtype, pd.PeriodDtype):
+        raise DataError(
+            f"TM2056 {what}: column {name!r} holds periods: give days, as of frame[{name!r}].dt.to_timestamp()"
+        )
     try:
         array = pa.array(column, from_pandas=True)
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"TM2056 {what}: column {name!r} holds half a character, which is no text: correct it"
+        ) from error
     except (pa.ArrowException, OverflowError) as error:
         known = {place: value for place, value in enumerate(column) if not is_scalar(value) or pd.notna(value)}
         if all(type(value) is int for value in known.values()):  # beyond 64 bits: exact as text
             return pa.array([str(value) if pd.notna(value) else None for value in column], pa.string())
+        if len(kinds := {type(value) for value in known.values()}) == 1:
+            raise DataError(
+                f"TM2056 {what}: column {name!r} holds values of {kinds.pop().__name__}, which no table keeps: "
+                "make them numbers, dates or text"
+            ) from error
         personal = names_column(ids, name) or kind_by_name(name) is not None
         raise DataError(f"TM2056 {what}: column {name!r} mixes types: {_odd_one_out(known, personal)}") from error
     return pa.array(column.astype("string"), pa.string()) if pa.types.is_null(array.type) else array
