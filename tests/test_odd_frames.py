@@ -39,8 +39,8 @@ def customers(project: tm.Project, rows: Any) -> dict[Any, float]:
     return dict(zip(found["customer_id"], found["net_amount_365d"], strict=True))
 
 
-TEXT, NUMBER = {"A": 4, "B": 2}, {"1": 4, "2": 2}
-RIGHT: dict[str, tuple[pd.DataFrame, dict[str, float]]] = {
+TEXT, NUMBER = {"A": 4.0, "B": 2.0}, {"1": 4.0, "2": 2.0}
+RIGHT: dict[str, tuple[pd.DataFrame, Any]] = {
     "index of several levels": (frame().set_index(pd.MultiIndex.from_tuples([(1, 2), (1, 3), (1, 2)])), TEXT),
     "index of the same name": (frame().set_index(pd.Index([7, 7, 7], name="id")), TEXT),
     "categories": (frame().astype({"id": "category", "amount": "category"}), TEXT),

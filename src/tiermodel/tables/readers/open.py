@@ -57,7 +57,7 @@ def _from_frame(connection: duckdb.DuckDBPyConnection, view: str, what: str, fra
 
 def _array(what: str, name: str, column: pd.Series[Any], ids: str) -> pa.Array | pa.ChunkedArray:
     if isinstance(column.dtype, pd.SparseDtype):
-        column = column.sparse.to_dense()
+        column = pd.Series(column.to_numpy(dtype=column.dtype.subtype), index=column.index)
     if isinstance(column.dtype, pd.DatetimeTZDtype):  # which pandas warns of that Arrow reads it without its zone
         return pc.assume_timezone(pa.array(column.dt.tz_convert(None), from_pandas=True), "UTC")
     if isinstance(column.dtype, pd.PeriodDtype):
