@@ -208,7 +208,7 @@ def test_an_overflow_names_the_hash(tmp_path: Path, key: str) -> None:  # noqa: 
 
 
 def test_shapes_keep_no_letter_and_no_digit() -> None:
-    assert masked("１２３ Ünïcode 李明_x\U00020bb7 v²") == "999 aaaaaaa aa_aa aa"
+    assert masked("１２３ Ünïcode 李明_x\U00020bb7 v²") == "999 Aaaaaaa aa_aa aa"
     assert len(masked("x" * 1000)) == 60
 
 

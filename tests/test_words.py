@@ -26,7 +26,7 @@ NOT_WORDS = {
     "features/custom.py": "how the names of a project's own features are put together",
     "tiers/customer_scores.py": "a score declares its two names beside its parts",
     "features/purchases.py": "the same",
-    "quality/pii.py": "what columns with personal data are called",
+    "tables/personal_data.py": "what columns with personal data are called",
     "tables/ids.py": "what totals are called in tables",
     "tables/remedies.py": "signs of currencies, digits and dates of full width",
     "tables/rules.py": "what yes and no are called in tables",

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -29,10 +30,12 @@ from tiermodel.errors import OutputBusyError, OutputError, ProjectError
 from tiermodel.locks import disk_faults, output_lock
 
 __all__ = [
+    "FORMULA",
     "FORMULA_SIGNS",
     "JOURNAL_ENDING",
     "SHEET_ROWS",
     "Staged",
+    "asked_mode",
     "atomic_file",
     "atomic_folder",
     "beside",
@@ -55,8 +58,21 @@ FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠
 """The signs at which a spreadsheet takes a text for a formula."""
 JOURNAL_ENDING = ".journal"
 """How the name of a journal beside an output ends."""
+# White space and characters that nobody sees, which a spreadsheet may pass over.
+_UNSEEN = (
+    "\x01-\x20\x7f-\xa0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f"
+    "\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0"
+)
+FORMULA = f"^'*([\t\r\n]|[{_UNSEEN}]*[=+@＝＋－＠-])"
+"""The pattern (of Python and RE2) of texts that get one more quote in a CSV file: formulas, with quotes before or not.
+
+So no two texts become one, and whoever takes one quote off such a text has what it was.
+"""
+_IS_FORMULA = re.compile(FORMULA)
 SHEET_ROWS = 1_048_576
 """The rows of a sheet, its head included."""
+MODE = "TIERMODEL_OUTPUT_MODE"
+"""The environment variable with the mode of every output file, in octal digits."""
 _EXACT = 10**15
 _FOR_EXCEL: ContextVar[bool] = ContextVar("for_excel", default=False)
 
@@ -69,7 +85,7 @@ class Staged:
     """
 
     def __init__(self, locks: ExitStack, journal: Path | None) -> None:
-        self._locks, self._journal = locks, journal
+        self._locks, self._journal, self._mode = locks, journal, asked_mode()
         self._moves: dict[Path, Path | None] = {}
 
     def add(self, path: Path) -> Path:
@@ -107,6 +123,7 @@ class Staged:
         for path, temporary in moves:
             if temporary is not None:
                 with disk_faults(path):
+                    _give_mode(temporary, path, self._mode)
                     disk.fsync(temporary)
         journal = self._journal if len(moves) > 1 else None
         if journal is not None:
@@ -169,6 +186,34 @@ def settle_beside(path: Path) -> None:
     if journal_beside(path).exists():
         with suppress(OutputBusyError, OutputError), output_lock(path), disk_faults(path):
             settle(journal_beside(path))
+
+
+def asked_mode() -> int | None:
+    """Return the mode that every output file gets, from the environment variable `MODE`; None where it is not set.
+
+    Raises ProjectError for what is no mode with which the owner reads and writes.
+    """
+    asked = os.environ.get(MODE, "").strip()
+    if not asked:
+        return None
+    if not re.fullmatch(r"0?[67][0-7]{2}", asked):
+        raise ProjectError(
+            f"{MODE}={asked!r}: expected three octal digits with which the owner reads and writes, as 600"
+        )
+    return int(asked, 8)
+
+
+def _give_mode(temporary: Path, path: Path, mode: int | None) -> None:
+    """Give a new file or folder, and all in it, the mode asked for, else that of what it replaces, if anything.
+
+    Whoever may read a file may enter its folder.
+    """
+    for new in (temporary, *(temporary.rglob("*") if temporary.is_dir() else ())):
+        old = path / new.relative_to(temporary)
+        if mode is not None:
+            new.chmod(mode | (mode & 0o444) >> 2 if new.is_dir() else mode)
+        elif old.exists() and not old.is_symlink() and old.is_dir() == new.is_dir():
+            new.chmod(stat.S_IMODE(old.stat().st_mode))
 
 
 def settle(journal: Path) -> None:
@@ -269,6 +314,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     path = _absolute(path)
     refuse_current(path)
+    mode = asked_mode()
     with output_lock(path), disk_faults(path):
         temporary, old = _temporary(path), set_aside(path)
         if old.exists() and not path.exists():  # a run was killed between two renames
@@ -277,6 +323,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         disk.make_folder(temporary)
         try:
             yield temporary
+            _give_mode(temporary, path, mode)
             for file in (*sorted(temporary.rglob("*")), temporary):
                 disk.fsync(file)
             if not path.exists():
@@ -445,18 +492,18 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _escaped_column(column: pa.Array) -> pa.Array:
-    dangerous = pc.match_substring_regex(column, f"^[{re.escape(''.join(FORMULA_SIGNS))}]")
+    dangerous = pc.match_substring_regex(column, FORMULA)
     quote, nothing = pa.scalar("'", column.type), pa.scalar("", column.type)
     return pc.if_else(dangerous, pc.binary_join_element_wise(quote, column, nothing), column)
 
 
 def escape_formulas(cell: str) -> str:
-    """Return the cell as text that no spreadsheet takes for a formula.
+    r"""Return the cell as text that no spreadsheet takes for a formula; no two cells become one.
 
-    >>> escape_formulas("=1+1"), escape_formulas("A-1")
-    ("'=1+1", 'A-1')
+    >>> escape_formulas("=1+1"), escape_formulas("'=1+1"), escape_formulas("\u200b=1"), escape_formulas("A-1")
+    ("'=1+1", "''=1+1", "'\u200b=1", 'A-1')
     """
-    return "'" + cell if cell.startswith(FORMULA_SIGNS) else cell
+    return "'" + cell if _IS_FORMULA.match(cell) else cell
 
 
 def write_json(value: Any, path: Path, *, into: Staged | None = None) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from html import escape
 from itertools import accumulate
 from typing import TypeVar
 
-__all__ = ["in_language", "notebook_table", "numbered", "words"]
+__all__ = ["in_language", "notebook_table", "numbered", "visible", "words"]
 
 
 _Thing = TypeVar("_Thing")
+# what a terminal obeys, what turns the direction of a text, and what nobody sees, but for line breaks and tabs
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 def in_language(language: str, zh: _Thing, en: _Thing) -> _Thing:
@@ -21,6 +24,15 @@ def in_language(language: str, zh: _Thing, en: _Thing) -> _Thing:
     ('客户', 'customer')
     """
     return zh if language == "zh" else en
+
+
+def visible(text: str) -> str:
+    r"""Return a text for a terminal or a log: control, direction and unseen characters as their codes, as in JSON.
+
+    >>> visible("\x1b[31mA\u202eB\n")
+    '\\u001b[31mA\\u202eB\n'
+    """
+    return _UNSEEN.sub(lambda mark: f"\\u{ord(mark[0]):04x}", text)
 
 
 @cache

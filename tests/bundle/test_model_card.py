@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -223,3 +224,23 @@ def test_weak_groups_and_short_histories_are_named(trained: TrainedWorld) -> Non
     assert "等级 small：校准误差 0.3 超出随机波动范围 0.05" in text
     short = written(bundle, facts={**facts, "slices": [], "later": {}, "later_dates": []})
     assert "The history is too short for a later date: no figure can be given" in short
+
+
+HOSTILE = "<script>x</script>|`a`b`\n# head [x](javascript:1) [y]: z <img src=x>"
+
+
+def test_names_are_text_in_the_card(trained: TrainedWorld) -> None:
+    bundle = trained.trained.bundle
+    scheme = bundle.scheme.scheme
+    levels = [level.model_copy(update={"name_en": HOSTILE, "name_zh": HOSTILE}) for level in scheme.levels]
+    hostile = replace(bundle.scheme, scheme=scheme.model_copy(update={"levels": levels, "name_en": HOSTILE}))
+    slices = [{**row, "by": HOSTILE, "group": HOSTILE} for row in bundle.facts["slices"]]
+    facts = {**bundle.facts, "slices": slices}
+    text = written(bundle, facts=facts, scheme=hostile)
+    plain = (trained.bundle / "card.md").read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert "<img" not in text
+    assert not re.search(r"\]\(|\]:", text)
+    assert len(re.findall("^#", text, re.MULTILINE)) == len(re.findall("^#", plain, re.MULTILINE))
+    bars = [line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")]
+    assert bars == [line.count("|") for line in plain.splitlines() if line.startswith("|")]

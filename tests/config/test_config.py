@@ -205,6 +205,8 @@ def test_online_retail_test_dates_leave_room_for_outcome_and_training() -> None:
         ("", "tiers: {scheme: 3}\n", "7:17: tiers.scheme: expected a preset's name, a path or a mapping, got 3"),
         ("", "value: {measure: margin}\n", "7:8: value: measure: margin needs data.transactions.columns.cost"),
         ("version: 1", "version: 99", "1:10: version: 99 is not supported: this release reads versions 1 to 1"),
+        ("", "outcome: {horizon_days: 1:30}\n", "outcome.horizon_days: expected a whole number (int), got '1:30'"),
+        ("", "seed: 017\n", "7:7: seed: expected a whole number (int), got '017'"),
         ("version: 1", "version: true", "1:10: version: True is not supported"),
         ("version: 1\n", "", "1:1: version: this key is required; add it"),
         (", amount: price", "", "6:5: data.transactions.columns.amount: this key is required; add it"),

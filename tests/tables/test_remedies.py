@@ -37,6 +37,10 @@ DATES = [
     ("Jan 31, 2024", date(2024, 1, 31)),
     ("January 31, 2024", date(2024, 1, 31)),
     ("2024年1月31日", date(2024, 1, 31)),
+    ("２０２４-01-31", date(2024, 1, 31)),
+    ("２０２４／１／３１ ２３：３０", date(2024, 1, 31)),
+    ("2024–01–31", date(2024, 1, 31)),
+    ("３１．０１．２０２４", date(2024, 1, 31)),
     ("2024年01月31日 23:30", date(2024, 1, 31)),
     ("1704040200", NEW_YEAR),
     ("1704040200000", NEW_YEAR),
@@ -108,6 +112,30 @@ def test_a_date_in_doubt_gets_two_remedies(value: str, first: date, second: date
     by_day, by_month = mapped_as(str(refusal.value))
     assert days(opened(tmp_path, columns(time=by_day), value)) == [first]
     assert days(opened(tmp_path, columns(time=by_month), value)) == [second]
+
+
+@pytest.mark.parametrize("value", ["2024-02-30", "31.02.2024", "Feb 30 2024", "2023年2月29日", "30/30/2024",
+                                   "2024-01-31 25:00", "2024-01-31 23:59:60"])  # fmt: skip
+def test_a_day_that_is_none_gets_no_expression(value: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the calendar has no such day or time: correct the row at its source"):
+        opened(tmp_path, columns(time="v"), value)
+
+
+def test_ids_of_which_nothing_is_seen_are_none_and_the_remedy_leaves_them_out(tmp_path: Path) -> None:
+    rows_of = "id,t,a\n\u200b,2024-01-01,1\n\u200d\u2060,2024-01-01,1\n@,2024-01-01,1\n"
+    (tmp_path / "s.csv").write_text(rows_of, encoding="utf-8")
+    table: dict[str, Any] = {"path": "s.csv", "columns": {"customer_id": "id", "time": "t", "amount": "a"}}
+
+    def rows() -> History:
+        made = {"version": 1, "name": "x", "data": {"transactions": table, "max_bad_share": 0.9}}
+        (tmp_path / "p.yaml").write_text(yaml.safe_dump(made))
+        return read_history(load_project(tmp_path / "p.yaml"))
+
+    first, second = rows().bad_rows()
+    assert (first[2], first[-1]) == ("customer_id_missing", second[-1])
+    table["where"] = first[-1].split("where: ")[1]
+    found = rows()
+    assert (list(found.bad_rows()), amounts(found)) == ([], [1])
 
 
 def test_the_remedy_for_some_dates_keeps_the_others(tmp_path: Path) -> None:

@@ -332,12 +332,12 @@ def test_ids_of_frames_are_exact(ids: Any, wanted: list[Any]) -> None:
     [
         (
             ["A", "B", 3],
-            "TM2056 transactions in memory: column '会员' mixes types: 'A' is str, but at position 2 3 is int",
+            "TM2056 transactions in memory: column '会员' mixes types: 'A' is str, but at position 2 9 is int",
         ),
-        ([1, 2, "C"], "1 is int, but at position 2 'C' is str"),
-        ([BIG, 1.5, None], "9007199254740993 is int, but at position 1 1.5 is float"),
-        ([date(2024, 1, 1), "x", 1], "datetime.date.* is date, but at position 1 'x' is str"),
-        ([[1], {2}, 3], r"\[1\] is list, but at position 1 \{2\} is set"),
+        ([1, 2, "C"], "9 is int, but at position 2 'A' is str"),
+        ([BIG, 1.5, None], "9999999999999999 is int, but at position 1 9.9 is float"),
+        ([date(2024, 1, 1), "x", 1], "aaaaaaaa.aaaa.* is date, but at position 1 'a' is str"),
+        ([[1], {2}, 3], r"\[9\] is list, but at position 1 \{9\} is set"),
     ],
 )
 def test_columns_of_mixed_types_are_refused_with_the_first_odd_value(values: list[Any], message: str) -> None:

@@ -208,7 +208,7 @@ def test_csv_changes_nothing_and_names_line_and_rule_of_every_bad_record(tmp_pat
     assert max(len(row["value"]) for row in written) <= 201
     place = {row["row"]: (row["rule"], row["column"], row["value"]) for row in written}
     assert place["19"] == ("time_numeric", "when", "45322")
-    assert place["12"] == ("field_missing", "", "F,2")
+    assert place["12"] == ("field_missing", "", "A,9")
 
 
 @pytest.mark.parametrize(

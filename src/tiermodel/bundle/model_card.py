@@ -6,6 +6,7 @@ Every number comes from the bundle.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -63,7 +64,7 @@ def model_card(
     }  # fmt: skip
     templates = Environment(
         loader=PackageLoader("tiermodel"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True, autoescape=False,  # noqa: S701 Markdown, read as text
+        keep_trailing_newline=True, finalize=_as_text, autoescape=False,  # noqa: S701 Markdown, read as text
     )  # fmt: skip
     languages = in_language(settings["language"], ("zh", "en"), ("en", "zh"))
     return "\n---\n\n".join(
@@ -90,6 +91,19 @@ def model_card(
         )
         for language in languages
     )
+
+
+def _as_text(value: object) -> object:
+    r"""Return a value as Markdown that is text: no tag, no link, no cell of a table, no further line.
+
+    >>> _as_text("<b>a|b</b>\n[x](javascript:1)")
+    '&lt;b>a\\|b&lt;/b> [x]\\(javascript:1)'
+    """
+    if not isinstance(value, str):
+        return value
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", re.sub(r"\s*[\x00-\x1f\x7f\x85\u2028\u2029]+\s*", " ", value))
+    text = re.sub(r"\](?=[\[(:])", r"]\\", text).replace("|", "\\|")
+    return text.replace("`", "\\`") if text.count("`") % 2 else text
 
 
 def _by(row: Mapping[str, Any], language: str) -> str:

@@ -7,7 +7,19 @@ from pathlib import Path
 
 import click
 
-from tiermodel.cli.options import AS_OF, EMPTY, EXCEL, JSON, LANGUAGE, MODEL, PATH, PROJECT, load, model_folder
+from tiermodel.cli.options import (
+    AS_OF,
+    EMPTY,
+    EXCEL,
+    JSON,
+    LANGUAGE,
+    MODEL,
+    PATH,
+    PROJECT,
+    SHOW_VALUES,
+    load,
+    model_folder,
+)
 from tiermodel.cli.printing import (
     accounts_as_data,
     added_as_data,
@@ -20,7 +32,7 @@ from tiermodel.cli.printing import (
     progress,
 )
 from tiermodel.cli.tables import tier_names
-from tiermodel.words import words
+from tiermodel.words import visible, words
 
 __all__ = ["check", "features", "score", "upgrades"]
 
@@ -32,6 +44,7 @@ _OUT = click.option("--out", type=PATH, required=True, help="A .parquet, .csv or
 @click.command()
 @PROJECT
 @JSON
+@SHOW_VALUES
 def check(project: Path, as_json: bool) -> None:
     """Report whether the data are good, and grading makes sense.
 
@@ -44,7 +57,7 @@ def check(project: Path, as_json: bool) -> None:
     with progress() as step:
         step(words(settings.language)["step_reading"])
         report = run_check(settings)
-    print_json(report.to_dict()) if as_json else click.echo(report.to_text(settings.language))
+    print_json(report.to_dict()) if as_json else click.echo(visible(report.to_text(settings.language)))
     if report.refused:
         sys.exit(3)
 
@@ -56,6 +69,7 @@ def check(project: Path, as_json: bool) -> None:
 @EXCEL
 @EMPTY
 @JSON
+@SHOW_VALUES
 def features(project: Path, as_of: str, out: Path, excel: bool, allow_empty: bool, as_json: bool) -> None:
     """Write every customer's features as known at each date.
 
@@ -90,6 +104,7 @@ def features(project: Path, as_of: str, out: Path, excel: bool, allow_empty: boo
 @EXCEL
 @EMPTY
 @JSON
+@SHOW_VALUES
 def score(
     project: Path,
     model: str,
@@ -156,6 +171,7 @@ def score(
 @_OUT
 @EXCEL
 @LANGUAGE
+@SHOW_VALUES
 def upgrades(project: Path, model: str, as_of: str, out: Path, excel: bool, language: str | None) -> None:
     """Write what would move each customer up a tier.
 

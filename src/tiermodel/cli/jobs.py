@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tiermodel.cli.options import AS_OF, JSON, PROJECT, load
+from tiermodel.cli.options import AS_OF, JSON, PROJECT, SHOW_VALUES, load
 from tiermodel.cli.printing import print_json, progress
 from tiermodel.cli.tables import print_table
 from tiermodel.words import words
@@ -27,6 +27,7 @@ __all__ = ["refresh"]
     "--dry-run", is_flag=True, help="Print what would be done, and the time and disk it takes; write nothing."
 )
 @JSON
+@SHOW_VALUES
 def refresh(project: Path, as_of: str, dry_run: bool, as_json: bool) -> None:
     """Bring everything up to a date, as a nightly job.
 

@@ -29,6 +29,7 @@ from tiermodel.cli.show import report, rules, show
 from tiermodel.cli.worklists import lists
 from tiermodel.errors import OutputError, TierModelError
 from tiermodel.tables.scratch import remove_orphans
+from tiermodel.words import visible
 
 __all__ = ["main", "run"]
 
@@ -70,11 +71,29 @@ def _signals(stopped: list[int]) -> Iterator[None]:
             signal.signal(one, signal.SIG_DFL)
 
 
+@contextmanager
+def _output_mode() -> Iterator[None]:
+    """Let nobody read what is still being written who may not read it in the end; nothing where no mode is asked."""
+    if not os.environ.get("TIERMODEL_OUTPUT_MODE"):
+        yield
+        return
+    from tiermodel.output import asked_mode
+
+    mode = asked_mode() or 0o666
+    before = os.umask(0o077)
+    os.umask(before | 0o777 & ~(mode | (mode & 0o444) >> 2))
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def _run() -> None:
     with suppress(OSError):  # who needs scratch says that there is none
         remove_orphans()
     try:
-        run(standalone_mode=False, prog_name="tiermodel")
+        with _output_mode():
+            run(standalone_mode=False, prog_name="tiermodel")
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -82,12 +101,12 @@ def _run() -> None:
         click.echo("stopped", err=True)
         sys.exit(130)
     except TierModelError as error:
-        click.echo(f"tiermodel: {error}", err=True)
+        click.echo(visible(f"tiermodel: {error}"), err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os._exit(0)  # stdout is closed: flushing it at exit would fail again
     except OSError as error:
-        click.echo(f"tiermodel: {_with_place(error)}", err=True)
+        click.echo(visible(f"tiermodel: {_with_place(error)}"), err=True)
         sys.exit(OutputError.exit_code)
 
 

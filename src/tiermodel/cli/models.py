@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tiermodel.cli.options import AS_OF, JSON, PATH, PROJECT, load, store_option
+from tiermodel.cli.options import AS_OF, JSON, PATH, PROJECT, SHOW_VALUES, load, store_option
 from tiermodel.cli.printing import (
     print_accounts,
     print_chances,
@@ -58,6 +58,7 @@ def demo(out: Path) -> None:
 @click.option("--register", is_flag=True, help="Register the model in MLflow, with the alias `challenger`.")
 @click.option("--details", is_flag=True, help="Print every metric, and the learners that were tried.")
 @JSON
+@SHOW_VALUES
 def train(project: Path, as_of: str, out: Path | None, register: bool, details: bool, as_json: bool) -> None:
     """Fit tiers and models, and judge them on later dates.
 
@@ -141,6 +142,7 @@ def _print_training(bundle: Bundle, language: str) -> None:
 @click.option("--predictions", type=PATH, help="A .parquet, .csv or .xlsx file for every model's predictions.")
 @click.option("--details", is_flag=True, help="Print every table after the verdict.")
 @JSON
+@SHOW_VALUES
 def backtest(project: Path, out: Path | None, predictions: Path | None, details: bool, as_json: bool) -> None:
     """Train at past dates and compare with what followed.
 
@@ -209,6 +211,7 @@ def _print_details(done: Backtest, project: Project) -> None:
 @click.option("--study", type=PATH, help=_STUDY)
 @click.option("--out", type=PATH, help="A .yaml file for the section `models`.")
 @JSON
+@SHOW_VALUES
 def tune(
     project: Path, as_of: str | None, trials: int, minutes: float, study: Path | None, out: Path | None, as_json: bool
 ) -> None:

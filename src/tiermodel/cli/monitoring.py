@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tiermodel.cli.options import AS_OF, JSON, MODEL, PATH, PROJECT, load, model_folder
+from tiermodel.cli.options import AS_OF, JSON, MODEL, PATH, PROJECT, SHOW_VALUES, load, model_folder
 from tiermodel.cli.printing import print_json, progress
 from tiermodel.cli.tables import print_table
 from tiermodel.words import words
@@ -36,6 +36,7 @@ _PAYBACK = (
 @click.option("--out", type=PATH, required=True, help="A .parquet or .csv file.")
 @click.option("--smallest", type=int, default=5, show_default=True, help="The fewest customers of which is told.")
 @JSON
+@SHOW_VALUES
 def outcomes(project: Path, ledger: Path, out: Path, smallest: int, as_json: bool) -> None:
     """Write what came of each tier after each grading.
 
@@ -108,6 +109,7 @@ def _shown(key: str, value: float) -> float | None:
 @click.option("--ledger", type=PATH, help="The folder of the ledger, to look at tiers and movement.")
 @click.option("--out", type=PATH, help="A .json file for the result.")
 @JSON
+@SHOW_VALUES
 def monitor(
     project: Path, model: str, as_of: str, scores: Path | None, ledger: Path | None, out: Path | None, as_json: bool
 ) -> None:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from tiermodel.config.project import Project
 
 __all__ = [
-    "AS_OF", "EMPTY", "EXCEL", "JSON", "LANGUAGE", "MODEL", "PATH", "PROJECT", "STORE", "is_folder", "load",
-    "model_folder", "promotion_of", "store_option",
+    "AS_OF", "EMPTY", "EXCEL", "JSON", "LANGUAGE", "MODEL", "PATH", "PROJECT", "SHOW_VALUES", "STORE", "is_folder",
+    "load", "model_folder", "promotion_of", "store_option",
 ]  # fmt: skip
 
 PATH = click.Path(path_type=Path)
@@ -28,6 +28,19 @@ EMPTY = click.option(
 EXCEL = click.option(
     "--excel", is_flag=True, help="Begin CSV files with a byte order mark, so that Excel reads Chinese as it is."
 )
+
+
+def _show_values(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        from tiermodel.tables.privacy import values_shown
+
+        context.with_resource(values_shown())
+
+
+SHOW_VALUES = click.option(
+    "--show-values", is_flag=True, expose_value=False, callback=_show_values,
+    help="Show ids and personal data of bad rows as they stand, not as shapes such as AA-9999.",
+)  # fmt: skip
 LANGUAGE = click.option("--language", type=click.Choice(["zh", "en"]), help="[default: the model's]")
 MODEL = click.option(
     "--model", required=True, help="A bundle's folder, or NAME@champion or NAME/VERSION from the registry."

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tiermodel.cli.tables import figures_in, print_table
-from tiermodel.words import words
+from tiermodel.words import visible, words
 
 __all__ = [
     "accounts_as_data",
@@ -88,7 +88,7 @@ def print_accounts(project: Project, accounts: Mapping[str, Accounting], *, need
             told = in_language(language, f"{RULES[rule].wrong_zh}（{RULES[rule].code} {rule}）", rule)
             click.echo("  " + say["account_rule"].format(n=n, rule=told), err=True)
         for warning in account.warnings:
-            click.echo(f"  {warning}", err=True)
+            click.echo(visible(f"  {warning}"), err=True)
     if told := left_out_words(project, needs=needs):
         click.echo(told, err=True)
 
@@ -178,4 +178,4 @@ def print_json(data: Any) -> None:
     """Print data as JSON: numbers unrounded, dates as text, NaN as null."""
     from tiermodel.output import to_jsonable
 
-    click.echo(json.dumps(to_jsonable(data), ensure_ascii=False, indent=1, allow_nan=False, default=str))
+    click.echo(visible(json.dumps(to_jsonable(data), ensure_ascii=False, indent=1, allow_nan=False, default=str)))

@@ -18,6 +18,7 @@ _MAX_NODES = 10_000
 _MAX_DEPTH = 20
 _MAX_NUMBER = 100  # characters
 _MAX_PROBLEMS = 20
+_OTHER_BASE = re.compile(r"[+-]?(0[0-9_]+|[0-9_]+(:[0-9_.]+)+)")  # 017 and 1:30, which YAML 1.1 reads as 15 and 90
 _TEXT = "tag:yaml.org,2002:str"
 
 Loc = tuple[int | str, ...]
@@ -114,7 +115,7 @@ class YamlSource:
             return self._mapping(composer, node, loc)
         if isinstance(node, yaml.SequenceNode):
             return [self._plain(composer, item, (*loc, index)) for index, item in enumerate(node.value)]
-        if node.tag == _TEXT or len(node.value) > _MAX_NUMBER:
+        if node.tag == _TEXT or len(node.value) > _MAX_NUMBER or _OTHER_BASE.fullmatch(node.value):
             return node.value
         try:
             return composer.construct_object(node)

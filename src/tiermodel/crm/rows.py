@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from tiermodel.config.validation import nearest
 from tiermodel.crm.mapping import ID, WEIGHT, CrmField, Mapping
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.output import FORMULA_SIGNS
+from tiermodel.output import FORMULA
 from tiermodel.policy.scores import Scores
 from tiermodel.tables.source import literal, quoted
 
@@ -166,9 +166,8 @@ def _date(scores: Scores, key: str, name: str) -> str:
 
 def _text(column: str, length: int | None) -> str:
     """Return the SQL of a text on one line that no spreadsheet takes for a formula, with so many characters at most."""
-    signs = ", ".join(literal(sign) for sign in FORMULA_SIGNS if sign.isprintable())
     plain = f"trim(regexp_replace({column}::VARCHAR, {literal(_CONTROLS)}, ' ', 'g'))"
-    safe = f"CASE WHEN left({plain}, 1) IN ({signs}) THEN '''' || {plain} ELSE {plain} END"
+    safe = f"CASE WHEN regexp_matches({plain}, {literal(FORMULA)}) THEN '''' || {plain} ELSE {plain} END"
     if length is not None:
         safe = f"CASE WHEN length({safe}) > {length} THEN left({safe}, {length - 1}) || '…' ELSE {safe} END"
     return f"coalesce({safe}, '')"

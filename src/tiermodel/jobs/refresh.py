@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tiermodel import disk
-from tiermodel.config.project import Project
+from tiermodel.config.project import Project, require_project
 from tiermodel.errors import ProjectError, TierModelError
 from tiermodel.jobs.manifest import Manifest, read_manifest
 from tiermodel.jobs.run import CURRENT, FEATURES, Run, folder_of_runs, open_run
@@ -102,6 +102,7 @@ def refresh(
     tiermodel.errors.DataError: ...
 
     """
+    require_project(project)
     check_writable(folder_of_runs(project) / CURRENT)  # before hours of work, as is the store
     root = folder_of_runs(project)
     with folder_lock(root):

@@ -14,11 +14,13 @@ import pyarrow.parquet as pq
 
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, ProjectError
+from tiermodel.output import FORMULA
 from tiermodel.tables.expressions import bind
 from tiermodel.tables.history import connect
+from tiermodel.tables.privacy import masked
 from tiermodel.tables.readers.files import open_files
 from tiermodel.tables.rules import family, flag
-from tiermodel.tables.source import Source, quoted, refuse_outputs
+from tiermodel.tables.source import Source, literal, quoted, refuse_outputs
 
 __all__ = ["HORIZON_NOTE", "LANGUAGE_NOTE", "Scores", "open_scores", "reading_project"]
 
@@ -26,6 +28,7 @@ HORIZON_NOTE, LANGUAGE_NOTE = "tiermodel.horizon_days", "tiermodel.language"
 """Notes in the schema of scores, kept by Parquet: the days that values are for, and the language of texts."""
 
 _VIEW, _READ = "scores", "scores_read"
+_CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 _KEYS = ("customer_id", "tier_code")
 
 
@@ -122,7 +125,9 @@ def open_scores(
         refuse_outputs([source], *outputs)
         if source.rejected:
             bad = source.rejected[0]
-            raise DataError(f"{bad.file}:{bad.line}: {bad.rule}: {bad.text!r} is no row of the table; correct it")
+            raise DataError(
+                f"{bad.file}:{bad.line}: {bad.rule}: {masked(bad.text)!r} is no row of the table; correct it"
+            )
         if missing := [name for name in keys if name not in source.columns]:
             raise DataError(
                 f"{path}: there is no column {', '.join(missing)}; give the file that `tiermodel score` wrote, or any "
@@ -153,6 +158,14 @@ def reading_project() -> Project:
     return Project.model_validate({**lent, "folder": Path.cwd()})
 
 
+def as_written(column: str, source: Source) -> str:
+    """Return the SQL of a text as it was before it was written: in a CSV file of ours formulas have a quote more."""
+    if not source.files[0].lower().endswith(_CSV):
+        return column
+    formula = f"left({column}, 1) = '''' AND regexp_matches({column}, {literal(FORMULA)})"
+    return f"CASE WHEN {formula} THEN substr({column}, 2) ELSE {column} END"
+
+
 def _typed(connection: duckdb.DuckDBPyConnection, source: Source, named: set[str]) -> Source:
     """Return a view in which NaN is NULL, keys are text, and text columns that hold numbers only are numbers."""
     texts = [n for n, kind in source.columns.items() if kind == "VARCHAR" and n not in _KEYS and n in named]
@@ -167,8 +180,10 @@ def _typed(connection: duckdb.DuckDBPyConnection, source: Source, named: set[str
     selected, columns = [], {}
     for name, kind in source.columns.items():
         column, sql, columns[name] = quoted(name), quoted(name), kind
+        if kind == "VARCHAR" and not numeric.get(name):
+            sql = as_written(column, source)
         if name in _KEYS:
-            sql, columns[name] = f"nullif({column}::VARCHAR, '')", "VARCHAR"
+            sql, columns[name] = f"nullif({sql}::VARCHAR, '')", "VARCHAR"
         elif numeric.get(name) or kind in {"DOUBLE", "FLOAT"}:
             number = f"TRY_CAST({column} AS DOUBLE)"
             sql, columns[name] = f"CASE WHEN NOT isnan({number}) THEN {number} END", "DOUBLE"

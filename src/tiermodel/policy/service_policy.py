@@ -172,6 +172,8 @@ def load_policy(given: str | Path, folder: Path | None = None) -> Policy:
 
 
 def _path(given: str | Path, folder: Path | None) -> Path:
+    if not isinstance(given, str | Path):
+        raise TypeError(f"policy: expected a path or the name of a policy, got {type(given).__name__} {shown(given)}")
     if str(given) in policy_names():
         return packaged("policies") / f"{given}.yaml"
     path = (folder or Path()) / given

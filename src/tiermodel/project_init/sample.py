@@ -17,7 +17,7 @@ from tiermodel.config.data import DATABASES
 from tiermodel.config.project import Project
 from tiermodel.errors import DataError, TierModelError
 from tiermodel.project_init.encoding import encoding_of
-from tiermodel.quality.pii import Personal, find_personal
+from tiermodel.tables.personal_data import Personal, find_personal
 from tiermodel.tables.readers.open import open_source
 from tiermodel.tables.source import Part, Source, quoted, scratch_folder
 

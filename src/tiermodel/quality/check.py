@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import accumulate
 from typing import Any
 
@@ -13,16 +14,16 @@ import pyarrow as pa
 from tiermodel.config.project import Project, require_project
 from tiermodel.engines.dispatch import Rows, history_of
 from tiermodel.engines.duckdb import query_faults, rows_from
-from tiermodel.quality.pii import find_personal
 from tiermodel.quality.suitability import Finding, Level, suitability_of
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, read_history
+from tiermodel.tables.personal_data import find_personal, names_column
 from tiermodel.tables.privacy import hash_key, masked, public_ids
 from tiermodel.tables.readers.parquet_pages import has_checksums, values_outside
 from tiermodel.tables.row_kinds import KINDS
 from tiermodel.tables.rules import RULES
 from tiermodel.tables.source import refuse_changed
-from tiermodel.tables.table import EPOCH
+from tiermodel.tables.table import EPOCH, Table
 from tiermodel.tiers.schemes.load import load_scheme
 from tiermodel.words import notebook_table, words
 
@@ -39,6 +40,7 @@ _LIMITS = {
     "thin_end_days": 3,
     "silent_days": 31,
 }
+_DEFAULT_DAYS, _YEAR = (-25567, 3652, 10957), 365  # 1900-01-01, 1980-01-01, 2000-01-01
 _QUANTILES = (0.5, 0.75, 0.9, 0.95)
 _ORDERS = "check_orders"
 _PARQUET = (".parquet", ".pq")
@@ -207,7 +209,7 @@ def _facts(history: History) -> dict[str, Any]:
         "SELECT customer_id, order_key, min(day) AS day, max(day) AS last, count(*) AS lines, "
         "sum(amount) FILTER (WHERE amount >= 0) AS bought, count(*) FILTER (amount < 0) AS returned, "
         "sum(amount) AS net, "
-        f"min(amount) AS least, max(amount) AS most, count(*) FILTER (day = 0) AS undated "
+        f"min(amount) AS least, max(amount) AS most, count(*) FILTER (day = {_default_day(history)}) AS undated "
         f"FROM ({distinct}) GROUP BY ALL"
     )
     facts = _record(
@@ -227,6 +229,7 @@ def _facts(history: History) -> dict[str, Any]:
     )
     account, later = history.account, rows_from(history, (history.last_day - EPOCH).days + 1)[KINDS["transaction"]]
     good = account.read - account.quarantined - account.filtered - later
+    facts |= {"default_date": str(EPOCH + timedelta(_default_day(history)))}
     facts |= {"rows": good, "later_rows": later, "duplicates": good - facts.pop("used")}
     facts |= _concentration(history) | _calendar(history) | _zeros(history)
     net = money = float(facts.pop("net") or 0)
@@ -234,6 +237,18 @@ def _facts(history: History) -> dict[str, Any]:
         money = float(_record(history, f"SELECT sum(amount) / 10000.0 AS money FROM ({rows})")["money"] or 0)
     facts |= {"duplicate_amount": round(money - net, 4), "duplicate_share": (money - net) / money if money else 0.0}
     return facts
+
+
+def _default_day(history: History) -> int:
+    """Return the day that programs put for no date: 1970-01-01, or another such day, a year before the second day."""
+    first = (history.first_day - EPOCH).days
+    if first in _DEFAULT_DAYS:
+        second = _record(history, f"SELECT min(day) AS day FROM ({history.transactions_sql}) WHERE day > {first}")[
+            "day"
+        ]
+        if second is not None and second - first > _YEAR:
+            return first
+    return 0
 
 
 def _record(history: History, sql: str) -> dict[str, Any]:
@@ -342,9 +357,16 @@ def _damage(history: History) -> Iterator[Finding]:
             unguarded.add(file)
             if outside := next(values_outside(file, used), None):
                 shown = {name: masked(outside[name]) for name in ("found", "least", "most")}
-                yield Finding("warn", "values_outside", outside | (shown if table.contract.hide_values else {}))
+                yield Finding("warn", "values_outside", outside | (shown if _hidden(table, outside) else {}))
     if unguarded:
         yield Finding("ok", "no_checksums", {"files": len(unguarded)})
+
+
+def _hidden(table: Table, outside: dict[str, Any]) -> bool:
+    """Return whether values of a source column are shown as shapes: of ids, and what looks like personal data."""
+    contract, column = table.contract, outside["column"]
+    mapped = [name for name, text in contract.mapped.items() if names_column(text, column)]
+    return any(contract.hides(name, outside["found"]) for name in [*mapped, *([] if mapped else [""])])
 
 
 def _personal(project: Project, history: History) -> Iterator[Finding]:

@@ -99,8 +99,9 @@ def _broken_rules(run: Run, contract: Contract, source: Source, account: Account
         wrong = in_language(contract.language, f"{RULES[name].wrong_zh} ", "")
         yield f"  {count:,} × {wrong}{name} ({RULES[name].code}): {example[-1]}"
     say = words(contract.language)
-    for file, row, _, _, column, value, _ in contract.bad_rows(run, source, account.rules, _EXAMPLES):
-        yield say["bad_row"].format(file=file, row=row, column=column or say["bad_record"], value=value)
+    for file, row, name, _, column, value, _ in contract.bad_rows(run, source, account.rules, _EXAMPLES):
+        shape = say["bad_shape"] if value and contract.hides(RULES[name].column) else ""
+        yield say["bad_row"].format(file=file, row=row, column=column or say["bad_record"], value=value) + shape
 
 
 def _refuse_impossible(contract: Contract, source: Source, good: dict[str, Any]) -> None:

@@ -16,7 +16,8 @@ from tiermodel.errors import DataError, TierModelError
 from tiermodel.tables import dates, ids, rules
 from tiermodel.tables.categories import is_text, text_column
 from tiermodel.tables.expressions import Expression, bind
-from tiermodel.tables.privacy import masked
+from tiermodel.tables.personal_data import find_personal, looks_personal, names_column
+from tiermodel.tables.privacy import masked, shows_values
 from tiermodel.tables.remedies import remedy_for
 from tiermodel.tables.rules import RULES, Parsed
 from tiermodel.tables.source import FILE, ROW, Run, Source, literal, quoted
@@ -79,7 +80,8 @@ class Contract:
     `mapped` has the column or expression that the project maps
     to each canonical column, `columns` these as
     SQL, `types` the DuckDB type. `row_key` is the SQL of a hash of the whole row. Equal rows are
-    kept if `keep_duplicates`; bad values are shown only as shapes if `hide_values`; remedies are in the `language`.
+    kept if `keep_duplicates`; remedies are in the `language`. Every bad value is shown as its shape if `hide_values`,
+    else ids, whole records, the mapped columns in `hidden` and what looks like personal data, unless `show_values`.
     """
 
     table: str
@@ -95,6 +97,8 @@ class Contract:
     row_key: str
     keep_duplicates: bool
     hide_values: bool = False
+    show_values: bool = False
+    hidden: frozenset[str] = frozenset()
     language: str = "en"
 
     @property
@@ -126,11 +130,17 @@ class Contract:
 
     def _bad(self, name: str, file: str, place: int, value: str) -> Bad:
         rule = RULES[name]
-        shown = masked(value) if self.hide_values else value
+        shown = masked(value) if self.hides(rule.column, value) else value
         column = self.mapped.get(rule.column, rule.column)
         remedy = remedy_for(name, value, self.columns.get(rule.column, column), self.language)
         remedy = remedy or in_language(self.language, rule.remedy_zh, rule.remedy)
         return file, place, name, rule.code, column, shown, remedy
+
+    def hides(self, column: str, value: str = "") -> bool:
+        """Return whether a value of a column (empty: of the whole record) is shown as its shape only."""
+        if self.hide_values or self.show_values:
+            return self.hide_values
+        return column in {"", "customer_id"} | self.hidden or looks_personal(value)
 
     @property
     def bad_sql(self) -> str:
@@ -174,6 +184,9 @@ def compile_contract(
     left_out = [f"({bind(connection, source, f'{key}.where', rows.where).sql}) IS NOT TRUE"] if rows.where else []
     kept = f" WHERE NOT ({' OR '.join(left_out)})" if left_out else ""
     ids_only = f"SELECT DISTINCT {mapped['customer_id'].sql} AS _tm_customer_id FROM {source.view}{kept}"
+    if mapped["customer_id"].type == "VARCHAR":  # a header among the rows is like nobody's id
+        is_name = f"lower(trim(_tm_customer_id)) = {literal(mapped['customer_id'].text.strip().lower())}"
+        ids_only = f"SELECT * FROM ({ids_only}) WHERE ({is_name}) IS NOT TRUE"
     customer = parsed["customer_id"]
     left_out += ["_tm_kind_clean IS NULL"] if isinstance(rows, Events) and rows.kinds is not None else []
     checked = _checked(source, mapped, parsed, left_out)
@@ -192,6 +205,7 @@ def compile_contract(
         row_key=f"hash({', '.join(map(quoted, source.columns))})",
         keep_duplicates=rows.duplicates == "keep",
         hide_values=project.data.hash_ids is not None,
+        show_values=shows_values(),
         language=project.language,
     )
 
@@ -343,7 +357,28 @@ def check_rows(
     if _nobodys_words(groups.get(GOOD, {})):
         contract = compile_contract(connection, project, table, source, words_are_ids=False)
         groups = scan(run, contract, source)
-    return contract, groups
+    return replace(contract, hidden=_personal(connection, contract, source, groups)), groups
+
+
+def _personal(
+    connection: duckdb.DuckDBPyConnection, contract: Contract, source: Source, groups: Groups
+) -> frozenset[str]:
+    """Return the mapped columns with bad values whose source columns look like personal data."""
+    names = list(RULES)
+    broken = {RULES[names[rule - 1]].column for rule in groups if rule not in {GOOD, FILTERED}} - {"", "customer_id"}
+    mapped = {name: text for name, text in contract.mapped.items() if _column_of_rules(name) in broken}
+    if not mapped or contract.hide_values or contract.show_values:
+        return frozenset()
+    only = [each for each in source.columns if any(names_column(text, each) for text in mapped.values())]
+    rows = sum(group["rows"] for group in groups.values())
+    found = find_personal(connection, source, rows, contract.mapped["customer_id"], only)
+    named = {name for name, text in mapped.items() if any(names_column(text, one.column) for one in found)}
+    return frozenset(map(_column_of_rules, named))
+
+
+def _column_of_rules(name: str) -> str:
+    """Return the column by which the rules call a mapped column: all attributes have one, and all own measures."""
+    return next((kind for kind in ("attribute", "custom") if name.startswith(f"{kind}_")), name)
 
 
 def _nobodys_words(good: dict[str, Any]) -> bool:

@@ -110,7 +110,7 @@ def _refuse_unknown(source: Source, key: str, text: str, nodes: list[dict[str, A
             name = node["column_names"][0]
             if name.casefold() not in known and not _is_keyword(name):
                 raise _nearest(source, key, text, name) or ProjectError(
-                    f"TM1307 {key}: {text!r}: there is no column {name!r}. Columns: {', '.join(source.columns)}"
+                    f"TM1307 {key}: {text!r}: there is no column {name!r}. {_there_are(source)}"
                 )
 
 
@@ -124,9 +124,16 @@ def _nearest(source: Source, key: str, text: str, name: str) -> ProjectError | N
     if not near:
         return None
     return ProjectError(
-        f"TM1307 {key}: {text!r}: there is no column {name!r}; did you mean {folded[near[0]]!r}? "
-        f"Columns: {', '.join(source.columns)}"
+        f"TM1307 {key}: {text!r}: there is no column {name!r}; did you mean {folded[near[0]]!r}? {_there_are(source)}"
     )
+
+
+def _there_are(source: Source) -> str:
+    """Return the columns in words; of a single one, that the file may part its columns by another mark."""
+    told = f"Columns: {', '.join(source.columns)}"
+    if len(source.columns) == 1:
+        told += " (one only: the first line must name all columns, parted by commas, semicolons, tabs or |)"
+    return told
 
 
 def refuse_unrepeatable(

@@ -195,7 +195,7 @@ def _read_table(
     account = account_of(run, project, contract, source, groups)
     kind = connection.execute(f"DESCRIBE SELECT _tm_customer_id_value FROM ({contract.checked})").fetchall()[0][1]
     good_rows = f"SELECT * FROM ({contract.checked}) WHERE _tm_rule = {GOOD}"
-    refuse_many_values(run, source, good_rows, contract.mapped, hide=contract.hide_values)
+    refuse_many_values(run, source, good_rows, contract.mapped, hide=contract.hides(""))
     return Table(contract, source, account, kind), groups[GOOD]
 
 
@@ -210,7 +210,7 @@ def _look_alikes(
                   for each in texts]  # fmt: skip
     else:
         found += every_id([each.contract for each in texts])
-    hide = project.data.hash_ids is not None
+    hide = any(table.contract.hides("customer_id") for table in tables.values())
     return look_alikes(connection, found, project.data.ids or Ids(), project.language, hide_values=hide)
 
 

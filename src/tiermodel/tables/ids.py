@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from tiermodel.config.data import Ids
-from tiermodel.errors import DataError
+from tiermodel.errors import DataError, ProjectError
 from tiermodel.tables.expressions import Expression
 from tiermodel.tables.privacy import masked
 from tiermodel.tables.rules import NOTHING, Parsed, digits, family, known, trimmed
@@ -26,6 +26,11 @@ _DAMAGED = r"(?i)[+-]?\d([.,]\d+)?e\+\d{1,3}|[+-]?\d[.,]\d+e\d{1,3}|#(ref|value|
 _WHOLE = r"^([+-]?\d+)\.0+$"
 # Words that mean nothing in one program, and are the name of somebody in another.
 _NULL_WORDS = "('na', 'n/a', 'nan', 'null', 'none', 'nil', 'true')"
+# What stands in the place of an id in a line of totals, or under a table of a database's console.
+_TOTALS = (
+    r"(?i)((grand|sub|overall)[ -]?)?totals?\s*[:：]?|sum|summe|gesamt|subtotal|[合总小累]\s*计\s*[:：]?|总额|"
+    r"\(?\d+ rows?( affected)?\)?"
+)
 # Control, joining and direction characters, variation selectors, fillers: nothing is seen of them.
 _INVISIBLE = (
     r"[\x00-\x1f\x7f-\x9f\x{ad}\x{34f}\x{61c}\x{115f}\x{1160}\x{17b4}\x{17b5}\x{180b}-\x{180e}\x{200b}-\x{200f}"
@@ -41,6 +46,11 @@ def customer(expression: Expression, beside: tuple[str, Expression] | None, ids:
     """
     kind, raw, clean = family(expression.type), "_tm_customer_id", "_tm_customer_id_clean"
     missing = ("customer_id_missing", f"{clean} IS NULL")
+    if expression.type.endswith("]") or expression.type.startswith(("STRUCT", "MAP", "UNION")):
+        raise ProjectError(
+            f"columns.customer_id: {expression.text!r} is {expression.type}, not a number or text: map an "
+            "expression that gives one value"
+        )
     if kind == "integer":
         return Parsed(raw, raw, f"{clean}::BIGINT", (missing,))
     if kind == "float":
@@ -78,6 +88,8 @@ def _text(
     one = f"CASE WHEN contains({text}, '.0') THEN {_as_whole(f'nfc_normalize({text})')} ELSE nfc_normalize({text}) END"
     if ids.invisible == "strip":
         one = f"nullif({trimmed(_visible(one))}, '')"
+    else:  # of an id of invisible characters only, nobody sees that it is there
+        one = f"CASE WHEN {_fully(text, f'{_INVISIBLE}+')} THEN NULL ELSE {one} END"
     if ids.case == "fold":
         one = f"lower({one})"
     return Parsed(read, one, clean, rules, counters)
@@ -96,10 +108,19 @@ def _visible(text: str) -> str:
 
 
 def _no_rows(text: str, clean: str, expression: Expression, name: str, date: Expression) -> tuple[tuple[str, str], ...]:
-    totals = "'total', 'totals', 'sum', '合计', '总计', '小计'"
-    header = f"{text} = {literal(expression.text)} AND _tm_{name}::VARCHAR = {literal(date.text)}"
-    footer = f"_tm_{name}_clean IS NULL AND lower({clean}) IN ({totals}) AND _tm_{name}_text IS NULL"
+    names = (text, expression), (f"_tm_{name}::VARCHAR", date)
+    header = " AND ".join(f"{_as_name(here)} = {literal(_bare_name(each.text))}" for here, each in names)
+    footer = f"_tm_{name}_clean IS NULL AND _tm_{name}_text IS NULL AND {_fully(clean, _TOTALS)}"
     return ("repeated_header", header), ("footer_total", footer)
+
+
+def _as_name(text: str) -> str:
+    """Return the SQL of a text as a name of a column: in lower case, without the blanks and marks around it."""
+    return f"lower({trimmed(text)})"
+
+
+def _bare_name(name: str) -> str:
+    return name.strip().lower()
 
 
 @dataclass(frozen=True)

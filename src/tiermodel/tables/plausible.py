@@ -118,18 +118,30 @@ def _last_plausible(
 
 
 def _shown(contract: Contract, value: str) -> str:
-    return masked(value) if contract.hide_values else value
+    return masked(value) if contract.hides("time", value) else value
+
+
+def _apart(days: Sequence[int], rows: int) -> int:
+    """Return how many of the first or last rows, half of all at most, are more than two years from the next; 0 if none.
+
+    >>> _apart([19000, 18990, 10], 4), _apart([0, 0, 19000], 3), _apart([3, 2, 1], 3)
+    (2, 0, 0)
+    """
+    breaks = (n for n, (day, other) in enumerate(pairwise(days), 1) if abs(day - other) > _TWO_YEARS)
+    return next((n for n in breaks if n * 2 <= rows), 0)
 
 
 def far_off_words(good: dict[str, Any], span: Span, language: str) -> Iterator[str]:
     """Yield warnings of a few rows far from all others: before them, and after the last plausible day."""
     say = words(language)
     first, last = good["first"], date(1970, 1, 1) + timedelta(days=span.last)
-    if early := early_rows(first, good["rows"]):
+    if early := early_rows(first, good["rows"]) or _apart(first, good["rows"]):
         day, later = (date(1970, 1, 1) + timedelta(days=first[place]) for place in (0, early))
         yield say["note_early"].format(n=early, day=day, later=later)
-    if good["rows"] < _FEW and len(good["last"]) > 1 and (days := good["last"][0] - good["last"][1]) > _MONTH:
-        yield say["note_last_alone"].format(last=last, days=days - 1)
+    alone = good["rows"] < _FEW and len(good["last"]) > 1 and good["last"][0] - good["last"][1] > _MONTH
+    if not span.later and (late := 1 if alone else _apart(good["last"], good["rows"])):
+        days = good["last"][late - 1] - good["last"][late] - 1
+        yield say["note_last_alone"].format(n=late, last=last, days=days)
     if span.later:
         places = "; ".join(say["note_place"].format(*example) for example in span.examples)
         yield say["note_far_off"].format(n=span.later, places=places, last=last)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hmac
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,11 +15,12 @@ import pyarrow.compute as pc
 from tiermodel.config.project import Project
 from tiermodel.errors import ProjectError
 
-__all__ = ["hash_key", "masked", "public_ids"]
+__all__ = ["hash_key", "masked", "public_ids", "shows_values", "values_shown"]
 
 _SHORTEST_KEY = 32
 _HASH_CHARACTERS = 32
 _LONGEST_SHAPE = 60
+_SHOWN: ContextVar[bool] = ContextVar("values_shown", default=False)
 
 
 def hash_key(project: Project) -> bytes | None:
@@ -59,10 +63,29 @@ def public_ids(customers: pa.Array, key: bytes | None) -> pa.Array:
     return pa.array(map(hashed, texts.to_pylist()), pa.string(), size=len(texts))
 
 
-def masked(value: str) -> str:
-    """Return the shape of a value, which shows a fault but no person: digits become 9, letters a.
+@contextmanager
+def values_shown() -> Iterator[None]:
+    """Let messages and quarantine files that are written in this block show ids and personal data as they stand.
 
-    >>> masked("2024-02-30"), masked("张三 13800138000"), masked("¥12.5")
-    ('9999-99-99', 'aa 99999999999', '¥99.9')
+    Where ids are hashed (`data.hash_ids`) they show shapes all the same.
     """
-    return re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "9", value))[:_LONGEST_SHAPE]
+    token = _SHOWN.set(True)
+    try:
+        yield
+    finally:
+        _SHOWN.reset(token)
+
+
+def shows_values() -> bool:
+    """Return whether ids and personal data may be shown: inside `values_shown` only."""
+    return _SHOWN.get()
+
+
+def masked(value: str) -> str:
+    """Return the shape of a value, which shows a fault but no person: digits become 9, letters A or a.
+
+    >>> masked("2024-02-30"), masked("张三 13800138000"), masked("¥12.5"), masked("AB-x1")
+    ('9999-99-99', 'aa 99999999999', '¥99.9', 'AA-a9')
+    """
+    digits = re.sub(r"\d", "9", value)
+    return re.sub(r"[^\W\d_]", lambda letter: "A" if letter[0].isupper() else "a", digits)[:_LONGEST_SHAPE]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from datetime import datetime
 
 from tiermodel.tables.source import literal
 from tiermodel.words import words
@@ -37,6 +38,9 @@ _JULIAN = r"24\d{5}"
 _DAYS = ("time", "due", "issued", "paid", "disputed", "valid_from", "signup", "contract_end", "ingested_at")
 _REQUIRED = ("customer_id", "time", "due", "amount", "cost")
 _CALENDARS = (("buddhist", 2443, 2742, "> '2199'", "- 543"), ("minguo", 60, 199, "< '0200'", "+ 1911"))
+# Digits of full width, and what looks like the marks of a date, with what the contract reads.
+_WIDE, _PLAIN = "０１２３４５６７８９．／：－‐‑‒–—−", "0123456789./:-------"
+_MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 _SIGNS = "¥￥$€£₽₩₹元円"
 
 
@@ -74,6 +78,8 @@ def _told(rule: str, value: str, column: str) -> _Told:
 
 def _without(name: str, value: str, column: str) -> _Told:
     """Return the remedy for rows without an id, a day or a number: `value` is empty, or a word that means nothing."""
+    if value and not any(unicodedata.category(mark)[0] in "LNPS" for mark in value):  # nothing that is seen
+        return "without", name, f"regexp_matches({column}::VARCHAR, '[\\p{{L}}\\p{{N}}\\p{{P}}\\p{{S}}]')"
     empty = f"trim({column}::VARCHAR)"
     test = f"{empty} NOT IN ('', {literal(value)})" if value else f"{empty} <> ''"
     return "without", name, test
@@ -117,10 +123,25 @@ def _or_plain(sql: str, column: str) -> str:
 
 
 def _date(name: str, value: str, column: str) -> _Told:
-    calls = [_or_plain(call, column) for call in date_calls(value, column)]
+    plain, given = value, column
+    if set(value) & set(_WIDE):
+        plain, given = value.translate(str.maketrans(_WIDE, _PLAIN)), f"translate({column}, '{_WIDE}', '{_PLAIN}')"
+    calls = [_or_plain(call, given) for call in date_calls(plain, given)]
     if len(calls) == 2:
         return "map_either", name, *calls
-    return ("map", name, *calls) if calls else ()
+    if calls:
+        return "map", name, *calls
+    return ("no_day",) if _dated(plain) else ()
+
+
+def _dated(value: str) -> bool:
+    """Return whether a value has the form of a date, though it may be none.
+
+    >>> _dated("2024-02-30"), _dated("2024-02"), _dated("2024-01-31 23:59:60")
+    (True, False, True)
+    """
+    forms = [form for form, _ in _DATES] + [_EITHER.pattern]
+    return any(re.fullmatch(form + time, value) for form in forms for time, _ in _TIMES)
 
 
 def date_calls(value: str, column: str) -> tuple[str, ...]:
@@ -131,14 +152,31 @@ def date_calls(value: str, column: str) -> tuple[str, ...]:
     """
     for time, clock in _TIMES:
         for form, pattern in _DATES:
-            if re.fullmatch(form + time, value):
+            if re.fullmatch(form + time, value) and _is_day(value, pattern + clock):
                 return (_strptime(column, value, pattern + clock),)
         if (found := re.fullmatch(_EITHER.pattern + time, value)) and max(int(found[1]), int(found[3])) <= 31:
             mark, year = found[2], "%Y" if len(found[4]) == 4 else "%y"
             orders = [f"%d{mark}%m{mark}{year}{clock}"] * (int(found[3]) <= 12)
             orders += [f"%m{mark}%d{mark}{year}{clock}"] * (int(found[1]) <= 12)
-            return tuple(_strptime(column, value, order) for order in orders)
+            return tuple(_strptime(column, value, order) for order in orders if _is_day(value, order))
     return ()
+
+
+def _is_day(value: str, pattern: str) -> bool:
+    """Return whether the calendar has the day, and the day the time, that a value of this form names.
+
+    >>> _is_day("31.02.2024", "%d.%m.%Y"), _is_day("29.02.2024 17:30", "%d.%m.%Y %H:%M")
+    (False, True)
+    """
+    # months as numbers, since names depend on Python's locale; a day does not depend on the noon or parts of a second
+    parts = re.sub(r"(:\d{2})\.\d+| ?[AaPp][Mm]$|,", r"\1", value)
+    parts = re.sub(r"[A-Za-z]+", lambda word: f"{_MONTHS.find(word[0][:3].lower()) // 3 + 1:02}", parts)
+    ours = re.sub(r"%[bB]", "%m", pattern.replace(" %p", "").replace(".%n", ""))
+    try:
+        datetime.strptime(re.sub(r"[/ ]", "-", parts), re.sub(r"[/ ]", "-", ours))  # noqa: DTZ007  only whether it is
+    except ValueError:
+        return False
+    return True
 
 
 def _strptime(column: str, value: str, pattern: str) -> str:

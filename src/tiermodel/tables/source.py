@@ -192,6 +192,9 @@ def scratch_folder(connection: duckdb.DuckDBPyConnection) -> Path:
 def check_names(what: str, names: Iterable[object]) -> None:
     """Raise DataError for a column without a name, with the name of another, or with a reserved one."""
     seen: set[str] = set()
+    names = list(names)
+    if not names:
+        raise DataError(f"TM1306 {what}: there is no column. Give a table with a name for every column.")
     for place, name in enumerate(names, 1):
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"TM1306 {what}: column {place} has no name of text: {name!r}. Name every column once.")

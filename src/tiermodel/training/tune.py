@@ -146,9 +146,9 @@ def tune(
     tiermodel.errors.DataError: a backtest needs 210 days and more of history; the data runs from 2024-01-01 to ...
 
     """
+    require_project(project)
     optuna, file = open_optuna(), study_file(project, study)
     with output_lock(file):
-        require_project(project)
         say = words(project.language)
         progress(say["step_reading"])
         history = history_of(project, history)

@@ -22,17 +22,16 @@ from tiermodel.errors import DataError, ModelError
 from tiermodel.features.frame import has_bought
 from tiermodel.locks import first_line
 from tiermodel.models.btyd.forecast import frequency_recency_age
-from tiermodel.output import FORMULA_SIGNS
-from tiermodel.policy.scores import Scores, reading_project
+from tiermodel.policy.scores import Scores, as_written, reading_project
 from tiermodel.predict.table import checked
+from tiermodel.tables.privacy import masked
 from tiermodel.tables.readers.files import open_files
 from tiermodel.tables.source import quoted, refuse_outputs
 from tiermodel.tiers.lifecycle import LOST, silence_ratio
 
-__all__ = ["FeatureTable", "Returns", "plain_id"]
+__all__ = ["FeatureTable", "Returns"]
 
 _READ, _VIEW = "features_read", "features"
-_SIGNS = ", ".join(f"chr({ord(sign)})" for sign in FORMULA_SIGNS)
 _ROWS, _CHANCE = 8_192, 6  # a table has some 250 columns, and several copies of a part are in memory at a time
 
 
@@ -46,11 +45,6 @@ class Returns(NamedTuple):
 
     rows: pd.DataFrame
     spend: float
-
-
-def plain_id(column: str) -> str:
-    """Return the SQL of an id as a CSV file of ours has it: of text that no spreadsheet takes for a formula."""
-    return f"CASE WHEN substr({column}, 1, 1) IN ({_SIGNS}) THEN '''' || {column} ELSE {column} END"
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,9 @@ class FeatureTable:
         refuse_outputs([source], *outputs)
         if source.rejected:
             bad = source.rejected[0]
-            raise DataError(f"{bad.file}:{bad.line}: {bad.rule}: {bad.text!r} is no row of the table; correct it")
+            raise DataError(
+                f"{bad.file}:{bad.line}: {bad.rule}: {masked(bad.text)!r} is no row of the table; correct it"
+            )
         texts = bundle.scheme.scheme.text_features
         wanted = [*bundle.inputs.names, *texts]
         if missing := [name for name in ("customer_id", "as_of") if name not in source.columns]:
@@ -87,7 +83,7 @@ class FeatureTable:
         columns = [quoted(name) if name in texts else _number(name, source.columns[name]) for name in wanted]
         found = cls(connection, bundle, str(path))
         connection.execute(
-            f"CREATE OR REPLACE VIEW {_VIEW} AS SELECT {plain_id('customer_id::VARCHAR')} AS customer_id, "
+            f"CREATE OR REPLACE VIEW {_VIEW} AS SELECT {as_written('customer_id::VARCHAR', source)} AS customer_id, "
             f"{', '.join(columns)} FROM {_READ} WHERE CAST(as_of AS DATE) = DATE '{day}'"
         )
         found._refuse_gaps(scores, day)
@@ -97,7 +93,7 @@ class FeatureTable:
         """Raise `DataError` where customers of the scores have no row, or two."""
         remedy = f"build them with: tiermodel features PROJECT --as-of {day} --out {self.file}"
         lacking, first = self._rows(
-            f"SELECT count(*), min(customer_id) FROM (SELECT {plain_id('customer_id')} AS customer_id FROM "
+            f"SELECT count(*), min(customer_id) FROM (SELECT customer_id FROM "
             f"{scores.source.view}) ANTI JOIN {_VIEW} USING (customer_id)"
         )[0]
         if lacking:

@@ -19,7 +19,7 @@ from tiermodel.errors import DataError, ModelError
 from tiermodel.policy.scores import Scores
 from tiermodel.tables.source import literal, quoted
 from tiermodel.words import words
-from tiermodel.worklists.feature_table import Returns, plain_id
+from tiermodel.worklists.feature_table import Returns
 
 __all__ = ["LISTS", "NUMBERS", "TEXTS", "date_of", "rate"]
 
@@ -132,8 +132,7 @@ def rate(
     }
     for name, table in given.items():
         scores.connection.register(f"{name}_given", table)
-        kept = f"SELECT * REPLACE ({plain_id('customer_id')} AS customer_id) FROM {name}_given"
-        scores.connection.execute(f"CREATE OR REPLACE TABLE {name} AS {kept}")
+        scores.connection.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM {name}_given")
         scores.connection.unregister(f"{name}_given")
     codes = bundle.scheme.scheme.codes
     p_tier = " ".join(f"WHEN {literal(code)} THEN {quoted(f'p_{code}')}" for code in codes)
@@ -141,7 +140,7 @@ def rate(
     lost = literal(wording["lifecycle_churned"])
     scores.connection.execute(
         _RATED.format(
-            customer=plain_id("customer_id"),
+            customer="customer_id",
             p_tier=f"CASE tier_code {p_tier} END",
             refused=scores.refused(),
             lost=lost,

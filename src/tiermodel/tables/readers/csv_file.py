@@ -14,6 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from tiermodel.errors import DataError
+from tiermodel.tables.privacy import masked, shows_values
 from tiermodel.tables.readers.text_encoding import CHUNK, PlainText, not_utf8, plain_text
 from tiermodel.tables.source import ROW, Layout, Rejected, check_names, literal, quoted
 from tiermodel.words import words
@@ -108,10 +109,15 @@ def _header(file: str, plain: Path, key: str) -> tuple[tuple[str, ...], int, str
     check_names(f"{file}, in the header", names)
     if sum(bool(_DATA_LIKE.fullmatch(name)) for name in names) * 2 >= len(names):
         raise DataError(
-            f"TM1003 {file}: the first line looks like data, not column names: {', '.join(names[:5])}. "
+            f"TM1003 {file}: the first line looks like data, not column names: {', '.join(map(_shown, names[:5]))}. "
             "Put a line with a name for every column above it."
         )
     return names, before + reader.line_num, delimiter, before
+
+
+def _shown(text: str) -> str:
+    """Return a part of a record as a message may show it: it may hold ids and personal data."""
+    return text if shows_values() else masked(text)
 
 
 def _delimiter(text: str) -> str:
@@ -161,7 +167,7 @@ def _rejected(
     lines = _lines_at(plain, [position for position, *_ in found])
     for line, (_, kind, text, further) in zip(lines, found, strict=True):
         if kind == "UNQUOTED VALUE" and further:
-            raise DataError(f"TM1302 {file}, line {line}: a quote opens here and never closes: {text[:80]!r}")
+            raise DataError(f"TM1302 {file}, line {line}: a quote opens here and never closes: {_shown(text[:80])!r}")
     records = [
         Rejected(file, line, _RULES.get(kind, "malformed"), text)
         for line, (_, kind, text, _) in zip(lines, found, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 import re
@@ -42,7 +43,24 @@ _MAGIC = {
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
     b"%PDF": "a PDF",
     b"PARE": "an encrypted Parquet file",
+    b"\x1f\x8b": "a gzip file",
+    b"BZh91AY&SY": "a bzip2 file",
+    b"\xfd7zXZ\x00": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a Zstandard file",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a rar archive",
+    b"SQLite format 3\x00": "an SQLite database",
+    b"ARROW1\x00": "an Arrow file",
+    b"Obj\x01": "an Avro file",
+    b"{\\rtf": "a text with formats (RTF)",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"GIF89a": "a picture",
+    b"\x7fELF": "a program",
 }
+# text that is no CSV
+_HTML = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype|html|\?xml)", re.IGNORECASE | re.DOTALL)
+_JSON = re.compile(rb"""\s*(\[\s*)?\{\s*"[^"]*"\s*:""")
 _SPARKS = re.compile(r"part-\d{5}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
@@ -203,7 +221,7 @@ def _readable(path: str) -> str:
 def _refuse_magic(file: str, *, alone: bool) -> None:
     head = _head(file)
     name = file.lower()
-    if not head.removeprefix(b"\xef\xbb\xbf"):
+    if not _without_marks(head):
         raise (EmptyInputError if alone else DataError)(f"TM1001 {file} is empty")
     if name.endswith((".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")):
         raise DataError(f"TM1010 {file} is an archive, which is never opened: unpack it and give the file in it")
@@ -221,7 +239,7 @@ def _refuse_magic(file: str, *, alone: bool) -> None:
 def _refuse_other_content(file: str, head: bytes, *, parquet: bool) -> None:
     """Raise DataError for a file whose first bytes are not those of Parquet, or of CSV, though its name says so."""
     for magic, what in _MAGIC.items():
-        if head.startswith(magic):
+        if head.startswith(magic) and not (magic == b"\x1f\x8b" and file.lower().endswith(".gz")):
             code = "TM1106" if magic == b"PARE" else "TM1006"
             raise DataError(f"{code} {file} is {what}, whatever its name says: save it as plain CSV or Parquet")
     is_parquet = head.startswith(b"PAR1")
@@ -229,8 +247,18 @@ def _refuse_other_content(file: str, head: bytes, *, parquet: bool) -> None:
         raise DataError(
             f"{'TM1006' if is_parquet else 'TM1101'} {file} is {'' if is_parquet else 'not '}a Parquet file"
         )
-    if re.match(rb"\s*<(!doctype|html|\?xml)", head, re.IGNORECASE):
+    text = _without_marks(head)
+    if _HTML.match(text):
         raise DataError(f"TM1006 {file} looks like HTML, not data: is it a login page that was saved?")
+    if _JSON.match(text):
+        raise DataError(f"TM1006 {file} is JSON, whatever its name says: save it as plain CSV or Parquet")
+
+
+def _without_marks(head: bytes) -> bytes:
+    """Return the first bytes without byte order marks of UTF-8, of which programs in a row may each have put one."""
+    while head.startswith(codecs.BOM_UTF8):
+        head = head.removeprefix(codecs.BOM_UTF8)
+    return head
 
 
 def _head(file: str) -> bytes:

@@ -112,10 +112,12 @@ def _needs_cleaning(file: str) -> bool:
 
 def _chunks(file: str, encoding: str | None, key: str) -> Iterator[bytes]:
     """Yield the file's text as UTF-8 bytes with plain newlines; without `encoding`, it is UTF-8 already."""
-    mark, held = codecs.BOM_UTF8, b""
+    first, held = True, b""
     for part in _decoded(file, encoding, key) if encoding else _unpacked(file):
-        text = held + part.removeprefix(mark)
-        mark = b""
+        text = held + part
+        while first and text.startswith(codecs.BOM_UTF8):
+            text = text.removeprefix(codecs.BOM_UTF8)
+        first = False
         held = text[-1:] if text.endswith(b"\r") else b""
         whole = text[: len(text) - len(held)]
         if whole:

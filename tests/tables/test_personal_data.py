@@ -14,8 +14,8 @@ import pytest
 from tiermodel.config.project import Project, load_project
 from tiermodel.datasets.synthetic import make_world
 from tiermodel.quality.check import check
-from tiermodel.quality.pii import find_personal
 from tiermodel.tables.history import read_history
+from tiermodel.tables.personal_data import find_personal
 
 N = 300
 DRAW = np.random.default_rng(5)

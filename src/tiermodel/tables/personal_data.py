@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date
 from typing import TypeAlias
@@ -14,7 +14,7 @@ import duckdb
 
 from tiermodel.tables.source import ROW, Source, quoted
 
-__all__ = ["Personal", "find_personal"]
+__all__ = ["Personal", "find_personal", "kind_by_name", "looks_personal", "names_column"]
 
 
 _SAMPLE = 10_000
@@ -62,15 +62,23 @@ class Personal:
 
 
 def find_personal(
-    connection: duckdb.DuckDBPyConnection, source: Source, rows: int, customer_id: str
+    connection: duckdb.DuckDBPyConnection,
+    source: Source,
+    rows: int,
+    customer_id: str,
+    only: Collection[str] | None = None,
 ) -> tuple[Personal, ...]:
     """Return the columns, mapped or not, that look like personal data, by name and a sample of about 10,000 rows.
 
     `rows` is about the number of rows of the source. The rows whose number has a hash that is a multiple of a step are
     sampled: the same rows every time.
-    `customer_id` is the project's expression for the customers' ids.
+    `customer_id` is the project's expression for the customers' ids. `only` are the columns to look at; None for all.
     """
-    columns = {name: kind for name, kind in source.columns.items() if kind not in {"BOOLEAN", "BLOB"}}
+    columns = {
+        name: kind
+        for name, kind in source.columns.items()
+        if kind not in {"BOOLEAN", "BLOB"} and (only is None or name in only)
+    }
     if not columns:
         return ()
     step = max(1, rows // _SAMPLE)
@@ -80,15 +88,32 @@ def find_personal(
     for (name, kind), cells in zip(columns.items(), zip(*sample, strict=True), strict=False):  # no rows: no cells
         values = list(filter(None, map(str.strip, filter(None, cells))))
         if values and (judged := _judged(name, kind, values)):
-            is_id = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", customer_id) is not None
-            found.append(Personal(name, *judged, is_customer_id=is_id))
+            found.append(Personal(name, *judged, is_customer_id=names_column(customer_id, name)))
     return tuple(found)
+
+
+def names_column(expression: str, column: str) -> bool:
+    """Return whether a mapping names a column: it is the column, or SQL over it.
+
+    >>> names_column("upper(mail)", "mail"), names_column("email", "mail")
+    (True, False)
+    """
+    return re.search(rf"(?<!\w){re.escape(column)}(?!\w)", expression, re.IGNORECASE) is not None
+
+
+def looks_personal(value: str) -> bool:
+    """Return whether one value looks like personal data, whatever its column is called.
+
+    >>> looks_personal("138 0013 8000"), looks_personal("an@example.com"), looks_personal("2024-02-30")
+    (True, True, False)
+    """
+    return any(test(value.strip()) for test in _TESTS.values())
 
 
 def _judged(name: str, kind: str, values: list[str]) -> _Judged | None:
     """Return the kind that a column with these values looks like, if any."""
     dated, number = kind.startswith(("DATE", "TIME")), kind != "VARCHAR"
-    named = _kind_by_name(name)
+    named = kind_by_name(name)
     if named == "birth" and (dated or not number):
         return named, 1.0, len(values), True
     if dated:
@@ -117,10 +142,10 @@ def _judged_by_name(named: str | None, texts: list[str], number: bool) -> _Judge
     return None
 
 
-def _kind_by_name(name: str) -> str | None:
+def kind_by_name(name: str) -> str | None:
     """Return the kind of personal data that a column's name means, if any.
 
-    >>> [_kind_by_name(name) for name in ("CustomerName", "收货地址", "product_name", "email_opt_in")]
+    >>> [kind_by_name(name) for name in ("CustomerName", "收货地址", "product_name", "email_opt_in")]
     ['name', 'address', None, None]
     """
     words = re.sub(r"[\s.-]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())).lower()
