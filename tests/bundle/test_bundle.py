@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 from threadpoolctl import threadpool_limits
 
-from tiermodel.bundle.bundle import FORMAT, load_bundle, save_bundle
+from tiermodel.bundle.bundle import load_bundle, save_bundle
+from tiermodel.bundle.files import FORMAT
 from tiermodel.errors import ModelError, ProjectError
 from tiermodel.features.panel import build_panel
 from tiermodel.predict import predict

@@ -283,7 +283,7 @@ def test_other_folders_are_refused_and_left_as_they_are(tmp_path: Path, cli: Run
     code, said = refused(given, chosen, "--out", new, "--since", tmp_path / "none")
     assert (code, "is no export" in said) == (2, True)
     code, said = refused(given, chosen, "--out", tmp_path)
-    assert (code, "is or holds the scores" in said) == (2, True)
+    assert (code, "is the current folder, or holds it" in said) == (2, True)
     code, said = refused(given, chosen, "--out", one, "--since", one)
     assert (code, "the export that --since names" in said) == (2, True)
     earlier = scores(tmp_path, "earlier.parquet", as_of=["2023-01-31"] * 3)

@@ -49,7 +49,7 @@ from tiermodel.tiers.fitted_features import FittedFeatures
 from tiermodel.tiers.fitted_scheme import FittedScheme
 from tiermodel.words import in_language, notebook_table, words
 
-__all__ = ["CARD", "FORMAT", "Bundle", "bundle_of", "check_bundle_folder", "load_bundle", "save_bundle"]
+__all__ = ["Bundle", "bundle_of", "check_bundle_folder", "load_bundle", "save_bundle"]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tiermodel.tables.source import ROW, Source, quoted
 __all__ = ["Personal", "find_personal", "kind_by_name", "looks_personal", "names_column"]
 
 
-_SAMPLE = 10_000
+_SAMPLE, _CELLS = 10_000, 2_000_000  # rows, and fewer of very wide tables: about as many cells
 _LEAST_SHARE = {"email": 0.01, "resident_id": 0.05, "mobile": 0.5, "bank_card": 0.9, "ip": 0.5}
 _FEW, _LEAST_PREFIXES = 20, 5
 _MOBILE = re.compile(r"(?:\+?86[- ]?|0086)?(1[3-9]\d)[- ]?\d{4}[- ]?\d{4}")
@@ -70,6 +70,8 @@ def find_personal(
 ) -> tuple[Personal, ...]:
     """Return the columns, mapped or not, that look like personal data, by name and a sample of about 10,000 rows.
 
+    Of a table of more than 200 columns fewer rows are sampled.
+
     `rows` is about the number of rows of the source. The rows whose number has a hash that is a multiple of a step are
     sampled: the same rows every time.
     `customer_id` is the project's expression for the customers' ids. `only` are the columns to look at; None for all.
@@ -81,7 +83,7 @@ def find_personal(
     }
     if not columns:
         return ()
-    step = max(1, rows // _SAMPLE)
+    step = max(1, rows // max(min(_SAMPLE, _CELLS // len(columns)), 1))
     select = ", ".join(f"{quoted(name)}::VARCHAR" for name in columns)
     sample = connection.execute(f"SELECT {select} FROM {source.view} WHERE hash({quoted(ROW)}) % {step} = 0").fetchall()
     found = []

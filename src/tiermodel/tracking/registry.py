@@ -19,7 +19,8 @@ import pandas as pd
 import pyarrow as pa
 
 from tiermodel import disk
-from tiermodel.bundle.bundle import CARD, Bundle, load_bundle
+from tiermodel.bundle.bundle import Bundle, load_bundle
+from tiermodel.bundle.files import CARD
 from tiermodel.config.project import Project
 from tiermodel.errors import GateError, ModelError, ProjectError, TrackingError
 from tiermodel.evaluation.baselines import OURS
