@@ -28,7 +28,7 @@ from tiermodel.cli.serving import serve
 from tiermodel.cli.show import report, rules, show
 from tiermodel.cli.worklists import lists
 from tiermodel.errors import OutputError, TierModelError
-from tiermodel.tables.scratch import remove_orphans
+from tiermodel.tables.scratch import refuse_little_memory, remove_orphans
 from tiermodel.words import visible
 
 __all__ = ["main", "run"]
@@ -92,6 +92,7 @@ def _run() -> None:
     with suppress(OSError):  # who needs scratch says that there is none
         remove_orphans()
     try:
+        refuse_little_memory()
         with _output_mode():
             run(standalone_mode=False, prog_name="tiermodel")
     except click.ClickException as error:

@@ -314,6 +314,12 @@ class Data(Section):
     hash_ids: str | None = None
     ids: Ids | None = None
 
+    @property
+    def memory_bytes(self) -> int:
+        """The limit `memory` in bytes."""
+        number, unit, binary = re.fullmatch(r"([\d.]+) ?([MGT])(i?)B", self.memory, re.IGNORECASE).groups()  # type: ignore[union-attr]  # checked
+        return int(float(number) * (1024 if binary else 1000) ** (2 + "MGT".index(unit.upper())))
+
     @field_validator("memory")
     @classmethod
     def _memory_with_unit(cls, value: str) -> str:

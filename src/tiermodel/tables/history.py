@@ -25,6 +25,7 @@ from tiermodel.tables.privacy import hash_key
 from tiermodel.tables.readers.open import Frame, open_source
 from tiermodel.tables.row_kinds import EVENTS, KINDS
 from tiermodel.tables.rules import NEVER, UNKNOWN
+from tiermodel.tables.scratch import refuse_little_memory
 from tiermodel.tables.source import NO_EXTENSIONS, Run, literal, run_here, scratch_folder
 from tiermodel.tables.table import EPOCH, TABLES, Table, common_id_type
 from tiermodel.tables.units import unit_words
@@ -129,7 +130,11 @@ class History:
 
 
 def connect(project: Project) -> duckdb.DuckDBPyConnection:
-    """Return a private DuckDB connection with the project's memory limit and time zone, which spills to disk."""
+    """Return a private DuckDB connection with the project's memory limit and time zone, which spills to disk.
+
+    Raises `OutputError` where the shell allows the process less than that.
+    """
+    refuse_little_memory(project.data.memory_bytes)
     connection = duckdb.connect(config=dict(NO_EXTENSIONS))
     folder = scratch_folder(connection)
     spill = shutil.disk_usage(folder).free // 2

@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import shutil
 import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-__all__ = ["new_folder", "remove_folder", "remove_orphans"]
+from tiermodel.errors import OutputError
+
+__all__ = ["LIBRARIES", "new_folder", "refuse_little_memory", "remove_folder", "remove_orphans"]
+
+LIBRARIES = 2_000_000_000
+"""The addresses that libraries and threads take beside the memory for data, in bytes."""
 
 _NAME, _UNBORN = "tiermodel-", ".tiermodel-new-"
 _LOCKS: dict[Path, int] = {}
+
+
+def refuse_little_memory(data: int = 0) -> None:
+    """Raise `OutputError` where the shell limits a process's addresses to less than libraries and data take.
+
+    `data` is the memory for data in bytes. Libraries that run out of addresses end the process, or wait for ever.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < LIBRARIES + data:
+        needed, lower = -(-(LIBRARIES + data) // 1024), (limit - LIBRARIES) // 1_000_000
+        instead = f", or set data.memory: {lower}MB" if lower >= 100 else ""
+        raise OutputError(
+            f"the shell allows a process {limit / 1e9:.1f} GB of addresses (ulimit -v {limit // 1024}), and this takes "
+            f"{(LIBRARIES + data) / 1e9:.1f} GB: run ulimit -v {needed}{instead}"
+        )
 
 
 def new_folder() -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import glob
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -91,7 +90,7 @@ def _check_room(outputs: Sequence[Path], project: Project | None) -> None:
         device = here.stat().st_dev
         needed[device] = needed.get(device, 0) + takes
         _refuse_full(here, needed[device], f"{path} cannot be written", "free some, or give another place")
-    memory = 0 if project is None else _bytes(project.data.memory)
+    memory = 0 if project is None else project.data.memory_bytes
     if project is not None and rows * _SPREAD > memory:
         scratch = Path(tempfile.gettempdir())
         takes = rows + needed.get(scratch.stat().st_dev, 0)
@@ -109,16 +108,6 @@ def _refuse_full(folder: Path, needed: int, what: str, remedy: str) -> None:
     if free < needed:
         takes, left = (f"{size / _MEGABYTE:,.1f} MB" for size in (needed, free))
         raise OutputError(f"{what}: it takes about {takes}, and the disk of {folder} has {left} left; {remedy}")
-
-
-def _bytes(size: str) -> float:
-    """Return a size of the project file in bytes.
-
-    >>> _bytes("1500MB"), _bytes("2 GiB")
-    (1500000000.0, 2147483648.0)
-    """
-    number, unit, binary = re.fullmatch(r"([\d.]+) ?([MGT])(i?)B", size, re.IGNORECASE).groups()  # type: ignore[union-attr]
-    return float(number) * (1024 if binary else 1000) ** (2 + "MGT".index(unit.upper()))
 
 
 def _size(path: Path) -> int:
