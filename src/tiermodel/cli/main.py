@@ -106,6 +106,9 @@ def _run() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os._exit(0)  # stdout is closed: flushing it at exit would fail again
+    except MemoryError:
+        click.echo("tiermodel: memory ran out; lower data.memory, or run on a machine with more", err=True)
+        sys.exit(OutputError.exit_code)
     except OSError as error:
         click.echo(visible(f"tiermodel: {_with_place(error)}"), err=True)
         sys.exit(OutputError.exit_code)

@@ -12,7 +12,7 @@ import duckdb
 from tiermodel.config.custom import custom_column, is_custom
 from tiermodel.config.data import Customers, Events, Ids, Rows
 from tiermodel.config.project import Project
-from tiermodel.errors import DataError, TierModelError
+from tiermodel.errors import DataError, OutputError, TierModelError
 from tiermodel.tables import dates, ids, rules
 from tiermodel.tables.categories import is_text, text_column
 from tiermodel.tables.expressions import Expression, bind
@@ -332,6 +332,8 @@ def scan(run: Run, contract: Contract, source: Source) -> Groups:
                     group |= {name: _merged(name, group[name], counts[name]) for name in counts}
     except (duckdb.Error, OSError) as error:
         words = str(error).splitlines()[0]
+        if words.startswith("Out of Memory Error"):
+            raise OutputError(f"the {contract.table} cannot be read within data.memory: {words}; raise it") from error
         raise DataError(f"TM1101 the {contract.table} cannot be read to the end: {words}") from error
     return groups
 

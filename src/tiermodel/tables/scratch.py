@@ -15,7 +15,7 @@ from tiermodel.errors import OutputError
 
 __all__ = ["LIBRARIES", "new_folder", "refuse_little_memory", "remove_folder", "remove_orphans"]
 
-LIBRARIES = 2_000_000_000
+LIBRARIES = 2_500_000_000
 """The addresses that libraries and threads take beside the memory for data, in bytes."""
 
 _NAME, _UNBORN = "tiermodel-", ".tiermodel-new-"
