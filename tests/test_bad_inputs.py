@@ -218,9 +218,9 @@ ENCODINGS = [
     fine("B049 control characters", "\x1b[31mE\x07,2024-01-01,1,x\n", {"\x1b[31mE\x07"}),
     fine("B050 right to left", "E\u202eF,2024-01-01,1,x\n", {"E\u202eF"}),
     fine("B052 composed and not", "\u00e9,2024-01-01,1,x\ne\u0301,2024-01-01,2,x\n", {"\u00e9"},
-         says="1 customer ids were trimmed or brought to one Unicode form"),
+         says="1 rows: customer ids were trimmed or brought to one form"),
     fine("B055 emoji", "😀1,2024-01-01,1,x\n", {"😀1"}),
-    fine("B056 padded", "A,2024-01-01,1,x\nA ,2024-01-01,2,x\n A,2024-01-01,3,x\n", {"A"}, says="2 customer ids"),
+    fine("B056 padded", "A,2024-01-01,1,x\nA ,2024-01-01,2,x\n A,2024-01-01,3,x\n", {"A"}, says="2 rows: customer ids"),
 ]  # fmt: skip
 
 STRUCTURE = [

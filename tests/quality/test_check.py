@@ -135,7 +135,7 @@ def test_report_is_json_and_accounts_for_every_row(tmp_path: Path) -> None:
     found = json.loads(json.dumps(report.to_dict(), ensure_ascii=False))
     assert found["accounting"]["read"] == len(rows)
     assert (found["accounting"]["deduplicated"], found["accounting"]["quarantined"]) == (9, 1)
-    assert "1 rows: amount_not_finite (TM2042)" in report.to_text()
+    assert "1 rows: NaN or infinity, amount_not_finite (TM2042)" in report.to_text()
     assert found["horizon"]["quantiles"]["90%"] == 14
 
 

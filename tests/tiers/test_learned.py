@@ -29,7 +29,9 @@ from tiermodel.features.panel import build_panel
 from tiermodel.models import churn, value
 from tiermodel.models.learners import neural, ordinal
 from tiermodel.predict import predict, score
+from tiermodel.reporting.report import report
 from tiermodel.tiers.explain.rule_comparison import agreement, matching_composite
+from tiermodel.tiers.explain.sql import scheme_sql
 from tiermodel.tiers.fitted_scheme import FittedScheme, fit_scheme
 from tiermodel.tiers.learned.score import LEARNERS, _score
 from tiermodel.tiers.learned.training_set import matrix
@@ -38,6 +40,7 @@ from tiermodel.tiers.schemes.schema import input_names
 from tiermodel.training.dates import panel_dates, training_dates
 from tiermodel.training.train import train
 from tiermodel.training.tune import tune
+from tiermodel.words import words
 from worlds import small_project, small_world
 
 DATES = [np.datetime64(day, "s") for day in ("2022-08-01", "2022-10-01", "2022-12-01", "2023-03-01")]
@@ -299,6 +302,10 @@ def test_a_bundle_keeps_the_learner_and_the_same_data_give_the_same(learner: str
     assert {"composite", "rfm", "pyramid"} >= set(bundle.facts["agreement"])
     save_bundle(again, tmp_path / "b")
     assert load_bundle(tmp_path / "b").version == bundle.version
+    page = report([tmp_path / "a"], tmp_path / "report.html", language="zh").read_text(encoding="utf-8")
+    assert bundle.scheme.surrogate_line("zh") in page
+    assert words("zh")["rules_note"] not in page  # which says that the rules assign the tiers
+    assert scheme_sql(bundle.scheme, language="zh").startswith(f"-- {bundle.scheme.surrogate_line('zh')}")
 
 
 @pytest.mark.usefixtures("quick")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["init"]
 
 _MOST_WIDTH = 100
+_OPENING, _CLOSING = frozenset("（《「【“"), frozenset("，。；：、！？）》」】”")
 
 
 @click.command()
@@ -97,6 +98,8 @@ def wrapped(text: str, width: int, mark: str = "") -> Iterator[str]:
 
     >>> list(wrapped("客户等级 is a tier", 10, "- "))
     ['- 客户等级', '  is a', '  tier']
+    >>> list(wrapped("客户等级，升级（降级）", 8))  # no line begins with a mark that closes
+    ['客户等', '级，升级', '（降级）']
     """
     indent, line, used = " " * len(mark), mark, len(mark)
     for word in _pieces(text):
@@ -112,15 +115,15 @@ def wrapped(text: str, width: int, mark: str = "") -> Iterator[str]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Yield words with the space behind them, and Chinese characters one by one."""
+    """Yield words with the space behind them, and Chinese characters one by one, with the marks that no line parts."""
     word = ""
-    for letter in text:
+    for letter, following in zip(text, f"{text[1:]} ", strict=True):
         wide = east_asian_width(letter) in "WF"
-        if wide and word:
+        if wide and word and letter not in _CLOSING and word not in _OPENING:
             yield word
             word = ""
         word += letter
-        if wide or letter == " ":
+        if (wide and letter not in _OPENING and following not in _CLOSING) or letter == " ":
             yield word
             word = ""
     if word:

@@ -105,6 +105,8 @@ def train(project: Path, as_of: str, out: Path | None, register: bool, details: 
     scheme = bundle.scheme.scheme
     lines = [*capacity_lines(places, scheme, language), *empty_level_lines(bundle.facts, scheme, language)]
     lines += level_lines(bundle.facts["level"], language)
+    if imitated := bundle.scheme.surrogate_line(language):
+        lines += [imitated, say["surrogate_remedy"]]
     click.echo("\n".join([*lines, *segment_lines(bundle.segments, bundle.features, language)]))
     click.echo(say["train_bundle"].format(version=bundle.version, folder=folder))
     if tracked is not None:

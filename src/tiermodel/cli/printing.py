@@ -85,7 +85,8 @@ def print_accounts(project: Project, accounts: Mapping[str, Accounting], *, need
         counts = {name: getattr(account, name) for name in _COUNTED}
         click.echo(say["account_line"].format(table=say[f"table_{table}"], **counts), err=True)
         for rule, n in account.rules.items():
-            told = in_language(language, f"{RULES[rule].wrong_zh}（{RULES[rule].code} {rule}）", rule)
+            one = RULES[rule]
+            told = in_language(language, f"{one.wrong_zh}（{one.code} {rule}）", f"{one.wrong_en} ({one.code} {rule})")
             click.echo("  " + say["account_rule"].format(n=n, rule=told), err=True)
         for warning in account.warnings:
             click.echo(visible(f"  {warning}"), err=True)

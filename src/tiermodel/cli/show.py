@@ -99,12 +99,15 @@ def rules(model: str, form: str, dialect: str, table: str, language: str | None,
     """
     from tiermodel.bundle.bundle import load_bundle
     from tiermodel.tiers.explain.sql import scheme_sql
+    from tiermodel.words import words
 
     bundle = load_bundle(model_folder(model, tracking_uri))
     if form == "sql":
-        click.echo(scheme_sql(bundle.scheme, dialect, table))
+        click.echo(scheme_sql(bundle.scheme, dialect, table, language or bundle.language))
         return
     click.echo("\n".join(bundle.scheme.rules(bundle.features, language or bundle.language)))
+    if bundle.scheme.surrogate_line("en"):
+        click.echo(words(language or bundle.language)["surrogate_remedy"], err=True)
 
 
 @click.group()

@@ -205,13 +205,17 @@ def _below_zero(status: Column, value: str, amount: Column | None) -> bool:
     return bool(cells) and sum("-" in cell or "(" in cell for cell in cells) * 2 > len(cells)
 
 
-def split_query(source: str, order: str) -> str:
+def split_query(source: str, order: str, *, at_database: bool = False) -> str:
     """Return the query that adds the number of rows of each order.
 
+    Rows that are equal throughout count as one, for all but the first are left out as duplicates: an order that stands
+    in two exports keeps its whole total. A database has no such rows, and not every one can count distinct rows so.
+
     >>> split_query("orders", "order no")
-    'SELECT *, count(*) OVER (PARTITION BY "order no") AS order_lines FROM orders'
+    'SELECT *, count(DISTINCT hash(orders)) OVER (PARTITION BY "order no") AS order_lines FROM orders'
     """
-    return f"SELECT *, count(*) OVER (PARTITION BY {quoted(order)}) AS {LINES} FROM {source}"
+    rows = "*" if at_database else "DISTINCT hash(orders)"
+    return f"SELECT *, count({rows}) OVER (PARTITION BY {quoted(order)}) AS {LINES} FROM {source}"
 
 
 def zone_of(time: Column, *, chinese: bool) -> str:

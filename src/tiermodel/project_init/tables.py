@@ -167,11 +167,11 @@ def _rows(table: _Table, made: Mapped, folder: Path) -> dict[str, Any]:
     if made.split and order is not None:
         if given.query:
             name = quoted(given.name)
-            rows |= {"path": _paths(table, folder), "query": split_query(name, order.name)}
+            rows |= {"path": _paths(table, folder), "query": split_query(name, order.name, at_database=True)}
         else:
             names = [f"rows_{n}" for n in range(len(given.paths))] if len(given.paths) > 1 else ["orders"]
             union = " UNION ALL BY NAME ".join(f"SELECT * FROM {name}" for name in names)
-            source = names[0] if len(names) == 1 else f"({union})"
+            source = names[0] if len(names) == 1 else f"({union}) AS orders"
             rows |= {"path": {n: _relative(p, folder) for n, p in zip(names, given.paths, strict=True)}}
             rows["query"] = split_query(source, order.name)
     else:
@@ -272,7 +272,7 @@ def _join_lines(main: _Table, lines: _Table, data: dict[str, Any], notes: list[N
     }
     taken = {role: f"line_{role}" for role in products}
     listed = "".join(f", lines.{quoted(products[role].name)} AS {name}" for role, name in taken.items())
-    count = f"count(*) OVER (PARTITION BY orders.{quoted(order.name)}) AS {LINES}"
+    count = f"count(DISTINCT hash(orders, lines)) OVER (PARTITION BY orders.{quoted(order.name)}) AS {LINES}"
     rows["path"] = {
         "orders": _relative(main.sample.given.paths[0], folder),
         "lines": _relative(lines.sample.given.paths[0], folder),

@@ -388,6 +388,7 @@ def _broken_rules(history: History) -> Iterator[Finding]:
             first = next(table.contract.bad_rows(history.run, table.source, table.account.rules, 1, name))
             values = {"count": count, "rule": name, "code": RULES[name].code, "remedy": first[-1]}
             values["wrong_zh"] = f"{RULES[name].wrong_zh}（{name}）"
+            values["wrong_en"] = f"{RULES[name].wrong_en}, {name}"
             yield Finding("warn", "rule", values)
 
 

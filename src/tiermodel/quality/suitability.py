@@ -57,7 +57,7 @@ class Finding:
         if "kind" in values:
             values = {**values, "kind": wording[f"personal_{values['kind']}"]}
         if "wrong_zh" in values:
-            values = {**values, "rule": in_language(language, values["wrong_zh"], values["rule"])}
+            values = {**values, "rule": in_language(language, values["wrong_zh"], values["wrong_en"])}
         text = wording[f"check_{self.code}"].format(**values)
         if self.level != "ok" and f"check_{self.code}_remedy" in wording:
             text += wording[f"check_{self.code}_remedy"]

@@ -66,7 +66,7 @@ def _rules(bundle: Bundle, language: str) -> dict[str, Any]:
     """Return a learned scheme as a table and a tree; any other as the lines of its rules."""
     fitted = bundle.scheme.readable
     if "tree" not in fitted.state:
-        return {"lines": fitted.rules(bundle.features, language)}
+        return {"imitated": "", "lines": fitted.rules(bundle.features, language)}
     state, codes = fitted.state, fitted.scheme.codes
     levels = [codes.index(code) for code in fitted.scheme.bought_levels]
     names = fitted.scheme.names(language)
@@ -85,7 +85,8 @@ def _rules(bundle: Bundle, language: str) -> dict[str, Any]:
     ends = [node for node, name in enumerate(state["tree"]["feature"]) if name is None]  # rows have them in this order
     tree = _branch(state["tree"], 0, "", dict(zip(ends, rows, strict=True)), told, words(language))
     rows.sort(key=lambda row: (-row["tier"], -row["value_mean"]))
-    return {"rows": rows, "tree": tree, "snapshots": bundle.facts["snapshots"]}
+    imitated = bundle.scheme.surrogate_line(language)
+    return {"imitated": imitated, "rows": rows, "tree": tree, "snapshots": bundle.facts["snapshots"]}
 
 
 def _branch(

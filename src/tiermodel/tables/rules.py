@@ -62,7 +62,7 @@ _YES, _NO = "('true', 't', 'yes', 'y', '1', '是')", "('false', 'f', 'no', 'n', 
 
 @dataclass(frozen=True)
 class Rule:
-    """A way in which a row can be bad: a stable name, a stable code, the column, the remedy, and both in Chinese."""
+    """A way in which a row can be bad: a stable name, a stable code, the column, the remedy, and what is wrong."""
 
     name: str
     code: str
@@ -70,12 +70,13 @@ class Rule:
     remedy: str
     remedy_zh: str
     wrong_zh: str
+    wrong_en: str
 
 
 def _rule(name: str, column: str, like: str | None = None) -> Rule:
     """Return the rule of a column, with the code and remedy that the table has for its name, or for that of `like`."""
     row = rule_table()[like or name]
-    return Rule(name, row.code, column, row.remedy[1], row.remedy[0], row.wrong[0])
+    return Rule(name, row.code, column, row.remedy[1], row.remedy[0], *row.wrong)
 
 
 def _column_rules(column: str, like: str, *faults: str) -> Iterator[Rule]:

@@ -73,7 +73,7 @@ def input_files(project: Project) -> set[Path]:
         for path in paths:
             place = project.resolve(path.removeprefix(SQLITE))
             matches = [place] if Path(place).exists() else glob.glob(place, recursive=True)  # noqa: PTH207  absolute
-            found |= {Path(match).resolve() for match in matches}
+            found |= {Path(os.path.realpath(match)) for match in matches}  # resolve() raises where links go in a circle
     return found
 
 

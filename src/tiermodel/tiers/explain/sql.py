@@ -27,18 +27,18 @@ Dialect = Literal["duckdb", "postgres", "spark", "mysql"]
 DIALECTS: tuple[str, ...] = get_args(Dialect)
 
 
-def scheme_sql(fitted: FittedScheme, dialect: str = "duckdb", table: str = "features") -> str:
+def scheme_sql(fitted: FittedScheme, dialect: str = "duckdb", table: str = "features", language: str = "en") -> str:
     """Return a SELECT with `customer_id`, `as_of`, `tier` (0 lowest) and `tier_code` for every row of a feature table.
 
     The tier is the level before stability, overrides and capacity, which need the ledger. Where no rules can state the
-    model, the statement is that of the tree that imitates it, and its first line says so. Raises `ProjectError` for an
-    unknown dialect.
+    model, the statement is that of the tree that imitates it, and its first line says so in the `language`. Raises
+    `ProjectError` for an unknown dialect.
     """
     import sqlglot  # noqa: PLC0415  # needed here alone
 
     if dialect not in DIALECTS:
         raise ProjectError(f"dialect {dialect!r}: rules are written for {', '.join(DIALECTS)}")
-    note = f"-- {line}\n" if (line := fitted.surrogate_line("en")) else ""
+    note = f"-- {line}\n" if (line := fitted.surrogate_line(language)) else ""
     fitted = fitted.readable
     level, features, score = _level_by_stratum(fitted)
     texts = set(fitted.scheme.text_features)
