@@ -250,6 +250,23 @@ def test_a_refund_of_thousands_is_taken_off_though_no_other_is_as_large() -> Non
     assert money(Path("shop.yaml"))[1] == pytest.approx(without - 1234.5)
 
 
+def test_a_discount_that_stands_on_every_row_of_an_order_is_split_as_its_total_is() -> None:
+    rows = [
+        f"{p % 50},2024-{1 + k:02d}-{1 + p % 28:02d},{k}-{p},{20 + p},{p % 7},{line_discount},{item}"
+        for k in range(6)
+        for p in range(60)
+        for item, line_discount in (("a", 1), ("b", 2))
+    ]
+    for name, split in (("order", True), ("line", False)):
+        shown = ("customer_id,order date,order id,order total,discount,other,product" if split else
+                 "customer_id,order date,order id,order total,other,discount,product")  # fmt: skip
+        Path("orders.csv").write_text("\n".join([shown, *rows, ""]), encoding="utf-8")
+        columns = init(["orders.csv"], f"{name}.yaml").project.data.transactions.columns
+        assert columns.amount.endswith("/ order_lines")
+        assert columns.discount is not None
+        assert columns.discount.endswith("/ order_lines") == split
+
+
 def test_taxes_and_shipping_in_a_total_and_returns_below_zero_are_told() -> None:
     rows = [
         f"{p % 50:05d},{1 + p % 28:02d}.0{1 + k}.2024,{k}-{p},{sign * (10.5 + p)},{sign * (8.5 + p)},2.00,0.00,{kind}"

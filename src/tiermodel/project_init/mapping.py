@@ -51,6 +51,8 @@ def mapped(roles: Roles, rows: int) -> Mapping:
                 role in {"quantity", "cost", "discount"} and column.number is not None and not column.number.is_plain
             )
             made.columns[role] = column.number.sql(column.sql) if number and column.number else column.name
+            if role == "discount" and made.split and _repeats(roles.columns["order_id"], column) == "repeated":
+                made.columns[role] = f"{column.in_arithmetic} / {LINES}"
     made.where += _kept(roles, made)
     return made
 

@@ -75,7 +75,7 @@ def _with(project: Project, days: int, span: int) -> Project:
         "outcome": project.outcome.model_copy(update={"horizon_days": days}),
         "features": Features(windows_days=windows),
         "panel": Panel(every_days=every),
-        "tiers": Tiers(scheme="learned_auto"),
+        "tiers": Tiers(scheme="learned"),
     })  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def scheme_for(facts: dict[str, Any], lacking: tuple[Finding, ...]) -> tuple[str
     """
     values = {key: facts[key] for key in ("buyers", "one_order_share", "top_share")}
     if not lacking and facts["buyers"] >= _FEWEST_LEARNED:
-        return "learned_auto", Note("scheme_learned_auto", values)
+        return "learned", Note("scheme_learned", values)
     if facts["one_order_share"] > _ONE_ORDER:
         return "pyramid", Note("scheme_pyramid", values)
     if facts["top_share"] >= _CONCENTRATED:

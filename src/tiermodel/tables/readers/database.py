@@ -116,6 +116,8 @@ def _postgresql(connection: duckdb.DuckDBPyConnection, url: str, view: str, key:
 
 def _with_plain_types(schema: pa.Schema, query: str, what: str) -> str:
     """Return a query whose columns the driver hands over as they are; the others as numbers, dates or text."""
+    if not schema.names:  # no query of rows: let the server say so
+        return query
     check_names(what, schema.names)
     columns = [(field.name, _cast(field)) for field in schema]
     lines = f"{query}\n"  # brackets are put around it, and its last line may be a comment
