@@ -12,6 +12,7 @@ import pytest
 
 from tiermodel.bundle.bundle import load_bundle, save_bundle
 from tiermodel.config.project import Project
+from tiermodel.evaluation.attribution import value_contributions
 from tiermodel.features.panel import build_panel
 from tiermodel.models.calibration.logit import intercept_for_rate
 from tiermodel.models.concentration import outweighing
@@ -77,6 +78,9 @@ def test_who_outweighs_the_others_is_expected_to_spend_as_before(tmp_path: Path)
     panel = build_panel(project, [END], history=history)
     first, again = (predict(one, panel).set_index("customer_id") for one in (bundle, load_bundle(tmp_path / "bundle")))
     pd.testing.assert_frame_equal(first, again)
+    x, value = bundle.inputs.matrix(panel), bundle.value
+    baseline, each = value_contributions(value, x)
+    np.testing.assert_allclose(baseline + each.sum(axis=1), value.predict(x), rtol=1e-6, atol=1e-6)
     usual = own * project.outcome.horizon_days / 365
     whale = first.loc["7"]
     assert whale["expected_value"] == pytest.approx(usual, rel=0.5)
