@@ -225,6 +225,8 @@ def test_overrides_are_listed_in_the_order_in_which_they_expire(kept: Path, cli:
         ("c23", "2024-05-16", 36), ("c20", None, None), ("c22", None, None)
     ]  # fmt: skip
     assert {row["tier_code"] for row in rows} == {"top"}
+    nobody = cli("ledger", "overrides", kept, "--as-of", "2023-01-01", "--language", "en")
+    assert (nobody.code, nobody.out) == (0, "No override is in force on 2023-01-01\n")
     assert rows[0]["valid_from"] == "2024-04-06"
     for days, wanted in ((35, 0), (36, 1)):
         near = json.loads(cli("ledger", "overrides", kept, "--as-of", day, "--expiring-within", days, "--json").out)

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tiermodel.bundle.bundle import load_bundle, save_bundle
 from tiermodel.config.project import Project
+from tiermodel.evaluation.attribution import value_contributions
 from tiermodel.features.panel import build_panel
 from tiermodel.models.calibration.logit import intercept_for_rate
 from tiermodel.models.concentration import outweighing
@@ -61,6 +63,28 @@ def test_one_customer_does_not_move_the_forecast_of_the_others(tmp_path: Path) -
     others = plain.index != "7"
     assert moved[others].mean() == pytest.approx(plain[others].mean(), rel=0.05)
     assert moved["7"] > 1000 * plain["7"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_who_outweighs_the_others_is_expected_to_spend_as_before(tmp_path: Path) -> None:
+    rows, weeks = log(1.0), [START + timedelta(7 * week) for week in range(52)]
+    rows = pd.concat([rows[rows["id"] != 7], pd.DataFrame({"id": 7, "t": weeks, "amount": 400.0})])
+    own = 400.0 * len(weeks)
+    project = shop(tmp_path, rows)
+    history = read_history(project)
+    bundle = train(project, END, history=history).bundle
+    assert np.isfinite(bundle.value.largest)
+    save_bundle(bundle, tmp_path / "bundle")
+    panel = build_panel(project, [END], history=history)
+    first, again = (predict(one, panel).set_index("customer_id") for one in (bundle, load_bundle(tmp_path / "bundle")))
+    pd.testing.assert_frame_equal(first, again)
+    x, value = bundle.inputs.matrix(panel), bundle.value
+    baseline, each = value_contributions(value, x)
+    np.testing.assert_allclose(baseline + each.sum(axis=1), value.predict(x), rtol=1e-6, atol=1e-6)
+    usual = own * project.outcome.horizon_days / 365
+    whale = first.loc["7"]
+    assert whale["expected_value"] == pytest.approx(usual, rel=0.5)
+    assert whale["expected_value_low"] < usual < whale["expected_value_high"]
 
 
 def test_the_check_names_who_holds_most(tmp_path: Path) -> None:

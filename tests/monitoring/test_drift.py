@@ -220,3 +220,12 @@ def test_advice_names_the_first_thing_to_do() -> None:
     kinds = ["mix", "level_churn", "stuck"]
     got = [advice_on([Alarm(kind, "here") for kind in kinds[: n + 1]]).kind for n in range(3)]
     assert [advice_on([]).kind, *got] == ["nothing", "redesign", "retrain", "column"]
+
+
+def test_a_model_that_knows_all_there_is_is_not_to_be_retrained() -> None:
+    drifted, day = Alarm("level_churn", "here"), date(2024, 2, 1)
+    advice = advice_on([drifted], day)
+    assert (advice.kind, advice.subject) == ("wait", "2024-02-01")
+    assert "2024-02-01" in advice.to_text("en")
+    assert advice_on([drifted, Alarm("stuck", "here")], day).kind == "column"
+    assert advice_on([], day).kind == "nothing"

@@ -8,9 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import sqlglot
 
@@ -50,6 +52,18 @@ def test_a_hundred_thousand_rows_give_no_mismatch(name: str) -> None:
     fitted = fitted_as(name)
     frame = probes(fitted, 100_000)
     assert_equal_to_scheme(tiers_in_duckdb(fitted, frame), fitted, frame)
+
+
+@pytest.mark.parametrize("name", ["kaism", "five_levels", "learned"])
+def test_a_feature_file_read_in_place_gives_every_row_the_tier_of_the_scheme(name: str, tmp_path: Path) -> None:
+    fitted = fitted_as(name)  # Parquet keeps bounds of a column, without its NaN, by which DuckDB answers comparisons
+    frame = FRAME.assign(customer_id=[f"p{i:06d}" for i in range(len(FRAME))])
+    assert frame["days_since_last"].isna().any()
+    columns = {n: pa.array(frame[n].to_numpy(), from_pandas=frame[n].dtype != np.float64) for n in frame}
+    pq.write_table(pa.table(columns), tmp_path / "features.parquet")
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE VIEW features AS SELECT * FROM '{tmp_path / 'features.parquet'}'")
+        assert_equal_to_scheme(connection.sql(scheme_sql(fitted)).df(), fitted, frame)
 
 
 @pytest.fixture(scope="module")

@@ -206,6 +206,7 @@ class Bundle:
                 "factors": self.value.factors,
                 "spread": self.value.spread.to_dict(),
                 "level": self.value.level,
+                **_beyond(self.value),
             },
             "tier": {"share_above": self.tier.share_above, "mass": self.tier.mass},
             "segments": self.segments,
@@ -377,7 +378,13 @@ def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
 def _value(data: Mapping[str, Any], names: tuple[str, ...], boosted: Boosted) -> ValueModel:
     linear, chance, spread = Linear(**data["linear"]), Linear(**data["chance"]), Spread.from_dict(data["spread"])
     factors, level = tuple(data["factors"]), LevelForecast(*data["level"])
-    return ValueModel(names, linear, boosted, chance, data["least_amount"], factors, spread, level)
+    beyond = data.get("largest", np.inf), data.get("alone", 1.0)
+    return ValueModel(names, linear, boosted, chance, data["least_amount"], factors, spread, level, *beyond)
+
+
+def _beyond(value: ValueModel) -> dict[str, float]:
+    """Return the two numbers of customers who outweigh the others; none where there were no such customers."""
+    return {"largest": value.largest, "alone": value.alone} if np.isfinite(value.largest) else {}
 
 
 def _prospects(data: Mapping[str, Any] | None, files: Mapping[str, bytes]) -> CalibratedEnsemble | None:

@@ -115,6 +115,8 @@ class _Value(Shape):
     factors: Annotated[Numbers, Field(min_length=len(VALUE_MEMBERS), max_length=len(VALUE_MEMBERS))]
     spread: _Spread
     level: _Level
+    largest: Annotated[float, Field(gt=0, le=1e300)] | None = None
+    alone: Annotated[float, Field(gt=0, le=1e300)] | None = None
 
 
 class _Tier(Shape):

@@ -184,6 +184,9 @@ def ledger_overrides(
         print_json({"as_of": day, "overrides": found.astype(object).where(found.notna(), None).to_dict("records")})
         return
     spoken, names = _spoken(book, language)
+    if found.empty:
+        click.echo(words(spoken)["ledger_no_overrides"].format(day=day))
+        return
     title = words(spoken)["ledger_overrides"].format(n=len(found), day=day)
     print_table(title, listed_overrides(found, spoken, names))
 

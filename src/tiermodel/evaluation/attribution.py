@@ -53,8 +53,12 @@ def value_contributions(model: ValueModel, x: Floats) -> tuple[float, Floats]:
     trees_start, exponentials = _along_curve(np.exp, start, terms)
     each = ridge * squares + trees * exponentials
     own = model.names.index(BTYD_INPUTS[2])
-    each[:, own] += btyd * np.maximum(x[:, own], 0.0)
-    return ridge * squares_start + trees * trees_start, each
+    structural, baseline = np.maximum(x[:, own], 0.0), ridge * squares_start + trees * trees_start
+    each[:, own] += btyd * structural
+    beyond = structural > model.largest  # the one member that forecasts these rows reads the one input
+    each[beyond] = 0.0
+    each[beyond, own] = model.alone * structural[beyond] - baseline
+    return baseline, each
 
 
 def _along_curve(

@@ -69,7 +69,9 @@ class ValueModel:
 
     `chance` is a logistic regression of nothing, that is no value above zero. `least_amount` is the smallest amount per
     purchase, in currency units, by which the trees scale their prediction; 0 where they do not (`_scale`). `level` is
-    the forecast of the total, in logarithms beside that of MBG/NBD with Gamma-Gamma.
+    the forecast of the total, in logarithms beside that of MBG/NBD with Gamma-Gamma. Where customers outweighed the
+    others and were not learned from, `largest` is the largest forecast of that member among those who were: of larger
+    ones it forecasts alone, times `alone`, since trees and ridge know nobody like them.
     """
 
     names: tuple[str, ...]
@@ -80,10 +82,13 @@ class ValueModel:
     factors: Weights = _PRIOR
     spread: Spread = field(default_factory=Spread.none)
     level: LevelForecast = AS_EXPECTED
+    largest: float = np.inf
+    alone: float = 1.0
 
     def predict(self, x: Floats) -> Floats:
         """Return each row's expected value in currency units; `x` has the columns `names`, in that order."""
-        return _mix(self.factors, self.members(x))
+        members = self.members(x)
+        return _beyond(_mix(self.factors, members), members, self.largest, self.alone)
 
     def outlook(self, x: Floats) -> Outlook:
         """Return each row's expected value, its median, and the bounds of its 90 % interval, in currency units."""
@@ -116,6 +121,16 @@ def _structural(x: Floats, names: tuple[str, ...]) -> Floats:
 
 def _mix(factors: Weights, members: Floats) -> Floats:
     return factors[0] * members[0] + factors[1] * members[1] + factors[2] * members[2]
+
+
+def _beyond(mixed: Floats, members: Floats, largest: float, alone: float) -> Floats:
+    """Return the blend, and for rows beyond `largest` what the last member says, times `alone`."""
+    return np.where(members[-1] > largest, alone * members[-1], mixed)
+
+
+def _largest(structural: Floats, usual: Flags) -> float:
+    """Return the largest forecast of rows that are learned from, infinite where all are."""
+    return np.inf if usual.all() or not usual.any() else float(structural[usual].max())
 
 
 def _factors(weights: Weights, members: Floats, total: float) -> Weights:
@@ -160,6 +175,9 @@ def fit_value(
         few = expected[:, usual[fold.rows]]
         total, kinds = level.total(few, fold.day), zip(("predicted", *MEMBERS), (weights, *_ALONE), strict=True)
         found = {name: _mix(_factors(blend, few, total), expected) for name, blend in kinds}
+        before = (rows["as_of"] < fold.day).to_numpy()
+        largest, alone = _largest(structural[before], usual[before]), _factors(_ALONE[-1], few, total)[-1]
+        found["predicted"] = _beyond(found["predicted"], expected, largest, alone)
         return {**found, _NOTHING: fold.prediction.nothing}
 
     folds = list(out_of_fold(splits, models, actual, lambda model, rows: _Forecast.of(model, inputs[at_row[rows]])))
@@ -168,7 +186,8 @@ def fit_value(
     coming = context.x if len(context.x) else inputs[at_row[rows["as_of"].to_numpy() == rows["as_of"].max()]]
     expected = last.members(coming)
     expected = expected[:, ~outweighing(expected[-1])]
-    factors = _factors(weights, expected, level.total(expected, context.day))
+    total = level.total(expected, context.day)
+    factors, alone = _factors(weights, expected, total), _factors(_ALONE[-1], expected, total)[-1]
     predictions = stack_folds(rows, folds, blends, (*MEMBERS, _NOTHING))
     past = PastForecasts(*(predictions[n].to_numpy(dtype=np.float64) for n in ("predicted", _NOTHING, "actual")))
     if not folds:  # the spread is that of the training rows
@@ -176,7 +195,9 @@ def fit_value(
         own = last.members(x)
         past = PastForecasts(_mix(_factors(weights, own, float(actual.sum())), own), last.chance.decision(x), actual)
     spread = replace(fit_spread(past), level_sd=level.unseen(context.day, predictions))
+    largest = _largest(structural, usual)
     model = replace(last, factors=factors, spread=spread, level=level.at(context.day))
+    model = replace(model, largest=largest, alone=alone) if np.isfinite(largest) and min(largest, alone) > 0 else model
     return model, predictions.drop(columns=_NOTHING)
 
 

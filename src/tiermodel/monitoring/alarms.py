@@ -72,7 +72,7 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Advice:
-    """The one thing to do: nothing, look at a column, retrain, or redesign the scheme; and what it is about."""
+    """The one thing to do: nothing, look at a column, retrain, wait or redesign the scheme; and what it is about."""
 
     kind: str
     subject: str = ""
@@ -82,13 +82,16 @@ class Advice:
         return words(language)[f"monitor_advice_{self.kind}"].format(subject=self.subject)
 
 
-def advice_on(alarms: Sequence[Alarm]) -> Advice:
-    """Return what to do first: a broken column spoils a new model too, and a new model may mend the tiers."""
+def advice_on(alarms: Sequence[Alarm], nothing_newer_before: date | None = None) -> Advice:
+    """Return what to do first: a broken column spoils a new model too, and a new model may mend the tiers.
+
+    Before the day `nothing_newer_before` a new model would learn from what the present one knows: waiting is advised.
+    """
     for alarm in alarms:
         if alarm.kind in _COLUMN:
             return Advice("column", alarm.subject)
     if any(alarm.kind not in _TIERS for alarm in alarms):
-        return Advice("retrain")
+        return Advice("retrain") if nothing_newer_before is None else Advice("wait", str(nothing_newer_before))
     return Advice("redesign" if alarms else "nothing")
 
 

@@ -197,7 +197,9 @@ def monitor(
         "freshness": [{**row, "last_row": str(row["last_row"])} for row in late],
         "model": _model(tables, learned, day),
     }
-    done = MonitorResult(project.name, bundle.version, day, tuple(alarms), advice_on(alarms), figures, project.language)
+    newer = learned + timedelta(days=project.panel.every_days)
+    advice = advice_on(alarms, newer if day < newer else None)
+    done = MonitorResult(project.name, bundle.version, day, tuple(alarms), advice, figures, project.language)
     if out is not None:
         write_json(done.to_dict(), Path(out))
     return done

@@ -16,6 +16,7 @@ from tiermodel.config.project import Project
 from tiermodel.config.tiers import Tiers
 from tiermodel.errors import ProjectError, TierModelError
 from tiermodel.output import atomic_file
+from tiermodel.project_init.heads import with_heads
 from tiermodel.project_init.notes import Note
 from tiermodel.project_init.sample import Given, Sample, given_tables, sample_of
 from tiermodel.project_init.settings import scheme_for, settings_for
@@ -101,13 +102,14 @@ def init(
         raise ProjectError("no file: tiermodel init FILE…")
     progress(words(language or "en")["init_step_look"])
     samples = _samples(files, language or "en")
-    plan = plan_of(samples, dict(columns or {}), out.absolute().parent)
+    tables, joined = with_heads(samples, columns or {})
+    plan = plan_of(tables, dict(columns or {}), out.absolute().parent)
     if language is None and plan.chinese and any(sample.notes for sample in samples):
         samples = _samples(files, "zh")
     language = language or ("zh" if plan.chinese else "en")
     shown = ", ".join(dict.fromkeys(Path(file).name for file in files))
     project = _project(plan, out, language)
-    notes = [*_read(samples), *plan.notes]
+    notes = [*_read(samples), *joined, *plan.notes]
     why: dict[str, Note] = {}
     report, fault = None, None
     try:

@@ -37,11 +37,15 @@ _TABLES = {
 
 @dataclass(frozen=True)
 class Given:
-    """What holds one table: files of one layout, or a table of a database with the query of its rows."""
+    """What holds one table: files of one layout, a table of a database with the query of its rows, or a join.
+
+    `names` are those by which the query of a join speaks of the files.
+    """
 
     paths: tuple[str, ...]
     query: str = ""
     name: str = ""
+    names: tuple[str, ...] = ()
 
     @property
     def path(self) -> str | list[str]:

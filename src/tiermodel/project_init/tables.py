@@ -147,8 +147,10 @@ def _missing(tables: list[_Table]) -> str:
     return "\n".join([*lines, f"name the columns yourself: tiermodel init FILE {example}"])
 
 
-def _paths(table: _Table, folder: Path) -> str | list[str]:
+def _paths(table: _Table, folder: Path) -> str | list[str] | dict[str, str]:
     found = [_relative(path, folder) for path in table.sample.given.paths]
+    if names := table.sample.given.names:
+        return dict(zip(names, found, strict=True))
     return found[0] if len(found) == 1 else found
 
 
@@ -167,7 +169,9 @@ def _rows(table: _Table, made: Mapped, folder: Path) -> dict[str, Any]:
     if made.split and order is not None:
         if given.query:
             name = quoted(given.name)
-            rows |= {"path": _paths(table, folder), "query": split_query(name, order.name, at_database=True)}
+            source = name if given.query == f"SELECT * FROM {name}" else f"({given.query}) AS joined"
+            split = split_query(source, order.name, at_database=True)
+            rows |= {"path": _paths(table, folder), "query": split}
         else:
             names = [f"rows_{n}" for n in range(len(given.paths))] if len(given.paths) > 1 else ["orders"]
             union = " UNION ALL BY NAME ".join(f"SELECT * FROM {name}" for name in names)

@@ -95,7 +95,12 @@ def _column(name: str, is_text: bool, dialect: str) -> str:
         return f"{kept} AS {quoted(name)}"
     if is_text:
         return f"NULLIF(CAST({quoted(name)} AS VARCHAR), '') AS {quoted(name)}"
-    return f"NULLIF(CAST({quoted(name)} AS DOUBLE), CAST('NaN' AS DOUBLE)) AS {quoted(name)}"
+    number = f"CAST({quoted(name)} AS DOUBLE)"
+    if dialect == "duckdb":
+        # DuckDB 2.0 answers isnan and = 'NaN' by the bounds of a Parquet file's statistics, which leave NaN out
+        text = f"CAST({number} AS VARCHAR)"
+        return f"CASE WHEN {text} IN ('nan', '-nan') THEN NULL ELSE {number} END AS {quoted(name)}"
+    return f"NULLIF({number}, CAST('NaN' AS DOUBLE)) AS {quoted(name)}"
 
 
 def _level_by_stratum(fitted: FittedScheme) -> SqlLevel:
