@@ -10,7 +10,7 @@ from tiermodel.backtesting.proposals import proposed_scheme, scheme_faults
 from tiermodel.evaluation.metrics import LOWER_IS_BETTER
 from tiermodel.words import words
 
-__all__ = ["comparison_words", "losing", "model_name", "named_comparison", "verdict_lines"]
+__all__ = ["comparison_words", "losing", "model_name", "named_comparison", "tier_lines", "verdict_lines"]
 
 OURS, ALL = "tiermodel", "all dates"
 _SHARES = ("key_customers_share", "value_capture_top", "moved_share", "reversed_share")
@@ -82,7 +82,7 @@ def verdict_lines(results: Mapping[str, Any], language: str) -> list[str]:
     rows = [row for row in results["churn"] if row["model"] == OURS]
     held = sum(row["ece"] <= row["ece_by_chance"] for row in rows)
     lines += [say["verdict_calibration"].format(held=held, n=len(rows))] if rows else []
-    lines += _tiers(results, ours, language)
+    lines += tier_lines(results, language)
     faults = scheme_faults(results["tiers"], language)
     lines += [say["verdict_faults"].format(n=len(faults), first=faults[0])] if faults else []
     lines.append(proposed_scheme(results["tiers"], language))
@@ -116,13 +116,13 @@ def _means(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
     return {name: sum(found) / len(found) for name, found in values.items() if len(found) == len(values[OURS])}
 
 
-def _tiers(results: Mapping[str, Any], ours: Sequence[Mapping[str, Any]], language: str) -> Iterator[str]:
+def tier_lines(results: Mapping[str, Any], language: str) -> Iterator[str]:
     """Yield what the tiers brought, beside grading by what was just spent and by the RFM composite; how they moved."""
-    say = words(language)
+    say, ours = words(language), [row for row in results["tiers"] if row.get("ours")]
     mean = {key: _mean(ours, key) for key in _SHARES}
     if mean["value_capture_top"] is not None:
         yield say["verdict_tiers"].format(**mean)
-    rows = [c for c in results["comparisons"] if c["target"] == "tiers" and c["metric"] == "value_capture_top"]
+    rows = [c for c in results.get("comparisons", []) if c["target"] == "tiers" and c["metric"] == "value_capture_top"]
     pooled = [c for c in rows if c["as_of"] == ALL] or rows
     for against in ("same_tier_as_now", "composite"):
         for c in (c for c in pooled if c["against"] == against and c["low"] is not None):
@@ -135,5 +135,5 @@ def _tiers(results: Mapping[str, Any], ours: Sequence[Mapping[str, Any]], langua
 
 def _mean(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
     """Return the mean of a figure over the dates at which it is known; None where it is at none."""
-    known = [row[key] for row in rows if row[key] is not None]
+    known = [row[key] for row in rows if row.get(key) is not None]
     return fmean(known) if known else None

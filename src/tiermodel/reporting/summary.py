@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiermodel.backtesting.proposals import MEASURES, clearly_better, differences_to_ours
+from tiermodel.backtesting.verdict import tier_lines
 from tiermodel.evaluation.baselines import OURS
 from tiermodel.reporting.inputs import ReportInputs
 from tiermodel.reporting.models import scheme_name, verdict_on
@@ -111,6 +112,7 @@ def _of_tiers(inputs: ReportInputs, language: str) -> dict[str, Any]:
         for m, each in against.items()
         if each
     ]
+    lines = [*tier_lines(inputs.backtest or {}, language), *lines]  # as the terminal says it, and date by date
     told = _verdict("tiers", state, answer, wording["semicolon"].join(texts), lines, language)
     return told | {"short": wording["semicolon"].join(short)}
 
