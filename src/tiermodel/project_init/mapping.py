@@ -17,6 +17,7 @@ __all__ = ["LINES", "Mapping", "mapped", "split_query", "zone_of"]
 
 LINES = "order_lines"
 _SAME = 0.95
+_SHOWN = 8  # statuses that count, the most frequent first
 _FEWEST_ORDERS = 10
 _UTC = re.compile(r"\butc\b", re.IGNORECASE)
 _GUEST = 0.02  # of the rows, from which on an id such as 0 is taken for nobody's
@@ -170,7 +171,9 @@ def _kept(roles: Roles, made: Mapping) -> Iterator[str]:
     if status is not None and (out := _left_out(status, roles)):
         yield f"coalesce(trim({status.sql}::VARCHAR), '') NOT IN ({', '.join(map(literal, out))})"
         share = sum(status.shares[value] for value in out) / rows
-        made.notes.append(Note("statuses", {"column": status.name, "values": ", ".join(out), "share": share}))
+        kept = [value for value, _ in status.shares.most_common() if value not in out]
+        values = {"column": status.name, "values": ", ".join(out), "kept": ", ".join(kept[:_SHOWN]), "share": share}
+        made.notes.append(Note("statuses", values))
 
 
 def _usual(column: Column) -> float:
