@@ -104,7 +104,7 @@ def test_an_odd_frame_is_right_or_refused_in_a_sentence(project: tm.Project, nam
 OBJECTS: list[Any] = [5, 1.5, object(), ["a.csv", None], [], "shop.yaml"]
 
 
-@pytest.mark.parametrize("given", OBJECTS, ids=repr)
+@pytest.mark.parametrize("given", OBJECTS, ids=lambda given: type(given).__name__)
 def test_what_is_no_project_no_policy_and_no_table_is_told(project: tm.Project, given: Any) -> None:
     for verb in (tm.check, tm.train, tm.backtest, tm.refresh, tm.tune):
         with pytest.raises(TypeError, match="expected a Project, got"):
