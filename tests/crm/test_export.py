@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 import json
+import re
 import zipfile
 from hashlib import sha256
 from pathlib import Path
@@ -353,3 +354,13 @@ def test_the_files_that_ship_are_in_the_wheel() -> None:
     settings = Path(__file__).parents[2] / "pyproject.toml"
     assert '"configs/mappings" = "tiermodel/_data/mappings"' in settings.read_text(encoding="utf-8")
     assert {path.stem for path in SHIPPED} >= {"zoho_accounts", "fxiaoke_customers", "csv_service"}
+
+
+def test_an_example_that_does_not_fit_says_how_to_copy_it(tmp_path: Path, cli: Run) -> None:
+    given = scores(tmp_path, tier_code=["gold", "gold", "silver"])
+    ran = cli("export", given, "--to", "zoho", "--mapping", "zoho_accounts", "--out", tmp_path / "new")
+    assert ran.code == 2
+    assert "zoho_accounts: priority.levels lacks gold, silver; add gold: WEIGHT" in ran.err
+    said = r"cp (\S+zoho_accounts\.yaml) \. and fit the copy; then --mapping zoho_accounts\.yaml"
+    (copied,) = re.findall(said, ran.err)
+    assert Path(copied).is_file()

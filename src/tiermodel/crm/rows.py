@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from tiermodel.config.packaged import packaged
 from tiermodel.config.validation import nearest
-from tiermodel.crm.mapping import ID, WEIGHT, CrmField, Mapping
+from tiermodel.crm.mapping import ID, WEIGHT, CrmField, Mapping, mapping_names
 from tiermodel.errors import DataError, ProjectError
 from tiermodel.output import FORMULA
 from tiermodel.policy.scores import Scores
@@ -52,6 +53,10 @@ def make_rows(scores: Scores, mapping: Mapping, where: str) -> None:
     """
     scores.connection.execute(f"SET memory_limit = '{_MEMORY}'")
     problems = [f"{where}: {problem}" for problem in _problems(scores, mapping)]
+    if problems and where in mapping_names():
+        example = packaged("mappings") / f"{where}.yaml"
+        told = f"{where} is an example that ships: cp {example} . and fit the copy; then --mapping {where}.yaml"
+        problems.append(told)
     if problems:
         raise ProjectError("\n".join(problems))
     weight = _weight(scores, mapping)
