@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
@@ -13,8 +15,9 @@ import pytest
 import yaml
 
 from commands import Run
+from failpoints import failing
 from tiermodel import output
-from tiermodel.errors import ProjectError
+from tiermodel.errors import OutputError, ProjectError
 from tiermodel.output import write_table
 from tiermodel.tables import scratch
 from worlds import TrainedWorld
@@ -97,3 +100,16 @@ def test_scores_and_features_as_workbook_and_as_csv_for_excel(cli: Run, trained:
         pd.testing.assert_series_equal(found[name], wanted[name], check_dtype=False, rtol=1e-14)
     assert cli("features", project, "--as-of", "2023-11-01", "--out", "f.xlsx").code == 0
     assert len(cells(tmp_path / "f.xlsx")) == len(wanted) + 1
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_fails_at_a_step_is_said_and_leaves_no_part_of_a_workbook(tmp_path: Path, error: int) -> None:
+    table, path = pa.table({"customer_id": ["1", "2"], "amount": [1.5, 2.5]}), tmp_path / "o.xlsx"
+    with failing(1_000_000, error) as steps:
+        write_table(table, path)
+    assert "write" in steps
+    for step in range(1, len(steps) + 1):
+        path.unlink(missing_ok=True)
+        with failing(step, error), suppress(OutputError):  # anything else is a bug, as of xlsxwriter's own errors
+            write_table(table, path)
+        assert not path.exists() or len(pd.read_excel(path, engine="openpyxl")) == 2

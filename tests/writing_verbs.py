@@ -5,6 +5,7 @@ Commands run in processes of their own, so that nothing of one run lives on in t
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -231,7 +232,8 @@ class Shop:
             faults.append(f"exit {ended.code}: {ended.err[-300:]}")
         if "Traceback" in ended.err:
             faults.append(f"traceback: {ended.err[-600:]}")
-        if ended.code in CODES - {command.code} and "/" not in ended.err.rpartition("tiermodel:")[2]:
+        told = ended.err.rpartition("tiermodel:")[2].replace(os.strerror(errno.EIO), "")
+        if ended.code in CODES - {command.code} and not re.search(r"[./]\w", told):
             faults.append(f"no path: {ended.err[-200:]}")
         found = state(folder)
         mixed = [

@@ -6,6 +6,7 @@ import codecs
 import errno
 import glob
 import hashlib
+import io
 import json
 import math
 import os
@@ -447,10 +448,11 @@ def _write_workbook(batches: Iterable[pa.RecordBatch], file: BinaryIO, schema: p
     import xlsxwriter  # noqa: PLC0415  needed here alone
 
     scratch = Path(file.name).with_suffix(".rows.tmp")  # beside the output, whose next writer removes what a kill left
+    archive = io.BytesIO()  # xlsxwriter would hide an error of the disk, and its archive fail again
     disk.make_folder(scratch)
     try:
         options = {"constant_memory": True, "tmpdir": str(scratch)}
-        with xlsxwriter.Workbook(file, options) as book:
+        with xlsxwriter.Workbook(archive, options) as book:
             book.set_properties({"created": datetime(2000, 1, 1)})  # noqa: DTZ001  no clock: the same bytes
             sheet, day = book.add_worksheet(), book.add_format({"num_format": "yyyy-mm-dd"})
             for place, name in enumerate(schema.names):
@@ -466,6 +468,7 @@ def _write_workbook(batches: Iterable[pa.RecordBatch], file: BinaryIO, schema: p
             sheet.freeze_panes(1, 0)
     finally:
         disk.unlink(scratch)
+    file.write(archive.getbuffer())
 
 
 def _is_id(name: str, cell: Any) -> bool:
