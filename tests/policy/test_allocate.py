@@ -419,7 +419,12 @@ def test_texts_are_in_the_language_of_the_scores_and_tiers_have_their_names(tmp_
     assert read(tmp_path / "o.csv")["why"][0] == "最低服务：该等级的每位客户都有"
     ran = cli("allocate", "scores.parquet", *words, "--language", "en")
     assert "a letter is the minimum service: every customer of small gets it first, whatever it brings." in ran.out
-    for note in ({}, {LANGUAGE_NOTE: "x", HORIZON_NOTE: "-3"}):  # not notes of ours: as if there were none
+    odd: list[dict[str, Any]] = [
+        {},
+        {LANGUAGE_NOTE: "x", HORIZON_NOTE: "-3"},
+        {LANGUAGE_NOTE: b"\xff", HORIZON_NOTE: "0"},
+    ]
+    for note in (*odd, {HORIZON_NOTE: "9" * 5_000}):  # not notes of ours: as if there were none
         pq.write_table(table.replace_schema_metadata(note), tmp_path / "scores.parquet")
         found = allocate(tmp_path / "scores.parquet", tmp_path / "policy.yaml", 5, tmp_path / "o.csv")
         assert (found.language, found.period_days, found.period_assumed) == ("en", 90, True)

@@ -102,7 +102,10 @@ def _bytes(folder: Path, handle: int, name: str) -> bytes:
     refused = ModelError(f"{folder / name}: not a plain file of at most {_LARGEST >> 20} MB; copy the bundle again")
     try:
         file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=handle)
-    except (FileNotFoundError, PermissionError):
+    except FileNotFoundError:
+        raise
+    except PermissionError as error:
+        error.filename = str(folder / name)
         raise
     except OSError as error:  # a link, or a device
         raise refused from error

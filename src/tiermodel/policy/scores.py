@@ -142,13 +142,11 @@ def open_scores(
 
 def _notes(source: Source) -> tuple[int | None, str | None]:
     """Return the horizon and the language that every file of scores names; None of CSV, and where they differ."""
-    horizons, languages = set(), set()
-    for file in source.files:
-        notes = (pq.read_schema(file).metadata or {}) if Path(file).suffix == ".parquet" else {}
-        horizons.add(notes.get(HORIZON_NOTE.encode(), b""))
-        languages.add(notes.get(LANGUAGE_NOTE.encode(), b"").decode())
-    horizon = int(note) if len(horizons) == 1 and (note := horizons.pop()).isdigit() else None
-    return horizon, language if len(languages) == 1 and (language := languages.pop()) in {"zh", "en"} else None
+    each = [pq.read_schema(f).metadata or {} if f.lower().endswith(".parquet") else {} for f in source.files]
+    horizons, languages = ({notes.get(key.encode(), b"") for notes in each} for key in (HORIZON_NOTE, LANGUAGE_NOTE))
+    horizon, language = (found.pop() if len(found) == 1 else b"" for found in (horizons, languages))
+    days = int(horizon) if re.fullmatch(rb"[1-9]\d{0,3}", horizon) else None
+    return days, language.decode() if language in {b"zh", b"en"} else None
 
 
 def reading_project() -> Project:

@@ -22,14 +22,6 @@ class _Table:
     columns: dict[str, Column]
     roles: Roles
 
-    @property
-    def has_money(self) -> bool:
-        return "amount" in self.roles or {"quantity", "price"} <= self.roles.columns.keys()
-
-    @property
-    def has_customer(self) -> bool:
-        return {"customer_id", "time"} <= self.roles.columns.keys()
-
 
 def with_heads(samples: Sequence[Sample], wanted: Mapping[str, str]) -> tuple[list[Sample], list[Note]]:
     """Return the samples with orders and their lines as one table, where no table has customer, day and money.
@@ -38,11 +30,11 @@ def with_heads(samples: Sequence[Sample], wanted: Mapping[str, str]) -> tuple[li
     that of the order, holds what is unique in the orders. Lines without an order stay; the check then tells them.
     """
     tables = [_Table(one, found := columns_of(one), roles_of(found, wanted)) for one in samples]
-    if any(table.has_customer and table.has_money for table in tables):
+    if any(table.roles.has_customer and table.roles.has_money for table in tables):
         return list(samples), []
     for lines in tables:
         for head in tables:
-            key = _key(lines, head) if lines.has_money and head.has_customer else None
+            key = _key(lines, head) if lines.roles.has_money and head.roles.has_customer else None
             if key is not None:
                 made = _joined(lines, head, *key)
                 rest = [one for one in samples if one is not lines.sample and one is not head.sample]

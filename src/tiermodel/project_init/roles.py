@@ -48,6 +48,16 @@ class Roles:
         """Return the column of a role, None where there is none."""
         return self.columns.get(role)
 
+    @property
+    def has_money(self) -> bool:
+        """Whether a row has an amount, or a quantity and a price."""
+        return "amount" in self or {"quantity", "price"} <= self.columns.keys()
+
+    @property
+    def has_customer(self) -> bool:
+        """Whether a row has a customer and a day."""
+        return {"customer_id", "time"} <= self.columns.keys()
+
 
 def roles_of(columns: Mapping[str, Column], wanted: Mapping[str, str]) -> Roles:
     """Return which column is what; `wanted` has the columns that the user named, by role."""

@@ -36,10 +36,6 @@ class _Table:
         return self.sample.given.name
 
     @property
-    def has_money(self) -> bool:
-        return "amount" in self.roles or {"quantity", "price"} <= self.roles.columns.keys()
-
-    @property
     def use(self) -> str:
         """What the table is: transactions, events, invoices, customers, lines or products; empty where nothing."""
         roles = self.roles
@@ -48,9 +44,9 @@ class _Table:
             "direction",
         } & roles.columns.keys():
             return "events"
-        if {"customer_id", "time"} <= roles.columns.keys() and self.has_money:
+        if roles.has_customer and roles.has_money:
             return "transactions"
-        if {"customer_id", "due"} <= roles.columns.keys() and self.has_money:
+        if {"customer_id", "due"} <= roles.columns.keys() and self.roles.has_money:
             return "invoices"
         return self._other_use
 
@@ -58,7 +54,7 @@ class _Table:
     def _other_use(self) -> str:
         roles = self.roles
         customer, product = roles.get("customer_id"), roles.get("product_id")
-        if "order_id" in roles and (product is not None or self.has_money):
+        if "order_id" in roles and (product is not None or self.roles.has_money):
             return "lines"
         if customer is not None and customer.distinct >= _UNIQUE * max(len(customer.values), 1):
             return "customers"
@@ -131,7 +127,7 @@ def _completed(table: _Table, wanted: Mapping[str, str]) -> bool:
     for role, text in wanted.items():
         if role not in roles and (inner := [c for c in table.columns.values() if c.name in text]):
             roles[role] = inner[0]
-    return {"customer_id", "time"} <= roles.keys() and table.has_money
+    return {"customer_id", "time"} <= roles.keys() and table.roles.has_money
 
 
 def _missing(tables: list[_Table]) -> str:
@@ -139,7 +135,9 @@ def _missing(tables: list[_Table]) -> str:
     lines = []
     for table in tables:
         roles = table.roles
-        lacks = [role for role in ("customer_id", "time") if role not in roles] + ["amount"] * (not table.has_money)
+        lacks = [role for role in ("customer_id", "time") if role not in roles] + ["amount"] * (
+            not table.roles.has_money
+        )
         words = {"customer_id": "customer", "time": "time", "amount": "amount"}
         names = ", ".join(table.columns)
         lines.append(f"{table.name}: no column is plainly {' or '.join(words[one] for one in lacks)}; columns: {names}")
