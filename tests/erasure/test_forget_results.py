@@ -24,6 +24,7 @@ from tiermodel import export
 from tiermodel.cli.main import main
 from tiermodel.crm.manifest import finish_erasure
 from tiermodel.features.export import write_features
+from tiermodel.locks import output_lock
 from tiermodel.predict import score
 from tiermodel.words import words
 from tiermodel.worklists.lists import lists
@@ -237,6 +238,16 @@ def test_a_killed_run_among_lists_leaves_each_file_old_or_new(night: Night, tmp_
         shutil.rmtree(work)
         shutil.copytree(old, work)
     assert len(states) == 4
+
+
+def test_locks_of_killed_runs_go_and_those_of_other_runs_stay(night: Night) -> None:
+    stale, held = Path("lists/.keep.csv.lock"), Path("lists/.other.csv.lock")
+    stale.touch()
+    with output_lock(Path("lists/other.csv").absolute()):
+        main_in(night.folder, ["forget", "shop.yaml", night.customer, "--ledger", "book", "--in", "lists", "--json"])
+        assert held.exists()
+    assert not stale.exists()
+    assert not held.exists()
 
 
 @pytest.mark.parametrize("to", list(KEYS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tiermodel.erasure.exports import erase_exports, exports_of
 from tiermodel.erasure.files import KINDS, digest_of, erase_json, files_below, may_name
 from tiermodel.erasure.person import Person, person_of
 from tiermodel.erasure.tables import erase_parquet
-from tiermodel.errors import DataError, ProjectError
+from tiermodel.errors import DataError, OutputBusyError, ProjectError
 from tiermodel.ledger.files import LedgerFile, journal_of, list_files, read_rows
 from tiermodel.ledger.ledger import Ledger, writing
 from tiermodel.ledger.tombstones import read_tombstones
@@ -26,6 +27,7 @@ from tiermodel.tables.targets import input_files
 __all__ = ["Forgotten", "forget"]
 
 _JSON = (".json", ".jsonl")
+_LOCK = re.compile(r"\.(.+)\.lock")
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
 
 
@@ -96,7 +98,7 @@ def forget(
 def _files(project: Project, folders: Sequence[Path], ledger: Path) -> list[Path]:
     """Return the files to look at; `ProjectError` for a folder that is not there, or that holds the project's tables.
 
-    Left out are the ledger and bundles. What killed runs left beside a file is removed.
+    Left out are the ledger and bundles. What killed runs left beside a file, and their locks, are removed.
     """
     found: dict[Path, None] = {}
     sources = input_files(project)
@@ -116,13 +118,21 @@ def _files(project: Project, folders: Sequence[Path], ledger: Path) -> list[Path
             ):
                 continue
             found[path] = None
-    for path in list(found):
-        for part in (path, *path.parents):
-            if left := _TEMPORARY.fullmatch(part.name):  # a file, or a folder of files
-                with output_lock(part.with_name(left[1])):
-                    del found[path]
-                break
-    return [path for path in found if not path.name.endswith(".lock")]
+    return [path for path in found if not _is_left_over(path)]
+
+
+def _is_left_over(path: Path) -> bool:
+    """Return whether a file is a lock or what a killed run left; what no run at work holds is removed."""
+    if path.name.endswith(".lock"):
+        if left := _LOCK.fullmatch(path.name):  # the end of a lock removes its file
+            with suppress(OutputBusyError), output_lock(path.with_name(left[1])):
+                pass
+        return True
+    for part in (path, *path.parents):
+        if left := _TEMPORARY.fullmatch(part.name):  # a file, or a folder of files
+            with output_lock(part.with_name(left[1])):
+                return True
+    return False
 
 
 def _finish_runs(folder: Path) -> None:

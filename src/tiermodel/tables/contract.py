@@ -202,7 +202,7 @@ def compile_contract(
         id_steps=(customer.text, customer.clean, customer.value),
         keys=keys,
         columns={name: expression.inside for name, expression in mapped.items()},
-        row_key=f"hash({', '.join(map(quoted, source.columns))})",
+        row_key=source.row_key,
         keep_duplicates=rows.duplicates == "keep",
         hide_values=project.data.hash_ids is not None,
         show_values=shows_values(),

@@ -19,6 +19,7 @@ __all__ = ["Expression", "bind", "nodes", "refuse_unrepeatable"]
 
 _RESERVED = {"asc", "desc", "end", "from", "group", "order", "select", "table", "to", "user", "when", "where"}
 _BEFORE = "SELECT ("
+_SHOWN = 100  # columns in a message
 # What an expression may be made of: each gives one value for a row, from that row alone.
 _OF_A_ROW = {
     "BETWEEN", "CASE", "CAST", "COLLATE", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION", "LAMBDA",
@@ -130,7 +131,9 @@ def _nearest(source: Source, key: str, text: str, name: str) -> ProjectError | N
 
 def _there_are(source: Source) -> str:
     """Return the columns in words; of a single one, that the file may part its columns by another mark."""
-    told = f"Columns: {', '.join(source.columns)}"
+    told = f"Columns: {', '.join(list(source.columns)[:_SHOWN])}"
+    if len(source.columns) > _SHOWN:
+        told += f" and {len(source.columns) - _SHOWN:,} more"
     if len(source.columns) == 1:
         told += " (one only: the first line must name all columns, parted by commas, semicolons, tabs or |)"
     return told

@@ -18,7 +18,7 @@ from tiermodel.errors import ProjectError
 from tiermodel.tables.account import account_of
 from tiermodel.tables.categories import is_text, refuse_many_values, text_column
 from tiermodel.tables.consent import without_refusals
-from tiermodel.tables.contract import GOOD, Accounting, Bad, Contract, check_rows, every_id
+from tiermodel.tables.contract import GOOD, Accounting, Bad, Contract, check_rows, every_id, mapped_columns
 from tiermodel.tables.ids import look_alikes
 from tiermodel.tables.plausible import far_off_words, plausible_span
 from tiermodel.tables.privacy import hash_key
@@ -195,7 +195,8 @@ def _read_table(
     connection: duckdb.DuckDBPyConnection, run: Run, project: Project, name: str, frame: Frame | None
 ) -> tuple[Table, dict[str, Any]]:
     """Return a table, checked, and the counts of its good rows."""
-    source = open_source(connection, project, name, frame)
+    mappings = [text for _, text in mapped_columns(project, name).values()]
+    source = open_source(connection, project, name, frame, [*mappings, getattr(project.data, name).where or ""])
     contract, groups = check_rows(connection, run, project, name, source)
     account = account_of(run, project, contract, source, groups)
     kind = connection.execute(f"DESCRIBE SELECT _tm_customer_id_value FROM ({contract.checked})").fetchall()[0][1]

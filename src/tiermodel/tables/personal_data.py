@@ -14,10 +14,13 @@ import duckdb
 
 from tiermodel.tables.source import ROW, Source, quoted
 
-__all__ = ["Personal", "find_personal", "kind_by_name", "looks_personal", "names_column"]
+__all__ = ["CELLS", "Personal", "find_personal", "kind_by_name", "looks_personal", "names_column"]
 
 
-_SAMPLE, _CELLS = 10_000, 2_000_000  # rows, and fewer of very wide tables: about as many cells
+_SAMPLE = 10_000  # rows
+CELLS = 2_000_000
+"""About how many cells are sampled of a very wide table, so fewer rows."""
+
 _LEAST_SHARE = {"email": 0.01, "resident_id": 0.05, "mobile": 0.5, "bank_card": 0.9, "ip": 0.5}
 _FEW, _LEAST_PREFIXES = 20, 5
 _MOBILE = re.compile(r"(?:\+?86[- ]?|0086)?(1[3-9]\d)[- ]?\d{4}[- ]?\d{4}")
@@ -70,7 +73,7 @@ def find_personal(
 ) -> tuple[Personal, ...]:
     """Return the columns, mapped or not, that look like personal data, by name and a sample of about 10,000 rows.
 
-    Of a table of more than 200 columns fewer rows are sampled.
+    Of a table of more than 200 columns fewer rows are sampled, the first ones where its view has not all columns.
 
     `rows` is about the number of rows of the source. The rows whose number has a hash that is a multiple of a step are
     sampled: the same rows every time.
@@ -83,9 +86,10 @@ def find_personal(
     }
     if not columns:
         return ()
-    step = max(1, rows // max(min(_SAMPLE, _CELLS // len(columns)), 1))
+    step = max(1, rows // max(min(_SAMPLE, CELLS // len(columns)), 1))
     select = ", ".join(f"{quoted(name)}::VARCHAR" for name in columns)
-    sample = connection.execute(f"SELECT {select} FROM {source.view} WHERE hash({quoted(ROW)}) % {step} = 0").fetchall()
+    drawn = source.head or f"{source.view} WHERE hash({quoted(ROW)}) % {step} = 0"
+    sample = connection.execute(f"SELECT {select} FROM {drawn}").fetchall()
     found = []
     for (name, kind), cells in zip(columns.items(), zip(*sample, strict=True), strict=False):  # no rows: no cells
         values = list(filter(None, map(str.strip, filter(None, cells))))

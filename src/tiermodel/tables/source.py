@@ -18,11 +18,11 @@ from tiermodel.errors import DataError, ProjectError
 from tiermodel.tables.scratch import new_folder, remove_folder
 
 __all__ = [
-    "FILE", "ROW", "Layout", "Part", "Rejected", "Run", "Source", "check_names", "exactly", "from_batches", "from_copy",
-    "literal", "quoted", "refuse_changed", "refuse_outputs", "run_here", "scratch_folder", "stamp",
+    "FILE", "ROW", "WHOLE_ROW", "Layout", "Part", "Rejected", "Run", "Source", "check_names", "exactly", "from_batches",
+    "from_copy", "literal", "quoted", "refuse_changed", "refuse_outputs", "run_here", "scratch_folder", "stamp",
 ]  # fmt: skip
 
-FILE, ROW = "_file", "_row"
+FILE, ROW, WHOLE_ROW = "_file", "_row", "_tm_whole_row"
 _BATCH = 10_000
 NO_EXTENSIONS: Mapping[str, str] = dict.fromkeys(
     ("autoinstall_known_extensions", "autoload_known_extensions", "allow_community_extensions"), "false"
@@ -122,6 +122,8 @@ class Source:
     The view also has `_file` and `_row` (number of the record in its file, from 1). For CSV, `rejected` has the
     records that are not in the view. `layouts` has the lines of the records by file, where numbers and lines differ.
     `parts` are the files that the view reads, sorted by name; `beside` are other views that SQL over this one may use.
+    The view of a `wide` table has `WHOLE_ROW`, a hash of all columns, and of these only what the project's mappings
+    name; the view `head` has all columns of its first rows.
     `origins` are the user's own files behind it all; `seen` has the stamps of those that are read more than once.
     """
 
@@ -135,6 +137,12 @@ class Source:
     beside: dict[str, Part] = field(default_factory=dict)
     origins: tuple[str, ...] = ()
     seen: dict[str, Stamp] = field(default_factory=dict)
+    head: str | None = None
+
+    @property
+    def row_key(self) -> str:
+        """The SQL of a hash of all columns of a row."""
+        return WHOLE_ROW if self.head else f"hash({', '.join(map(quoted, self.columns))})"
 
     def line(self, file: str, row: int) -> int:
         """Return the line of a CSV record, the row of a sheet, or the number of any other row, all from 1."""

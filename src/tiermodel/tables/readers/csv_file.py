@@ -6,7 +6,7 @@ import csv
 import glob
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,16 @@ import duckdb
 import pyarrow as pa
 
 from tiermodel.errors import DataError
+from tiermodel.tables.personal_data import CELLS, names_column
 from tiermodel.tables.privacy import masked, shows_values
 from tiermodel.tables.readers.text_encoding import CHUNK, PlainText, not_utf8, plain_text
-from tiermodel.tables.source import ROW, Layout, Rejected, check_names, literal, quoted
+from tiermodel.tables.source import ROW, WHOLE_ROW, Layout, Rejected, check_names, literal, quoted
 from tiermodel.words import words
 
-__all__ = ["Table", "load"]
+__all__ = ["How", "Table", "load"]
 
+_WIDE = 500  # columns beyond which those that no mapping names are hashed, not copied
+_FURTHER, _MARKED = "_tm_further", "_tm_marked"
 _LINE_LIMIT = 65_536
 _RULES = {
     "MISSING COLUMNS": "field_missing",
@@ -34,46 +37,75 @@ _DATA_LIKE = re.compile(r"[+-]?\d+(\.\d+)?|\d{4}-\d{2}-\d{2}.*")
 
 
 @dataclass(frozen=True)
+class How:
+    """How files are read: their encoding, which `key` of the project file sets, and the language of notes.
+
+    `mappings` are the expressions in which every column stands that will be read; None where all are.
+    """
+
+    encoding: str
+    key: str
+    language: str
+    mappings: Collection[str] | None = None
+
+    def copied(self, header: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the columns to copy: all, but of a wide file only those that the mappings name."""
+        if self.mappings is None or len(header) <= _WIDE:
+            return header
+        return tuple(name for name in header if any(names_column(text, name) for text in self.mappings))
+
+
+@dataclass(frozen=True)
 class Table:
-    """A CSV file as read: its header, a Parquet copy of its records, the rejected records, and the lines of all."""
+    """A CSV file as read: its header, a Parquet copy of its records, the rejected records, and the lines of all.
+
+    The copy of a wide file has the columns in `copied`, a hash of all in `WHOLE_ROW`, and the first rows in `head`.
+    """
 
     file: str
     header: tuple[str, ...]
+    copied: tuple[str, ...]
     copy: Path
+    head: Path | None
     rejected: tuple[Rejected, ...]
     layout: Layout
     warnings: tuple[str, ...]
 
 
-def load(
-    connection: duckdb.DuckDBPyConnection, file: str, scratch: Path, encoding: str, key: str, language: str
-) -> Table:
+def load(connection: duckdb.DuckDBPyConnection, file: str, scratch: Path, how: How) -> Table:
     """Return a CSV file with its well-formed records copied to Parquet, numbered in `_row`, and the others rejected.
 
-    Raises DataError for a file that is cut short, not text in `encoding` (which `key` of the project file sets), or
-    without a usable header.
+    Raises DataError for a file that is cut short, not text in the encoding that is set, or without a usable header.
     """
-    text = plain_text(file, scratch, encoding, key)
+    key = how.key
+    text = plain_text(file, scratch, how.encoding, key)
     header, header_lines, delimiter, before = _header(file, text.path, key)
-    copy = scratch / "rows.parquet"
-    _copy(connection, file, text.path, (header, delimiter, before), copy)
+    copied, scan = how.copied(header), _scan(text.path, header, delimiter, before)
+    fields = header if copied == header else ()
+    copy, head = scratch / "rows.parquet", None
+    _copy(connection, file, scan, (header, copied), copy)
     rejected, extents = _rejected(connection, file, text.path)
     records = _count(connection, copy)
     _refuse_encoding(file, text.path, rejected, records, key)
     outside = {line for first, last in extents for line in range(first, last + 1)}
     skipped = sorted({*text.blank, *outside})
     one_lined = header_lines + records + len(skipped) == text.lines
-    many_lined = () if one_lined else _holding(connection, copy, header, ("\n",))
+    many_lined = () if one_lined else _holding(connection, copy, fields, ("\n",))
     layout = Layout.of(header_lines, skipped, many_lined)
     if records + layout.shifts[-1] != text.lines:
         raise DataError(
             f"TM1300 {file} cannot be read as CSV: {text.lines:,} lines are not {records:,} records and "
             f"{len(rejected):,} rejected ones. Is a quote opened and never closed?"
         )
-    damaged = _damaged(connection, file, text, (header, delimiter), copy, layout)
+    damaged = _damaged(connection, file, text, (fields, delimiter), copy, layout)
+    if not fields:
+        head = scratch / "head.parquet"
+        connection.execute(f"COPY (FROM {scan} LIMIT {CELLS // len(header)}) TO {literal(str(head))}")
+        connection.execute("DROP TABLE reject_errors; DROP TABLE reject_scans")
     blank = layout.shifts[-1] - header_lines - len(outside) - sum(further for _, further in many_lined)
-    notes = _notes(file, delimiter, blank, language, complete=text.ends_with_newline)
-    return Table(file, header, copy, tuple(sorted((*rejected, *damaged), key=lambda r: r.line)), layout, notes)
+    notes = _notes(file, delimiter, blank, how.language, complete=text.ends_with_newline)
+    outcasts = tuple(sorted((*rejected, *damaged), key=lambda r: r.line))
+    return Table(file, header, copied, copy, head, outcasts, layout, notes)
 
 
 def _notes(file: str, delimiter: str, blank: int, language: str, *, complete: bool) -> tuple[str, ...]:
@@ -130,17 +162,33 @@ def _delimiter(text: str) -> str:
     return max(",\t;|", key=bare.count)
 
 
-def _copy(
-    connection: duckdb.DuckDBPyConnection, file: str, plain: Path, shape: tuple[tuple[str, ...], str, int], copy: Path
-) -> None:
-    header, delimiter, before = shape
+def _scan(plain: Path, header: tuple[str, ...], delimiter: str, before: int) -> str:
+    """Return the SQL of the file's records, every column as text, which keeps the rejected ones in tables beside."""
     names = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in header)
     exactly = literal(glob.escape(str(plain)))
-    scan = (
+    return (
         f"read_csv({exactly}, auto_detect=false, header=true, skip={before}, delim={literal(delimiter)}, quote='\"', "
         f"escape='\"', new_line='\\n', columns={{{names}}}, store_rejects=true, rejects_limit=0, strict_mode=true, "
         f"null_padding=false, compression='none', max_line_size={_LINE_LIMIT})"
     )
+
+
+def _copy(
+    connection: duckdb.DuckDBPyConnection,
+    file: str,
+    scan: str,
+    shape: tuple[tuple[str, ...], tuple[str, ...]],
+    copy: Path,
+) -> None:
+    """Copy the records of a scan; of a wide file the columns to copy, what must be known of the others, and a hash."""
+    header, copied = shape
+    if copied != header:
+        # in the order of the names: files of one table may have their columns in another
+        whole = f"hash({', '.join(map(quoted, sorted(header)))}) AS {WHOLE_ROW}"
+        further = f"length(fields) - length(replace(fields, chr(10), '')) AS {_FURTHER}"
+        marked = f"contains(fields, chr(34)) OR contains(fields, chr(0)) AS {_MARKED}"
+        selected = ", ".join([*map(quoted, copied), whole, further, marked])
+        scan = f"(SELECT {selected} FROM (SELECT *, concat({', '.join(map(quoted, header))}) AS fields FROM {scan}))"
     # Records are numbered in the order of the file only while insertion order is kept.
     connection.execute("SET preserve_insertion_order = true")
     try:
@@ -213,14 +261,21 @@ def _refuse_encoding(file: str, plain: Path, rejected: tuple[Rejected, ...], rec
 
 
 def _holding(
-    connection: duckdb.DuckDBPyConnection, copy: Path, header: tuple[str, ...], marks: tuple[str, ...]
+    connection: duckdb.DuckDBPyConnection, copy: Path, fields: tuple[str, ...], marks: tuple[str, ...]
 ) -> tuple[tuple[int, int], ...]:
-    """Return the numbers of the records whose fields have one of the characters, each with its further lines."""
+    """Return the numbers of the records whose fields have one of the characters, each with its further lines.
+
+    Of a wide file (no `fields`), whose copy tells new lines from the other characters only, there may be more.
+    """
+    if not fields:
+        test = f"{_FURTHER} > 0" if marks == ("\n",) else _MARKED
+        rows = f"SELECT {ROW}, {_FURTHER} FROM read_parquet({literal(str(copy))}) WHERE {test} ORDER BY {ROW}"
+        return tuple(connection.execute(rows).fetchall())
     test = " OR ".join(f"contains(fields, chr({ord(mark)}))" for mark in marks)
     return tuple(
         connection.execute(
             f"SELECT {ROW}, length(fields) - length(replace(fields, chr(10), '')) AS further "
-            f"FROM (SELECT {ROW}, concat({', '.join(map(quoted, header))}) AS fields "
+            f"FROM (SELECT {ROW}, concat({', '.join(map(quoted, fields))}) AS fields "
             f"FROM read_parquet({literal(str(copy))})) WHERE {test} ORDER BY {ROW}"
         ).fetchall()
     )

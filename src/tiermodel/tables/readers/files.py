@@ -9,6 +9,7 @@ import re
 import shutil
 import stat
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -22,6 +23,7 @@ from tiermodel.tables.readers.parquet_pages import refuse_flipped_bits
 from tiermodel.tables.source import (
     FILE,
     ROW,
+    WHOLE_ROW,
     Part,
     Source,
     exactly,
@@ -66,16 +68,26 @@ _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 
 def open_files(
-    connection: duckdb.DuckDBPyConnection, project: Project, view: str, key: str, paths: str | list[str], encoding: str
+    connection: duckdb.DuckDBPyConnection,
+    project: Project,
+    view: str,
+    key: str,
+    paths: str | list[str],
+    encoding: str,
+    mappings: Collection[str] | None = None,
 ) -> Source:
     """Return a source of files of one format, given by the paths, globs or folders at the project's `key`.
+
+    Of a very wide CSV only the columns are copied that stand in `mappings`, the SQL that will be read; None for all.
 
     Parquet keeps its types; every CSV column is text. The path `-` is standard input. Raises DataError for files that
     cannot be read whole, EmptyInputError where the only one is empty, OutputError for paths without permission.
     """
     if paths == "-":
         given = _standard_input(connection, key)
-        return _named(connection, view, open_files(connection, project, f"{view}_given", key, given, encoding))
+        return _named(
+            connection, view, open_files(connection, project, f"{view}_given", key, given, encoding, mappings)
+        )
     roots, warnings = _find_files(project, key, [paths] if isinstance(paths, str) else paths)
     files = tuple(roots)
     seen = {file: stamp(file) for file in files}
@@ -88,7 +100,7 @@ def open_files(
             raise ProjectError(f"{key}: {len(files)} workbooks; one at a time can be read: export them as CSV")
         source = excel.load(connection, view, files[0], warnings, project.language)
     else:
-        how = (encoding, f"{'.'.join(key.split('.')[:2])}.encoding", project.language)
+        how = csv_file.How(encoding, f"{'.'.join(key.split('.')[:2])}.encoding", project.language, mappings)
         source = _open_csv(connection, view, how, files, warnings)
     refuse_changed(seen)  # these are read from a copy from here on
     return replace(source, origins=files)
@@ -115,7 +127,7 @@ def _named(connection: duckdb.DuckDBPyConnection, view: str, source: Source, nam
     rejected = tuple(replace(record, file=name) for record in source.rejected)
     warnings = tuple(warning.replace(source.files[0], name) for warning in source.warnings)
     layouts = {name: source.layouts[source.files[0]]} if source.layouts else {}
-    return Source(view, source.columns, (name,), rejected, warnings, layouts)
+    return Source(view, source.columns, (name,), rejected, warnings, layouts, head=source.head)
 
 
 def _find_files(project: Project, key: str, paths: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -351,21 +363,22 @@ def _first_line(error: Exception) -> str:
 def _open_csv(
     connection: duckdb.DuckDBPyConnection,
     view: str,
-    how: tuple[str, str, str],
+    how: csv_file.How,
     files: tuple[str, ...],
     warnings: tuple[str, ...],
 ) -> Source:
-    tables = [csv_file.load(connection, file, scratch_folder(connection), *how) for file in files]
+    tables = [csv_file.load(connection, file, scratch_folder(connection), how) for file in files]
     for table in tables:
         if set(table.header) != set(tables[0].header):
             odd = sorted(set(table.header) ^ set(tables[0].header))
             raise DataError(f"TM1103 {table.file}: columns differ from {tables[0].file}: {', '.join(odd)}")
-    rows = (
-        f"SELECT *, {literal(table.file)} AS {FILE} FROM read_parquet({literal(str(table.copy))})" for table in tables
-    )
-    connection.execute(f"CREATE OR REPLACE VIEW {view} AS {' UNION ALL BY NAME '.join(rows)}")
-    columns = ", ".join(map(quoted, tables[0].header))
+    columns, head = ", ".join(map(quoted, tables[0].copied)), None
+    if tables[0].head is not None:
+        columns, head = ", ".join(filter(None, [columns, WHOLE_ROW])), f"{view}_head"
+        connection.execute(f"CREATE OR REPLACE VIEW {head} AS FROM read_parquet({literal(str(tables[0].head))})")
     parts = [(table.file, f"{columns}, {ROW}, {literal(table.file)} AS {FILE}", table.copy) for table in tables]
+    rows = (f"SELECT {selected} FROM read_parquet({literal(str(copy))})" for _, selected, copy in parts)
+    connection.execute(f"CREATE OR REPLACE VIEW {view} AS {' UNION ALL '.join(rows)}")
     return Source(
         view,
         dict.fromkeys(tables[0].header, "VARCHAR"),
@@ -374,4 +387,5 @@ def _open_csv(
         warnings=(*warnings, *chain.from_iterable(table.warnings for table in tables)),
         layouts={table.file: table.layout for table in tables},
         parts=tuple(Part(str(copy), selected) for _, selected, copy in sorted(parts)),
+        head=head,
     )

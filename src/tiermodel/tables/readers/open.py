@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, TypeAlias
 
 import duckdb
@@ -27,11 +28,16 @@ Frame: TypeAlias = "pd.DataFrame | pa.Table | pa.RecordBatchReader"
 
 
 def open_source(
-    connection: duckdb.DuckDBPyConnection, project: Project, name: str, frame: Frame | None = None
+    connection: duckdb.DuckDBPyConnection,
+    project: Project,
+    name: str,
+    frame: Frame | None = None,
+    mappings: Collection[str] | None = None,
 ) -> Source:
     """Return a source with the view `NAME_source` of one of the project's tables, such as `transactions`.
 
-    `frame` replaces the files or database of the project. Raises DataError for rows that cannot be read whole,
+    `frame` replaces the files or database of the project. Columns that stand in none of the `mappings` (None: all stand
+    there) may be left out of a very wide table. Raises DataError for rows that cannot be read whole,
     OutputError for paths and servers that refuse access, ProjectError for a table with neither path nor frame.
     """
     rows: Rows = getattr(project.data, name)
@@ -44,7 +50,7 @@ def open_source(
         return open_joined(connection, project, name, rows.path, rows)
     if isinstance(rows.path, str) and rows.path.lower().startswith(DATABASES):
         return open_query(connection, project, view, key, rows.path, rows.query or "")
-    return open_files(connection, project, view, f"{key}.path", rows.path, rows.encoding)
+    return open_files(connection, project, view, f"{key}.path", rows.path, rows.encoding, mappings)
 
 
 def _from_frame(connection: duckdb.DuckDBPyConnection, view: str, what: str, frame: Frame, ids: str) -> Source:
