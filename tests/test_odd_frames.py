@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import date, time
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,3 +115,15 @@ def test_what_is_no_project_no_policy_and_no_table_is_told(project: tm.Project, 
     if not isinstance(given, str):
         with pytest.raises(TypeError, match="expected"):
             tm.allocate(frame(), given, 5)
+
+
+@pytest.mark.parametrize("given", ["scores.parquet", 5, None])
+def test_what_is_no_list_of_sources_is_told(given: Any, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"expected a list of paths, such as \['scores.parquet'\], got "):
+        tm.report(given, tmp_path / "page.html")
+
+
+def test_what_is_no_bundle_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="expected a bundle, got int"):
+        tm.save_bundle(5, tmp_path / "model")  # type: ignore[arg-type]
+    assert not (tmp_path / "model").exists()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import openpyxl
 import pandas as pd
@@ -69,6 +71,25 @@ def test_another_run_that_tidies_up_leaves_a_workbook_in_the_making(
     write_table(batches(), tmp_path / "a.xlsx", ROWS.schema)
     assert len(cells(tmp_path / "a.xlsx")) == 1 + 2 * len(ROWS)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.xlsx", "tmp"]
+
+
+def test_a_scratch_folder_that_another_run_takes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its making and its lock a folder looks like that of a killed run."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    make, made = tempfile.mkdtemp, list[str]()
+
+    def taken_once(*given: Any, **named: Any) -> str:
+        made.append(make(*given, **named))
+        if len(made) == 1:
+            scratch._remove_orphans.__wrapped__(tmp_path)
+        return made[-1]
+
+    monkeypatch.setattr("tempfile.mkdtemp", taken_once)
+    folder = scratch.new_folder()
+    scratch._remove_orphans.__wrapped__(tmp_path)
+    assert [str(folder)] == made[1:]
+    assert list(tmp_path.iterdir()) == [folder]
+    scratch.remove_folder(folder)
 
 
 def test_more_rows_than_a_sheet_has_are_refused_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,12 +249,10 @@ def test_an_override_that_is_extended_has_two_spans_without_a_gap(tmp_path: Path
 
 
 def test_the_notes_of_a_file_are_in_its_metadata(tmp_path: Path) -> None:
-    plain = pa.table({"a": [1]})
-    write_table(
-        noted(plain, Levels("zh", NAMES), reason="why", supersedes=["x"], known_on=None), tmp_path / "t.parquet"
-    )
+    schema = noted(Levels("zh", NAMES), reason="why", supersedes=["x"], known_on=None)
+    write_table(schema.empty_table(), tmp_path / "t.parquet")
     notes = json.loads(pq.read_schema(tmp_path / "t.parquet").metadata[b"tiermodel"])
     assert notes == {"language": "zh", "levels": [list(n) for n in NAMES], "reason": "why", "supersedes": ["x"]}
     file = LedgerFile("2024-01-01", tmp_path, DAYS[0], 0, notes)
     assert (file.known_on, file.supersedes, file.levels) == (DAYS[0], ("x",), Levels("zh", NAMES))
-    assert noted(plain, None).schema.metadata is None
+    assert not noted(None).metadata

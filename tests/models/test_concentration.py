@@ -93,6 +93,13 @@ def test_the_check_names_who_holds_most(tmp_path: Path) -> None:
     assert not [f for f in check(shop(tmp_path, log(1.0))).findings if f.code == "largest_value"]
 
 
+def test_the_check_names_nobody_by_an_address(tmp_path: Path) -> None:
+    rows = log(1_000.0)
+    rows["id"] = [f"user{number}@example.com" for number in rows["id"]]
+    (found,) = (f for f in check(shop(tmp_path, rows)).findings if f.code == "largest_value")
+    assert "customer aaaa9@aaaaaaa.aaa holds 60% of all purchases" in found.text()
+
+
 def test_who_outweighs_is_told_by_share_and_by_the_middle() -> None:
     even = np.full(100, 3.0)
     assert not outweighing(even).any()

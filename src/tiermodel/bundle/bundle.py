@@ -264,6 +264,7 @@ def save_bundle(bundle: Bundle, folder: str | Path) -> Path:
     """
     target = Path(folder)
     _refuse_others(target)
+    bundle = _require_bundle(bundle)
     with atomic_folder(target) as temporary:
         for name, content in bundle._files.items():  # noqa: SLF001
             disk.write_bytes(temporary / name, content)
@@ -335,12 +336,14 @@ def load_bundle(folder: str | Path) -> Bundle:
 
 def bundle_of(model: Bundle | str | Path) -> Bundle:
     """Return a bundle, or that of a folder; `TypeError`, with what to write instead, for anything else."""
+    return load_bundle(model) if isinstance(model, str | Path) else _require_bundle(model, ", or the folder of one")
+
+
+def _require_bundle(model: object, or_what: str = "") -> Bundle:
     if isinstance(model, Bundle):
         return model
-    if isinstance(model, str | Path):
-        return load_bundle(model)
     own = "; it has one: pass its .bundle" if isinstance(getattr(model, "bundle", None), Bundle) else ""
-    raise TypeError(f"model: expected a bundle, or the folder of one, got {type(model).__name__}{own}")
+    raise TypeError(f"model: expected a bundle{or_what}, got {type(model).__name__}{own}")
 
 
 def _read(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:

@@ -21,8 +21,12 @@ from tiermodel.locks import disk_faults, first_line, folder_lock
 from tiermodel.output import settle, unsettled
 from tiermodel.words import in_language
 
-__all__ = ["LedgerFile", "Levels", "in_force", "journal_of", "ledger_lock", "list_files", "noted", "read_rows"]
+__all__ = [
+    "REPEATED", "LedgerFile", "Levels", "in_force", "journal_of", "ledger_lock", "list_files", "noted", "read_rows",
+]  # fmt: skip
 
+REPEATED = [item.name for item in SCHEMA if item.type == pa.string() and item.name != "customer_id"]
+"""The columns of texts that repeat, which are read as dictionaries."""
 _KEY = b"tiermodel"
 _NAME = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.(r?)(\d+))?")
 _FIRST = 19  # columns that every file has; those added later are missing in older files
@@ -137,11 +141,10 @@ def read_rows(files: Iterable[LedgerFile]) -> pa.Table:
 
     Raises `LedgerError` for a file that is damaged.
     """
-    repeated = [item.name for item in SCHEMA if item.type == pa.string() and item.name != "customer_id"]
     tables = []
     for file in files:
         with _faults(file.path):
-            source = pq.ParquetFile(file.path, read_dictionary=repeated, page_checksum_verification=True)
+            source = pq.ParquetFile(file.path, read_dictionary=REPEATED, page_checksum_verification=True)
             table = source.read().replace_schema_metadata()
         for item in SCHEMA:
             if item.name not in table.column_names:
@@ -167,8 +170,8 @@ def in_force(files: Sequence[LedgerFile]) -> list[LedgerFile]:
     return [file for file in files if file.name not in gone]
 
 
-def noted(table: pa.Table, levels: Levels | None, **notes: Any) -> pa.Table:
-    """Return a table with the notes of its file; those that are None or empty are left out."""
+def noted(levels: Levels | None, **notes: Any) -> pa.Schema:
+    """Return the columns of a file with its notes; those that are None or empty are left out."""
     known = {} if levels is None else {"language": levels.language, "levels": levels.names}
     told = {name: value for name, value in (known | notes).items() if value}
-    return table.replace_schema_metadata({_KEY: json.dumps(told, ensure_ascii=False)} if told else None)
+    return SCHEMA.with_metadata({_KEY: json.dumps(told, ensure_ascii=False)} if told else None)

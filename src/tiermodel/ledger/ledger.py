@@ -18,17 +18,23 @@ from typing import Any
 import duckdb
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tiermodel.errors import DataError, ProjectError
-from tiermodel.ledger.files import Levels, in_force, ledger_lock, list_files, noted, read_rows
+from tiermodel.ledger.files import REPEATED, Levels, in_force, ledger_lock, list_files, noted, read_rows
 from tiermodel.ledger.rows import SCHEMA, Added, Before, moves_of, table_of
 from tiermodel.ledger.views import EXPIRED, STATE_BENEATH, last_rows
 from tiermodel.output import Staged, staged, write_table
+from tiermodel.tables.scratch import new_folder, remove_folder
+from tiermodel.tables.source import literal
 
 __all__ = ["Ledger", "writing"]
 
 
 _BEFORE = "valid_from < $day or (valid_from = $day and sequence > 0)"
+_BATCH = 122_880
+_MEMORY = "1GB"
+"""What DuckDB takes to compare a grading with what was before; beyond it spills to disk."""
 _SEEN = ("tier_code", "stable_code", "asked", "operator")
 
 
@@ -174,7 +180,7 @@ class Ledger:
     def append(
         self,
         day: date,
-        rows: pa.Table,
+        rows: pa.Table | Path,
         *,
         regrade_reason: str | None = None,
         levels: Levels | None = None,
@@ -185,7 +191,7 @@ class Ledger:
         The same grading again changes nothing. With a `regrade_reason` the day may be graded already: the new grading
         takes the place of the old one, and of all later ones. The file is put in place with the others of `into`, while
         the caller is `writing`. Raises `ProjectError` for a day before the last grading, and for a day that was graded
-        with another result.
+        with another result. `rows` are a table with the columns of `SCHEMA`, or a Parquet file of them.
         """
         if into is None:
             with writing(self.folder) as book, staged() as files:
@@ -197,7 +203,7 @@ class Ledger:
         table = self._changes(day, rows)
         old = next((file for file in self.files if file.day == day and not file.sequence), None)
         same = old is not None and regrade_reason in {None, old.notes.get("reason")}
-        if old is not None and same and read_rows([old]).cast(SCHEMA).equals(table):
+        if old is not None and same and read_rows([old]).cast(SCHEMA).equals(table.cast(SCHEMA)):
             return Added(len(table), moves_of(table))
         if old is not None and regrade_reason is None:
             words = f"{old.path} holds another grading of {day}; a ledger is never rewritten"
@@ -207,32 +213,45 @@ class Ledger:
         gone = [file for file in self.files if not file.sequence and file.day >= day and regrade_reason is not None]
         earlier = [file for file in self.files if not file.sequence and file.day < day]
         known = max([day, *(file.day for file in self.all_files if not file.sequence)])
-        table_noted = noted(
-            table,
+        schema = noted(
             levels or self.level_names,
             reason=regrade_reason,
             follows=[file.name for file in earlier[-1:]],
             supersedes=[file.name for file in gone],
             known_on=str(known) if known > day or gone else None,
         )
-        write_table(table_noted, self.folder / f"{self._name_of(day)}.parquet", into=into)
+        batches = (batch.cast(schema) for batch in table.to_batches(_BATCH))
+        write_table(batches, self.folder / f"{self._name_of(day)}.parquet", schema, into=into)
         again = {file.day for file in gone} | set(self.again)
         return Added(
             len(table), moves_of(table), tuple(file.day for file in gone), tuple(sorted(d for d in again if d > day))
         )
 
-    def _changes(self, day: date, rows: pa.Table) -> pa.Table:
-        """Return the rows of a grading that differ from what was before, and those of customers who left."""
+    def _changes(self, day: date, rows: pa.Table | Path) -> pa.Table:
+        """Return the rows of a grading that differ from what was before, and those of customers who left.
+
+        Texts that repeat are dictionaries: at the first grading every customer has a row.
+        """
         differs = " or ".join(f"now.{name} is distinct from before.{name}" for name in _SEEN)
-        return self._arrow(
+        changes = (
             f"with before as ({last_rows(_BEFORE)}) "
-            "select now.* replace ($day::date as valid_from, 0 as sequence) from graded now left join before "
+            "select now.* replace ($day as valid_from, 0 as sequence) from graded now left join before "
             f"using (customer_id) where before.customer_id is null or {differs} union all by name "
-            "select customer_id, $day::date as valid_from, 0 as sequence, 'exit' as event, tier_code as previous_code "
-            "from before anti join graded using (customer_id) where tier_code is not null order by customer_id",
-            graded=rows,
-            day=day,
-        )
+            "select customer_id, $day as valid_from, 0 as sequence, 'exit' as event, tier_code as previous_code "
+            "from before anti join graded using (customer_id) where tier_code is not null"
+        ).replace("$day", f"date '{day}'")
+        query = f"select {', '.join(SCHEMA.names)} from ({changes}) order by customer_id"
+        folder = new_folder()
+        try:
+            with self._connected(memory_limit=_MEMORY, temp_directory=str(folder)) as connection:
+                graded = (
+                    connection.from_arrow(rows) if isinstance(rows, pa.Table) else connection.read_parquet(str(rows))
+                )
+                graded.create_view("graded")
+                connection.execute(f"copy ({query}) to {literal(str(folder / 'changes.parquet'))} (format parquet)")
+            return pq.read_table(folder / "changes.parquet", read_dictionary=REPEATED)
+        finally:
+            remove_folder(folder)
 
     def _name_of(self, day: date) -> str:
         """Return the name of the next grading of a day."""
@@ -269,7 +288,7 @@ class Ledger:
                 **(of_override if code else dict.fromkeys(of_override)), "priority": None, "cut": None,
                 "reason_1": reason, "reason_2": None, "reason_3": None,
             }  # fmt: skip
-            table = noted(table_of(pd.DataFrame([row])), self.level_names)
+            table = table_of(pd.DataFrame([row])).cast(noted(self.level_names))
             write_table(table, self.folder / f"{start}.{row['sequence']:04d}.parquet")
             self._read_again()
 
@@ -322,16 +341,20 @@ class Ledger:
         """Return the answer to a query of `rows`, those in force of all files, with values for its `$names`."""
         return self._arrow(sql, **values).to_pandas()
 
-    def _arrow(self, sql: str, *, graded: pa.Table | None = None, **values: Any) -> pa.Table:
-        with duckdb.connect() as connection:
+    def _arrow(self, sql: str, **values: Any) -> pa.Table:
+        used = {name: value for name, value in values.items() if f"${name}" in sql}
+        with self._connected() as connection:
+            found: pa.Table = connection.sql(sql, params=used).to_arrow_table()
+        return found.select(SCHEMA.names).cast(SCHEMA) if set(SCHEMA.names) <= set(found.column_names) else found
+
+    @contextmanager
+    def _connected(self, **config: Any) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Yield a connection with the view `rows`."""
+        with duckdb.connect(config=config) as connection:
             connection.from_arrow(self._rows).create_view("written")
             overrides = any(file.sequence for file in self.files)
             connection.execute(f"create view rows as {STATE_BENEATH if overrides else 'select * from written'}")
-            if graded is not None:
-                connection.from_arrow(graded).create_view("graded")
-            used = {name: value for name, value in values.items() if f"${name}" in sql}
-            found: pa.Table = connection.sql(sql, params=used).to_arrow_table()
-        return found.select(SCHEMA.names).cast(SCHEMA) if set(SCHEMA.names) <= set(found.column_names) else found
+            yield connection
 
 
 @contextmanager

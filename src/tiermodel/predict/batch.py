@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, overload
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow.parquet import ParquetWriter
 
 from tiermodel.bundle.bundle import Bundle, bundle_of
 from tiermodel.config.project import Project, require_project
@@ -23,7 +24,7 @@ from tiermodel.features.panel import Snapshots, Tally, snapshot_batches
 from tiermodel.ledger.calendar import before_scoring, next_grading
 from tiermodel.ledger.files import Levels, journal_of
 from tiermodel.ledger.ledger import writing
-from tiermodel.ledger.rows import MOVES, Added, from_batch
+from tiermodel.ledger.rows import MOVES, SCHEMA, Added, from_batch
 from tiermodel.ledger.tombstones import read_tombstones
 from tiermodel.output import staged
 from tiermodel.policy.service_columns import service_columns
@@ -225,10 +226,12 @@ def _write_scores(project: Project, bundle: Bundle, out: Path, options: _Options
     earlier = tuple(day - every * k for k in reversed(range(1, bundle.scheme.memory(every.days) + 1)))
     snapshots = Snapshots(scored_project, frozenset(bundle.columns), (*earlier, day))
     tally, counts, filled = Tally(), dict.fromkeys(bundle.scheme.scheme.codes, 0), list[LevelPlaces]()
-    with nullcontext() if ledger is None else writing(ledger) as book:
+    with ExitStack() as locks:
+        book = None if ledger is None else locks.enter_context(writing(ledger))
         dates, asked = project.tiers.grade, regrade_reason is not None
         before = None if book is None else before_scoring(book, day, dates, regrade=asked)
-        graded: list[pa.RecordBatch] = []
+        kept = scratch_folder(history.connection) / "graded.parquet"
+        graded = None if before is None or not before.grades else locks.enter_context(ParquetWriter(kept, SCHEMA))
         scoring, erased = Scoring(bundle, day, before), None if book is None else read_tombstones(book.folder)
         work = scoring if beside is None else beside.joins(scoring, snapshots, before)
         batches = snapshot_batches(history, snapshots, tally, work)
@@ -238,7 +241,7 @@ def _write_scores(project: Project, bundle: Bundle, out: Path, options: _Options
             scratch = scratch_folder(history.connection)
             batches = keep_capacity(bundle, batches, scratch, filled, ledger=book is not None)
         added = None
-        scored = _scored(batches, score_schema(bundle).names, counts, None if book is None else graded)
+        scored = _scored(batches, score_schema(bundle).names, counts, graded)
         scored = scored if service is None else service.added(scored)
         manual = manual_decisions(project, history, floor_of(bundle, service), bundle.language, before)
         scored = scored if manual is None else manual.added(scored)
@@ -246,9 +249,11 @@ def _write_scores(project: Project, bundle: Bundle, out: Path, options: _Options
         with staged(None if book is None else journal_of(book.folder)) as files:
             write_rows(scored, written, out, history, tally, before=day, into=files)
             differs = None if beside is None else beside.write(out, history, erased, files)
-            if book is not None and before is not None and before.grades:
-                rows, levels = pa.Table.from_batches(graded), _level_names(project, bundle)
-                added = book.append(day, rows, regrade_reason=regrade_reason, levels=levels, into=files)
+            if book is not None and graded is not None:
+                graded.close()
+                added = book.append(
+                    day, kept, regrade_reason=regrade_reason, levels=_level_names(project, bundle), into=files
+                )
             elif book is not None and book.last_graded is not None:
                 added = Added(0, dict.fromkeys(MOVES, 0), next_grading=next_grading(dates, book.last_graded))
     tally.warn(stale)
@@ -281,12 +286,12 @@ def past_words(bundle: Bundle, day: date, language: str) -> str:
 
 
 def _scored(
-    batches: Iterable[pa.RecordBatch], names: list[str], counts: dict[str, int], graded: list[pa.RecordBatch] | None
+    batches: Iterable[pa.RecordBatch], names: list[str], counts: dict[str, int], graded: ParquetWriter | None
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the score columns of batches; add the customers to `counts` by tier, and the ledger rows to `graded`."""
+    """Yield the score columns of batches; add the customers to `counts` by tier, write the ledger rows to `graded`."""
     for batch in batches:
         for found in pc.value_counts(batch.column("tier_code")).to_pylist():
             counts[found["values"]] += found["counts"]
         if graded is not None:
-            graded.append(from_batch(batch))
+            graded.write_batch(from_batch(batch))
         yield batch.select(names)

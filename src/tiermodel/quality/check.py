@@ -17,8 +17,8 @@ from tiermodel.engines.duckdb import query_faults, rows_from
 from tiermodel.quality.suitability import Finding, Level, suitability_of
 from tiermodel.tables.contract import Accounting
 from tiermodel.tables.history import History, read_history
-from tiermodel.tables.personal_data import find_personal, names_column
-from tiermodel.tables.privacy import hash_key, masked, public_ids
+from tiermodel.tables.personal_data import find_personal, looks_personal, names_column
+from tiermodel.tables.privacy import hash_key, masked, public_ids, shows_values
 from tiermodel.tables.readers.parquet_pages import has_checksums, values_outside
 from tiermodel.tables.row_kinds import KINDS
 from tiermodel.tables.rules import RULES
@@ -145,7 +145,9 @@ def check(project: Project, *, history: Rows = None) -> CheckReport:
         facts = _facts(history)
         customer = facts.pop("largest_value_customer")
         if facts["largest_value_share"] > _LIMITS["largest_value_share"]:  # else nobody is named
-            facts["largest_value_customer"] = public_ids(pa.array([customer]), hash_key(project))[0].as_py()
+            name = public_ids(pa.array([customer]), hash_key(project))[0].as_py()
+            personal = looks_personal(name) and not shows_values()  # an address of mail, a phone
+            facts["largest_value_customer"] = masked(name) if personal else name
         purchase_days = _purchase_days(history, one_day=facts.pop("orders_of_one_day"))
         advice = _advice(history, purchase_days, project.outcome.horizon_days)
         history.connection.execute(f"DROP TABLE {_ORDERS}")

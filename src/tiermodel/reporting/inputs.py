@@ -137,6 +137,8 @@ def read_sources(sources: Sequence[str | Path]) -> ReportInputs:
     Raises `ProjectError` for a source that is not there, is none of these or is the second of its kind,
     `DataError` and `ModelError` for one that cannot be read.
     """
+    if isinstance(sources, str | Path) or not isinstance(sources, Sequence):
+        raise TypeError(f"sources: expected a list of paths, such as ['scores.parquet'], got {type(sources).__name__}")
     if not sources:
         raise ProjectError("a report needs a source: a score table, outcomes, a backtest or a bundle folder")
     found: dict[str, Any] = {}

@@ -18,7 +18,7 @@ __all__ = ["LIBRARIES", "new_folder", "refuse_little_memory", "remove_folder", "
 LIBRARIES = 2_500_000_000
 """The addresses that libraries and threads take beside the memory for data, in bytes."""
 
-_NAME, _UNBORN = "tiermodel-", ".tiermodel-new-"
+_NAME, _TRIES = "tiermodel-", 3
 _LOCKS: dict[Path, int] = {}
 
 
@@ -39,14 +39,17 @@ def refuse_little_memory(data: int = 0) -> None:
 
 def new_folder() -> Path:
     """Return a new private folder, locked as long as this process lives; remove what killed runs of the user left."""
-    root = Path(tempfile.gettempdir())
     remove_orphans()
-    unborn = Path(tempfile.mkdtemp(prefix=_UNBORN, dir=root))
-    lock = _locked(unborn)
-    folder = unborn.rename(root / unborn.name.replace(_UNBORN, _NAME))  # only now may others look whether it is locked
-    if lock is not None:
-        _LOCKS[folder] = lock
-    return folder
+    for _ in range(_TRIES):
+        folder = Path(tempfile.mkdtemp(prefix=_NAME))
+        if (lock := _locked(folder)) is not None:
+            if folder.is_dir():
+                _LOCKS[folder] = lock
+                return folder
+            os.close(lock)
+        # another run took it for that of a killed one and removes it, or the file system has no locks
+        shutil.rmtree(folder, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=_NAME))
 
 
 def remove_folder(folder: Path) -> None:
