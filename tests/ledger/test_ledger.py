@@ -10,15 +10,17 @@ from typing import NamedTuple
 
 import pandas as pd
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
 from tiermodel.bundle.bundle import load_bundle
 from tiermodel.cli.main import run
 from tiermodel.config.tiers import Downgrade, Stability, Upgrade
-from tiermodel.errors import DataError, ProjectError
+from tiermodel.errors import DataError, OutputError, ProjectError
 from tiermodel.features.panel import build_panel
 from tiermodel.ledger.ledger import Ledger
+from tiermodel.ledger.rows import SCHEMA, table_of
 from tiermodel.predict import score
 from tiermodel.tiers.stability.rule import replay
 from tiermodel.training.train import train
@@ -217,3 +219,31 @@ def test_hashed_ids_make_the_same_ledger_without_the_ids(
         held = Ledger(tmp_path / "hashed" / "book").as_of(day).set_index("customer_id")["tier_code"]
         assert held.to_dict() == scores[day]["tier_code"].astype(str).to_dict()
     assert not any("ID-ZQX" in customer for customer in Ledger(tmp_path / "hashed" / "book").history()["customer_id"])
+
+
+def test_a_grading_from_a_file_is_that_from_a_table(tmp_path: Path) -> None:
+    """`score` keeps the rows of a grading on disk; the comparison with what was before spills within its memory."""
+    rows, later = many_rows(tmp_path / "now[1].parquet", "low"), many_rows(tmp_path / "later.parquet", "top")
+    books = [Ledger(tmp_path / name) for name in ("a", "b")]
+    for day, file in zip(DAYS, (rows, later), strict=False):
+        added = [book.append(day, given) for book, given in zip(books, (file, pq.read_table(file)), strict=True)]
+        assert added[0] == added[1]
+    files = [[path.read_bytes() for path in sorted((tmp_path / name).glob("*.parquet"))] for name in ("a", "b")]
+    assert files[0] == files[1]
+    assert len(files[0]) == 2
+
+
+def test_a_comparison_beyond_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiermodel.ledger.ledger._MEMORY", "1MB")
+    with pytest.raises(OutputError, match=r"the grading of .* cannot be compared with .*Out of Memory.* Set TMPDIR"):
+        Ledger(tmp_path / "book").append(DAYS[0], many_rows(tmp_path / "rows.parquet", "low"))
+    assert not list((tmp_path / "book").glob("*.parquet"))
+
+
+def many_rows(file: Path, code: str) -> Path:
+    """Write the rows of a grading of 20,000 customers; half of them have the tier `code`."""
+    customers = [f"c{number:06d}" for number in range(20_000)]
+    rows = pd.DataFrame({"customer_id": customers, "event": "stay", "tier": 1, "reason_1": "x" * 40})
+    rows["tier_code"] = rows["stable_code"] = rows["model_code"] = ["mid", code] * 10_000
+    pq.write_table(table_of(rows.reindex(columns=SCHEMA.names)), file)
+    return file

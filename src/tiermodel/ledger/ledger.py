@@ -20,13 +20,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tiermodel.errors import DataError, ProjectError
+from tiermodel.errors import DataError, OutputError, ProjectError
 from tiermodel.ledger.files import REPEATED, Levels, in_force, ledger_lock, list_files, noted, read_rows
 from tiermodel.ledger.rows import SCHEMA, Added, Before, moves_of, table_of
 from tiermodel.ledger.views import EXPIRED, STATE_BENEATH, last_rows
+from tiermodel.locks import first_line
 from tiermodel.output import Staged, staged, write_table
 from tiermodel.tables.scratch import new_folder, remove_folder
-from tiermodel.tables.source import literal
+from tiermodel.tables.source import exactly, literal
 
 __all__ = ["Ledger", "writing"]
 
@@ -244,12 +245,17 @@ class Ledger:
         folder = new_folder()
         try:
             with self._connected(memory_limit=_MEMORY, temp_directory=str(folder)) as connection:
-                graded = (
-                    connection.from_arrow(rows) if isinstance(rows, pa.Table) else connection.read_parquet(str(rows))
-                )
-                graded.create_view("graded")
+                if isinstance(rows, pa.Table):
+                    connection.from_arrow(rows).create_view("graded")
+                else:
+                    connection.execute(f"create view graded as from read_parquet({exactly(str(rows))})")
                 connection.execute(f"copy ({query}) to {literal(str(folder / 'changes.parquet'))} (format parquet)")
             return pq.read_table(folder / "changes.parquet", read_dictionary=REPEATED)
+        except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+            raise OutputError(
+                f"the grading of {day} cannot be compared with {self.folder}: {first_line(error)}. Set TMPDIR to a "
+                "folder with more free space"
+            ) from error
         finally:
             remove_folder(folder)
 
