@@ -34,10 +34,15 @@ def wide(rows: int = 40) -> pd.DataFrame:
 
 def project_of(folder: Path, path: str | list[str], **more: Any) -> Path:
     columns = {"customer_id": "who", "time": "at", "amount": "paid - net"}  # the file says Paid
-    data = {"transactions": {"path": path, "columns": columns, **more}, "max_bad_share": 0.5}
+    data = {"transactions": {"path": path, "columns": columns} | more, "max_bad_share": 0.5}
     file = folder / "wide.yaml"
     file.write_text(yaml.safe_dump({"version": 1, "name": "wide", "data": data}), encoding="utf-8")
     return file
+
+
+def open_columns(file: Path) -> list[tuple[Any, ...]]:
+    history = open_history(load_project(file))
+    return history.connection.execute(f"DESCRIBE {history.tables['transactions'].source.view}").fetchall()
 
 
 def rows_of(project: Project) -> list[tuple[Any, ...]]:
@@ -63,6 +68,19 @@ def test_only_what_the_project_names_is_copied(tmp_path: Path) -> None:
     source = history.tables["transactions"].source
     names = {name for name, *_ in history.connection.execute(f"DESCRIBE {source.view}").fetchall()}
     assert names == {"who", "at", "Paid", "net", "x1", "_file", "_row", "_tm_whole_row"}
+
+
+def test_names_with_quotes_and_spaces_are_found(tmp_path: Path) -> None:
+    table = wide().rename(columns={"who": 'the "who"', "x1": 'x "1', "x2": "fields", "x3": "day of x"})
+    table.to_csv(tmp_path / "rows.csv", index=False)
+    columns = {"customer_id": 'the "who"', "time": "at", "amount": "paid - net", "order_id": 'fields || "x ""1"'}
+    file = project_of(tmp_path, "rows.csv", columns=columns)
+    source = open_history(load_project(file)).tables["transactions"].source
+    found = [name for name, *_ in open_columns(file)]
+    assert found[:5] == ['the "who"', "at", "Paid", "net", 'x "1']
+    assert "fields" in found
+    assert "day of x" not in found
+    assert len(source.columns) == 605
 
 
 def test_rows_are_duplicates_only_where_every_column_is_equal(tmp_path: Path, cli: Run) -> None:

@@ -52,7 +52,14 @@ class How:
         """Return the columns to copy: all, but of a wide file only those that the mappings name."""
         if self.mappings is None or len(header) <= _WIDE:
             return header
-        return tuple(name for name in header if any(names_column(text, name) for text in self.mappings))
+        sql = " ".join(self.mappings)
+        folded = sql.casefold()
+
+        def is_named(column: str) -> bool:
+            written = column.replace('"', '""')  # as SQL has it between quotes
+            return column in (self.mappings or ()) or (written.casefold() in folded and names_column(sql, written))
+
+        return tuple(filter(is_named, header))
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ def load(connection: duckdb.DuckDBPyConnection, file: str, scratch: Path, how: H
     damaged = _damaged(connection, file, text, (fields, delimiter), copy, layout)
     if not fields:
         head = scratch / "head.parquet"
-        connection.execute(f"COPY (FROM {scan} LIMIT {CELLS // len(header)}) TO {literal(str(head))}")
+        _in_order(connection, f"COPY (FROM {scan} LIMIT {CELLS // len(header)}) TO {literal(str(head))}")
         connection.execute("DROP TABLE reject_errors; DROP TABLE reject_scans")
     blank = layout.shifts[-1] - header_lines - len(outside) - sum(further for _, further in many_lined)
     notes = _notes(file, delimiter, blank, how.language, complete=text.ends_with_newline)
@@ -185,16 +192,22 @@ def _copy(
     if copied != header:
         # in the order of the names: files of one table may have their columns in another
         whole = f"hash({', '.join(map(quoted, sorted(header)))}) AS {WHOLE_ROW}"
-        further = f"length(fields) - length(replace(fields, chr(10), '')) AS {_FURTHER}"
-        marked = f"contains(fields, chr(34)) OR contains(fields, chr(0)) AS {_MARKED}"
+        further = f"length(_tm_fields) - length(replace(_tm_fields, chr(10), '')) AS {_FURTHER}"
+        marked = f"contains(_tm_fields, chr(34)) OR contains(_tm_fields, chr(0)) AS {_MARKED}"
         selected = ", ".join([*map(quoted, copied), whole, further, marked])
-        scan = f"(SELECT {selected} FROM (SELECT *, concat({', '.join(map(quoted, header))}) AS fields FROM {scan}))"
-    # Records are numbered in the order of the file only while insertion order is kept.
-    connection.execute("SET preserve_insertion_order = true")
+        fields = f"concat({', '.join(map(quoted, header))}) AS _tm_fields"
+        scan = f"(SELECT {selected} FROM (SELECT *, {fields} FROM {scan}))"
     try:
-        connection.execute(f"COPY (SELECT *, row_number() OVER () AS {ROW} FROM {scan}) TO {literal(str(copy))}")
+        _in_order(connection, f"COPY (SELECT *, row_number() OVER () AS {ROW} FROM {scan}) TO {literal(str(copy))}")
     except duckdb.Error as error:
         raise DataError(f"TM1300 {file} cannot be read as CSV: {str(error).splitlines()[0]}") from error
+
+
+def _in_order(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
+    """Run a statement that takes records in the order of the file, which is so only while insertion order is kept."""
+    connection.execute("SET preserve_insertion_order = true")
+    try:
+        connection.execute(statement)
     finally:
         connection.execute("SET preserve_insertion_order = false")
 
