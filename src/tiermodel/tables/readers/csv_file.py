@@ -50,14 +50,15 @@ class How:
 
     def copied(self, header: tuple[str, ...]) -> tuple[str, ...]:
         """Return the columns to copy: all, but of a wide file only those that the mappings name."""
-        if self.mappings is None or len(header) <= _WIDE:
+        mappings = self.mappings
+        if mappings is None or len(header) <= _WIDE:
             return header
-        sql = " ".join(self.mappings)
+        sql = " ".join(mappings)
         folded = sql.casefold()
 
         def is_named(column: str) -> bool:
             written = column.replace('"', '""')  # as SQL has it between quotes
-            return column in (self.mappings or ()) or (written.casefold() in folded and names_column(sql, written))
+            return column in mappings or (written.casefold() in folded and names_column(sql, written))
 
         return tuple(filter(is_named, header))
 
