@@ -35,7 +35,7 @@ __all__ = ["Ledger", "writing"]
 _BEFORE = "valid_from < $day or (valid_from = $day and sequence > 0)"
 _BATCH = 122_880
 _MEMORY = "1GB"
-"""What DuckDB takes to compare a grading with what was before; beyond it spills to disk."""
+"""What DuckDB takes to find what was before a grading, and what differs; beyond it spills to disk."""
 _SEEN = ("tier_code", "stable_code", "asked", "operator")
 
 
@@ -176,7 +176,7 @@ class Ledger:
         """
         if not regrade:
             self._refuse_day(day)
-        return Before(self._arrow(last_rows(_BEFORE), day=day).combine_chunks(), day, grades=grades)
+        return Before(self._spilling(last_rows(_BEFORE), day).combine_chunks(), day, grades=grades)
 
     def append(
         self,
@@ -229,28 +229,34 @@ class Ledger:
         )
 
     def _changes(self, day: date, rows: pa.Table | Path) -> pa.Table:
-        """Return the rows of a grading that differ from what was before, and those of customers who left.
-
-        Texts that repeat are dictionaries: at the first grading every customer has a row.
-        """
+        """Return the rows of a grading that differ from what was before, and those of customers who left."""
         differs = " or ".join(f"now.{name} is distinct from before.{name}" for name in _SEEN)
-        changes = (
+        return self._spilling(
             f"with before as ({last_rows(_BEFORE)}) "
             "select now.* replace ($day as valid_from, 0 as sequence) from graded now left join before "
             f"using (customer_id) where before.customer_id is null or {differs} union all by name "
             "select customer_id, $day as valid_from, 0 as sequence, 'exit' as event, tier_code as previous_code "
-            "from before anti join graded using (customer_id) where tier_code is not null"
-        ).replace("$day", f"date '{day}'")
-        query = f"select {', '.join(SCHEMA.names)} from ({changes}) order by customer_id"
+            "from before anti join graded using (customer_id) where tier_code is not null",
+            day,
+            rows,
+        )
+
+    def _spilling(self, sql: str, day: date, graded: pa.Table | Path | None = None) -> pa.Table:
+        """Return the answer to a query of `rows` and of what is graded, by customer, in little memory.
+
+        What does not fit waits on disk, and texts that repeat are dictionaries: there may be a row for every customer.
+        """
+        columns = ", ".join(SCHEMA.names)
+        query = f"select {columns} from ({sql}) order by customer_id".replace("$day", f"date '{day}'")
         folder = new_folder()
         try:
             with self._connected(memory_limit=_MEMORY, temp_directory=str(folder)) as connection:
-                if isinstance(rows, pa.Table):
-                    connection.from_arrow(rows).create_view("graded")
-                else:
-                    connection.execute(f"create view graded as from read_parquet({exactly(str(rows))})")
-                connection.execute(f"copy ({query}) to {literal(str(folder / 'changes.parquet'))} (format parquet)")
-            return pq.read_table(folder / "changes.parquet", read_dictionary=REPEATED)
+                if isinstance(graded, pa.Table):
+                    connection.from_arrow(graded).create_view("graded")
+                elif graded is not None:
+                    connection.execute(f"create view graded as from read_parquet({exactly(str(graded))})")
+                connection.execute(f"copy ({query}) to {literal(str(folder / 'rows.parquet'))} (format parquet)")
+            return pq.read_table(folder / "rows.parquet", read_dictionary=REPEATED)
         except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
             raise OutputError(
                 f"the grading of {day} cannot be compared with {self.folder}: {first_line(error)}. Set TMPDIR to a "

@@ -75,7 +75,7 @@ class Before:
     def of(self, customers: pd.Series) -> pa.Table:
         """Return the customers' rows in their order; all columns are null for a customer not in the ledger."""
         place = self._place.get_indexer(pd.Index(customers.astype(str).to_numpy(dtype=object), dtype=object))
-        return self.rows.take(pa.array(place, mask=place < 0))
+        return self.rows.take(pa.array(place, mask=place < 0)).cast(SCHEMA)
 
     def held(self, rows: pa.Table) -> Flags:
         """Return, for each row, whether an override is in force on the day of the grading."""
