@@ -12,10 +12,12 @@ import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from bundle_variants import Files, trees_with, variants, with_json, with_manifest, write_variant
 from commands import Run
 from tiermodel.bundle.bundle import load_bundle
+from tiermodel.bundle.bundle_shape import SegmentsShape
 from tiermodel.errors import ModelError
 from tiermodel.features.panel import build_panel
 from tiermodel.predict import predict
@@ -214,3 +216,13 @@ def test_a_score_outside_its_range_never_leaves(
             patch.setattr(type(getattr(bundle, part)), "predict", lambda _, x: np.full(len(x), np.nan))
             with pytest.raises(ModelError, match=rf"{column} is nan at position 0, not .*the bundle is damaged"):
                 predict(bundle, snapshot)
+
+
+@pytest.mark.parametrize("factor", [[[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], [[1.0, 0.0]], [[1.0, 0.0], [0.0]], []])
+def test_a_factor_of_a_mixture_that_is_not_square_is_refused(factor: list[list[float]]) -> None:
+    bounds = {"low": [0.0, 0.0], "high": [9.0, 9.0], "middle": [1.0, 1.0], "mean": [1.0, 1.0], "scale": [1.0, 1.0]}
+    state = {**bounds, "features": ["a", "b"], "centres": [[0.0, 0.0]], "method": "gaussian_mixture"}
+    given = {**state, "log_weight": [0.0], "precision": [factor]}
+    with pytest.raises(ValidationError, match="precision"):
+        SegmentsShape.model_validate(given)
+    assert SegmentsShape.model_validate({**given, "precision": [[[1.0, 0.0], [0.0, 1.0]]]}).codes is None

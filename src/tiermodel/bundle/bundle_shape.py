@@ -38,7 +38,7 @@ from tiermodel.models.value import MEMBERS as VALUE_MEMBERS
 from tiermodel.models.value_spread import CHANCE_GROUPS, QUANTILES
 from tiermodel.tiers.lifecycle import MOST_DAYS
 
-__all__ = ["BundleShape"]
+__all__ = ["BundleShape", "SegmentsShape"]
 
 _Parameter = Annotated[float, Field(ge=1e-6, le=1e6)]  # fits keep within e ** -9 and e ** 9
 _TimeParameter = Annotated[float, Field(ge=1e-9, le=1e12)]  # the same, in days
@@ -142,7 +142,7 @@ class _SegmentRule(Shape):
     recall: Figure
 
 
-class _Segments(Scaled):
+class SegmentsShape(Scaled):
     """The state of `segments`; the figures of the search for them are for readers."""
 
     model_config = ConfigDict(extra="allow")
@@ -172,10 +172,10 @@ class _Segments(Scaled):
         for key in ("log_weight", "precision", "segment", "reach"):
             same_length(key, getattr(self, key) or self.centres, centres)
         for factor in self.precision or []:
+            same_length("precision", factor, axes)
             for j, row in enumerate(factor):
                 same_length("precision", row, axes)
-                require(row[j] > 0 if j < axes else False, f"precision: {row[j]:g} on a diagonal")
-            same_length("precision", factor, axes)
+                require(row[j] > 0, f"precision: {row[j]:g} on a diagonal")
         groups = centres if self.segment is None else len(set(self.segment))
         require(self.segment is None or max(self.segment) == groups - 1, "segment: a number between is left out")
         if self.codes is not None:
@@ -278,7 +278,7 @@ class BundleShape(Shape):
     churn: _Churn
     value: _Value
     tier: _Tier
-    segments: _Segments
+    segments: SegmentsShape
     peers: PeersShape
     typical_rhythm: Annotated[float, Field(gt=0, le=MOST_DAYS)]
     upgrade: Part
