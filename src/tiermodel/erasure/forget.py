@@ -16,7 +16,7 @@ from tiermodel.erasure.exports import erase_exports, exports_of
 from tiermodel.erasure.files import KINDS, digest_of, erase_json, files_below, may_name
 from tiermodel.erasure.person import Person, person_of
 from tiermodel.erasure.tables import erase_parquet
-from tiermodel.errors import DataError, OutputBusyError, ProjectError
+from tiermodel.errors import DataError, OutputBusyError, OutputError, ProjectError
 from tiermodel.ledger.files import LedgerFile, journal_of, list_files, read_rows
 from tiermodel.ledger.ledger import Ledger, writing
 from tiermodel.ledger.tombstones import read_tombstones
@@ -124,8 +124,8 @@ def _files(project: Project, folders: Sequence[Path], ledger: Path) -> list[Path
 def _is_left_over(path: Path) -> bool:
     """Return whether a file is a lock or what a killed run left; what no run at work holds is removed."""
     if path.name.endswith(".lock"):
-        if left := _LOCK.fullmatch(path.name):  # the end of a lock removes its file
-            with suppress(OutputBusyError), output_lock(path.with_name(left[1])):
+        if left := _LOCK.fullmatch(path.name):  # its end removes the file, where it may be
+            with suppress(OutputBusyError, OutputError), output_lock(path.with_name(left[1])):
                 pass
         return True
     for part in (path, *path.parents):

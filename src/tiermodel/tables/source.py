@@ -122,8 +122,8 @@ class Source:
     The view also has `_file` and `_row` (number of the record in its file, from 1). For CSV, `rejected` has the
     records that are not in the view. `layouts` has the lines of the records by file, where numbers and lines differ.
     `parts` are the files that the view reads, sorted by name; `beside` are other views that SQL over this one may use.
-    The view of a `wide` table has `WHOLE_ROW`, a hash of all columns, and of these only what the project's mappings
-    name; the view `head` has all columns of its first rows.
+    The view of a very wide CSV has `WHOLE_ROW`, a hash of all columns, and of these only those that the project names;
+    the view `head` has all columns of its first rows (None: the view itself has all columns).
     `origins` are the user's own files behind it all; `seen` has the stamps of those that are read more than once.
     """
 
